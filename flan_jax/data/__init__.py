@@ -1,0 +1,1 @@
+"""Batches: exports read by index, mixed, packed and fed. NumPy only."""

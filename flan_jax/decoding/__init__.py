@@ -1,0 +1,1 @@
+"""Generating and scoring targets with a trained network."""

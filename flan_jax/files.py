@@ -1,0 +1,56 @@
+"""Writing files whole or not at all, and naming their content. A leaf: anything may import it."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path | str, content: str | bytes) -> None:
+    """Writes `content` under a temporary name and renames it, so that readers never see half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256_of_file(path: Path | str) -> str:
+    """Returns the hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(value: Any) -> str:
+    """Returns the SHA-256 of a JSON value in canonical form (sorted keys, no spaces).
+
+    >>> sha256_of({"b": 1, "a": 2}) == sha256_of({"a": 2, "b": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def require_free_space(directory: Path | str, needed_bytes: int, *, for_what: str) -> None:
+    """Refuses to start writing what cannot fit.
+
+    Raises:
+      ValueError: the file system of `directory` has less than `needed_bytes` free.
+    """
+    place = Path(directory)
+    while not place.exists():
+        place = place.parent
+    free_bytes = shutil.disk_usage(place).free
+    if free_bytes < needed_bytes:
+        raise ValueError(
+            f"No room on disk for {for_what}: it needs {needed_bytes / 2**20:,.0f} MiB and {place} has "
+            f"{free_bytes / 2**20:,.0f} MiB free. Free some space or choose another directory."
+        )

@@ -1,0 +1,19 @@
+"""Near names for error messages. A leaf: anything may import it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the closest candidate, or "" when none is close.
+
+    >>> nearest("sentimet", ["sentiment", "topic"])
+    " Did you mean 'sentiment'?"
+    >>> nearest("zzz", ["sentiment"])
+    ''
+    """
+    names = sorted(set(candidates))
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not found:  # Gin and SeqIO names often differ in case or in a missing prefix only.
+        found = [c for c in names if name and name.lower() in c.lower()][:1]
+    return f" Did you mean {found[0]!r}?" if found else ""

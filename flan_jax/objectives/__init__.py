@@ -1,0 +1,1 @@
+"""What is minimised: pure functions that return a sum and a weight."""

@@ -1,0 +1,37 @@
+"""The legend of size letters, and what a batch is made of.
+
+Arrays in models and objectives carry their axes as a suffix: `logits_BTV`. The letters:
+
+  B batch rows            S encoder length        T decoder length
+  D model width           H attention heads       K size of one head
+  F feed-forward width    V vocabulary rows       L layers            R rank of an adapter
+
+Public signatures use the aliases below; they are checked in the test session only.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Float32, Int32
+
+EncoderTokens = Int32[Any, "B S"]
+DecoderTokens = Int32[Any, "B T"]
+Logits = Float32[Any, "B T V"]
+LossWeights = Float32[Any, "B T"]
+
+Batch = Mapping[str, Any]
+"""One batch, by SeqIO's feature names; NumPy on the host, JAX arrays on devices."""
+
+ENCODER_KEYS = ("encoder_input_tokens", "encoder_segment_ids", "encoder_positions")
+DECODER_KEYS = (
+    "decoder_input_tokens",
+    "decoder_target_tokens",
+    "decoder_loss_weights",
+    "decoder_segment_ids",
+    "decoder_positions",
+)
+BATCH_KEYS = ENCODER_KEYS + DECODER_KEYS
+
+PAD_ID = 0
+DECODER_START_ID = 0
+EOS_ID = 1

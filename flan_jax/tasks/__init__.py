@@ -1,0 +1,1 @@
+"""Datasets: SeqIO tasks and mixtures, and their export to disk. The only importer of TensorFlow."""

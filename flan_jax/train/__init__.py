@@ -1,0 +1,1 @@
+"""A run: state, step, loop, metrics, writers. Knows no T5, no file format, no configuration system."""

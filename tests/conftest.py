@@ -1,0 +1,37 @@
+"""One strict session for all tests: eight fake CPU devices, rank promotion raises, warnings are errors."""
+
+import os
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the folder shared/data is not beside the checkout")
+    return SHARED_DATA
+
+
+def pytest_collection_modifyitems(config, items):
+    """Long tests run when asked for by marker; those that need an absent package are skipped and counted."""
+    import importlib.util
+
+    lacks = {
+        "tensorflow": importlib.util.find_spec("seqio") is None,
+        "reference": importlib.util.find_spec("transformers") is None,
+    }
+    asked_for_slow = "slow" in (config.option.markexpr or "")
+    for item in items:
+        if "slow" in item.keywords and not asked_for_slow:
+            item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
+        for marker, absent in lacks.items():
+            if marker in item.keywords and absent:
+                item.add_marker(pytest.mark.skip(reason=f"needs the {marker} packages"))

@@ -1,0 +1,169 @@
+"""What a directory of checkpoints holds, and reading it: needs no manager, and disturbs no run that is writing there.
+
+A checkpoint is a directory named by its step with one folder an item: `params` and `opt_state` (arrays), `step`, `data`
+(position of the feed), `metrics` and `metadata` (JSON). It counts as whole when the writer's last file is in it; what a
+killed process left half-written is passed over. Writing is left to `flan_jax.checkpoint.manager`.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from flan_jax.checkpoint.trees import differences, named_leaves, nested, unflatten
+
+DIRECTORY_NAME = "checkpoints"
+COMMITTED = "commit_success.txt"  # Orbax writes it last, before the rename that publishes a step.
+BestMode = Literal["max", "min"]
+
+
+def all_steps(directory: Any) -> list[int]:
+    """Returns the steps of the whole checkpoints in a directory, ascending."""
+    place = _path(directory)
+    if not place.is_dir():
+        return []
+    return sorted(int(p.name) for p in place.iterdir() if p.name.isdecimal() and (p / COMMITTED).exists())
+
+
+def latest_step(directory: Any) -> int | None:
+    """Returns the highest step in a directory, None when there is no checkpoint."""
+    return max(all_steps(directory), default=None)
+
+
+def best_step(directory: Any, *, metric: str, mode: BestMode) -> int | None:
+    """Returns the step with the best value of a metric (the later of equals), None when no checkpoint has it."""
+    sign = 1 if mode == "max" else -1
+    scored = [
+        (sign * read_json(_path(directory) / str(s), "metrics").get(metric, math.nan), s) for s in all_steps(directory)
+    ]
+    scored = [(value, step) for value, step in scored if not math.isnan(value)]
+    return max(scored)[1] if scored else None
+
+
+def find(path: Any, *, step: int | None = None) -> Any:
+    """Returns the directory of one checkpoint.
+
+    Args:
+      path: a run's directory, its `checkpoints` directory, or one checkpoint's directory.
+      step: which one; None takes the latest.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint there, or not of that step.
+    """
+    place = _path(path)
+    if (place / COMMITTED).exists() and step in (None, _as_step(place.name)):
+        return place
+    directory = place / DIRECTORY_NAME if (place / DIRECTORY_NAME).is_dir() else place
+    steps = all_steps(directory)
+    if not steps:
+        raise FileNotFoundError(
+            f"No checkpoint in {path}. Wanted a run's directory, its {DIRECTORY_NAME!r} folder or one checkpoint's."
+        )
+    if step is not None and step not in steps:
+        raise FileNotFoundError(f"No checkpoint of step {step} in {directory}. There are steps {steps}.")
+    return directory / str(steps[-1] if step is None else step)
+
+
+def read_json(checkpoint: Any, item: str) -> dict[str, Any]:
+    """Returns a JSON item (`step`, `data`, `metrics` or `metadata`) of one checkpoint's directory."""
+    file = _path(checkpoint) / item / ("metrics" if item == "metrics" else "metadata")
+    if not file.exists():
+        raise FileNotFoundError(f"The checkpoint {checkpoint} has no {item!r}: {file} is missing.")
+    return json.loads(file.read_text())
+
+
+def require_metadata(checkpoint: Any, wanted: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint that was made under other conditions.
+
+    Raises:
+      ValueError: a field of `wanted` differs in the checkpoint's metadata; all such fields are named.
+    """
+    got = read_json(checkpoint, "metadata")
+    lines = [
+        f"{name}: got {got.get(name)!r}, wanted {want!r}" for name, want in wanted.items() if got.get(name) != want
+    ]
+    if lines:
+        raise ValueError(
+            f"The checkpoint {checkpoint} was made with other settings:\n  " + "\n  ".join(lines) + "\n"
+            "Use the settings it was made with, or another directory."
+        )
+
+
+def read_tree(checkpoint: Any, item: str, abstract: Any) -> Any:
+    """Returns the arrays of an item (`params`, `opt_state`), placed as `abstract` says.
+
+    Args:
+      checkpoint: one checkpoint's directory.
+      item: the item's name.
+      abstract: a tree of `jax.ShapeDtypeStruct`; those without a sharding go to the first device. The mesh may be
+        another than the one that saved.
+
+    Raises:
+      ValueError: names, shapes or dtypes differ; the differing ones are named.
+    """
+    import jax
+    import orbax.checkpoint as ocp
+
+    wanted, place = named_leaves(abstract), _path(checkpoint)
+    _require_same(wanted, _stored(place, item), place=f"{place}, item {item!r}")
+    if not wanted:  # An optimiser without state, such as plain SGD.
+        return abstract
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    placed = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or first)
+        for name, leaf in wanted.items()
+    }
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        tree = reader.restore(place / item, args=ocp.args.StandardRestore(nested(placed)))
+    return unflatten(named_leaves(tree), abstract)
+
+
+def restore_params(path: Any, abstract_params: Any, *, step: int | None = None) -> Any:
+    """Returns the parameters alone, for evaluation or a new run; `path` and `step` as in `find`."""
+    return read_tree(find(path, step=step), "params", abstract_params)
+
+
+def stored_params(path: Any, *, step: int | None = None) -> dict[str, Any]:
+    """Returns the parameters as NumPy arrays in nested dictionaries, whatever model they belong to."""
+    import numpy as np
+    import orbax.checkpoint as ocp
+
+    checkpoint = find(path, step=step)
+    as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in _stored(checkpoint, "params")}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        return reader.restore(checkpoint / "params", args=ocp.args.PyTreeRestore(restore_args=nested(as_numpy)))
+
+
+def _stored(checkpoint: Any, item: str) -> dict[str, Any]:
+    """Shapes and dtypes of a stored tree, by name."""
+    import orbax.checkpoint as ocp
+
+    if not (checkpoint / item).is_dir():
+        return {}
+    return {
+        name: leaf
+        for name, leaf in named_leaves(ocp.StandardCheckpointHandler().metadata(checkpoint / item).tree).items()
+    }
+
+
+def _require_same(wanted: dict[str, Any], got: dict[str, Any], *, place: str) -> None:
+    lines = differences(wanted=wanted, got=got)
+    if lines:
+        shown = [*lines[:20], *([f"and {len(lines) - 20} more"] if len(lines) > 20 else [])]
+        raise ValueError(
+            f"The checkpoint {place} does not fit this model:\n  " + "\n  ".join(shown) + "\n"
+            "Use the model and optimizer it was saved with, or another directory."
+        )
+
+
+def _as_step(name: str) -> int | None:
+    return int(name) if name.isdecimal() else None
+
+
+def _path(path: Any) -> Any:
+    """Local paths and buckets (gs://) alike; Orbax takes no relative ones."""
+    from etils import epath
+
+    place = epath.Path(path)
+    return place if "://" in str(path) else epath.Path(Path(place).absolute())

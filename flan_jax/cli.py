@@ -1,0 +1,230 @@
+"""The command line: a verb, gin files and bindings, turned into one call.
+
+    flan-jax VERB [--gin_file=FILE]... [--gin.NAME=VALUE]... [--gin_search_paths=DIRS] [--check] [--OPTION=VALUE]...
+
+Exit status: 0; 2 for what the user can mend (one message, no traceback; `--traceback` shows it); 1 for a defect of
+ours. A command is imported only when it is called.
+"""
+
+import ast
+import dataclasses
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flan_jax.names import nearest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verb:
+    """A command: what it does in a line, and its positional arguments in order."""
+
+    does: str
+    positional: tuple[str, ...] = ()
+
+
+VERBS = {
+    "train": Verb(does="a run: exports what is missing, trains, evaluates, saves; the same command again resumes it"),
+    "evaluate": Verb(does="checkpoints of a run on tasks and mixtures", positional=("model_dir",)),
+    "infer": Verb(does="rows of a file or of standard input to JSONL, with a run's weights", positional=("model_dir",)),
+    "export": Verb(does="tasks and mixtures to tokenised shards"),
+    "show": Verb(
+        does="tasks, mixtures, task NAME, mixture NAME, template FILE, export DIR, run DIR, checkpoint DIR",
+        positional=("what", "name"),
+    ),
+    "doctor": Verb(does="what is installed, which devices JAX sees, what would go wrong, with the mend"),
+}
+PACKAGE = str(Path(__file__).resolve().parent)
+USER_ERRORS = (ValueError, KeyError, FileNotFoundError, NotADirectoryError, PermissionError)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """One parsed command line."""
+
+    verb: str
+    gin_files: tuple[str, ...]
+    gin_bindings: tuple[str, ...]
+    search_paths: tuple[str, ...]
+    options: dict[str, Any]
+    check: bool
+    traceback: bool
+
+
+def parse_arguments(arguments: Sequence[str]) -> Invocation:
+    """Splits a command line into verb, gin files, bindings and the verb's own options.
+
+    >>> parsed = parse_arguments(["show", "run", "runs/a", "--json", "--gin.SEED=3"])
+    >>> parsed.options, parsed.gin_bindings
+    ({'what': 'run', 'name': 'runs/a', 'json': True}, ('SEED=3',))
+
+    Raises:
+      ValueError: an unknown verb, or more words than the verb takes.
+    """
+    verb = arguments[0] if arguments else ""
+    if verb not in VERBS:
+        raise ValueError(f"No verb {verb!r}.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}; flan-jax --help explains.")
+    files: list[str] = []
+    bindings: list[str] = []
+    search_paths: list[str] = []
+    options: dict[str, Any] = {}
+    positional = list(VERBS[verb].positional)
+    for argument in _join_values(arguments[1:]):
+        name, separator, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--"):
+            if not positional:
+                raise ValueError(f"`{verb}` takes no word {argument!r} here: options are written --name=value.")
+            options[positional.pop(0)] = argument
+        elif name == "gin_file":
+            files.append(value)
+        elif name == "gin_search_paths":
+            search_paths += value.split(",")
+        elif name == "gin_bindings":
+            bindings.append(value)
+        elif name.startswith("gin."):
+            bindings.append(argument.removeprefix("--gin."))
+        elif name == "tfds_data_dir" and verb == "train":
+            bindings.append(f"TFDS_DATA_DIR={value!r}")
+        elif name not in ("check", "traceback"):
+            options[name.replace("-", "_")] = _literal(value) if separator else True
+    return Invocation(
+        verb=verb,
+        gin_files=tuple(files),
+        gin_bindings=tuple(bindings),
+        search_paths=tuple(search_paths),
+        options=options,
+        check="--check" in arguments,
+        traceback="--traceback" in arguments,
+    )
+
+
+def _join_values(arguments: Sequence[str]) -> list[str]:
+    """Joins `--gin_file FILE` into `--gin_file=FILE`; other options use `=` only, so that flags stay flags."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--gin_file", "--gin_search_paths", "--gin_bindings", "--tfds_data_dir"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit status."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from flan_jax import __version__
+
+        print(f"flan_jax {__version__}")
+        return 0
+    try:
+        if "--help" in arguments[1:] and arguments[0] in VERBS:
+            print(verb_usage(arguments[0]))
+            return 0
+        invocation = parse_arguments(arguments)
+        call = prepare(invocation)
+        if invocation.check:
+            print_settings()
+            return 0
+        outcome = call()
+        return outcome if isinstance(outcome, int) else 0
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Exception as error:  # pylint: disable=broad-except
+        return _report(error, show_traceback="--traceback" in arguments)
+
+
+def prepare(invocation: Invocation) -> Callable[[], Any]:
+    """Parses the gin configuration of an invocation and returns the call that runs its command.
+
+    Raises:
+      ValueError: whatever is wrong in the configuration; nothing has run yet.
+    """
+    # Imported here so that `--help` and mistakes in the verb answer at once.
+    from flan_jax import gin_config
+
+    gin_config.parse(invocation.gin_files, invocation.gin_bindings, search_paths=invocation.search_paths)
+    module = importlib.import_module(f"flan_jax.commands.{invocation.verb}")
+    function = getattr(module, invocation.verb)
+    options = dict(invocation.options)
+    if "resolved_config" in getattr(function, "__kwdefaults__", None) or {}:
+        options["resolved_config"] = gin_config.resolved_text()
+    return gin_config.configured(function, options)
+
+
+def print_settings() -> None:
+    """Prints every binding in force with the file and line that set it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from flan_jax import gin_config
+
+    table = Table("name", "value", "set in", title="resolved configuration", title_justify="left")
+    for setting in gin_config.settings():
+        table.add_row(setting.name, repr(setting.value), setting.origin)
+    Console().print(table)
+
+
+def usage() -> str:
+    """Returns the text of `flan-jax --help`."""
+    verbs = "\n".join(f"  {name:<10} {verb.does}" for name, verb in VERBS.items())
+    return f"{__doc__}\nVerbs:\n{verbs}\n\nflan-jax VERB --help lists a verb's options."
+
+
+def verb_usage(verb: str) -> str:
+    """Returns a verb's documentation and its options."""
+    import inspect
+
+    function = getattr(importlib.import_module(f"flan_jax.commands.{verb}"), verb)
+    lines = [f"flan-jax {verb} {' '.join(p.upper() for p in VERBS[verb].positional)}: {VERBS[verb].does}", ""]
+    lines += [inspect.getdoc(function) or "", "", "Options (or gin bindings of the same names):"]
+    for name, parameter in inspect.signature(function).parameters.items():
+        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+        lines.append(f"  --{name}{default}")
+    return "\n".join(lines)
+
+
+def _report(error: Exception, *, show_traceback: bool) -> int:
+    """Prints one message for what the user can mend, a traceback for a defect of ours."""
+    if show_traceback or not _is_users(error):
+        traceback.print_exception(error)
+    if not _is_users(error):
+        print("This is a defect of flan_jax, not of your input: please report it with the lines above.", file=sys.stderr)
+        return 1
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    print(f"flan-jax: {text}", file=sys.stderr)
+    return 2
+
+
+def _is_users(error: BaseException) -> bool:
+    """A user's error is one of the documented types, raised by a line of this package (or found by gin)."""
+    if not isinstance(error, USER_ERRORS):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in frames if f"{os.sep}gin{os.sep}" not in f.filename]  # Gin re-raises what it passes through.
+    if isinstance(error, OSError) and error.filename is not None:  # "No such file: x" says all, whoever opened it.
+        return True
+    return bool(frames) and frames[-1].filename.startswith(PACKAGE)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

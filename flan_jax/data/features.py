@@ -1,0 +1,112 @@
+"""Tokens of examples -> the arrays of a batch: shift right, loss weights, segments, positions, padding.
+
+As SeqIO's encoder-decoder feature converter lays them out, except that segments and positions are always there (an unpacked row is
+segment 1). Which examples share a row is `packing`'s business.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flan_jax.shapes import DECODER_START_ID, PAD_ID
+
+Tokens = Sequence[int] | np.ndarray
+Example = tuple[Tokens, Tokens]
+"""Token ids of (inputs, targets), both with their end-of-sequence token, without padding."""
+Lengths = dict[str, int]
+"""Tokens of a row on each side: {"inputs": S, "targets": T}."""
+
+
+def packed_batch(rows: Sequence[Sequence[Example]], *, lengths: Lengths) -> dict[str, np.ndarray]:
+    """Lays out rows of several examples each; segments count from 1, positions restart and so does the shift.
+
+    >>> row = [([7, 8, 5, 1], [3, 9, 1]), ([8, 4, 9, 3, 1], [4, 1])]
+    >>> show(packed_batch([row], lengths={"inputs": 10, "targets": 7}))
+    encoder_input_tokens   7 8 5 1 8 4 9 3 1 0
+    encoder_segment_ids    1 1 1 1 2 2 2 2 2 0
+    encoder_positions      0 1 2 3 0 1 2 3 4 0
+    decoder_input_tokens   0 3 9 0 4 0 0
+    decoder_target_tokens  3 9 1 4 1 0 0
+    decoder_loss_weights   1 1 1 1 1 0 0
+    decoder_segment_ids    1 1 1 2 2 0 0
+    decoder_positions      0 1 2 0 1 0 0
+
+    Returns:
+      The eight arrays of `shapes.BATCH_KEYS`: int32 [B, S] or [B, T], the loss weights float32.
+
+    Raises:
+      ValueError: the examples of a row have more tokens than the row.
+    """
+    batch = _lay_out(rows, lengths)
+    batch["decoder_input_tokens"][batch["decoder_positions"] == 0] = DECODER_START_ID
+    return batch
+
+
+def unpacked_batch(examples: Sequence[Example], *, lengths: Lengths) -> dict[str, np.ndarray]:
+    """Lays out one example a row. As in SeqIO, the shift lets the last target slip into the first place after the end.
+
+    >>> show(unpacked_batch([([9, 4, 3, 8, 1], [3, 9, 4, 1])], lengths={"inputs": 7, "targets": 5}))
+    encoder_input_tokens   9 4 3 8 1 0 0
+    encoder_segment_ids    1 1 1 1 1 0 0
+    encoder_positions      0 1 2 3 4 0 0
+    decoder_input_tokens   0 3 9 4 1
+    decoder_target_tokens  3 9 4 1 0
+    decoder_loss_weights   1 1 1 1 0
+    decoder_segment_ids    1 1 1 1 0
+    decoder_positions      0 1 2 3 0
+
+    Returns:
+      As `packed_batch`.
+
+    Raises:
+      ValueError: an example has more tokens than a row.
+    """
+    return _lay_out([[example] for example in examples], lengths)
+
+
+def show(batch: dict[str, np.ndarray], *, row: int = 0) -> None:
+    """Prints one row of a batch, a feature a line."""
+    for name, array in batch.items():
+        print(f"{name:<22}", *(f"{number:g}" for number in array[row]))
+
+
+def _lay_out(rows: Sequence[Sequence[Example]], lengths: Lengths) -> dict[str, np.ndarray]:
+    row_of = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    inputs = [np.asarray(example[0], np.int32) for row in rows for example in row]
+    targets = [np.asarray(example[1], np.int32) for row in rows for example in row]
+    encoder = _place(inputs, row_of=row_of, shape=(len(rows), lengths["inputs"]), side="input")
+    decoder = _place(targets, row_of=row_of, shape=(len(rows), lengths["targets"]), side="target")
+    shifted = np.full_like(decoder[0], DECODER_START_ID)
+    shifted[:, 1:] = decoder[0][:, :-1]
+    return {
+        "encoder_input_tokens": encoder[0],
+        "encoder_segment_ids": encoder[1],
+        "encoder_positions": encoder[2],
+        "decoder_input_tokens": shifted,
+        "decoder_target_tokens": decoder[0],
+        "decoder_loss_weights": (decoder[1] > 0).astype(np.float32),
+        "decoder_segment_ids": decoder[1],
+        "decoder_positions": decoder[2],
+    }
+
+
+def _place(
+    sequences: list[np.ndarray], *, row_of: np.ndarray, shape: tuple[int, int], side: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns tokens, segments and positions, int32 of `shape`; sequence i goes to row `row_of[i]`, one behind another."""
+    counts = np.array([len(sequence) for sequence in sequences], np.int64)
+    used = np.bincount(row_of, weights=counts, minlength=shape[0]).astype(np.int64)
+    if used.max(initial=0) > shape[1]:
+        row = int(used.argmax())
+        raise ValueError(
+            f"Row {row} has {used[row]} {side} tokens; a row holds {shape[1]}. Shorten when exporting, or raise the length."
+        )
+    starts = np.cumsum(counts) - counts
+    first = np.searchsorted(row_of, np.arange(shape[0]))  # the first sequence of each row
+    behind = starts - starts[first[row_of]] + row_of * shape[1]
+    places = np.repeat(behind - starts, counts) + np.arange(counts.sum())
+    tokens, segments, positions = (np.full(shape, PAD_ID, np.int32) for _ in range(3))
+    tokens.reshape(-1)[places] = np.concatenate([*sequences, np.zeros(0, np.int32)])
+    segments.reshape(-1)[places] = np.repeat(np.arange(len(counts)) - first[row_of] + 1, counts)
+    positions.reshape(-1)[places] = np.arange(counts.sum()) - np.repeat(starts, counts)
+    return tokens, segments, positions

@@ -1,0 +1,303 @@
+"""What an export says about itself: schemas of the manifests, their files, and differences by field name.
+
+    <export>/vocabularies/<digest12>.model
+    <export>/tasks/<task>-<fingerprint12>/<split>/{manifest.json, lengths.npy, examples-00000-of-0000K.array_record}
+    <export>/mixtures/<mixture>-<split>-<key12>.json
+
+A task's fingerprint is the digest of everything that decides its bytes, so a task that several mixtures share is
+exported once. Whether an export is still valid is `flan_jax.data.exports`' question; this module only reads and writes.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from flan_jax.files import sha256_of, write_atomic
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+LENGTHS_NAME = "lengths.npy"
+
+Lengths = Mapping[str, int]
+"""Token limits {"inputs": S, "targets": T}."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocabularyRef:
+    """The vocabulary that ids were made with, and where a reader finds it.
+
+    Attributes:
+      kind: "foreign" when only its own class can encode or decode.
+      digest: SHA-256 of what defines it, extra ids included.
+      size: number of ids, extra ids included.
+      eos_id: -1 when it has none.
+      file: a SentencePiece model, relative to the export directory.
+    """
+
+    kind: Literal["sentencepiece", "bytes", "foreign"]
+    digest: str
+    size: int
+    eos_id: int
+    extra_ids: int = 0
+    file: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskManifest:
+    """One exported split of one task.
+
+    Attributes:
+      identity: what `fingerprint` digests: definition and source revision, vocabulary, lengths, format.
+      shard_examples: examples in each shard; `shard_bytes` their sizes.
+      tokens: sums per feature, end-of-sequence included.
+      dropped: examples left out, by reason.
+      truncated: examples cut to their length, per feature.
+      metrics: names in `flan_jax.evaluation.metrics`.
+    """
+
+    format_version: int = FORMAT_VERSION
+    task: str
+    split: str
+    cluster: str
+    fingerprint: str
+    identity: Mapping[str, Any]
+    lengths: Lengths
+    vocabulary: VocabularyRef
+    num_examples: int
+    num_shards: int
+    shard_examples: tuple[int, ...]
+    shard_bytes: tuple[int, ...]
+    tokens: Mapping[str, int]
+    rows_read: int
+    dropped: Mapping[str, int]
+    truncated: Mapping[str, int]
+    metrics: tuple[str, ...]
+    postprocessor: str | None
+    evaluation: Literal["generate", "rank", "foreign"]
+    licence: str
+
+    @property
+    def truncated_targets_share(self) -> float:
+        """Share of examples whose target was cut."""
+        return self.truncated.get("targets", 0) / max(1, self.num_examples)
+
+    def shard_name(self, shard: int) -> str:
+        """The file name of a shard."""
+        return shard_name(shard, self.num_shards)
+
+
+def shard_name(shard: int, num_shards: int) -> str:
+    """The file name of shard `shard` of `num_shards`.
+
+    >>> shard_name(3, 12)
+    'examples-00003-of-00012.array_record'
+    """
+    return f"examples-{shard:05d}-of-{num_shards:05d}.array_record"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """One task of an exported mixture.
+
+    Attributes:
+      rate: relative share after flattening nested mixtures, > 0.
+      cap: the largest size the task counts as, when its rate came from one.
+      path: "tasks/<folder>/<split>", relative to the export directory.
+    """
+
+    task: str
+    rate: float
+    cap: float | None
+    path: str
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a run asks of an export.
+
+    Attributes:
+      name: of a mixture or a task in SeqIO's registries.
+      module: what defines it: dotted modules or paths, separated by commas; None for the package's own.
+      vocabulary: "embedded", "bytes" or a SentencePiece model file, for tasks that name none; None for the default.
+      max_truncated_targets: largest share of cut targets that a task may have.
+      on_missing_split: whether members that lack the split are left out (and listed) or refused.
+    """
+
+    name: str
+    split: str = "train"
+    lengths: Lengths
+    module: str | None = None
+    vocabulary: str | None = None
+    tfds_data_dir: str | None = None
+    max_truncated_targets: float = 0.05
+    on_missing_split: Literal["skip", "error"] = "skip"
+
+    def __post_init__(self):
+        """Refuses what no export could answer."""
+        if set(self.lengths) != {"inputs", "targets"} or not all(
+            isinstance(n, int) and n >= 2 for n in self.lengths.values()
+        ):
+            raise ValueError(
+                f"Lengths of {self.name!r}: got {dict(self.lengths)}, wanted {{'inputs': S, 'targets': T}} with whole "
+                "numbers of at least 2 tokens (TASK_FEATURE_LENGTHS)."
+            )
+        if not 0 <= self.max_truncated_targets <= 1:
+            raise ValueError(f"max_truncated_targets is a share between 0 and 1, got {self.max_truncated_targets}.")
+
+    def key(self) -> str:
+        """Digest of the request, in the name of its manifest."""
+        return sha256_of(dataclasses.asdict(self))[:12]
+
+    def manifest_path(self, export_dir: Path | str) -> Path:
+        """Where the mixture manifest of this request lies."""
+        return Path(export_dir) / "mixtures" / f"{safe_name(self.name)}-{safe_name(self.split)}-{self.key()}.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DefinitionFile:
+    """A file, or a pattern of files, that the export was made from, as it was then.
+
+    Attributes:
+      kind: "package" (relative to this package's parent), "module", "vocabulary" or "data".
+      digest: SHA-256; of the sorted matches for a pattern; "size:... mtime_ns:..." for large files.
+      size_bytes: with `mtime_ns`, spares the digest while both are unchanged.
+    """
+
+    kind: Literal["package", "module", "vocabulary", "data"]
+    digest: str
+    size_bytes: int = 0
+    mtime_ns: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixtureManifest:
+    """What answers a request: the members with their rates, and the files that the answer depends on.
+
+    Attributes:
+      skipped: members left out, with the reason.
+      definition_files: path -> the file as it was at the export.
+      given_files: each path-like word of the request (modules, vocabulary) -> the file it meant at the export.
+    """
+
+    format_version: int = FORMAT_VERSION
+    request: Request
+    members: tuple[Member, ...]
+    skipped: Mapping[str, str]
+    vocabulary: VocabularyRef
+    definition_files: Mapping[str, DefinitionFile]
+    given_files: Mapping[str, str]
+
+    @property
+    def num_examples(self) -> int:
+        """Examples of all members together."""
+        return sum(member.examples for member in self.members)
+
+    def fingerprint(self) -> str:
+        """Digest of what a run trains on: members' bytes and rates, not paths or times of definition files."""
+        members = [dataclasses.asdict(member) for member in self.members]
+        return sha256_of({"members": members, "vocabulary": self.vocabulary.digest, "lengths": self.request.lengths})
+
+
+def safe_name(name: str) -> str:
+    """A task's name as a file name.
+
+    >>> safe_name("glue:v2/rte")
+    'glue_v2_rte'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def differences(got: Any, wanted: Any, *, field: str = "") -> list[str]:
+    """Names every field in which two JSON values differ.
+
+    >>> differences({"lengths": {"inputs": 64}, "split": "train"}, {"lengths": {"inputs": 128}, "split": "train"})
+    ['lengths.inputs: got 64, wanted 128']
+    """
+    if isinstance(got, Mapping) and isinstance(wanted, Mapping):
+        found = []
+        for key in sorted(got.keys() | wanted.keys()):
+            name = f"{field}.{key}" if field else str(key)
+            found += differences(got.get(key), wanted.get(key), field=name)
+        return found
+    return [] if got == wanted else [f"{field}: got {got!r}, wanted {wanted!r}"]
+
+
+Manifest = TypeVar("Manifest", TaskManifest, MixtureManifest, Request)
+
+
+def write(path: Path | str, manifest: TaskManifest | MixtureManifest | Request) -> None:
+    """Writes a manifest whole or not at all."""
+    write_atomic(path, to_json(manifest))
+
+
+def to_json(manifest: TaskManifest | MixtureManifest | Request) -> str:
+    """A manifest as text: sorted, so that equal manifests are equal bytes."""
+    return json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_task(directory: Path | str) -> TaskManifest:
+    """Reads the manifest of an exported split.
+
+    Raises:
+      FileNotFoundError: the directory holds no export.
+      ValueError: the manifest is not of this format.
+    """
+    return _read(Path(directory) / MANIFEST_NAME, TaskManifest)
+
+
+def read_mixture(path: Path | str) -> MixtureManifest:
+    """Reads a mixture manifest; raises as `read_task`."""
+    return _read(Path(path), MixtureManifest)
+
+
+def request_from_json(value: Mapping[str, Any]) -> Request:
+    """A request from its JSON form.
+
+    Raises:
+      ValueError: a field is missing or unknown.
+    """
+    return _build(Request, value, where="request")
+
+
+def _read(path: Path, kind: type[Manifest]) -> Manifest:
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"No {path.name} in {path.parent}: not an export, or not a finished one. Run `flan-jax export`."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): delete it and run `flan-jax export`.") from None
+    if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
+        got = value.get("format_version") if isinstance(value, dict) else type(value).__name__
+        raise ValueError(f"{path}: format_version: got {got!r}, wanted {FORMAT_VERSION}. Run `flan-jax export` again.")
+    return _build(kind, value, where=str(path))
+
+
+def _build(kind: type[Any], value: Mapping[str, Any], *, where: str) -> Any:
+    """A record of ours from JSON, with nested records made and every unexpected field named."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    required = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
+    missing, unknown = sorted(required - value.keys()), sorted(value.keys() - fields.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"{where}: fields missing: {missing or 'none'}; unknown: {unknown or 'none'}. Run `flan-jax export` again."
+        )
+    return kind(**{name: _field(name, item, where=where) for name, item in value.items()})
+
+
+def _field(name: str, item: Any, *, where: str) -> Any:
+    """One field's value: nested records by the field's name, lists as tuples."""
+    if name == "request":
+        return _build(Request, item, where=where)
+    if name == "vocabulary" and isinstance(item, dict):
+        return _build(VocabularyRef, item, where=where)
+    if name == "members":
+        return tuple(_build(Member, member, where=where) for member in item)
+    if name == "definition_files":
+        return {path: _build(DefinitionFile, file, where=where) for path, file in item.items()}
+    return tuple(item) if isinstance(item, list) else item

@@ -1,0 +1,66 @@
+"""Virtual streams of packed rows: stream s of R reads blocks s, s + R, s + 2R, ... of the mixture, row by row.
+
+The number of streams is fixed for a run, whatever number of processes shares them, and each stream's position is two numbers: the block,
+and the row in it that comes next.
+"""
+
+import concurrent.futures
+from collections.abc import Iterable
+
+import numpy as np
+
+from flan_jax.data.blocks import BlockPlan, BlockPlanner
+
+Position = tuple[int, int]
+"""(block, row): the next row to read; a row just past the block's last stands for the stream's next block."""
+
+
+class Streams:
+    """The positions of some of a feed's streams, and the plans of their open blocks.
+
+    A second thread plans each stream's next block while the first half of the rows before it is still to be used: streams
+    come to the ends of their blocks at about the same time, and would otherwise all wait at once.
+    """
+
+    def __init__(self, planner: BlockPlanner, *, num_streams: int, owned: Iterable[int]):
+        self._planner = planner
+        self._num_streams = num_streams
+        self.positions: dict[int, Position] = {stream: (stream, 0) for stream in owned}
+        self._plans: dict[int, concurrent.futures.Future[BlockPlan]] = {}
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="plan")
+
+    def take(self, num_rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns the next `num_rows` rows of every owned stream, stream by stream: (task ids, example numbers)."""
+        rows = [row for stream in sorted(self.positions) for row in self._take(stream, num_rows)]
+        for stream, (block, row) in self.positions.items():
+            if 2 * row >= self._plan(block).num_rows:
+                self._request(block + self._num_streams)
+            assert stream == block % self._num_streams
+        return rows
+
+    def close(self) -> None:
+        """Ends the planning thread."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def _take(self, stream: int, num_rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        block, row = self.positions[stream]
+        taken: list[tuple[np.ndarray, np.ndarray]] = []
+        while True:
+            plan = self._plan(block)
+            until = min(row + num_rows - len(taken), plan.num_rows)
+            for i in range(row, until):
+                examples = slice(plan.starts[i], plan.starts[i + 1])
+                taken.append((plan.task_ids[examples], plan.rows[examples]))
+            if len(taken) == num_rows:
+                self.positions[stream] = (block, until)
+                return taken
+            del self._plans[block]
+            block, row = block + self._num_streams, 0
+
+    def _plan(self, block: int) -> BlockPlan:
+        return self._request(block).result()
+
+    def _request(self, block: int) -> "concurrent.futures.Future[BlockPlan]":
+        if block not in self._plans:
+            self._plans[block] = self._executor.submit(self._planner.plan, block)
+        return self._plans[block]

@@ -1,0 +1,308 @@
+"""Gin files and bindings to one resolved configuration: names checked, nearest names given, every value's origin known.
+
+With `cli.py` the only importer of gin. Nothing in the package is decorated: gin files start with
+`from __gin__ import dynamic_registration`, import the modules they bind, and gin registers what they name.
+"""
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+from gin import config as gin_config
+from gin import config_parser
+
+from flan_jax.names import nearest
+
+PACKAGE_PARENT = Path(__file__).resolve().parents[1]
+COMMAND_LINE = "command line"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One resolved binding: its name as gin prints it, its value, and where it was last set."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Statement:
+    name: str
+    origin: str
+    from_command_line: bool
+
+
+class _Names(config_parser.ParserDelegate):
+    """Reads statements without resolving what they refer to."""
+
+    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
+        return "@" + scoped_configurable_name
+
+    def macro(self, macro_name: str) -> str:
+        return "%" + macro_name
+
+
+def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequence[str] = ()) -> None:
+    """Parses gin files and then `NAME=VALUE` bindings into gin's global configuration, later ones winning.
+
+    A binding's value that is not gin syntax is taken as a string, so that shells need no nested quotes.
+
+    Args:
+      files: paths, searched in `search_paths`, the working directory and the folder that holds `gin_configs`.
+      bindings: `NAME=VALUE` as after `--gin.`.
+      search_paths: folders in which files and includes are looked for.
+
+    Raises:
+      FileNotFoundError: a file or an include is not there.
+      ValueError: a name is unknown, a macro undefined or unused, or a required value missing.
+    """
+    gin.clear_config()
+    prefixes = ["", *search_paths, str(PACKAGE_PARENT), str(PACKAGE_PARENT / "gin_configs")]
+    gin_config._LOCATION_PREFIXES[:] = prefixes  # pylint: disable=protected-access
+    lines = [_as_gin_line(binding) for binding in bindings]
+    statements: list[_Statement] = []
+    for file in files:
+        statements += _statements_of_file(file, prefixes=prefixes)
+    for line, text in zip(lines, bindings, strict=True):
+        statements += _statements(line, origin=f"{COMMAND_LINE} (--gin.{text})", prefixes=prefixes, from_command_line=True)
+    try:
+        gin.parse_config_files_and_bindings(
+            list(files), lines, finalize_config=False, print_includes_and_imports=False
+        )
+    except (ValueError, TypeError, SyntaxError, ImportError, AttributeError, OSError) as error:
+        raise ValueError(_with_nearest_name(str(error))) from error
+    _ORIGINS.clear()
+    _ORIGINS.update({statement.name: statement.origin for statement in statements})
+    _refuse_unset_and_unused(statements)
+
+
+_ORIGINS: dict[str, str] = {}
+
+
+def settings() -> list[Setting]:
+    """Returns every binding in force, sorted by name, with the file and line (or command line) that set it."""
+    found = []
+    for (scope, selector), parameters in gin_config._CONFIG.items():  # pylint: disable=protected-access
+        for parameter, value in parameters.items():
+            if selector == "gin.macro":
+                name = scope
+                origin = _ORIGINS.get(name, "")
+            else:
+                name = gin_config._format_binding_key(scope, selector, parameter)
+                origin = next((o for n, o in _ORIGINS.items() if _same_binding(n, scope, selector, parameter)), "")
+            found.append(Setting(name=name, value=value, origin=origin))
+    return sorted(found, key=lambda s: (not s.name.isupper(), s.name))
+
+
+def resolved_text() -> str:
+    """Returns the whole configuration as gin text that parses back to itself."""
+    return gin.config_str(max_line_length=110)
+
+
+def configured(function: Callable, given: dict[str, Any]) -> Callable[[], Any]:
+    """Returns `function` with gin's bindings and `given` keyword arguments applied, its parameters checked first.
+
+    Raises:
+      ValueError: a keyword is unknown, a required one is missing, or a literal has another type than annotated.
+    """
+    parameters = inspect.signature(function).parameters
+    module = function.__module__
+    selector = f"{module}.{function.__name__}"
+    verb = function.__name__.rstrip("_")
+    for name in given:
+        if name not in parameters:
+            raise ValueError(f"`{verb}` has no option --{name}.{nearest(name, parameters)} It takes: {', '.join(parameters)}.")
+    bound = gin_config._CONFIG.get(("", selector), {})  # pylint: disable=protected-access
+    missing = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and name not in bound and name not in given
+    ]
+    if missing:
+        raise ValueError(
+            f"`{verb}` needs {', '.join(missing)}: give --{missing[0]}=..., or a --gin_file that binds "
+            f"{module.rsplit('.', 1)[-1]}.{function.__name__}.{missing[0]}."
+        )
+    _check_literal_types()
+    try:
+        wrapped = gin.get_configurable(function)
+    except ValueError:  # No gin file has named it.
+        wrapped = gin.external_configurable(function, module=module)
+    return lambda: wrapped(**given)
+
+
+def _as_gin_line(binding: str) -> str:
+    name, separator, value = binding.partition("=")
+    if not separator:
+        raise ValueError(f"--gin.{binding} has no value: write --gin.NAME=VALUE.")
+    name, value = name.strip(), value.strip()
+    try:
+        config_parser.ConfigParser(value, _Names()).parse_value()
+        list(config_parser.ConfigParser(f"{name} = {value}", _Names()))
+    except (SyntaxError, ValueError):
+        value = repr(value)
+    return f"{name} = {value}"
+
+
+def _statements_of_file(file: str, *, prefixes: Sequence[str]) -> Iterator[_Statement]:
+    tried = [Path(prefix) / file for prefix in prefixes] if not Path(file).is_absolute() else [Path(file)]
+    path = next((p for p in tried if p.is_file()), None)
+    if path is None:
+        siblings = {
+            str(q.relative_to(PACKAGE_PARENT)) for q in (PACKAGE_PARENT / "gin_configs").rglob("*.gin")
+        }
+        raise FileNotFoundError(
+            f"No gin file {file!r} in the working directory, --gin_search_paths or the package."
+            f"{nearest(file, siblings)}"
+        )
+    yield from _statements(path.read_text(), origin=file, prefixes=prefixes, from_command_line=False)
+
+
+def _statements(
+    text: str, *, origin: str, prefixes: Sequence[str], from_command_line: bool
+) -> Iterator[_Statement]:
+    try:
+        parsed = list(config_parser.ConfigParser(text, _Names()))
+    except SyntaxError as error:
+        raise ValueError(f"{origin}: not gin syntax: {error.msg} (line {error.lineno}).") from error
+    for statement in parsed:
+        if isinstance(statement, config_parser.IncludeStatement):
+            yield from _statements_of_file(statement.filename, prefixes=prefixes)
+        elif isinstance(statement, config_parser.BindingStatement):
+            scope, selector, parameter = statement.scope, statement.selector, statement.arg_name
+            name = "/".join(filter(None, [scope, selector])) + (f".{parameter}" if parameter else "")
+            where = origin if from_command_line else f"{origin}:{statement.location.line_num}"
+            yield _Statement(name=name, origin=where, from_command_line=from_command_line)
+
+
+def _same_binding(name: str, scope: str, selector: str, parameter: str) -> bool:
+    stated_scope, _, rest = name.rpartition("/")
+    stated_selector, _, stated_parameter = rest.rpartition(".")
+    return (
+        stated_scope == scope
+        and stated_parameter == parameter
+        and f".{selector}".endswith(f".{stated_selector}")
+    )
+
+
+def _macro_references() -> dict[str, str]:
+    """Returns the macros that some binding refers to, each with one binding that does."""
+    found: dict[str, str] = {}
+    for (scope, selector), parameters in gin_config._CONFIG.items():  # pylint: disable=protected-access
+        for parameter, value in parameters.items():
+            for reference in gin_config.iterate_references({0: value}, to=gin.get_configurable("gin.macro")):
+                user = scope if selector == "gin.macro" else gin_config._format_binding_key(scope, selector, parameter)
+                found[reference.scoped_selector.rpartition("/")[0]] = user
+    return found
+
+
+def _refuse_unset_and_unused(statements: Sequence[_Statement]) -> None:
+    defined = {scope for scope, selector in gin_config._CONFIG if selector == "gin.macro"}
+    referenced = _macro_references()
+    for name, user in sorted(referenced.items()):
+        if name not in defined and name != "gin.REQUIRED":
+            raise ValueError(f"{user} refers to the macro %{name}, which no gin file sets.{nearest(name, defined)}")
+    for statement in statements:
+        if statement.name in defined and statement.name not in referenced:
+            others = set(referenced) | set(defined - {statement.name})
+            raise ValueError(
+                f"Nothing uses the macro {statement.name}, set in {statement.origin}.{nearest(statement.name, others)}"
+            )
+    required = gin_config.REQUIRED
+    unset = [s for s in settings() if _is_required(s.value, required)]
+    if unset:
+        first = unset[0].name
+        lines = "\n".join(f"  {s.name}  (declared in {s.origin})" for s in unset)
+        raise ValueError(f"These have no value yet:\n{lines}\nSet them in a gin file or with --gin.{first}=VALUE.")
+
+
+def _is_required(value: Any, required: Any) -> bool:
+    if value is required:
+        return True
+    return isinstance(value, gin_config.ConfigurableReference) and value.scoped_selector.startswith("gin.REQUIRED/")
+
+
+def _with_nearest_name(message: str) -> str:
+    unknown_parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", message)
+    if unknown_parameter:
+        selector, parameter = unknown_parameter.groups()
+        target = gin_config._REGISTRY.get_match(selector)
+        names = inspect.signature(target.wrapped).parameters if target else ()
+        return message.replace("'.\n", f"'.{nearest(parameter, names)}\n", 1)
+    unknown_name = re.search(r"No configurable matching '([^']+)'", message)
+    if unknown_name:
+        known = {".".join(s.split(".")[-2:]) for s, _ in gin_config._REGISTRY.items()}
+        first, _, rest = message.partition("\n")
+        return f"{first}{nearest(unknown_name.group(1), known)}\n{rest}"
+    return message
+
+
+def _check_literal_types() -> None:
+    """Refuses a literal whose type the parameter's annotation cannot take, before any device is touched."""
+    for (scope, selector), parameters in gin_config._CONFIG.items():  # pylint: disable=protected-access
+        if selector == "gin.macro":
+            continue
+        wrapped = gin_config._REGISTRY[selector].wrapped
+        try:
+            hints = typing.get_type_hints(wrapped.__init__ if inspect.isclass(wrapped) else wrapped)
+        except (NameError, TypeError):
+            continue
+        for parameter, value in parameters.items():
+            literal = _literal_of(value)
+            if parameter in hints and literal is not _NOT_LITERAL and not _fits(literal, hints[parameter]):
+                name = gin_config._format_binding_key(scope, selector, parameter)
+                raise ValueError(
+                    f"{name} is {literal!r} ({type(literal).__name__}); it must be {_spelled(hints[parameter])}. "
+                    f"{_origin_of(value, name)}"
+                )
+
+
+_NOT_LITERAL = object()
+
+
+def _literal_of(value: Any) -> Any:
+    if isinstance(value, gin_config.ConfigurableReference):
+        name, _, kind = value.scoped_selector.rpartition("/")
+        if kind == "macro" or kind == "gin.macro":
+            return _literal_of(gin_config._CONFIG.get((name, "gin.macro"), {}).get("value", _NOT_LITERAL))
+        return _NOT_LITERAL
+    return value if value is None or isinstance(value, bool | int | float | str) else _NOT_LITERAL
+
+
+def _origin_of(value: Any, name: str) -> str:
+    if isinstance(value, gin_config.ConfigurableReference):
+        name = value.scoped_selector.rpartition("/")[0]
+    found = next((s.origin for s in settings() if s.name == name), "")
+    return f"Set in {found}." if found else ""
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return True
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if origin is typing.Literal:
+        return any(value == option and type(value) is type(option) for option in typing.get_args(hint))
+    if hint is type(None) or hint is None:
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if inspect.isclass(hint) and hint in (bool, str, bytes):
+        return isinstance(value, hint)
+    if inspect.isclass(origin or hint):  # A class of ours, a mapping, a sequence: a bare number or None is none of them.
+        return isinstance(value, str) and issubclass(str, origin or hint)
+    return True
+
+
+def _spelled(hint: Any) -> str:
+    return getattr(hint, "__name__", None) if inspect.isclass(hint) else str(hint).replace("typing.", "")

@@ -1,0 +1,147 @@
+"""T5's attention: relative position bias, segment masks, keys and values that can be kept.
+
+The scores are not divided by sqrt(head size): T5 folds that factor into the initial value of the query kernel.
+Which query may see which key is one boolean array, from segment ids; decoding uses the same function on cached arrays.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from flan_jax.models.config import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
+from flan_jax.models.layers import Dense, constrain, keep_factor
+
+# Finite, so that a row that may see nothing gets equal weights and not NaN.
+MASKED_SCORE = -1e10
+
+fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+def segment_mask(query_segment_ids_BT: jax.Array, key_segment_ids_BS: jax.Array, *, causal: bool = False) -> jax.Array:
+    """Returns bool [B, 1, T, S]: the two positions belong to the same example (and the key is not later).
+
+    Padding (segment 0) sees padding: what it computes is never read, and a query that sees some key has a softmax of
+    ordinary size, which fused kernels need.
+    """
+    mask_BTS = query_segment_ids_BT[:, :, None] == key_segment_ids_BS[:, None, :]
+    if causal:
+        T, S = mask_BTS.shape[1:]
+        mask_BTS = mask_BTS & jnp.asarray(np.tri(T, S, dtype=bool))[None]
+    return mask_BTS[:, None]
+
+
+def relative_position_buckets(distance: np.ndarray, *, bidirectional: bool) -> np.ndarray:
+    """Returns the row of the bias table for each distance, key position minus query position.
+
+    Half of the buckets hold one distance each, the rest widen logarithmically up to 128; all beyond share the last.
+    T5 paper (1910.10683), section 2.1.
+
+    >>> relative_position_buckets(np.array([-200, -9, -1, 0, 1, 9, 200]), bidirectional=True)
+    array([15,  8,  1,  0, 17, 24, 31], dtype=int32)
+    >>> relative_position_buckets(np.array([-200, -9, -1, 0, 1]), bidirectional=False)
+    array([31,  9,  1,  0,  0], dtype=int32)
+    """
+    buckets = RELPOS_BUCKETS // 2 if bidirectional else RELPOS_BUCKETS
+    offset = np.where(distance > 0, buckets, 0) if bidirectional else 0
+    back = np.abs(distance) if bidirectional else np.maximum(-distance, 0)
+    exact = buckets // 2
+    # In float32 with its epsilon, as T5X: at a bucket's edge another rounding is another bucket.
+    ratio = back.astype(np.float32) / exact + np.finfo(np.float32).eps
+    spread = np.log(ratio) / np.log(RELPOS_MAX_DISTANCE / exact) * (buckets - exact)
+    wide = np.minimum(exact + spread.astype(np.int32), buckets - 1)
+    return (offset + np.where(back < exact, back, wide)).astype(np.int32)
+
+
+class RelativePositionBias(nn.Module):
+    """The table of a stack, one row a head, and the bias [1, H, T, S] that all its layers add to their scores.
+
+    Distances are those of the row's indices. In a packed row they equal those within each segment, which are the only
+    ones that the mask lets through.
+    """
+
+    num_heads: int
+    bidirectional: bool
+
+    def setup(self):
+        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+        init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))
+        self.rel_embedding = self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
+
+    def by_distance(self, query_length: int, key_length: int) -> jax.Array:
+        """Returns float32 [H, T + S]: the bias of distance d at index d mod (T + S)."""
+        period = query_length + key_length
+        distance = np.arange(period)
+        distance = np.where(distance < key_length, distance, distance - period)
+        buckets = relative_position_buckets(distance, bidirectional=self.bidirectional)
+        # A product and not a gather: a gather's gradient is a scatter, slow on CPU and of no fixed order on GPU.
+        one_hot = np.eye(RELPOS_BUCKETS, dtype=np.float32)[:, buckets]
+        return jnp.dot(self.rel_embedding, one_hot, precision=jax.lax.Precision.HIGHEST)
+
+    def __call__(self, query_length: int, key_length: int) -> jax.Array:
+        """Returns float32 [1, H, T, S]."""
+        # Row t is row t-1 shifted by one. Repeating the T + S values and cutting the repetition into pieces one
+        # shorter does that with copies alone, forward and backward.
+        T, S = query_length, key_length
+        values = jnp.tile(self.by_distance(T, S), (1, T))
+        values = values[:, : T * (T + S - 1)].reshape(self.num_heads, T, T + S - 1)
+        return values[None, :, :, :S]
+
+    def row(self, index: jax.Array, key_length: int) -> jax.Array:
+        """Returns float32 [1, H, 1, S]: row `index` of the square bias, for one step of decoding."""
+        values = jnp.tile(self.by_distance(key_length, key_length), (1, 2))
+        row_HS = jax.lax.dynamic_slice_in_dim(values, 2 * key_length - index, key_length, axis=1)
+        return row_HS[None, :, None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention in two halves: `keys_values` of what is looked at, then the call on who looks."""
+
+    num_heads: int
+    head_dim: int
+    emb_dim: int
+    dropout_rate: float
+    dtype: jnp.dtype
+
+    def setup(self):
+        width = self.num_heads * self.head_dim
+
+        def query_init(key, shape, dtype):
+            return fan_in_normal(key, shape, dtype) / np.sqrt(self.head_dim).astype(np.float32)
+
+        self.query = Dense(width, ("embed", "joined_kv"), self.dtype, kernel_init=query_init)
+        self.key = Dense(width, ("embed", "joined_kv"), self.dtype, kernel_init=fan_in_normal)
+        self.value = Dense(width, ("embed", "joined_kv"), self.dtype, kernel_init=fan_in_normal)
+        self.out = Dense(self.emb_dim, ("joined_kv", "embed"), self.dtype, kernel_init=fan_in_normal)
+
+    def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns keys and values, each [B, S, H, K]."""
+        return self._split_heads(self.key(x_BSD)), self._split_heads(self.value(x_BSD))
+
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        keys_values: tuple[jax.Array, jax.Array],
+        *,
+        mask_B1TS: jax.Array,
+        bias_1HTS: jax.Array | None,
+        deterministic: bool,
+    ) -> jax.Array:
+        query_BTHK = self._split_heads(self.query(x_BTD))
+        key_BSHK, value_BSHK = keys_values
+        if not deterministic and self.dropout_rate > 0.0:
+            # T5X drops a key for all queries of a row and head. Scaling its value is the same sum at 1/T of the cost.
+            B, S, H, _ = value_BSHK.shape
+            value_BSHK = value_BSHK * keep_factor(
+                self.make_rng("dropout"), (B, S, H, 1), rate=self.dropout_rate, dtype=self.dtype
+            )
+        scores_BHTS = jnp.einsum("BTHK,BSHK->BHTS", query_BTHK, key_BSHK, preferred_element_type=jnp.float32)
+        if bias_1HTS is not None:
+            scores_BHTS = scores_BHTS + bias_1HTS
+        weights_BHTS = jax.nn.softmax(jnp.where(mask_B1TS, scores_BHTS, MASKED_SCORE)).astype(self.dtype)
+        mixed_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, value_BSHK)
+        return self.out(mixed_BTHK.reshape(*x_BTD.shape[:2], -1))
+
+    def _split_heads(self, x_BTX: jax.Array) -> jax.Array:
+        x_BTHK = x_BTX.reshape(*x_BTX.shape[:2], self.num_heads, self.head_dim)
+        return constrain(x_BTHK, "batch", "length", "heads", "kv")

@@ -1,0 +1,75 @@
+"""The numbers that define one T5: sizes, activations, compute type.
+
+Field names are T5X's, so that a gin file written for its `network.T5Config` needs no translation. Nothing here knows
+JAX: converters and `show` read a config without starting a backend.
+"""
+
+import dataclasses
+
+from flan_jax.names import nearest
+
+ACTIVATION_NAMES = ("relu", "gelu", "silu", "swish", "tanh", "linear")
+DTYPE_NAMES = ("float32", "bfloat16")
+RELPOS_BUCKETS = 32
+RELPOS_MAX_DISTANCE = 128
+_SIZES = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers", "head_dim", "mlp_dim")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Config:
+    """Sizes and choices of one encoder-decoder.
+
+    Args:
+        vocab_size: rows of the embedding table; T5's 32,100 ids are padded to 32,128.
+        mlp_activations: one name gives T5 1.0's feed-forward (`wi`), two a gated one (`wi_0`, `wi_1`), as in T5 1.1.
+        dropout_rate: used only where a dropout key is given; decoding and scoring never drop.
+        logits_via_embedding: T5 1.0 reads its logits from the embedding table, scaled by 1/sqrt(emb_dim); T5 1.1 has
+            a layer of its own for them.
+        dtype: type of the activations. Parameters, norms' statistics, softmax and logits are float32 whatever it says.
+
+    Raises:
+        ValueError: a size that is not a positive integer, an unknown activation, a type that cannot train T5.
+    """
+
+    emb_dim: int
+    num_heads: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    head_dim: int
+    mlp_dim: int
+    vocab_size: int = 32128
+    mlp_activations: tuple[str, ...] = ("gelu", "linear")
+    dropout_rate: float = 0.1
+    logits_via_embedding: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))  # gin hands over a list
+        for field in _SIZES:
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"T5Config.{field} is {value!r}; it must be a positive integer.")
+        if not self.mlp_activations:
+            raise ValueError("T5Config.mlp_activations is empty; T5 1.0 has ('relu',), T5 1.1 ('gelu', 'linear').")
+        for name in self.mlp_activations:
+            if name not in ACTIVATION_NAMES:
+                raise ValueError(
+                    f"T5Config.mlp_activations has {name!r}; allowed are {', '.join(ACTIVATION_NAMES)}."
+                    f"{nearest(str(name), ACTIVATION_NAMES)}"
+                )
+        if not 0.0 <= self.dropout_rate < 1.0:
+            raise ValueError(f"T5Config.dropout_rate is {self.dropout_rate!r}; it must be at least 0 and below 1.")
+        _check_dtype(self.dtype)
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype == "float16":
+        raise ValueError(
+            "T5Config.dtype is 'float16', in which T5 cannot be trained: the output of its feed-forward layers exceeds "
+            "float16's largest number, 65,504, and the run ends in NaN. Use 'bfloat16', which has float32's range, or "
+            "'float32'."
+        )
+    if dtype not in DTYPE_NAMES:
+        raise ValueError(
+            f"T5Config.dtype is {dtype!r}; allowed are {', '.join(map(repr, DTYPE_NAMES))}.{nearest(str(dtype), DTYPE_NAMES)}"
+        )

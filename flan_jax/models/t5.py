@@ -1,0 +1,286 @@
+"""T5 1.0 and 1.1 in Linen: two stacks, and the functions through which the rest of the project sees them.
+
+The tree of parameters is that of T5X's `examples/t5` (its checkpoints' `target`), name by name and shape by shape;
+golden files pin it. Outside this package parameters are plain nested dicts of arrays. Nothing here knows of losses,
+meshes, optimisers or checkpoints.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.core import meta
+
+from flan_jax.models.attention import Attention, RelativePositionBias, segment_mask
+from flan_jax.models.config import T5Config
+from flan_jax.models.layers import Dense, Dropout, Embedding, FeedForward, RMSNorm, constrain
+from flan_jax.shapes import BATCH_KEYS, Batch, Logits
+
+Params = dict[str, Any]
+KeysValues = tuple[jax.Array, jax.Array]
+
+
+def _attention(config: T5Config) -> Attention:
+    return Attention(
+        num_heads=config.num_heads,
+        head_dim=config.head_dim,
+        emb_dim=config.emb_dim,
+        dropout_rate=config.dropout_rate,
+        dtype=jnp.dtype(config.dtype),
+    )
+
+
+def _feed_forward(config: T5Config) -> FeedForward:
+    return FeedForward(
+        mlp_dim=config.mlp_dim,
+        activations=config.mlp_activations,
+        dropout_rate=config.dropout_rate,
+        dtype=jnp.dtype(config.dtype),
+    )
+
+
+def _norm(config: T5Config) -> RMSNorm:
+    return RMSNorm(jnp.dtype(config.dtype))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each normed before and added to what came in."""
+
+    config: T5Config
+
+    def setup(self):
+        self.pre_attention_layer_norm = _norm(self.config)
+        self.attention = _attention(self.config)
+        self.pre_mlp_layer_norm = _norm(self.config)
+        self.mlp = _feed_forward(self.config)
+        self.dropout = Dropout(self.config.dropout_rate)
+
+    def __call__(self, x_BSD, *, mask_B1SS, bias_1HSS, deterministic: bool):
+        h_BSD = self.pre_attention_layer_norm(x_BSD)
+        keys_values = self.attention.keys_values(h_BSD)
+        h_BSD = self.attention(
+            h_BSD, keys_values, mask_B1TS=mask_B1SS, bias_1HTS=bias_1HSS, deterministic=deterministic
+        )
+        x_BSD = x_BSD + self.dropout(h_BSD, deterministic=deterministic)
+        h_BSD = self.mlp(self.pre_mlp_layer_norm(x_BSD), deterministic=deterministic)
+        return constrain(x_BSD + self.dropout(h_BSD, deterministic=deterministic), "batch", "length", "width")
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, attention to the encoder, feed-forward; over a whole row, or over one position and a cache."""
+
+    config: T5Config
+
+    def setup(self):
+        self.pre_self_attention_layer_norm = _norm(self.config)
+        self.self_attention = _attention(self.config)
+        self.pre_cross_attention_layer_norm = _norm(self.config)
+        self.encoder_decoder_attention = _attention(self.config)
+        self.pre_mlp_layer_norm = _norm(self.config)
+        self.mlp = _feed_forward(self.config)
+        self.dropout = Dropout(self.config.dropout_rate)
+
+    def __call__(
+        self, x_BTD, *, cross: KeysValues, self_mask, self_bias, cross_mask, deterministic: bool, cache=None, index=None
+    ):
+        """Returns the layer's output, and the keys and values that its self-attention looked at."""
+        h_BTD = self.pre_self_attention_layer_norm(x_BTD)
+        keys_values = self.self_attention.keys_values(h_BTD)
+        if cache is not None:
+            keys_values = jax.tree.map(
+                lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, index, axis=1), cache, keys_values
+            )
+        h_BTD = self.self_attention(
+            h_BTD, keys_values, mask_B1TS=self_mask, bias_1HTS=self_bias, deterministic=deterministic
+        )
+        x_BTD = x_BTD + self.dropout(h_BTD, deterministic=deterministic)
+        h_BTD = self.pre_cross_attention_layer_norm(x_BTD)
+        h_BTD = self.encoder_decoder_attention(
+            h_BTD, cross, mask_B1TS=cross_mask, bias_1HTS=None, deterministic=deterministic
+        )
+        x_BTD = x_BTD + self.dropout(h_BTD, deterministic=deterministic)
+        h_BTD = self.mlp(self.pre_mlp_layer_norm(x_BTD), deterministic=deterministic)
+        x_BTD = constrain(x_BTD + self.dropout(h_BTD, deterministic=deterministic), "batch", "length", "width")
+        return x_BTD, keys_values
+
+
+class Encoder(nn.Module):
+    """The stack over the inputs."""
+
+    config: T5Config
+
+    def setup(self):
+        self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=True)
+        self.layers = [EncoderLayer(self.config) for _ in range(self.config.num_encoder_layers)]
+        self.encoder_norm = _norm(self.config)
+        self.dropout = Dropout(self.config.dropout_rate)
+
+    def __call__(self, x_BSD, segment_ids_BS, *, deterministic: bool):
+        mask_B1SS = segment_mask(segment_ids_BS, segment_ids_BS)
+        bias_1HSS = self.relpos_bias(x_BSD.shape[1], x_BSD.shape[1])
+        x_BSD = self.dropout(x_BSD, deterministic=deterministic)
+        for layer in self.layers:
+            x_BSD = layer(x_BSD, mask_B1SS=mask_B1SS, bias_1HSS=bias_1HSS, deterministic=deterministic)
+        # T5X alone draws a mask element by element here; the original T5 shares it along the length, as everywhere.
+        return self.dropout(self.encoder_norm(x_BSD), deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+    """The stack over the targets, up to the vectors that logits are read from."""
+
+    config: T5Config
+
+    def setup(self):
+        self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=False)
+        self.layers = [DecoderLayer(self.config) for _ in range(self.config.num_decoder_layers)]
+        self.decoder_norm = _norm(self.config)
+        self.dropout = Dropout(self.config.dropout_rate)
+        if not self.config.logits_via_embedding:
+            self.logits_dense = Dense(self.config.vocab_size, ("embed", "vocab"), jnp.dtype("float32"))
+
+    def __call__(self, x_BTD, encoded_BSD, segment_ids_BT, encoder_segment_ids_BS, *, deterministic: bool):
+        self_mask = segment_mask(segment_ids_BT, segment_ids_BT, causal=True)
+        self_bias = self.relpos_bias(x_BTD.shape[1], x_BTD.shape[1])
+        cross_mask = segment_mask(segment_ids_BT, encoder_segment_ids_BS)
+        x_BTD = self.dropout(x_BTD, deterministic=deterministic)
+        for layer in self.layers:
+            x_BTD, _ = layer(
+                x_BTD,
+                cross=layer.encoder_decoder_attention.keys_values(encoded_BSD),
+                self_mask=self_mask,
+                self_bias=self_bias,
+                cross_mask=cross_mask,
+                deterministic=deterministic,
+            )
+        return self.dropout(self.decoder_norm(x_BTD), deterministic=deterministic)
+
+    def cross_keys_values(self, encoded_BSD) -> list[KeysValues]:
+        """Returns, a layer each, what decoding looks at in the encoder: computed once, not at every step."""
+        return [layer.encoder_decoder_attention.keys_values(encoded_BSD) for layer in self.layers]
+
+    def step(self, x_B1D, *, cache: list[KeysValues], cross: list[KeysValues], cross_mask, index):
+        """Returns the vectors of position `index`, and the cache with its keys and values written in."""
+        length = cache[0][0].shape[1]
+        self_mask = (jnp.arange(length) <= index)[None, None, None]
+        self_bias = self.relpos_bias.row(index, length)
+        kept = []
+        for layer, layer_cache, layer_cross in zip(self.layers, cache, cross, strict=True):
+            x_B1D, layer_cache = layer(
+                x_B1D,
+                cross=layer_cross,
+                self_mask=self_mask,
+                self_bias=self_bias,
+                cross_mask=cross_mask,
+                deterministic=True,
+                cache=layer_cache,
+                index=index,
+            )
+            kept.append(layer_cache)
+        return self.decoder_norm(x_B1D), kept
+
+
+class Transformer(nn.Module):
+    """The whole network over a `flan_jax.shapes.Batch`."""
+
+    config: T5Config
+
+    def setup(self):
+        config = self.config
+        self.token_embedder = Embedding(config.vocab_size, config.emb_dim, jnp.dtype(config.dtype))
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def __call__(self, batch: Batch, *, deterministic: bool) -> jax.Array:
+        encoded_BSD = self.encode(batch, deterministic=deterministic)
+        return self.decode(encoded_BSD, batch, deterministic=deterministic)
+
+    def encode(self, batch: Batch, *, deterministic: bool) -> jax.Array:
+        """Returns [B, S, D]."""
+        x_BSD = self._embed(batch["encoder_input_tokens"])
+        return self.encoder(x_BSD, batch["encoder_segment_ids"], deterministic=deterministic)
+
+    def decode(self, encoded_BSD: jax.Array, batch: Batch, *, deterministic: bool) -> jax.Array:
+        """Returns float32 logits [B, T, V] of every position, given the true previous tokens."""
+        x_BTD = self._embed(batch["decoder_input_tokens"])
+        x_BTD = self.decoder(
+            x_BTD,
+            encoded_BSD,
+            batch["decoder_segment_ids"],
+            batch["encoder_segment_ids"],
+            deterministic=deterministic,
+        )
+        return self._logits(x_BTD)
+
+    def cross_keys_values(self, encoded_BSD: jax.Array) -> list[KeysValues]:
+        """Returns the decoder's keys and values [B, S, H, K] over the encoder's output, a pair for each layer."""
+        return self.decoder.cross_keys_values(encoded_BSD)
+
+    def decode_step(
+        self, tokens_B: jax.Array, *, cache: list[KeysValues], cross: list[KeysValues], cross_mask_B11S, index: jax.Array
+    ) -> tuple[jax.Array, list[KeysValues]]:
+        """Returns float32 logits [B, V] of the token after `tokens_B`, which stand at position `index`, and the cache."""
+        x_B1D, cache = self.decoder.step(
+            self._embed(tokens_B[:, None]), cache=cache, cross=cross, cross_mask=cross_mask_B11S, index=index
+        )
+        return self._logits(x_B1D)[:, 0], cache
+
+    def _embed(self, tokens_BT):
+        return constrain(self.token_embedder(tokens_BT), "batch", "length", "width")
+
+    def _logits(self, x_BTD):
+        if self.config.logits_via_embedding:
+            # Tied: the table has unit variance, so the product is brought back to it.
+            logits_BTV = self.token_embedder.attend(x_BTD) / np.float32(np.sqrt(self.config.emb_dim))
+        else:
+            logits_BTV = self.decoder.logits_dense(x_BTD)
+        return constrain(logits_BTV, "batch", "length", "vocab")
+
+
+def forward(params: Params, batch: Batch, rng: jax.Array | None = None, *, config: T5Config) -> Logits:
+    """Returns float32 logits [B, T, V]; `functools.partial(forward, config=...)` is what an objective calls `apply`.
+
+    Args:
+        rng: dropout key; None means no dropout.
+    """
+    rngs = None if rng is None else {"dropout": rng}
+    return Transformer(config).apply({"params": params}, batch, deterministic=rng is None, rngs=rngs)
+
+
+def init_params(config: T5Config, *, rng: jax.Array, out_shardings: Any = None) -> Params:
+    """Returns float32 parameters with T5X's initial distributions, made where `out_shardings` wants them.
+
+    The values depend on `rng` alone, not on the mesh.
+    """
+    return jax.jit(_initialiser(config), out_shardings=out_shardings)(rng)
+
+
+def abstract_params(config: T5Config) -> Params:
+    """Returns the tree of `jax.ShapeDtypeStruct`; nothing is computed."""
+    return jax.eval_shape(_initialiser(config), jax.random.key(0))
+
+
+def logical_axes(config: T5Config) -> Params:
+    """Returns the tree of logical axis names, one tuple of names a parameter: ("embed", "mlp") and the like."""
+    boxed = jax.eval_shape(_boxed_initialiser(config), jax.random.key(0))
+    return jax.tree.map(lambda box: tuple(box.names), boxed, is_leaf=lambda x: isinstance(x, meta.AxisMetadata))
+
+
+def count_params(params: Params) -> int:
+    """Returns how many numbers a tree of arrays, or of their shapes, holds."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def _initialiser(config: T5Config) -> Callable[[jax.Array], Params]:
+    boxed = _boxed_initialiser(config)
+    # Unboxed without constraint: where the arrays go is the caller's out_shardings' affair.
+    return lambda rng: jax.tree.map(
+        lambda box: box.unbox(apply_constraint=False), boxed(rng), is_leaf=lambda x: isinstance(x, meta.AxisMetadata)
+    )
+
+
+def _boxed_initialiser(config: T5Config) -> Callable[[jax.Array], Params]:
+    batch = {key: jnp.zeros((1, 1), jnp.int32) for key in BATCH_KEYS}
+    return lambda rng: Transformer(config).init(rng, batch, deterministic=True)["params"]

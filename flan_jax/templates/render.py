@@ -1,0 +1,207 @@
+"""One row and one template give one pair of texts. Format strings only; every mistake names its field.
+
+A pattern is text with `{field}` in it, where the field is a key of the row; `{options_}` stands for the list of options,
+`{{` and `}}` for braces. Reading templates from files is `load`'s business, choosing which template a row gets that of
+`tasks.rendering`.
+"""
+
+import functools
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from flan_jax.files import sha256_of
+from flan_jax.names import nearest
+
+Direction = Literal["forward", "inverted"]
+OPTIONS_FIELD = "options_"
+
+
+class MissingField(KeyError):
+    """A pattern names a field that a row does not have.
+
+    Attributes:
+      field: the field asked for.
+    """
+
+    def __init__(self, message: str, *, field: str):
+        super().__init__(message)
+        self.field = field
+
+    def __str__(self) -> str:  # KeyError shows its message in quotes, with escapes.
+        return str(self.args[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A way of asking.
+
+    Attributes:
+      inputs: pattern of what the model reads.
+      targets: pattern of what it should write.
+      direction: "forward" asks for what the task is about; "inverted" turns the task around (writes the question from
+        the answer), which is trained on and never evaluated.
+      name: shown in messages and predictions; it decides nothing.
+    """
+
+    inputs: str
+    targets: str
+    direction: Direction = "forward"
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.direction not in get_args(Direction):
+            raise ValueError(
+                f"{self}: direction must be one of {', '.join(get_args(Direction))}; got {self.direction!r}."
+                f"{nearest(self.direction, get_args(Direction))}"
+            )
+        for side, pattern in (("inputs", self.inputs), ("targets", self.targets)):
+            if not isinstance(pattern, str) or not pattern.strip():
+                raise ValueError(f"{self}: {side} must be a text with something in it; got {pattern!r}.")
+            _parts(pattern)
+        if OPTIONS_FIELD in _fields(self.targets):
+            raise ValueError(f"{self}: {{{OPTIONS_FIELD}}} belongs into inputs, not into targets.")
+
+    def __str__(self) -> str:
+        return f"template {self.name!r}" if self.name else f"template {shortened(self.inputs, characters=50)}"
+
+    @property
+    def shows_options(self) -> bool:
+        """Whether the inputs list the options."""
+        return OPTIONS_FIELD in _fields(self.inputs)
+
+    @functools.cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a row that it needs, in order of appearance, without `{options_}`."""
+        named = dict.fromkeys(_fields(self.inputs) + _fields(self.targets))
+        return tuple(name for name in named if name != OPTIONS_FIELD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A row in words.
+
+    Attributes:
+      inputs: what the model reads.
+      targets: what it should write.
+      options: the answers to choose from, if any.
+      references: all texts that count as right, when the row has more than one; else empty.
+    """
+
+    inputs: str
+    targets: str
+    options: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+
+
+def render(
+    template: Template, row: Mapping[str, Any], *, options: Sequence[str] = (), references: Sequence[str] = ()
+) -> Rendered:
+    r"""Fills in a template.
+
+    >>> ask = Template(inputs="{premise}\nDoes it follow that {hypothesis}?\n{options_}", targets="{answer}")
+    >>> row = {"premise": "All cats purr.", "hypothesis": "Tom purrs", "answer": "no"}
+    >>> rendered = render(ask, row, options=("yes", "no"))
+    >>> print(rendered.inputs)
+    All cats purr.
+    Does it follow that Tom purrs?
+    OPTIONS:
+    - yes
+    - no
+    >>> rendered.targets
+    'no'
+
+    Args:
+      template: the patterns.
+      row: fields with text or numbers.
+      options: what `{options_}` lists.
+      references: kept for evaluation.
+
+    Raises:
+      MissingField: the row lacks a field (a `KeyError`).
+      ValueError: a field holds neither text nor a number, or there are no options to show.
+    """
+    if template.shows_options and not options:
+        raise ValueError(f"{template} shows options, and the row has none: {shortened(row)}.")
+    fill = dict(row)
+    fill[OPTIONS_FIELD] = option_block(options)
+    return Rendered(
+        inputs=_fill(template.inputs, fill, template=template, side="inputs"),
+        targets=_fill(template.targets, fill, template=template, side="targets"),
+        options=tuple(options),
+        references=tuple(references),
+    )
+
+
+def option_block(options: Sequence[str]) -> str:
+    r"""Returns what `{options_}` becomes.
+
+    >>> option_block(["yes", "no"])
+    'OPTIONS:\n- yes\n- no'
+    """
+    return "\n".join(["OPTIONS:", *(f"- {option}" for option in options)])
+
+
+def digest(templates: Iterable[Template]) -> str:
+    """Returns the SHA-256 of all that templates put into words: patterns, directions and order; not their names."""
+    return sha256_of([[t.inputs, t.targets, t.direction] for t in templates])
+
+
+def shortened(value: object, *, characters: int = 100) -> str:
+    """Returns a value as a message can show it."""
+    text = repr(value)
+    return text if len(text) <= characters else text[: characters - 3] + "..."
+
+
+@functools.lru_cache(maxsize=None)
+def _parts(pattern: str) -> tuple[tuple[str, str | None], ...]:
+    """Cuts a pattern into pairs of literal text and the field that follows it."""
+    try:
+        parsed = list(string.Formatter().parse(pattern))
+    except ValueError as error:
+        raise ValueError(
+            f"The pattern {pattern!r} has a brace without its partner ({error}). Write literal braces twice: {{{{ }}}}."
+        ) from error
+    for _, field, spec, conversion in parsed:
+        if field is not None and (not field.strip() or spec or conversion):
+            shown = "{" + field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
+            raise ValueError(
+                f"The pattern {pattern!r} has {shown}, which is not a field's name alone. Write {{field}}, and "
+                "literal braces twice: {{ }}; format a number in the task's normaliser."
+            )
+    return tuple((literal, field) for literal, field, _, _ in parsed)
+
+
+def _fields(pattern: str) -> tuple[str, ...]:
+    return tuple(field for _, field in _parts(pattern) if field is not None)
+
+
+def _fill(pattern: str, row: Mapping[str, Any], *, template: Template, side: str) -> str:
+    pieces = []
+    for literal, field in _parts(pattern):
+        pieces.append(literal)
+        if field is None:
+            continue
+        value = row.get(field)
+        if isinstance(value, str):
+            pieces.append(value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            pieces.append(str(value))
+        else:
+            raise _not_text(field, row, template=template, side=side)
+    return "".join(pieces)
+
+
+def _not_text(field: str, row: Mapping[str, Any], *, template: Template, side: str) -> Exception:
+    available = [name for name, value in row.items() if value is not None and name != OPTIONS_FIELD]
+    if field not in available:
+        return MissingField(
+            f"{template}: its {side} name the field {field!r}, which the row lacks.{nearest(field, available)} "
+            f"Fields: {', '.join(available)}.",
+            field=field,
+        )
+    return ValueError(
+        f"{template}: the field {field!r} of its {side} holds {shortened(row[field])}; a pattern takes text or a "
+        "number. Turn it into words in the task's normaliser (in YAML: `labels`)."
+    )

@@ -1,0 +1,92 @@
+"""The tree of parameters: pinned as text, and equal to that of checkpoints T5X wrote."""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from flan_jax.models import t5
+from flan_jax.models.config import T5Config
+
+GOLDEN_DIR = Path(__file__).resolve().parents[1] / "golden"
+MADE_UP = dict(
+    vocab_size=32, emb_dim=16, num_heads=3, num_encoder_layers=2, num_decoder_layers=2, head_dim=4, mlp_dim=24
+)
+CONFIGS = {
+    "t5_1_0": T5Config(**MADE_UP, mlp_activations=("relu",), logits_via_embedding=True),
+    "t5_1_1": T5Config(**MADE_UP),
+    "t5_1_1_small": T5Config(
+        emb_dim=512, num_heads=6, num_encoder_layers=8, num_decoder_layers=8, head_dim=64, mlp_dim=1024
+    ),
+}
+
+
+def flat(tree, **kwargs) -> dict:
+    return {
+        "/".join(key.key for key in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree, **kwargs)
+    }
+
+
+def described(config: T5Config) -> str:
+    """One line a parameter: path, shape, logical axes."""
+    shapes = flat(t5.abstract_params(config))
+    axes = flat(t5.logical_axes(config), is_leaf=lambda leaf: isinstance(leaf, tuple))
+    lines = [f"{path} {'x'.join(map(str, shapes[path].shape))} {','.join(axes[path])}" for path in sorted(shapes)]
+    return "\n".join([f"# {t5.count_params(shapes)} parameters", *lines, ""])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_names_shapes_and_axes_are_the_pinned_ones(name):
+    golden = GOLDEN_DIR / f"parameters_{name}.txt"
+    if os.environ.get("UPDATE_GOLDENS") == "1":
+        golden.write_text(described(CONFIGS[name]))
+    assert described(CONFIGS[name]) == golden.read_text()
+
+
+def test_t5_1_1_small_has_76_961_152_parameters():
+    assert t5.count_params(t5.abstract_params(CONFIGS["t5_1_1_small"])) == 76_961_152
+
+
+@pytest.mark.shared_data
+def test_names_and_shapes_equal_those_of_a_checkpoint_written_by_t5x(shared_data):
+    directory = shared_data / "ckpt_t5x_tiny" / "t5x_zarr_checkpoint_9"
+    theirs = {
+        array.name.removeprefix("target.").replace(".", "/"): tuple(json.loads((array / ".zarray").read_text())["shape"])
+        for array in directory.glob("target.*")
+    }
+    config = T5Config(emb_dim=8, num_heads=4, num_encoder_layers=2, num_decoder_layers=2, head_dim=3, mlp_dim=16)
+    assert {path: leaf.shape for path, leaf in flat(t5.abstract_params(config)).items()} == theirs
+
+
+def test_parameters_are_plain_float32_dicts():
+    params = t5.init_params(CONFIGS["t5_1_1"], rng=jax.random.key(0))
+    assert type(params) is dict and type(params["encoder"]["layers_0"]["mlp"]) is dict
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+
+
+def test_initial_spread_is_that_of_t5x():
+    """Standard deviations: 1 for the table, 1/sqrt(fan in) for kernels, and 1/sqrt(head size) of that for queries."""
+    config = T5Config(
+        emb_dim=64, num_heads=4, num_encoder_layers=1, num_decoder_layers=1, head_dim=16, mlp_dim=128, vocab_size=512
+    )
+    got = {path: np.asarray(leaf) for path, leaf in flat(t5.init_params(config, rng=jax.random.key(0))).items()}
+    wanted = {
+        "token_embedder/embedding": 1.0,
+        "encoder/layers_0/attention/query/kernel": 1 / 8 / 4,
+        "encoder/layers_0/attention/key/kernel": 1 / 8,
+        "decoder/layers_0/encoder_decoder_attention/out/kernel": 1 / 8,
+        "encoder/layers_0/mlp/wi_0/kernel": 1 / 8,
+        "encoder/layers_0/mlp/wo/kernel": 128**-0.5,
+        "encoder/relpos_bias/rel_embedding": ((4 + 32) / 2) ** -0.5,
+        "decoder/logits_dense/kernel": 1 / 8,
+    }
+    for path, spread in wanted.items():
+        np.testing.assert_allclose(got[path].std(), spread, rtol=0.1, err_msg=path)
+    # Feed-forward kernels are truncated at two (corrected) deviations, attention's are not.
+    assert np.abs(got["encoder/layers_0/mlp/wi_0/kernel"]).max() < 2.28 / 8
+    assert np.abs(got["encoder/layers_0/attention/key/kernel"]).max() > 2.5 / 8
+    assert (got["encoder/encoder_norm/scale"] == 1).all()

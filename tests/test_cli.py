@@ -1,0 +1,58 @@
+"""The command line: what is parsed, what is said, and with which status it ends."""
+
+import importlib
+
+import pytest
+
+from flan_jax import cli
+
+
+def test_words_files_bindings_and_options_are_told_apart():
+    parsed = cli.parse_arguments(
+        ["train", "--gin_file=a.gin", "--gin_file", "b.gin", "--gin.SEED=3", "--tfds_data_dir=/d", "--check", "--x-y=[1, 2]"]
+    )
+    assert parsed.gin_files == ("a.gin", "b.gin")
+    assert parsed.gin_bindings == ("SEED=3", "TFDS_DATA_DIR='/d'")
+    assert parsed.options == {"x_y": [1, 2]}
+    assert parsed.check and not parsed.traceback
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "No verb 'trian'. Did you mean 'train'?"),
+        (["show", "run", "dir", "more"], "`show` takes no word 'more' here"),
+        (["doctor", "--expcet=gpu"], "`doctor` has no option --expcet. Did you mean 'expect'?"),
+        (["train", "--gin_file=quikstart.gin"], "No gin file 'quikstart.gin'"),
+        (["train"], "`train` needs"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_message_and_status_2(arguments, message, capsys):
+    assert cli.run(arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert "Traceback" not in said.err and said.out == ""
+
+
+def test_a_traceback_is_shown_when_asked_for(capsys):
+    assert cli.run(["train", "--gin_file=nothing.gin", "--traceback"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), AssertionError("x"), ValueError("raised outside the package")])
+def test_a_defect_of_ours_is_status_1_with_a_traceback(error, monkeypatch, capsys):
+    def broken(*, expect: str = ""):
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("flan_jax.commands.doctor"), "doctor", broken)
+    assert cli.run(["doctor"]) == 1
+    assert "defect of flan_jax" in capsys.readouterr().err
+
+
+def test_every_verb_explains_itself(capsys):
+    assert cli.run(["--help"]) == 0
+    listed = capsys.readouterr().out
+    for verb in cli.VERBS:
+        assert verb in listed
+        assert cli.run([verb, "--help"]) == 0
+        assert "Options" in capsys.readouterr().out

@@ -25,7 +25,7 @@ def params_digest(params: Any) -> str:
         array = _on_host(leaf)
         head = f"{name}\0{array.dtype}\0{','.join(map(str, array.shape))}\0"
         digest.update(head.encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -1,11 +1,13 @@
 """Saving a run while it goes on, and coming back to where it was.
 
-A thin face of Orbax's `CheckpointManager`: what is kept, what a failed write says, and what survives a process killed at
-any moment. Parameters, optimiser state, step and data position are separate items, so that reading the parameters alone
-is cheap; `flan_jax.checkpoint.reading` does that without a manager. When to save is left to the training loop.
+A thin face of Orbax's `CheckpointManager`: what is kept, what a failed write says, and what survives a process killed
+at any moment. Parameters, optimiser state, step and data position are separate items, so that reading the parameters
+alone is cheap; `flan_jax.checkpoint.reading` does that without a manager. When to save is left to the training loop.
 """
 
 import contextlib
+import json
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -83,6 +85,7 @@ class Checkpoints:
         self._last_saved: int | None = None
         if _is_primary():
             _remove_unfinished(self.directory)
+        logging.getLogger("absl").addFilter(_is_not_reraised)
         self._manager = _orbax_manager(self.directory, policy)
 
     def __enter__(self) -> Self:
@@ -142,6 +145,7 @@ class Checkpoints:
             "data": dict(data_state),
             "metadata": self._metadata,
         }
+        json.dumps(jsons)  # What is no JSON fails here, not in the writer's thread.
         items |= {item: ocp.args.JsonSave(value) for item, value in jsons.items()}
         self._last_saved = step
         with self._explaining():
@@ -169,6 +173,7 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+            logging.getLogger("absl").removeFilter(_is_not_reraised)
 
     def restore(self, abstract_state: Any, *, step: int | None = None) -> Restored:
         """Reads a checkpoint onto any mesh.
@@ -213,6 +218,7 @@ class Checkpoints:
         except Exception as error:
             if _is_primary():
                 _remove_unfinished(self.directory)
+            self._manager.reload()  # Orbax has forgotten the steps that it would have deleted after this save.
             if not _is_disk_trouble(error):
                 raise
             raise ValueError(
@@ -242,6 +248,11 @@ def _orbax_manager(directory: Any, policy: CheckpointPolicy) -> Any:
     return ocp.CheckpointManager(directory, options=options)
 
 
+def _is_not_reraised(record: logging.LogRecord) -> bool:
+    """Drops Orbax's tracebacks of errors in its threads: the same errors are raised to the caller."""
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
 def _rank_value(metrics: Mapping[str, float], policy: CheckpointPolicy) -> float:
     """Higher is better; what has no such metric, or one that is not a number, comes last."""
     value = metrics.get(policy.keep_best or "", math.nan)
@@ -251,14 +262,20 @@ def _rank_value(metrics: Mapping[str, float], policy: CheckpointPolicy) -> float
 
 
 def _remove_unfinished(directory: Any) -> None:
-    """Removes what is no whole checkpoint. Only the run that owns the directory may call this."""
+    """Removes what a writer left unfinished, and sets aside what bears a step's name but is no whole checkpoint.
+
+    Only the run that owns the directory may call this.
+    """
     _remove_deleted(directory)
-    if directory.is_dir():
-        for place in list(directory.iterdir()):
-            step, _, suffix = place.name.partition(".")
-            unfinished = suffix.startswith("orbax-checkpoint-tmp") or not (place / reading.COMMITTED).exists()
-            if step.isdecimal() and unfinished:
-                place.rmtree()
+    for place in list(directory.iterdir()) if directory.is_dir() else []:
+        step, _, suffix = place.name.partition(".")
+        if step.isdecimal() and suffix.startswith("orbax-checkpoint-tmp"):
+            place.rmtree()
+        elif place.name.isdecimal() and not reading.is_whole(place):  # A copy that was cut short, not ours to delete.
+            aside = directory / f"incomplete-{place.name}"
+            if aside.exists():
+                aside.rmtree()
+            place.rename(aside)
 
 
 def _remove_deleted(directory: Any) -> None:

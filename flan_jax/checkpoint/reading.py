@@ -1,7 +1,7 @@
 """What a directory of checkpoints holds, and reading it: needs no manager, and disturbs no run that is writing there.
 
 A checkpoint is a directory named by its step with one folder an item: `params` and `opt_state` (arrays), `step`, `data`
-(position of the feed), `metrics` and `metadata` (JSON). It counts as whole when the writer's last file is in it; what a
+(position of the feed), `metrics` and `metadata` (JSON). It counts as whole when the writer has committed it; what a
 killed process left half-written is passed over. Writing is left to `flan_jax.checkpoint.manager`.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from flan_jax.checkpoint.trees import differences, named_leaves, nested, unflatten
 
 DIRECTORY_NAME = "checkpoints"
-COMMITTED = "commit_success.txt"  # Orbax writes it last, before the rename that publishes a step.
+_ORBAX_RECORD = "_CHECKPOINT_METADATA"
 BestMode = Literal["max", "min"]
 
 
@@ -23,7 +23,16 @@ def all_steps(directory: Any) -> list[int]:
     place = _path(directory)
     if not place.is_dir():
         return []
-    return sorted(int(p.name) for p in place.iterdir() if p.name.isdecimal() and (p / COMMITTED).exists())
+    return sorted(int(p.name) for p in place.iterdir() if p.name.isdecimal() and is_whole(p))
+
+
+def is_whole(checkpoint: Any) -> bool:
+    """Whether a checkpoint's directory was written to its end: Orbax notes the time just before it publishes one."""
+    record = _path(checkpoint) / _ORBAX_RECORD
+    try:
+        return bool(json.loads(record.read_text()).get("commit_timestamp_nsecs"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return False
 
 
 def latest_step(directory: Any) -> int | None:
@@ -52,7 +61,7 @@ def find(path: Any, *, step: int | None = None) -> Any:
       FileNotFoundError: there is no checkpoint there, or not of that step.
     """
     place = _path(path)
-    if (place / COMMITTED).exists() and step in (None, _as_step(place.name)):
+    if is_whole(place) and step in (None, _as_step(place.name)):
         return place
     directory = place / DIRECTORY_NAME if (place / DIRECTORY_NAME).is_dir() else place
     steps = all_steps(directory)
@@ -141,10 +150,7 @@ def _stored(checkpoint: Any, item: str) -> dict[str, Any]:
 
     if not (checkpoint / item).is_dir():
         return {}
-    return {
-        name: leaf
-        for name, leaf in named_leaves(ocp.StandardCheckpointHandler().metadata(checkpoint / item).tree).items()
-    }
+    return named_leaves(ocp.StandardCheckpointHandler().metadata(checkpoint / item).tree)
 
 
 def _require_same(wanted: dict[str, Any], got: dict[str, Any], *, place: str) -> None:

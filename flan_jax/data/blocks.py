@@ -17,10 +17,10 @@ MIN_BLOCK_EXAMPLES = 256
 def default_block_examples(num_examples: int, num_streams: int) -> int:
     """Returns how many examples to pack together: 1,024, fewer where all open blocks would hold much of the data.
 
-    Streams read their blocks side by side, so rows come evenly, and epochs end together, only to within
-    num_streams x block_examples draws; a quarter of an epoch is aimed at. A smaller window packs a little worse
-    (log-normal lengths of spread 1.0 in 512/128: 1,024 fills 95.4 %, 512 and 256 fill 94.3 %, 4,096 fills 96.2 %), a larger one delays
-    the first batch, which needs a block of every stream.
+    Streams read their blocks side by side, so rows come evenly, and epochs end together, only to within num_streams
+    x block_examples draws; a quarter of an epoch is aimed at. A smaller window packs a little worse (log-normal
+    lengths of spread 1.0 in 512/128: 1,024 fills 95.4 %, 512 and 256 fill 94.3 %, 4,096 fills 96.2 %), a larger one
+    delays the first batch, which needs a block of every stream.
 
     >>> [default_block_examples(n, 16) for n in (2_000, 40_000, 10_000_000)]
     [256, 512, 1024]
@@ -64,8 +64,8 @@ class BlockPlanner:
             longest = np.max(self.lengths[name], axis=0)
             if np.any(longest > np.array(self.limits)):
                 raise ValueError(
-                    f"Task {name!r} has an example of up to {longest[0]} input and {longest[1]} target tokens; a row holds "
-                    f"{self.limits[0]} and {self.limits[1]}. Export the task again with these lengths, or raise them."
+                    f"Task {name!r} has examples of up to {longest[0]} input and {longest[1]} target tokens; a row "
+                    f"holds {self.limits[0]} and {self.limits[1]}. Export it again with these lengths, or raise them."
                 )
 
     def plan(self, number: int) -> BlockPlan:
@@ -73,7 +73,7 @@ class BlockPlanner:
         block = self.mixture.block(number)
         if not len(block.rows):  # Many rare tasks and a small block: there may be nothing to draw.
             return BlockPlan(block.task_ids, block.rows, np.zeros(1, np.int64))
-        packed = self.strategy(self._flat_lengths[self._first[block.task_ids] + block.rows], self.limits)
+        packed = self.strategy(self._lengths_of(block.task_ids, block.rows), self.limits)
         key = permutation.key_of(self.mixture.seed, "order of rows", number)
         ordered = [packed[i] for i in permutation.shuffled_order(key, len(packed)).tolist()]
         examples = np.concatenate(ordered)
@@ -81,26 +81,26 @@ class BlockPlanner:
         return BlockPlan(block.task_ids[examples], block.rows[examples], starts)
 
     def sample_fill(self, num_blocks: int = 2) -> packing.Fill:
-        """Returns how full the rows of the first blocks are; rows x steps x examples / rows tells a run's epochs."""
+        """Returns how full the rows of the first blocks are; examples / rows x rows in a run is what the run draws."""
         plans = [self.plan(number) for number in range(num_blocks)]
-        lengths = np.concatenate([self._flat_lengths[self._first[p.task_ids] + p.rows] for p in plans])
-        rows = [np.arange(len(p.rows))[a:b] for p in plans for a, b in zip(p.starts, p.starts[1:], strict=False)]
-        offsets = np.cumsum([0, *(len(p.rows) for p in plans)])
-        shifts = np.repeat(offsets[:-1], [p.num_rows for p in plans])
-        shifted = [row + shift for row, shift in zip(rows, shifts, strict=True)]
-        return packing.fill(shifted, lengths=lengths, limits=self.limits)
+        lengths = np.concatenate([self._lengths_of(plan.task_ids, plan.rows) for plan in plans])
+        return packing.fill(lengths, num_rows=sum(plan.num_rows for plan in plans), limits=self.limits)
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the mixture and of every length: what the plans depend on besides seed, limits and strategy."""
         digest = hashlib.blake2b(self.mixture.fingerprint.encode(), digest_size=8)
-        digest.update(self._flat_lengths.astype("<i4", copy=False).data)
+        digest.update(self._flat_lengths.data)
         return digest.hexdigest()
+
+    def _lengths_of(self, task_ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return self._flat_lengths[self._first[task_ids] + rows].astype(np.int64)
 
     @cached_property
     def _flat_lengths(self) -> np.ndarray:
-        """The lengths of all tasks, one behind another: int32 [sum of n, 2]."""
-        return np.concatenate([np.asarray(self.lengths[name], np.int32) for name in self.mixture.names])
+        """The lengths of all tasks, one behind another: [sum of n, 2], in two bytes each where they fit."""
+        dtype = np.dtype("<u2" if max(self.limits) < 2**16 else "<u4")
+        return np.concatenate([np.asarray(self.lengths[name]).astype(dtype) for name in self.mixture.names])
 
     @cached_property
     def _first(self) -> np.ndarray:

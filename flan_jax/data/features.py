@@ -1,10 +1,10 @@
 """Tokens of examples -> the arrays of a batch: shift right, loss weights, segments, positions, padding.
 
-As SeqIO's encoder-decoder feature converter lays them out, except that segments and positions are always there (an unpacked row is
-segment 1). Which examples share a row is `packing`'s business.
+As SeqIO's encoder-decoder feature converter lays them out, except that segments and positions are always there (an
+unpacked row is segment 1). Which examples share a row is `packing`'s business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from flan_jax.shapes import DECODER_START_ID, PAD_ID
 Tokens = Sequence[int] | np.ndarray
 Example = tuple[Tokens, Tokens]
 """Token ids of (inputs, targets), both with their end-of-sequence token, without padding."""
-Lengths = dict[str, int]
+Lengths = Mapping[str, int]
 """Tokens of a row on each side: {"inputs": S, "targets": T}."""
 
 
@@ -93,13 +93,14 @@ def _lay_out(rows: Sequence[Sequence[Example]], lengths: Lengths) -> dict[str, n
 def _place(
     sequences: list[np.ndarray], *, row_of: np.ndarray, shape: tuple[int, int], side: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns tokens, segments and positions, int32 of `shape`; sequence i goes to row `row_of[i]`, one behind another."""
+    """Returns tokens, segments and positions, int32 of `shape`; sequence i goes to row `row_of[i]`, behind others."""
     counts = np.array([len(sequence) for sequence in sequences], np.int64)
     used = np.bincount(row_of, weights=counts, minlength=shape[0]).astype(np.int64)
     if used.max(initial=0) > shape[1]:
         row = int(used.argmax())
         raise ValueError(
-            f"Row {row} has {used[row]} {side} tokens; a row holds {shape[1]}. Shorten when exporting, or raise the length."
+            f"Row {row} has {used[row]} {side} tokens; a row holds {shape[1]}. Shorten its examples when exporting, or "
+            "raise the length."
         )
     starts = np.cumsum(counts) - counts
     first = np.searchsorted(row_of, np.arange(shape[0]))  # the first sequence of each row

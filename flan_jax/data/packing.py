@@ -1,12 +1,12 @@
 """Which pairs share a row, decided from lengths alone, before any token is read.
 
-A pair fits a row when both its sides do. Every strategy takes lengths, int [N, 2] (inputs, targets), and the limits (S, T) of a
-row, and returns the rows as arrays of pair numbers, each pair in exactly one row. They compute in exact arithmetic, so
-that every machine packs alike. How packed tokens are laid out is `features`' business.
+A pair fits a row when both its sides do. Every strategy takes lengths, int [N, 2] (inputs, targets), and the limits
+(S, T) of a row, and returns the rows as arrays of pair numbers, each pair in exactly one row. They compute in exact
+arithmetic, so that every machine packs alike. How packed tokens are laid out is `features`' business.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -42,19 +42,21 @@ def bin_centred(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     # Dividing a dot product by S^2 T^2 changes no maximum, so the weights stay whole numbers, exact in float64.
     weights = np.array([limits[1] ** 2, limits[0] ** 2], np.float64)
     inputs, targets = lengths[:, 0].astype(np.float64), lengths[:, 1].astype(np.float64)
-    numbers, left, rows = np.arange(len(lengths)), len(lengths), []
+    numbers, left = np.arange(len(lengths)), len(lengths)
+    rows: Rows = []
     while left:
-        if 2 * left < len(numbers):  # Forget the taken ones now and then: the arrays shrink, each pair moves O(1) times.
+        if 2 * left < len(numbers):  # Forget the taken ones now and then: each pair moves O(1) times.
             keep = inputs < _TAKEN
             inputs, targets, numbers = inputs[keep], targets[keep], numbers[keep]
-        room_inputs, room_targets, row = float(limits[0]), float(limits[1]), []
+        room_inputs, room_targets = float(limits[0]), float(limits[1])
+        row: list[int] = []
         while left > len(row):
             scores = inputs * (room_inputs * weights[0]) + targets * (room_targets * weights[1])
             scores[(inputs > room_inputs) | (targets > room_targets)] = -1.0
             best = int(scores.argmax())
             if scores[best] < 0:
                 break
-            row.append(numbers[best])
+            row.append(int(numbers[best]))
             room_inputs -= inputs[best]
             room_targets -= targets[best]
             inputs[best] = _TAKEN
@@ -68,11 +70,11 @@ def first_fit_decreasing(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
 
     >>> pairs = np.array([[6, 1], [5, 5], [4, 2], [5, 1]])
     >>> [row.tolist() for row in first_fit_decreasing(pairs, (10, 7))]
-    [[1, 3], [0, 2]]
+    [[1, 2], [0], [3]]
     """
     _check(lengths, limits)
     # Size = sum of the two shares of a row, times S T to stay whole.
-    order = np.argsort(-(lengths[:, 0].astype(np.int64) * limits[1] + lengths[:, 1] * limits[0]), kind="stable")
+    order = np.argsort(-(lengths.astype(np.int64) @ np.array([limits[1], limits[0]])), kind="stable")
     room = np.tile(np.array(limits, np.int64)[:, None], (1, len(lengths)))
     members: list[list[int]] = []
     for i, (inputs, targets) in zip(order.tolist(), lengths[order].tolist(), strict=True):
@@ -116,20 +118,19 @@ class Fill:
     bound_rows: float
 
 
-def fill(rows: Sequence[np.ndarray], *, lengths: np.ndarray, limits: tuple[int, int]) -> Fill:
-    """Returns how full the rows are; `bound_rows` is max(sum of inputs / S, sum of targets / T).
+def fill(lengths: np.ndarray, *, num_rows: int, limits: tuple[int, int]) -> Fill:
+    """Returns how full `num_rows` rows are of these pairs; `bound_rows` is max(sum of inputs / S, sum of targets / T).
 
     >>> pairs = np.array([[6, 1], [5, 5], [4, 2], [5, 1]])
-    >>> fill(bin_centred(pairs, (10, 7)), lengths=pairs, limits=(10, 7)).inputs
+    >>> fill(pairs, num_rows=len(bin_centred(pairs, (10, 7))), limits=(10, 7)).inputs
     1.0
     """
-    tokens = lengths[np.concatenate(rows)].sum(axis=0, dtype=np.int64)
-    inputs, targets = (float(total) / limit for total, limit in zip(tokens, limits, strict=True))
+    inputs, targets = (lengths.sum(axis=0, dtype=np.int64) / np.array(limits)).tolist()
     return Fill(
-        rows=len(rows),
-        examples=sum(len(row) for row in rows),
-        inputs=inputs / len(rows),
-        targets=targets / len(rows),
+        rows=num_rows,
+        examples=len(lengths),
+        inputs=inputs / num_rows,
+        targets=targets / num_rows,
         bound_rows=max(inputs, targets),
     )
 

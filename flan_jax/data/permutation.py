@@ -1,7 +1,8 @@
 """Hashes and permutations without state: entry i of a shuffled range, computed alone, for many ranges at once.
 
-A shuffled epoch needs no list: any position of any epoch of any task is a few integer operations away. Only integers are
-used, so that every machine and every NumPy computes the same order (NumPy's own generators may change between releases).
+A shuffled epoch needs no list: any position of any epoch of any task is a few integer operations away. Only
+integers are used, so that every machine and every NumPy computes the same order (NumPy's own generators may change
+between releases).
 """
 
 import hashlib
@@ -63,7 +64,7 @@ def permuted(positions: np.ndarray, *, sizes: np.ndarray, keys: UInt64) -> np.nd
 
 
 def _feistel(values: UInt64, bits: UInt64, keys: UInt64) -> UInt64:
-    """Permutes 0..2^bits-1: the two halves (not of equal width when bits is odd) are XORed with hashes of one another."""
+    """Permutes 0..2^bits-1: the two halves, of unequal width when bits is odd, are XORed with hashes of one another."""
     low_bits = bits // np.uint64(2)
     one = np.uint64(1)
     low_mask, high_mask = (one << low_bits) - one, (one << (bits - low_bits)) - one

@@ -63,6 +63,7 @@ class ProportionalRate:
         return proportional_rate(num_examples, **dataclasses.asdict(self))
 
     def __call__(self, task: Any) -> float:
+        """Returns the rate of a SeqIO task that has as many training examples as its source has rows."""
         num_examples = task.num_input_examples("train")
         if not num_examples:
             raise ValueError(

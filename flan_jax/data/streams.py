@@ -1,7 +1,7 @@
 """Virtual streams of packed rows: stream s of R reads blocks s, s + R, s + 2R, ... of the mixture, row by row.
 
-The number of streams is fixed for a run, whatever number of processes shares them, and each stream's position is two numbers: the block,
-and the row in it that comes next.
+The number of streams is fixed for a run, whatever number of processes shares them, and each stream's position is
+two numbers: the block, and the row in it that comes next.
 """
 
 import concurrent.futures
@@ -18,8 +18,8 @@ Position = tuple[int, int]
 class Streams:
     """The positions of some of a feed's streams, and the plans of their open blocks.
 
-    A second thread plans each stream's next block while the first half of the rows before it is still to be used: streams
-    come to the ends of their blocks at about the same time, and would otherwise all wait at once.
+    A second thread plans each stream's next block while the first half of the rows before it is still to be used:
+    streams come to the ends of their blocks at about the same time, and would otherwise all wait at once.
     """
 
     def __init__(self, planner: BlockPlanner, *, num_streams: int, owned: Iterable[int]):

@@ -40,7 +40,7 @@ def day_shift(draw: Draw) -> Row:
 
 def larger_number(draw: Draw) -> Row:
     """Two different numbers in words; the larger is the answer."""
-    first, second = draw.several(range(12), 2)
+    first, second = draw.several(range(1, 13), 2)
     frames = (
         "{name} has {first} {counted} and {name} has {second}.",
         "There are {first} {counted} in the {room} and {second} in the {room}.",

@@ -43,7 +43,7 @@ PRAISE = (
 )
 BLAME = (
     "awful", "terrible", "boring", "dreadful", "horrible", "poor",
-    "disappointing", "dull", "nasty", "miserable", "useless", "ugly",
+    "disappointing", "dull", "nasty", "miserable", "hopeless", "dismal",
 )
 FILM_PARTS = ("story", "acting", "music", "ending", "dialogue", "first scene", "costume design", "humour")
 DISHES = ("soup", "pasta", "salad", "cake", "bread", "curry", "rice", "pie", "fish", "sauce")
@@ -148,14 +148,24 @@ NUMBERS = (
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
     "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
 )
-DIGITS = {word: str(value) for value, word in enumerate(NUMBERS, start=1)} | {
+DIGITS = {word: str(value) for value, word in enumerate(NUMBERS, start=1) if value > 1} | {
     "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90",
 }
 COUNTED = ("apples", "stamps", "coins", "stones", "tickets", "shells", "buttons", "eggs", "cards", "bricks")
 # Days from today to the day that is asked for; each frame says so in its own words.
 DAY_FRAMES = {
-    -1: ("Today is {today}; {name} left yesterday.", "It is {today}. The {thing} was lost yesterday."),
-    1: ("Today is {today}; {name} leaves tomorrow.", "It is {today}. The {thing} will come tomorrow."),
+    -1: (
+        "Today is {today}; {name} came back yesterday with the {thing}.",
+        "It is {today}, and yesterday my {relative} was at the {place}.",
+        "This {today} {time} {name} is tired, for yesterday there was a party.",
+        "Yesterday {name} lost a {colour} {thing}, and today is {today}.",
+    ),
+    1: (
+        "Today is {today}; {name} goes away tomorrow with the {thing}.",
+        "It is {today}, and tomorrow my {relative} will be at the {place}.",
+        "This {today} {time} {name} is busy, for tomorrow there is a party.",
+        "Tomorrow {name} will get a {colour} {thing}, and today is {today}.",
+    ),
 }
 
 # --- reading, and the held-out inference -------------------------------------------------------------------------

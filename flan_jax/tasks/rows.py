@@ -70,6 +70,10 @@ class Source(abc.ABC):
         self.require_split(split)
         return ()
 
+    def watched(self, split: str) -> tuple[str, ...]:
+        """Returns the files and the patterns of files whose change makes an export stale, as absolute paths."""
+        return self.files(split)
+
     def num_rows(self, split: str) -> int | None:
         """Returns the number of rows, bad ones included; None when only reading them tells."""
         self.require_split(split)
@@ -129,7 +133,9 @@ class Source(abc.ABC):
           KeyError: naming the nearest and all splits.
         """
         if split not in self.splits:
-            raise KeyError(f"No split {split!r}.{nearest(split, self.splits)} Splits: {', '.join(self.splits) or 'none'}.")
+            raise KeyError(
+                f"No split {split!r}.{nearest(split, self.splits)} Splits: {', '.join(self.splits) or 'none'}."
+            )
 
 
 def plain_record(row: Mapping[str, Any], *, place: str) -> Record | BadRow:

@@ -1,4 +1,4 @@
-"""Where rows come from: JSONL, TSV and Parquet files, TensorFlow Datasets, and Python. Plain dicts, always in one order.
+"""Where rows come from: JSONL, TSV and Parquet files, TFDS and Python. Plain dicts, always in one order.
 
 Nothing is opened before rows are asked for. The interface is `rows.Source`; TFDS is in `tfds_source`.
 """
@@ -109,6 +109,11 @@ class FileSource(Source):
         """
         self.require_split(split)
         return tuple(file for path in self.paths[split] for file in _matching(Path(path).expanduser()))
+
+    def watched(self, split: str) -> tuple[str, ...]:
+        """Returns the split's files, and its patterns, which a new file may come to match."""
+        patterns = (os.path.abspath(os.path.expanduser(path)) for path in self.paths[split] if "*" in path)
+        return (*self.files(split), *patterns)
 
     def revision(self, split: str) -> str:
         """Returns a SHA-256 over the bytes of the split's files."""

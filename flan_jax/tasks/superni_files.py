@@ -7,7 +7,6 @@ names lie in `splits/` or `splits/default/`. What the records become is left to 
 
 import dataclasses
 import functools
-import gzip
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.names import nearest
+from flan_jax.tasks.rows import BadRow
+from flan_jax.tasks.sources import JsonlSource
 
 LISTS = ("train", "test", "dev", "excluded")
 _HEAD_KEYS = ("Definition", "Positive Examples", "Negative Examples", "Categories")
@@ -120,48 +121,46 @@ def _version(path: Path) -> tuple[Path, int, int]:
 # them 790 times. The bound is for folders much larger than that.
 @functools.lru_cache(maxsize=16)
 def _shard(path: Path, size_bytes: int, modified_ns: int) -> dict[str, Mapping[str, Any]]:
-    records = {}
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            record = _parsed(line, f"{path}:{number}")
-            _require(record, ("Task", *_REQUIRED_KEYS), f"{path}:{number}")
-            if record["Task"] in records:
-                raise ValueError(f"{path}:{number}: the task {record['Task']} is there twice in this file: remove one.")
-            records[record["Task"]] = record
+    records: dict[str, Mapping[str, Any]] = {}
+    for line in JsonlSource(files={"tasks": path}).read("tasks"):
+        if isinstance(line, BadRow):
+            raise _unreadable(line.place, line.detail)
+        record = line.row
+        _require(record, ("Task", *_REQUIRED_KEYS), line.place)
+        if record["Task"] in records:
+            raise ValueError(f"{line.place}: the task {record['Task']} is there twice in this file: remove one.")
+        records[record["Task"]] = record
     return records
 
 
 # A task of the official layout is up to 50 MB and read front to back by its export: only the last few are kept.
 @functools.lru_cache(maxsize=2)
 def _whole_file(path: Path, size_bytes: int, modified_ns: int) -> Mapping[str, Any]:
-    record = _parsed(path.read_text(encoding="utf-8"), str(path))
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:  # Not JSON, or not Unicode.
+        raise _unreadable(str(path), f"not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise _unreadable(str(path), f"expected a JSON object, got a {type(record).__name__}")
     _require(record, _REQUIRED_KEYS, str(path))
     return {"Task": path.stem, **record}
 
 
 def _head(path: Path) -> Mapping[str, Any]:
-    """A task without its instances, which are nearly all of a file: 1,600 files are listed in seconds, not in minutes."""
-    text = path.read_text(encoding="utf-8")
-    start = text.find('"Instances"')
-    licence = re.search(r'"Instance License"\s*:\s*(\[[^\]]*\])\s*\}?\s*$', text[-4096:])
+    """A task without its instances, which are nearly all of a file: 1,600 files are listed in seconds, not minutes."""
+    content = path.read_bytes()
+    start = content.find(b'"Instances"')
+    licence = re.search(rb'"Instance License"\s*:\s*(\[[^\]]*\])\s*\}?\s*$', content[-4096:])
     try:
-        head = json.loads(text[:start].rstrip().rstrip(",") + "}")
+        head = json.loads(content[:start].rstrip().rstrip(b",") + b"}")
         _require(head, _HEAD_KEYS, str(path))
         return {**head, "Instance License": json.loads(licence[1])} if licence else head
     except ValueError:  # Another order of fields, or the word inside an example: read it all.
         return _whole_file(*_version(path))
 
 
-def _parsed(text: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error}). Download the file again or remove it.") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: got a JSON {type(record).__name__}, expected an object with a task's fields.")
-    return record
+def _unreadable(place: str, detail: str) -> ValueError:
+    return ValueError(f"{place}: {detail}. Download the file again or remove it.")
 
 
 def _require(record: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:

@@ -56,7 +56,9 @@ def parse_templates(entries: object, *, where: str) -> tuple[Template, ...]:
       where: the place, for messages.
     """
     if not isinstance(entries, list):
-        raise ValueError(f"{where}: expected a list of templates, each with inputs and targets; got {shortened(entries)}.")
+        raise ValueError(
+            f"{where}: expected a list of templates, each with inputs and targets; got {shortened(entries)}."
+        )
     templates = []
     for index, entry in enumerate(entries):
         place = f"{where}[{index}]"
@@ -83,7 +85,9 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # A SafeLoader: runs no code.
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {error}. Texts with a colon, a brace or a quote in them need quotes.") from error
+        raise ValueError(
+            f"{path}: not YAML: {error}. Texts with a colon, a brace or a quote in them need quotes."
+        ) from error
     return require_mapping(content, where=str(path))
 
 
@@ -112,7 +116,9 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if key_node.value in seen:
                 line = key_node.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key_node.value!r} is there twice (line {line})")
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key_node.value!r} is there twice (line {line})"
+                )
             # A merge key may be repeated and its values may be overridden; both are YAML's own rules.
             if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key_node.value, str):
                 seen.add(key_node.value)

@@ -1,8 +1,8 @@
 """One row and one template give one pair of texts. Format strings only; every mistake names its field.
 
-A pattern is text with `{field}` in it, where the field is a key of the row; `{options_}` stands for the list of options,
-`{{` and `}}` for braces. Reading templates from files is `load`'s business, choosing which template a row gets that of
-`tasks.rendering`.
+A pattern is text with `{field}` in it, where the field is a key of the row; `{options_}` stands for the list of
+options, `{{` and `}}` for braces. Reading templates from files is `load`'s business, choosing which template a row gets
+that of `tasks.rendering`.
 """
 
 import functools
@@ -154,7 +154,7 @@ def shortened(value: object, *, characters: int = 100) -> str:
     return text if len(text) <= characters else text[: characters - 3] + "..."
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parts(pattern: str) -> tuple[tuple[str, str | None], ...]:
     """Cuts a pattern into pairs of literal text and the field that follows it."""
     try:

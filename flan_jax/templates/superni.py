@@ -89,6 +89,7 @@ class Prompter:
             for kind, limit in shown
         ]
         self._counted: dict[str, int] = {}
+        self._last_query = ("", 0)
 
     def __call__(self, text: str) -> str:
         """Returns the prompt that asks for the output of `text`."""
@@ -115,9 +116,9 @@ class Prompter:
         return self._count(before + query) + 1 <= self._max_tokens
 
     def _count_query(self, query: str) -> int:
-        if getattr(self, "_last_query", None) != query:
-            self._last_query, self._last_count = query, self._count(query)
-        return self._last_count
+        if self._last_query[0] != query:  # Asked once an example.
+            self._last_query = query, self._count(query)
+        return self._last_query[1]
 
 
 def _line(label: str, text: str) -> str:

@@ -81,8 +81,8 @@ def test_correlation_with_a_constant_or_with_words_is_zero():
 
 def test_an_unknown_metric_is_answered_with_the_nearest_name():
     assert metric("rouge_l").kind == "generate"
-    with pytest.raises(KeyError, match="Unknown metric 'rougeL'. Did you mean 'rouge_l'.*Available: exact_match"):
-        metric("rougeL")
+    with pytest.raises(KeyError, match="Unknown metric 'rouge_ll'. Did you mean 'rouge_l'.*Available: exact_match"):
+        metric("rouge_ll")
 
 
 @pytest.mark.parametrize(

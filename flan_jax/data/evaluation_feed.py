@@ -1,0 +1,140 @@
+"""Every example once, one a row, for decoding and scoring: sorted by length into few shapes, for few compilations."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from flan_jax.data import features
+from flan_jax.data.loader import Batch, ExampleSource
+
+PADDING_ROW = -1
+
+
+def default_bucket_lengths(limit: int) -> tuple[int, ...]:
+    """Returns a quarter, a half and the whole of `limit`, the first two rounded up to multiples of 16.
+
+    >>> default_bucket_lengths(512), default_bucket_lengths(100), default_bucket_lengths(16)
+    ((128, 256, 512), (32, 64, 100), (16,))
+    """
+    parts = {min(limit, -(-limit // (divisor * 16)) * 16) for divisor in (4, 2)}
+    return tuple(sorted(parts | {limit}))
+
+
+def eval_batches(
+    task: ExampleSource,
+    *,
+    batch_size: int,
+    lengths: features.Lengths,
+    indices: Sequence[int] | None = None,
+    bucket_lengths: Sequence[int] | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Yields unpacked batches, longest inputs first, each with its rows' numbers in the task.
+
+    The last batch is filled with copies of its last row, numbered -1 and without loss weight: a copy ends decoding
+    when its original does, where an empty row might never end.
+
+    Args:
+      task: the examples.
+      batch_size: rows in a global batch.
+      lengths: tokens of a row, {"inputs": S, "targets": T}.
+      indices: which examples; None is all.
+      bucket_lengths: encoder lengths to pad to, besides S; None is S / 4 and S / 2.
+      process_index: which share of each batch's rows to yield.
+      process_count: processes that share each batch.
+
+    Raises:
+      ValueError: an example longer than a row; a bucket longer than S; a batch that does not divide.
+    """
+    numbers = np.arange(len(task)) if indices is None else np.asarray(indices, np.int64)
+    plan = _plan(
+        np.asarray(task.lengths)[numbers, 0],
+        batch_size=batch_size,
+        limit=lengths["inputs"],
+        bucket_lengths=bucket_lengths,
+        share=(process_index, process_count),
+    )
+    yield from _batches(plan, lambda places: task.read(numbers[places]), numbers=numbers, targets=lengths["targets"])
+
+
+def score_batches(
+    pairs: Sequence[features.Example],
+    *,
+    batch_size: int,
+    lengths: features.Lengths,
+    bucket_lengths: Sequence[int] | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Yields batches of explicit (inputs, targets) pairs, each with its rows' numbers in `pairs`; see `eval_batches`.
+
+    All batches of a call share one decoder length, the shortest of T / 4, T / 2 and T that holds the longest
+    targets: options to rank are short, and the decoder with its vocabulary is most of the work.
+
+    Raises:
+      ValueError: as `eval_batches`.
+    """
+    plan = _plan(
+        np.array([len(inputs) for inputs, _ in pairs], np.int64),
+        batch_size=batch_size,
+        limit=lengths["inputs"],
+        bucket_lengths=bucket_lengths,
+        share=(process_index, process_count),
+    )
+    longest = max((len(targets) for _, targets in pairs), default=0)
+    targets = _bucket(longest, default_bucket_lengths(lengths["targets"]), side="target")
+    yield from _batches(plan, lambda places: [pairs[i] for i in places], numbers=np.arange(len(pairs)), targets=targets)
+
+
+def _plan(
+    input_lengths: np.ndarray,
+    *,
+    batch_size: int,
+    limit: int,
+    bucket_lengths: Sequence[int] | None,
+    share: tuple[int, int],
+) -> list[tuple[np.ndarray, int]]:
+    """Returns this process's part of each batch, [2, rows] places in `input_lengths`, and the batch's encoder length.
+
+    The first line says what to read, the second is -1 where that is a copy for padding.
+    """
+    index, count = share
+    if batch_size < 1 or batch_size % count:
+        raise ValueError(f"An evaluation batch of {batch_size} rows does not divide over {count} processes.")
+    buckets = default_bucket_lengths(limit) if bucket_lengths is None else tuple(sorted({*bucket_lengths, limit}))
+    if buckets[-1] > limit or buckets[0] < 1:
+        raise ValueError(f"bucket_lengths must lie between 1 and the input length {limit}; got {bucket_lengths}.")
+    order = np.argsort(-input_lengths.astype(np.int64), kind="stable")
+    own = slice(index * batch_size // count, (index + 1) * batch_size // count)
+    plan = []
+    for start in range(0, len(order), batch_size):
+        chunk = order[start : start + batch_size]
+        bucket = _bucket(int(input_lengths[chunk[0]]), buckets, side="input")
+        padded = np.concatenate([chunk, np.full(batch_size - len(chunk), PADDING_ROW)])
+        # A process's part may be all padding; what it copies then is the batch's last row all the same.
+        copied = np.where(padded[own] == PADDING_ROW, chunk[-1], padded[own])
+        plan.append((np.stack([copied, padded[own]]), bucket))
+    return plan
+
+
+def _batches(
+    plan: list[tuple[np.ndarray, int]],
+    read: Callable[[np.ndarray], Sequence[features.Example]],
+    *,
+    numbers: np.ndarray,
+    targets: int,
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    for (copied, places), inputs in plan:
+        batch = features.unpacked_batch(read(copied), lengths={"inputs": inputs, "targets": targets})
+        batch["decoder_loss_weights"][places == PADDING_ROW] = 0.0
+        yield batch, np.where(places == PADDING_ROW, PADDING_ROW, numbers[places])
+
+
+def _bucket(longest: int, buckets: Sequence[int], *, side: str) -> int:
+    if longest > buckets[-1]:
+        raise ValueError(
+            f"An example has {longest} {side} tokens; a row holds {buckets[-1]}. Shorten it when exporting, or raise "
+            "the length."
+        )
+    return next(bucket for bucket in buckets if bucket >= longest)

@@ -1,0 +1,119 @@
+"""Evaluation by generating: decode every example's prediction and compare it with the references.
+
+Knows no model: a function turns a batch into tokens. Batches come unpacked, longest inputs first, in few shapes, so
+that decoding ends early and compiles seldom (`flan_jax.data.evaluation_feed`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from flan_jax.data.evaluation_feed import PADDING_ROW, eval_batches
+from flan_jax.evaluation.examples import Example, Task, read_examples, spell
+from flan_jax.evaluation.metrics import metric
+from flan_jax.evaluation.postprocess import postprocessor
+from flan_jax.shapes import PAD_ID, Batch
+from flan_jax.vocab import Vocabulary
+
+GenerateFn = Callable[[Batch], Any]
+"""A batch -> generated token ids, int [B, T], on device or host."""
+
+FOREIGN_METRICS = ("exact_match", "rouge_l")
+FOREIGN_NOTE = "foreign metrics not run"
+IDS_NOTE = "token ids compared: the vocabulary is foreign"
+_Output = TypeVar("_Output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """One example and what the model wrote; `prediction` is the answer that the postprocessor found in `text`."""
+
+    example: Example
+    text: str
+    prediction: str
+    references: tuple[str, ...]
+    ended: bool
+
+    def as_row(self) -> dict[str, Any]:
+        """A row of the predictions' file; `generated` where the answer is a part of it, `cut` where it did not end."""
+        row = self.example.as_row() | {
+            "target": self.references[0],
+            "references": list(self.references),
+            "prediction": self.prediction,
+        }
+        row |= {"generated": self.text} if self.text != self.prediction else {}
+        return row | ({} if self.ended else {"cut": True})
+
+
+def generate_predictions(
+    task: Task,
+    *,
+    indices: np.ndarray,
+    generate_fn: GenerateFn,
+    vocabulary: Vocabulary | None,
+    batch_size: int,
+    on_examples: Callable[[int], None] | None = None,
+) -> list[Generated]:
+    """Generates a prediction for each of the examples `indices`, in their order.
+
+    Args:
+      task: an exported task.
+      indices: which examples.
+      generate_fn: rows of tokens for a batch; rows end with end-of-sequence, then padding.
+      vocabulary: the export's; None when it is foreign.
+      batch_size: rows of a batch.
+      on_examples: told how many examples were done since the last call.
+    """
+    lengths = task.manifest.lengths
+    batches = eval_batches(task, batch_size=batch_size, lengths=lengths, indices=indices.tolist())
+    tokens: dict[int, np.ndarray] = {}
+    for rows, generated in one_late((rows, generate_fn(batch)) for batch, rows in batches):
+        real = rows != PADDING_ROW
+        tokens.update(zip(rows[real].tolist(), np.asarray(generated)[real], strict=True))
+        if on_examples is not None:
+            on_examples(int(real.sum()))
+    answer = postprocessor(task.manifest.postprocessor)
+    results = []
+    for example in read_examples(task, indices, vocabulary=vocabulary):
+        ids = tokens[example.index]
+        text = spell(ids, vocabulary)
+        eos_id = task.manifest.vocabulary.eos_id
+        results.append(
+            Generated(
+                example=example,
+                text=text,
+                prediction=answer(text),
+                references=tuple(answer(reference) for reference in example.references),
+                ended=bool(np.any((ids == eos_id) | (ids == PAD_ID))),
+            )
+        )
+    return results
+
+
+def generation_scores(metrics: Iterable[str], generated: Sequence[Generated]) -> dict[str, float]:
+    """Returns the scores of predictions by all of the named metrics.
+
+    Raises:
+      ValueError: a metric judges scores of options, not texts.
+    """
+    scores: dict[str, float] = {}
+    for name in metrics:
+        if metric(name).kind == "rank":
+            raise ValueError(
+                f"Metric {name!r} judges scores of options, but the task is evaluated by generating. "
+                "Declare it with evaluation='rank', or choose another metric."
+            )
+        scores |= metric(name).fn([g.references for g in generated], [g.prediction for g in generated])
+    return scores
+
+
+def one_late(outputs: Iterable[tuple[np.ndarray, _Output]]) -> Iterator[tuple[np.ndarray, _Output]]:
+    """Yields each item once the next one has been asked for: the device works on one while the host reads the other."""
+    waiting: list[tuple[np.ndarray, _Output]] = []
+    for output in outputs:
+        waiting.append(output)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting

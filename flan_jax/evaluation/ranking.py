@@ -1,0 +1,128 @@
+"""Evaluation by ranking: score every option of every example and take the best, without generating.
+
+The score of an option is the sum of the log-probabilities of its tokens with end-of-sequence, not divided by its
+length, as in FLAN and T0; the first of equal scores wins. Rows may have different numbers of options. Knows no model: a
+function turns a batch into scores.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
+from flan_jax.evaluation.examples import Example, Task, read_examples
+from flan_jax.evaluation.generation import one_late
+from flan_jax.evaluation.metrics import metric
+from flan_jax.evaluation.postprocess import postprocessor
+from flan_jax.shapes import Batch
+from flan_jax.vocab import Vocabulary
+
+ScoreFn = Callable[[Batch], Any]
+"""A batch -> sum of the log-probabilities of each row's targets, float [B], on device or host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """One example and the score of each of its options; `chosen` is the first highest."""
+
+    example: Example
+    scores: tuple[float, ...]
+    prediction: str
+    references: tuple[str, ...]
+
+    @property
+    def chosen(self) -> int:
+        """The number of the chosen option."""
+        return int(np.argmax(self.scores))
+
+    def as_row(self) -> dict[str, Any]:
+        """A row of the predictions' file."""
+        return self.example.as_row() | {
+            "target": self.references[0],
+            "references": list(self.references),
+            "options": list(self.example.options),
+            "gold": sorted(self.example.gold),
+            "scores": [round(score, 6) if math.isfinite(score) else None for score in self.scores],
+            "chosen": self.chosen,
+            "prediction": self.prediction,
+        }
+
+
+def rank_options(
+    task: Task,
+    *,
+    indices: np.ndarray,
+    score_fn: ScoreFn,
+    vocabulary: Vocabulary | None,
+    batch_size: int,
+    on_examples: Callable[[int], None] | None = None,
+) -> list[Ranked]:
+    """Ranks the options of each of the examples `indices`, in their order.
+
+    Args:
+      task: an exported task whose examples carry options.
+      indices: which examples.
+      score_fn: scores for a batch; rows of padding may score anything.
+      vocabulary: the export's; None when it is foreign.
+      batch_size: rows of a batch, an option each.
+      on_examples: told how many examples were done since the last call.
+
+    Raises:
+      ValueError: an example has no options, or none of them is right.
+    """
+    examples = read_examples(task, indices, vocabulary=vocabulary)
+    _require_options(examples, task=task.manifest.task)
+    inputs = [example_inputs for example_inputs, _ in task.read(indices)]
+    pairs = [(i, option) for i, e in zip(inputs, examples, strict=True) for option in e.option_tokens]
+    owner = np.repeat(np.arange(len(examples)), [len(e.option_tokens) for e in examples])
+    scores = np.full(len(pairs), np.nan)
+    waiting_options = np.bincount(owner, minlength=len(examples))
+    # Options are scored whole, also where they are longer than any target that training saw.
+    longest = max(len(option) for _, option in pairs)
+    lengths = {**task.manifest.lengths, "targets": max(longest, task.manifest.lengths["targets"])}
+    batches = score_batches(pairs, batch_size=batch_size, lengths=lengths)
+    for rows, batch_scores in one_late((rows, score_fn(batch)) for batch, rows in batches):
+        real = rows != PADDING_ROW
+        scores[rows[real]] = np.asarray(batch_scores, np.float64)[real]
+        np.subtract.at(waiting_options, owner[rows[real]], 1)
+        if on_examples is not None:
+            on_examples(int((waiting_options[np.unique(owner[rows[real]])] == 0).sum()))
+    answer = postprocessor(task.manifest.postprocessor)
+    starts = np.cumsum([0, *(len(e.option_tokens) for e in examples)])
+    results = []
+    for example, start, end in zip(examples, starts[:-1], starts[1:], strict=True):
+        results.append(
+            Ranked(
+                example=example,
+                scores=tuple(scores[start:end].tolist()),
+                prediction=answer(example.options[int(np.argmax(scores[start:end]))]),
+                references=tuple(answer(reference) for reference in example.references),
+            )
+        )
+    return results
+
+
+def ranking_scores(metrics: Iterable[str], ranked: Sequence[Ranked]) -> dict[str, float]:
+    """Returns the scores of rankings by all of the named metrics; those of texts judge the chosen option's text."""
+    scores: dict[str, float] = {}
+    for name in metrics:
+        if metric(name).kind == "rank":
+            lengths = [[len(option) for option in r.example.option_tokens] for r in ranked]
+            scores |= metric(name).fn([r.scores for r in ranked], [r.example.gold for r in ranked], lengths=lengths)
+        else:
+            scores |= metric(name).fn([r.references for r in ranked], [r.prediction for r in ranked])
+    return scores
+
+
+def _require_options(examples: list[Example], *, task: str) -> None:
+    for example in examples:
+        if not example.options or len(example.options) != len(example.option_tokens) or not example.gold:
+            raise ValueError(
+                f"Task {task!r} is evaluated by ranking, but its example {example.index} has the options "
+                f"{list(example.options)} with {len(example.option_tokens)} token lists, of which the right ones are "
+                f"{sorted(example.gold)}; the references are {list(example.references)}. Every example needs options "
+                "with a right one among them; or declare the task with evaluation='generate'."
+            )

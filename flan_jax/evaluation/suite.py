@@ -1,0 +1,200 @@
+"""Evaluating many tasks at once: which ones, how many examples of each, and what is written where.
+
+    <directory>/<task>.jsonl    one row an example: input, references, prediction or option scores
+    <directory>/summary.json    scores by task, cluster and label; written last
+
+Works from exports alone and knows neither trainer nor TensorFlow: functions generate and score. How results are shown
+is left to `flan_jax.evaluation.report`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flan_jax.data.manifest import safe_name
+from flan_jax.evaluation import generation, ranking
+from flan_jax.evaluation.examples import Task, select
+from flan_jax.evaluation.generation import GenerateFn
+from flan_jax.evaluation.ranking import ScoreFn
+from flan_jax.evaluation.results import SuiteResult, TaskResult, write_summary
+from flan_jax.files import write_atomic
+from flan_jax.vocab import Vocabulary
+
+TRAINED = "trained"
+HELD_OUT = "held_out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPlan:
+    """What to evaluate.
+
+    Attributes:
+      suites: label -> names of mixtures or tasks, for example {"trained": ("mine",), "held_out": ("others",)}.
+      split: the split of all of them.
+      max_examples_per_task: examples of each task, spread over its split; None is all.
+      batch_size: rows of a batch.
+      max_decode_length: tokens that a prediction may have; None is the export's target length.
+    """
+
+    suites: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    split: str = "validation"
+    max_examples_per_task: int | None = None
+    batch_size: int = 32
+    max_decode_length: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_examples_per_task", "batch_size", "max_decode_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} of an evaluation must be at least 1; got {value}.")
+        for label, names in self.suites.items():
+            if isinstance(names, str) or not names:
+                raise ValueError(f"Suite {label!r} must list names of mixtures or tasks; got {names!r}.")
+
+    def members(self) -> list[tuple[str, str]]:
+        """The (label, name of a mixture or task) of all suites, in order."""
+        return [(label, name) for label, names in self.suites.items() for name in names]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """An exported task under the label of its suite."""
+
+    label: str
+    task: Task
+
+
+def labelled(suites: Iterable[tuple[str, Iterable[Task]]]) -> tuple[Labelled, ...]:
+    """Returns the tasks of several suites, each once.
+
+    Args:
+      suites: (label, exported tasks) of each; a label may come several times.
+
+    Raises:
+      ValueError: a task is under two labels, or there are none.
+    """
+    found: dict[str, Labelled] = {}
+    for label, tasks in suites:
+        for task in tasks:
+            name = task.manifest.task
+            if found.setdefault(name, Labelled(label=label, task=task)).label != label:
+                raise ValueError(
+                    f"Task {name!r} is in the suites {found[name].label!r} and {label!r}; a task can have one label."
+                )
+    if not found:
+        raise ValueError("There is no task to evaluate: the evaluation's suites are empty.")
+    return tuple(found.values())
+
+
+def run_suite(
+    tasks: Sequence[Labelled],
+    *,
+    plan: EvaluationPlan,
+    step: int,
+    vocabulary: Vocabulary | None,
+    generate_fn: GenerateFn,
+    score_fn: ScoreFn,
+    directory: Path | str | None,
+    provenance: Mapping[str, Any] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> SuiteResult:
+    """Evaluates tasks one after the other.
+
+    Args:
+      tasks: from `labelled`.
+      plan: how many examples, how large batches.
+      step: of the parameters that the functions use.
+      vocabulary: the exports'; None when it is foreign, and token ids are compared.
+      generate_fn: a batch -> token ids [B, T].
+      score_fn: a batch -> log-probabilities of the targets [B].
+      directory: `<run>/eval/<step>`; None writes nothing (processes other than the first).
+      provenance: JSON that the summary repeats: the parameters' digest, decoding, versions.
+      progress: called with a task's name, its examples done and all its examples.
+    """
+    results = []
+    for member in tasks:
+        result, rows = _evaluate(
+            member, plan=plan, vocabulary=vocabulary, generate_fn=generate_fn, score_fn=score_fn, progress=progress
+        )
+        results.append(result)
+        if directory is not None:
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_atomic(predictions_path(directory, result.task), lines)
+    suite = SuiteResult(step=step, tasks=tuple(results), provenance=dict(provenance or {}))
+    if directory is not None:
+        write_summary(directory, suite)
+    return suite
+
+
+def predictions_path(directory: Path | str, task: str) -> Path:
+    """Where the predictions of a task lie in an evaluation's directory."""
+    return Path(directory) / f"{safe_name(task)}.jsonl"
+
+
+def _evaluate(
+    member: Labelled,
+    *,
+    plan: EvaluationPlan,
+    vocabulary: Vocabulary | None,
+    generate_fn: GenerateFn,
+    score_fn: ScoreFn,
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[TaskResult, list[dict[str, Any]]]:
+    task, manifest = member.task, member.task.manifest
+    indices = select(len(task), limit=plan.max_examples_per_task)
+    done = 0
+
+    def on_examples(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(manifest.task, done, len(indices))
+
+    common: Any = {
+        "indices": indices,
+        "vocabulary": vocabulary,
+        "batch_size": plan.batch_size,
+        "on_examples": on_examples,
+    }
+    if manifest.evaluation == "rank":
+        ranked = ranking.rank_options(task, score_fn=score_fn, **common)
+        return _result(member, ranked, score=ranking.ranking_scores, metrics=manifest.metrics or ("rank_accuracy",))
+    is_foreign = manifest.evaluation == "foreign"
+    metrics = generation.FOREIGN_METRICS if is_foreign else manifest.metrics or ("exact_match",)
+    notes = (*([generation.FOREIGN_NOTE] if is_foreign else []), *([] if vocabulary else [generation.IDS_NOTE]))
+    generated = generation.generate_predictions(task, generate_fn=generate_fn, **common)
+    return _result(member, generated, score=generation.generation_scores, metrics=metrics, notes=notes)
+
+
+def _result(
+    member: Labelled,
+    answers: Sequence[Any],
+    *,
+    score: Callable[[Iterable[str], Sequence[Any]], dict[str, float]],
+    metrics: tuple[str, ...],
+    notes: tuple[str, ...] = (),
+) -> tuple[TaskResult, list[dict[str, Any]]]:
+    manifest = member.task.manifest
+    scores = score(metrics, answers)
+    main_metric = next(iter(scores))
+    by_template = {}
+    templates = sorted({answer.example.template for answer in answers})
+    for template in templates if len(templates) > 1 else []:
+        of_template = [answer for answer in answers if answer.example.template == template]
+        by_template[template] = score(metrics[:1], of_template)[main_metric]
+    result = TaskResult(
+        task=manifest.task,
+        split=manifest.split,
+        cluster=manifest.cluster,
+        label=member.label,
+        evaluation=manifest.evaluation,
+        metrics=scores,
+        main_metric=main_metric,
+        num_examples=len(answers),
+        by_template=by_template,
+        num_cut=sum(not getattr(answer, "ended", True) for answer in answers),
+        notes=notes,
+    )
+    return result, [answer.as_row() for answer in answers]

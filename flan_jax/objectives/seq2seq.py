@@ -1,0 +1,119 @@
+"""Supervised sequence-to-sequence training: cross-entropy of the target tokens, with z-loss and label smoothing.
+
+An objective is a callable `(apply, params, frozen, batch, rng) -> (sum, weight, sums)`. It returns sums and never
+means: `train.step` adds them over microbatches and divides once, so that the result does not depend on how a
+batch was cut. It does not know the network; `apply(params, batch, rng)` gives the logits, and `rng` None means that
+nothing is dropped out.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flan_jax.shapes import Batch, DecoderTokens, Logits
+
+Apply = Callable[[Any, Batch, jax.Array | None], Logits]
+Sums = tuple[jax.Array, jax.Array, dict[str, jax.Array]]
+
+
+class TokenLosses(NamedTuple):
+    """What each target token costs; float32 [B, T], not weighted."""
+
+    total: Float[Array, "B T"]
+    cross_entropy: Float[Array, "B T"]
+    z_loss: Float[Array, "B T"]
+
+
+def token_losses(
+    logits_BTV: Logits, *, targets_BT: DecoderTokens, label_smoothing: float = 0.0, z_loss: float = 0.0
+) -> TokenLosses:
+    """Returns the loss of each target token, by T5X's definition.
+
+    With Z the sum of exp(logits), c = 1 - label_smoothing and l = label_smoothing / (V - 1):
+
+        total = -c log p(target) - l sum of log p(others) + z_loss (log Z)^2 - H
+
+    where H is the entropy of that target distribution, so that a perfect prediction costs nothing. The smoothed
+    target is a single number apart from its entry at the target, so the sum over the vocabulary needs the logit
+    of the target and the sum of all logits, and no target array of [B, T, V].
+
+    Args:
+      logits_BTV: Float32 logits.
+      targets_BT: The token ids that should have been predicted.
+      label_smoothing: Share of the probability that goes to all other tokens evenly.
+      z_loss: Factor of the square of log Z, which keeps logits from drifting.
+
+    Returns:
+      The total, the plain cross-entropy -log p(target), and the z-loss's part of the total.
+    """
+    V = logits_BTV.shape[-1]
+    log_z_BT = jax.scipy.special.logsumexp(logits_BTV, axis=-1)
+    target_logit_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
+    cross_entropy_BT = log_z_BT - target_logit_BT
+    z_loss_BT = z_loss * jnp.square(log_z_BT)
+    total_BT = cross_entropy_BT + z_loss_BT
+    if label_smoothing:
+        confidence, others = 1.0 - label_smoothing, label_smoothing / (V - 1)
+        # T5X's constant, the small number in its logarithm included.
+        entropy = -(confidence * math.log(confidence) + (V - 1) * others * math.log(others + 1e-20))
+        all_BT = V * log_z_BT - jnp.sum(logits_BTV, axis=-1)  # -log p, summed over the vocabulary
+        total_BT = (confidence - others) * cross_entropy_BT + others * all_BT - entropy + z_loss_BT
+    return TokenLosses(total=total_BT, cross_entropy=cross_entropy_BT, z_loss=z_loss_BT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seq2Seq:
+    """Cross-entropy of `decoder_target_tokens`, each weighted by `decoder_loss_weights`.
+
+    Attributes:
+      label_smoothing: Share of the target's probability given to all other tokens.
+      z_loss: Factor of log(Z)^2; T5X fine-tunes with 1e-4.
+
+    Raises:
+      ValueError: a label smoothing outside [0, 1), or a negative z-loss.
+    """
+
+    label_smoothing: float = 0.0
+    z_loss: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(
+                f"Seq2Seq: label_smoothing is {self.label_smoothing}; allowed is from 0 (none) up to, not including, 1."
+            )
+        if not self.z_loss >= 0.0:
+            raise ValueError(f"Seq2Seq: z_loss is {self.z_loss}; allowed is 0 (none) or more.")
+
+    def __call__(
+        self, apply: Apply, params: Any, frozen: Mapping | None, batch: Batch, rng: jax.Array | None
+    ) -> Sums:
+        """Returns the summed loss, the summed weights, and more sums to be divided by those weights.
+
+        Args:
+          apply: The network, from parameters, batch and dropout key to logits.
+          params: The parameters that the gradient is taken of.
+          frozen: Weights that other objectives compare with; a supervised one has none.
+          batch: Encoder and decoder features.
+          rng: Key for dropout; None: no dropout.
+
+        Returns:
+          Float32 scalars; the sums are `cross_entropy`, `z_loss` and `accuracy` (tokens predicted right).
+        """
+        del frozen
+        logits_BTV = apply(params, batch, rng).astype(jnp.float32)
+        targets_BT, weights_BT = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        losses = token_losses(
+            logits_BTV, targets_BT=targets_BT, label_smoothing=self.label_smoothing, z_loss=self.z_loss
+        )
+        right_BT = (jnp.argmax(logits_BTV, axis=-1) == targets_BT).astype(jnp.float32)
+        sums = {
+            "cross_entropy": jnp.sum(losses.cross_entropy * weights_BT),
+            "z_loss": jnp.sum(losses.z_loss * weights_BT),
+            "accuracy": jnp.sum(right_BT * weights_BT),
+        }
+        return jnp.sum(losses.total * weights_BT), jnp.sum(weights_BT), sums

@@ -1,0 +1,154 @@
+"""A templated task as one record. Declaring reads nothing and needs no TensorFlow; all that can be wrong is said at once.
+
+How rows become examples is in `rendering`, how a record becomes a SeqIO task in `registry`.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from flan_jax.evaluation import metrics as metrics_lib
+from flan_jax.evaluation import postprocess
+from flan_jax.names import nearest
+from flan_jax.tasks.rows import Row, Source
+from flan_jax.templates.render import Template
+
+Evaluation = Literal["generate", "rank"]
+Normaliser = Callable[[Row], Row | Iterable[Row] | None]
+
+TRAIN_SPLIT = "train"
+NAME_PATTERN = re.compile(r"^[\w\d\.\:_#]+$")  # SeqIO's, so that a wrong name is told without importing it.
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplatedTask:
+    """A dataset, the ways of asking about it, and how answers are judged.
+
+    In the split "train", row i is rendered under `templates_per_row` templates: (i + k) mod N for k = 0, 1, ... In all
+    other splits it is rendered once, under the forward template i mod (their number).
+
+    Attributes:
+      name: letters, digits and `_ . : #`; unique among tasks and mixtures.
+      source: where rows come from.
+      cluster: the skill it tests; what is held out together.
+      templates: ways of asking, N of them.
+      options: the answers to choose from: the answers themselves, or the name of the field that lists them.
+      metrics: names in `evaluation.metrics.METRICS`.
+      postprocessor: a name in `evaluation.postprocess.POSTPROCESSORS`.
+      normaliser: from a row to the fields that templates name: one row, several, or None to leave the row out.
+      references: name of the field that lists all right answers.
+      templates_per_row: how many templates a training row is rendered under; 0 for all.
+      evaluation: "generate" writes the answer and compares; "rank" takes the likeliest option.
+      licence: of the rows.
+      max_rows: only the first so many normalised rows of a split are used.
+    """
+
+    name: str
+    source: Source
+    cluster: str
+    templates: tuple[Template, ...]
+    options: tuple[str, ...] | str | None = None
+    metrics: tuple[str, ...] = ("exact_match",)
+    postprocessor: str | None = None
+    normaliser: Normaliser | None = None
+    references: str | None = None
+    templates_per_row: int = 1
+    evaluation: Evaluation = "generate"
+    licence: str = ""
+    max_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        require_name(self.name)
+        # Lists are what YAML and many a user give.
+        object.__setattr__(self, "templates", tuple(self.templates))
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        if self.options is not None and not isinstance(self.options, str):
+            object.__setattr__(self, "options", tuple(self.options))
+        for wrong in (*self._wrong_templates(), *self._wrong_evaluation(), *self._wrong_numbers()):
+            raise ValueError(f"Task {self.name!r}: {wrong}")
+
+    def _wrong_templates(self) -> Iterable[str]:
+        if not self.templates:
+            yield "it has no templates; give it at least one Template(inputs=..., targets=...)."
+        for index, template in enumerate(self.templates):
+            if not isinstance(template, Template):
+                yield f"templates[{index}] must be a Template, got {template!r}."
+            elif template.shows_options and self.options is None:
+                yield f"templates[{index}] shows {{options_}}, and the task has no options."
+        if not self.cluster:
+            yield "it has no cluster; name the skill that it tests."
+
+    def _wrong_evaluation(self) -> Iterable[str]:
+        if self.evaluation not in get_args(Evaluation):
+            yield (
+                f"evaluation must be one of {', '.join(get_args(Evaluation))}; got {self.evaluation!r}."
+                f"{nearest(str(self.evaluation), get_args(Evaluation))}"
+            )
+        if isinstance(self.options, tuple) and not all(isinstance(option, str) for option in self.options):
+            yield f"options must be texts; got {list(self.options)}."
+        if self.evaluation == "rank" and self.options is None:
+            yield "rank evaluation needs options to rank; give the answers, or the field that lists them."
+        if self.evaluation == "rank" and isinstance(self.options, tuple) and len(set(self.options)) < 2:
+            yield f"rank evaluation needs at least two different options; got {list(self.options)}."
+        if self.evaluation == "rank" and not self.forward_templates:
+            yield "rank evaluation needs a forward template: an inverted one does not ask for an option."
+        for name in self.metrics:
+            if name not in metrics_lib.METRICS:
+                yield (
+                    f"unknown metric {name!r}.{nearest(name, metrics_lib.METRICS)} "
+                    f"Available: {', '.join(metrics_lib.METRICS)}."
+                )
+            elif metrics_lib.METRICS[name].kind == "rank" and self.evaluation != "rank":
+                yield f"the metric {name!r} judges scores of options, which needs evaluation='rank'."
+        if self.postprocessor is not None and self.postprocessor not in postprocess.POSTPROCESSORS:
+            yield (
+                f"unknown postprocessor {self.postprocessor!r}.{nearest(self.postprocessor, postprocess.POSTPROCESSORS)} "
+                f"Available: {', '.join(postprocess.POSTPROCESSORS)}."
+            )
+
+    def _wrong_numbers(self) -> Iterable[str]:
+        if not 0 <= self.templates_per_row <= len(self.templates):
+            yield (
+                f"templates_per_row must be 0 (all) to {len(self.templates)} (the number of templates); "
+                f"got {self.templates_per_row}."
+            )
+        if self.max_rows is not None and self.max_rows < 1:
+            yield f"max_rows must be 1 or more, or None for all rows; got {self.max_rows}."
+
+    @property
+    def forward_templates(self) -> tuple[int, ...]:
+        """Positions of the templates that evaluation uses."""
+        return tuple(i for i, template in enumerate(self.templates) if template.direction == "forward")
+
+    def templates_of(self, split: str) -> tuple[int, ...]:
+        """Returns the positions of the templates that a split's rows take turns under.
+
+        Raises:
+          ValueError: an evaluation split of a task with inverted templates only.
+        """
+        if split == TRAIN_SPLIT:
+            return tuple(range(len(self.templates)))
+        if not self.forward_templates:
+            raise ValueError(
+                f"Task {self.name!r}: its split {split!r} cannot be evaluated, because all its templates are inverted. "
+                "Give it a forward template or leave the split out."
+            )
+        return self.forward_templates
+
+    def renderings_per_row(self, split: str) -> int:
+        """Returns how many examples a row of a split becomes."""
+        return (self.templates_per_row or len(self.templates)) if split == TRAIN_SPLIT else 1
+
+
+def require_name(name: str) -> None:
+    """Refuses a name that SeqIO would refuse.
+
+    Raises:
+      ValueError: it has other characters than those allowed.
+    """
+    if not isinstance(name, str) or not NAME_PATTERN.match(name):
+        raise ValueError(
+            f"The name {name!r} cannot be a task's or a mixture's: use letters, digits and _ . : # "
+            f"(SeqIO's rule, {NAME_PATTERN.pattern})."
+        )

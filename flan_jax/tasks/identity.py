@@ -1,0 +1,90 @@
+"""What a templated task's examples depend on, as digests: equal identities give equal texts.
+
+The export's fingerprint is made from this and from what tokenising depends on (vocabulary, lengths), which is not here.
+"""
+
+import dataclasses
+import functools
+import inspect
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from flan_jax.files import sha256_of
+from flan_jax.tasks.declare import TemplatedTask
+from flan_jax.templates.render import digest
+
+DEEPEST = 6  # Of the objects within objects that a normaliser holds on to.
+
+
+def identity(task: TemplatedTask, split: str) -> dict[str, Any]:
+    """Returns what decides the texts of a split, as JSON values.
+
+    Args:
+      task: the record.
+      split: one of its source's; its rows are read, or their files digested.
+
+    Raises:
+      FileNotFoundError, ValueError: the source cannot be read.
+    """
+    return {
+        "kind": "templated",
+        "source_revision": task.source.revision(split),
+        "on_bad_row": task.source.on_bad_row,
+        "templates_digest": digest(task.templates),
+        "options_digest": sha256_of(task.options),
+        "references": task.references,
+        "normaliser_digest": sha256_of(described(task.normaliser)),
+        "templates_per_row": task.renderings_per_row(split),
+        "evaluation": task.evaluation,
+        "max_rows": task.max_rows,
+    }
+
+
+def described(value: object, *, depth: int = 0) -> Any:
+    """Returns JSON values that change when what a function does changes: its source, its defaults, what it encloses.
+
+    Functions that it calls by name are not followed; the digests of the modules' files, kept by the export, are for those.
+    Nothing here depends on addresses or on the process.
+    """
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if depth >= DEEPEST:
+        return type(value).__qualname__
+    inner = functools.partial(described, depth=depth + 1)
+    if isinstance(value, (list, tuple)):
+        return [inner(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(repr(v) for v in value)
+    if isinstance(value, Mapping):
+        return [[inner(k), inner(v)] for k, v in value.items()]
+    if isinstance(value, functools.partial):
+        return ["partial", inner(value.func), inner(value.args), inner(value.keywords)]
+    if isinstance(value, types.MethodType):
+        return ["method", inner(value.__func__), inner(value.__self__)]
+    if isinstance(value, types.FunctionType):
+        enclosed = [_content(cell) for cell in value.__closure__ or ()]
+        return ["function", _source(value), inner(value.__defaults__), inner(value.__kwdefaults__), inner(enclosed)]
+    if isinstance(value, type):
+        return ["type", _source(value)]
+    if dataclasses.is_dataclass(value):
+        fields = [[f.name, inner(getattr(value, f.name))] for f in dataclasses.fields(value)]
+        return ["object", _source(type(value)), fields]
+    if type(value).__repr__ is object.__repr__:
+        return ["object", _source(type(value)), inner(vars(value)) if hasattr(value, "__dict__") else None]
+    return [type(value).__qualname__, repr(value)]
+
+
+def _source(value: types.FunctionType | type) -> str:
+    """The source text; a name where there is none, as for what was typed into a console or compiled."""
+    try:
+        return inspect.getsource(value)
+    except (OSError, TypeError):
+        return f"{value.__module__}.{value.__qualname__}"
+
+
+def _content(cell: types.CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # Not assigned yet: a function that encloses itself while it is being defined.
+        return None

@@ -1,0 +1,138 @@
+"""Which tasks a SeqIO mixture comes to, and at what rates once their examples are counted.
+
+SeqIO's own arithmetic (a mixture at rate w gives its member w x r / sum of r, two paths add up), with two differences: a
+member that lacks the split is named instead of skipped in silence, and rate functions see the exported counts.
+"""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flan_jax.data.rates import Counted, Members, flatten
+from flan_jax.tasks import lazy
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The tasks of a mixture for one split.
+
+    Attributes:
+      tasks: SeqIO tasks to export, by name, sorted.
+      skipped: tasks left out, with the reason.
+    """
+
+    tasks: Mapping[str, Any]
+    skipped: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A member's share, and the cap that it was computed under."""
+
+    rate: float
+    cap: float | None
+
+
+def select(provider: Any, split: str, *, refuse_missing: bool) -> Selection:
+    """Returns the tasks of a mixture, or of a single task, that have a split.
+
+    Raises:
+      ValueError: no task has it, or one lacks it and `refuse_missing`.
+    """
+    tasks, skipped = {}, {}
+    for task in _tasks(provider):
+        splits = sorted(task.splits)
+        if split in splits:
+            tasks[task.name] = task
+        else:
+            skipped[task.name] = f"has no split {split!r}, only {', '.join(splits)}"
+    if not tasks or (skipped and refuse_missing):
+        listed = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:5])
+        more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        what = "none of its tasks has" if not tasks else "not all of its tasks have"
+        raise ValueError(
+            f"{provider.name!r} cannot be exported for split {split!r}: {what} it ({listed}{more}). Choose another "
+            "split, or add it to the tasks' sources."
+        )
+    return Selection(tasks=tasks, skipped=skipped)
+
+
+def _tasks(provider: Any) -> list[Any]:
+    return [provider] if isinstance(provider, lazy.import_seqio().Task) else provider.tasks
+
+
+def zero_rate(provider: Any) -> set[str]:
+    """Names of tasks whose rate is the number 0 wherever they occur: not worth exporting."""
+    if not hasattr(provider, "rate_per_task_name"):
+        return set()
+    found: dict[str, bool] = {}
+    for name, rate in provider.rate_per_task_name.items():
+        member = provider._task_map[name]
+        never = not callable(rate) and rate == 0
+        for task in _tasks(member):
+            nested = never or task.name in zero_rate(member)
+            found[task.name] = found.get(task.name, True) and nested
+    return {name for name, never in found.items() if never}
+
+
+def rates(provider: Any, *, counts: Mapping[str, int]) -> dict[str, Rate]:
+    """Returns the flattened rate of each counted task, those above 0 only.
+
+    Args:
+      provider: a SeqIO mixture or task.
+      counts: exported examples by task; a task that is absent here counts as SeqIO counts it: in the sum of a nested
+        mixture when its rate is a number, and nowhere else.
+
+    Raises:
+      ValueError: a rate below 0, no rate above 0, or a function as the rate of a nested mixture.
+    """
+    if not hasattr(provider, "rate_per_task_name"):
+        return {provider.name: Rate(rate=1.0, cap=None)}
+    caps: dict[str, float] = {}
+    nested = _nested(provider, counts, caps)
+    if not nested:
+        raise ValueError(f"The mixture {provider.name!r} has no member with a rate above 0.")
+    flat = flatten(nested)
+    return {name: Rate(rate=rate, cap=caps.get(name)) for name, rate in sorted(flat.items()) if name in counts}
+
+
+def _nested(mixture: Any, counts: Mapping[str, int], caps: dict[str, float]) -> Members:
+    """The mixture as numbers: pairs of a task's name, or of a nested mixture, and a rate above 0."""
+    members: list[tuple[Any, float]] = []
+    for name, rate in mixture.rate_per_task_name.items():
+        member = mixture._task_map[name]  # Has no public name; SeqIO is bounded below its next version.
+        if hasattr(member, "rate_per_task_name"):
+            if callable(rate):
+                raise ValueError(
+                    f"The rate of the mixture {name!r} inside {mixture.name!r} is a function; SeqIO allows a number "
+                    "only, because a function is given a task."
+                )
+            inner = _nested(member, counts, caps)
+            value = float(rate) if inner else 0.0
+            item: Any = inner
+        else:
+            value, item = _task_rate(rate, member, counts), name
+            if _cap(rate) is not None:
+                caps[name] = _cap(rate)
+        if value < 0:
+            raise ValueError(f"The rate of {name!r} in the mixture {mixture.name!r} is {value}: it must not be below 0.")
+        if value > 0:
+            members.append((item, value))
+        elif name in counts:
+            logging.getLogger(__name__).warning("%s has rate 0 in %s: left out.", name, mixture.name)
+    return members
+
+
+def _task_rate(rate: Any, task: Any, counts: Mapping[str, int]) -> float:
+    if not callable(rate):
+        return float(rate)
+    return float(rate(Counted(task, counts[task.name]))) if task.name in counts else 0.0
+
+
+def _cap(rate: Any) -> float | None:
+    """The cap of a rate function: ours, or SeqIO's `mixing_rate_num_examples` under `functools.partial`."""
+    settings = rate.keywords if isinstance(rate, functools.partial) else vars(rate) if hasattr(rate, "__dict__") else {}
+    cap = settings.get("maximum") if callable(rate) else None
+    return None if cap is None else float(cap)

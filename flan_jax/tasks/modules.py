@@ -1,0 +1,94 @@
+"""Importing the Python modules that a user names, and naming the files that they are made of."""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from flan_jax.names import nearest
+
+
+def load(word: str) -> tuple[str, ...]:
+    """Imports a module once.
+
+    Args:
+      word: a dotted name, looked for in the working directory first, or the path of a .py file.
+
+    Returns:
+      The files it is made of: its own; for a package all .py files beneath it.
+
+    Raises:
+      FileNotFoundError: there is none; says where it was looked for.
+    """
+    module = _from_file(Path(word)) if word.endswith(".py") or os.sep in word else _from_name(word)
+    return files_of(module)
+
+
+def files_of(module: ModuleType) -> tuple[str, ...]:
+    """Returns the files of a module, as absolute paths."""
+    own = [Path(module.__file__)] if getattr(module, "__file__", None) else []
+    beneath = [p for place in getattr(module, "__path__", ()) for p in sorted(Path(place).rglob("*.py"))]
+    return tuple(dict.fromkeys(str(path.resolve()) for path in [*own, *beneath]))
+
+
+def _from_file(given: Path) -> ModuleType:
+    path = given.expanduser().resolve()
+    if not path.is_file() or path.suffix != ".py":
+        beside = [p.name for p in path.parent.glob("*") if p.suffix in (".py", ".yaml")] if path.parent.is_dir() else []
+        raise FileNotFoundError(
+            f"No file {path} to take tasks from.{nearest(path.name, beside)} "
+            "Give a dotted module, or a path that ends in .py, .yaml or .yml."
+        )
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == str(path):
+            return module
+    name = path.stem
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        name = f"{name}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # Last, so that a file beside it cannot hide an installed package.
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _from_name(name: str) -> ModuleType:
+    # First while the module is looked for, as under `python -m`; last afterwards, for what it imports when called.
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # The module is there; something that it imports is not.
+        raise FileNotFoundError(
+            f"No module {name!r} to take tasks from: {error.name!r} is neither in {here} nor installed."
+            f"{nearest(name, _beside(name, here))} A path that ends in .py, .yaml or .yml does as well."
+        ) from error
+    except ValueError as error:  # What importlib says to "my..tasks" and the like.
+        raise FileNotFoundError(f"No module {name!r} to take tasks from ({error}).") from error
+    finally:
+        sys.path.remove(here)
+        if here not in sys.path:
+            sys.path.append(here)
+
+
+def _beside(name: str, here: str) -> list[str]:
+    """Names of modules that may have been meant: in the same package when there is one, else in `here`."""
+    parent = name.rpartition(".")[0]
+    try:
+        places = list(importlib.import_module(parent).__path__) if parent else [here]
+    except (ImportError, AttributeError):
+        return [found.name for found in pkgutil.iter_modules([here])]
+    return [f"{parent}.{found.name}" if parent else found.name for found in pkgutil.iter_modules(places)]

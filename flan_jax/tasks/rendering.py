@@ -1,0 +1,250 @@
+"""Rows of a task to texts, in a fixed order: the one path that SeqIO's view of a task and the export both take.
+
+A source's rows are normalised, those that cannot be used are refused or counted, and each is put under its templates.
+Tokens are left to the caller.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flan_jax.names import nearest
+from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
+from flan_jax.tasks.rows import BadRow, Record, Row
+from flan_jax.templates.render import Rendered, render, shortened
+
+DROPPED_BY_NORMALISER = "dropped by the normaliser"
+LACKS_A_FIELD = "lacks a field"
+NO_OPTIONS = "no list of options"
+NOT_AN_OPTION = "target is not an option"
+NO_REFERENCES = "no list of references"
+
+# A field that none of so many rows has is the template's mistake; one that some of them have is the row's.
+ROWS_LOOKED_AT = 100
+
+
+class RenderedRow(NamedTuple):
+    """An example in words, and where it came from.
+
+    Attributes:
+      row: position among the rows of the split that were kept.
+      rendered: its texts.
+      template: position among the task's templates.
+    """
+
+    row: int
+    rendered: Rendered
+    template: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """One row on its way to being examples, for people to look at.
+
+    Attributes:
+      place: where the row was found.
+      raw: as the source gave it.
+      row: its fields after the normaliser.
+      rendered: its texts under every template that its split uses, by the template's position in the task.
+    """
+
+    place: str
+    raw: Row
+    row: Row
+    rendered: Mapping[int, Rendered]
+
+
+class UsableRow(NamedTuple):
+    """A normalised row, where it was found, and what the source gave."""
+
+    row: Row
+    place: str
+    raw: Row
+
+
+def iter_rendered(task: TemplatedTask, split: str, *, dropped: Counter[str] | None = None) -> Iterator[RenderedRow]:
+    """Yields the examples of a split, always in the same order.
+
+    Two templates and one of them a row: rows a, b, c become a under 0, b under 1, c under 0.
+
+    Args:
+      task: the record.
+      split: one of its source's.
+      dropped: counts rows that were left out, by reason.
+
+    Raises:
+      KeyError: no such split, or a template names a field that the rows lack.
+      ValueError: a bad row, an empty split, or a split of which no row is left.
+    """
+    templates = task.templates_of(split)
+    per_row = task.renderings_per_row(split)
+    for index, usable in enumerate(usable_rows(task, split, dropped=dropped)):
+        for k in range(per_row):
+            template = templates[(index + k) % len(templates)]
+            yield RenderedRow(index, _render(task, usable.row, template), template)
+
+
+def usable_rows(task: TemplatedTask, split: str, *, dropped: Counter[str] | None = None) -> Iterator[UsableRow]:
+    """Yields the normalised rows that have every field that their split's templates name; see `iter_rendered`."""
+    dropped = Counter() if dropped is None else dropped
+    normalised = _normalised(task, split, dropped)
+    head = list(itertools.islice(normalised, ROWS_LOOKED_AT))
+    wanted = _wanted_fields(task, split)
+    _refuse_unknown_fields(task, split, wanted=wanted, rows=[usable.row for usable in head])
+    kept = 0
+    for usable in itertools.chain(head, normalised):
+        bad = _lacking(wanted, usable) or _wrong_lists(task, split, usable)
+        if bad is not None:
+            task.source.refuse(bad, dropped=dropped)
+            continue
+        yield usable
+        kept += 1
+        if kept == task.max_rows:
+            return
+    if not kept:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
+        raise ValueError(
+            f"Task {task.name!r}: no row of the split {split!r} of {task.source.describe(split)} is left ({reasons})."
+        )
+
+
+def num_examples(task: TemplatedTask, split: str) -> int:
+    """Returns how many examples `iter_rendered` yields. Reads the rows unless the source's own count is certain."""
+    rows = task.source.num_rows(split)
+    if rows is None or task.normaliser is not None or task.source.on_bad_row != "error":
+        rows = sum(1 for _ in usable_rows(task, split))
+    return min(rows, task.max_rows or rows) * task.renderings_per_row(split)
+
+
+def check(task: TemplatedTask, split: str) -> tuple[Rendered, ...]:
+    """Renders the first row of a split under each template the split uses, so that mistakes show before long work.
+
+    Raises:
+      KeyError, ValueError: as `iter_rendered`.
+    """
+    first = next(usable_rows(task, split))
+    return tuple(_render(task, first.row, template) for template in task.templates_of(split))
+
+
+def preview(task: TemplatedTask, split: str, *, index: int = 0) -> Preview:
+    """Shows what becomes of one row.
+
+    Args:
+      task: the record.
+      split: one of its source's.
+      index: position among the rows of the split that are kept.
+
+    Raises:
+      KeyError, ValueError: as `iter_rendered`; also when there are not so many rows.
+    """
+    usable = next(itertools.islice(usable_rows(task, split), index, None), None)
+    if usable is None:
+        raise ValueError(
+            f"Task {task.name!r}: the split {split!r} has fewer than {index + 1} rows; ask for an earlier one."
+        )
+    rendered = {template: _render(task, usable.row, template) for template in task.templates_of(split)}
+    return Preview(place=usable.place, raw=usable.raw, row=usable.row, rendered=rendered)
+
+
+def options_of(task: TemplatedTask, row: Mapping[str, object]) -> tuple[str, ...]:
+    """Returns the answers to choose from for a row."""
+    return task.options if isinstance(task.options, tuple) else _texts(row, task.options)
+
+
+def _texts(row: Mapping[str, object], field: str | None) -> tuple[str, ...]:
+    value = row[field] if field is not None else ()
+    are_texts = isinstance(value, (list, tuple)) and all(isinstance(v, (str, int, float)) for v in value)
+    return tuple(map(str, value)) if are_texts else ()  # type: ignore[arg-type]
+
+
+def _render(task: TemplatedTask, row: Row, index: int) -> Rendered:
+    template = task.templates[index]
+    references = _texts(row, task.references) if template.direction == "forward" else ()
+    try:
+        return render(template, row, options=options_of(task, row), references=references)
+    except ValueError as error:
+        raise ValueError(f"Task {task.name!r}, template {index}: {error}") from error
+
+
+def _normalised(task: TemplatedTask, split: str, dropped: Counter[str]) -> Iterator[UsableRow]:
+    for record in task.source.records(split, dropped=dropped):
+        for row in _apply_normaliser(task, record, dropped):
+            yield UsableRow(row, record.place, record.row)
+
+
+def _apply_normaliser(task: TemplatedTask, record: Record, dropped: Counter[str]) -> Iterable[Row]:
+    if task.normaliser is None:
+        return (record.row,)
+    try:
+        result = task.normaliser(record.row)
+        rows = (result,) if result is None or isinstance(result, Mapping) else tuple(result)
+    except KeyError as error:
+        asked = str(error.args[0]) if error.args else ""
+        detail = f"the normaliser of task {task.name!r} found no {asked!r}.{nearest(asked, record.row)} Fields: "
+        task.source.refuse(BadRow(LACKS_A_FIELD, detail + ", ".join(record.row), record.place), dropped=dropped)
+        return ()
+    except Exception as error:
+        raise ValueError(
+            f"{record.place}: the normaliser of task {task.name!r} failed on {shortened(record.row)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if None in rows:
+        dropped[DROPPED_BY_NORMALISER] += sum(row is None for row in rows)
+    return tuple(dict(row) for row in rows if row is not None)
+
+
+def _wanted_fields(task: TemplatedTask, split: str) -> dict[str, str]:
+    """Maps each field that a split's rows must have to who asks for it."""
+    wanted: dict[str, str] = {}
+    for index in task.templates_of(split):
+        template = task.templates[index]
+        name = f" ({template.name!r})" if template.name else ""
+        for field in template.fields:
+            wanted.setdefault(field, f"template {index}{name} names the field")
+    if isinstance(task.options, str):
+        wanted.setdefault(task.options, "its options are the field")
+    if task.references is not None:
+        wanted.setdefault(task.references, "its references are the field")
+    return wanted
+
+
+def _refuse_unknown_fields(task: TemplatedTask, split: str, *, wanted: Mapping[str, str], rows: list[Row]) -> None:
+    known = dict.fromkeys(field for row in rows for field, value in row.items() if value is not None)
+    for field, who in wanted.items():
+        if rows and field not in known:
+            raise KeyError(
+                f"Task {task.name!r}: {who} {field!r}, which the rows of the split {split!r} lack."
+                f"{nearest(field, known)} Fields: {', '.join(known)}. Literal braces are written twice: {{{{ }}}}."
+            )
+
+
+def _lacking(wanted: Mapping[str, str], usable: UsableRow) -> BadRow | None:
+    for field in wanted:
+        if usable.row.get(field) is None:
+            fields = [name for name, value in usable.row.items() if value is not None]
+            detail = f"the row lacks the field {field!r}.{nearest(field, fields)} Fields: {', '.join(fields)}"
+            return BadRow(LACKS_A_FIELD, detail, usable.place)
+    return None
+
+
+def _wrong_lists(task: TemplatedTask, split: str, usable: UsableRow) -> BadRow | None:
+    """Options and references that are no lists; in evaluation, a right answer that is none of the options."""
+    row, place, _ = usable
+    if isinstance(task.options, str) and not _texts(row, task.options):
+        held = f"the field {task.options!r} must list the options, got {shortened(row[task.options])}"
+        return BadRow(NO_OPTIONS, held, place)
+    if task.references is not None and not _texts(row, task.references):
+        held = f"the field {task.references!r} must list the references, got {shortened(row[task.references])}"
+        return BadRow(NO_REFERENCES, held, place)
+    if task.evaluation == "rank" and split != TRAIN_SPLIT:
+        for index in task.templates_of(split):
+            rendered = _render(task, row, index)
+            if rendered.targets not in rendered.options:
+                detail = (
+                    f"task {task.name!r}, template {index}: the target {rendered.targets!r} is none of the options "
+                    f"{list(rendered.options)}, so ranking them cannot find it"
+                )
+                return BadRow(NOT_AN_OPTION, detail, place)
+    return None

@@ -1,0 +1,107 @@
+"""What a run shows while it goes: a live bar on a terminal, one plain line at a time elsewhere."""
+
+from collections.abc import Callable
+from typing import Self, final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from flan_jax.train.writers import Values, Writer
+
+
+def console_writer(console: Console, *, total_steps: int, step: int = 0) -> Writer:
+    """Returns the bar when the console is a terminal, plain lines when it is a file or a pipe.
+
+    Args:
+      console: Where to; whatever else is printed meanwhile has to go through it too, and then stands above the bar.
+      total_steps: The end of the run.
+      step: Where the bar begins.
+    """
+    if console.is_terminal:
+        return ProgressBar(console, total_steps=total_steps, step=step)
+    return PlainLines(lambda text: console.print(text, soft_wrap=True, highlight=False), total_steps=total_steps)
+
+
+def summary(values: Values) -> str:
+    """Returns the numbers of a training line that a person watches.
+
+    >>> summary({"loss": 2.25, "accuracy": 0.5, "tokens_per_second": 5312.7, "data_wait_share": 0.01})
+    'loss 2.250  accuracy 50.0%  5,313 tokens/s  wait 1%'
+    """
+    formats = {
+        "loss": "loss {:.3f}",
+        "accuracy": "accuracy {:.1%}",
+        "learning_rate": "rate {:.2e}",
+        "seconds_per_step": "{:.3g} s/step",
+        "tokens_per_second": "{:,.0f} tokens/s",
+        "data_wait_share": "wait {:.0%}",
+        "padding_share": "padding {:.0%}",
+    }
+    shown = [text.format(values[name]) for name, text in formats.items() if values.get(name) is not None]
+    if values.get("skipped_steps"):
+        shown.append(f"skipped {values['skipped_steps']:.0f}")
+    return "  ".join(shown)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time for people.
+
+    >>> duration(75), duration(3725)
+    ('1:15', '1:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@final
+class PlainLines(Writer):
+    """One line of text for each line of numbers; evaluations print their own tables."""
+
+    def __init__(self, say: Callable[[str], None], *, total_steps: int):
+        """Takes what prints a line, and the end of the run."""
+        self._say = say
+        self._total_steps = total_steps
+
+    def write(self, step: int, *, kind: str, values: Values) -> None:
+        """Prints a training line, with the time that is left."""
+        if kind != "train":
+            return
+        left = (self._total_steps - step) * (values.get("seconds_per_step") or 0.0)
+        eta = f"  {duration(left)} left" if left else ""
+        self._say(f"step {step:,}/{self._total_steps:,}  {summary(values)}{eta}")
+
+
+@final
+class ProgressBar(Writer):
+    """A bar that lives below what else is printed."""
+
+    def __init__(self, console: Console, *, total_steps: int, step: int):
+        """Takes the console, the end of the run, and where the bar begins."""
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            console=console,
+        )
+        self._task = self._progress.add_task("training", total=total_steps, completed=step, numbers="", start=False)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        self._progress.start_task(self._task)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def write(self, step: int, *, kind: str, values: Values) -> None:
+        """Shows the last training line's numbers beside the bar."""
+        if kind == "train":
+            self._progress.update(self._task, completed=step, numbers=summary(values))
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        self._progress.update(self._task, completed=step)

@@ -1,0 +1,182 @@
+"""The train step: a pure function from state and batch to the next state and what to tell about it.
+
+One step serves every stage; objective, network and optimiser come as callables. The caller compiles it:
+
+    step = jax.jit(make_train_step(...), donate_argnums=0, in_shardings=..., out_shardings=(state_shardings, None))
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flan_jax.optim.selection import path_names
+from flan_jax.shapes import Batch
+from flan_jax.train.state import StepMetrics, TrainState
+
+Apply = Callable[[Any, Batch, jax.Array | None], jax.Array]
+Objective = Callable[[Apply, Any, Any, Batch, jax.Array | None], tuple[jax.Array, jax.Array, dict[str, jax.Array]]]
+TrainStep = Callable[[TrainState, Any, Batch], tuple[TrainState, StepMetrics]]
+_Totals = dict[str, Any]
+
+
+def make_train_step(
+    objective: Objective,
+    apply: Apply,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    num_microbatches: int = 1,
+    learning_rate: Callable[[Any], jax.Array] | None = None,
+    trainable: Callable[[Any], Any] | None = None,
+    weight_statistics: bool = False,
+) -> TrainStep:
+    """Returns the step `(state, frozen, batch) -> (state, metrics)`.
+
+    The gradient is that of the summed loss over all microbatches, in float32, divided once by the summed weight. A
+    step whose loss or gradient is not finite changes neither parameters nor moments; the counts go on, so that the
+    schedule and the dropout remain functions of the step.
+
+    Args:
+      objective: From `(apply, params, frozen, batch, rng)` to a sum, a weight, and more sums.
+      apply: The network, from parameters, batch and dropout key to logits.
+      optimizer: Takes the gradient of all parameters; that of frozen ones is zero.
+      seed: Dropout's key at a step is fold_in(fold_in(key(seed), step), microbatch).
+      num_microbatches: Parts of the batch that go through the network one after the other. Has to divide the rows
+        of a batch, and best those on each device.
+      learning_rate: The optimiser's schedule, reported with each step.
+      trainable: From the parameters to a tree of Python booleans, True where trained; None: all are. No gradient is
+        computed where it is False.
+      weight_statistics: Whether to report the root mean square of each trained parameter, its gradient and its update.
+
+    Raises:
+      ValueError: fewer than one microbatch; when traced, rows that do not divide into them, or nothing to train.
+    """
+    if num_microbatches < 1:
+        raise ValueError(f"num_microbatches is {num_microbatches}; a batch has at least 1 part.")
+
+    def step(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        mask = jax.tree.map(lambda _: True, state.params) if trainable is None else trainable(state.params)
+        trained, fixed = _split(state.params, mask)
+        totals = _totals(objective, apply, fixed=fixed, frozen=frozen)
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        total = _over_microbatches(totals, trained, batch, rng, num_microbatches=num_microbatches)
+        # A batch without a single target token has a gradient of zero, and is not divided.
+        divisor = jnp.where(total["weight"] > 0, total["weight"], 1.0)
+        gradients = jax.tree.map(lambda leaf: leaf / divisor, total["gradients"])
+
+        everywhere = _merge(gradients, jax.tree.map(jnp.zeros_like, fixed))
+        updates, opt_state = optimizer.update(everywhere, state.opt_state, state.params)
+        new_trained = optax.apply_updates(trained, _split(updates, mask)[0])
+
+        metrics = _metrics(total, gradients, mask)
+        if learning_rate is not None:
+            metrics.values["learning_rate"] = learning_rate(state.step)
+        if weight_statistics:
+            changes = jax.tree.map(jnp.subtract, new_trained, trained)
+            trees = {"weight_rms": trained, "gradient_rms": gradients, "update_rms": changes}
+            metrics.values.update(_statistics(trees))
+        new_state = TrainState(
+            step=state.step + 1,
+            params=_merge(_unless(metrics.skipped, new_trained, trained), fixed),
+            opt_state=_unless(metrics.skipped, opt_state, state.opt_state),
+        )
+        return new_state, metrics
+
+    return step
+
+
+def _totals(objective: Objective, apply: Apply, *, fixed: Any, frozen: Any) -> Callable[..., _Totals]:
+    """From trained parameters, rows and a key to float32 sums: gradients, weight, and the rest."""
+
+    def totals(trained: Any, batch: Batch, rng: jax.Array) -> _Totals:
+        def loss(trained: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
+            total, weight, sums = objective(apply, _merge(trained, fixed), frozen, batch, rng)
+            return total, (weight, {"loss": total, **sums})
+
+        (_, (weight, sums)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
+        everything = {"gradients": gradients, "weight": weight, "sums": sums}
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), everything)
+
+    return totals
+
+
+def _over_microbatches(
+    totals: Callable[..., _Totals], trained: Any, batch: Batch, rng: jax.Array, *, num_microbatches: int
+) -> _Totals:
+    """The sum of `totals` over the parts of the batch, each with a dropout key of its own."""
+    if num_microbatches == 1:
+        return totals(trained, batch, jax.random.fold_in(rng, 0))
+    parts = {name: _parts(array, num_microbatches) for name, array in batch.items()}
+    first = {name: array[0] for name, array in parts.items()}
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(totals, trained, first, rng))
+
+    def add(carry: _Totals, part: tuple[jax.Array, Batch]) -> tuple[_Totals, None]:
+        index, rows = part
+        return jax.tree.map(jnp.add, carry, totals(trained, rows, jax.random.fold_in(rng, index))), None
+
+    return jax.lax.scan(add, zeros, (jnp.arange(num_microbatches), parts))[0]
+
+
+def _parts(array: jax.Array, parts: int) -> jax.Array:
+    """Cuts [B, ...] into [parts, B / parts, ...], row r into part r % parts.
+
+    In this order, and not into contiguous parts, because a device holds a contiguous block of rows: every part then
+    has as many rows from each device, and they stay where they lie.
+    """
+    rows = array.shape[0]
+    if rows % parts:
+        raise ValueError(
+            f"A batch of {rows} rows cannot be cut into {parts} microbatches. Let num_microbatches divide {rows}."
+        )
+    return jnp.swapaxes(array.reshape(rows // parts, parts, *array.shape[1:]), 0, 1)
+
+
+def _metrics(total: _Totals, gradients: Any, mask: Any) -> StepMetrics:
+    """What the step tells; one sum of squares a tensor serves both the norm and the search for what is not finite."""
+    places = [place for place, is_trained in enumerate(jax.tree.leaves(mask)) if is_trained]
+    if not places:
+        raise ValueError("Every parameter is frozen, so there is nothing to train. Let a rule or the default train some.")
+    squares = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients)])
+    bad = ~jnp.isfinite(squares)
+    norm = jnp.sqrt(jnp.sum(squares))
+    return StepMetrics(
+        sums=total["sums"],
+        weight=total["weight"],
+        values={"grad_norm": norm},
+        skipped=~(jnp.isfinite(total["sums"]["loss"]) & jnp.isfinite(norm)),
+        bad_tensors=jnp.sum(bad),
+        first_bad_tensor=jnp.where(jnp.any(bad), jnp.asarray(places)[jnp.argmax(bad)], -1),
+    )
+
+
+def _statistics(trees: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """The root mean square of each leaf, as `weight_rms/encoder/encoder_norm/scale`."""
+    return {
+        f"{kind}/{name}": jnp.sqrt(jnp.mean(jnp.square(leaf)))
+        for kind, tree in trees.items()
+        for name, leaf in zip(path_names(tree), jax.tree.leaves(tree), strict=True)
+    }
+
+
+def _unless(skipped: jax.Array, new: Any, old: Any) -> Any:
+    """The new tree, or the old one when the step is skipped; counts, which are integers, go on all the same."""
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(skipped, old, new) if jnp.issubdtype(new.dtype, jnp.inexact) else new
+
+    return jax.tree.map(choose, new, old)
+
+
+def _split(tree: Any, mask: Any) -> tuple[Any, Any]:
+    """The leaves where the mask is True, and the others; None stands where a leaf is in the other tree."""
+    chosen = jax.tree.map(lambda is_trained, leaf: leaf if is_trained else None, mask, tree)
+    others = jax.tree.map(lambda is_trained, leaf: None if is_trained else leaf, mask, tree)
+    return chosen, others
+
+
+def _merge(chosen: Any, others: Any) -> Any:
+    """The inverse of `_split`."""
+    return jax.tree.map(lambda a, b: b if a is None else a, chosen, others, is_leaf=lambda leaf: leaf is None)

@@ -1,0 +1,361 @@
+import doctest
+import gc
+import itertools
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from flan_jax.data import blocks, features, feed_state, loader, packing, streams
+from flan_jax.data.loader import TrainFeed
+
+LENGTHS = {"inputs": 16, "targets": 8}
+
+
+class Task:
+    """Tokens tell the task and the row: inputs [100 + task, row + 10, 7...], targets [row + 10, 8..., 1]."""
+
+    def __init__(self, number, count):
+        rng = np.random.default_rng(number)
+        self.lengths = np.stack([rng.integers(2, 9, count), rng.integers(2, 5, count)], 1).astype(np.int32)
+        self.number = number
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def example(self, row):
+        inputs, targets = self.lengths[row]
+        return (
+            np.array([100 + self.number, row + 10, *[7] * (inputs - 2)], np.int32),
+            np.array([row + 10, *[8] * (targets - 2), 1], np.int32),
+        )
+
+    def read(self, indices):
+        return [self.example(int(row)) for row in indices]
+
+
+TASKS = {"a": Task(0, 7), "b": Task(1, 40), "c": Task(2, 90)}
+RATES = {"a": 1.0, "b": 2.0, "c": 1.0}
+
+
+def make(tasks=TASKS, rates=RATES, **settings):
+    defaults = {"seed": 0, "batch_size": 8, "lengths": LENGTHS, "num_streams": 4, "block_examples": 12}
+    return TrainFeed(tasks, rates, **(defaults | settings))
+
+
+def take(feed, count):
+    return [batch for batch, _ in itertools.islice(feed, count)]
+
+
+def same(ours, theirs):
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    return True
+
+
+def joined(parts):
+    """Returns the global batches of processes that each read a share."""
+    steps = zip(*parts, strict=True)
+    return [{name: np.concatenate([part[name] for part in step]) for name in step[0]} for step in steps]
+
+
+def examples_of(batch):
+    """The (task number, row) of every example in a batch, checked to be whole on both sides."""
+    found = []
+    for row in range(len(batch["encoder_positions"])):
+        for segment in range(1, batch["encoder_segment_ids"][row].max() + 1):
+            inputs = batch["encoder_input_tokens"][row][batch["encoder_segment_ids"][row] == segment]
+            targets = batch["decoder_target_tokens"][row][batch["decoder_segment_ids"][row] == segment]
+            task, number = int(inputs[0]) - 100, int(inputs[1]) - 10
+            whole = list(TASKS.values())[task].example(number)
+            assert inputs.tolist() == whole[0].tolist() and targets.tolist() == whole[1].tolist()
+            found.append((task, number))
+    return found
+
+
+def test_examples_in_docstrings():
+    assert doctest.testmod(loader).failed == doctest.testmod(blocks).failed == 0
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_any_number_of_processes_reads_the_same_global_batches(process_count):
+    with make() as feed:
+        whole = take(feed, 12)
+    parts = []
+    for index in range(process_count):
+        with make(process_index=index, process_count=process_count) as feed:
+            parts.append(take(feed, 12))
+    assert same(joined(parts), whole)
+
+
+@pytest.mark.parametrize("saving_processes", [1, 2])
+@pytest.mark.parametrize("restoring_processes", [1, 4])
+def test_a_feed_restored_anywhere_goes_on_with_the_same_batches(saving_processes, restoring_processes):
+    total = 9
+    with make() as feed:
+        whole = take(feed, total)
+    savers = [make(process_index=i, process_count=saving_processes) for i in range(saving_processes)]
+    for step in range(total):
+        saved = json.loads(json.dumps(feed_state.merge([saver.state() for saver in savers])))
+        parts = []
+        for index in range(restoring_processes):
+            with make(process_index=index, process_count=restoring_processes) as feed:
+                feed.restore(saved)
+                assert feed_state.merge([feed.state(), saved]) == saved
+                parts.append(take(feed, total - step))
+        assert same(joined(parts), whole[step:])
+        for saver in savers:
+            next(saver)
+    for saver in savers:
+        saver.close()
+
+
+def test_a_feed_can_be_taken_back():
+    with make() as feed:
+        start = feed.state()
+        first = take(feed, 5)
+        feed.restore(start)
+        assert feed.examples_drawn == dict.fromkeys("abc", 0)
+        assert same(take(feed, 5), first)
+
+
+def test_the_state_is_that_of_the_last_batch_returned_however_many_wait():
+    with make(prefetch_batches=1) as little, make(prefetch_batches=9) as much:
+        for _ in range(4):
+            next(little), next(much)
+        while much._batches._ready.qsize() < 9:
+            threading.Event().wait(0.01)
+        assert little.state() == much.state()
+        assert same(take(little, 3), take(much, 3))
+
+
+def test_the_state_is_a_few_bytes_of_json():
+    with make(batch_size=64, num_streams=None, block_examples=None) as feed:
+        take(feed, 2)
+        state = feed.state()
+    assert len(state["streams"]) == 16
+    assert json.loads(json.dumps(state)) == state and len(json.dumps(state)) < 500
+
+
+def test_statistics_count_the_batch_and_its_examples_are_whole():
+    with make() as feed:
+        seen = []
+        for batch, stats in itertools.islice(feed, 10):
+            examples = examples_of(batch)
+            seen += examples
+            assert stats == {
+                "rows": 8,
+                "examples": len(examples),
+                "input_tokens": (batch["encoder_input_tokens"] > 0).sum(),
+                "target_tokens": (batch["decoder_target_tokens"] > 0).sum(),
+            }
+        drawn = feed.examples_drawn
+    assert drawn == {name: sum(task == i for task, _ in seen) for i, name in enumerate("abc")}
+
+
+def test_realised_shares_are_the_intended_ones():
+    with make() as feed:
+        take(feed, 100)
+        drawn = feed.examples_drawn
+    total = sum(drawn.values())
+    for name, share in {"a": 0.25, "b": 0.5, "c": 0.25}.items():
+        assert drawn[name] / total == pytest.approx(share, abs=0.02)
+
+
+def test_no_example_is_seen_again_before_its_task_is_nearly_through():
+    """Streams read their blocks side by side, so epochs overlap by the open blocks and no more."""
+    with make(tasks={"c": TASKS["c"]}, rates={"c": 1.0}, num_streams=1, batch_size=1, block_examples=30) as feed:
+        rows = [row for batch in take(feed, 40) for _, row in examples_of(batch)]
+    assert len(rows) > 90
+    assert len(set(rows[:90])) == 90
+
+
+def test_the_order_in_which_tasks_are_listed_does_not_matter():
+    with make() as feed, make(dict(reversed(TASKS.items())), dict(reversed(RATES.items()))) as other:
+        assert same(take(feed, 4), take(other, 4))
+
+
+def test_seeds_give_other_orders():
+    with make() as feed, make(seed=1) as other:
+        assert examples_of(next(feed)[0]) != examples_of(next(other)[0])
+
+
+def test_without_packing_rows_are_seqios_unpacked_ones():
+    with make(strategy=packing.one_per_row) as feed:
+        batch, stats = next(feed)
+    assert stats["examples"] == stats["rows"] == 8
+    tasks = list(TASKS.values())
+    again = features.unpacked_batch([tasks[t].example(n) for t, n in examples_of(batch)], lengths=LENGTHS)
+    assert same([batch], [again])
+
+
+def test_rows_do_not_come_in_the_order_in_which_they_were_packed():
+    with make(batch_size=1, num_streams=1, block_examples=400) as feed:
+        planner = feed.planner
+    plan = planner.plan(0)
+    tokens = planner._lengths_of(plan.task_ids, plan.rows).sum(axis=1)
+    sums = np.add.reduceat(tokens, plan.starts[:-1])
+    halves = sums[: len(sums) // 2].mean(), sums[len(sums) // 2 :].mean()
+    assert abs(halves[0] - halves[1]) < 1.5  # Packing leaves the poorly filled rows to the end.
+
+
+def test_blocks_without_any_draw_are_passed_over():
+    rates = {f"t{i}": 1.0 for i in range(30)}
+    tasks = {name: Task(i, 2) for i, name in enumerate(rates)}
+    with make(tasks, rates, block_examples=1, batch_size=2, num_streams=2) as feed:
+        empty = [feed.planner.plan(number).num_rows == 0 for number in range(20)]
+        assert any(empty) and not all(empty)
+        take(feed, 20)
+        assert sum(feed.examples_drawn.values()) >= 40
+
+
+def test_fill_of_the_first_blocks_tells_examples_a_row():
+    with make() as feed:
+        fill = feed.planner.sample_fill(num_blocks=3)
+        plans = [feed.planner.plan(number) for number in range(3)]
+    assert fill.rows == sum(plan.num_rows for plan in plans)
+    assert fill.examples == sum(len(plan.rows) for plan in plans)
+    assert 0.5 < fill.targets < 1 and fill.bound_rows <= fill.rows
+
+
+def test_only_one_block_a_stream_is_planned_for_the_first_rows():
+    planned = []
+
+    class Planner:
+        def plan(self, number):
+            planned.append(number)
+            return blocks.BlockPlan(np.zeros(9, int), np.arange(9), np.arange(10))
+
+    one = streams.Streams(Planner(), num_streams=4, owned=range(4))
+    one.take(2)
+    assert planned == [0, 1, 2, 3]
+    one.take(3)  # Past the half: the next blocks are planned ahead.
+    assert [one._plans[number].result().num_rows for number in (4, 5, 6, 7)] == [9, 9, 9, 9]
+    one.take(5)  # Into the next blocks: the first are forgotten.
+    assert planned == [0, 1, 2, 3, 4, 5, 6, 7] and sorted(one._plans) == [4, 5, 6, 7]
+    one.close()
+
+
+class Broken(Task):
+    """Fails from the second read on."""
+
+    reads = 0
+
+    def read(self, indices):
+        self.reads += 1
+        if self.reads > 1:
+            raise FileNotFoundError("shard 3 is gone")
+        return super().read(indices)
+
+
+def test_a_failure_in_the_thread_is_raised_where_the_batch_is_asked_for():
+    with make({"a": Broken(0, 90)}, {"a": 1.0}) as feed:
+        next(feed)
+        for _ in range(2):
+            with pytest.raises(FileNotFoundError, match="shard 3 is gone"):
+                next(feed)
+
+
+def test_a_failure_while_packing_is_raised_too():
+    def broken(lengths, limits):
+        raise ValueError("cannot pack")
+
+    with make(strategy=broken) as feed, pytest.raises(ValueError, match="cannot pack"):
+        next(feed)
+
+
+def our_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("prefetch", "plan"))]
+
+
+def test_closing_ends_the_threads_and_the_feed():
+    feed = make()
+    next(feed)
+    assert our_threads()
+    feed.close()
+    feed.close()
+    assert not our_threads()
+    with pytest.raises(ValueError, match="This feed is closed"):
+        next(feed)
+
+
+def test_a_forgotten_feed_ends_its_threads():
+    feed = make()
+    next(feed)
+    del feed
+    gc.collect()
+    assert not our_threads()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 6}, "A batch of 6 rows does not divide over 4 streams.*default is 2"),
+        ({"batch_size": 0, "num_streams": None}, "A batch of 0 rows"),
+        ({"process_count": 3}, "4 streams do not divide over 3 processes; set num_streams.*multiple of 3"),
+        ({"process_index": 2, "process_count": 2}, "process_index must be at least 0 and below 2; got 2"),
+        ({"prefetch_batches": 0}, "prefetch_batches must be at least 1; got 0"),
+        (
+            {"lengths": {"inputs": 16, "targets": 3}},
+            "Task 'a' has examples of up to 7 input and 4 target tokens; a row",
+        ),
+        ({"rates": {"a": 1.0, "b": 1.0, "cc": 1.0}}, "a rate for 'cc' but no such task"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises((ValueError, KeyError), match=message):
+        make(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"batch_size": 4}, "batch_size was 8 and is 4"),
+        ({"num_streams": 2}, "num_streams was 4 and is 2"),
+        ({"block_examples": 13}, "block_examples was 12 and is 13"),
+        ({"lengths": {"inputs": 17, "targets": 8}}, r"lengths was \[16, 8\] and is \[17, 8\]"),
+        ({"strategy": packing.first_fit_decreasing}, "packing was 'bin_centred' and is 'first_fit_decreasing'"),
+        ({"rates": RATES | {"a": 2.0}}, "mixture was '[0-9a-f]+' and is"),
+        ({"tasks": TASKS | {"b": Task(5, 40)}}, "mixture was '[0-9a-f]+' and is"),
+    ],
+)
+def test_a_state_of_another_feed_is_refused_and_the_difference_named(settings, message):
+    with make() as feed:
+        state = json.loads(json.dumps(feed.state()))
+    with make(**settings) as other, pytest.raises(ValueError, match=f"belongs to another feed: .*{message}"):
+        other.restore(state)
+
+
+def test_a_refused_state_leaves_the_feed_where_it_was():
+    with make() as feed, make() as other:
+        next(feed), next(other)
+        with pytest.raises(ValueError, match="has version 2; this program reads version 1"):
+            feed.restore({"version": 2})
+        assert same(take(feed, 2), take(other, 2))
+
+
+def test_a_process_state_alone_does_not_restore_the_whole():
+    with make(process_count=2) as part, make() as whole:
+        assert part.state()["streams"][2:] == [None, None]
+        with pytest.raises(ValueError, match=r"lacks streams \[2, 3\].*feed_state.merge"):
+            whole.restore(part.state())
+
+
+def test_states_of_different_feeds_are_not_merged():
+    with make() as feed, make(seed=3) as other:
+        with pytest.raises(ValueError, match="States to merge must be of one feed"):
+            feed_state.merge([feed.state(), other.state()])
+    with pytest.raises(ValueError, match="at least one; got none"):
+        feed_state.merge([])
+
+
+def test_packed_and_unpacked_hold_the_same_examples():
+    examples = [TASKS["c"].example(row) for row in range(20)]
+    packed, unpacked = loader.packed_and_unpacked(examples, lengths=LENGTHS)
+    assert sorted(examples_of(packed)) == sorted(examples_of(unpacked)) == [(2, row) for row in range(20)]
+    assert len(packed["encoder_positions"]) < len(unpacked["encoder_positions"]) == 20
+    assert packed["decoder_loss_weights"].sum() == unpacked["decoder_loss_weights"].sum()

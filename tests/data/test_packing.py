@@ -1,0 +1,84 @@
+import doctest
+
+import numpy as np
+import pytest
+
+from flan_jax.data import packing
+
+ALL = list(packing.STRATEGIES.values())
+LIMITS = (64, 32)
+
+
+def log_normal(count, limits=LIMITS):
+    normal = np.random.default_rng(0).standard_normal((count, 2))
+    return np.clip(np.round(np.array(limits) / 9 * np.exp(normal)), 1, np.array(limits)).astype(np.int64)
+
+
+def test_examples_in_docstrings():
+    assert doctest.testmod(packing).failed == 0
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_every_pair_has_exactly_one_row_and_no_row_overflows(strategy):
+    for count in (1, 2, 300):
+        lengths = log_normal(count)
+        rows = strategy(lengths, LIMITS)
+        assert sorted(np.concatenate(rows).tolist()) == list(range(count))
+        assert all(np.all(lengths[row].sum(axis=0) <= LIMITS) for row in rows)
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_full_rows_and_empty_sides_are_packed(strategy):
+    lengths = np.array([[64, 32], [0, 32], [64, 0], [0, 0]])
+    rows = strategy(lengths, LIMITS)
+    assert sorted(np.concatenate(rows).tolist()) == [0, 1, 2, 3]
+    assert all(np.all(lengths[row].sum(axis=0) <= LIMITS) for row in rows)
+
+
+@pytest.mark.parametrize("strategy", ALL)
+@pytest.mark.parametrize("pair", [[65, 1], [1, 33]])
+def test_a_pair_longer_than_a_row_is_our_own_mistake(strategy, pair):
+    with pytest.raises(AssertionError, match="longer than"):
+        strategy(np.array([pair]), LIMITS)
+
+
+def test_both_sides_count():
+    """All inputs would fit into one row; the targets need two."""
+    lengths = np.array([[1, 20], [1, 20], [1, 12], [1, 12]])
+    for strategy in (packing.bin_centred, packing.first_fit_decreasing):
+        assert sorted(len(row) for row in strategy(lengths, LIMITS)) == [2, 2]
+
+
+def test_complementary_pairs_share_a_row():
+    lengths = np.array([[60, 2], [4, 30], [60, 2], [4, 30]])
+    assert [row.tolist() for row in packing.bin_centred(lengths, LIMITS)] == [[0, 1], [2, 3]]
+
+
+def test_bin_centred_fills_more_than_first_fit_and_comes_near_the_bound():
+    lengths = log_normal(1000, limits=(512, 128))
+    filled = {
+        strategy.__name__: packing.fill(lengths, num_rows=len(strategy(lengths, (512, 128))), limits=(512, 128))
+        for strategy in ALL
+    }
+    assert filled["one_per_row"].inputs < filled["first_fit_decreasing"].inputs < filled["bin_centred"].inputs
+    assert filled["bin_centred"].bound_rows / filled["bin_centred"].rows > 0.9
+
+
+def test_fill_counts_both_sides_beside_the_bound():
+    lengths = np.array([[32, 8], [32, 8], [16, 32]])
+    got = packing.fill(lengths, num_rows=2, limits=LIMITS)
+    expected = packing.Fill(rows=2, examples=3, inputs=80 / 128, targets=48 / 64, bound_rows=1.5)
+    assert got == expected
+
+
+def test_packing_is_the_same_for_every_integer_type():
+    lengths = log_normal(200)
+    for strategy in ALL:
+        wanted = [row.tolist() for row in strategy(lengths, LIMITS)]
+        assert [row.tolist() for row in strategy(lengths.astype(np.uint16), LIMITS)] == wanted
+
+
+def test_strategies_are_found_by_name_with_the_nearest_one_offered():
+    assert packing.named("bin_centred") is packing.bin_centred
+    with pytest.raises(KeyError, match="No packing is called 'bin_centered'.*Did you mean 'bin_centred'"):
+        packing.named("bin_centered")

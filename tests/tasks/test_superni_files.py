@@ -1,0 +1,158 @@
+"""Two layouts of Super-NaturalInstructions, read alike; what is wrong with a file is said with its place."""
+
+import gzip
+import json
+
+import pytest
+
+from flan_jax.tasks import superni_files
+from flan_jax.tasks.superni_files import task_files, task_lists
+
+
+def task(name, *, category="Toy Sorting", instances=2, **changes):
+    record = {
+        "Task": name,
+        "Contributors": ["Someone"],
+        "Categories": [category],
+        "Definition": [f"Sort the letters of {name}"],
+        "Positive Examples": [{"input": "ba", "output": "ab", "explanation": "a comes first"}],
+        "Negative Examples": [],
+        "Instances": [{"id": f"{name}-{i}", "input": f"c{i}", "output": [f"{i}c", "x"]} for i in range(instances)],
+        "Instance License": ["CC0", "MIT"],
+    }
+    return {key: value for key, value in {**record, **changes}.items() if value is not None}
+
+
+def write_shard(path, *records):
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
+def write_official(path, record):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({k: v for k, v in record.items() if k != "Task"}, indent=4))
+
+
+def write_lists(folder, **lists):
+    folder.mkdir(parents=True)
+    for which, names in lists.items():
+        (folder / f"{which}_tasks.txt").write_text("\n".join(names) + "\n")
+
+
+@pytest.fixture(params=["shards", "gz", "official", "flat"])
+def folder(request, tmp_path):
+    one, two = task("task001_a"), task("task002_b", category="Toy Naming")
+    if request.param == "official":
+        write_official(tmp_path / "tasks" / "task001_a.json", one)
+        write_official(tmp_path / "tasks" / "task002_b.json", two)
+    elif request.param == "flat":
+        write_official(tmp_path / "task001_a.json", one)
+        write_official(tmp_path / "task002_b.json", two)
+    else:
+        suffix = ".jsonl" if request.param == "shards" else ".jsonl.gz"
+        write_shard(tmp_path / f"train-00000{suffix}", two)
+        write_shard(tmp_path / f"test-00000{suffix}", one)
+    return tmp_path
+
+
+def test_every_layout_gives_the_same_tasks(folder):
+    found = task_files(folder)
+    assert sorted(found) == ["task001_a", "task002_b"]
+    assert (found["task002_b"].category, found["task002_b"].licence) == ("Toy Naming", "CC0, MIT")
+    for name, file in found.items():
+        assert file.record() == task(name, category=file.category)
+
+
+def test_a_shard_is_parsed_once_for_all_its_tasks(tmp_path, monkeypatch):
+    write_shard(tmp_path / "a.jsonl", *(task(f"task{i}_x") for i in range(9)))
+    opened = []
+    monkeypatch.setattr("builtins.open", lambda *a, _open=open, **k: opened.append(a[0]) or _open(*a, **k))
+    for file in task_files(tmp_path).values():
+        file.record()
+    assert opened == [tmp_path / "a.jsonl"]
+
+
+def test_a_rewritten_file_is_read_again(tmp_path):
+    write_shard(tmp_path / "a.jsonl", task("task1_x"))
+    assert len(task_files(tmp_path)["task1_x"].record()["Instances"]) == 2
+    write_shard(tmp_path / "a.jsonl", task("task1_x", instances=3))
+    assert len(task_files(tmp_path)["task1_x"].record()["Instances"]) == 3
+
+
+def test_listing_the_official_layout_parses_no_instances(tmp_path, monkeypatch):
+    write_official(tmp_path / "task1_x.json", task("task1_x", instances=50))
+    monkeypatch.setattr(superni_files, "_whole_file", lambda *_: pytest.fail("read whole"))
+    assert task_files(tmp_path)["task1_x"].licence == "CC0, MIT"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        dict(reversed(task("task1_x").items())),  # Instances before the fields that are needed.
+        task("task1_x", Definition=['List the "Instances": in order']),  # The word inside a text.
+        task("task1_x", **{"Instance License": None}),
+    ],
+)
+def test_an_unusual_file_is_listed_all_the_same(tmp_path, record):
+    write_official(tmp_path / "task1_x.json", record)
+    file = task_files(tmp_path)["task1_x"]
+    assert file.category == "Toy Sorting" and file.record() == record
+    assert file.licence == ("CC0, MIT" if "Instance License" in record else "Unknown")
+
+
+@pytest.mark.parametrize("place", ["splits", "splits/default"])
+def test_lists_are_found_and_an_absent_one_is_empty(tmp_path, place):
+    write_lists(tmp_path / place, train=["task1_x", "task2_y"], test=["task3_z"])
+    lists = task_lists(tmp_path)
+    assert lists == {"train": ("task1_x", "task2_y"), "test": ("task3_z",), "dev": (), "excluded": ()}
+
+
+def test_a_folder_without_lists_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No train_tasks.txt or test_tasks.txt in .*splits/default or .*splits"):
+        task_lists(tmp_path)
+
+
+def test_no_folder_and_no_tasks_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No folder .*nowhere to read"):
+        task_files(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"holds no Super-NaturalInstructions task: expected task\*\.json"):
+        task_files(tmp_path)
+
+
+def test_a_task_in_two_places_is_refused(tmp_path):
+    write_shard(tmp_path / "a.jsonl", task("task1_x"))
+    write_shard(tmp_path / "b.jsonl", task("task1_x"))
+    with pytest.raises(ValueError, match=r"task1_x is both in .*a\.jsonl and in .*b\.jsonl"):
+        task_files(tmp_path)
+    (tmp_path / "b.jsonl").unlink()
+    write_shard(tmp_path / "a.jsonl", task("task1_x"), task("task1_x"))
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: the task task1_x is there twice"):
+        task_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{oops", r"a\.jsonl:2: not JSON \(.*Download the file again"),
+        ("[1]", r"a\.jsonl:2: expected a JSON object, got"),
+        (json.dumps({"Task": "t", "Definitions": ["x"]}), r":2: the task has no 'Definition'. Did you mean 'Definitions'"),
+        (json.dumps(task("t", Instances=[])), r":2: the task has no 'Instances'"),
+        (json.dumps(task("t", **{"Negative Examples": None})), r":2: the task has no 'Negative Examples'"),
+    ],
+)
+def test_a_bad_line_is_named_with_its_place(tmp_path, line, message):
+    (tmp_path / "a.jsonl").write_text(json.dumps(task("task1_x")) + "\n" + line + "\n")
+    with pytest.raises(ValueError, match=message):
+        task_files(tmp_path)
+
+
+def test_a_bad_file_of_the_official_layout_is_named(tmp_path):
+    write_official(tmp_path / "task1_x.json", task("task1_x", Categories=None))
+    with pytest.raises(ValueError, match=r"task1_x\.json: the task has no 'Categories'"):
+        task_files(tmp_path)
+    (tmp_path / "task1_x.json").write_bytes(b'{"Definition": "\xff"}')
+    with pytest.raises(ValueError, match=r"task1_x\.json: not JSON .*Download the file again"):
+        task_files(tmp_path)
+    (tmp_path / "task1_x.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"task1_x\.json: expected a JSON object, got a list"):
+        task_files(tmp_path)

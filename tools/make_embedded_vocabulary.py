@@ -1,0 +1,86 @@
+"""Trains the SentencePiece model of the embedded suite on its training rows: python tools/make_embedded_vocabulary.py
+
+The same inputs and the same sentencepiece version give the same file. Most words of the suite become one piece, which
+keeps sequences short; any other text is spelled in smaller pieces and, in the end, in UTF-8 bytes, so nothing is unknown.
+Ids are laid out as T5's: padding 0, end of sequence 1, unknown 2. Changing the file changes the digest that exports and
+checkpoints are checked against, so run this only when the suite's words change.
+"""
+
+import argparse
+import io
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import sentencepiece
+
+from flan_jax.files import write_atomic
+from flan_jax.tasks import embedded
+from flan_jax.templates.render import render
+from flan_jax.vocab import EMBEDDED_MODEL
+
+# At most; with the 100 sentinels behind them 1,600 ids. The words of the suite and the letters decide how many there are.
+PIECES = 1500
+# Characters that no row needs to have for them to be cheap: everything that can be typed.
+PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+
+
+def corpus() -> Iterator[str]:
+    """Yields every training row under each of its task's templates, inputs and targets."""
+    for task in embedded.tasks():
+        options = task.options or ()
+        for row in task.source.rows("train"):
+            for template in task.templates:
+                rendered = render(template, row, options=options)
+                yield from rendered.inputs.splitlines()
+                yield rendered.targets
+
+
+def seeds(lines: Iterable[str]) -> str:
+    """Returns the candidates for pieces, one a line with its count: whole words, and the characters by themselves.
+
+    SentencePiece would look for candidates among substrings that repeat, and a word that no other word contains does
+    not repeat in a list of words: most of the suite's small vocabulary would be passed over.
+    """
+    counts = Counter(word for line in lines for word in re.findall(r"\w+", line))
+    entries = [f"▁{word}\t{count}" for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    return "\n".join([*entries, *(f"{character}\t1" for character in PRINTABLE_ASCII)]) + "\n"
+
+
+def train() -> bytes:
+    """Returns the trained model's bytes."""
+    model = io.BytesIO()
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as file:
+        file.write(seeds(corpus()))
+        file.flush()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=corpus(),
+            model_writer=model,
+            vocab_size=PIECES,
+            hard_vocab_limit=False,
+            seed_sentencepieces_file=file.name,
+            model_type="unigram",
+            byte_fallback=True,
+            required_chars=PRINTABLE_ASCII,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            num_threads=1,
+            minloglevel=1,
+        )
+    return model.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=EMBEDDED_MODEL)
+    output = parser.parse_args().output
+    write_atomic(output, train())
+    print(f"Wrote {output} ({output.stat().st_size:,} bytes).")
+
+
+if __name__ == "__main__":
+    main()

@@ -177,7 +177,9 @@ def print_settings() -> None:
 
     from flan_jax import gin_config
 
-    table = Table("name", "value", "set in", title="resolved configuration", title_justify="left")
+    table = Table(title="resolved configuration", title_justify="left")
+    for column in ("name", "value", "set in"):
+        table.add_column(column, overflow="fold")
     for setting in gin_config.settings():
         table.add_row(setting.name, repr(setting.value), setting.origin)
     Console().print(table)

@@ -6,6 +6,7 @@ With `cli.py` the only importer of gin. Nothing in the package is decorated: gin
 
 import dataclasses
 import inspect
+import os
 import re
 import types
 import typing
@@ -66,6 +67,8 @@ def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequen
     gin.clear_config()
     prefixes = ["", *search_paths, str(PACKAGE_PARENT), str(PACKAGE_PARENT / "gin_configs")]
     gin_config._LOCATION_PREFIXES[:] = prefixes  # pylint: disable=protected-access
+    # Plain files alone: gin's reader of package resources breaks on folders without `__init__.py`, as ours are.
+    gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
     lines = [_as_gin_line(binding) for binding in bindings]
     statements: list[_Statement] = []
     for file in files:

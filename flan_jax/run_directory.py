@@ -55,6 +55,23 @@ class RunDirectory:
             raise FileNotFoundError(f"{self.path} holds no run (no run.json): give the MODEL_DIR of a `flan-jax train`.")
         return json.loads(self.run_file.read_text())
 
+    def last_metrics(self) -> dict[str, Any] | None:
+        """Returns the last training line of `metrics.jsonl`, None when there is none. A half-written line is no line."""
+        found = None
+        for line in self.metrics_file.read_text().splitlines() if self.metrics_file.is_file() else ():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            found = record if record.get("kind") == "train" else found
+        return found
+
+    def last_evaluation(self) -> dict[str, Any] | None:
+        """Returns the `summary.json` of the latest step that was evaluated to the end, None when there is none."""
+        finished = [path for path in self.evaluations.glob("*/summary.json") if path.parent.name.isdecimal()]
+        latest = max(finished, key=lambda path: int(path.parent.name), default=None)
+        return None if latest is None else json.loads(latest.read_text())
+
     def open(self, run: Mapping[str, Any], *, config: str) -> bool:
         """Starts the directory, or checks that it belongs to this very run.
 

@@ -77,6 +77,10 @@ class Vocabulary(abc.ABC):
     @abc.abstractmethod
     def _decode(self, ids: list[int]) -> str: ...
 
+    @abc.abstractmethod
+    def piece(self, i: int) -> str:
+        """Returns what an id below `size` stands for, as people read it."""
+
     def sentinel_id(self, k: int) -> int:
         """Returns the id of `<extra_id_k>`: the last id for k = 0, then downwards.
 
@@ -161,6 +165,10 @@ class SentencePieceVocabulary(Vocabulary):
     def _decode(self, ids: list[int]) -> str:
         return self._processor.decode(ids)
 
+    def piece(self, i: int) -> str:
+        """Returns the piece as the model writes it: "▁" is a space."""
+        return self._processor.id_to_piece(i)
+
 
 @dataclass(frozen=True)
 class ByteVocabulary(Vocabulary):
@@ -210,6 +218,16 @@ class ByteVocabulary(Vocabulary):
             elif i >= NUM_SPECIAL_BYTE_IDS:
                 out.append(i - NUM_SPECIAL_BYTE_IDS)
         return out.decode(errors="ignore")  # As SeqIO: a network may well emit half a character.
+
+    def piece(self, i: int) -> str:
+        r"""Returns the character, or the byte as in `bytes`, or the name of a special id.
+
+        >>> [ByteVocabulary(extra_ids=1).piece(i) for i in (0, 1, 100, 13, 200, 259)]
+        ['<pad>', '</s>', 'a', '\\n', '\\xc5', '<extra_id_0>']
+        """
+        if i >= self.base_size:
+            return f"<extra_id_{self.size - 1 - i}>"
+        return ("<pad>", "</s>", "<unk>")[i] if i < NUM_SPECIAL_BYTE_IDS else repr(bytes([i - NUM_SPECIAL_BYTE_IDS]))[2:-1]
 
 
 def load(spec: str | Vocabulary, *, extra_ids: int | None = None) -> Vocabulary:

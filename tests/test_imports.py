@@ -36,7 +36,10 @@ TABLE = {
     "decoding": ({"models"}, TENSORFLOW | {"gin", "orbax"}),
     "train": ({"sharding", "optim"}, TENSORFLOW | {"gin", "orbax"}),
     "checkpoint": ({"models"}, TENSORFLOW | {"gin", "torch"}),
-    "evaluation": ({"decoding", "vocab", "data"}, TENSORFLOW | {"gin", "orbax"}),
+    "evaluation": (
+        {"decoding", "vocab", "data", "evaluation.metrics", "evaluation.postprocess"},
+        TENSORFLOW | {"gin", "orbax"},
+    ),
     "gin_config": (set(), TENSORFLOW | JAX),
     "cli": ({"gin_config", "commands"}, TENSORFLOW | JAX),
 }

@@ -7,6 +7,7 @@ checkpoints are checked against, so run this only when the suite's words change.
 """
 
 import argparse
+import contextlib
 import io
 import re
 import tempfile
@@ -52,15 +53,15 @@ def seeds(lines: Iterable[str]) -> str:
 def train() -> bytes:
     """Returns the trained model's bytes."""
     model = io.BytesIO()
-    with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as file:
-        file.write(seeds(corpus()))
-        file.flush()
+    # The model keeps the name of this file, so it is given without the changing folder that it is in.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("seeds.tsv").write_text(seeds(corpus()), encoding="utf-8")
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=corpus(),
             model_writer=model,
             vocab_size=PIECES,
             hard_vocab_limit=False,
-            seed_sentencepieces_file=file.name,
+            seed_sentencepieces_file="seeds.tsv",
             model_type="unigram",
             byte_fallback=True,
             required_chars=PRINTABLE_ASCII,

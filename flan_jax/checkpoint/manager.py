@@ -6,13 +6,18 @@ alone is cheap; `flan_jax.checkpoint.reading` does that without a manager. When 
 """
 
 import contextlib
+import errno
 import json
 import logging
 import math
+import os
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, final
 
+import absl.logging
 import numpy as np
 
 from flan_jax import files
@@ -23,6 +28,7 @@ from flan_jax.names import nearest
 _TREES = ("params", "opt_state")
 _DELETED = ".deleted"
 _OVERHEAD_BYTES = 2**20  # Names, shardings and JSON of one checkpoint.
+_STRAGGLERS_SECONDS = 10.0
 _DISK_TROUBLE = ("No space left", "quota", "RESOURCE_EXHAUSTED", "Read-only file system", "Permission denied")
 
 
@@ -85,8 +91,8 @@ class Checkpoints:
         self._last_saved: int | None = None
         if _is_primary():
             _remove_unfinished(self.directory)
-        logging.getLogger("absl").addFilter(_is_not_reraised)
         self._manager = _orbax_manager(self.directory, policy)
+        absl.logging.get_absl_logger().addFilter(_is_not_reraised)
 
     def __enter__(self) -> Self:
         return self
@@ -173,7 +179,7 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
-            logging.getLogger("absl").removeFilter(_is_not_reraised)
+            absl.logging.get_absl_logger().removeFilter(_is_not_reraised)
 
     def restore(self, abstract_state: Any, *, step: int | None = None) -> Restored:
         """Reads a checkpoint onto any mesh.
@@ -216,14 +222,15 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            _wait_for_orbax_threads()
             if _is_primary():
                 _remove_unfinished(self.directory)
             self._manager.reload()  # Orbax has forgotten the steps that it would have deleted after this save.
             if not _is_disk_trouble(error):
                 raise
             raise ValueError(
-                f"Saving checkpoint {self._last_saved} to {self.directory} failed: {error}. The checkpoints there are "
-                f"{self.all_steps()}. Make room or choose another directory; the same command resumes the run."
+                f"Saving checkpoint {self._last_saved} to {self.directory} failed: {_reason(error)}. The checkpoints "
+                f"there are {self.all_steps()}. Make room or choose another directory; the same command resumes the run."
             ) from error
 
 
@@ -278,6 +285,13 @@ def _remove_unfinished(directory: Any) -> None:
             place.rename(aside)
 
 
+def _wait_for_orbax_threads() -> None:
+    """Lets the writers of the other items end after one has failed: they would write into what is removed."""
+    deadline = time.monotonic() + _STRAGGLERS_SECONDS
+    while time.monotonic() < deadline and any(type(t).__module__.startswith("orbax") for t in threading.enumerate()):
+        time.sleep(0.01)
+
+
 def _remove_deleted(directory: Any) -> None:
     if (directory / _DELETED).exists():
         (directory / _DELETED).rmtree()
@@ -289,6 +303,11 @@ def _is_disk_trouble(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _reason(error: BaseException) -> str:
+    """TensorStore tells a full disk in five lines of file names."""
+    return os.strerror(errno.ENOSPC) if os.strerror(errno.ENOSPC) in str(error) else str(error)
 
 
 def _scalar_like(abstract: Any, value: int | float) -> Any:

@@ -50,6 +50,17 @@ def given_files(request: Request) -> dict[str, str]:
     return {word: path for word, path in found.items() if path is not None}
 
 
+def given_folders(files: Iterable[str]) -> dict[str, str]:
+    """Returns the environment variables (as "$NAME") that name a folder which some of the files lie in."""
+    found = {}
+    for name, value in os.environ.items():
+        if name.startswith("FLAN_JAX_") and value and os.path.isdir(value):
+            folder = str(Path(value).resolve())
+            if any(str(Path(file).resolve()).startswith(folder + os.sep) for file in files):
+                found[f"${name}"] = folder
+    return found
+
+
 def module_file(word: str) -> str | None:
     """Returns the file of a dotted module or of a path to a .py or .yaml file; None when there is none."""
     if word.endswith((".py", ".yaml", ".yml")) or os.sep in word:
@@ -76,10 +87,14 @@ def changes(manifest: MixtureManifest, request: Request, *, missing_is_change: b
         that was moved to a machine without its sources. Data that are gone never do: shards replace them.
     """
     recorded = manifest.definition_files
+    for word, then in manifest.given_files.items():
+        value = os.environ.get(word[1:]) if word.startswith("$") else None
+        if value and str(Path(value).resolve()) != then:
+            yield f"{word} is now {value}, not {then}"
     for word, path in given_files(request).items():
-        then = manifest.given_files.get(word)
-        if then != path and not _same_content(path, recorded.get(then or "")):
-            yield f"{word} is now {path}, not {then}"
+        before = manifest.given_files.get(word)
+        if before != path and not _same_content(path, recorded.get(before or "")):
+            yield f"{word} is now {path}, not {before}"
     ours = {path for path, file in recorded.items() if file.kind == "package"}
     for path in sorted(ours ^ set(package_files())):
         yield f"{path} is {'gone' if path in ours else 'new'} in this version of flan_jax"
@@ -128,4 +143,3 @@ def _describe(path: str, kind: Kind) -> DefinitionFile:
 
 def _locate(path: str, kind: Kind) -> Path:
     return PACKAGE.parent / path if kind == "package" else Path(path)
-

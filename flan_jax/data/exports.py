@@ -33,9 +33,7 @@ class Unusable:
     reason: str
 
 
-def find(
-    request: Request, export_dir: Path | str, *, missing_is_change: bool = True
-) -> MixtureManifest | Unusable:
+def find(request: Request, export_dir: Path | str, *, missing_is_change: bool = True) -> MixtureManifest | Unusable:
     """Looks for a finished, fresh export that answers a request.
 
     Args:
@@ -108,12 +106,16 @@ def ensure_all(
     if not missing:
         return tuple(answer for answer in found if isinstance(answer, MixtureManifest))
     if never:
-        raise ValueError("\n".join(_refusal(r, a, export_dir) for r, a in zip(requests, found, strict=True)
-                                   if isinstance(a, Unusable)))
+        raise ValueError(
+            "\n".join(
+                _refusal(r, a, export_dir) for r, a in zip(requests, found, strict=True) if isinstance(a, Unusable)
+            )
+        )
     for answer in found:
         if isinstance(answer, Unusable):
             logging.getLogger(__name__).info("Exporting: %s.", answer.reason)
-    run_child(missing, export_dir=export_dir)
+    for group in _groups(missing):
+        run_child(group, export_dir=export_dir)
     made = [find(request, export_dir) for request in requests]
     for answer in made:
         if isinstance(answer, Unusable):  # Only when a definition or the export was changed at that very moment.
@@ -121,11 +123,17 @@ def ensure_all(
     return tuple(answer for answer in made if isinstance(answer, MixtureManifest))
 
 
+def _groups(requests: Sequence[Request]) -> list[list[Request]]:
+    """Requests that one child can answer together: a process has one set of definitions."""
+    groups: dict[tuple[str | None, ...], list[Request]] = {}
+    for request in requests:
+        groups.setdefault((request.module, request.vocabulary, request.tfds_data_dir), []).append(request)
+    return list(groups.values())
+
+
 def _refusal(request: Request, unusable: Unusable, export_dir: Path) -> str:
     """Why a run that may only use what is there cannot, against the nearest export of the same name."""
-    mend = (
-        "Export it (flan-jax export), or let this run do it (USE_CACHED_TASKS = 'auto'), or ask for what is there."
-    )
+    mend = "Export it (flan-jax export), or let this run do it (USE_CACHED_TASKS = 'auto'), or ask for what is there."
     others = _manifests(export_dir)
     same = [other for other in others if other.request.name == request.name]
     if request.manifest_path(export_dir).is_file():

@@ -4,17 +4,16 @@ As SeqIO's encoder-decoder feature converter lays them out, except that segments
 unpacked row is segment 1). Which examples share a row is `packing`'s business.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from flan_jax.data.manifest import Lengths
 from flan_jax.shapes import DECODER_START_ID, PAD_ID
 
 Tokens = Sequence[int] | np.ndarray
 Example = tuple[Tokens, Tokens]
 """Token ids of (inputs, targets), both with their end-of-sequence token, without padding."""
-Lengths = Mapping[str, int]
-"""Tokens of a row on each side: {"inputs": S, "targets": T}."""
 
 
 def packed_batch(rows: Sequence[Sequence[Example]], *, lengths: Lengths) -> dict[str, np.ndarray]:

@@ -21,6 +21,8 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 LENGTHS_NAME = "lengths.npy"
 
+OnMissingSplit = Literal["skip", "error", "empty"]
+
 Lengths = Mapping[str, int]
 """Token limits {"inputs": S, "targets": T}."""
 
@@ -124,7 +126,8 @@ class Request:
       module: what defines it: dotted modules or paths, separated by commas; None for the package's own.
       vocabulary: "embedded", "bytes" or a SentencePiece model file, for tasks that name none; None for the default.
       max_truncated_targets: largest share of cut targets that a task may have.
-      on_missing_split: whether members that lack the split are left out (and listed) or refused.
+      on_missing_split: "skip" leaves out (and lists) members that lack the split, and refuses when all do; "error"
+        refuses when one does; "empty" takes a mixture without members for an answer.
     """
 
     name: str
@@ -134,7 +137,7 @@ class Request:
     vocabulary: str | None = None
     tfds_data_dir: str | None = None
     max_truncated_targets: float = 0.05
-    on_missing_split: Literal["skip", "error"] = "skip"
+    on_missing_split: OnMissingSplit = "skip"
 
     def __post_init__(self):
         """Refuses what no export could answer."""

@@ -32,7 +32,7 @@ def task_table(before: SuiteResult | None, after: SuiteResult) -> Table:
         for task in sorted((t for t in after.tasks if t.label == label), key=lambda t: (t.cluster, t.task)):
             table.add_row(
                 Text(task.task),
-                task.cluster,
+                Text(task.cluster),
                 _mark(label),
                 task.main_metric,
                 *_scores(earlier.get(task.task, math.nan), task.score, before),
@@ -50,7 +50,7 @@ def cluster_table(before: SuiteResult | None, after: SuiteResult) -> Table:
     earlier = before.clusters() if before else {}
     earlier_labels = before.labels() if before else {}
 
-    def add(name: Text | str, label: str, mean: Mean, old: Mean | None) -> None:
+    def add(name: Text, label: str, mean: Mean, old: Mean | None) -> None:
         old_score = old.over_tasks if old else math.nan
         scores = _scores(old_score, mean.over_tasks, before)
         table.add_row(name, _mark(label), *scores, f"{mean.num_tasks}", f"{mean.num_examples:,}")
@@ -58,7 +58,7 @@ def cluster_table(before: SuiteResult | None, after: SuiteResult) -> Table:
     for label, label_mean in after.labels().items():
         for (of_label, cluster), mean in after.clusters().items():
             if of_label == label:
-                add(cluster, label, mean, earlier.get((label, cluster)))
+                add(Text(cluster), label, mean, earlier.get((label, cluster)))
         add(Text("mean of tasks", style="bold"), label, label_mean, earlier_labels.get(label))
         table.add_section()
     return table

@@ -89,9 +89,7 @@ class Seq2Seq:
         if not self.z_loss >= 0.0:
             raise ValueError(f"Seq2Seq: z_loss is {self.z_loss}; allowed is 0 (none) or more.")
 
-    def __call__(
-        self, apply: Apply, params: Any, frozen: Mapping | None, batch: Batch, rng: jax.Array | None
-    ) -> Sums:
+    def __call__(self, apply: Apply, params: Any, frozen: Mapping | None, batch: Batch, rng: jax.Array | None) -> Sums:
         """Returns the summed loss, the summed weights, and more sums to be divided by those weights.
 
         Args:

@@ -1,4 +1,4 @@
-"""A templated task as one record. Declaring reads nothing and needs no TensorFlow; all that can be wrong is said at once.
+"""A templated task as one record. Declaring reads nothing, needs no TensorFlow, and refuses what cannot be right.
 
 How rows become examples is in `rendering`, how a record becomes a SeqIO task in `registry`.
 """
@@ -102,10 +102,9 @@ class TemplatedTask:
             elif metrics_lib.METRICS[name].kind == "rank" and self.evaluation != "rank":
                 yield f"the metric {name!r} judges scores of options, which needs evaluation='rank'."
         if self.postprocessor is not None and self.postprocessor not in postprocess.POSTPROCESSORS:
-            yield (
-                f"unknown postprocessor {self.postprocessor!r}.{nearest(self.postprocessor, postprocess.POSTPROCESSORS)} "
-                f"Available: {', '.join(postprocess.POSTPROCESSORS)}."
-            )
+            near = nearest(self.postprocessor, postprocess.POSTPROCESSORS)
+            available = ", ".join(postprocess.POSTPROCESSORS)
+            yield f"unknown postprocessor {self.postprocessor!r}.{near} Available: {available}."
 
     def _wrong_numbers(self) -> Iterable[str]:
         if not 0 <= self.templates_per_row <= len(self.templates):

@@ -11,18 +11,20 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from flan_jax import vocab
 from flan_jax.data.manifest import Lengths, VocabularyRef
 from flan_jax.data.record import encode_record
 from flan_jax.files import sha256_of, sha256_of_file
 from flan_jax.tasks import lazy
 from flan_jax.tasks.shards import Encoded
 from flan_jax.tasks.tokens import EMPTY_INPUTS, EMPTY_TARGETS
+from flan_jax.tasks.vocabularies import from_seqio
 from flan_jax.tasks.vocabulary_files import reference
+
+Evaluation = Literal["generate", "foreign"]
 
 SEED = 0  # Preprocessors that draw (span corruption, template choice) draw the same at every export.
 FEATURES = ("inputs", "targets")
@@ -85,8 +87,7 @@ class ForeignFeatures:
         texts = {}
         for feature, ids in zip(FEATURES, whole, strict=True):
             text = example.get(f"{feature}_pretokenized")
-            is_text = isinstance(text, (bytes, str))
-            texts[feature] = _text(text) if is_text else self.decoders[feature](ids.tolist())
+            texts[feature] = _text(text) if isinstance(text, bytes | str) else self.decoders[feature](ids.tolist())
         return {
             **texts,
             "references": [texts["targets"]],
@@ -140,13 +141,9 @@ def features_of(task: Any, *, lengths: Lengths, split: str, export_dir: Path) ->
 
 
 def vocabulary_ref(vocabulary: Any, *, export_dir: Path) -> VocabularyRef:
-    """Describes a SeqIO vocabulary; copies its model into the export when it is an ordinary SentencePiece one."""
-    seqio = lazy.import_seqio()
-    if type(vocabulary) is seqio.ByteVocabulary:
-        return reference(vocab.ByteVocabulary(extra_ids=vocabulary.extra_ids), export_dir=export_dir)
-    if type(vocabulary) is seqio.SentencePieceVocabulary and _is_plain(vocabulary):
-        path = vocabulary.sentencepiece_model_file
-        ours = vocab.SentencePieceVocabulary(path, extra_ids=vocabulary.extra_ids)
+    """Describes a SeqIO vocabulary; copies its model into the export when it is one that `flan_jax.vocab` can read."""
+    ours = from_seqio(vocabulary)
+    if ours is not None:
         return reference(ours, export_dir=export_dir)
     kind = f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}"
     size = int(getattr(vocabulary, "vocab_size", 0) or 0)
@@ -158,12 +155,6 @@ def vocabulary_ref(vocabulary: Any, *, export_dir: Path) -> VocabularyRef:
         eos_id=-1 if eos_id is None else int(eos_id),
         extra_ids=int(vocabulary.extra_ids or 0),
     )
-
-
-def _is_plain(vocabulary: Any) -> bool:
-    """Whether the model file and the number of sentinels say everything about a SentencePiece vocabulary."""
-    altered = getattr(vocabulary, "_normalizer_spec_overrides", None) is not None
-    return not altered and getattr(vocabulary, "_reverse_extra_ids", True)
 
 
 def vocabulary_file(task: Any) -> str | None:
@@ -259,7 +250,7 @@ def source_digests(source: Any, split: str) -> list[str]:
     return [f"{path.name} {sha256_of_file(path)}" for path in paths]
 
 
-def evaluation_of(task: Any) -> tuple[str, tuple[str, ...], str | None]:
+def evaluation_of(task: Any) -> tuple[Evaluation, tuple[str, ...], str | None]:
     """Returns (evaluation, metrics, postprocessor) for the manifest: the task's own when they are this package's."""
     functions = [*task.metric_fns, *([task.postprocessor] if task.postprocessor else [])]
     if task.metric_fns and all(_module(function).startswith(EVALUATION_MODULES) for function in functions):

@@ -44,8 +44,8 @@ def identity(task: TemplatedTask, split: str) -> dict[str, Any]:
 def described(value: object, *, depth: int = 0) -> Any:
     """Returns JSON values that change when what a function does changes: its source, its defaults, what it encloses.
 
-    Functions that it calls by name are not followed; the digests of the modules' files, kept by the export, are for those.
-    Nothing here depends on addresses or on the process.
+    Functions that it calls by name are not followed; the digests of the modules' files, kept by the export, are for
+    those. Nothing here depends on addresses or on the process.
     """
     if value is None or isinstance(value, (str, int, float, bool)):
         return value

@@ -1,8 +1,11 @@
-"""TensorFlow and SeqIO, imported when a task is registered or read, not before; kept off the accelerators."""
+"""TensorFlow and SeqIO, imported when a task is registered or read, not before; off the accelerators, and quiet."""
 
 import contextlib
 import importlib
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from types import ModuleType
 
 
@@ -34,17 +37,19 @@ def import_parquet() -> ModuleType:
 
 
 def _import(name: str) -> ModuleType:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if sys.modules.get(name) is not None:
+        return sys.modules[name]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        module = importlib.import_module(name)
-        if name != "pyarrow.parquet":
-            _keep_off_accelerators()
+        with _quiet_stderr():
+            if name != "pyarrow.parquet":
+                _keep_off_accelerators()
+            return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(
             f"Defining and exporting tasks needs {name.split('.')[0]} ({error}). "
             "Install it with: pip install 'flan_jax[tasks]'. Training from an existing export does not need it."
         ) from error
-    return module
 
 
 def _keep_off_accelerators() -> None:
@@ -53,3 +58,24 @@ def _keep_off_accelerators() -> None:
     for kind in ("GPU", "TPU"):
         with contextlib.suppress(RuntimeError):  # It has started already; whoever started it chose its devices.
             config.set_visible_devices([], kind)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Holds back what TensorFlow's libraries write while they load, a screen of notes that no setting turns off.
+
+    They write to the file descriptor, so that is what is diverted. When loading fails, everything is shown.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(original, held.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)

@@ -1,7 +1,7 @@
 """Which tasks a SeqIO mixture comes to, and at what rates once their examples are counted.
 
-SeqIO's own arithmetic (a mixture at rate w gives its member w x r / sum of r, two paths add up), with two differences: a
-member that lacks the split is named instead of skipped in silence, and rate functions see the exported counts.
+SeqIO's own arithmetic (a mixture at rate w gives its member w x r / sum of r, two paths add up), with two differences:
+a member that lacks the split is named instead of skipped in silence, and rate functions see the exported counts.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from flan_jax.data.manifest import OnMissingSplit
 from flan_jax.data.rates import Counted, Members, flatten
 from flan_jax.tasks import lazy
 
@@ -35,20 +36,20 @@ class Rate:
     cap: float | None
 
 
-def select(provider: Any, split: str, *, refuse_missing: bool) -> Selection:
+def select(provider: Any, split: str, *, on_missing_split: OnMissingSplit) -> Selection:
     """Returns the tasks of a mixture, or of a single task, that have a split.
 
     Raises:
-      ValueError: no task has it, or one lacks it and `refuse_missing`.
+      ValueError: a task lacks it, or all do, as `on_missing_split` says.
     """
     tasks, skipped = {}, {}
-    for task in _tasks(provider):
+    for task in tasks_of(provider):
         splits = sorted(task.splits)
         if split in splits:
             tasks[task.name] = task
         else:
             skipped[task.name] = f"has no split {split!r}, only {', '.join(splits)}"
-    if not tasks or (skipped and refuse_missing):
+    if (not tasks and on_missing_split != "empty") or (skipped and on_missing_split == "error"):
         listed = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:5])
         more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         what = "none of its tasks has" if not tasks else "not all of its tasks have"
@@ -59,7 +60,8 @@ def select(provider: Any, split: str, *, refuse_missing: bool) -> Selection:
     return Selection(tasks=tasks, skipped=skipped)
 
 
-def _tasks(provider: Any) -> list[Any]:
+def tasks_of(provider: Any) -> list[Any]:
+    """The tasks of a mixture, sorted by name; a task by itself."""
     return [provider] if isinstance(provider, lazy.import_seqio().Task) else provider.tasks
 
 
@@ -71,7 +73,7 @@ def zero_rate(provider: Any) -> set[str]:
     for name, rate in provider.rate_per_task_name.items():
         member = provider._task_map[name]
         never = not callable(rate) and rate == 0
-        for task in _tasks(member):
+        for task in tasks_of(member):
             nested = never or task.name in zero_rate(member)
             found[task.name] = found.get(task.name, True) and nested
     return {name for name, never in found.items() if never}
@@ -114,10 +116,13 @@ def _nested(mixture: Any, counts: Mapping[str, int], caps: dict[str, float]) -> 
             item: Any = inner
         else:
             value, item = _task_rate(rate, member, counts), name
-            if _cap(rate) is not None:
-                caps[name] = _cap(rate)
+            cap = _cap(rate)
+            if cap is not None:
+                caps[name] = cap
         if value < 0:
-            raise ValueError(f"The rate of {name!r} in the mixture {mixture.name!r} is {value}: it must not be below 0.")
+            raise ValueError(
+                f"The rate of {name!r} in the mixture {mixture.name!r} is {value}: it must not be below 0."
+            )
         if value > 0:
             members.append((item, value))
         elif name in counts:

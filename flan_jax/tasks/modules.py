@@ -30,7 +30,7 @@ def load(word: str) -> tuple[str, ...]:
 
 def files_of(module: ModuleType) -> tuple[str, ...]:
     """Returns the files of a module, as absolute paths."""
-    own = [Path(module.__file__)] if getattr(module, "__file__", None) else []
+    own = [Path(module.__file__)] if module.__file__ else []  # A package without __init__.py has none.
     beneath = [p for place in getattr(module, "__path__", ()) for p in sorted(Path(place).rglob("*.py"))]
     return tuple(dict.fromkeys(str(path.resolve()) for path in [*own, *beneath]))
 

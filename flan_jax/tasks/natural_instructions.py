@@ -11,10 +11,12 @@ import dataclasses
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from flan_jax import vocab
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest
@@ -121,7 +123,7 @@ class Encode:
 
     @functools.cached_property
     def _kept(self) -> dict[str, Prompter]:
-        """No field, since an export's fingerprint digests the fields: what is kept must not change it."""
+        """The prompter of each task. No field: an export's fingerprint digests fields, and this must not change it."""
         return {}
 
     def __call__(self, row: Row) -> Row:
@@ -132,16 +134,16 @@ class Encode:
         return {"prompt": self._prompter(row)(row["input"]), "target": target, "references": outputs}
 
     def _prompter(self, row: Row) -> Prompter:
-        """The prompter of a row's task, kept while rows are of the same task."""
-        if row["Task"] not in self._kept:
-            self._kept.clear()
-            self._kept[row["Task"]] = Prompter(
+        prompter = self._kept.get(row["Task"])
+        if prompter is None:
+            prompter = Prompter(
                 row,
                 encoding=self.encoding,
                 count_tokens=lambda text: len(self.vocabulary.encode(text)),
                 max_tokens=self.max_source_tokens,
             )
-        return self._kept[row["Task"]]
+            self._kept[row["Task"]] = prompter
+        return prompter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,7 +203,7 @@ def register(
         return {}
     if isinstance(encoding, str) and encoding not in ENCODINGS:
         raise KeyError(f"No encoding {encoding!r}.{nearest(encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}.")
-    used = registry.vocabulary(vocabulary)
+    used = registry.default_vocabulary() if vocabulary is None else vocab.load(vocabulary)
     normaliser = Encode(
         encoding=ENCODINGS[encoding] if isinstance(encoding, str) else encoding,
         vocabulary=used,
@@ -213,9 +215,18 @@ def register(
     for split in ("train", "test"):
         for name in found[split].readable:
             source = SuperNISource(task=files[name], split=split, max_instances=max_instances, seed=seed)
-            registry.register(_declared(f"{prefix}_{name}", source, normaliser), vocabulary=used)
+            _register_once(_declared(seqio_name(name, prefix=prefix), source, normaliser), used)
     _register_mixtures(found, files, max_instances=max_instances, prefix=prefix)
     return found
+
+
+def seqio_name(task: str, *, prefix: str) -> str:
+    """Returns the name that a task is registered under; SeqIO allows fewer characters than some files have.
+
+    >>> seqio_name("task140_detoxifying-lms_classification_style", prefix="superni")
+    'superni_task140_detoxifying_lms_classification_style'
+    """
+    return f"{prefix}_{re.sub(r'[^0-9A-Za-z_.:#]', '_', task)}"
 
 
 def _declared(name: str, source: SuperNISource, normaliser: Encode) -> TemplatedTask:
@@ -231,6 +242,12 @@ def _declared(name: str, source: SuperNISource, normaliser: Encode) -> Templated
     )
 
 
+def _register_once(task: TemplatedTask, vocabulary: Vocabulary) -> None:
+    """Registering the same again does nothing: a file may ask for what the environment variable gave already."""
+    if task.name not in registry.names() or registry.templated(task.name) != task:
+        registry.register(task, vocabulary=vocabulary)
+
+
 def _register_mixtures(
     found: Mapping[str, Coverage], files: Mapping[str, TaskFile], *, max_instances: int, prefix: str
 ) -> None:
@@ -241,8 +258,8 @@ def _register_mixtures(
         f"{prefix}_test_sample": (_sample(test, files, avoid=found["dev"].listed), 1.0),
     }
     for name, (tasks, rate) in members.items():
-        if tasks:
-            registry.register_mixture(name, [(f"{prefix}_{task}", rate) for task in tasks])
+        if tasks and name not in registry.names():
+            registry.register_mixture(name, [(seqio_name(task, prefix=prefix), rate) for task in tasks])
 
 
 def _sample(test: Collection[str], files: Mapping[str, TaskFile], *, avoid: Collection[str]) -> list[str]:

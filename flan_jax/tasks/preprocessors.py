@@ -35,8 +35,7 @@ class LabelNames:
             known = names if isinstance(names, Mapping) else dict(enumerate(names))
             found = [name for value, name in known.items() if type(value) is type(row[field]) and value == row[field]]
             if not found:
-                raise ValueError(
-                    f"the field {field!r} holds {row[field]!r}, which has no name. Named: {', '.join(map(repr, known))}."
-                )
+                named_values = ", ".join(map(repr, known))
+                raise ValueError(f"the field {field!r} holds {row[field]!r}, which has no name. Named: {named_values}.")
             named[field] = found[0]
         return named

@@ -1,7 +1,7 @@
 """Registering tasks and mixtures with SeqIO, finding them again, and importing the modules that define them.
 
-What is registered here is an ordinary entry of `seqio.TaskRegistry` or `seqio.MixtureRegistry`, which anyone's SeqIO code
-can use; entries that others made are found just the same. A task from a JSONL file:
+What is registered here is an ordinary entry of `seqio.TaskRegistry` or `seqio.MixtureRegistry`, which anyone's SeqIO
+code can use; entries that others made are found just the same. A task from a JSONL file:
 
     from flan_jax.tasks import registry
 
@@ -30,9 +30,9 @@ from flan_jax.tasks.rows import OnBadRow
 from flan_jax.tasks.sources import Paths
 
 __all__ = [
-    "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "default_vocabulary", "identity",
-    "import_module", "iter_rendered", "mixture_or_task", "names", "num_examples", "preview", "register", "register_all",
-    "register_jsonl", "register_mixture", "register_yaml", "task", "templated", "use_vocabulary",
+    "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "identity", "import_module",
+    "iter_rendered", "mixture_or_task", "names", "num_examples", "preview", "register", "register_all",
+    "register_jsonl", "register_mixture", "register_yaml", "task", "templated", "use_vocabulary", "vocabulary",
 ]  # fmt: skip
 
 Rate = float | Callable[[Any], float]
@@ -69,9 +69,9 @@ def use_vocabulary(spec: str | vocab.Vocabulary, *, extra_ids: int | None = None
     _state.default_vocabulary = vocab.load(spec, extra_ids=extra_ids)
 
 
-def default_vocabulary() -> vocab.Vocabulary:
-    """Returns the vocabulary of tasks that are registered without one."""
-    return vocab.load(_state.default_vocabulary)
+def vocabulary(spec: str | vocab.Vocabulary | None = None) -> vocab.Vocabulary:
+    """Returns the vocabulary that `spec` names; for None, that of tasks that are registered without one."""
+    return vocab.load(_state.default_vocabulary if spec is None else spec)
 
 
 def register(task: TemplatedTask, *, vocabulary: str | vocab.Vocabulary | None = None) -> Any:
@@ -90,7 +90,7 @@ def register(task: TemplatedTask, *, vocabulary: str | vocab.Vocabulary | None =
     Raises:
       ValueError: the name is taken.
     """
-    chosen = default_vocabulary() if vocabulary is None else vocab.load(vocabulary)
+    chosen = vocab.load(_state.default_vocabulary if vocabulary is None else vocabulary)
     _require_free(task.name)
     lazy.import_seqio()
     from flan_jax.tasks import seqio_source
@@ -183,21 +183,22 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
       FileNotFoundError, ValueError: as `user_files.read_yaml`; also when a name is taken. Nothing is registered then.
     """
     declared = user_files.read_yaml(path)
-    vocabulary = None if declared.vocabulary is None else vocab.load(declared.vocabulary)
+    chosen = vocabulary(declared.vocabulary)
     for name in (*(t.name for t in declared.tasks), *(m.name for m in declared.mixtures)):
         require_name(name)
         _require_free(name)
     done: list[str] = []
     try:
         for record in declared.tasks:
-            register(record, vocabulary=vocabulary)
+            register(record, vocabulary=chosen)
             done.append(record.name)
         for mixture in declared.mixtures:
             register_mixture(mixture.name, mixture.members, default_rate=mixture.default_rate)
             done.append(mixture.name)
     except (KeyError, ValueError) as error:
         _remove(done)
-        raise type(error)(f"{path}: {error.args[0]}") from error
+        kind = KeyError if isinstance(error, KeyError) else ValueError
+        raise kind(f"{path}: {error.args[0]}") from error
     return tuple(done)
 
 
@@ -273,15 +274,15 @@ def register_all() -> None:
 
     Done again it does nothing; under another vocabulary it registers them anew, since a name has one vocabulary.
     """
-    vocabulary = default_vocabulary()
-    if _state.families_vocabulary == vocabulary:
+    current = vocabulary()
+    if _state.families_vocabulary == current:
         return
     _remove(_state.families_names)
     before = set(names())
     for family in FAMILIES:
         importlib.import_module(family).register()
     _state.families_names = tuple(name for name in names() if name not in before)
-    _state.families_vocabulary = vocabulary
+    _state.families_vocabulary = current
 
 
 def _registries() -> tuple[Any, Any]:

@@ -155,8 +155,9 @@ def options_of(task: TemplatedTask, row: Mapping[str, object]) -> tuple[str, ...
 
 def _texts(row: Mapping[str, object], field: str | None) -> tuple[str, ...]:
     value = row[field] if field is not None else ()
-    are_texts = isinstance(value, (list, tuple)) and all(isinstance(v, (str, int, float)) for v in value)
-    return tuple(map(str, value)) if are_texts else ()  # type: ignore[arg-type]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, (str, int, float)) for item in value):
+        return ()
+    return tuple(map(str, value))
 
 
 def _render(task: TemplatedTask, row: Row, index: int) -> Rendered:

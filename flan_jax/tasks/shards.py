@@ -1,8 +1,9 @@
 """Records to shards on disk: in order, resumable shard by shard, published by one rename. Knows no SeqIO.
 
-While a split is built its folder is called `<split>.partial`. A shard is finished when its JSON of counts lies beside it,
-so an export that was killed goes on with the shards that lack one. What a shard holds is decided by the position of the
-examples in the task alone: equal inputs give equal bytes, however many threads worked and however often it was killed.
+While a split is built its folder is called `<split>.partial`. A shard is finished when its JSON of counts lies beside
+it, so an export that was killed goes on with the shards that lack one. What a shard holds is decided by the position of
+the examples in the task alone: equal inputs give equal bytes, however many threads worked and however often it was
+killed.
 """
 
 import dataclasses
@@ -10,10 +11,9 @@ import errno
 import json
 import os
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from collections import deque
 from pathlib import Path
 from typing import Any
 

@@ -104,6 +104,8 @@ def read_yaml(path: Path | str) -> UserFile:
         raise ValueError(f"{path}: it declares neither tasks nor mixtures.")
     base = path.parent
     vocabulary = content.get("vocabulary")
+    if not isinstance(vocabulary, str | None):
+        raise ValueError(f"{path}: vocabulary must be embedded, bytes or a path; got {vocabulary!r}.")
     return UserFile(
         vocabulary=vocabulary
         if vocabulary in (None, "embedded", "bytes")

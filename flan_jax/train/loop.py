@@ -41,7 +41,7 @@ class Cadence:
 
     Attributes:
       total_steps: The end.
-      log_every_steps: A line of metrics at every multiple.
+      log_every_steps: A line of metrics at every multiple, and at the end.
       evaluate_every_steps: An evaluation at every multiple, and at the end; None: at the end only.
       save_every_steps: A save at every multiple, and at the end; None: at the end only.
       evaluate_at_start: Whether there is an evaluation before the first step, to compare with.
@@ -63,6 +63,10 @@ class Cadence:
             value = getattr(self, field.name)
             if value is not None and field.name.endswith("steps") and value < 1:
                 raise ValueError(f"Cadence: {field.name} is {value}; it has to be at least 1.")
+
+    def logs(self, step: int) -> bool:
+        """Returns whether there is a line of metrics at a step."""
+        return step >= self.total_steps or _is_multiple(step, self.log_every_steps)
 
     def evaluates(self, step: int) -> bool:
         """Returns whether there is an evaluation at a step."""
@@ -157,7 +161,7 @@ def run(
     progress = _Progress.restored(position)
     if position is not None:
         feed.restore(position["feed"])
-    meter = Meter(totals=progress.totals, processes=jax.process_count())
+    meter = Meter(state=progress.meter, processes=jax.process_count())
     step = first_step = int(state.step)
     metrics: Mapping[str, Any] = {}
     with _telemetry(state, cadence=cadence, writers=writers, meter=meter, say=say) as telemetry:
@@ -165,7 +169,8 @@ def run(
             if hooks.check is not None:
                 hooks.check()
             evaluated: Mapping[str, Any] = {}
-            if hooks.evaluate is not None and cadence.evaluates(step) and step != progress.evaluated_step and not stop():
+            due = cadence.evaluates(step) and step != progress.evaluated_step
+            if hooks.evaluate is not None and due and not stop():
                 evaluated = metrics = _evaluate(hooks.evaluate, step, state, telemetry)
                 progress.evaluated_step = step
                 if early_stopping is not None:
@@ -196,7 +201,7 @@ class _Progress:
 
     evaluated_step: int | None = None
     best: Memory = dataclasses.field(default_factory=Memory)
-    totals: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    meter: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def restored(cls, position: Mapping[str, Any] | None) -> "_Progress":
@@ -204,11 +209,11 @@ class _Progress:
             return cls()
         if position.get("version") != POSITION_VERSION:
             raise ValueError(
-                f"The checkpoint holds a position of version {position.get('version')!r}, and this program reads version "
-                f"{POSITION_VERSION}. Resume with the program that began the run, or begin a new run from its parameters."
+                f"The checkpoint's position has version {position.get('version')!r}; this program reads version "
+                f"{POSITION_VERSION}. Resume with the program that began the run, or begin one from its parameters."
             )
         best = Memory(**position["best"])
-        return cls(evaluated_step=position["evaluated_step"], best=best, totals=position["totals"])
+        return cls(evaluated_step=position["evaluated_step"], best=best, meter=position["meter"])
 
     def position(self, feed: Feed, meter: Meter) -> dict[str, Any]:
         """The whole position, as JSON."""
@@ -217,7 +222,7 @@ class _Progress:
             "feed": feed.state(),
             "evaluated_step": self.evaluated_step,
             "best": dataclasses.asdict(self.best),
-            "totals": dict(meter.totals),
+            "meter": meter.state(),
         }
 
 
@@ -231,7 +236,7 @@ def _telemetry(
             writers=[stack.enter_context(writer) for writer in writers],
             meter=meter,
             tensor_names=path_names(state.params),
-            log_every_steps=cadence.log_every_steps,
+            logs=cadence.logs,
             max_skipped_steps=cadence.max_skipped_steps,
             say=say,
         )
@@ -278,7 +283,9 @@ def _draw(
     try:
         batch, stats = next(feed)
     except StopIteration:
-        raise ValueError(f"The feed ended at step {step}, before the run did. Give it more examples or repeat them.") from None
+        raise ValueError(
+            f"The feed ended at step {step}, before the run did. Training needs a feed that repeats its examples."
+        ) from None
     return place_batch(batch), stats, token_slots(batch), time.perf_counter() - start
 
 

@@ -1,5 +1,6 @@
-"""From what steps tell to the numbers of a line: sums to means, counts to rates. On the host; no device waits for it."""
+"""From what steps tell to the numbers of a line, on the host: sums become means, and counts become rates."""
 
+import dataclasses
 import math
 import time
 from collections import Counter
@@ -29,38 +30,55 @@ def token_slots(batch: Mapping[str, Any]) -> int:
     return sum(math.prod(batch[key].shape) for key in TOKEN_KEYS if key in batch)
 
 
+@dataclasses.dataclass(kw_only=True)
+class _Window:
+    """The steps since the last line."""
+
+    start: float
+    steps: int = 0
+    sums: Counter[str] = dataclasses.field(default_factory=Counter)
+    weight: float = 0.0
+    values: dict[str, float] = dataclasses.field(default_factory=dict)
+    tokens: int = 0
+    slots: int = 0
+    wait_seconds: float = 0.0
+    excluded_seconds: float = 0.0
+
+
 class Meter:
     """Adds up the steps since the last line, and what is counted since the run began.
 
-    The counts since the beginning (examples, tokens, skipped steps) are part of a run's position, so that they go
-    on where a resumed run left them. Tokens are real ones, without padding.
-
-    Attributes:
-      totals: The counts since the beginning, by name.
+    The counts since the beginning (examples, tokens, skipped steps) and the sums of an unfinished line are part of a
+    run's position, so that a resumed run writes the line that it would have written. Tokens are real ones, without
+    padding.
     """
 
     def __init__(
         self,
         *,
-        totals: Mapping[str, int] | None = None,
+        state: Mapping[str, Any] | None = None,
         processes: int = 1,
         now: Callable[[], float] = time.perf_counter,
     ):
         """Starts the clock.
 
         Args:
-          totals: Where the counts since the beginning go on.
+          state: What an earlier meter's `state` returned, to go on from there.
           processes: How many processes read a share of each batch; counts are of one share.
           now: A clock, in seconds.
         """
-        self.totals = {"examples": 0, "tokens": 0, "skipped_steps": 0, **(totals or {})}
+        state = state or {}
+        self._totals = {"examples": 0, "tokens": 0, "skipped_steps": 0, **state.get("totals", {})}
         self._processes = processes
         self._now = now
-        self._reset()
+        # Times and rates are of this process alone, so only what a mean is made of goes on.
+        self._window = _Window(start=now(), sums=Counter(state.get("sums", {})), weight=state.get("weight", 0.0))
 
-    def add(
-        self, metrics: StepMetrics, *, stats: Mapping[str, int], slots: int, wait_seconds: float
-    ) -> None:
+    def state(self) -> dict[str, Any]:
+        """Returns what a later meter needs to go on from here, as JSON."""
+        return {"totals": dict(self._totals), "sums": dict(self._window.sums), "weight": self._window.weight}
+
+    def add(self, metrics: StepMetrics, *, stats: Mapping[str, int], slots: int, wait_seconds: float) -> None:
         """Takes in one step.
 
         Args:
@@ -69,48 +87,40 @@ class Meter:
           slots: Tokens that this process's rows have room for.
           wait_seconds: How long the loop waited for the batch.
         """
-        self._steps += 1
-        self._wait_seconds += wait_seconds
-        self._slots += slots * self._processes
+        window = self._window
         tokens = (stats.get("input_tokens", 0) + stats.get("target_tokens", 0)) * self._processes
-        self._tokens += tokens
-        self.totals["tokens"] += tokens
-        self.totals["examples"] += stats.get("examples", 0) * self._processes
-        self._values = {name: float(value) for name, value in metrics.values.items()}
-        if metrics.skipped:
-            self.totals["skipped_steps"] += 1
-            return  # Its sums are not finite, and would be all that a line shows.
-        self._sums.update({name: float(value) for name, value in metrics.sums.items()})
-        self._weight += float(metrics.weight)
+        window.steps += 1
+        window.tokens += tokens
+        window.slots += slots * self._processes
+        window.wait_seconds += wait_seconds
+        window.values = {name: float(value) for name, value in metrics.values.items()}
+        self._totals["tokens"] += tokens
+        self._totals["examples"] += stats.get("examples", 0) * self._processes
+        if metrics.skipped:  # Its sums are not finite, and would be all that a line shows.
+            self._totals["skipped_steps"] += 1
+            return
+        window.sums.update({name: float(value) for name, value in metrics.sums.items()})
+        window.weight += float(metrics.weight)
 
     def exclude(self, seconds: float) -> None:
         """Takes time that was no training (compiling, evaluating, saving) off the next line's."""
-        self._excluded_seconds += seconds
+        self._window.excluded_seconds += seconds
 
     def line(self) -> dict[str, float | None]:
         """Returns the numbers of the steps since the last line, and begins anew. None: there is no such number."""
-        seconds = self._now() - self._start - self._excluded_seconds
+        window, self._window = self._window, _Window(start=self._now())
+        seconds = self._window.start - window.start - window.excluded_seconds
         seconds = seconds if seconds > 0 else math.nan
-        steps = self._steps or math.nan
-        weight = self._weight or math.nan
-        means = {name: total / weight for name, total in self._sums.items()}
+        means = {name: total / (window.weight or math.nan) for name, total in window.sums.items()}
         line = {
             "loss": means.pop("loss", math.nan),
             **means,
-            **{name: value for name, value in self._values.items() if "/" not in name},
-            "seconds_per_step": seconds / steps,
-            "tokens_per_second": self._tokens / seconds,
-            "data_wait_share": min(1.0, self._wait_seconds / seconds),
-            "padding_share": 1.0 - self._tokens / self._slots if self._slots else math.nan,
-            **self.totals,
-            **{name: value for name, value in self._values.items() if "/" in name},
+            **{name: value for name, value in window.values.items() if "/" not in name},
+            "seconds_per_step": seconds / (window.steps or math.nan),
+            "tokens_per_second": window.tokens / seconds,
+            "data_wait_share": min(window.wait_seconds / seconds, 1.0),  # in this order, to stay NaN
+            "padding_share": 1.0 - window.tokens / (window.slots or math.nan),
+            **self._totals,
+            **{name: value for name, value in window.values.items() if "/" in name},
         }
-        self._reset()
         return {name: value if math.isfinite(value) else None for name, value in line.items()}
-
-    def _reset(self) -> None:
-        self._start = self._now()
-        self._sums: Counter[str] = Counter()
-        self._values: dict[str, float] = {}
-        self._weight = self._wait_seconds = self._excluded_seconds = 0.0
-        self._steps = self._slots = self._tokens = 0

@@ -138,7 +138,7 @@ def _metrics(total: _Totals, gradients: Any, mask: Any) -> StepMetrics:
     """What the step tells; one sum of squares a tensor serves both the norm and the search for what is not finite."""
     places = [place for place, is_trained in enumerate(jax.tree.leaves(mask)) if is_trained]
     if not places:
-        raise ValueError("Every parameter is frozen, so there is nothing to train. Let a rule or the default train some.")
+        raise ValueError("Every parameter is frozen: there is nothing to train. Let a rule or the default train some.")
     squares = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients)])
     bad = ~jnp.isfinite(squares)
     norm = jnp.sqrt(jnp.sum(squares))

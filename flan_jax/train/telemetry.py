@@ -1,6 +1,7 @@
 """Between the device and the writers: metrics are fetched one step late, so that the device never waits for a line."""
 
 import contextlib
+import numbers
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, final
@@ -30,7 +31,7 @@ class Telemetry:
         writers: Sequence[Writer],
         meter: Meter,
         tensor_names: Sequence[str],
-        log_every_steps: int,
+        logs: Callable[[int], bool],
         max_skipped_steps: int,
         say: Callable[[str], None],
     ):
@@ -40,14 +41,14 @@ class Telemetry:
           writers: Open ones.
           meter: Keeps the sums between lines.
           tensor_names: Names of the parameters in flattened order, to name the one that went bad.
-          log_every_steps: A line at every multiple.
+          logs: Whether there is a line at a step.
           max_skipped_steps: So many skipped steps in a row end the run.
           say: Prints one line for a person.
         """
         self._writers = writers
         self._meter = meter
         self._tensor_names = tensor_names
-        self._log_every_steps = log_every_steps
+        self._logs = logs
         self._max_skipped_steps = max_skipped_steps
         self._say = say
         self._pending: _Pending | None = None
@@ -88,9 +89,14 @@ class Telemetry:
 
     def record(self, step: int, *, kind: str, values: Mapping[str, Any]) -> None:
         """Writes a line that is no step's, those values that are numbers."""
-        numbers = {name: value for name, value in values.items() if value is None or isinstance(value, int | float)}
+        shown: dict[str, float | None] = {}
+        for name, value in values.items():
+            if value is None or isinstance(value, int | float):
+                shown[name] = value
+            elif isinstance(value, numbers.Real):  # NumPy's scalars, which JSON would refuse.
+                shown[name] = float(value)
         for writer in self._writers:
-            writer.write(step, kind=kind, values=numbers)
+            writer.write(step, kind=kind, values=shown)
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[Callable[[], float]]:
@@ -115,7 +121,7 @@ class Telemetry:
         self._pending = None
         metrics: StepMetrics = jax.device_get(on_device)
         self._meter.add(metrics, stats=stats, slots=slots, wait_seconds=wait_seconds)
-        if step % self._log_every_steps == 0:
+        if self._logs(step):
             self.record(step, kind="train", values=self._meter.line())
         for writer in self._writers:
             writer.advance(step)

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from flan_jax.data import blocks, features, feed_state, loader, packing, streams
+from flan_jax.data import features, feed_state, loader, packing
 from flan_jax.data.loader import TrainFeed
 
 LENGTHS = {"inputs": 16, "targets": 8}
@@ -77,7 +77,7 @@ def examples_of(batch):
 
 
 def test_examples_in_docstrings():
-    assert doctest.testmod(loader).failed == doctest.testmod(blocks).failed == 0
+    assert doctest.testmod(loader).failed == 0
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])
@@ -192,53 +192,6 @@ def test_without_packing_rows_are_seqios_unpacked_ones():
     assert same([batch], [again])
 
 
-def test_rows_do_not_come_in_the_order_in_which_they_were_packed():
-    with make(batch_size=1, num_streams=1, block_examples=400) as feed:
-        planner = feed.planner
-    plan = planner.plan(0)
-    tokens = planner._lengths_of(plan.task_ids, plan.rows).sum(axis=1)
-    sums = np.add.reduceat(tokens, plan.starts[:-1])
-    halves = sums[: len(sums) // 2].mean(), sums[len(sums) // 2 :].mean()
-    assert abs(halves[0] - halves[1]) < 1.5  # Packing leaves the poorly filled rows to the end.
-
-
-def test_blocks_without_any_draw_are_passed_over():
-    rates = {f"t{i}": 1.0 for i in range(30)}
-    tasks = {name: Task(i, 2) for i, name in enumerate(rates)}
-    with make(tasks, rates, block_examples=1, batch_size=2, num_streams=2) as feed:
-        empty = [feed.planner.plan(number).num_rows == 0 for number in range(20)]
-        assert any(empty) and not all(empty)
-        take(feed, 20)
-        assert sum(feed.examples_drawn.values()) >= 40
-
-
-def test_fill_of_the_first_blocks_tells_examples_a_row():
-    with make() as feed:
-        fill = feed.planner.sample_fill(num_blocks=3)
-        plans = [feed.planner.plan(number) for number in range(3)]
-    assert fill.rows == sum(plan.num_rows for plan in plans)
-    assert fill.examples == sum(len(plan.rows) for plan in plans)
-    assert 0.5 < fill.targets < 1 and fill.bound_rows <= fill.rows
-
-
-def test_only_one_block_a_stream_is_planned_for_the_first_rows():
-    planned = []
-
-    class Planner:
-        def plan(self, number):
-            planned.append(number)
-            return blocks.BlockPlan(np.zeros(9, int), np.arange(9), np.arange(10))
-
-    one = streams.Streams(Planner(), num_streams=4, owned=range(4))
-    one.take(2)
-    assert planned == [0, 1, 2, 3]
-    one.take(3)  # Past the half: the next blocks are planned ahead.
-    assert [one._plans[number].result().num_rows for number in (4, 5, 6, 7)] == [9, 9, 9, 9]
-    one.take(5)  # Into the next blocks: the first are forgotten.
-    assert planned == [0, 1, 2, 3, 4, 5, 6, 7] and sorted(one._plans) == [4, 5, 6, 7]
-    one.close()
-
-
 class Broken(Task):
     """Fails from the second read on."""
 
@@ -343,14 +296,6 @@ def test_a_process_state_alone_does_not_restore_the_whole():
         assert part.state()["streams"][2:] == [None, None]
         with pytest.raises(ValueError, match=r"lacks streams \[2, 3\].*feed_state.merge"):
             whole.restore(part.state())
-
-
-def test_states_of_different_feeds_are_not_merged():
-    with make() as feed, make(seed=3) as other:
-        with pytest.raises(ValueError, match="States to merge must be of one feed"):
-            feed_state.merge([feed.state(), other.state()])
-    with pytest.raises(ValueError, match="at least one; got none"):
-        feed_state.merge([])
 
 
 def test_packed_and_unpacked_hold_the_same_examples():

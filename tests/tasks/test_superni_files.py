@@ -69,7 +69,7 @@ def test_a_shard_is_parsed_once_for_all_its_tasks(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.open", lambda *a, _open=open, **k: opened.append(a[0]) or _open(*a, **k))
     for file in task_files(tmp_path).values():
         file.record()
-    assert opened == [tmp_path / "a.jsonl"]
+    assert list(map(str, opened)) == [str(tmp_path / "a.jsonl")]
 
 
 def test_a_rewritten_file_is_read_again(tmp_path):

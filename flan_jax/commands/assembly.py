@@ -1,0 +1,135 @@
+"""What several verbs put together in the same way: an exported mixture opened, and a T5 on a mesh as functions.
+
+No verb itself. Functions are compiled once an object and shape; parameters come with each call, so the same object
+serves every checkpoint of a run.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import jax
+import numpy as np
+
+from flan_jax import sharding, vocab
+from flan_jax.data.manifest import MixtureManifest, VocabularyRef
+from flan_jax.data.source import ExportedTask
+from flan_jax.decoding.loop import generate
+from flan_jax.decoding.sampling import Greedy, Strategy
+from flan_jax.decoding.scoring import score
+from flan_jax.models import t5
+from flan_jax.models.config import T5Config
+from flan_jax.shapes import Batch
+
+
+def open_tasks(manifest: MixtureManifest, export_dir: Path | str) -> dict[str, ExportedTask]:
+    """Returns the exported tasks of a mixture by name."""
+    return {member.task: ExportedTask(Path(export_dir).expanduser() / member.path) for member in manifest.members}
+
+
+def open_vocabulary(ref: VocabularyRef, export_dir: Path | str) -> vocab.Vocabulary | None:
+    """Returns the vocabulary that an export was made with; None when only a foreign class could decode it."""
+    if ref.kind == "foreign":
+        return None
+    spec = "bytes" if ref.kind == "bytes" else str(Path(export_dir).expanduser() / str(ref.file))
+    return vocab.load(spec, extra_ids=ref.extra_ids)
+
+
+def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Config) -> VocabularyRef:
+    """Returns the one vocabulary of several exports.
+
+    Args:
+      refs: by the name of the mixture or task.
+      model: whose embedding table has to hold it.
+
+    Raises:
+      ValueError: they differ, or the model has too few rows.
+    """
+    first, *others = refs
+    for name in others:
+        if refs[name].digest != refs[first].digest:
+            raise ValueError(
+                f"{name!r} was exported with another vocabulary ({refs[name].size} ids, digest {refs[name].digest[:12]}) "
+                f"than {first!r} ({refs[first].size} ids, digest {refs[first].digest[:12]}). Give all of them one VOCABULARY."
+            )
+    if refs[first].size > model.vocab_size:
+        raise ValueError(
+            f"The vocabulary of {first!r} has {refs[first].size} ids, and T5Config.vocab_size is {model.vocab_size}: the "
+            f"embedding table needs a row for each. Set T5Config.vocab_size to at least {refs[first].size}."
+        )
+    return refs[first]
+
+
+@final
+class Network:
+    """A T5 on a mesh."""
+
+    def __init__(self, config: T5Config, *, plan: sharding.MeshPlan):
+        """Makes the mesh.
+
+        Args:
+          config: the network's sizes.
+          plan: its mesh and sharding rules.
+        """
+        self.config = config
+        self.rules = sharding.rules_named(plan.rules)
+        self.mesh = sharding.make_mesh(plan)
+        self._score = jax.jit(functools.partial(score, config=config))
+
+    def apply(self, params: t5.Params, batch: Batch, rng: jax.Array | None) -> jax.Array:
+        """Returns float32 logits [B, T, V]; what an objective calls."""
+        return t5.forward(params, batch, rng, config=self.config)
+
+    def place(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Puts this process's rows of a batch on the mesh."""
+        return sharding.put_batch(batch, mesh=self.mesh)
+
+    def within(self) -> Any:
+        """Returns the context in which everything here is traced."""
+        return sharding.use_mesh(self.mesh, rules=self.rules)
+
+    def shardings(self, abstract: Any) -> Any:
+        """Returns where each leaf of a state, or of the parameters alone, lives."""
+        return sharding.state_shardings(
+            abstract,
+            params=t5.abstract_params(self.config),
+            axes=t5.logical_axes(self.config),
+            mesh=self.mesh,
+            rules=self.rules,
+        )
+
+    def placed(self, abstract: Any) -> Any:
+        """Returns the shapes of a tree together with where its arrays live, as a restore wants them."""
+        return jax.tree.map(
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+            abstract,
+            self.shardings(abstract),
+        )
+
+    def abstract_params(self) -> Any:
+        """Returns the parameters' shapes, and where they live."""
+        return self.placed(t5.abstract_params(self.config))
+
+    def generate_fn(
+        self, params: t5.Params, *, max_decode_length: int, eos_id: int, strategy: Strategy = Greedy()  # noqa: B008
+    ) -> Callable[[Mapping[str, np.ndarray]], jax.Array]:
+        """Returns the function from a batch to token ids [B, max_decode_length]."""
+        generator = self._generator(max_decode_length, eos_id, strategy)
+        return lambda batch: generator(params, self.place(batch))
+
+    def score_fn(self, params: t5.Params) -> Callable[[Mapping[str, np.ndarray]], jax.Array]:
+        """Returns the function from a batch to its targets' summed log-probabilities [B]."""
+        return lambda batch: self._score(params, self.place(batch))
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019  (lives as long as the process)
+    def _generator(self, max_decode_length: int, eos_id: int, strategy: Strategy) -> Callable:
+        return jax.jit(
+            functools.partial(
+                generate,
+                config=self.config,
+                max_decode_length=max_decode_length,
+                eos_id=eos_id,
+                strategy=strategy,
+            )
+        )

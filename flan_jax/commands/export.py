@@ -1,0 +1,121 @@
+"""`flan-jax export`: tasks and mixtures to tokenised shards. Also what the child process of any export runs.
+
+TensorFlow is imported by the child only, inside a function.
+"""
+
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flan_jax.data import exports
+from flan_jax.data.export_process import USER_ERROR_STATUS
+from flan_jax.data.manifest import MixtureManifest, Request, read_task, request_from_json
+
+PACKAGE = str(Path(__file__).resolve().parents[1])
+USER_ERRORS = (ValueError, KeyError, FileNotFoundError, NotADirectoryError, PermissionError)
+
+
+def export(
+    *,
+    mixture_or_task_name: str,
+    task_feature_lengths: Mapping[str, int],
+    export_dir: str,
+    mixture_or_task_module: str | None = None,
+    vocabulary: str | None = None,
+    splits: Sequence[str] = ("train", "validation"),
+    tfds_data_dir: str | None = None,
+    max_truncated_targets: float = Request.max_truncated_targets,
+) -> None:
+    """Exports splits of a mixture or task to tokenised shards, and prints what became of each.
+
+    What is there and fresh stays; a killed export goes on where it was.
+
+    Args:
+      mixture_or_task_name: of a mixture or a task in SeqIO's registries.
+      task_feature_lengths: {"inputs": S, "targets": T} in tokens.
+      export_dir: where exports lie.
+      mixture_or_task_module: what defines it, when the package does not: dotted modules or paths, comma-separated.
+      vocabulary: "embedded", "bytes" or a SentencePiece model, for tasks that name none.
+      splits: to export; one that no member has is an error.
+      tfds_data_dir: where TensorFlow Datasets are prepared.
+      max_truncated_targets: largest share of a task's targets that may be cut to their length.
+
+    Raises:
+      ValueError: whatever refuses the export; see `flan_jax.tasks.export`.
+    """
+    requests = [
+        Request(
+            name=mixture_or_task_name,
+            split=split,
+            lengths=dict(task_feature_lengths),
+            module=mixture_or_task_module,
+            vocabulary=vocabulary,
+            tfds_data_dir=tfds_data_dir,
+            max_truncated_targets=max_truncated_targets,
+        )
+        for split in splits
+    ]
+    manifests = exports.ensure_all(requests, export_dir=export_dir)
+    print_summary(manifests, export_dir=Path(export_dir).expanduser())
+
+
+def print_summary(manifests: Sequence[MixtureManifest], *, export_dir: Path) -> None:
+    """Prints a line a task and split: examples, tokens, what was cut and what was left out."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "split", title=f"exports in {export_dir}", title_justify="left")
+    for name in ("examples", "input tokens", "target tokens", "inputs cut", "targets cut", "left out", "rate"):
+        table.add_column(name, justify="right")
+    for manifest in manifests:
+        for member in manifest.members:
+            task = read_task(export_dir / member.path)
+            numbers = (
+                task.num_examples, task.tokens["inputs"], task.tokens["targets"],
+                task.truncated["inputs"], task.truncated["targets"], sum(task.dropped.values()),
+            )  # fmt: skip
+            table.add_row(task.task, task.split, *(f"{n:,}" for n in numbers), f"{member.rate:g}")
+    console = Console()
+    console.print(table)
+    for manifest in manifests:
+        for name, reason in manifest.skipped.items():
+            console.print(f"Left out of {manifest.request.name} ({manifest.request.split}): {name} {reason}.")
+
+
+def _child(order: str, export_dir: str, answer: str) -> int:
+    """Runs the requests of a parent; returns the exit status, with the message of a refusal in the file `answer`."""
+    _leave_with_parent()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    requests = [request_from_json(value) for value in json.loads(Path(order).read_text())]
+    try:
+        from flan_jax.tasks.export import export_requests
+
+        export_requests(requests, export_dir=export_dir)
+    except KeyboardInterrupt:
+        return 130
+    except USER_ERRORS as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not frames[-1].filename.startswith(PACKAGE):
+            raise
+        Path(answer).write_text(str(error.args[0]) if isinstance(error, KeyError) else str(error))
+        return USER_ERROR_STATUS
+    return 0
+
+
+def _leave_with_parent() -> None:
+    """Ends this process when the parent's end of standard input closes: the parent was killed outright."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)  # Finished shards lie on disk; the rest is made again.
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+
+
+if __name__ == "__main__":
+    sys.exit(_child(*sys.argv[1:4]))

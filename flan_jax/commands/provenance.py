@@ -1,0 +1,69 @@
+"""What a run writes down about itself: versions, devices, what it trains on, and what makes two starts the same run."""
+
+import dataclasses
+import importlib.metadata
+import platform
+from typing import Any
+
+import jax
+
+from flan_jax import __version__
+from flan_jax.data.manifest import MixtureManifest
+from flan_jax.models.config import T5Config
+from flan_jax.optim.schedules import Schedule
+from flan_jax.optim.selection import Selection
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "array-record", "sentencepiece", "numpy")
+_COMPARED_STEPS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a run's numbers may depend on."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"flan_jax": __version__, "python": platform.python_version(), **found}
+
+
+def devices(mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    """Returns what a mesh is made of."""
+    first = mesh.devices.flat[0]
+    return {
+        "platform": first.platform,
+        "kind": first.device_kind,
+        "count": mesh.size,
+        "mesh": dict(mesh.shape),
+        "processes": jax.process_count(),
+    }
+
+
+def mixture(manifest: MixtureManifest) -> dict[str, Any]:
+    """Returns what a run is trained on: the mixture's members with their rates, and what was left out."""
+    return {
+        "name": manifest.request.name,
+        "split": manifest.request.split,
+        "fingerprint": manifest.fingerprint(),
+        "request": dataclasses.asdict(manifest.request),
+        "members": [dataclasses.asdict(member) for member in manifest.members],
+        "skipped": dict(manifest.skipped),
+    }
+
+
+def optimizer(selection: Selection, *, learning_rate: Schedule, abstract_params: Any) -> dict[str, Any]:
+    """Returns which rule takes which parameters, and the learning rate at some steps.
+
+    Two schedules that agree there count as one: what a resumed run has to keep is the curve, not its name.
+    """
+    return {
+        "rules": [dataclasses.asdict(taken) for taken in selection.report(abstract_params)],
+        "learning_rate": {str(step): float(f"{float(learning_rate(step)):.6g}") for step in _COMPARED_STEPS},
+    }
+
+
+def checkpoint_metadata(*, model: T5Config, manifest: MixtureManifest) -> dict[str, Any]:
+    """Returns what every checkpoint says about itself, so that it can be read away from its run."""
+    return {
+        "model": dataclasses.asdict(model),
+        "vocabulary_digest": manifest.vocabulary.digest,
+        "mixture": {"name": manifest.request.name, "fingerprint": manifest.fingerprint()},
+        "lengths": dict(manifest.request.lengths),
+        "versions": versions(),
+    }

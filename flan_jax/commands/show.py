@@ -1,0 +1,331 @@
+"""`flan-jax show`: what is registered, exported, trained and saved, as a table for people or as JSON for programs.
+
+What is shown is gathered by the packages that own it; this module chooses among them and makes the tables. Only tasks,
+mixtures and templates need TensorFlow.
+"""
+
+import json as json_format
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.pretty import Pretty
+from rich.table import Table
+from rich.text import Text
+
+from flan_jax.names import nearest
+
+Found = dict[str, Any]
+
+# Noun -> whether it needs the name of a thing.
+NOUNS = {
+    "tasks": False,
+    "mixtures": False,
+    "task": True,
+    "mixture": True,
+    "template": True,
+    "export": True,
+    "run": True,
+    "checkpoint": True,
+}
+
+
+def show(
+    what: str,
+    name: str | None = None,
+    *,
+    mixture_or_task_module: str | None = None,
+    vocabulary: str | None = None,
+    tfds_data_dir: str | None = None,
+    task_feature_lengths: Mapping[str, int] | None = None,
+    split: str | None = None,
+    index: int = 0,
+    num_examples: int = 4,
+    train_steps: int = 1000,
+    batch_size: int = 32,
+    export_dir: str | None = None,
+    step: int | None = None,
+    json: bool = False,
+) -> None:
+    """Prints one thing.
+
+    Args:
+      what: "tasks", "mixtures", "task", "mixture", "template", "export", "run" or "checkpoint".
+      name: of the task or mixture, or the path of the file or directory.
+      mixture_or_task_module: what defines it, when the package does not: dotted modules or paths, comma-separated.
+      vocabulary: "embedded", "bytes" or a SentencePiece model, for tasks that name none.
+      tfds_data_dir: where TensorFlow Datasets are prepared.
+      task_feature_lengths: {"inputs": S, "targets": T} in tokens that an example is shown under; of `task`, `mixture`.
+      split: of `task` and `mixture`; "train" unless given.
+      index: of the row that `task` shows.
+      num_examples: how many examples `task` packs, and how many rows `template` renders.
+      train_steps: for the expected epochs of `mixture`.
+      batch_size: rows of a batch, likewise.
+      export_dir: where `mixture` finds its tasks' lengths, to tell how many examples share a packed row; without it one.
+      step: of `checkpoint`; the latest unless given.
+      json: print JSON and nothing else.
+
+    Raises:
+      ValueError: an unknown thing to show, or no name where one is needed.
+      KeyError, FileNotFoundError: there is no such task, mixture, file, export, run or checkpoint.
+    """
+    if what not in NOUNS:
+        raise ValueError(f"show what? Got {what!r}.{nearest(what, NOUNS)} Allowed: {', '.join(NOUNS)}.")
+    if NOUNS[what] and not name:
+        kind = "a name" if what in ("task", "mixture") else "a path"
+        raise ValueError(f"`flan-jax show {what}` needs {kind}: flan-jax show {what} {'NAME' if 'n' in kind else 'PATH'}.")
+    if what in ("tasks", "mixtures", "task", "mixture"):
+        _define(mixture_or_task_module, vocabulary=vocabulary, tfds_data_dir=tfds_data_dir)
+    gather: dict[str, Callable[[], tuple[Found, RenderableType]]] = {
+        "tasks": _tasks,
+        "mixtures": _mixtures,
+        "task": lambda: _task(
+            str(name), split=split, index=index, lengths=task_feature_lengths, num_packed=num_examples
+        ),
+        "mixture": lambda: _mixture(
+            str(name),
+            split=split or "train",
+            steps=train_steps,
+            batch_size=batch_size,
+            export_dir=export_dir,
+            lengths=task_feature_lengths,
+        ),
+        "template": lambda: _template(str(name), num_rows=num_examples),
+        "export": lambda: _export(str(name)),
+        "run": lambda: _run(str(name)),
+        "checkpoint": lambda: _checkpoint(str(name), step=step),
+    }
+    found, table = gather[what]()
+    if json:
+        print(json_format.dumps(found, ensure_ascii=False, default=str))
+    else:
+        Console().print(table)
+
+
+def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | None) -> None:
+    from flan_jax.tasks import registry, sources
+
+    sources.set_tfds_data_dir(tfds_data_dir)
+    registry.use_vocabulary(vocabulary or "embedded")
+    registry.register_all()
+    if module:
+        registry.import_module(module)
+
+
+def _tasks() -> tuple[Found, RenderableType]:
+    from flan_jax.tasks import describe
+
+    tasks = describe.all_tasks()
+    columns = ("name", "cluster", "splits", "templates", "evaluation", "metrics", "licence")
+    return {"tasks": tasks}, _table(f"{len(tasks):,} tasks", columns, tasks)
+
+
+def _mixtures() -> tuple[Found, RenderableType]:
+    from flan_jax.tasks import describe
+
+    mixtures = describe.all_mixtures()
+    return {"mixtures": mixtures}, _table(f"{len(mixtures):,} mixtures", ("name", "members", "tasks", "splits"), mixtures)
+
+
+def _task(
+    name: str, *, split: str | None, index: int, lengths: Mapping[str, int] | None, num_packed: int
+) -> tuple[Found, RenderableType]:
+    from flan_jax.tasks import describe
+
+    found = describe.task_example(
+        name, split=split, index=index, lengths=lengths or describe.DEFAULT_LENGTHS, num_packed=num_packed
+    )
+    packed = found["packed"]
+    features = [{"feature": feature, "values": _numbers(values)} for feature, values in packed["features"].items()]
+    parts: list[RenderableType] = [
+        _heading(f"{name}, split {found['split']}, {found['place']}"),
+        Text("raw row"),
+        Pretty(found["raw"]),
+    ]
+    if found["row"] != found["raw"]:
+        parts += [Text("after the normaliser"), Pretty(found["row"])]
+    for rendering in found["renderings"]:
+        parts += [_rendering(rendering), *(_tokens(side, value) for side, value in rendering["tokens"].items())]
+    title = f"one packed row: {packed['examples']} of the next {num_packed} examples, lengths {found['lengths']}"
+    return found, Group(*parts, _table(title, ("feature", "values"), features))
+
+
+def _mixture(
+    name: str,
+    *,
+    split: str,
+    steps: int,
+    batch_size: int,
+    export_dir: str | None,
+    lengths: Mapping[str, int] | None,
+) -> tuple[Found, RenderableType]:
+    from flan_jax.data.inventory import examples_per_row
+    from flan_jax.tasks import describe
+
+    found = describe.mixture(name, split=split, steps=steps, batch_size=batch_size, examples_per_row=1.0)
+    measured = None
+    if export_dir is not None:
+        shares = {member["name"]: member["share_percent"] / 100 for member in found["members"]}
+        used = lengths or describe.DEFAULT_LENGTHS
+        measured = examples_per_row(shares, export_dir=export_dir, split=split, lengths=used)
+        if measured is None:
+            raise FileNotFoundError(
+                f"{export_dir} does not hold every task of {name!r} for the split {split!r} with lengths {dict(used)}: "
+                "export it, give other --task_feature_lengths, or leave --export_dir out to count one example a row."
+            )
+        found = describe.repeated(found, times=measured)
+    per_row = "one example a row" if measured is None else f"{measured:.1f} examples a packed row"
+    title = f"{name}, split {split}: {found['examples']:,} examples; epochs in {steps:,} steps of {batch_size:,} rows, {per_row}"
+    columns = ("name", "cluster", "examples", "cap", "rate", "share_percent", "expected_epochs")
+    skipped = [Text(f"left out: {task} {reason}", style="yellow") for task, reason in found["skipped"].items()]
+    return found, Group(_table(title, columns, found["members"]), *skipped)
+
+
+def _template(path: str, *, num_rows: int) -> tuple[Found, RenderableType]:
+    from flan_jax.tasks import describe
+
+    found = describe.user_file(path, num_rows=num_rows)
+    parts: list[RenderableType] = []
+    for task in found["tasks"]:
+        parts.append(_heading(f"{task['task']} (cluster {task['cluster']}), split {task['split']}"))
+        for row in task["rows"]:
+            parts += [Text(row["place"]), Pretty(row["raw"]), *map(_rendering, row["renderings"])]
+    return found, Group(*parts)
+
+
+def _export(path: str) -> tuple[Found, RenderableType]:
+    from flan_jax.data.inventory import inventory
+
+    found = inventory(path)
+    tasks = [
+        {
+            **task,
+            "input tokens": task["tokens"]["inputs"],
+            "target tokens": task["tokens"]["targets"],
+            "cut": "{inputs:,} / {targets:,}".format(**task["truncated"]),
+            "left out": ", ".join(f"{reason}: {n:,}" for reason, n in task["dropped"].items()),
+            "lengths": _lengths(task["lengths"]),
+        }
+        for task in found["tasks"]
+    ]
+    mixtures = [{**mixture, "lengths": _lengths(mixture["lengths"])} for mixture in found["mixtures"]]
+    columns = ("name", "split", "lengths", "examples", "input tokens", "target tokens", "cut", "left out", "shards", "bytes")
+    parts: list[RenderableType] = [
+        _table(f"mixtures in {path}", ("name", "split", "lengths", "members", "examples", "fingerprint"), mixtures),
+        _table(f"tasks in {path}", columns, tasks),
+    ]
+    parts += [Text(f"unfinished: {folder} (the next export goes on with it)", style="yellow") for folder in found["partial"]]
+    return found, Group(*parts)
+
+
+def _run(path: str) -> tuple[Found, RenderableType]:
+    from flan_jax.checkpoint import describe, reading
+    from flan_jax.run_directory import RunDirectory
+
+    directory = RunDirectory(path=Path(path).expanduser())
+    run = directory.read()
+    step = reading.latest_step(directory.checkpoints)
+    found = {
+        "run": str(directory.path),
+        "step": step,
+        "params_digest": None if step is None else describe.digest_of(directory.checkpoints, step=step),
+        "checkpoints": reading.all_steps(directory.checkpoints),
+        "metrics": directory.last_metrics(),
+        "evaluation": directory.last_evaluation(),
+        "record": run,
+    }
+    lines = [
+        {"what": what, "value": found[what]} for what in ("run", "step", "params_digest", "checkpoints")
+    ]
+    lines += [{"what": what, "value": _in_words(run[what])} for what in ("versions", "devices") if what in run]
+    parts: list[RenderableType] = [_table("run", ("what", "value"), lines)]
+    for title in ("metrics", "evaluation"):
+        if found[title] is not None:
+            parts.append(_numbers_table(f"last {title}", found[title]))
+    return found, Group(*parts)
+
+
+def _checkpoint(path: str, *, step: int | None) -> tuple[Found, RenderableType]:
+    from flan_jax.checkpoint import describe
+
+    found = describe.describe(path, step=step)
+    arrays = [{**array, "shape": " x ".join(map(str, array["shape"])) or "scalar"} for array in found["arrays"]]
+    title = f"{found['checkpoint']}: {found['parameters']:,} parameters, {found['bytes']:,} bytes"
+    digest = Text(f"params_digest {found['params_digest']}")
+    return found, Group(_table(title, ("name", "shape", "dtype", "bytes"), arrays), digest)
+
+
+def _numbers_table(title: str, found: Mapping[str, Any]) -> RenderableType:
+    """The plain values of a record, and of an evaluation its tasks."""
+    if "tasks" in found:
+        tasks = [{**task, "score": task["metrics"].get(task["main_metric"])} for task in found["tasks"]]
+        step = f"{title}, step {found['step']:,}"
+        return _table(step, ("task", "cluster", "label", "main_metric", "score", "num_examples"), tasks)
+    return _table(title, ("what", "value"), [{"what": key, "value": value} for key, value in found.items()])
+
+
+def _rendering(rendering: Mapping[str, Any]) -> RenderableType:
+    named = f" {rendering['name']!r}" if rendering["name"] else ""
+    inverted = ", inverted" if rendering["direction"] == "inverted" else ""
+    lines = [{"": side, "text": rendering[side]} for side in ("inputs", "targets")]
+    lines += [{"": side, "text": " | ".join(rendering[side])} for side in ("options", "references") if rendering[side]]
+    lines += [{"": "note", "text": note} for note in rendering.get("notes", ())]
+    return _table(f"template {rendering['template']}{named}{inverted}", ("", "text"), lines)
+
+
+def _tokens(side: str, tokens: Mapping[str, Any]) -> RenderableType:
+    spelled = zip(tokens["ids"], tokens["pieces"], strict=True)
+    text = Text(f"{len(tokens['ids'])} {side} tokens: ", style="bold")
+    for number, piece in spelled:
+        text.append(piece, style="not bold cyan").append(f" {number}  ", style="not bold dim")
+    return text
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Table:
+    """One line a row; numbers to the right, long texts folded and never shortened."""
+    rows = list(rows)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE)
+    for column in columns:
+        is_number = rows and all(isinstance(row.get(column), int | float | None) for row in rows)
+        label = column.replace("_percent", " %").replace("_", " ")
+        table.add_column(label, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(column))) for column in columns))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return _in_words(value)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_in_words(item)}" for key, item in value.items())
+    return ", ".join(map(_in_words, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _lengths(lengths: Mapping[str, int]) -> str:
+    return f"{lengths['inputs']:,} / {lengths['targets']:,}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """A feature's values; zeros at the end, which pad, are counted instead."""
+    kept = len(values)
+    while kept and not values[kept - 1]:
+        kept -= 1
+    padding = f" + {len(values) - kept} x 0" if kept < len(values) else ""
+    return " ".join(f"{value:g}" for value in values[:kept]) + padding
+
+
+def _heading(text: str) -> RenderableType:
+    return Text(text, style="bold underline")

@@ -1,0 +1,330 @@
+"""`flan-jax train`: a run, from the name of a mixture to checkpoints, metrics and evaluations. The same command resumes it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from flan_jax import sharding
+from flan_jax.checkpoint import reading
+from flan_jax.checkpoint.digest import params_digest
+from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
+from flan_jax.commands import provenance
+from flan_jax.commands.assembly import Network, open_tasks, open_vocabulary, require_same_vocabulary
+from flan_jax.commands.evaluator import Evaluator
+from flan_jax.data import exports, packing
+from flan_jax.data.loader import TrainFeed
+from flan_jax.data.manifest import MixtureManifest, Request
+from flan_jax.evaluation import report, results, suite
+from flan_jax.models import t5
+from flan_jax.models.config import T5Config
+from flan_jax.objectives.seq2seq import Seq2Seq
+from flan_jax.optim.schedules import Schedule
+from flan_jax.optim.selection import Selection
+from flan_jax.run_directory import RunDirectory
+from flan_jax.train import loop
+from flan_jax.train.console import console_writer
+from flan_jax.train.early_stopping import EarlyStopping
+from flan_jax.train.state import TrainState, new_state
+from flan_jax.train.step import TrainStep, make_train_step
+from flan_jax.train.stopping import StopRequest
+from flan_jax.train.tensorboard import TensorBoardWriter
+from flan_jax.train.writers import JsonlWriter, WandbWriter, Writer
+
+
+def train(
+    *,
+    model_dir: str,
+    data: Request,
+    model: T5Config,
+    optimizer: Selection,
+    learning_rate: Schedule,
+    batch_size: int,
+    cadence: loop.Cadence,
+    export_dir: str = "exports",
+    use_cached_tasks: bool | str = "auto",
+    initial_checkpoint_path: str | None = None,
+    objective: Seq2Seq = Seq2Seq(),  # noqa: B008  (frozen)
+    num_microbatches: int = 1,
+    packing_strategy: Callable = packing.bin_centred,
+    mesh: sharding.MeshPlan = sharding.MeshPlan(),  # noqa: B008
+    seed: int = 0,
+    evaluation: suite.EvaluationPlan | None = None,
+    show_predictions: int = 0,
+    early_stopping: EarlyStopping | None = None,
+    checkpoints: CheckpointPolicy = CheckpointPolicy(),  # noqa: B008
+    weight_statistics: bool = False,
+    tensorboard: bool = False,
+    wandb_project: str | None = None,
+    resolved_config: str = "",
+) -> None:
+    """Trains a T5 on a SeqIO mixture; what is not exported yet is exported first, in a child process.
+
+    Args:
+      model_dir: the run's directory; one that holds a checkpoint of this same recipe is gone on with.
+      data: the mixture or task, its module, lengths and vocabulary.
+      model: the network's sizes.
+      optimizer: which optimiser takes which parameters.
+      learning_rate: the schedule that is reported with each step; the optimisers hold their own.
+      batch_size: rows of an update, over all devices and processes.
+      cadence: how many steps, and when to log, evaluate and save.
+      export_dir: where exported tasks lie and go.
+      use_cached_tasks: True never exports; "auto" and False export what is missing.
+      initial_checkpoint_path: a run or a checkpoint whose parameters a new run starts from.
+      objective: what is minimised.
+      num_microbatches: parts into which a batch is cut to fit into memory; the result does not depend on it.
+      packing_strategy: which examples share a row; see `data.packing`.
+      mesh: devices and sharding rules.
+      seed: of initialisation, data order and dropout.
+      evaluation: what is evaluated; None evaluates nothing.
+      show_predictions: how many predictions of each suite are printed at the end.
+      early_stopping: ends the run when an evaluation metric no longer gains.
+      checkpoints: what is kept.
+      weight_statistics: whether each parameter's, gradient's and update's root mean square is logged.
+      tensorboard: whether events are written besides `metrics.jsonl`.
+      wandb_project: a project at Weights & Biases to write to.
+      resolved_config: the whole configuration as gin text, for the run's directory.
+
+    Raises:
+      ValueError: something in the recipe, the export, the directory or the machine does not fit; the text says what.
+    """
+    console = Console()
+    network = Network(model, plan=mesh)
+    _require_divisible(batch_size, num_microbatches, evaluation, network=network)
+    exported, evaluated = _ensure(data, evaluation, export_dir=export_dir, use_cached=use_cached_tasks)
+    vocabulary = require_same_vocabulary(
+        {name: manifest.vocabulary for name, manifest in {data.name: exported, **evaluated}.items()}, model=model
+    )
+    recipe = {
+        "model": dataclasses.asdict(model),
+        "objective": {"kind": type(objective).__name__, **dataclasses.asdict(objective)},
+        "optimizer": provenance.optimizer(
+            optimizer, learning_rate=learning_rate, abstract_params=t5.abstract_params(model)
+        ),
+        "mixture": {"name": data.name, "fingerprint": exported.fingerprint(), "lengths": dict(data.lengths)},
+        "vocabulary": vocabulary.digest,
+        "batch_size": batch_size,
+        "packing": packing_strategy.__name__,
+        "seed": seed,
+        "initial_checkpoint_path": initial_checkpoint_path,
+    }
+    directory = RunDirectory(path=Path(model_dir).expanduser())
+    record = _record(recipe, exported, evaluation, evaluated, export_dir=export_dir, network=network)
+    directory.open(record, config=resolved_config)
+    step_fn = make_train_step(
+        objective,
+        network.apply,
+        optimizer.transformation,
+        seed=seed,
+        num_microbatches=num_microbatches,
+        learning_rate=learning_rate,
+        trainable=optimizer.trainable,
+        weight_statistics=weight_statistics,
+    )
+    metadata = provenance.checkpoint_metadata(model=model, manifest=exported)
+    feed = TrainFeed(
+        open_tasks(exported, export_dir),
+        {member.task: member.rate for member in exported.members},
+        seed=seed,
+        batch_size=batch_size,
+        lengths=data.lengths,
+        strategy=packing_strategy,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    evaluator = evaluation and Evaluator(
+        evaluation,
+        exported=evaluated,
+        export_dir=export_dir,
+        network=network,
+        vocabulary=open_vocabulary(vocabulary, export_dir),
+        directory=directory,
+        console=console,
+    )
+    with (
+        network.within(),
+        feed,
+        Checkpoints(directory.checkpoints, policy=checkpoints, metadata=metadata) as saved,
+        StopRequest() as stop,
+    ):
+        state, position = _first_state(network, optimizer, saved, seed=seed, initial=initial_checkpoint_path, vocabulary=vocabulary.digest)
+        resumed_step = None if position is None else int(state.step)
+        _introduce(console, exported, recipe, state, directory=directory, resumed_step=resumed_step)
+        finished = loop.run(
+            state,
+            step_fn=_compiled(step_fn, state, network=network),
+            feed=feed,
+            place_batch=network.place,
+            cadence=cadence,
+            hooks=loop.Hooks(
+                evaluate=evaluator and _evaluation_hook(evaluator, console),
+                save=lambda step, state, position, metrics: _save(saved, state, position, metrics),
+                check=saved.check_for_errors,
+            ),
+            writers=_writers(directory, console, cadence, resumed_step, tensorboard, wandb_project),
+            early_stopping=early_stopping,
+            position=position,
+            stop=stop,
+            say=lambda line: console.print(line, highlight=False),
+        )
+    _conclude(console, directory, finished, show_predictions=show_predictions)
+
+
+def _ensure(
+    data: Request, plan: suite.EvaluationPlan | None, *, export_dir: str, use_cached: Any
+) -> tuple[MixtureManifest, dict[str, MixtureManifest]]:
+    """Returns the exports of the mixture and of what is evaluated; one child makes all that are missing."""
+    names = [name for _, name in plan.members()] if plan else []
+    requests = [dataclasses.replace(data, name=name, split=plan.split) for name in names] if plan else []
+    exported, *evaluated = exports.ensure_all([data, *requests], export_dir=export_dir, use_cached=use_cached)
+    return exported, dict(zip(names, evaluated, strict=True))
+
+
+def _require_divisible(
+    batch_size: int, num_microbatches: int, plan: suite.EvaluationPlan | None, *, network: Network
+) -> None:
+    """Refuses batches that cannot be cut over the mesh, before anything is exported or written."""
+    sharding.require_divisible_batch(batch_size, mesh=network.mesh)
+    if num_microbatches < 1 or batch_size % num_microbatches:
+        raise ValueError(
+            f"A batch of {batch_size} rows cannot be cut into {num_microbatches} microbatches: choose a divisor of "
+            f"{batch_size}."
+        )
+    sharding.require_divisible_batch(batch_size // num_microbatches, mesh=network.mesh)
+    if plan is not None:
+        sharding.require_divisible_batch(plan.batch_size, mesh=network.mesh)
+
+
+def _record(
+    recipe: Mapping[str, Any],
+    exported: MixtureManifest,
+    plan: suite.EvaluationPlan | None,
+    evaluated: Mapping[str, MixtureManifest],
+    *,
+    export_dir: str,
+    network: Network,
+) -> dict[str, Any]:
+    """Returns what `run.json` says."""
+    return {
+        "identity": recipe,
+        "export_dir": str(Path(export_dir).expanduser().resolve()),
+        "vocabulary": dataclasses.asdict(exported.vocabulary),
+        "mixture": provenance.mixture(exported),
+        "evaluation": plan and {
+            "plan": dataclasses.asdict(plan),
+            "mixtures": {name: provenance.mixture(manifest) for name, manifest in evaluated.items()},
+        },
+        "devices": provenance.devices(network.mesh),
+        "versions": provenance.versions(),
+    }
+
+
+def _first_state(
+    network: Network, optimizer: Selection, saved: Checkpoints, *, seed: int, initial: str | None, vocabulary: str
+) -> tuple[TrainState, Mapping[str, Any] | None]:
+    """Returns the state to go on from and, when it is a restored one, its position.
+
+    In this order: the run's latest checkpoint; the parameters of `initial` with a new optimiser state; new parameters.
+    """
+
+    def fresh(params: Any) -> TrainState:
+        return new_state(params, optimizer=optimizer.transformation)
+
+    abstract = network.placed(jax.eval_shape(fresh, t5.abstract_params(network.config)))
+    if saved.latest_step() is not None:
+        restored = saved.restore(abstract)
+        return restored.state, restored.data_state
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    if initial is not None:
+        checkpoint = reading.find(initial)
+        reading.require_metadata(checkpoint, {"vocabulary_digest": vocabulary})
+        params = reading.read_tree(checkpoint, "params", abstract.params)
+    else:
+        params = t5.init_params(network.config, rng=jax.random.key(seed), out_shardings=where.params)
+    return jax.jit(fresh, out_shardings=where)(params), None
+
+
+def _compiled(step_fn: TrainStep, state: TrainState, *, network: Network) -> TrainStep:
+    where = jax.tree.map(lambda leaf: leaf.sharding, state)
+    rows = sharding.batch_sharding(network.mesh)
+    return jax.jit(step_fn, donate_argnums=0, in_shardings=(where, None, rows), out_shardings=(where, None))
+
+
+def _save(saved: Checkpoints, state: TrainState, position: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    saved.save(state, data_state=position, metrics=metrics)
+
+
+def _evaluation_hook(evaluator: Evaluator, console: Console) -> loop.Evaluate:
+    def evaluate(step: int, state: TrainState) -> dict[str, float]:
+        result = evaluator(step, state.params)
+        means = "  ".join(f"{label} {mean.over_tasks:.1f}" for label, mean in result.labels().items())
+        console.print(f"evaluation at step {step:,}: {means}", highlight=False)
+        return result.as_metrics()
+
+    return evaluate
+
+
+def _writers(
+    directory: RunDirectory,
+    console: Console,
+    cadence: loop.Cadence,
+    resumed_step: int | None,
+    tensorboard: bool,
+    wandb_project: str | None,
+) -> list[Writer]:
+    if jax.process_index() != 0:
+        return []
+    writers: list[Writer] = [
+        JsonlWriter(directory.metrics_file, resumed_step=resumed_step),
+        console_writer(console, total_steps=cadence.total_steps, step=resumed_step or 0),
+    ]
+    if tensorboard:
+        writers.append(TensorBoardWriter(directory.path / "tensorboard", resumed_step=resumed_step or 0))
+    if wandb_project:
+        writers.append(WandbWriter(project=wandb_project, directory=directory.path, name=directory.path.name))
+    return writers
+
+
+def _introduce(
+    console: Console,
+    exported: MixtureManifest,
+    recipe: Mapping[str, Any],
+    state: TrainState,
+    *,
+    directory: RunDirectory,
+    resumed_step: int | None,
+) -> None:
+    """Says in a few lines what is about to run."""
+    begin = "a new run" if resumed_step is None else f"resumed at step {resumed_step:,}"
+    lines = [
+        f"{directory.path}: {begin}",
+        f"{exported.request.name}: {len(exported.members):,} tasks, {exported.num_examples:,} examples",
+        *(f"{name} left out: {reason}" for name, reason in exported.skipped.items()),
+        f"{t5.count_params(state.params):,} parameters",
+    ]
+    if len(recipe["optimizer"]["rules"]) > 1:
+        lines += [
+            f"  {taken['rule']}: {taken['parameters']:,} {'trained' if taken['trained'] else 'frozen'}"
+            for taken in recipe["optimizer"]["rules"]
+        ]
+    console.print("\n".join(lines), highlight=False)
+
+
+def _conclude(console: Console, directory: RunDirectory, finished: loop.Finished, *, show_predictions: int) -> None:
+    """Prints the tables of the last evaluation beside the first, some predictions, and how the run ended."""
+    place = directory.evaluations / str(finished.step)
+    if (place / results.SUMMARY_NAME).exists():
+        after = results.read_summary(place)
+        start = directory.evaluations / "0"
+        before = results.read_summary(start) if (start / results.SUMMARY_NAME).exists() else None
+        console.print(report.compare(before, after))
+        if show_predictions:
+            console.print(report.predictions(place, after, per_label=show_predictions))
+    console.print(
+        f"Ended at step {finished.step:,} ({finished.reason}). params_digest {params_digest(finished.state.params)}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,95 @@
+"""What an export directory holds: every mixture and task split in it, from their manifests alone."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from flan_jax.data.manifest import MANIFEST_NAME, Lengths, TaskManifest, read_mixture, read_task
+
+# A row is filled to this share of the fewer rows that any packing needs (measured on instruction data, `packing`).
+_TYPICAL_FILL = 0.97
+
+
+def inventory(export_dir: Path | str) -> dict[str, Any]:
+    """Describes an export directory as JSON values.
+
+    Returns:
+      "mixtures" and "tasks", each a list in the order of file names, and "partial": folders of unfinished splits.
+
+    Raises:
+      FileNotFoundError: there is no export in it.
+      ValueError: a manifest is not of this version's format.
+    """
+    root = Path(export_dir).expanduser()
+    mixtures = [(path, read_mixture(path)) for path in sorted((root / "mixtures").glob("*.json"))]
+    tasks = [(path.parent, read_task(path.parent)) for path in sorted(root.glob(f"tasks/*/*/{MANIFEST_NAME}"))]
+    tasks = [(path, task) for path, task in tasks if not path.name.endswith(".partial")]
+    if not mixtures and not tasks:
+        raise FileNotFoundError(f"No export in {root}: it has no mixtures/*.json and no tasks/. Run `flan-jax export`.")
+    return {
+        "directory": str(root),
+        "mixtures": [
+            {
+                "name": mixture.request.name,
+                "split": mixture.request.split,
+                "lengths": dict(mixture.request.lengths),
+                "vocabulary": dataclasses.asdict(mixture.vocabulary),
+                "members": len(mixture.members),
+                "examples": mixture.num_examples,
+                "skipped": dict(mixture.skipped),
+                "fingerprint": mixture.fingerprint(),
+                "file": path.name,
+            }
+            for path, mixture in mixtures
+        ],
+        "tasks": [_task(path, task) for path, task in tasks],
+        "partial": sorted(str(path.relative_to(root)) for path in root.glob("tasks/*/*.partial")),
+    }
+
+
+def examples_per_row(
+    shares: dict[str, float], *, export_dir: Path | str, split: str, lengths: Lengths
+) -> float | None:
+    """Estimates how many examples share a packed row, from the mean lengths of exported tasks.
+
+    Args:
+      shares: of each task in the draws.
+      export_dir: where they are exported.
+      split: of the tasks.
+      lengths: of a row, and those the tasks were exported with.
+
+    Returns:
+      None when a task is not exported with these lengths.
+    """
+    means: dict[str, tuple[float, ...]] = {}
+    for path in sorted(Path(export_dir).expanduser().glob(f"tasks/*/{split}/{MANIFEST_NAME}")):
+        task = read_task(path.parent)
+        if task.task in shares and dict(task.lengths) == dict(lengths):
+            means[task.task] = tuple(task.tokens[side] / task.num_examples for side in ("inputs", "targets"))
+    if set(shares) - set(means):
+        return None
+    filled = [
+        sum(share * means[task][i] for task, share in shares.items()) / lengths[side]
+        for i, side in enumerate(("inputs", "targets"))
+    ]
+    return max(1.0, _TYPICAL_FILL / max(filled))
+
+
+def _task(path: Path, task: TaskManifest) -> dict[str, Any]:
+    return {
+        "name": task.task,
+        "split": task.split,
+        "cluster": task.cluster,
+        "lengths": dict(task.lengths),
+        "examples": task.num_examples,
+        "shards": task.num_shards,
+        "bytes": sum(task.shard_bytes),
+        "tokens": dict(task.tokens),
+        "rows_read": task.rows_read,
+        "dropped": dict(task.dropped),
+        "truncated": dict(task.truncated),
+        "vocabulary": dataclasses.asdict(task.vocabulary),
+        "fingerprint": task.fingerprint,
+        "licence": task.licence,
+        "folder": f"{path.parent.name}/{path.name}",
+    }

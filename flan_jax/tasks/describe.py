@@ -1,0 +1,308 @@
+"""What is registered, and what becomes of it, as plain dictionaries: for people to look at and for programs to read.
+
+Nothing is exported or written. How the dictionaries are shown is left to `commands.show`.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from flan_jax.data import packing
+from flan_jax.data.features import packed_batch
+from flan_jax.data.manifest import Lengths
+from flan_jax.data.rates import member_shares
+from flan_jax.data.record import decode_features
+from flan_jax.tasks import foreign, members, registry, rendering, user_files
+from flan_jax.tasks.declare import TemplatedTask
+from flan_jax.tasks.rows import Record, plain_record
+from flan_jax.tasks.tokens import Tokeniser
+from flan_jax.tasks.vocabularies import from_seqio
+from flan_jax.templates.render import Rendered
+from flan_jax.vocab import Vocabulary
+
+Description = dict[str, Any]
+DEFAULT_LENGTHS: Lengths = MappingProxyType({"inputs": 512, "targets": 128})
+"""Token limits that examples are shown under when nobody says which."""
+
+
+def all_tasks() -> list[Description]:
+    """Describes every registered task in a line: those of others too, sorted by name."""
+    lines = []
+    for name in registry.names():
+        provider = registry.mixture_or_task(name)
+        if _is_mixture(provider):
+            continue
+        record = registry.templated(name)
+        lines.append(
+            {
+                "name": name,
+                "cluster": record.cluster if record else "",
+                "splits": sorted(provider.splits),
+                "templates": len(record.templates) if record else 0,
+                "evaluation": record.evaluation if record else "foreign",
+                "metrics": list(record.metrics) if record else [foreign_name(fn) for fn in provider.metric_fns],
+                "licence": record.licence if record else "",
+            }
+        )
+    return lines
+
+
+def all_mixtures() -> list[Description]:
+    """Describes every registered mixture in a line, sorted by name."""
+    providers = [registry.mixture_or_task(name) for name in registry.names()]
+    return [
+        {
+            "name": mixture.name,
+            "members": len(mixture.rate_per_task_name),
+            "tasks": len(mixture.tasks),
+            "splits": sorted({split for task in mixture.tasks for split in task.splits}),
+        }
+        for mixture in providers
+        if _is_mixture(mixture)
+    ]
+
+
+def task_example(name: str, *, split: str | None, index: int, lengths: Lengths, num_packed: int) -> Description:
+    """Follows one row of a task to the features of a packed row.
+
+    Args:
+      name: a registered task.
+      split: one of its splits; None for "train", or the first it has.
+      index: position among the rows of the split.
+      lengths: token limits.
+      num_packed: how many examples, from this one on, to pack; those of the first packed row are shown.
+
+    Returns:
+      "raw" (the source's row), "row" (after the normaliser), "renderings" (one for each template: texts and tokens) and
+      "packed" (features of one row). A task registered with plain SeqIO has one rendering, its own.
+
+    Raises:
+      KeyError: no such task or split.
+      ValueError: the row cannot become an example, or there are not so many.
+    """
+    task, record = registry.task(name), registry.templated(name)
+    chosen = split or ("train" if "train" in task.splits else sorted(task.splits)[0])
+    if record is None:
+        shown = _foreign_example(task, chosen, index=index, lengths=lengths, num_packed=num_packed)
+    else:
+        vocabulary = from_seqio(task.output_features["inputs"].vocabulary)
+        assert vocabulary is not None, "templated tasks are registered with vocabularies of ours"
+        shown = _templated_example(
+            record, chosen, vocabulary=vocabulary, index=index, lengths=lengths, num_packed=num_packed
+        )
+    return {"task": name, "split": chosen, "index": index, "lengths": dict(lengths), **shown}
+
+
+def mixture(
+    name: str, *, split: str, steps: int, batch_size: int, examples_per_row: float
+) -> Description:
+    """Describes what each task of a mixture gets in a run.
+
+    Args:
+      name: a registered mixture, or a task, which is a mixture of one.
+      split: whose examples are counted; members without it are listed as skipped.
+      steps: of the run.
+      batch_size: rows of a batch.
+      examples_per_row: examples that share a row on average; 1 without packing.
+
+    Raises:
+      KeyError: no such mixture.
+      ValueError: no member has the split, or a rate cannot be computed.
+    """
+    provider = registry.mixture_or_task(name)
+    selection = members.select(provider, split, refuse_missing=False)
+    counts = {task: num_examples(task, split) for task in selection.tasks}
+    rates = members.rates(provider, counts=counts)
+    drawn = steps * batch_size * examples_per_row
+    found = []
+    for share in member_shares({n: r.rate for n, r in rates.items()}, num_examples=counts, examples_drawn=drawn):
+        record = registry.templated(share.name)
+        found.append(
+            {
+                "name": share.name,
+                "cluster": record.cluster if record else "",
+                "examples": share.num_examples,
+                "cap": rates[share.name].cap,
+                "rate": share.rate,
+                "share_percent": 100 * share.share,
+                "expected_examples": share.expected_examples,
+                "expected_epochs": share.expected_epochs,
+            }
+        )
+    return {
+        "mixture": name,
+        "split": split,
+        "steps": steps,
+        "batch_size": batch_size,
+        "examples_per_row": examples_per_row,
+        "examples": sum(member["examples"] for member in found),
+        "members": found,
+        "skipped": dict(selection.skipped),
+    }
+
+
+def num_examples(name: str, split: str) -> int:
+    """Counts the examples of a task; reads them when no count is known."""
+    record = registry.templated(name)
+    if record is not None:
+        return registry.num_examples(record, split)
+    task = registry.task(name)
+    known = task.num_input_examples(split)
+    return known if known is not None else sum(1 for _ in foreign.examples(task, split, lengths=DEFAULT_LENGTHS))
+
+
+def user_file(path: Path | str, *, num_rows: int) -> Description:
+    """Renders the first rows of each task in a user's YAML file under each of its templates. Registers nothing.
+
+    Args:
+      path: of the file; see `user_files` for its schema.
+      num_rows: how many rows of each task.
+
+    Raises:
+      FileNotFoundError, KeyError, ValueError: what is wrong with the file, its templates or its rows.
+    """
+    tasks = []
+    for task in user_files.read_yaml(path).tasks:
+        split = "train" if "train" in task.source.splits else sorted(task.source.splits)[0]
+        rendering.check(task, split)  # Also says which field no row has.
+        rows = []
+        for index in range(num_rows):
+            try:
+                preview = rendering.preview(task, split, index=index)
+            except ValueError:  # Fewer rows than asked for.
+                if not rows:
+                    raise
+                break
+            renderings = [
+                {**_template(task, number), **_texts(rendered)} for number, rendered in enumerate(preview.rendered)
+            ]
+            rows.append({"place": preview.place, "raw": preview.raw, "renderings": renderings})
+        tasks.append({"task": task.name, "cluster": task.cluster, "split": split, "rows": rows})
+    return {"file": str(path), "tasks": tasks}
+
+
+def _templated_example(
+    record: TemplatedTask, split: str, *, vocabulary: Vocabulary, index: int, lengths: Lengths, num_packed: int
+) -> Description:
+    preview = rendering.preview(record, split, index=index)
+    tokeniser = Tokeniser(vocabulary=vocabulary, lengths=lengths)
+    renderings = []
+    for number, rendered in enumerate(preview.rendered):
+        ids, notes = _encoded(tokeniser, [rendering.RenderedRow(index, rendered, number)])
+        tokens = {f: _spelled(i, vocabulary) for f, i in zip(foreign.FEATURES, ids[0], strict=True)} if ids else {}
+        renderings.append({**_template(record, number), **_texts(rendered), "tokens": tokens, "notes": notes})
+    rest = (example for example in rendering.iter_rendered(record, split) if example.row >= index)
+    packed, _ = _encoded(tokeniser, list(itertools.islice(rest, num_packed)))
+    return {
+        "place": preview.place,
+        "raw": preview.raw,
+        "row": preview.row,
+        "renderings": renderings,
+        "packed": _packed(packed, lengths),
+    }
+
+
+def _encoded(
+    tokeniser: Tokeniser, rows: Sequence[rendering.RenderedRow]
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
+    """Ids as an export has them, and in words what it would cut or leave out."""
+    encoded = tokeniser.encode(rows)
+    notes = [f"{feature} cut to {tokeniser.lengths[feature]} tokens" for feature in sorted(encoded.truncated)]
+    notes += [f"left out: {reason}" for reason in sorted(encoded.dropped)]
+    features = [decode_features(record) for record in encoded.records]
+    return [(inputs, targets) for inputs, targets in features], notes
+
+
+def _foreign_example(task: Any, split: str, *, index: int, lengths: Lengths, num_packed: int) -> Description:
+    foreign.check_features(task)
+    if split not in task.splits:
+        raise KeyError(f"Task {task.name!r} has no split {split!r}. Splits: {', '.join(sorted(task.splits))}.")
+    examples = [example for _, example in itertools.islice(_examples_of(task, split, lengths), index, index + num_packed)]
+    if not examples:
+        raise ValueError(f"Task {task.name!r}: the split {split!r} has no example {index}.")
+    raw = next(itertools.islice(task.source.get_dataset(split, shuffle=False).as_numpy_iterator(), index, None), {})
+    ids = [tuple(example[f][: lengths[f]] for f in foreign.FEATURES) for example in examples]
+    whole = [len(examples[0][feature]) for feature in foreign.FEATURES]
+    vocabulary = task.output_features["inputs"].vocabulary
+    spell = from_seqio(vocabulary) or vocabulary
+    rendering_ = {
+        "template": 0,
+        "name": None,
+        "direction": "forward",
+        **{feature: _foreign_text(examples[0], feature, vocabulary) for feature in foreign.FEATURES},
+        "options": [],
+        "references": [],
+        "tokens": {feature: _spelled(i, spell) for feature, i in zip(foreign.FEATURES, ids[0], strict=True)},
+        "notes": [
+            f"{feature} cut to {lengths[feature]} tokens"
+            for feature, length in zip(foreign.FEATURES, whole, strict=True)
+            if length > lengths[feature]
+        ],
+    }
+    return {
+        "place": f"{type(task.source).__name__}: row {index}",
+        "raw": _plain(raw),
+        "row": _plain(examples[0]),
+        "renderings": [rendering_],
+        "packed": _packed([(pair[0], pair[1]) for pair in ids], lengths),
+    }
+
+
+def _examples_of(task: Any, split: str, lengths: Lengths) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    return foreign.examples(task, split, lengths=lengths)
+
+
+def _foreign_text(example: Mapping[str, Any], feature: str, vocabulary: Any) -> str:
+    text = example.get(f"{feature}_pretokenized")
+    if isinstance(text, (bytes, str)):
+        return text.decode(errors="replace") if isinstance(text, bytes) else text
+    return vocabulary.decode(example[feature].tolist())
+
+
+def foreign_name(function: Any) -> str:
+    """Returns what a metric function of plain SeqIO is called."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _template(task: TemplatedTask, number: int) -> Description:
+    template = task.templates[number]
+    return {"template": number, "name": template.name, "direction": template.direction}
+
+
+def _texts(rendered: Rendered) -> Description:
+    return {
+        "inputs": rendered.inputs,
+        "targets": rendered.targets,
+        "options": list(rendered.options),
+        "references": list(rendered.references),
+    }
+
+
+def _spelled(ids: np.ndarray, vocabulary: Any) -> Description:
+    """Ids beside what each stands for; a foreign vocabulary can only decode them."""
+    spell = vocabulary.piece if isinstance(vocabulary, Vocabulary) else lambda i: vocabulary.decode([i])
+    return {"ids": ids.tolist(), "pieces": [spell(i) for i in ids.tolist()]}
+
+
+def _packed(examples: Sequence[tuple[np.ndarray, np.ndarray]], lengths: Lengths) -> Description:
+    """The features of the first row that the examples are packed into."""
+    if not examples:
+        return {"examples": 0, "features": {}}
+    sizes = np.array([[len(inputs), len(targets)] for inputs, targets in examples])
+    rows = packing.bin_centred(sizes, (lengths["inputs"], lengths["targets"]))
+    first = min(rows, key=lambda row: int(row[0]))
+    batch = packed_batch([[examples[i] for i in first]], lengths=lengths)
+    return {"examples": len(first), "features": {name: array[0].tolist() for name, array in batch.items()}}
+
+
+def _plain(example: Mapping[str, Any]) -> Any:
+    found = plain_record(example, place="")
+    return found.row if isinstance(found, Record) else {name: str(value) for name, value in example.items()}
+
+
+def _is_mixture(provider: Any) -> bool:
+    return hasattr(provider, "rate_per_task_name")

@@ -1,0 +1,306 @@
+"""From registered tasks and mixtures to tokenised shards with manifests: deterministic, resumable, in parallel.
+
+An export that is there and whole is taken as it is; what is missing is made. A mixture's manifest is written last, so
+that a reader finds a finished export or none. What decides a task's bytes is planned in `plans`, its shards are written
+by `shards`, rates are computed in `members` from the counts measured here.
+"""
+
+import dataclasses
+import fcntl
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flan_jax.data import definitions
+from flan_jax.data.exports import shard_damage
+from flan_jax.data.manifest import Lengths, Member, MixtureManifest, Request, TaskManifest, read_task, write
+from flan_jax.files import require_free_space
+from flan_jax.tasks import foreign, members, registry, shards
+from flan_jax.tasks.plans import SplitPlan, estimated_bytes, plan
+from flan_jax.tasks.progress import ExportProgress
+from flan_jax.tasks.sources import set_tfds_data_dir
+
+SHOWN = 8  # Of a list of names in a message.
+
+
+class _Stopped(Exception):
+    """Another task failed: this one stops at its next example."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What tasks that are exported at the same time share."""
+
+    executor: Executor
+    progress: ExportProgress
+    stop: threading.Event
+
+
+def export_requests(requests: Sequence[Request], *, export_dir: Path | str) -> list[MixtureManifest]:
+    """Exports what several requests ask for; they must agree in module, vocabulary and data directory.
+
+    Raises:
+      ValueError, KeyError, FileNotFoundError: what the user can mend; nothing half-written is published.
+    """
+    first = requests[0]
+    assert all(_definition_of(request) == _definition_of(first) for request in requests), requests
+    files = define(first)
+    with _locked(Path(export_dir)):
+        return [export_mixture(request, export_dir=export_dir, module_files=files) for request in requests]
+
+
+def _definition_of(request: Request) -> tuple[str | None, str | None, str | None]:
+    return request.module, request.vocabulary, request.tfds_data_dir
+
+
+def define(request: Request) -> tuple[str, ...]:
+    """Registers the package's tasks and those of the request's modules; returns the modules' files."""
+    set_tfds_data_dir(request.tfds_data_dir)
+    registry.use_vocabulary(request.vocabulary or "embedded")
+    registry.register_all()
+    return registry.import_module(request.module) if request.module else ()
+
+
+def export_mixture(request: Request, *, export_dir: Path | str, module_files: Sequence[str] = ()) -> MixtureManifest:
+    """Exports every member of a mixture (or a task by itself) for one split, and writes the mixture's manifest.
+
+    Args:
+      request: what is asked for; its tasks are registered.
+      export_dir: where exports lie.
+      module_files: the files that define them, beyond the package's own.
+
+    Raises:
+      KeyError: no such mixture or task.
+      ValueError: no task with this split, an empty split, two vocabularies, or too many targets that are too long.
+    """
+    export_dir = Path(export_dir)
+    provider = registry.mixture_or_task(request.name)
+    selection = members.select(provider, request.split, on_missing_split=request.on_missing_split)
+    never = members.zero_rate(provider)
+    skipped = {**selection.skipped, **dict.fromkeys(never & selection.tasks.keys(), "has rate 0")}
+    digests = [file.digest for file in definitions.describe((path, "module") for path in module_files).values()]
+    plans = [
+        plan(task, request.split, lengths=request.lengths, export_dir=export_dir, module_digests=digests)
+        for name, task in selection.tasks.items()
+        if name not in never
+    ]
+    _require_one_vocabulary(request, plans)
+    _tell_skipped(request, skipped)
+    manifests = _export_plans(plans, export_dir=export_dir, title=f"Exporting {request.name} ({request.split})")
+    _require_short_targets(request, manifests)
+    manifest = _mixture_manifest(
+        request, provider, plans, manifests, skipped=skipped, export_dir=export_dir, module_files=module_files
+    )
+    write(request.manifest_path(export_dir), manifest)
+    return manifest
+
+
+def _tell_skipped(request: Request, skipped: Mapping[str, str]) -> None:
+    if skipped:
+        shown = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:SHOWN])
+        more = f"; and {len(skipped) - SHOWN:,} more, listed in the manifest" if len(skipped) > SHOWN else ""
+        _say(f"Left out of {request.name} ({request.split}), {len(skipped):,} tasks: {shown}{more}.")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def export_task(task: Any, split: str, *, lengths: Lengths, export_dir: Path | str) -> TaskManifest:
+    """Exports one split of one SeqIO task and returns its manifest; see `export_mixture`."""
+    planned = plan(task, split, lengths=lengths, export_dir=Path(export_dir))
+    return _export_plans([planned], export_dir=Path(export_dir), title=f"Exporting {task.name} ({split})")[0]
+
+
+def published(planned: SplitPlan, export_dir: Path) -> TaskManifest | None:
+    """Returns the manifest of a split that is exported and whole, None when it has to be made."""
+    directory = export_dir / planned.path
+    try:
+        manifest = read_task(directory)
+    except (FileNotFoundError, ValueError):
+        return None
+    is_whole = manifest.fingerprint == planned.fingerprint and not shard_damage(manifest, directory)
+    return manifest if is_whole else None
+
+
+def _export_plans(plans: Sequence[SplitPlan], *, export_dir: Path, title: str) -> list[TaskManifest]:
+    """Carries plans out: templated ones in as many threads as there are cores, others one by one."""
+    missing = [planned for planned in plans if published(planned, export_dir) is None]
+    if missing:
+        require_free_space(export_dir, estimated_bytes(missing), for_what=f"the export in {export_dir}")
+        workers = os.cpu_count() or 1
+        with (
+            ThreadPoolExecutor(workers, thread_name_prefix="encode") as executor,
+            ExportProgress(tasks=len(missing), title=title) as progress,
+        ):
+            work = _Work(executor=executor, progress=progress, stop=threading.Event())
+            _in_threads([p for p in missing if p.templated], export_dir, work, threads=workers)
+            for planned in missing:
+                if not planned.templated:
+                    _export_split(planned, export_dir, work)
+    manifests = [published(planned, export_dir) for planned in plans]
+    return [manifest for manifest in manifests if manifest is not None]
+
+
+def _in_threads(plans: Sequence[SplitPlan], export_dir: Path, work: _Work, *, threads: int) -> None:
+    """Exports several splits at once; the first failure, in the order of the plans, stops the others."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="export") as pool:
+        futures = [pool.submit(_export_split, planned, export_dir, work) for planned in plans]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+            failed = [f for f in futures if f.done() and not f.cancelled() and f.exception() is not None]
+            for future in failed:
+                future.result()
+        except BaseException:
+            work.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _export_split(planned: SplitPlan, export_dir: Path, work: _Work) -> None:
+    directory = export_dir / planned.path
+    dropped, rows = Counter[str](), _Rows()
+    totals = shards.build(
+        directory,
+        rows.counted(planned.examples(dropped), work.stop),
+        encode=planned.encode,
+        executor=work.executor,
+        on_chunk=work.progress.examples_done,
+    )
+    dropped.update(totals.dropped)
+    num_examples = sum(counts.examples for counts in totals.shards)
+    if not num_examples:
+        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(dropped.items())) or "its source has no rows"
+        raise ValueError(
+            f"Task {planned.task!r}: split {planned.split!r} is empty, no example is left to export ({reasons}). "
+            "Mend its rows or templates, or leave the task out."
+        )
+    rows_left_out = sum(dropped.values()) - sum(totals.dropped.values())
+    manifest = TaskManifest(
+        task=planned.task,
+        split=planned.split,
+        fingerprint=planned.fingerprint,
+        identity=planned.identity,
+        lengths=dict(planned.lengths),
+        vocabulary=planned.vocabulary,
+        num_examples=num_examples,
+        num_shards=len(totals.shards),
+        shard_examples=tuple(counts.examples for counts in totals.shards),
+        shard_bytes=tuple(counts.bytes for counts in totals.shards),
+        tokens={name: int(totals.lengths[:, i].sum()) for i, name in enumerate(("inputs", "targets"))},
+        rows_read=rows.kept + rows_left_out,
+        dropped={reason: n for reason, n in sorted(dropped.items()) if n},
+        truncated={name: totals.truncated.get(name, 0) for name in ("inputs", "targets")},
+        **dataclasses.asdict(planned.recorded),
+    )
+    shards.publish(directory, manifest, lengths=totals.lengths)
+    work.progress.task_done()
+
+
+class _Rows:
+    """How many rows examples came from."""
+
+    kept = 0
+
+    def counted(self, examples: Iterator[tuple[int, Any]], stop: threading.Event) -> Iterator[Any]:
+        for row, example in examples:
+            if stop.is_set():
+                raise _Stopped
+            self.kept = row + 1
+            yield example
+
+
+def _require_one_vocabulary(request: Request, plans: Sequence[SplitPlan]) -> None:
+    for first, planned in zip(plans, plans[1:], strict=False):
+        if planned.vocabulary.digest != first.vocabulary.digest:
+            raise ValueError(
+                f"{request.name!r} mixes vocabularies: {first.task!r} has {_vocabulary_words(first)}, {planned.task!r} "
+                f"has {_vocabulary_words(planned)}. Register its tasks under one (the vocabulary of the run is for "
+                "tasks that name none), or leave one of them out."
+            )
+
+
+def _vocabulary_words(planned: SplitPlan) -> str:
+    v = planned.vocabulary
+    return f"{v.kind} with {v.size:,} ids, digest {v.digest[:12]}"
+
+
+def _require_short_targets(request: Request, manifests: Sequence[TaskManifest]) -> None:
+    limit = request.max_truncated_targets
+    over = sorted(
+        (m for m in manifests if m.truncated_targets_share > limit), key=lambda m: (-m.truncated_targets_share, m.task)
+    )
+    if not over:
+        return
+    shown = "; ".join(
+        f"{m.task!r} {m.truncated['targets']:,} of {m.num_examples:,} ({m.truncated_targets_share:.1%})"
+        for m in over[:SHOWN]
+    )
+    more = f"; and {len(over) - SHOWN} more tasks" if len(over) > SHOWN else ""
+    raise ValueError(
+        f"{request.name!r}, split {request.split!r}: too many targets are longer than {request.lengths['targets']} "
+        f"tokens and would be cut: {shown}{more}. At most {limit:.1%} of a task's targets may be "
+        "(max_truncated_targets). Raise TASK_FEATURE_LENGTHS['targets'], leave these tasks out, or allow it: "
+        f"max_truncated_targets = {_rounded_up(over[0].truncated_targets_share)}."
+    )
+
+
+def _rounded_up(share: float) -> float:
+    return min(1.0, -(-share * 100 // 1) / 100)
+
+
+def _mixture_manifest(
+    request: Request,
+    provider: Any,
+    plans: Sequence[SplitPlan],
+    manifests: Sequence[TaskManifest],
+    *,
+    skipped: Mapping[str, str],
+    export_dir: Path,
+    module_files: Sequence[str],
+) -> MixtureManifest:
+    # A task of the mixture, with or without the split.
+    any_task = next(iter(members.tasks_of(provider)))
+    vocabulary = (
+        plans[0].vocabulary
+        if plans
+        else foreign.vocabulary_ref(any_task.output_features["inputs"].vocabulary, export_dir=export_dir)
+    )
+    counts = {manifest.task: manifest.num_examples for manifest in manifests}
+    rates = members.rates(provider, counts=counts) if counts else {}
+    paths = {planned.task: planned.path for planned in plans}
+    data_files = {file for planned in plans for file in planned.data_files}
+    files: list[tuple[str, definitions.Kind]] = [(path, "package") for path in definitions.package_files()]
+    files += [(path, "module") for path in module_files]
+    files += [(planned.vocabulary_file, "vocabulary") for planned in plans if planned.vocabulary_file]
+    files += [(path, "data") for path in data_files]
+    return MixtureManifest(
+        request=request,
+        members=tuple(
+            Member(task=name, rate=rate.rate, cap=rate.cap, path=paths[name], examples=counts[name])
+            for name, rate in rates.items()
+        ),
+        skipped=dict(sorted({**skipped, **dict.fromkeys(counts.keys() - rates.keys(), "has rate 0")}.items())),
+        vocabulary=vocabulary,
+        definition_files=definitions.describe(files),
+        given_files={**definitions.given_files(request), **definitions.given_folders(data_files)},
+    )
+
+
+@contextmanager
+def _locked(export_dir: Path) -> Iterator[None]:
+    """Lets one process at a time write into an export directory; the next finds what the first has made."""
+    export_dir.mkdir(parents=True, exist_ok=True)
+    with open(export_dir / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"Another process exports to {export_dir}; waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

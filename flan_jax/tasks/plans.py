@@ -1,0 +1,205 @@
+"""What exporting one split of a task takes: where examples come from, how they are encoded, what decides the bytes.
+
+Two kinds of tasks come to one kind of plan: our templated ones, rendered and tokenised in plain Python, and any other
+SeqIO task, run as it is. `export` carries plans out.
+"""
+
+import dataclasses
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from flan_jax.data.manifest import FORMAT_VERSION, Lengths, VocabularyRef, safe_name
+from flan_jax.files import sha256_of
+from flan_jax.tasks import foreign, lazy, registry
+from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
+from flan_jax.tasks.rendering import iter_rendered
+from flan_jax.tasks.shards import SHARD_EXAMPLES, Encoded
+from flan_jax.tasks.sources import FileSource
+from flan_jax.tasks.tokens import Tokeniser
+from flan_jax.tasks.vocabularies import from_seqio
+from flan_jax.tasks.vocabulary_files import reference
+from flan_jax.vocab import EMBEDDED_MODEL, SentencePieceVocabulary
+
+GZIP_RATIO = 4  # Of English text, roughly; only for the estimate of room on disk.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a manifest repeats from the task's declaration, for evaluation and for readers."""
+
+    cluster: str
+    metrics: tuple[str, ...]
+    postprocessor: str | None
+    evaluation: Literal["generate", "rank", "foreign"]
+    licence: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitPlan:
+    """How one split of one task is exported.
+
+    Attributes:
+      path: "tasks/<folder>/<split>", relative to the export directory.
+      identity: what decides the bytes; `fingerprint` is its digest.
+      examples: starts reading; yields (row number, raw example) and counts what it leaves out.
+      encode: from a chunk of raw examples to records.
+      templated: whether several may run at once; TensorFlow brings threads of its own.
+      data_files: local files, and patterns of files, that the rows come from.
+      vocabulary_file: the SentencePiece model that the ids depend on, when it is not the package's.
+    """
+
+    task: str
+    split: str
+    path: str
+    fingerprint: str
+    identity: Mapping[str, Any]
+    recorded: Recorded
+    vocabulary: VocabularyRef
+    lengths: Lengths
+    examples: Callable[[Counter[str]], Iterator[tuple[int, Any]]]
+    encode: Callable[[Sequence[Any]], Encoded]
+    templated: bool
+    data_files: tuple[str, ...]
+    vocabulary_file: str | None
+
+
+def plan(task: Any, split: str, *, lengths: Lengths, export_dir: Path, module_digests: Sequence[str] = ()) -> SplitPlan:
+    """Plans the export of one split of a SeqIO task; digests its source, reads no example.
+
+    Args:
+      task: as `registry.task` gives it.
+      split: one that the task has.
+      lengths: {"inputs": S, "targets": T}.
+      export_dir: where its vocabulary is copied to.
+      module_digests: of the files that define tasks of others.
+
+    Raises:
+      ValueError: a task that cannot be trained on; see `foreign.check_features`.
+      FileNotFoundError: its data are not there.
+    """
+    record = templated_record(task)
+    if record is not None:
+        return _templated_plan(record, task, split, lengths=lengths, export_dir=export_dir)
+    return _foreign_plan(task, split, lengths=lengths, export_dir=export_dir, module_digests=module_digests)
+
+
+def templated_record(task: Any) -> TemplatedTask | None:
+    """Returns the record of a templated task, None for any other SeqIO task."""
+    tasks = lazy.import_seqio().TaskRegistry
+    is_registered = task.name in tasks.names() and tasks.get(task.name) is task
+    return registry.templated(task.name) if is_registered else None
+
+
+def _templated_plan(record: TemplatedTask, task: Any, split: str, *, lengths: Lengths, export_dir: Path) -> SplitPlan:
+    vocabulary = from_seqio(task.output_features["inputs"].vocabulary)
+    assert vocabulary is not None, task.name
+    tokeniser = Tokeniser(
+        vocabulary=vocabulary,
+        lengths=lengths,
+        with_meta=split != TRAIN_SPLIT,
+        rank=record.evaluation == "rank",
+    )
+    own_model = isinstance(vocabulary, SentencePieceVocabulary) and Path(vocabulary.path) != EMBEDDED_MODEL
+    return _finish(
+        task=record.name,
+        split=split,
+        lengths=lengths,
+        definition=registry.identity(record, split),
+        recorded=Recorded(
+            cluster=record.cluster,
+            metrics=record.metrics,
+            postprocessor=record.postprocessor,
+            evaluation=record.evaluation,
+            licence=record.licence,
+        ),
+        vocabulary=reference(vocabulary, export_dir=export_dir),
+        examples=lambda dropped: ((row.row, row) for row in iter_rendered(record, split, dropped=dropped)),
+        encode=tokeniser.encode,
+        templated=True,
+        data_files=_files_and_patterns(record, split),
+        vocabulary_file=vocabulary.path if isinstance(vocabulary, SentencePieceVocabulary) and own_model else None,
+    )
+
+
+def _files_and_patterns(record: TemplatedTask, split: str) -> tuple[str, ...]:
+    files = record.source.files(split)
+    given = record.source.paths[split] if isinstance(record.source, FileSource) else ()
+    patterns = [os.path.abspath(os.path.expanduser(path)) for path in given if glob.has_magic(path)]
+    return (*files, *(path for path in patterns if path not in files))
+
+
+def _foreign_plan(
+    task: Any, split: str, *, lengths: Lengths, export_dir: Path, module_digests: Sequence[str]
+) -> SplitPlan:
+    features = foreign.features_of(task, lengths=lengths, split=split, export_dir=export_dir)
+    evaluation, metrics, postprocessor = foreign.evaluation_of(task)
+    return _finish(
+        task=task.name,
+        split=split,
+        lengths=lengths,
+        definition=foreign.identity(task, split, module_digests=module_digests),
+        recorded=Recorded(
+            cluster="foreign", metrics=metrics, postprocessor=postprocessor, evaluation=evaluation, licence=""
+        ),
+        vocabulary=features.vocabulary,
+        examples=lambda dropped: (
+            (row, (row, example)) for row, example in foreign.examples(task, split, lengths=lengths)
+        ),
+        encode=features.encode,
+        templated=False,
+        data_files=foreign.source_files(task.source, split),
+        vocabulary_file=foreign.vocabulary_file(task),
+    )
+
+
+def _finish(
+    *,
+    task: str,
+    split: str,
+    lengths: Lengths,
+    definition: Mapping[str, Any],
+    recorded: Recorded,
+    vocabulary: VocabularyRef,
+    examples: Callable[[Counter[str]], Iterator[tuple[int, Any]]],
+    encode: Callable[[Sequence[Any]], Encoded],
+    templated: bool,
+    data_files: tuple[str, ...],
+    vocabulary_file: str | None,
+) -> SplitPlan:
+    """A plan with its identity, fingerprint and place."""
+    identity = {
+        "format": {"version": FORMAT_VERSION, "shard_examples": SHARD_EXAMPLES},
+        "task": task,
+        "split": split,
+        "definition": dict(definition),
+        "recorded": {**dataclasses.asdict(recorded), "metrics": list(recorded.metrics)},
+        "vocabulary_digest": vocabulary.digest,
+        "lengths": dict(lengths),
+    }
+    fingerprint = sha256_of(identity)
+    return SplitPlan(
+        task=task,
+        split=split,
+        path=f"tasks/{safe_name(task)}-{fingerprint[:12]}/{safe_name(split)}",
+        fingerprint=fingerprint,
+        identity=identity,
+        recorded=recorded,
+        vocabulary=vocabulary,
+        lengths=lengths,
+        examples=examples,
+        encode=encode,
+        templated=templated,
+        data_files=data_files,
+        vocabulary_file=vocabulary_file,
+    )
+
+
+def estimated_bytes(plans: Sequence[SplitPlan]) -> int:
+    """A lower estimate of the room that exports need: their data's size, and two blocks of ArrayRecord each."""
+    files = {file for p in plans for file in p.data_files if os.path.isfile(file)}
+    sizes = (os.path.getsize(file) * (GZIP_RATIO if file.endswith(".gz") else 1) for file in files)
+    return sum(sizes) // 2 + len(plans) * 2**17

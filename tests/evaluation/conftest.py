@@ -1,0 +1,124 @@
+"""Exported tasks in memory: what evaluation needs of an export, without files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flan_jax.data.manifest import TaskManifest, VocabularyRef
+from flan_jax.vocab import ByteVocabulary
+
+VOCABULARY = ByteVocabulary()
+
+
+def ids(text):
+    return np.array([*VOCABULARY.encode(text), VOCABULARY.eos_id], np.int32)
+
+
+@dataclasses.dataclass
+class InMemoryTask:
+    manifest: TaskManifest
+    pairs: list
+    metas: list
+
+    @property
+    def lengths(self):
+        return np.array([(len(i), len(t)) for i, t in self.pairs], np.int32).reshape(-1, 2)
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def read(self, indices):
+        return [self.pairs[i] for i in indices]
+
+    def read_meta(self, indices):
+        return [self.metas[i] for i in indices]
+
+
+def make_task(rows, *, name="toy", evaluation="generate", metrics=("accuracy",), postprocessor=None, cluster="toys"):
+    """A task of rows {"inputs", "targets"} and what else their meta should say; `meta=None` leaves it out."""
+    pairs, metas = [], []
+    for number, row in enumerate(rows):
+        pairs.append((ids(row["inputs"]), ids(row["targets"])))
+        options = row.get("options", [])
+        meta = {
+            "references": [row["targets"]],
+            "option_tokens": [ids(option).tolist() for option in options],
+            "gold": options.index(row["targets"]) if row["targets"] in options else -1,
+            "template": 0,
+            "row": number,
+            "options": options,
+        }
+        metas.append({} if "meta" in row else meta | row)
+    manifest = TaskManifest(
+        task=name,
+        split="validation",
+        cluster=cluster,
+        fingerprint="f" * 12,
+        identity={},
+        lengths={"inputs": 64, "targets": 64},
+        vocabulary=VocabularyRef(kind="bytes", digest="d", size=VOCABULARY.size, eos_id=VOCABULARY.eos_id),
+        num_examples=len(rows),
+        num_shards=1,
+        shard_examples=(len(rows),),
+        shard_bytes=(0,),
+        tokens={},
+        rows_read=len(rows),
+        dropped={},
+        truncated={},
+        metrics=metrics,
+        postprocessor=postprocessor,
+        evaluation=evaluation,
+        licence="",
+    )
+    return InMemoryTask(manifest, pairs, metas)
+
+
+def padded(texts, *, length=64):
+    """What a model returns for texts: their ids with end-of-sequence, then padding."""
+    out = np.zeros((len(texts), length), np.int32)
+    for row, text in zip(out, texts, strict=True):
+        row[: len(ids(text))] = ids(text)
+    return out
+
+
+@pytest.fixture
+def vocabulary():
+    return VOCABULARY
+
+
+@pytest.fixture
+def answering():
+    """A model that answers each input by a function of its text, and remembers the batches."""
+
+    def make(answer):
+        def generate(batch):
+            generate.batches.append(batch)
+            return padded([answer(VOCABULARY.decode(row)) for row in batch["encoder_input_tokens"]])
+
+        generate.batches = []
+        return generate
+
+    return make
+
+
+@pytest.fixture
+def scoring():
+    """A model that scores (input, target) texts by a function, and remembers the batches."""
+
+    def make(score):
+        def score_batch(batch):
+            score_batch.batches.append(batch)
+            inputs, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
+            pairs = zip(inputs, targets, strict=True)
+            return np.array([score(VOCABULARY.decode(i), VOCABULARY.decode(t)) for i, t in pairs], np.float32)
+
+        score_batch.batches = []
+        return score_batch
+
+    return make
+
+
+@pytest.fixture
+def task():
+    return make_task

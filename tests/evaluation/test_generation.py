@@ -1,0 +1,94 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flan_jax.evaluation.generation import generate_predictions, generation_scores, one_late
+
+ROWS = [{"inputs": "a" * n, "targets": "A" * n} for n in (3, 40, 1, 8, 20)]
+
+
+def predict(task, generate, vocabulary, *, indices=None, batch_size=2, on_examples=None):
+    return generate_predictions(
+        task,
+        indices=np.arange(len(task)) if indices is None else np.array(indices),
+        generate_fn=generate,
+        vocabulary=vocabulary,
+        batch_size=batch_size,
+        on_examples=on_examples,
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 8])
+def test_predictions_meet_their_examples_whatever_order_and_size_batches_have(task, answering, vocabulary, batch_size):
+    done = []
+    generate = answering(lambda text: str(len(text)))
+    results = predict(task(ROWS), generate, vocabulary, batch_size=batch_size, on_examples=done.append)
+    assert [r.example.index for r in results] == [0, 1, 2, 3, 4]
+    assert [r.prediction for r in results] == ["3", "40", "1", "8", "20"]
+    assert sum(done) == 5
+    assert all(batch["encoder_input_tokens"].shape[0] == batch_size for batch in generate.batches)
+
+
+def test_only_the_examples_asked_for_are_generated(task, answering, vocabulary):
+    generate = answering(str.upper)
+    results = predict(task(ROWS), generate, vocabulary, indices=[1, 3], batch_size=2)
+    assert [(r.example.index, r.example.inputs) for r in results] == [(1, "a" * 40), (3, "a" * 8)]
+    assert len(generate.batches) == 1
+
+
+def test_device_arrays_are_taken_as_they_are(task, answering, vocabulary):
+    on_host = answering(str.upper)
+    results = predict(task(ROWS[2:4]), lambda batch: jnp.asarray(on_host(batch)), vocabulary)
+    assert [r.prediction for r in results] == ["A", "A" * 8]
+
+
+def test_the_postprocessor_reads_predictions_and_references_alike(task, answering, vocabulary):
+    rows = [{"inputs": "q", "targets": "One and one. The answer is 2."}]
+    source = task(rows, postprocessor="chain_of_thought")
+    (result,) = predict(source, answering(lambda text: "so: answer is 2"), vocabulary)
+    assert (result.text, result.prediction, result.references) == ("so: answer is 2", "2", ("2",))
+    assert generation_scores(["accuracy"], [result]) == {"accuracy": 100.0}
+    row = result.as_row()
+    assert (row["generated"], row["prediction"], row["target"], row["input"]) == ("so: answer is 2", "2", "2", "q")
+    assert "cut" not in row
+
+
+def test_a_prediction_that_did_not_end_is_marked(task, vocabulary):
+    def endless(batch):
+        return np.full((len(batch["encoder_input_tokens"]), 4), 100, np.int32)
+
+    (result,) = predict(task(ROWS[:1]), endless, vocabulary, batch_size=1)
+    assert not result.ended
+    assert result.as_row()["cut"] is True
+    assert "generated" not in result.as_row()
+
+
+def test_a_foreign_vocabulary_compares_ids(task, answering, vocabulary):
+    results = predict(
+        task([{"inputs": "x", "targets": "A"}, {"inputs": "y", "targets": "B"}]), answering(lambda t: "A"), None
+    )
+    assert [r.prediction for r in results] == ["68 1", "68 1"]
+    assert generation_scores(["exact_match"], results) == {"exact_match": 50.0}
+
+
+def test_metrics_of_options_are_refused_for_generated_texts(task, answering, vocabulary):
+    results = predict(task(ROWS), answering(str.upper), vocabulary)
+    with pytest.raises(ValueError, match="'rank_accuracy' judges scores of options.*Declare it with evaluation='rank'"):
+        generation_scores(["accuracy", "rank_accuracy"], results)
+
+
+def test_scores_of_all_metrics_come_in_the_order_of_their_names(task, answering, vocabulary):
+    results = predict(task(ROWS), answering(str.upper), vocabulary)
+    assert list(generation_scores(["rouge_l", "squad", "accuracy"], results)) == ["rouge_l", "em", "f1", "accuracy"]
+
+
+def test_the_next_batch_is_asked_for_before_the_last_one_is_read():
+    asked = []
+
+    def ask():
+        for number in range(3):
+            asked.append(number)
+            yield np.array([number]), number
+
+    for _, number in one_late(ask()):
+        assert asked[-1] == min(number + 1, 2)

@@ -1,0 +1,210 @@
+import json
+import math
+
+import pytest
+
+from flan_jax.evaluation import results
+from flan_jax.evaluation.suite import EvaluationPlan, Labelled, labelled, run_suite
+
+WORDS = ["red", "green", "blue", "black"]
+
+
+def copying(task, *, name="copy", cluster="copying", **fields):
+    rows = [{"inputs": w, "targets": w, "template": n % 2} for n, w in enumerate(WORDS)]
+    return task(rows, name=name, cluster=cluster, **fields)
+
+
+def choosing(task, *, name="choose"):
+    rows = [{"inputs": w, "targets": w, "options": sorted(WORDS)} for w in WORDS]
+    return task(rows, name=name, cluster="choosing", evaluation="rank", metrics=("rank_accuracy", "macro_f1"))
+
+
+@pytest.fixture
+def evaluate(task, answering, scoring, vocabulary):
+    """Evaluates with a model that knows all words but those it is told not to."""
+
+    def run(members, *, wrong=(), directory=None, limit=None, **options):
+        return run_suite(
+            members,
+            plan=EvaluationPlan(batch_size=3, max_examples_per_task=limit),
+            step=7,
+            vocabulary=vocabulary,
+            generate_fn=answering(lambda text: "?" if text in wrong else text),
+            score_fn=scoring(lambda text, option: float((option == text) != (text in wrong))),
+            directory=directory,
+            **options,
+        )
+
+    return run
+
+
+def test_scores_are_given_by_task_cluster_and_label(task, evaluate):
+    members = labelled([("trained", [copying(task), choosing(task)]), ("held_out", [copying(task, name="other")])])
+    result = evaluate(members, wrong=("red",))
+    assert [(t.task, t.label, t.metrics) for t in result.tasks] == [
+        ("copy", "trained", {"accuracy": 75.0}),
+        ("choose", "trained", {"accuracy": 75.0, "macro_f1": pytest.approx(100 * (2 / 3 + 1 + 1 + 0) / 4)}),
+        ("other", "held_out", {"accuracy": 75.0}),
+    ]
+    assert result.mean().num_tasks == 3
+    assert [(key, mean.over_tasks) for key, mean in result.clusters().items()] == [
+        (("trained", "copying"), 75.0),
+        (("trained", "choosing"), 75.0),
+        (("held_out", "copying"), 75.0),
+    ]
+    flat = result.as_metrics()
+    assert flat["eval/mean"] == flat["eval/label/held_out"] == flat["eval/cluster/copying"] == 75.0
+    assert flat["eval/task/choose/macro_f1"] < 75.0
+
+
+def test_templates_are_scored_apart(task, evaluate):
+    (copy, choose) = evaluate(labelled([("trained", [copying(task), choosing(task)])]), wrong=("red",)).tasks
+    assert copy.by_template == {0: 50.0, 1: 100.0}
+    assert choose.by_template == {}  # One template alone has no spread.
+
+
+def test_means_over_tasks_and_over_examples_differ(task, evaluate):
+    short = task([{"inputs": "red", "targets": "red"}], name="short")
+    mean = evaluate(labelled([("trained", [copying(task), short])]), wrong=("red",)).mean()
+    assert (mean.over_tasks, mean.over_examples) == (37.5, 60.0)
+    assert (mean.num_tasks, mean.num_examples) == (2, 5)
+
+
+def test_predictions_and_summary_are_written_one_row_an_example(task, evaluate, tmp_path):
+    members = labelled([("trained", [copying(task, name="a/copy:1"), choosing(task)])])
+    result = evaluate(members, directory=tmp_path / "7", provenance={"params_digest": "abc"})
+    assert sorted(p.name for p in (tmp_path / "7").iterdir()) == ["a_copy_1.jsonl", "choose.jsonl", "summary.json"]
+    rows = [json.loads(line) for line in (tmp_path / "7" / "a_copy_1.jsonl").read_text().splitlines()]
+    assert [(row["input"], row["prediction"], row["template"]) for row in rows] == [
+        (word, word, number % 2) for number, word in enumerate(WORDS)
+    ]
+    assert results.read_summary(tmp_path / "7") == result
+    summary = json.loads((tmp_path / "7" / "summary.json").read_text())
+    assert summary["labels"]["trained"]["over_tasks"] == 100.0
+    assert summary["provenance"] == {"params_digest": "abc"}
+
+
+def test_the_summary_is_written_last(task, evaluate, scoring, vocabulary, tmp_path):
+    bad = task([{"inputs": "q", "targets": "x", "options": []}], name="bad", evaluation="rank")
+    with pytest.raises(ValueError, match="Task 'bad'"):
+        evaluate(labelled([("trained", [copying(task), bad])]), directory=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["copy.jsonl"]
+    with pytest.raises(FileNotFoundError, match="No summary.json in .*not finished"):
+        results.read_summary(tmp_path)
+
+
+def test_without_a_directory_nothing_is_written(task, evaluate, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evaluate(labelled([("trained", [copying(task)])]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_takes_part_of_each_task(task, evaluate):
+    result = evaluate(labelled([("trained", [copying(task), choosing(task)])]), limit=3)
+    assert [t.num_examples for t in result.tasks] == [3, 3]
+
+
+def test_progress_counts_examples_of_each_task_to_the_end(task, evaluate):
+    calls = []
+    evaluate(
+        labelled([("trained", [copying(task), choosing(task)])]),
+        progress=lambda name, done, of: calls.append((name, done, of)),
+    )
+    assert ("copy", 4, 4) in calls and calls[-1] == ("choose", 4, 4)
+    assert all(of == 4 for _, _, of in calls)
+
+
+def test_foreign_tasks_get_text_metrics_and_say_so(task, evaluate, answering):
+    result = evaluate(labelled([("trained", [copying(task, evaluation="foreign", metrics=())])]))
+    assert result.tasks[0].metrics == {"exact_match": 100.0, "rouge_l": pytest.approx(100.0)}
+    assert result.tasks[0].notes == ("foreign metrics not run",)
+
+
+def test_a_foreign_vocabulary_is_noted(task, answering, scoring):
+    result = run_suite(
+        labelled([("trained", [copying(task)])]),
+        plan=EvaluationPlan(),
+        step=0,
+        vocabulary=None,
+        generate_fn=answering(lambda text: text),
+        score_fn=scoring(lambda text, option: 0.0),
+        directory=None,
+    )
+    assert result.tasks[0].metrics == {"accuracy": 100.0}
+    assert result.tasks[0].notes == ("token ids compared: the vocabulary is foreign",)
+
+
+def test_tasks_without_metrics_get_the_usual_one(task, evaluate):
+    rows = [{"inputs": "red", "targets": "red", "options": ["red", "blue"]}]
+    members = labelled([("trained", [copying(task, metrics=()), task(rows, name="r", evaluation="rank", metrics=())])])
+    assert [t.metrics for t in evaluate(members).tasks] == [{"exact_match": 100.0}, {"accuracy": 100.0}]
+
+
+def test_predictions_that_did_not_end_are_counted(task, vocabulary, scoring):
+    def endless(batch):
+        return batch["encoder_input_tokens"][:, :3]
+
+    result = run_suite(
+        labelled([("trained", [copying(task)])]),
+        plan=EvaluationPlan(),
+        step=0,
+        vocabulary=vocabulary,
+        generate_fn=endless,
+        score_fn=scoring(lambda text, option: 0.0),
+        directory=None,
+    )
+    assert result.tasks[0].num_cut == 4
+
+
+def test_scores_that_are_not_defined_are_null_and_left_out_of_means(task, tmp_path):
+    shared = {"split": "validation", "cluster": "c", "label": "trained", "evaluation": "rank", "num_examples": 2}
+    tasks = (
+        results.TaskResult(task="a", metrics={"auc_roc": math.nan}, main_metric="auc_roc", **shared),
+        results.TaskResult(task="b", metrics={"accuracy": 50.0}, main_metric="accuracy", **shared),
+    )
+    result = results.SuiteResult(step=1, tasks=tasks)
+    assert result.mean() == results.Mean(over_tasks=50.0, over_examples=50.0, num_tasks=2, num_examples=4)
+    results.write_summary(tmp_path, result)
+    assert json.loads((tmp_path / "summary.json").read_text())["tasks"][0]["metrics"] == {"auc_roc": None}
+    assert math.isnan(results.read_summary(tmp_path).tasks[0].score)
+
+
+def test_a_summary_of_another_format_is_refused(tmp_path):
+    (tmp_path / "summary.json").write_text('{"format_version": 99}')
+    with pytest.raises(ValueError, match="format_version: got 99, wanted 1"):
+        results.read_summary(tmp_path)
+
+
+def test_a_task_of_several_mixtures_is_evaluated_once(task):
+    one, two = copying(task), choosing(task)
+    assert labelled([("a", [one, two]), ("a", [two])]) == (Labelled(label="a", task=one), Labelled(label="a", task=two))
+
+
+def test_a_task_under_two_labels_is_refused(task):
+    with pytest.raises(ValueError, match="Task 'copy' is in the suites 'trained' and 'held_out'"):
+        labelled([("trained", [copying(task)]), ("held_out", [copying(task)])])
+
+
+def test_an_evaluation_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no task to evaluate"):
+        labelled([("trained", [])])
+
+
+def test_a_plan_lists_its_suites_in_order():
+    plan = EvaluationPlan(suites={"trained": ("a", "b"), "held_out": ("c",)})
+    assert plan.members() == [("trained", "a"), ("trained", "b"), ("held_out", "c")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch_size": 0}, "batch_size of an evaluation must be at least 1; got 0"),
+        ({"max_examples_per_task": 0}, "max_examples_per_task .*got 0"),
+        ({"max_decode_length": -1}, "max_decode_length .*got -1"),
+        ({"suites": {"trained": "mine"}}, "Suite 'trained' must list names .*got 'mine'"),
+        ({"suites": {"trained": ()}}, r"Suite 'trained' must list names .*got \(\)"),
+    ],
+)
+def test_impossible_plans_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        EvaluationPlan(**fields)

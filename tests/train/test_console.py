@@ -1,0 +1,45 @@
+import io
+
+from rich.console import Console
+
+from flan_jax.train import console
+
+
+def _console(*, terminal):
+    return Console(file=io.StringIO(), force_terminal=terminal, width=200)
+
+
+LINE = {"loss": 2.25, "accuracy": 0.5, "learning_rate": 1e-3, "seconds_per_step": 3.0, "tokens_per_second": 1234.5}
+
+
+def test_a_pipe_gets_one_plain_line_with_the_time_left():
+    out = _console(terminal=False)
+    with console.console_writer(out, total_steps=1030) as writer:
+        writer.advance(29)
+        writer.write(30, kind="train", values=LINE)
+        writer.write(30, kind="evaluation", values={"f1": 1.0})
+    assert out.file.getvalue() == (
+        "step 30/1,030  loss 2.250  accuracy 50.0%  rate 1.00e-03  3 s/step  1,234 tokens/s  50:00 left\n"
+    )
+
+
+def test_a_terminal_gets_a_bar_that_moves_with_every_step():
+    out = _console(terminal=True)
+    with console.console_writer(out, total_steps=100, step=40) as writer:
+        writer.write(50, kind="train", values=LINE)
+        writer.write(50, kind="save", values={"save_seconds": 1.0})
+        writer.advance(51)
+        out.print("a table")
+    shown = out.file.getvalue()
+    assert "51/100" in shown and "loss 2.250" in shown and "a table" in shown
+
+
+def test_what_is_unknown_is_left_out_and_skipped_steps_are_shown():
+    assert console.summary({"loss": None, "padding_share": 0.25, "skipped_steps": 3}) == "padding 25%  skipped 3"
+
+
+def test_no_time_is_told_when_none_is_known():
+    out = _console(terminal=False)
+    with console.console_writer(out, total_steps=10) as writer:
+        writer.write(1, kind="train", values={"loss": 1.0, "seconds_per_step": None})
+    assert out.file.getvalue() == "step 1/10  loss 1.000\n"

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+
+from flan_jax.train.metrics import Meter
+from flan_jax.train.state import StepMetrics
+from flan_jax.train.telemetry import Telemetry
+from flan_jax.train.writers import Writer
+
+
+class _Lines(Writer):
+    def __init__(self):
+        self.lines, self.steps = [], []
+
+    def write(self, step, *, kind, values):
+        self.lines.append((step, kind, dict(values)))
+
+    def advance(self, step):
+        self.steps.append(step)
+
+
+def _metrics(*, loss=2.0, first_bad_tensor=-1, skipped=False):
+    return StepMetrics(
+        sums={"loss": np.float32(loss)},
+        weight=np.float32(1.0),
+        values={},
+        skipped=np.bool_(skipped),
+        bad_tensors=np.int32(first_bad_tensor >= 0),
+        first_bad_tensor=np.int32(first_bad_tensor),
+    )
+
+
+def _telemetry(*, every=1, max_skipped_steps=3, meter=None):
+    lines, said = _Lines(), []
+    telemetry = Telemetry(
+        writers=[lines],
+        meter=meter or Meter(),
+        tensor_names=["decoder/kernel", "encoder/kernel"],
+        logs=lambda step: step % every == 0,
+        max_skipped_steps=max_skipped_steps,
+        say=said.append,
+    )
+    return telemetry, lines, said
+
+
+def _follow(telemetry, step, metrics=None, **arguments):
+    counts = {"stats": {"examples": 1}, "slots": 4, "wait_seconds": 0.0, "dispatch_seconds": 1.5, **arguments}
+    telemetry.follow(step, metrics or _metrics(), **counts)
+
+
+def test_a_step_is_told_when_the_next_is_dispatched():
+    telemetry, lines, _ = _telemetry()
+    _follow(telemetry, 1)
+    assert lines.steps == [1]  # the first is waited for
+    _follow(telemetry, 2)
+    assert lines.steps == [1]
+    _follow(telemetry, 3)
+    assert lines.steps == [1, 2]
+    telemetry.settle()
+    telemetry.settle()
+    assert lines.steps == [1, 2, 3]
+
+
+def test_the_first_step_is_announced_with_the_time_it_took():
+    telemetry, lines, said = _telemetry()
+    _follow(telemetry, 1)
+    _follow(telemetry, 2)
+    assert len(said) == 1
+    assert "first step finished" in said[0] and "tracing and compiling it took 1.5 s" in said[0]
+    step, kind, values = lines.lines[0]
+    assert (step, kind, values["compile_seconds"]) == (1, "start", 1.5)
+    assert values["first_step_seconds"] is None or values["first_step_seconds"] > 0
+
+
+def test_an_unknown_start_is_left_out(monkeypatch):
+    monkeypatch.setattr("flan_jax.train.telemetry.process_seconds", lambda: None)
+    telemetry, lines, said = _telemetry()
+    _follow(telemetry, 1)
+    assert said == ["first step finished; tracing and compiling it took 1.5 s"]
+    assert lines.lines[0][2]["first_step_seconds"] is None
+
+
+def test_lines_come_when_due_and_advances_always():
+    telemetry, lines, _ = _telemetry(every=2)
+    for step in range(1, 6):
+        _follow(telemetry, step)
+    telemetry.settle()
+    assert [step for step, kind, _ in lines.lines if kind == "train"] == [2, 4]
+    assert lines.steps == [1, 2, 3, 4, 5]
+
+
+def test_only_numbers_are_recorded():
+    telemetry, lines, _ = _telemetry()
+    telemetry.record(3, kind="evaluation", values={"f1": np.float32(1.0), "table": "text", "none": None})
+    assert lines.lines == [(3, "evaluation", {"f1": 1.0, "none": None})]
+    assert type(lines.lines[0][2]["f1"]) is float
+
+
+def test_skipped_steps_are_said_and_the_bad_tensor_named():
+    telemetry, _, said = _telemetry()
+    _follow(telemetry, 1, _metrics(skipped=True, first_bad_tensor=1))
+    assert said[1] == (
+        "step 1 skipped, for its numbers are not finite: loss 2, gradients not finite in 1 of 2 tensors, "
+        "the first 'encoder/kernel'"
+    )
+
+
+def test_too_many_skipped_in_a_row_end_the_run():
+    telemetry, _, _ = _telemetry()
+    bad = _metrics(loss=float("nan"), skipped=True)
+    for step in (1, 2):
+        _follow(telemetry, step, bad)
+    _follow(telemetry, 3)
+    for step in (4, 5, 6):
+        _follow(telemetry, step, bad)
+    with pytest.raises(
+        ValueError, match=r"3 steps in a row, up to step 6, .* not finite: loss nan. The .*learning rate"
+    ):
+        telemetry.settle()
+
+
+def test_a_pause_is_no_training_time(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("flan_jax.train.telemetry.time.perf_counter", lambda: clock[0])
+    telemetry, lines, _ = _telemetry(meter=Meter(now=lambda: clock[0]))
+    with telemetry.pause() as seconds:
+        clock[0] += 7.0
+        assert seconds() == 7.0
+    clock[0] += 3.0
+    _follow(telemetry, 1, dispatch_seconds=2.0)  # the rest of these seconds
+    assert lines.lines[-1][2]["seconds_per_step"] == 1.0

@@ -1,0 +1,83 @@
+import json
+import sys
+import types
+
+import pytest
+
+from flan_jax.train.writers import JsonlWriter, WandbWriter
+
+
+def _lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _write(path, steps, **arguments):
+    with JsonlWriter(path, **arguments) as writer:
+        for step in steps:
+            writer.write(step, kind="train", values={"loss": float(step)})
+
+
+def test_one_object_a_line(tmp_path):
+    path = tmp_path / "run" / "metrics.jsonl"
+    with JsonlWriter(path) as writer:
+        writer.write(5, kind="train", values={"loss": 2.5, "skipped_steps": 0})
+        assert _lines(path) == [{"step": 5, "kind": "train", "loss": 2.5, "skipped_steps": 0}]  # flushed already
+        writer.write(5, kind="evaluation", values={"f1": 50.0})
+    assert _lines(path)[1] == {"step": 5, "kind": "evaluation", "f1": 50.0}
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with JsonlWriter(path) as writer:
+        writer.write(1, kind="train", values={"loss": float("nan"), "grad_norm": float("inf"), "rate": None})
+    assert _lines(path) == [{"step": 1, "kind": "train", "loss": None, "grad_norm": None, "rate": None}]
+
+
+def test_a_resumed_run_cuts_off_what_it_will_repeat(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    _write(path, [10, 20, 30])
+    _write(path, [25], resumed_step=20)
+    assert [line["step"] for line in _lines(path)] == [10, 20, 25]
+
+
+def test_a_half_written_last_line_is_cut_off(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    _write(path, [10])
+    path.write_text(path.read_text() + '{"step": 11, "lo\n{"step": 12}')
+    _write(path, [13], resumed_step=12)
+    assert [line["step"] for line in _lines(path)] == [10, 13]
+
+
+def test_a_new_run_begins_with_an_empty_file(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    _write(path, [0, 10])
+    _write(path, [5])
+    assert [line["step"] for line in _lines(path)] == [5]
+
+
+def test_a_resumed_run_without_a_file_begins_one(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    _write(path, [5], resumed_step=4)
+    assert [line["step"] for line in _lines(path)] == [5]
+
+
+def test_weights_and_biases_absent_is_said_with_the_mend(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match="package wandb is not installed. Run `pip install wandb`, or leave"):
+        WandbWriter(project="p", directory=tmp_path, name="n")
+
+
+def test_weights_and_biases_gets_every_number_under_its_kind(tmp_path, monkeypatch):
+    events = []
+    run = types.SimpleNamespace(
+        log=lambda values, step: events.append((step, values)), finish=lambda: events.append("finished")
+    )
+    module = types.ModuleType("wandb")
+    module.init = lambda **arguments: events.append(arguments) or run
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    with WandbWriter(project="p", directory=tmp_path, name="n", config={"seed": 0}) as writer:
+        writer.advance(2)
+        writer.write(3, kind="train", values={"loss": 1.0, "rate": None})
+    began, *rest = events
+    assert (began["project"], began["id"], began["resume"], began["config"]) == ("p", "n", "allow", {"seed": 0})
+    assert rest == [(3, {"train/loss": 1.0}), "finished"]

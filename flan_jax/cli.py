@@ -212,7 +212,8 @@ def _report(error: Exception, *, show_traceback: bool) -> int:
         print("This is a defect of flan_jax, not of your input: please report it with the lines above.", file=sys.stderr)
         return 1
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    print(f"flan-jax: {text}", file=sys.stderr)
+    lines = [line for line in text.splitlines() if not line.startswith("  In call to configurable ")]  # Gin's.
+    print("flan-jax: " + "\n".join(lines), file=sys.stderr)
     return 2
 
 

@@ -56,7 +56,7 @@ class RunDirectory:
         return json.loads(self.run_file.read_text())
 
     def last_metrics(self) -> dict[str, Any] | None:
-        """Returns the last training line of `metrics.jsonl`, None when there is none. A half-written line is no line."""
+        """Returns the last training line of `metrics.jsonl` that is whole, None when there is none."""
         found = None
         for line in self.metrics_file.read_text().splitlines() if self.metrics_file.is_file() else ():
             try:

@@ -65,7 +65,7 @@ RULES: Mapping[str, Rules] = {
 PLATFORMS = {
     "cpu": "JAX_PLATFORMS must be unset or contain cpu",
     "gpu": "install the CUDA build with `pip install 'flan_jax[cuda]'`, see that `nvidia-smi` lists the GPU",
-    "tpu": "install the TPU build with `pip install 'flan_jax[tpu]'` on a TPU VM, see that no other process holds the TPU",
+    "tpu": "install the TPU build with `pip install 'flan_jax[tpu]'` on a TPU VM, see that no other process holds it",
 }
 
 
@@ -99,8 +99,8 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
     seen = f"JAX sees {len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
     if plan.model < 1 or (plan.data < 1 and plan.data != -1):
         raise ValueError(
-            f"MeshPlan(data={plan.data}, model={plan.model}) is no mesh: both are at least 1, and data may be -1 for all "
-            f"that model leaves."
+            f"MeshPlan(data={plan.data}, model={plan.model}) is no mesh: both are at least 1, and data may be -1 "
+            f"for all that model leaves."
         )
     if len(devices) < plan.model or (plan.data == -1 and len(devices) % plan.model):
         raise ValueError(f"MeshPlan.model is {plan.model}, but {seen}; use a divisor of {len(devices)}.")
@@ -108,8 +108,8 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
     wanted = data * plan.model
     if wanted > len(devices) or (jax.process_count() > 1 and wanted != len(devices)):
         raise ValueError(
-            f"MeshPlan(data={plan.data}, model={plan.model}) needs {wanted} devices, but {seen}. Set data=-1 to use what "
-            f"there is."
+            f"MeshPlan(data={plan.data}, model={plan.model}) needs {wanted} devices, but {seen}. Set data=-1 "
+            f"to use what there is."
         )
     return jax.make_mesh(
         (data, plan.model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices[:wanted]
@@ -153,8 +153,8 @@ def use_mesh(mesh: Mesh, *, rules: Rules) -> Iterator[None]:
     for axis, size in mesh.shape.items():
         if size > 1 and axis not in used:
             raise ValueError(
-                f"The mesh has {size} devices along {axis!r}, but no sharding rule uses that axis: they would repeat each "
-                f"other's work. Set MeshPlan.{axis}=1, or choose other rules ({', '.join(RULES)})."
+                f"The mesh has {size} devices along {axis!r}, but no sharding rule uses that axis: they would "
+                f"repeat each other's work. Set MeshPlan.{axis}=1, or choose other rules ({', '.join(RULES)})."
             )
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
         yield
@@ -206,8 +206,8 @@ def require_divisible_batch(batch_size: int, *, mesh: Mesh) -> None:
         allowed = f"{below} or {above}" if below > 0 else f"{above}"
         raise ValueError(
             f"A batch of {batch_size} rows does not divide over the mesh (data={data}, model={mesh.shape['model']}, "
-            f"{processes} process{'es' if processes > 1 else ''}); allowed are multiples of {step}. Use {allowed} rows, or "
-            f"a MeshPlan.data that divides {batch_size}."
+            f"{processes} process{'es' if processes > 1 else ''}); allowed are multiples of {step}. Use {allowed} "
+            f"rows, or a MeshPlan.data that divides {batch_size}."
         )
 
 
@@ -240,15 +240,16 @@ def _param_sharding(path: Path, shape: tuple[int, ...], names: Path, *, mesh: Me
             continue
         if axis in taken:
             raise ValueError(
-                f"Sharding rules put two logical axes, {taken[axis]!r} and {name!r}, of {what} on one mesh axis, {axis!r}. "
-                f"Give one of them None or another mesh axis."
+                f"Sharding rules put two logical axes, {taken[axis]!r} and {name!r}, of {what} on one mesh axis, "
+                f"{axis!r}. Give one of them None or another mesh axis."
             )
         taken[axis] = name
         if size % mesh.shape[axis]:
             divisors = [n for n in range(1, size + 1) if size % n == 0 and n <= mesh.size]
             raise ValueError(
-                f"The logical axis {name!r}, {size} long, of {what} does not divide over {mesh.shape[axis]} devices along "
-                f"{axis!r}. Use a MeshPlan.{axis} of {', '.join(map(str, divisors))}, or rules that replicate {name!r}."
+                f"The logical axis {name!r}, {size} long, of {what} does not divide over {mesh.shape[axis]} devices "
+                f"along {axis!r}. Use a MeshPlan.{axis} of {', '.join(map(str, divisors))}, or rules that replicate "
+                f"{name!r}."
             )
     return NamedSharding(mesh, PartitionSpec(*(table[name] for name in names)))
 

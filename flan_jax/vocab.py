@@ -227,7 +227,9 @@ class ByteVocabulary(Vocabulary):
         """
         if i >= self.base_size:
             return f"<extra_id_{self.size - 1 - i}>"
-        return ("<pad>", "</s>", "<unk>")[i] if i < NUM_SPECIAL_BYTE_IDS else repr(bytes([i - NUM_SPECIAL_BYTE_IDS]))[2:-1]
+        if i < NUM_SPECIAL_BYTE_IDS:
+            return ("<pad>", "</s>", "<unk>")[i]
+        return repr(bytes([i - NUM_SPECIAL_BYTE_IDS]))[2:-1]
 
 
 def load(spec: str | Vocabulary, *, extra_ids: int | None = None) -> Vocabulary:

@@ -75,7 +75,9 @@ def test_optimiser_state_lies_as_its_parameter_where_it_has_its_shape():
     assert adam[0].mu["decoder"]["logits_dense"]["kernel"] == PartitionSpec("data", "model")
     assert adam[0].count == PartitionSpec()
     leaf = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in [("v", (16, 32)), ("v_row", (16,))]}
-    t5x_like = specs({"param_states": {"decoder": {"logits_dense": {"kernel": leaf}}}}, mesh, sharding.PARAMETER_SHARDED)
+    t5x_like = specs(
+        {"param_states": {"decoder": {"logits_dense": {"kernel": leaf}}}}, mesh, sharding.PARAMETER_SHARDED
+    )
     inner = t5x_like["param_states"]["decoder"]["logits_dense"]["kernel"]
     assert inner == {"v": PartitionSpec("data", "model"), "v_row": PartitionSpec()}
 
@@ -118,18 +120,20 @@ REFUSALS = {
         "decoder/layers_0/encoder_decoder_attention/key/kernel of shape (16, 16)",
     ),
     "two axes on one": (
-        lambda: specs(TABLES["params"], make_mesh(MeshPlan(data=4, model=2)), (("embed", "model"), ("joined_kv", "model"))),
-        "put two logical axes, 'embed' and 'joined_kv', of parameter decoder/layers_0/encoder_decoder_attention/key/kernel",
+        lambda: specs(
+            TABLES["params"], make_mesh(MeshPlan(data=4, model=2)), (("embed", "model"), ("joined_kv", "model"))
+        ),
+        "put two logical axes, 'embed' and 'joined_kv', of parameter decoder/layers_0/encoder_decoder_attention/key/",
     ),
     "axis does not divide": (
         lambda: specs(TABLES["params"], make_mesh(MeshPlan(model=8)), sharding.MODEL_PARALLEL),
         "The logical axis 'heads', 4 long, of parameter decoder/relpos_bias/rel_embedding of shape (4, 32) and logical "
-        "axes ('heads', 'relpos_buckets') does not divide over 8 devices along 'model'. Use a MeshPlan.model of 1, 2, 4,",
+        "axes ('heads', 'relpos_buckets') does not divide over 8 devices along 'model'. Use a MeshPlan.model of 1, 2,",
     ),
     "batch does not divide": (
         lambda: sharding.put_batch({"a": np.zeros((6, 2))}, mesh=make_mesh(MeshPlan(data=4, model=2))),
-        "A batch of 6 rows does not divide over the mesh (data=4, model=2, 1 process); allowed are multiples of 4. Use 4 "
-        "or 8 rows, or a MeshPlan.data that divides 6.",
+        "A batch of 6 rows does not divide over the mesh (data=4, model=2, 1 process); allowed are multiples of 4. Use "
+        "4 or 8 rows, or a MeshPlan.data that divides 6.",
     ),
     "axis unused": (
         lambda: enter(make_mesh(MeshPlan(data=4, model=2)), sharding.DATA_PARALLEL),

@@ -117,7 +117,9 @@ def test_loading_does_not_read_the_file(tmp_path):
 
 def test_a_path_that_leads_nowhere_is_refused_with_the_nearest(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"spice\.model\. Did you mean 'spiece\.model'\? .*'embedded' or 'bytes'"):
+    with pytest.raises(
+        FileNotFoundError, match=r"spice\.model\. Did you mean 'spiece\.model'\? .*'embedded' or 'bytes'"
+    ):
         vocab.load(str(tmp_path / "spice.model"))
 
 
@@ -132,7 +134,10 @@ def test_a_model_whose_first_id_is_a_word_or_that_has_no_end_is_refused(tmp_path
     import sentencepiece
 
     sentences = ["the cat sat", "the dog ran", "a cat ran", "a dog sat"] * 5
-    for name, ids in {"word": dict(pad_id=5, eos_id=1, unk_id=2), "endless": dict(pad_id=0, eos_id=-1, unk_id=2)}.items():
+    for name, ids in {
+        "word": dict(pad_id=5, eos_id=1, unk_id=2),
+        "endless": dict(pad_id=0, eos_id=-1, unk_id=2),
+    }.items():
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sentences),
             model_prefix=str(tmp_path / name),

@@ -1,6 +1,6 @@
 """Logits and greedy tokens of `transformers`' T5 on made-up weights, for tests/models and tests/decoding.
 
-    python tools/make_transformers_goldens.py        # needs the `reference` extra; writes tests/golden/transformers_*.npz
+    python tools/make_transformers_goldens.py  # needs the `reference` extra; writes tests/golden/*.npz
 
 The weights are not stored: `made_up_weight` draws each from its T5X name alone, and the tests draw the same.
 """
@@ -11,12 +11,18 @@ from pathlib import Path
 import numpy as np
 
 GOLDEN_DIR = Path(__file__).resolve().parents[1] / "tests" / "golden"
-SIZES = dict(
-    vocab_size=32, emb_dim=16, num_heads=3, num_encoder_layers=2, num_decoder_layers=2, head_dim=4, mlp_dim=24
-)
+SIZES = {
+    "vocab_size": 32,
+    "emb_dim": 16,
+    "num_heads": 3,
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 2,
+    "head_dim": 4,
+    "mlp_dim": 24,
+}
 FAMILIES = {
-    "t5_1_0": dict(mlp_activations=("relu",), logits_via_embedding=True),
-    "t5_1_1": dict(mlp_activations=("gelu", "linear"), logits_via_embedding=False),
+    "t5_1_0": {"mlp_activations": ("relu",), "logits_via_embedding": True},
+    "t5_1_1": {"mlp_activations": ("gelu", "linear"), "logits_via_embedding": False},
 }
 # Longer than 128, so that the last buckets of both bias tables are met; the second row is padded on both sides.
 INPUT_LENGTHS = (150, 60)
@@ -131,9 +137,7 @@ def main() -> None:
     for family in FAMILIES:
         model = reference_model(family, parameter_shapes(family))
         with torch.no_grad():
-            seen = dict(
-                input_ids=tensors["encoder_input_tokens"], attention_mask=tensors["encoder_segment_ids"]
-            )
+            seen = {"input_ids": tensors["encoder_input_tokens"], "attention_mask": tensors["encoder_segment_ids"]}
             logits = model(**seen, decoder_input_ids=tensors["decoder_input_tokens"]).logits.numpy()
             greedy = model.generate(**seen, do_sample=False, num_beams=1, max_new_tokens=GREEDY_TOKENS).numpy()
         print(family, "logits", logits.shape, "std", logits.std(), "greedy\n", greedy)

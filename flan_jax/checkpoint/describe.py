@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from flan_jax.checkpoint import reading
 from flan_jax.checkpoint.digest import params_digest
-from flan_jax.checkpoint.trees import named_leaves
+from flan_jax.checkpoint.trees import named_leaves, nbytes
 
 
 def describe(path: Any, *, step: int | None = None) -> dict[str, Any]:
@@ -29,8 +27,8 @@ def describe(path: Any, *, step: int | None = None) -> dict[str, Any]:
         "checkpoint": str(place),
         "step": reading.read_json(place, "step"),
         "params_digest": params_digest(params),
-        "parameters": int(sum(np.prod(array["shape"], dtype=np.int64) for array in arrays)),
-        "bytes": sum(array["bytes"] for array in arrays),
+        "parameters": sum(int(leaf.size) for leaf in params.values()),
+        "bytes": nbytes(params),
         "arrays": arrays,
         "metrics": reading.read_json(place, "metrics"),
         "metadata": reading.read_json(place, "metadata"),

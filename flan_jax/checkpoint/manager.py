@@ -230,7 +230,7 @@ class Checkpoints:
                 raise
             raise ValueError(
                 f"Saving checkpoint {self._last_saved} to {self.directory} failed: {_reason(error)}. The checkpoints "
-                f"there are {self.all_steps()}. Make room or choose another directory; the same command resumes the run."
+                f"there are {self.all_steps()}. Make room or choose another directory; the same command resumes."
             ) from error
 
 

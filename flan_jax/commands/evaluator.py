@@ -14,7 +14,6 @@ from flan_jax.commands.assembly import Network, open_tasks
 from flan_jax.data.manifest import MixtureManifest
 from flan_jax.evaluation import suite
 from flan_jax.evaluation.results import SuiteResult
-from flan_jax.run_directory import RunDirectory
 
 
 @final
@@ -29,7 +28,7 @@ class Evaluator:
         export_dir: Path | str,
         network: Network,
         vocabulary: vocab.Vocabulary | None,
-        directory: RunDirectory,
+        directory: Path,
         console: Console,
     ):
         """Opens the exports.
@@ -40,7 +39,7 @@ class Evaluator:
           export_dir: where they lie.
           network: compiled functions of the network.
           vocabulary: the exports'; None when it is foreign.
-          directory: of the run; results go to `eval/<step>`.
+          directory: results go to `<directory>/<step>`.
           console: where progress is told.
         """
         self.plan = plan
@@ -66,7 +65,7 @@ class Evaluator:
                 vocabulary=self._vocabulary,
                 generate_fn=self._network.generate_fn(params, max_decode_length=max_decode_length, eos_id=self._eos_id),
                 score_fn=self._network.score_fn(params),
-                directory=self._directory.evaluations / str(step) if jax.process_index() == 0 else None,
+                directory=self._directory / str(step) if jax.process_index() == 0 else None,
                 provenance={**told, "versions": provenance.versions(), "plan": dataclasses.asdict(self.plan)},
                 progress=_progress(status.update),
             )

@@ -63,7 +63,8 @@ def show(
       num_examples: how many examples `task` packs, and how many rows `template` renders.
       train_steps: for the expected epochs of `mixture`.
       batch_size: rows of a batch, likewise.
-      export_dir: where `mixture` finds its tasks' lengths, to tell how many examples share a packed row; without it one.
+      export_dir: where `mixture` finds how long its tasks' examples are, which tells how many share a packed row;
+        without it each has a row of its own.
       step: of `checkpoint`; the latest unless given.
       json: print JSON and nothing else.
 
@@ -74,8 +75,8 @@ def show(
     if what not in NOUNS:
         raise ValueError(f"show what? Got {what!r}.{nearest(what, NOUNS)} Allowed: {', '.join(NOUNS)}.")
     if NOUNS[what] and not name:
-        kind = "a name" if what in ("task", "mixture") else "a path"
-        raise ValueError(f"`flan-jax show {what}` needs {kind}: flan-jax show {what} {'NAME' if 'n' in kind else 'PATH'}.")
+        word = "NAME" if what in ("task", "mixture") else "PATH"
+        raise ValueError(f"show which {what}? Write: flan-jax show {what} {word}.")
     if what in ("tasks", "mixtures", "task", "mixture"):
         _define(mixture_or_task_module, vocabulary=vocabulary, tfds_data_dir=tfds_data_dir)
     gather: dict[str, Callable[[], tuple[Found, RenderableType]]] = {
@@ -126,7 +127,8 @@ def _mixtures() -> tuple[Found, RenderableType]:
     from flan_jax.tasks import describe
 
     mixtures = describe.all_mixtures()
-    return {"mixtures": mixtures}, _table(f"{len(mixtures):,} mixtures", ("name", "members", "tasks", "splits"), mixtures)
+    columns = ("name", "members", "tasks", "splits")
+    return {"mixtures": mixtures}, _table(f"{len(mixtures):,} mixtures", columns, mixtures)
 
 
 def _task(
@@ -161,23 +163,19 @@ def _mixture(
     export_dir: str | None,
     lengths: Mapping[str, int] | None,
 ) -> tuple[Found, RenderableType]:
-    from flan_jax.data.inventory import examples_per_row
     from flan_jax.tasks import describe
 
-    found = describe.mixture(name, split=split, steps=steps, batch_size=batch_size, examples_per_row=1.0)
-    measured = None
-    if export_dir is not None:
-        shares = {member["name"]: member["share_percent"] / 100 for member in found["members"]}
-        used = lengths or describe.DEFAULT_LENGTHS
-        measured = examples_per_row(shares, export_dir=export_dir, split=split, lengths=used)
-        if measured is None:
-            raise FileNotFoundError(
-                f"{export_dir} does not hold every task of {name!r} for the split {split!r} with lengths {dict(used)}: "
-                "export it, give other --task_feature_lengths, or leave --export_dir out to count one example a row."
-            )
-        found = describe.repeated(found, times=measured)
-    per_row = "one example a row" if measured is None else f"{measured:.1f} examples a packed row"
-    title = f"{name}, split {split}: {found['examples']:,} examples; epochs in {steps:,} steps of {batch_size:,} rows, {per_row}"
+    found = describe.mixture(
+        name,
+        split=split,
+        steps=steps,
+        batch_size=batch_size,
+        lengths=lengths or describe.DEFAULT_LENGTHS,
+        export_dir=export_dir,
+    )
+    per_row = "one example a row" if export_dir is None else f"{found['examples_per_row']:.1f} examples a packed row"
+    epochs = f"epochs in {steps:,} steps of {batch_size:,} rows, {per_row}"
+    title = f"{name}, split {split}: {found['examples']:,} examples; {epochs}"
     columns = ("name", "cluster", "examples", "cap", "rate", "share_percent", "expected_epochs")
     skipped = [Text(f"left out: {task} {reason}", style="yellow") for task, reason in found["skipped"].items()]
     return found, Group(_table(title, columns, found["members"]), *skipped)
@@ -211,13 +209,13 @@ def _export(path: str) -> tuple[Found, RenderableType]:
         for task in found["tasks"]
     ]
     mixtures = [{**mixture, "lengths": _lengths(mixture["lengths"])} for mixture in found["mixtures"]]
-    columns = ("name", "split", "lengths", "examples", "input tokens", "target tokens", "cut", "left out", "shards", "bytes")
+    columns = ("name", "split", "lengths", "examples", "input tokens", "target tokens", "cut", "left out", "bytes")
     parts: list[RenderableType] = [
         _table(f"mixtures in {path}", ("name", "split", "lengths", "members", "examples", "fingerprint"), mixtures),
         _table(f"tasks in {path}", columns, tasks),
     ]
-    parts += [Text(f"unfinished: {folder} (the next export goes on with it)", style="yellow") for folder in found["partial"]]
-    return found, Group(*parts)
+    unfinished = [f"unfinished: {folder} (the next export goes on with it)" for folder in found["partial"]]
+    return found, Group(*parts, *(Text(line, style="yellow") for line in unfinished))
 
 
 def _run(path: str) -> tuple[Found, RenderableType]:
@@ -227,7 +225,7 @@ def _run(path: str) -> tuple[Found, RenderableType]:
     directory = RunDirectory(path=Path(path).expanduser())
     run = directory.read()
     step = reading.latest_step(directory.checkpoints)
-    found = {
+    found: Found = {
         "run": str(directory.path),
         "step": step,
         "params_digest": None if step is None else describe.digest_of(directory.checkpoints, step=step),

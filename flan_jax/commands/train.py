@@ -141,7 +141,7 @@ def train(
         export_dir=export_dir,
         network=network,
         vocabulary=open_vocabulary(vocabulary, export_dir),
-        directory=directory,
+        directory=directory.evaluations,
         console=console,
     )
     with (

@@ -1,6 +1,7 @@
 """What an export directory holds: every mixture and task split in it, from their manifests alone."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def inventory(export_dir: Path | str) -> dict[str, Any]:
 
 
 def examples_per_row(
-    shares: dict[str, float], *, export_dir: Path | str, split: str, lengths: Lengths
-) -> float | None:
+    shares: Mapping[str, float], *, export_dir: Path | str, split: str, lengths: Lengths
+) -> float:
     """Estimates how many examples share a packed row, from the mean lengths of exported tasks.
 
     Args:
@@ -58,16 +59,20 @@ def examples_per_row(
       split: of the tasks.
       lengths: of a row, and those the tasks were exported with.
 
-    Returns:
-      None when a task is not exported with these lengths.
+    Raises:
+      FileNotFoundError: a task is not exported there with these lengths.
     """
     means: dict[str, tuple[float, ...]] = {}
     for path in sorted(Path(export_dir).expanduser().glob(f"tasks/*/{split}/{MANIFEST_NAME}")):
         task = read_task(path.parent)
         if task.task in shares and dict(task.lengths) == dict(lengths):
             means[task.task] = tuple(task.tokens[side] / task.num_examples for side in ("inputs", "targets"))
-    if set(shares) - set(means):
-        return None
+    missing = sorted(set(shares) - set(means))
+    if missing:
+        raise FileNotFoundError(
+            f"{export_dir} does not hold {missing[0]!r}{f' and {len(missing) - 1} more tasks' if missing[1:] else ''}, "
+            f"split {split!r}, with lengths {dict(lengths)}: export them, or ask for lengths that are there."
+        )
     filled = [
         sum(share * means[task][i] for task, share in shares.items()) / lengths[side]
         for i, side in enumerate(("inputs", "targets"))

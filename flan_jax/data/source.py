@@ -32,7 +32,7 @@ class _OpenShards:
         with self._lock:
             reader = self._readers.pop(path, None)
             if reader is None:
-                reader = _open(path)
+                reader = ArrayRecordReader(str(path), READER_OPTIONS)
             self._readers[path] = reader
             if len(self._readers) > self._max_open:
                 # Dropped, not closed: another thread may be reading from it, and the last reference closes it.
@@ -44,15 +44,6 @@ class _OpenShards:
 
 
 _SHARDS = _OpenShards(MAX_OPEN_SHARDS)
-
-
-def _open(path: Path) -> Any:
-    try:
-        return ArrayRecordReader(str(path), READER_OPTIONS)
-    except (RuntimeError, ValueError) as error:
-        raise FileNotFoundError(
-            f"Cannot read the shard {path} ({error}): delete the folder {path.parent} and export again."
-        ) from None
 
 
 class ExportedTask:
@@ -127,7 +118,14 @@ class ExportedTask:
     def _shard_records(self, shard: int, indices: list[int]) -> list[bytes]:
         if not indices:
             return []
-        return _SHARDS.reader(self.directory / self.manifest.shard_name(shard)).read(indices)
+        path = self.directory / self.manifest.shard_name(shard)
+        try:
+            return _SHARDS.reader(path).read(indices)
+        except (RuntimeError, ValueError, IndexError) as error:  # Files are opened by the first read.
+            raise ValueError(
+                f"Cannot read the shard {path} ({error}). The export is damaged: delete the folder {path.parent} and "
+                "export again."
+            ) from None
 
 
 def open_members(mixture: MixtureManifest, *, export_dir: Path | str) -> tuple[ExportedTask, ...]:

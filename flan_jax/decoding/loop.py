@@ -1,7 +1,7 @@
 """Generation, token by token, with what was computed before kept.
 
 The encoder runs once, and so do the decoder's keys and values over its output. Each step then costs one position of
-the decoder. The loop is a `while` on the device: it ends when every row has ended, not after the longest allowed output.
+the decoder. The loop is a `while` on the device: it ends when every row has ended, not at the longest output allowed.
 """
 
 import jax

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from flan_jax.evaluation.results import Mean, SuiteResult, TaskResult
 from flan_jax.evaluation.suite import HELD_OUT, TRAINED, predictions_path
+
+_TEXT_COLUMNS = ("task", "cluster", "metric", "notes")
+_SAID_ONCE = ("metric", "examples")  # In the title instead of a column, when all rows say the same.
+_Row = list[Text | str] | None
 
 
 def compare(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
@@ -25,43 +30,36 @@ def compare(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
 
 
 def task_table(before: SuiteResult | None, after: SuiteResult) -> Table:
-    """Returns one line a task: its main score at both steps, and the spread over templates."""
-    table = _table("Tasks", ["task", "cluster", "", "metric"], before, after, ["templates", "examples", "notes"])
+    """Returns one line a task, under its cluster: the main score at both steps, and its spread over templates."""
     earlier = {task.task: task.score for task in before.tasks} if before else {}
-    for label in after.labels():
-        for task in sorted((t for t in after.tasks if t.label == label), key=lambda t: (t.cluster, t.task)):
-            table.add_row(
-                Text(task.task),
-                Text(task.cluster),
-                _mark(label),
-                task.main_metric,
-                *_scores(earlier.get(task.task, math.nan), task.score, before),
-                _spread(task),
-                f"{task.num_examples:,}",
-                _notes(task),
-            )
-        table.add_section()
-    return table
+    rows: list[_Row] = []
+    for label, cluster in after.clusters():
+        rows.append([_name(cluster, label, style="bold")])
+        for task in (t for t in after.tasks if (t.label, t.cluster) == (label, cluster)):
+            scores = _scores(earlier.get(task.task, math.nan), task.score, before)
+            name = Text(f"  {task.task}")
+            rows.append([name, task.main_metric, *scores, _spread(task), f"{task.num_examples:,}", _notes(task)])
+        rows.append(None)
+    return _table("Tasks", ["task", "metric", *_steps(before, after), "templates", "examples", "notes"], rows)
 
 
 def cluster_table(before: SuiteResult | None, after: SuiteResult) -> Table:
     """Returns one line a cluster and one a label: means of the main scores over tasks, at both steps."""
-    table = _table("Clusters", ["cluster", ""], before, after, ["tasks", "examples"])
     earlier = before.clusters() if before else {}
     earlier_labels = before.labels() if before else {}
+    rows: list[_Row] = []
 
-    def add(name: Text, label: str, mean: Mean, old: Mean | None) -> None:
-        old_score = old.over_tasks if old else math.nan
-        scores = _scores(old_score, mean.over_tasks, before)
-        table.add_row(name, _mark(label), *scores, f"{mean.num_tasks}", f"{mean.num_examples:,}")
+    def add(name: Text, mean: Mean, old: Mean | None) -> None:
+        scores = _scores(old.over_tasks if old else math.nan, mean.over_tasks, before)
+        rows.append([name, *scores, f"{mean.num_tasks}", f"{mean.num_examples:,}"])
 
     for label, label_mean in after.labels().items():
         for (of_label, cluster), mean in after.clusters().items():
             if of_label == label:
-                add(Text(cluster), label, mean, earlier.get((label, cluster)))
-        add(Text("mean of tasks", style="bold"), label, label_mean, earlier_labels.get(label))
-        table.add_section()
-    return table
+                add(_name(cluster, label, style=""), mean, earlier.get((label, cluster)))
+        add(_name("mean of tasks", label, style="bold"), label_mean, earlier_labels.get(label))
+        rows.append(None)
+    return _table("Clusters: mean of tasks", ["cluster", *_steps(before, after), "tasks", "examples"], rows)
 
 
 def predictions(directory: Path | str, result: SuiteResult, *, per_label: int) -> RenderableType:
@@ -113,18 +111,34 @@ def _spread_over(tasks: Sequence[TaskResult], count: int) -> list[TaskResult]:
     return [ordered[i % len(ordered)] for i in range(count)] if ordered else []
 
 
-def _table(
-    title: str, first: Sequence[str], before: SuiteResult | None, after: SuiteResult, last: Sequence[str]
-) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in first:
-        table.add_column(name, overflow="fold")
-    steps = [f"step {before.step:,}"] if before else []
-    for name in [*steps, f"step {after.step:,}", *(["change"] if before else [])]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in last:
-        table.add_column(name, justify="left" if name == "notes" else "right")
+def _table(title: str, columns: Sequence[str], rows: Sequence[_Row]) -> Table:
+    """A table as narrow as can be: without columns that would be empty or say the same in every line.
+
+    A row may be shorter than `columns`; None is a line between rows.
+    """
+    values = [{str(row[i]) for row in rows if row and i < len(row)} for i in range(len(columns))]
+    said = [i for i, name in enumerate(columns) if name in _SAID_ONCE and len(values[i]) == 1]
+    kept = [i for i in range(len(columns)) if i not in said and values[i] - {""}]
+    words = [f"{columns[i]} {values[i].pop()}" for i in said]
+    table = Table(title=", ".join([title, *words]), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for name in (columns[i] for i in kept):
+        is_text = name in _TEXT_COLUMNS
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*(row[i] for i in kept if i < len(row)))
     return table
+
+
+def _name(name: str, label: str, *, style: str) -> Text:
+    """A cluster's name, marked when it was not trained on."""
+    return Text.assemble((name, style), " ", _mark(label))
+
+
+def _steps(before: SuiteResult | None, after: SuiteResult) -> list[str]:
+    return [f"step {before.step:,}", f"step {after.step:,}", "change"] if before else [f"step {after.step:,}"]
 
 
 def _scores(old: float, new: float, before: SuiteResult | None) -> list[str]:
@@ -141,7 +155,7 @@ def _number(value: float | None) -> str:
 def _spread(task: TaskResult) -> str:
     """Lowest and highest score of a template."""
     scores = [score for score in task.by_template.values() if not math.isnan(score)]
-    return f"{min(scores):.0f} to {max(scores):.0f}" if scores else "-"
+    return f"{min(scores):.0f}-{max(scores):.0f}" if scores else ""
 
 
 def _notes(task: TaskResult) -> str:
@@ -152,7 +166,7 @@ def _notes(task: TaskResult) -> str:
 def _mark(label: str) -> Text:
     if label == TRAINED:
         return Text("")
-    return Text("held out" if label == HELD_OUT else label, style="yellow")
+    return Text("(held out)" if label == HELD_OUT else f"({label})", style="yellow")
 
 
 def _shortened(text: str, *, limit: int = 300) -> str:

@@ -71,5 +71,6 @@ def _check_dtype(dtype: str) -> None:
         )
     if dtype not in DTYPE_NAMES:
         raise ValueError(
-            f"T5Config.dtype is {dtype!r}; allowed are {', '.join(map(repr, DTYPE_NAMES))}.{nearest(str(dtype), DTYPE_NAMES)}"
+            f"T5Config.dtype is {dtype!r}; allowed are {', '.join(map(repr, DTYPE_NAMES))}."
+            f"{nearest(str(dtype), DTYPE_NAMES)}"
         )

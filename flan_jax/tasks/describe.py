@@ -4,7 +4,7 @@ Nothing is exported or written. How the dictionaries are shown is left to `comma
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,8 +13,9 @@ import numpy as np
 
 from flan_jax.data import packing
 from flan_jax.data.features import packed_batch
+from flan_jax.data.inventory import examples_per_row
 from flan_jax.data.manifest import Lengths
-from flan_jax.data.rates import member_shares
+from flan_jax.data.rates import member_shares, shares
 from flan_jax.data.record import decode_features
 from flan_jax.tasks import foreign, members, registry, rendering, user_files
 from flan_jax.tasks.declare import TemplatedTask
@@ -98,7 +99,7 @@ def task_example(name: str, *, split: str | None, index: int, lengths: Lengths, 
 
 
 def mixture(
-    name: str, *, split: str, steps: int, batch_size: int, examples_per_row: float
+    name: str, *, split: str, steps: int, batch_size: int, lengths: Lengths, export_dir: Path | str | None
 ) -> Description:
     """Describes what each task of a mixture gets in a run.
 
@@ -107,19 +108,25 @@ def mixture(
       split: whose examples are counted; members without it are listed as skipped.
       steps: of the run.
       batch_size: rows of a batch.
-      examples_per_row: examples that share a row on average; 1 without packing.
+      lengths: of a row.
+      export_dir: where the mean lengths of the tasks are found, which tell how many examples share a packed row; None
+        counts one example a row.
 
     Raises:
       KeyError: no such mixture.
       ValueError: no member has the split, or a rate cannot be computed.
+      FileNotFoundError: a task is not exported there.
     """
     provider = registry.mixture_or_task(name)
-    selection = members.select(provider, split, refuse_missing=False)
+    selection = members.select(provider, split, on_missing_split="skip")
     counts = {task: num_examples(task, split) for task in selection.tasks}
     rates = members.rates(provider, counts=counts)
-    drawn = steps * batch_size * examples_per_row
+    plain = {task: rate.rate for task, rate in rates.items()}
+    per_row = 1.0
+    if export_dir is not None:
+        per_row = examples_per_row(shares(plain), export_dir=export_dir, split=split, lengths=lengths)
     found = []
-    for share in member_shares({n: r.rate for n, r in rates.items()}, num_examples=counts, examples_drawn=drawn):
+    for share in member_shares(plain, num_examples=counts, examples_drawn=steps * batch_size * per_row):
         record = registry.templated(share.name)
         found.append(
             {
@@ -138,7 +145,7 @@ def mixture(
         "split": split,
         "steps": steps,
         "batch_size": batch_size,
-        "examples_per_row": examples_per_row,
+        "examples_per_row": per_row,
         "examples": sum(member["examples"] for member in found),
         "members": found,
         "skipped": dict(selection.skipped),
@@ -168,17 +175,13 @@ def user_file(path: Path | str, *, num_rows: int) -> Description:
     tasks = []
     for task in user_files.read_yaml(path).tasks:
         split = "train" if "train" in task.source.splits else sorted(task.source.splits)[0]
-        rendering.check(task, split)  # Also says which field no row has.
+        # Refuses what an export would refuse, and says how many rows there are to show.
+        usable = sum(1 for _ in itertools.islice(rendering.usable_rows(task, split), num_rows))
         rows = []
-        for index in range(num_rows):
-            try:
-                preview = rendering.preview(task, split, index=index)
-            except ValueError:  # Fewer rows than asked for.
-                if not rows:
-                    raise
-                break
+        for index in range(usable):
+            preview = rendering.preview(task, split, index=index)
             renderings = [
-                {**_template(task, number), **_texts(rendered)} for number, rendered in enumerate(preview.rendered)
+                {**_template(task, number), **_texts(rendered)} for number, rendered in preview.rendered.items()
             ]
             rows.append({"place": preview.place, "raw": preview.raw, "renderings": renderings})
         tasks.append({"task": task.name, "cluster": task.cluster, "split": split, "rows": rows})
@@ -191,7 +194,7 @@ def _templated_example(
     preview = rendering.preview(record, split, index=index)
     tokeniser = Tokeniser(vocabulary=vocabulary, lengths=lengths)
     renderings = []
-    for number, rendered in enumerate(preview.rendered):
+    for number, rendered in preview.rendered.items():
         ids, notes = _encoded(tokeniser, [rendering.RenderedRow(index, rendered, number)])
         tokens = {f: _spelled(i, vocabulary) for f, i in zip(foreign.FEATURES, ids[0], strict=True)} if ids else {}
         renderings.append({**_template(record, number), **_texts(rendered), "tokens": tokens, "notes": notes})
@@ -221,10 +224,13 @@ def _foreign_example(task: Any, split: str, *, index: int, lengths: Lengths, num
     foreign.check_features(task)
     if split not in task.splits:
         raise KeyError(f"Task {task.name!r} has no split {split!r}. Splits: {', '.join(sorted(task.splits))}.")
-    examples = [example for _, example in itertools.islice(_examples_of(task, split, lengths), index, index + num_packed)]
+    numbered = foreign.examples(task, split, lengths=lengths)
+    examples = [example for _, example in itertools.islice(numbered, index, index + num_packed)]
     if not examples:
         raise ValueError(f"Task {task.name!r}: the split {split!r} has no example {index}.")
-    raw = next(itertools.islice(task.source.get_dataset(split, shuffle=False).as_numpy_iterator(), index, None), {})
+    raw: Mapping[str, Any] = next(
+        itertools.islice(task.source.get_dataset(split, shuffle=False).as_numpy_iterator(), index, None), {}
+    )
     ids = [tuple(example[f][: lengths[f]] for f in foreign.FEATURES) for example in examples]
     whole = [len(examples[0][feature]) for feature in foreign.FEATURES]
     vocabulary = task.output_features["inputs"].vocabulary
@@ -250,10 +256,6 @@ def _foreign_example(task: Any, split: str, *, index: int, lengths: Lengths, num
         "renderings": [rendering_],
         "packed": _packed([(pair[0], pair[1]) for pair in ids], lengths),
     }
-
-
-def _examples_of(task: Any, split: str, lengths: Lengths) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    return foreign.examples(task, split, lengths=lengths)
 
 
 def _foreign_text(example: Mapping[str, Any], feature: str, vocabulary: Any) -> str:

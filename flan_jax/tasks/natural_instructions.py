@@ -2,9 +2,10 @@
 
 Tasks are named `superni_` and the task's own name; the mixtures are `superni_train` and `superni_test` (the English
 track's lists) and `superni_test_sample` (five test tasks of different categories, for a quick look; a checkpoint chosen
-by it has seen test data). A task of the train list has the split "train", one of the test list "test", none has both, so
-that no mixture can train on what is held out. Reading the files is `superni_files`', the prompt's form
-`templates.superni`'s.
+by it has seen test data). A task of the train list has the split "train", one of the test list "test", none has both:
+no mixture can train on what is held out.
+
+Files are read by `superni_files`, prompts are written by `templates.superni`.
 """
 
 import dataclasses
@@ -16,7 +17,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from flan_jax import vocab
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest
@@ -24,12 +24,18 @@ from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.rows import BadRow, Record, Row, Source
 from flan_jax.tasks.superni_files import LISTS, TaskFile, task_files, task_lists
+from flan_jax.templates.load import require_keys
 from flan_jax.templates.render import Template
 from flan_jax.templates.superni import Encoding, Prompter
 from flan_jax.vocab import Vocabulary
 
 SHOWN_KEYS = ("Task", "Definition", "Positive Examples", "Negative Examples")
 DATA_DIR_VARIABLE = "FLAN_JAX_SUPERNI_DIR"
+SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
+SETTINGS = {
+    "data_dir": str, "max_source_tokens": int, "encoding": str, "max_instances": int, "seed": int, "prefix": str,
+}  # fmt: skip
+"""What a YAML file may say about this family, and of which type; see `register`."""
 TEMPLATE = Template(inputs="{prompt}", targets="{target}", name="super-natural-instructions")
 SAMPLE_CATEGORIES = (
     "Textual Entailment",
@@ -46,6 +52,9 @@ ENCODINGS: Mapping[str, Encoding] = {
     "definition_positive_negative": Encoding(num_negative=2),
     "definition_positive_explained": Encoding(explanations=True),
 }
+
+_registered: dict[str, tuple[str, ...]] = {}
+"""What the last call registered under each prefix."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,7 +189,7 @@ def register(
     seed: int = 0,
     prefix: str = "superni",
 ) -> dict[str, Coverage]:
-    """Registers every readable task of the train and test lists, and the three mixtures.
+    """Registers every readable task of the train and test lists, and the three mixtures; replaces an earlier call's.
 
     Args:
       data_dir: a folder in a layout of `superni_files`; None takes the environment variable FLAN_JAX_SUPERNI_DIR.
@@ -198,26 +207,62 @@ def register(
       FileNotFoundError, ValueError: as `superni_files.task_files` and `superni_files.task_lists`.
       KeyError: no encoding of this name.
     """
-    chosen = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    if not chosen:
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    if not folder:
         return {}
     if isinstance(encoding, str) and encoding not in ENCODINGS:
         raise KeyError(f"No encoding {encoding!r}.{nearest(encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}.")
-    used = registry.default_vocabulary() if vocabulary is None else vocab.load(vocabulary)
-    normaliser = Encode(
-        encoding=ENCODINGS[encoding] if isinstance(encoding, str) else encoding,
-        vocabulary=used,
-        max_source_tokens=max_source_tokens,
-        seed=seed,
-    )
-    files, lists = task_files(chosen), task_lists(chosen)
+    chosen = ENCODINGS[encoding] if isinstance(encoding, str) else encoding
+    used = registry.vocabulary(vocabulary)
+    files, lists = task_files(folder), task_lists(folder)
+    both = sorted(set(lists["train"]) & set(lists["test"]))
+    if both:
+        raise ValueError(f"{folder}: {both[0]} is in the train list and in the test list; held-out tasks stay held out.")
     found = _coverage(files, lists)
-    for split in ("train", "test"):
-        for name in found[split].readable:
-            source = SuperNISource(task=files[name], split=split, max_instances=max_instances, seed=seed)
-            _register_once(_declared(seqio_name(name, prefix=prefix), source, normaliser), used)
-    _register_mixtures(found, files, max_instances=max_instances, prefix=prefix)
+    tasks = [
+        _declared(
+            seqio_name(name, prefix=prefix),
+            SuperNISource(task=files[name], split=split, max_instances=max_instances, seed=seed),
+            # One a task, since tasks are exported in several threads.
+            Encode(encoding=chosen, vocabulary=used, max_source_tokens=max_source_tokens, seed=seed),
+        )
+        for split in SPLITS
+        for name in found[split].readable
+    ]
+    known = set(registry.names())
+    if not all(task.name in known and registry.templated(task.name) == task for task in tasks):
+        registry.unregister(_registered.pop(prefix, ()))
+        for task in tasks:
+            registry.register(task, vocabulary=used)
+        mixtures = _register_mixtures(found, files, max_instances=max_instances, prefix=prefix)
+        _registered[prefix] = (*mixtures, *(task.name for task in tasks))
     return found
+
+
+def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
+    """Registers as the entry `families: {natural_instructions: ...}` of a YAML file says.
+
+    Args:
+      settings: arguments of `register` by name; `data_dir` gives way to the environment variable.
+      vocabulary: of the file.
+      base: the folder that a relative `data_dir` starts from.
+      where: the entry's place, for messages.
+
+    Raises:
+      ValueError: a key that is not allowed, a value of another type, or no folder.
+      FileNotFoundError, KeyError: as `register`.
+    """
+    require_keys(settings, tuple(SETTINGS), where=where)
+    for key, value in settings.items():
+        if type(value) is not SETTINGS[key]:
+            raise ValueError(f"{where}.{key}: expected {SETTINGS[key].__name__}, got {value!r}.")
+    given = dict(settings)
+    data_dir = given.pop("data_dir", None)
+    if os.environ.get(DATA_DIR_VARIABLE):
+        data_dir = os.environ[DATA_DIR_VARIABLE]
+    elif data_dir is None:
+        raise ValueError(f"{where}: give data_dir, or set the environment variable {DATA_DIR_VARIABLE}.")
+    register(base / Path(data_dir).expanduser(), vocabulary=vocabulary, **given)
 
 
 def seqio_name(task: str, *, prefix: str) -> str:
@@ -242,24 +287,19 @@ def _declared(name: str, source: SuperNISource, normaliser: Encode) -> Templated
     )
 
 
-def _register_once(task: TemplatedTask, vocabulary: Vocabulary) -> None:
-    """Registering the same again does nothing: a file may ask for what the environment variable gave already."""
-    if task.name not in registry.names() or registry.templated(task.name) != task:
-        registry.register(task, vocabulary=vocabulary)
-
-
 def _register_mixtures(
     found: Mapping[str, Coverage], files: Mapping[str, TaskFile], *, max_instances: int, prefix: str
-) -> None:
+) -> list[str]:
     train, test = found["train"].readable, found["test"].readable
-    members = {
+    members: dict[str, tuple[Collection[str], registry.Rate]] = {
         f"{prefix}_train": (train, ProportionalRate(maximum=max_instances)),
         f"{prefix}_test": (test, 1.0),
         f"{prefix}_test_sample": (_sample(test, files, avoid=found["dev"].listed), 1.0),
     }
+    members = {name: entry for name, entry in members.items() if entry[0]}
     for name, (tasks, rate) in members.items():
-        if tasks and name not in registry.names():
-            registry.register_mixture(name, [(seqio_name(task, prefix=prefix), rate) for task in tasks])
+        registry.register_mixture(name, [(seqio_name(task, prefix=prefix), rate) for task in tasks])
+    return list(members)
 
 
 def _sample(test: Collection[str], files: Mapping[str, TaskFile], *, avoid: Collection[str]) -> list[str]:

@@ -32,7 +32,7 @@ from flan_jax.tasks.sources import Paths
 __all__ = [
     "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "identity", "import_module",
     "iter_rendered", "mixture_or_task", "names", "num_examples", "preview", "register", "register_all",
-    "register_jsonl", "register_mixture", "register_yaml", "task", "templated", "use_vocabulary", "vocabulary",
+    "register_jsonl", "register_mixture", "register_yaml", "task", "templated", "unregister", "use_vocabulary", "vocabulary",
 ]  # fmt: skip
 
 Rate = float | Callable[[Any], float]
@@ -40,6 +40,8 @@ Rate = float | Callable[[Any], float]
 
 FAMILIES = ("flan_jax.tasks.embedded", "flan_jax.tasks.natural_instructions")
 """The package's own families: modules with a function `register()`."""
+DECLARED_FAMILIES = {"natural_instructions": "flan_jax.tasks.natural_instructions"}
+"""Those that a YAML file may register with settings of its own: modules with a function `register_declared`."""
 
 
 @dataclass
@@ -189,6 +191,8 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
         _require_free(name)
     done: list[str] = []
     try:
+        for family, settings in declared.families.items():
+            _register_family(family, settings, vocabulary=chosen, path=Path(path))
         for record in declared.tasks:
             register(record, vocabulary=chosen)
             done.append(record.name)
@@ -196,10 +200,23 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
             register_mixture(mixture.name, mixture.members, default_rate=mixture.default_rate)
             done.append(mixture.name)
     except (KeyError, ValueError) as error:
-        _remove(done)
+        unregister(done)
         kind = KeyError if isinstance(error, KeyError) else ValueError
         raise kind(f"{path}: {error.args[0]}") from error
     return tuple(done)
+
+
+def _register_family(
+    name: str, settings: Mapping[str, Any], *, vocabulary: vocab.Vocabulary, path: Path
+) -> None:
+    """Registers a family that takes settings, as a YAML file gives them."""
+    if name not in DECLARED_FAMILIES:
+        raise ValueError(
+            f"families: unknown family {name!r}.{nearest(name, DECLARED_FAMILIES)} "
+            f"Allowed: {', '.join(DECLARED_FAMILIES)}."
+        )
+    module = importlib.import_module(DECLARED_FAMILIES[name])
+    module.register_declared(settings, vocabulary=vocabulary, base=path.expanduser().parent, where=f"families.{name}")
 
 
 def names() -> tuple[str, ...]:
@@ -277,7 +294,7 @@ def register_all() -> None:
     current = vocabulary()
     if _state.families_vocabulary == current:
         return
-    _remove(_state.families_names)
+    unregister(_state.families_names)
     before = set(names())
     for family in FAMILIES:
         importlib.import_module(family).register()
@@ -290,7 +307,8 @@ def _registries() -> tuple[Any, Any]:
     return seqio.TaskRegistry, seqio.MixtureRegistry
 
 
-def _remove(gone: Iterable[str]) -> None:
+def unregister(gone: Iterable[str]) -> None:
+    """Takes tasks and mixtures out of the registries; names that are not there are passed over."""
     for name in gone:
         for registry in _registries():
             registry.remove(name)

@@ -73,6 +73,12 @@ class InMemorySource(Source):
                 f"The {split!r} rows in memory cannot be fingerprinted: {error}. Use texts, numbers, lists and dicts."
             ) from error
 
+    def num_rows(self, split: str) -> int | None:
+        """Returns the length of a list; None for a function."""
+        self.require_split(split)
+        rows = self.data[split]
+        return len(rows) if isinstance(rows, Sequence) else None
+
     def _rows(self, split: str) -> Rows:
         rows = self.data[split]
         return rows() if callable(rows) else rows

@@ -23,6 +23,8 @@ The schema, by example; paths are relative to the file:
         templates:
           - {name: plain, inputs: "Good or bad?\\n{text}\\n{options_}", targets: "{label}"}
           - {inputs: "Write a {label} review.", targets: "{text}", direction: inverted}
+    families:                             # of the package, with settings: the data's folder, ...
+      natural_instructions: {data_dir: data/superni, max_source_tokens: 1024}
     mixtures:
       all_mine: {members: [capitals, reviews], cap: 3000, temperature: 2}
       weighted: {members: {all_mine: 1, capitals: 0.5}}
@@ -42,7 +44,7 @@ from flan_jax.tasks.sources import JsonlSource, ParquetSource, Paths, Source, Tf
 from flan_jax.templates.load import parse_sets, parse_templates, read_mapping, require_keys, require_mapping
 from flan_jax.templates.render import Template
 
-FILE_KEYS = ("vocabulary", "licence", "source", "template_sets", "tasks", "mixtures")
+FILE_KEYS = ("vocabulary", "licence", "source", "template_sets", "families", "tasks", "mixtures")
 TASK_KEYS = (
     "source", "splits", "cluster", "templates", "options", "labels", "metrics", "postprocessor", "references",
     "templates_per_row", "evaluation", "licence", "max_rows",
@@ -78,11 +80,13 @@ class UserFile:
 
     Attributes:
       vocabulary: what `vocab.load` takes; None when the file does not say.
+      families: settings of the package's own families, by name.
       tasks: in the file's order.
       mixtures: so ordered that a mixture comes after its members.
     """
 
     vocabulary: str | None
+    families: Mapping[str, Mapping[str, Any]]
     tasks: tuple[TemplatedTask, ...]
     mixtures: tuple[UserMixture, ...]
 
@@ -100,7 +104,8 @@ def read_yaml(path: Path | str) -> UserFile:
     sets = parse_sets(content.get("template_sets", {}), where=str(path))
     tasks = require_mapping(content.get("tasks", {}), where=f"{path}: tasks")
     mixtures = require_mapping(content.get("mixtures", {}), where=f"{path}: mixtures")
-    if not tasks and not mixtures:
+    families = require_mapping(content.get("families", {}), where=f"{path}: families")
+    if not tasks and not mixtures and not families:
         raise ValueError(f"{path}: it declares neither tasks nor mixtures.")
     base = path.parent
     vocabulary = content.get("vocabulary")
@@ -110,6 +115,9 @@ def read_yaml(path: Path | str) -> UserFile:
         vocabulary=vocabulary
         if vocabulary in (None, "embedded", "bytes")
         else str(base / Path(vocabulary).expanduser()),
+        families={
+            name: require_mapping(value, where=f"{path}: families.{name}") for name, value in families.items()
+        },
         tasks=tuple(
             _task(name, value, sets=sets, base=base, where=f"{path}: tasks.{name}") for name, value in tasks.items()
         ),

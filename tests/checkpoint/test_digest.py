@@ -16,6 +16,12 @@ def test_it_is_sha_256_of_names_dtypes_shapes_and_bytes_in_sorted_order():
     assert params_digest(PARAMS) == hashlib.sha256(spelled).hexdigest()
 
 
+def test_the_order_is_that_of_whole_names():
+    one = np.zeros(1, np.int8)
+    spelled = b"a-b\0int8\x001\0\0" + b"a/x\0int8\x001\0\0"
+    assert params_digest({"a": {"x": one}, "a-b": one}) == hashlib.sha256(spelled).hexdigest()
+
+
 def test_order_device_sharding_and_memory_layout_do_not_matter():
     wanted = params_digest({"w": np.arange(32.0, dtype=np.float32).reshape(8, 4)})
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))

@@ -42,37 +42,55 @@ def lines(renderable, width=200):
     console = Console(width=width, record=True, file=open("/dev/null", "w"), color_system=None)
     console.print(renderable)
     console.file.close()
-    return [re.sub(r"[│┃|]| +", " ", line).split() for line in console.export_text().splitlines() if line.strip()]
+    return [re.sub(r"[│┃|━─]| +", " ", line).split() for line in console.export_text().splitlines() if line.strip()]
 
 
-def test_tasks_stand_with_both_scores_their_change_spread_and_notes():
+def test_tasks_stand_under_their_clusters_with_both_scores_their_change_spread_and_notes():
     shown = lines(report.task_table(BEFORE, AFTER))
-    assert any("0" in line and "2,000" in line and "change" in line for line in shown)
-    rows = {line[0]: line for line in shown}
-    assert rows["sort_words"] == "sort_words sorting accuracy 5.0 90.0 +85.0 80 to 100 1,200".split()
-    assert rows["sort_numbers"][:6] == "sort_numbers sorting accuracy - 70.0 -".split()
-    assert rows["sort_numbers"][-7:] == "foreign metrics not run; 3 predictions cut".split()
-    assert rows["[rhyme]"][:8] == "[rhyme] rhymes held out accuracy 45.5 40.0 -5.5".split()
+    assert shown[0] == "Tasks, metric accuracy, examples 1,200".split()
+    assert shown[1] == "task step 0 step 2,000 change templates notes".split()
+    assert shown[3:] == [
+        ["sorting"],
+        "sort_words 5.0 90.0 +85.0 80-100".split(),
+        "sort_numbers - 70.0 - foreign metrics not run; 3 predictions cut".split(),
+        ["rhymes", "(held", "out)"],
+        "[rhyme] 45.5 40.0 -5.5".split(),
+    ]
 
 
 def test_clusters_and_labels_have_means_and_held_out_ones_are_marked():
-    rows = lines(report.cluster_table(BEFORE, AFTER))
-    assert "sorting 5.0 80.0 +75.0 2 2,400".split() in rows
-    assert "rhymes held out 45.5 40.0 -5.5 1 1,200".split() in rows
-    assert "mean of tasks 5.0 80.0 +75.0 2 2,400".split() in rows
-    assert "mean of tasks held out 45.5 40.0 -5.5 1 1,200".split() in rows
+    assert lines(report.cluster_table(BEFORE, AFTER))[3:] == [
+        "sorting 5.0 80.0 +75.0 2 2,400".split(),
+        "mean of tasks 5.0 80.0 +75.0 2 2,400".split(),
+        "rhymes (held out) 45.5 40.0 -5.5 1 1,200".split(),
+        "mean of tasks (held out) 45.5 40.0 -5.5 1 1,200".split(),
+    ]
 
 
 def test_one_evaluation_alone_has_no_column_for_change():
     shown = lines(report.compare(None, AFTER))
     assert not any("change" in line for line in shown)
-    assert "sort_words sorting accuracy 90.0 80 to 100 1,200".split() in shown
+    assert "sort_words 90.0 80-100".split() in shown
     assert "mean of tasks 80.0 2 2,400".split() in shown
+
+
+def test_metrics_that_differ_get_a_column_and_empty_columns_are_left_out():
+    other = dataclasses.replace(task_result("b", 2.0), metrics={"rouge_l": 2.0}, main_metric="rouge_l")
+    shown = lines(report.task_table(None, SuiteResult(step=1, tasks=(task_result("a", 1.0), other))))
+    assert shown[:2] == ["Tasks, examples 1,200".split(), "task metric step 1".split()]
+    assert shown[4:] == [["a", "accuracy", "1.0"], ["b", "rouge_l", "2.0"]]
 
 
 def test_labels_other_than_ours_are_shown_as_they_are():
     other = SuiteResult(step=1, tasks=(task_result("a", 1.0, label="seen_in_part"),))
-    assert "sorting seen_in_part 1.0 1 1,200".split() in lines(report.cluster_table(None, other))
+    assert "sorting (seen_in_part) 1.0 1".split() in lines(report.cluster_table(None, other))
+
+
+def test_tables_of_long_names_fit_a_terminal_of_80_columns():
+    task = task_result("embedded_product_recommendation", 50.0, by_template={0: 1.0, 1: 99.0})
+    after = SuiteResult(step=2000, tasks=(task,))
+    shown = lines(report.task_table(dataclasses.replace(after, step=0), after), width=80)
+    assert "embedded_product_recommendation 50.0 50.0 +0.0 1-99".split() in shown
 
 
 @pytest.fixture
@@ -92,12 +110,13 @@ def test_predictions_to_read_come_from_each_label_whole_or_shortened(directory):
         ["task", "sort_words"],
         ["task", "sort_numbers"],
         ["task", "sort_words"],
-        ["task", "[rhyme]", "held", "out"],
-        ["task", "[rhyme]", "held", "out"],
-        ["task", "[rhyme]", "held", "out"],
+        ["task", "[rhyme]", "(held", "out)"],
+        ["task", "[rhyme]", "(held", "out)"],
+        ["task", "[rhyme]", "(held", "out)"],
     ]
     assert ["target", "[a]", "b"] in shown and ["prediction", "[a]", "b"] in shown
     assert ["option", "-1.2", "p"] in shown and ["option", "-", "[q]"] in shown
     assert ["prediction", "(empty)"] in shown
     text = " ".join(word for line in shown for word in line)
+    assert max(len(word) for line in shown for word in line if set(word) == {"x"}) < 150
     assert "do sort_words xxx" in text and "xxx ... xxx" in text and "xxx please" in text

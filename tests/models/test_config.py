@@ -6,18 +6,18 @@ import pytest
 
 from flan_jax.models.config import T5Config
 
-SIZES = dict(emb_dim=8, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, head_dim=4, mlp_dim=16)
+SIZES = {"emb_dim": 8, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 4, "mlp_dim": 16}
 REFUSALS = {
     "float16": (
-        dict(dtype="float16"),
+        {"dtype": "float16"},
         "exceeds float16's largest number, 65,504, and the run ends in NaN. Use 'bfloat16'",
     ),
-    "dtype": (dict(dtype="bfloat61"), "T5Config.dtype is 'bfloat61'; allowed are 'float32', 'bfloat16'. Did you mean"),
-    "size": (dict(num_heads=0), "T5Config.num_heads is 0; it must be a positive integer."),
-    "fraction": (dict(mlp_dim=16.0), "T5Config.mlp_dim is 16.0; it must be a positive integer."),
-    "activation": (dict(mlp_activations=("rellu",)), "has 'rellu'; allowed are relu, gelu"),
-    "no activation": (dict(mlp_activations=()), "T5Config.mlp_activations is empty"),
-    "dropout": (dict(dropout_rate=1.0), "T5Config.dropout_rate is 1.0; it must be at least 0 and below 1."),
+    "dtype": ({"dtype": "bfloat61"}, "T5Config.dtype is 'bfloat61'; allowed are 'float32', 'bfloat16'. Did you mean"),
+    "size": ({"num_heads": 0}, "T5Config.num_heads is 0; it must be a positive integer."),
+    "fraction": ({"mlp_dim": 16.0}, "T5Config.mlp_dim is 16.0; it must be a positive integer."),
+    "activation": ({"mlp_activations": ("rellu",)}, "has 'rellu'; allowed are relu, gelu"),
+    "no activation": ({"mlp_activations": ()}, "T5Config.mlp_activations is empty"),
+    "dropout": ({"dropout_rate": 1.0}, "T5Config.dropout_rate is 1.0; it must be at least 0 and below 1."),
 }
 
 

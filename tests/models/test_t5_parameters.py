@@ -12,9 +12,15 @@ from flan_jax.models import t5
 from flan_jax.models.config import T5Config
 
 GOLDEN_DIR = Path(__file__).resolve().parents[1] / "golden"
-MADE_UP = dict(
-    vocab_size=32, emb_dim=16, num_heads=3, num_encoder_layers=2, num_decoder_layers=2, head_dim=4, mlp_dim=24
-)
+MADE_UP = {
+    "vocab_size": 32,
+    "emb_dim": 16,
+    "num_heads": 3,
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 2,
+    "head_dim": 4,
+    "mlp_dim": 24,
+}
 CONFIGS = {
     "t5_1_0": T5Config(**MADE_UP, mlp_activations=("relu",), logits_via_embedding=True),
     "t5_1_1": T5Config(**MADE_UP),
@@ -26,8 +32,7 @@ CONFIGS = {
 
 def flat(tree, **kwargs) -> dict:
     return {
-        "/".join(key.key for key in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree, **kwargs)
+        "/".join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, **kwargs)
     }
 
 
@@ -55,7 +60,9 @@ def test_t5_1_1_small_has_76_961_152_parameters():
 def test_names_and_shapes_equal_those_of_a_checkpoint_written_by_t5x(shared_data):
     directory = shared_data / "ckpt_t5x_tiny" / "t5x_zarr_checkpoint_9"
     theirs = {
-        array.name.removeprefix("target.").replace(".", "/"): tuple(json.loads((array / ".zarray").read_text())["shape"])
+        array.name.removeprefix("target.").replace(".", "/"): tuple(
+            json.loads((array / ".zarray").read_text())["shape"]
+        )
         for array in directory.glob("target.*")
     }
     config = T5Config(emb_dim=8, num_heads=4, num_encoder_layers=2, num_decoder_layers=2, head_dim=3, mlp_dim=16)

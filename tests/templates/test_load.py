@@ -48,8 +48,14 @@ def test_the_packages_own_files_are_read(path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("template_set: {}", r"words.yaml: unknown key 'template_set'. Did you mean 'template_sets'\? Allowed: licence"),
-        ("template_sets: {s: [{input: x, targets: y}]}", r"template_sets.s\[0\]: unknown key 'input'. Did you mean 'inputs'"),
+        (
+            "template_set: {}",
+            r"words.yaml: unknown key 'template_set'. Did you mean 'template_sets'\? Allowed: licence",
+        ),
+        (
+            "template_sets: {s: [{input: x, targets: y}]}",
+            r"template_sets.s\[0\]: unknown key 'input'. Did you mean 'inputs'",
+        ),
         ("template_sets: {s: [{inputs: x}]}", r"template_sets.s\[0\]: the key 'targets' is missing; got inputs"),
         ("template_sets: {s: [{inputs: '{a', targets: y}]}", r"template_sets.s\[0\]: .*brace without its partner"),
         ("template_sets: {s: text}", "template_sets.s: expected a list of templates, .*got 'text'"),

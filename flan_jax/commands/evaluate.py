@@ -1,0 +1,104 @@
+"""`flan-jax evaluate`: checkpoints of a run on tasks and mixtures."""
+
+import dataclasses
+
+from rich.console import Console
+
+from flan_jax import sharding
+from flan_jax.commands.assembly import require_same_vocabulary
+from flan_jax.commands.evaluator import Evaluator
+from flan_jax.commands.trained import TrainedRun, chosen_steps, open_run
+from flan_jax.data import exports
+from flan_jax.data.manifest import MixtureManifest, safe_name
+from flan_jax.evaluation import report, suite
+
+
+def evaluate(
+    *,
+    model_dir: str,
+    step: int | str = "latest",
+    mixture_or_task_name: str | None = None,
+    mixture_or_task_module: str | None = None,
+    split: str = "validation",
+    max_examples_per_task: int | None = None,
+    max_decode_length: int | None = None,
+    batch_size: int = 32,
+    export_dir: str | None = None,
+    use_cached_tasks: bool | str = "auto",
+    mesh: sharding.MeshPlan = sharding.MeshPlan(),  # noqa: B008  (frozen)
+    show_predictions: int = 0,
+) -> None:
+    """Evaluates checkpoints; what is not exported yet is exported first. Results go to the run's `eval` folder.
+
+    Args:
+      model_dir: the run's directory.
+      step: "latest", "all" or a checkpoint's step.
+      mixture_or_task_name: what to evaluate on; None is what the run itself evaluates, all examples of it.
+      mixture_or_task_module: what registers it; None is the run's own module.
+      split: of a named mixture or task.
+      max_examples_per_task: examples of each task, spread over its split; None is all.
+      max_decode_length: tokens that a prediction may have; None is the export's target length.
+      batch_size: rows of a batch.
+      export_dir: where exports lie; None is the run's.
+      use_cached_tasks: as in `train`.
+      mesh: devices and sharding rules.
+      show_predictions: how many predictions of each suite are printed.
+
+    Raises:
+      ValueError: there is nothing to evaluate, or another vocabulary than the run's.
+      FileNotFoundError: there is no run, or no such checkpoint.
+    """
+    console = Console()
+    run = open_run(model_dir, mesh=mesh, export_dir=export_dir)
+    steps = chosen_steps(run, step)
+    suites, place = {"evaluated": (mixture_or_task_name,)}, run.directory.evaluations
+    if mixture_or_task_name is not None:
+        place = place / f"{safe_name(mixture_or_task_name)}-{safe_name(split)}"
+    elif run.plan is not None:
+        suites, split = dict(run.plan.suites), run.plan.split
+    else:
+        raise ValueError(f"{model_dir} evaluates nothing by itself: give --mixture_or_task_name=NAME.")
+    plan = suite.EvaluationPlan(
+        suites=suites,
+        split=split,
+        max_examples_per_task=max_examples_per_task,
+        max_decode_length=max_decode_length,
+        batch_size=batch_size,
+    )
+    sharding.require_divisible_batch(plan.batch_size, mesh=run.network.mesh)
+    exported = _ensure(run, plan, module=mixture_or_task_module, use_cached=use_cached_tasks)
+    evaluator = Evaluator(
+        plan,
+        exported=exported,
+        export_dir=run.export_dir,
+        network=run.network,
+        vocabulary=run.vocabulary,
+        directory=place,
+        console=console,
+    )
+    before = None
+    with run.network.within():
+        for number in steps:
+            result = evaluator(number, run.params(number))
+            console.print(report.compare(before, result))
+            before = before or result
+            if show_predictions:
+                console.print(report.predictions(place / str(number), result, per_label=show_predictions))
+    console.print(f"Written to {place}.", highlight=False)
+
+
+def _ensure(
+    run: TrainedRun, plan: suite.EvaluationPlan, *, module: str | None, use_cached: bool | str
+) -> dict[str, MixtureManifest]:
+    """Returns the plan's exports, and refuses those of another vocabulary."""
+    names = [name for _, name in plan.members()]
+    asked = dataclasses.replace(run.request, split=plan.split, module=module or run.request.module)
+    manifests = exports.ensure_all(
+        [dataclasses.replace(asked, name=name) for name in names],
+        export_dir=run.export_dir,
+        use_cached=use_cached,  # type: ignore[arg-type]
+    )
+    found = dict(zip(names, manifests, strict=True))
+    refs = {"the run": run.vocabulary_ref, **{name: manifest.vocabulary for name, manifest in found.items()}}
+    require_same_vocabulary(refs, model=run.network.config)
+    return found

@@ -1,0 +1,125 @@
+"""The child is a stand-in without SeqIO; the real one is run by tests/commands/test_export_command.py."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from export_made_by_hand import LENGTHS
+
+from flan_jax.data import export_process
+from flan_jax.data.export_process import ExportFailed, run_child
+from flan_jax.data.manifest import Request
+
+REQUEST = Request(name="toys", lengths=LENGTHS)
+PREAMBLE = "import sys, os, time, json, pathlib\norder, export_dir, answer = map(pathlib.Path, sys.argv[1:])\n"
+FROM_COMMAND = "from flan_jax.commands.export import _leave_with_parent\n_leave_with_parent()\n"
+
+
+@pytest.fixture
+def child(tmp_path, monkeypatch):
+    """Makes the given code what the child runs."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(export_process, "CHILD_MODULE", "stand_in_child")
+
+    def write(code):
+        (tmp_path / "stand_in_child.py").write_text(PREAMBLE + code)
+
+    return write
+
+
+def test_the_child_gets_the_requests_and_an_environment_without_accelerators(tmp_path, child):
+    child(
+        "names = ['TF_CPP_MIN_LOG_LEVEL', 'CUDA_VISIBLE_DEVICES', 'JAX_PLATFORMS']\n"
+        "got = [json.loads(order.read_text()), str(export_dir), [os.environ[n] for n in names], sys.path]\n"
+        "(export_dir / 'got.json').write_text(json.dumps(got))"
+    )
+    run_child([REQUEST], export_dir=tmp_path)
+    import json
+
+    orders, export_dir, environment, path = json.loads((tmp_path / "got.json").read_text())
+    assert [order["name"] for order in orders] == ["toys"]
+    assert export_dir == str(tmp_path)
+    assert environment == ["3", "", "cpu"]
+    assert str(tmp_path) in path
+
+
+def test_a_refusal_is_raised_with_its_text_and_printed_nowhere_else(child, tmp_path, capfd):
+    child("answer.write_text('no such mixture'); sys.exit(2)")
+    with pytest.raises(ExportFailed, match=r"^no such mixture$"):
+        run_child([REQUEST], export_dir=tmp_path)
+    assert "no such mixture" not in "".join(capfd.readouterr())
+
+
+def test_a_defect_is_not_taken_for_a_refusal(child, tmp_path, capfd):
+    child("raise TypeError('ours')")
+    with pytest.raises(RuntimeError, match=r"The export process ended with status 1; finished shards are kept"):
+        run_child([REQUEST], export_dir=tmp_path)
+    assert "TypeError: ours" in capfd.readouterr().err
+
+
+def test_a_killed_child_is_told_as_such(child, tmp_path):
+    child("os.kill(os.getpid(), 9)")
+    with pytest.raises(RuntimeError, match=r"was killed by SIGKILL \(often: out of memory\)"):
+        run_child([REQUEST], export_dir=tmp_path)
+
+
+def parent_with_child(tmp_path, child_code):
+    """A process that exports, with a stand-in for its child; waits until the child runs and returns (parent, pid)."""
+    (tmp_path / "stand_in_child.py").write_text(
+        PREAMBLE + child_code + "(export_dir / 'pid').write_text(str(os.getpid())); time.sleep(60)"
+    )
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from pathlib import Path
+from flan_jax.data import export_process
+from flan_jax.data.manifest import Request
+export_process.CHILD_MODULE = "stand_in_child"
+export_process.run_child([Request(name="toys", lengths={LENGTHS!r})], export_dir=Path({str(tmp_path)!r}))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    pid = wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    return parent, int(pid)
+
+
+def wait_for(condition, *, seconds=20.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_child_ends_with_its_parent(tmp_path, number):
+    parent, pid = parent_with_child(tmp_path, FROM_COMMAND)
+    assert is_running(pid)
+    os.kill(parent.pid, number)
+    assert parent.wait(timeout=20) != 0
+    wait_for(lambda: not is_running(pid))
+
+
+def test_a_stop_that_the_parent_only_notes_still_ends_the_child(child, tmp_path, monkeypatch):
+    child(f"os.kill({os.getpid()}, 15); time.sleep(60)")
+    noted = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: noted.append(number))
+    try:
+        with pytest.raises(RuntimeError, match=r"was killed by SIGTERM"):
+            run_child([REQUEST], export_dir=tmp_path)
+        assert noted == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is not None
+    finally:
+        signal.signal(signal.SIGTERM, previous)

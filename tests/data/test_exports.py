@@ -1,0 +1,147 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from export_made_by_hand import LENGTHS, write_mixture
+
+from flan_jax.data import exports
+from flan_jax.data.exports import Unusable, ensure, ensure_all, find
+from flan_jax.data.manifest import Request
+
+
+def request(**changes):
+    return Request(**{"name": "toys", "lengths": LENGTHS, **changes})
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """Requests handed to child processes, which here write them by hand."""
+    runs = []
+
+    def run_child(requests, *, export_dir):
+        runs.append([r.split for r in requests])
+        for asked in requests:
+            write_mixture(export_dir, asked, {"a": 1})
+
+    monkeypatch.setattr(exports, "run_child", run_child)
+    return runs
+
+
+def reason(asked, export_dir):
+    answer = find(asked, export_dir)
+    assert isinstance(answer, Unusable)
+    return answer.reason
+
+
+def test_a_fresh_export_is_found(tmp_path):
+    written = write_mixture(tmp_path, request(), {"a": 2})
+    assert find(request(), tmp_path) == written
+
+
+def test_what_was_never_exported_is_said(tmp_path):
+    assert reason(request(), tmp_path / "new") == f"'toys', split 'train' has not been exported to {tmp_path / 'new'}"
+
+
+def test_a_changed_definition_makes_it_stale(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}")
+    write_mixture(tmp_path, request(), {"a": 2}, files=[(str(rows), "data")])
+    rows.write_text("{ }")
+    assert reason(request(), tmp_path) == f"the export of 'toys', split 'train' is out of date: {rows} has changed"
+
+
+def test_a_lost_shard_makes_it_unusable(tmp_path):
+    manifest = write_mixture(tmp_path, request(), {"a": 2, "b": 3})
+    (shard,) = (tmp_path / manifest.members[1].path).glob("*.array_record")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert "the export of 'b' in" in reason(request(), tmp_path)
+    assert "lacks bytes: examples-00000-of-00001.array_record has 131071, wanted 131072" in reason(request(), tmp_path)
+    shard.unlink()
+    assert "has nothing, wanted 131072" in reason(request(), tmp_path)
+
+
+def test_a_task_that_was_exported_again_with_another_size_makes_it_unusable(tmp_path):
+    manifest = write_mixture(tmp_path, request(), {"a": 2})
+    path = tmp_path / manifest.members[0].path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_examples": 5}))
+    assert "num_examples: got 5, wanted 2" in reason(request(), tmp_path)
+
+
+def test_a_manifest_of_another_format_makes_it_unusable(tmp_path):
+    write_mixture(tmp_path, request(), {"a": 2})
+    request().manifest_path(tmp_path).write_text("{}")
+    assert "cannot be read" in reason(request(), tmp_path)
+
+
+def test_what_is_there_starts_no_child(tmp_path, children):
+    for use_cached in (True, False, "auto"):
+        write_mixture(tmp_path, request(), {"a": 2})
+        assert ensure(request(), export_dir=tmp_path, use_cached=use_cached).num_examples == 2
+    assert children == []
+
+
+def test_one_child_makes_all_that_is_missing_under_one_set_of_definitions(tmp_path, children):
+    write_mixture(tmp_path, request(), {"a": 1})
+    asked = [request(), request(split="validation"), request(split="test"), request(split="x", vocabulary="bytes")]
+    answers = ensure_all(asked, export_dir=tmp_path)
+    assert [a.request for a in answers] == asked
+    assert children == [["validation", "test"], ["x"]]
+
+
+def test_a_child_that_leaves_nothing_is_not_believed(tmp_path, monkeypatch):
+    monkeypatch.setattr(exports, "run_child", lambda requests, export_dir: None)
+    with pytest.raises(ValueError, match=r"Exported, and yet 'toys', split 'train' has not been exported"):
+        ensure(request(), export_dir=tmp_path)
+
+
+def test_a_run_that_may_not_export_names_the_fields_that_differ_from_the_nearest(tmp_path, children):
+    write_mixture(tmp_path, request(lengths={"inputs": 64, "targets": 16}, vocabulary="bytes"), {"a": 1})
+    write_mixture(tmp_path, request(lengths={"inputs": 64, "targets": 4}), {"a": 1})
+    with pytest.raises(ValueError) as caught:
+        ensure(request(), export_dir=tmp_path, use_cached=True)
+    assert "the nearest differs in lengths.inputs: got 64, wanted 8 (got: the export's" in str(caught.value)
+    assert "flan-jax export" in str(caught.value)
+    assert children == []
+
+
+def test_a_run_that_may_not_export_hears_what_is_there_instead(tmp_path, children):
+    with pytest.raises(ValueError, match=r"It holds no export\."):
+        ensure(request(), export_dir=tmp_path, use_cached=True)
+    write_mixture(tmp_path, request(), {"a": 1})
+    with pytest.raises(ValueError, match=r"Did you mean 'toys'\? It holds toys\."):
+        ensure(request(name="toy"), export_dir=tmp_path, use_cached=True)
+
+
+def test_a_run_that_may_not_export_hears_which_template_changed(tmp_path, children):
+    rows = tmp_path / "my_templates.py"
+    rows.write_text("1")
+    write_mixture(tmp_path, request(), {"a": 1}, files=[(str(rows), "module")])
+    rows.write_text("2")
+    with pytest.raises(ValueError, match=r"USE_CACHED_TASKS is True and .* out of date: .*my_templates.py has changed"):
+        ensure(request(), export_dir=tmp_path, use_cached=True)
+
+
+def test_a_moved_export_serves_where_its_modules_are_not(tmp_path, children):
+    module = tmp_path / "mine.py"
+    module.write_text("1")
+    asked = request(module=str(module))
+    write_mixture(tmp_path, asked, {"a": 1}, files=[(str(module), "module")])
+    module.unlink()
+    assert ensure(asked, export_dir=tmp_path, use_cached=True).num_examples == 1
+    assert "is gone" in reason(asked, tmp_path)
+
+
+def test_finding_and_reading_an_export_imports_no_tensorflow(tmp_path):
+    write_mixture(tmp_path, request(), {"a": 2})
+    code = f"""
+import sys
+from flan_jax.data import exports, source
+from flan_jax.data.manifest import Request
+manifest = exports.ensure(Request(name="toys", lengths={LENGTHS!r}), export_dir={str(tmp_path)!r}, use_cached=True)
+(task,) = source.open_members(manifest, export_dir={str(tmp_path)!r})
+assert len(task.read([1, 0])) == 2
+loaded = {{"tensorflow", "seqio", "jax"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

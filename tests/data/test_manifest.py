@@ -1,0 +1,119 @@
+import dataclasses
+import json
+
+import pytest
+from export_made_by_hand import LENGTHS, VOCABULARY, write_mixture, write_task
+
+from flan_jax.data import manifest as m
+from flan_jax.data.manifest import Request
+
+
+def request(**changes):
+    return Request(**{"name": "toys", "lengths": LENGTHS, **changes})
+
+
+def test_a_task_manifest_reads_back_equal(tmp_path):
+    directory = write_task(tmp_path, [([5, 1], [6, 1])])
+    written = m.read_task(directory)
+    assert written.vocabulary == VOCABULARY
+    assert written.metrics == ("exact_match",)
+    assert m.to_json(written) == (directory / "manifest.json").read_text()
+
+
+def test_a_mixture_manifest_reads_back_equal(tmp_path):
+    written = write_mixture(tmp_path, request(), {"a": 2, "b": 1})
+    assert m.read_mixture(request().manifest_path(tmp_path)) == written
+    assert written.num_examples == 3
+
+
+def test_equal_manifests_are_equal_bytes_whatever_the_order_of_their_fields(tmp_path):
+    one = write_mixture(tmp_path, request(), {"a": 1})
+    shuffled = dataclasses.replace(one, definition_files=dict(reversed(one.definition_files.items())))
+    assert m.to_json(one) == m.to_json(shuffled)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "others"},
+        {"split": "validation"},
+        {"lengths": {"inputs": 8, "targets": 5}},
+        {"module": "mine"},
+        {"vocabulary": "bytes"},
+        {"tfds_data_dir": "/data"},
+        {"max_truncated_targets": 0.5},
+        {"on_missing_split": "error"},
+    ],
+)
+def test_every_field_of_a_request_is_in_its_key(change):
+    assert request(**change).key() != request().key()
+
+
+def test_the_manifest_of_a_request_is_named_after_it(tmp_path):
+    path = request(name="glue:v2", split="validation").manifest_path(tmp_path)
+    assert path.parent == tmp_path / "mixtures"
+    assert path.name.startswith("glue_v2-validation-")
+
+
+def test_a_mixture_is_known_by_what_it_trains_on_and_not_by_where_that_came_from(tmp_path):
+    one = write_mixture(tmp_path, request(), {"a": 2, "b": 1})
+    assert one.fingerprint() == dataclasses.replace(one, definition_files={}, given_files={"x": "y"}).fingerprint()
+    members = (dataclasses.replace(one.members[0], rate=9.0), one.members[1])
+    assert one.fingerprint() != dataclasses.replace(one, members=members).fingerprint()
+
+
+@pytest.mark.parametrize("lengths", [{"inputs": 8}, {"inputs": 8, "targets": 1}, {"inputs": 8.5, "targets": 4}, {}])
+def test_lengths_that_hold_nothing_are_refused(lengths):
+    with pytest.raises(ValueError, match=r"Lengths of 'toys': got .* wanted .*TASK_FEATURE_LENGTHS"):
+        request(lengths=lengths)
+
+
+def test_a_share_beyond_one_is_refused():
+    with pytest.raises(ValueError, match=r"max_truncated_targets is a share between 0 and 1, got 5"):
+        request(max_truncated_targets=5)
+
+
+def test_differences_name_the_field_the_value_and_the_wanted_one():
+    got = {"lengths": {"inputs": 64, "targets": 8}, "split": "train"}
+    wanted = {"lengths": {"inputs": 64, "targets": 16}, "split": "train", "module": "mine"}
+    assert m.differences(got, wanted) == ["lengths.targets: got 8, wanted 16", "module: got None, wanted 'mine'"]
+    assert m.differences(got, got) == []
+
+
+def test_an_absent_manifest_says_that_nothing_was_exported(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No manifest.json in .*Run `flan-jax export`"):
+        m.read_task(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("{", r"is not JSON"),
+        ({"format_version": 99}, r"format_version: got 99, wanted 1"),
+        ([], r"format_version: got 'list', wanted 1"),
+        ({"surprise": 1}, r"unknown: \['surprise'\]"),
+        ({"rows_read": None}, r"fields missing: \['rows_read'\]"),
+    ],
+)
+def test_a_manifest_of_another_format_is_refused_by_field(tmp_path, change, message):
+    directory = write_task(tmp_path, [([5, 1], [6, 1])])
+    path = directory / "manifest.json"
+    if isinstance(change, dict):
+        value = {k: v for k, v in {**json.loads(path.read_text()), **change}.items() if v is not None or k == "x"}
+        value.setdefault("postprocessor", None)
+        change = json.dumps(value)
+    path.write_text(change if isinstance(change, str) else json.dumps(change))
+    with pytest.raises(ValueError, match=message):
+        m.read_task(directory)
+
+
+def test_a_request_survives_the_way_to_the_child():
+    asked = request(module="a,b.py", vocabulary="bytes")
+    assert m.request_from_json(json.loads(m.to_json(asked))) == asked
+    with pytest.raises(ValueError, match=r"request: fields missing: \['lengths'\]"):
+        m.request_from_json({"name": "toys"})
+
+
+def test_the_share_of_cut_targets_is_of_the_examples_kept(tmp_path):
+    manifest = m.read_task(write_task(tmp_path, [([5, 1], [6, 1])] * 4))
+    assert dataclasses.replace(manifest, truncated={"inputs": 3, "targets": 1}).truncated_targets_share == 0.25

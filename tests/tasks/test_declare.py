@@ -1,0 +1,77 @@
+import dataclasses
+
+import pytest
+
+from flan_jax.tasks.declare import NAME_PATTERN, TemplatedTask, require_name
+from flan_jax.tasks.sources import InMemorySource
+from flan_jax.templates.render import Template
+
+ASK = Template(inputs="{q}", targets="{a}")
+SHOW = Template(inputs="{q} {options_}", targets="{a}")
+INVERT = Template(inputs="{a}", targets="{q}", direction="inverted")
+
+
+def declared(**changes):
+    settings = dict(name="sums", source=InMemorySource(data={"train": []}), cluster="math", templates=(ASK,))
+    return TemplatedTask(**(settings | changes))
+
+
+def test_declaring_reads_nothing_and_lists_become_tuples():
+    def fail():
+        raise AssertionError("read")
+
+    task = declared(source=InMemorySource(data={"train": fail}), templates=[SHOW], options=["1", "2"], metrics=["f1"])
+    assert (task.templates, task.options, task.metrics) == ((SHOW,), ("1", "2"), ("f1",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "two words"}, "The name 'two words' cannot be a task's .*letters, digits and _ . : #"),
+        ({"templates": ()}, "Task 'sums': it has no templates"),
+        ({"templates": ("{q}",)}, r"templates\[0\] must be a Template, got '{q}'"),
+        ({"templates": (ASK, SHOW)}, r"templates\[1\] shows {options_}, and the task has no options"),
+        ({"cluster": ""}, "it has no cluster"),
+        ({"options": ("yes", True)}, r"options must be texts; got \['yes', True\]"),
+        ({"evaluation": "ranking"}, "evaluation must be one of generate, rank; got 'ranking'. Did you mean 'rank'"),
+        ({"evaluation": "rank"}, "rank evaluation needs options to rank"),
+        ({"evaluation": "rank", "options": ("a", "a")}, "needs at least two different options; got .'a', 'a'"),
+        (
+            {"evaluation": "rank", "options": "choices", "templates": (INVERT,)},
+            "rank evaluation needs a forward template",
+        ),
+        ({"metrics": ("accurracy",)}, "unknown metric 'accurracy'. Did you mean 'accuracy'. Available: exact_match"),
+        ({"metrics": ("rank_accuracy",)}, "'rank_accuracy' judges scores of options, which needs evaluation='rank'"),
+        ({"postprocessor": "lowercase"}, "unknown postprocessor 'lowercase'. .*Available: strip, lower"),
+        ({"templates_per_row": 2}, r"templates_per_row must be 0 \(all\) to 1 .*got 2"),
+        ({"templates_per_row": -1}, "templates_per_row must be 0"),
+        ({"max_rows": 0}, "max_rows must be 1 or more, or None for all rows; got 0"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_when_declared(changes, message):
+    with pytest.raises(ValueError, match=message):
+        declared(**changes)
+
+
+def test_training_uses_all_templates_and_evaluation_the_forward_ones():
+    task = declared(templates=(INVERT, ASK, INVERT, ASK), templates_per_row=0)
+    assert task.templates_of("train") == (0, 1, 2, 3) and task.renderings_per_row("train") == 4
+    assert task.templates_of("validation") == (1, 3) and task.renderings_per_row("validation") == 1
+    with pytest.raises(
+        ValueError, match="its split 'test' cannot be evaluated, because all its templates are inverted"
+    ):
+        declared(templates=(INVERT,)).templates_of("test")
+
+
+def test_the_record_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        declared().name = "other"
+
+
+@pytest.mark.tensorflow
+def test_names_are_allowed_as_seqio_allows_them():
+    from seqio import dataset_providers
+
+    assert NAME_PATTERN.pattern == dataset_providers._VALID_TASK_NAME_REGEX.pattern
+    with pytest.raises(ValueError, match="The name 5 cannot be"):
+        require_name(5)

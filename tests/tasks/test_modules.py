@@ -1,0 +1,81 @@
+import sys
+
+import pytest
+
+from flan_jax.tasks import modules
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory; modules that a test imports are forgotten after it."""
+    before = set(sys.modules)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_dotted_name_is_looked_for_in_the_working_directory(here):
+    (here / "some_tasks.py").write_text("COUNT = [0]\nCOUNT[0] += 1\n")
+    assert modules.load("some_tasks") == modules.load("some_tasks") == (str(here / "some_tasks.py"),)
+    assert sys.modules["some_tasks"].COUNT == [1]
+    assert sys.path[0] != str(here) and sys.path[-1] == str(here)
+
+
+def test_a_file_is_run_once_and_sees_its_neighbours(here):
+    place = here / "elsewhere"
+    place.mkdir()
+    (place / "neighbour.py").write_text("WORD = 'x'\n")
+    (place / "by_path.py").write_text("from neighbour import WORD\nRUNS = []\nRUNS.append(WORD)\n")
+    assert (
+        modules.load("elsewhere/by_path.py") == modules.load(str(place / "by_path.py")) == (str(place / "by_path.py"),)
+    )
+    assert sys.modules["by_path"].RUNS == ["x"]
+
+
+def test_a_file_may_be_called_like_an_installed_module(here):
+    (here / "json.py").write_text("MINE = True\n")
+    modules.load("./json.py")
+    assert not hasattr(sys.modules["json"], "MINE")
+
+
+def test_a_package_counts_with_all_its_files(here):
+    (here / "family" / "more").mkdir(parents=True)
+    for name in ("__init__.py", "b.py", "more/c.py", "notes.txt"):
+        (here / "family" / name).write_text("")
+    names = ("__init__.py", "b.py", "more/c.py")
+    assert modules.load("family") == tuple(str(here / "family" / name) for name in names)
+    assert modules.load("family.b") == (str(here / "family" / "b.py"),)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("my_taks", r"No module 'my_taks' to take tasks from: 'my_taks' is neither in .* Did you mean 'my_tasks'\?"),
+        ("family.taks", r"No module 'family.taks' .* Did you mean 'family.tasks'\? A path that ends in .py, .yaml"),
+        ("nowhere.tasks", "No module 'nowhere.tasks' to take tasks from: 'nowhere' is neither in"),
+        ("my_tasks.inner", "No module 'my_tasks.inner' to take tasks from"),
+        (
+            "my_taks.py",
+            r"No file .*my_taks\.py to take tasks from\. Did you mean 'my_tasks\.py'\? Give a dotted module",
+        ),
+        ("family/tasks", r"No file .*family/tasks to take tasks from\. Did you mean 'tasks\.py'\?"),
+        (".tasks", r"No module '\.tasks' to take tasks from"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_the_nearest(here, word, message):
+    (here / "my_tasks.py").write_text("")
+    (here / "family").mkdir()
+    (here / "family" / "__init__.py").write_text("")
+    (here / "family" / "tasks.py").write_text("")
+    with pytest.raises(FileNotFoundError, match=message):
+        modules.load(word)
+
+
+def test_a_modules_own_mistakes_stay_its_own(here):
+    (here / "needs_more.py").write_text("import not_installed_anywhere\n")
+    for word in ("needs_more", "needs_more.py"):
+        with pytest.raises(ModuleNotFoundError, match="No module named 'not_installed_anywhere'"):
+            modules.load(word)
+    assert "needs_more" not in sys.modules

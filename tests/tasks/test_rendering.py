@@ -1,0 +1,181 @@
+import json
+from collections import Counter
+
+import pytest
+
+from flan_jax.tasks.declare import TemplatedTask
+from flan_jax.tasks.rendering import check, iter_rendered, num_examples, preview
+from flan_jax.tasks.sources import InMemorySource, JsonlSource
+from flan_jax.templates.render import Template
+
+ROWS = [{"q": q, "a": a} for q, a in ("a1", "b2", "c3")]
+TEMPLATES = (
+    Template(inputs="0 {q}", targets="{a}"),
+    Template(inputs="1 {a}", targets="{q}", direction="inverted"),
+    Template(inputs="2 {q}", targets="{a}"),
+)
+
+
+def task_of(rows=ROWS, **changes):
+    source = rows if not isinstance(rows, list) else InMemorySource(data={"train": rows, "validation": rows})
+    return TemplatedTask(**(dict(name="t", source=source, cluster="c", templates=TEMPLATES) | changes))
+
+
+def jsonl(tmp_path, lines, **settings):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return JsonlSource(files={"train": path, "validation": path}, **settings)
+
+
+def inputs(task, split="train", dropped=None):
+    return [rendered.inputs for _, rendered, _ in iter_rendered(task, split, dropped=dropped)]
+
+
+@pytest.mark.parametrize(
+    ("per_row", "expected"),
+    [
+        (1, ["0 a", "1 2", "2 c"]),
+        (2, ["0 a", "1 1", "1 2", "2 b", "2 c", "0 c"]),
+        (0, ["0 a", "1 1", "2 a", "1 2", "2 b", "0 b", "2 c", "0 c", "1 3"]),
+    ],
+)
+def test_a_training_row_takes_its_turn_under_the_templates(per_row, expected):
+    task = task_of(templates_per_row=per_row)
+    assert inputs(task) == expected
+    assert num_examples(task, "train") == len(expected)
+
+
+def test_an_evaluation_row_is_asked_once_and_forwards_only():
+    task = task_of(templates_per_row=0)
+    assert inputs(task, "validation") == ["0 a", "2 b", "0 c"]
+    assert [(row, template) for row, _, template in iter_rendered(task, "validation")] == [(0, 0), (1, 2), (2, 0)]
+    assert num_examples(task, "validation") == 3
+
+
+def test_a_normaliser_changes_drops_and_multiplies_rows():
+    def normalise(row):
+        return {"a1": row, "b2": None, "c3": [{"q": "x", "a": "8"}, None, {"q": "y", "a": "9"}]}[row["q"] + row["a"]]
+
+    task = task_of(normaliser=normalise, templates=TEMPLATES[:1])
+    dropped = Counter()
+    assert inputs(task, dropped=dropped) == ["0 a", "0 x", "0 y"]
+    assert dropped == {"dropped by the normaliser": 2}
+    assert num_examples(task, "train") == 3
+
+
+def test_max_rows_takes_the_first_that_are_kept():
+    task = task_of(normaliser=lambda row: row if row["q"] != "a" else None, templates=TEMPLATES[:1], max_rows=1)
+    assert inputs(task) == ["0 b"] and num_examples(task, "train") == 1
+    assert num_examples(task_of(max_rows=2), "train") == 2 and num_examples(task_of(max_rows=9), "train") == 3
+
+
+def test_options_and_references_come_from_the_record_or_the_row():
+    rows = [{"q": "a", "a": "1", "choices": ["1", 2], "all": ["1", "one"]}]
+    ask = Template(inputs="{q} {options_}", targets="{a}")
+    invert = Template(inputs="{a}", targets="{q}", direction="inverted")
+    task = task_of(rows, templates=(ask, invert), options="choices", references="all", templates_per_row=0)
+    first, second = (rendered for _, rendered, _ in iter_rendered(task, "train"))
+    assert (first.inputs, first.options, first.references) == ("a OPTIONS:\n- 1\n- 2", ("1", "2"), ("1", "one"))
+    assert second.references == ()
+    assert next(iter_rendered(task_of(rows, options=("1", "3")), "train")).rendered.options == ("1", "3")
+
+
+def test_a_field_that_no_row_has_is_the_templates_mistake(tmp_path):
+    wrong = (TEMPLATES[0], Template(inputs="{qq}", targets="{a}", name="typo"))
+    message = (
+        r"Task 't': template 1 \('typo'\) names the field 'qq', which the rows of the split 'train' lack\. "
+        r"Did you mean 'q'\? Fields: q, a\. Literal braces are written twice: {{ }}"
+    )
+    for source in (ROWS, jsonl(tmp_path, ROWS, on_bad_row="skip")):
+        with pytest.raises(KeyError, match=message):
+            next(iter_rendered(task_of(source, templates=wrong), "train"))
+        with pytest.raises(KeyError, match=message):
+            check(task_of(source, templates=wrong), "train")
+    with pytest.raises(KeyError, match="its options are the field 'choice', which the rows .* lack"):
+        inputs(task_of(options="choice"))
+    with pytest.raises(KeyError, match="its references are the field 'aa', which the rows .* lack"):
+        inputs(task_of(references="aa"))
+
+
+@pytest.mark.parametrize("bad", [{"q": "b"}, {"q": "b", "a": None}])
+def test_a_field_that_one_row_lacks_is_the_rows_mistake(tmp_path, bad):
+    lines = [ROWS[0], bad, ROWS[2]]
+    with pytest.raises(
+        ValueError, match=r"rows\.jsonl:2: the row lacks the field 'a'\. Fields: q\. Mend the row, or set"
+    ):
+        inputs(task_of(jsonl(tmp_path, lines)))
+    lenient = task_of(jsonl(tmp_path, [*lines, "{"], on_bad_row="skip"), templates_per_row=0)
+    dropped = Counter()
+    # Left out under every template, also under those that do not name the field: rows keep their turns.
+    assert inputs(lenient, dropped=dropped) == ["0 a", "1 1", "2 a", "1 3", "2 c", "0 c"]
+    assert dropped == {"lacks a field": 1, "not JSON": 1}
+    assert num_examples(lenient, "train") == 6
+
+
+def test_a_split_of_which_nothing_is_left_is_refused(tmp_path):
+    task = task_of(jsonl(tmp_path, ["{", {"q": "b", "a": "1"}], on_bad_row="skip"), normaliser=lambda row: None)
+    with pytest.raises(
+        ValueError, match=r"no row of the split 'train' of .*rows\.jsonl is left \(dropped by the .*: 1, not JSON: 1"
+    ):
+        inputs(task)
+
+
+def test_a_normaliser_that_fails_names_the_row(tmp_path):
+    lines = [{"q": "a", "a": "1"}, {"q": "b", "b": "x"}]
+
+    def asks_for_a(row):
+        return {"q": row["q"], "a": int(row["a"])}
+
+    with pytest.raises(
+        ValueError, match=r"rows\.jsonl:2: the normaliser of task 't' found no 'a'\..* Fields: q, b\. Mend"
+    ):
+        inputs(task_of(jsonl(tmp_path, lines), normaliser=asks_for_a))
+    dropped = Counter()
+    assert inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normaliser=asks_for_a), dropped=dropped) == ["0 a"]
+    assert dropped == {"lacks a field": 1}
+    lines[1]["a"] = "two"
+    with pytest.raises(ValueError, match=r"rows\.jsonl:2: .* failed on {'q': 'b'.*: ValueError: invalid literal"):
+        inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normaliser=asks_for_a))
+
+
+def test_ranking_needs_the_target_among_the_options(tmp_path):
+    ask = Template(inputs="{q}", targets="{a}.")
+    task = task_of(jsonl(tmp_path, ROWS), templates=(TEMPLATES[0], ask), options=("1", "2"), evaluation="rank")
+    assert len(inputs(task)) == 3  # Training ranks nothing.
+    with pytest.raises(
+        ValueError, match=r"rows\.jsonl:1: task 't', template 1: the target '1\.' is none of the options"
+    ):
+        inputs(task, "validation")
+    dropped = Counter()
+    lenient = task_of(jsonl(tmp_path, ROWS, on_bad_row="skip"), options=("1", "2"), evaluation="rank")
+    assert inputs(lenient, "validation", dropped) == ["0 a", "2 b"]
+    assert dropped == {"target is not an option": 1}
+
+
+@pytest.mark.parametrize("value", ["12", [], {"x": 1}, [["1"]]])
+def test_lists_of_options_and_references_must_be_lists_of_texts(tmp_path, value):
+    lines = [{"q": "a", "a": "1", "list": ["1"]}, {"q": "b", "a": "2", "list": value}]
+    with pytest.raises(ValueError, match=r"rows\.jsonl:2: the field 'list' must list the options, got "):
+        inputs(task_of(jsonl(tmp_path, lines), options="list"))
+    with pytest.raises(ValueError, match=r"rows\.jsonl:2: the field 'list' must list the references, got "):
+        inputs(task_of(jsonl(tmp_path, lines), references="list"))
+
+
+def test_a_value_that_is_no_text_names_task_and_template():
+    with pytest.raises(ValueError, match=r"Task 't', template 0: template '0 {q}': the field 'q' .* holds \['x'\]"):
+        inputs(task_of([{"q": ["x"], "a": "1"}]))
+
+
+def test_check_renders_one_row_under_each_template_of_the_split():
+    assert [r.inputs for r in check(task_of(), "train")] == ["0 a", "1 1", "2 a"]
+    assert [r.inputs for r in check(task_of(), "validation")] == ["0 a", "2 a"]
+
+
+def test_preview_shows_a_row_from_the_file_to_the_words(tmp_path):
+    task = task_of(jsonl(tmp_path, ROWS), normaliser=lambda row: {**row, "q": row["q"].upper()})
+    shown = preview(task, "validation", index=1)
+    assert shown.place.endswith("rows.jsonl:2")
+    assert (shown.raw, shown.row) == ({"q": "b", "a": "2"}, {"q": "B", "a": "2"})
+    assert {i: r.inputs for i, r in shown.rendered.items()} == {0: "0 B", 2: "2 B"}
+    with pytest.raises(ValueError, match="the split 'train' has fewer than 4 rows"):
+        preview(task, "train", index=3)

@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import pytest
+
+from flan_jax.data.rates import ProportionalRate
+from flan_jax.tasks import user_files
+from flan_jax.tasks.preprocessors import LabelNames
+from flan_jax.tasks.rendering import iter_rendered
+from flan_jax.tasks.sources import JsonlSource, ParquetSource, TfdsSource, TsvSource
+from flan_jax.tasks.user_files import UserMixture, jsonl_task, read_yaml
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+TASK = """
+tasks:
+  t:
+    cluster: c
+    source: jsonl
+    splits: {train: t.jsonl}
+    templates: [{inputs: "{q}", targets: "{a}"}]
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_example_file_declares_what_it_says():
+    declared = read_yaml(FIXTURES / "user_tasks.yaml")
+    assert declared.vocabulary == "bytes"
+    capitals, reviews = declared.tasks
+    assert (capitals.name, capitals.cluster, capitals.licence) == ("user_capitals", "geography", "CC0")
+    assert [template.name for template in capitals.templates] == ["question", "sentence", "backwards"]
+    assert capitals.metrics == ("exact_match", "f1")
+    assert [r.inputs for _, r, _ in iter_rendered(capitals, "train")][:3] == [
+        "What is the capital of Peru?", "Kenya's capital is", "Which country's capital is Oslo?",
+    ]  # fmt: skip
+    assert (reviews.options, reviews.evaluation, reviews.metrics) == (("good", "bad"), "rank", ("rank_accuracy",))
+    assert reviews.source == TsvSource(
+        files={split: FIXTURES / "user_data/reviews.tsv" for split in ("train", "validation")}, on_bad_row="skip"
+    )
+    assert declared.mixtures == (
+        UserMixture(
+            name="user_all",
+            members=(("user_capitals", None), ("user_reviews", None)),
+            default_rate=ProportionalRate(maximum=3, temperature=2),
+        ),
+        UserMixture(
+            name="user_weighted", members=(("user_all", 3), ("user_capitals", 1)), default_rate=ProportionalRate()
+        ),
+    )
+
+
+def test_the_schema_in_the_docstring_is_one(tmp_path):
+    text = user_files.__doc__.partition("relative to the file:\n")[2]
+    declared = read_yaml(write(tmp_path, "\n".join(line[4:] for line in text.splitlines())))
+    capitals, reviews = declared.tasks
+    assert capitals.source == JsonlSource(
+        files={
+            "train": tmp_path / "data/train.jsonl",
+            "validation": [tmp_path / "data/a.jsonl", tmp_path / "data/b.jsonl.gz"],
+        }
+    )
+    assert reviews.source == TfdsSource(
+        name="my_reviews:1.0.0", splits={"train": "train[:90%]", "validation": "train[90%:]"}, on_bad_row="skip"
+    )
+    assert reviews.normaliser == LabelNames(names={"label": ["negative", "positive"]})
+    assert reviews.templates[0].inputs == "Good or bad?\n{text}\n{options_}"
+    assert [mixture.name for mixture in declared.mixtures] == ["all_mine", "weighted"]
+
+
+def test_settings_that_are_left_out_are_the_records_own(tmp_path):
+    (task,) = read_yaml(write(tmp_path, TASK)).tasks
+    assert (task.metrics, task.evaluation, task.templates_per_row, task.max_rows) == (
+        ("exact_match",),
+        "generate",
+        1,
+        None,
+    )
+
+
+def test_numbers_may_be_options_and_paths_are_relative_to_the_file(tmp_path):
+    text = TASK.replace("source: jsonl", "source: parquet\n    options: [1, 2.5]\n    max_rows: 5")
+    declared = read_yaml(write(tmp_path, f"vocabulary: words/my.model\n{text}"))
+    assert declared.vocabulary == str(tmp_path / "words/my.model")
+    (task,) = declared.tasks
+    assert task.options == ("1", "2.5") and task.max_rows == 5
+    assert task.source == ParquetSource(files={"train": tmp_path / "t.jsonl"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("tasks:", "task:", "my.yaml: unknown key 'task'. Did you mean 'tasks'"),
+        (TASK, "{}", "my.yaml: it declares neither tasks nor mixtures"),
+        ("tasks:", "vocabulary: 5\ntasks:", "vocabulary must be embedded, bytes or a path; got 5"),
+        ("cluster: c", "clusters: c", "my.yaml: tasks.t: unknown key 'clusters'. Did you mean 'cluster'"),
+        ("cluster: c", "licence: c", "my.yaml: tasks.t: the key 'cluster' is missing"),
+        ("  t:", "  a b:", "my.yaml: tasks.a b: The name 'a b' cannot be"),
+        (
+            "source: jsonl",
+            "source: json",
+            "tasks.t.source: unknown kind 'json'. Did you mean 'jsonl'. Allowed: jsonl, tsv",
+        ),
+        ("source: jsonl", "source: {kind: tfds}", "tasks.t.source: the key 'name' is missing"),
+        ("source: jsonl", "source: {kind: jsonl, columns: [a]}", "tasks.t.source: unknown key 'columns'"),
+        (
+            "source: jsonl",
+            "source: {kind: jsonl, on_bad_row: skp}",
+            "tasks.t.source: on_bad_row must be .* Did you mean 'skip'",
+        ),
+        ("{train: t.jsonl}", "t.jsonl", "tasks.t.splits: expected names with values; got 't.jsonl'"),
+        ("{train: t.jsonl}", "{train: [{}]}", "tasks.t.splits: expected texts, got {}"),
+        ('[{inputs: "{q}", targets: "{a}"}]', "ask", "tasks.t.templates: no template set 'ask'. Sets: none"),
+        ('"{q}"', '"{q"', r"tasks.t.templates\[0\]: .*brace without its partner"),
+        ("cluster: c", "cluster: c\n    options: [yes, no]", "tasks.t.options: YAML reads an unquoted yes, .* as True"),
+        ("cluster: c", "cluster: c\n    metrics: f2", "tasks.t: Task 't': unknown metric 'f2'. Did you mean 'f1'"),
+        ("cluster: c", "cluster: c\n    max_rows: many", "tasks.t: .*not supported between"),
+        ("cluster: c", "cluster: c\n    labels: [a]", "tasks.t.labels: expected names with values"),
+        ("tasks:", "mixtures: {m: [t]}\ntasks:", "mixtures.m: expected names with values"),
+        ("tasks:", "mixtures: {m: {member: [t]}}\ntasks:", "mixtures.m: unknown key 'member'. Did you mean 'members'"),
+        ("tasks:", "mixtures: {m: {cap: 3}}\ntasks:", "mixtures.m: the key 'members' is missing"),
+        ("tasks:", "mixtures: {m: {members: {t: all}}}\ntasks:", "the weight of 't' must be a number, got 'all'"),
+        ("tasks:", "mixtures: {m: {members: [t], cap: 0}}\ntasks:", "mixtures.m: cap must be a number above 0, got 0"),
+        (
+            "tasks:",
+            "mixtures: {m: {members: [t], temperature: hot}}\ntasks:",
+            "temperature must be a number .*got 'hot'",
+        ),
+        ("tasks:", "mixtures: {m: {members: [n]}, n: {members: [m]}}\ntasks:", "the mixtures m, n contain one another"),
+    ],
+)
+def test_mistakes_name_the_file_the_place_and_the_mend(tmp_path, old, new, message):
+    assert old in TASK
+    with pytest.raises(ValueError, match=message):
+        read_yaml(write(tmp_path, TASK.replace(old, new)))
+
+
+def test_a_jsonl_task_takes_a_path_or_splits():
+    one = jsonl_task("t", "a.jsonl", inputs="{q}", targets="{a}", options=["x", "y"], on_bad_row="skip")
+    assert one.source == JsonlSource(files={"train": "a.jsonl"}, on_bad_row="skip")
+    assert (one.cluster, one.options, one.metrics) == ("user", ("x", "y"), ("exact_match",))
+    several = jsonl_task("t", {"train": ["a", "b"], "test": "c"}, inputs="{q}", targets="{a}", options="choices")
+    assert several.source.splits == ("train", "test") and several.options == "choices"

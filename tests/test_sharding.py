@@ -5,7 +5,6 @@ import re
 
 import jax
 import jax.numpy as jnp
-import made_up_t5 as made_up
 import numpy as np
 import optax
 import pytest
@@ -15,6 +14,7 @@ from flan_jax import sharding
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
 from flan_jax.sharding import MeshPlan, make_mesh
+from tests import made_up_t5 as made_up
 
 CONFIG = T5Config(
     vocab_size=32, emb_dim=16, num_heads=4, num_encoder_layers=1, num_decoder_layers=1, head_dim=4, mlp_dim=24

@@ -135,8 +135,8 @@ def test_a_model_whose_first_id_is_a_word_or_that_has_no_end_is_refused(tmp_path
 
     sentences = ["the cat sat", "the dog ran", "a cat ran", "a dog sat"] * 5
     for name, ids in {
-        "word": dict(pad_id=5, eos_id=1, unk_id=2),
-        "endless": dict(pad_id=0, eos_id=-1, unk_id=2),
+        "word": {"pad_id": 5, "eos_id": 1, "unk_id": 2},
+        "endless": {"pad_id": 0, "eos_id": -1, "unk_id": 2},
     }.items():
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sentences),

@@ -3,11 +3,11 @@
     python tools/bench_feed.py  # 10, 100 and 1,500 tasks
     python tools/bench_feed.py --tasks 100 --batch-size 256 --store memory
 
-Tasks are made up: lengths are log-normal (inputs: median 60 tokens, at most 512; targets: median 12, at most 128), sizes
-log-uniform between 200 and 2,000 examples, rates proportional to sizes under a cap of 1,000. "array_record" reads shards
-as an export writes them, from a temporary directory; "memory" reads slices of an array, which leaves the feed's own
-work. Fill is the share of real tokens; "of bound" compares the rows with the fewest any packing could need; next-fit
-is what SeqIO does.
+Tasks are made up: lengths are log-normal (inputs: median 60 tokens, at most 512; targets: median 12, at most 128),
+sizes log-uniform between 200 and 2,000 examples, rates proportional to sizes under a cap of 1,000. "array_record" reads
+shards as an export writes them, from a temporary directory; "memory" reads slices of an array, which leaves the feed's
+own work. Fill is the share of real tokens; "of bound" compares the rows with the fewest any packing could need;
+next-fit is what SeqIO does.
 """
 
 import argparse

@@ -89,6 +89,7 @@ class Checkpoints:
         self.policy = policy
         self._metadata = dict(metadata)
         self._last_saved: int | None = None
+        self._is_settled = True  # Nothing to wait for, no error to raise.
         if _is_primary():
             _remove_unfinished(self.directory)
         self._manager = _orbax_manager(self.directory, policy)
@@ -115,9 +116,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Returns the step with the best value of the policy's metric, None when there is none."""
-        if self.policy.keep_best is None:
-            return None
-        return reading.best_step(self.directory, metric=self.policy.keep_best, mode=self.policy.best_mode)
+        return reading.best_step(self.directory, metric=self.policy.keep_best or "", mode=self.policy.best_mode)
 
     def save(self, state: Any, *, data_state: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> bool:
         """Saves a state under its step; waits for an earlier save that is still being written.
@@ -153,13 +152,13 @@ class Checkpoints:
         }
         json.dumps(jsons)  # What is no JSON fails here, not in the writer's thread.
         items |= {item: ocp.args.JsonSave(value) for item, value in jsons.items()}
-        self._last_saved = step
+        self._last_saved, self._is_settled = step, False
         with self._explaining():
             return self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def check_for_errors(self) -> None:
         """Raises what the writer met since the last call, without waiting for a writer at work. Cheap at every step."""
-        if not self._manager.is_saving_in_progress():
+        if not self._is_settled and not self._manager.is_saving_in_progress():
             self.wait()
 
     def wait(self) -> None:
@@ -168,6 +167,9 @@ class Checkpoints:
         Raises:
           ValueError: it could not be written.
         """
+        if self._is_settled:
+            return
+        self._is_settled = True  # Also when it fails: an error is raised once.
         with self._explaining():
             self._manager.wait_until_finished()
         if _is_primary():

@@ -84,7 +84,7 @@ def evaluate(
             before = before or result
             if show_predictions:
                 console.print(report.predictions(place / str(number), result, per_label=show_predictions))
-    console.print(f"Written to {place}.", highlight=False)
+    console.print(f"Written to {place}.", highlight=False, soft_wrap=True)
 
 
 def _ensure(

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from flan_jax.data import exports
 from flan_jax.data.export_process import USER_ERROR_STATUS
-from flan_jax.data.manifest import MixtureManifest, Request, read_task, request_from_json
+from flan_jax.data.manifest import MixtureManifest, Request, TaskManifest, read_task, request_from_json
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
+SHOWN_TASKS = 50
 USER_ERRORS = (ValueError, KeyError, FileNotFoundError, NotADirectoryError, PermissionError)
 
 
@@ -64,26 +65,42 @@ def export(
 
 
 def print_summary(manifests: Sequence[MixtureManifest], *, export_dir: Path) -> None:
-    """Prints a line a task and split: examples, tokens, what was cut and what was left out."""
+    """Prints a line a task and split, and a sum: examples, tokens, what was cut and what was left out."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("task", "split", title=f"exports in {export_dir}", title_justify="left")
+    table = Table(title=f"exports in {export_dir}", title_justify="left")
+    table.add_column("task", overflow="fold")
+    table.add_column("split", no_wrap=True)
     for name in ("examples", "input tokens", "target tokens", "inputs cut", "targets cut", "left out", "rate"):
         table.add_column(name, justify="right")
     for manifest in manifests:
-        for member in manifest.members:
-            task = read_task(export_dir / member.path)
-            numbers = (
-                task.num_examples, task.tokens["inputs"], task.tokens["targets"],
-                task.truncated["inputs"], task.truncated["targets"], sum(task.dropped.values()),
-            )  # fmt: skip
-            table.add_row(task.task, task.split, *(f"{n:,}" for n in numbers), f"{member.rate:g}")
+        lines = [(member, _numbers(read_task(export_dir / member.path))) for member in manifest.members]
+        for member, numbers in lines[:SHOWN_TASKS]:
+            table.add_row(member.task, manifest.request.split, *(f"{n:,}" for n in numbers), f"{member.rate:g}")
+        if len(lines) > SHOWN_TASKS:
+            table.add_row(f"... and {len(lines) - SHOWN_TASKS:,} more", manifest.request.split)
+        if len(lines) > 1:
+            totals = map(sum, zip(*(numbers for _, numbers in lines), strict=True))
+            words = f"{manifest.request.name}: {len(lines):,} tasks"
+            table.add_row(words, manifest.request.split, *(f"{n:,}" for n in totals), end_section=True)
     console = Console()
     console.print(table)
     for manifest in manifests:
         for name, reason in manifest.skipped.items():
             console.print(f"Left out of {manifest.request.name} ({manifest.request.split}): {name} {reason}.")
+
+
+def _numbers(task: TaskManifest) -> tuple[int, ...]:
+    """Examples, tokens of both features, examples cut in either, rows and examples left out."""
+    return (
+        task.num_examples,
+        task.tokens["inputs"],
+        task.tokens["targets"],
+        task.truncated["inputs"],
+        task.truncated["targets"],
+        sum(task.dropped.values()),
+    )
 
 
 def _child(order: str, export_dir: str, answer: str) -> int:

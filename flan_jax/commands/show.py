@@ -18,6 +18,7 @@ from rich.text import Text
 from flan_jax.names import nearest
 
 Found = dict[str, Any]
+PIPED_COLUMNS = 200
 
 # Noun -> whether it needs the name of a thing.
 NOUNS = {
@@ -102,7 +103,10 @@ def show(
     if json:
         print(json_format.dumps(found, ensure_ascii=False, default=str))
     else:
-        Console().print(table)
+        console = Console()
+        if not console.is_terminal:  # Into a file or a pipe: lines as long as they need to be, nothing folded early.
+            console = Console(width=PIPED_COLUMNS)
+        console.print(table)
 
 
 def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | None) -> None:
@@ -267,31 +271,33 @@ def _numbers_table(title: str, found: Mapping[str, Any]) -> RenderableType:
 def _rendering(rendering: Mapping[str, Any]) -> RenderableType:
     named = f" {rendering['name']!r}" if rendering["name"] else ""
     inverted = ", inverted" if rendering["direction"] == "inverted" else ""
-    lines = [{"": side, "text": rendering[side]} for side in ("inputs", "targets")]
-    lines += [{"": side, "text": " | ".join(rendering[side])} for side in ("options", "references") if rendering[side]]
-    lines += [{"": "note", "text": note} for note in rendering.get("notes", ())]
-    return _table(f"template {rendering['template']}{named}{inverted}", ("", "text"), lines)
+    lists = {side: " | ".join(rendering[side]) for side in ("options", "references") if rendering[side]}
+    grid = Table(box=box.SIMPLE, show_header=False)
+    for label, text in {"inputs": rendering["inputs"], "targets": rendering["targets"], **lists}.items():
+        grid.add_row(Text(label, style="dim"), Text(text, overflow="fold"))
+    for note in rendering.get("notes", ()):
+        grid.add_row(Text("note", style="yellow"), Text(note))
+    return Group(Text(f"template {rendering['template']}{named}{inverted}", style="bold"), grid)
 
 
 def _tokens(side: str, tokens: Mapping[str, Any]) -> RenderableType:
-    spelled = zip(tokens["ids"], tokens["pieces"], strict=True)
-    text = Text(f"{len(tokens['ids'])} {side} tokens: ", style="bold")
-    for number, piece in spelled:
+    text = Text(f"{len(tokens['ids'])} tokens of the {side}: ", style="bold")
+    for number, piece in zip(tokens["ids"], tokens["pieces"], strict=True):
         text.append(piece, style="not bold cyan").append(f" {number}  ", style="not bold dim")
     return text
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Table:
+def _table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> RenderableType:
     """One line a row; numbers to the right, long texts folded and never shortened."""
     rows = list(rows)
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
     for column in columns:
         is_number = rows and all(isinstance(row.get(column), int | float | None) for row in rows)
         label = column.replace("_percent", " %").replace("_", " ")
         table.add_column(label, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(row.get(column))) for column in columns))
-    return table
+    return Group(Text(title, style="bold"), table)  # Not the table's own title, which folds at the table's width.
 
 
 def _cell(value: Any) -> str:

@@ -168,7 +168,7 @@ def train(
             early_stopping=early_stopping,
             position=position,
             stop=stop,
-            say=lambda line: console.print(line, highlight=False),
+            say=lambda line: console.print(line, highlight=False, soft_wrap=True),
         )
     _conclude(console, directory, finished, show_predictions=show_predictions)
 
@@ -310,7 +310,7 @@ def _introduce(
             f"  {taken['rule']}: {taken['parameters']:,} {'trained' if taken['trained'] else 'frozen'}"
             for taken in recipe["optimizer"]["rules"]
         ]
-    console.print("\n".join(lines), highlight=False)
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
 def _conclude(console: Console, directory: RunDirectory, finished: loop.Finished, *, show_predictions: int) -> None:

@@ -66,7 +66,7 @@ def select(num_examples: int, *, limit: int | None) -> np.ndarray:
     and a smaller limit picks a part of what a larger one does.
 
     >>> select(10, limit=4)
-    array([0, 2, 5, 8])
+    array([0, 2, 5, 7])
     >>> select(3, limit=None)
     array([0, 1, 2])
     """

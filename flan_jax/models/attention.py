@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from flan_jax.models.config import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
-from flan_jax.models.layers import Dense, constrain, keep_factor
+from flan_jax.models.layers import Dense, constrain, keep_factor, partitioned
 
 # Finite, so that a row that may see nothing gets equal weights and not NaN.
 MASKED_SCORE = -1e10
@@ -65,8 +65,8 @@ class RelativePositionBias(nn.Module):
 
     def setup(self):
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))
-        self.rel_embedding = self.param("rel_embedding", init, (self.num_heads, RELPOS_BUCKETS), jnp.float32)
+        shape = (self.num_heads, RELPOS_BUCKETS)
+        self.rel_embedding = partitioned(self, "rel_embedding", init, shape, ("heads", "relpos_buckets"))
 
     def by_distance(self, query_length: int, key_length: int) -> jax.Array:
         """Returns float32 [H, T + S]: the bias of distance d at index d mod (T + S)."""
@@ -92,6 +92,65 @@ class RelativePositionBias(nn.Module):
         values = jnp.tile(self.by_distance(key_length, key_length), (1, 2))
         row_HS = jax.lax.dynamic_slice_in_dim(values, 2 * key_length - index, key_length, axis=1)
         return row_HS[None, :, None]
+
+
+@jax.custom_vjp
+def attend(
+    query_BTHK: jax.Array,
+    key_BSHK: jax.Array,
+    value_BSHK: jax.Array,
+    mask_B1TS: jax.Array,
+    bias_1HTS: jax.Array | None,
+) -> jax.Array:
+    """Returns [B, T, H, K]: values mixed by the softmax of query . key + bias, over the keys that the mask allows.
+
+    Scores and softmax are float32. The gradient is written out because the derived one makes twice the passes over
+    arrays of [B, H, T, S], which is what attention costs on every device: here the division by the softmax's sum is
+    done on [B, T, H, K], the sum over keys in the softmax's gradient is output . cotangent (FlashAttention,
+    2205.14135, appendix B), and one array of that size is kept.
+    """
+    return _attend_forward(query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS)[0]
+
+
+def _attend_forward(query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS):
+    dtype = query_BTHK.dtype
+    scores_BHTS = jnp.einsum("BTHK,BSHK->BHTS", query_BTHK, key_BSHK, preferred_element_type=jnp.float32)
+    if bias_1HTS is not None:
+        scores_BHTS = scores_BHTS + bias_1HTS
+    scores_BHTS = jnp.where(mask_B1TS, scores_BHTS, MASKED_SCORE)
+    power_BHTS = jnp.exp(scores_BHTS - jnp.max(scores_BHTS, axis=-1, keepdims=True))
+    inverse_BTH1 = jnp.swapaxes(1.0 / jnp.sum(power_BHTS, axis=-1, keepdims=True), 1, 2)
+    power_BHTS = power_BHTS.astype(dtype)
+    mixed_BTHK = jnp.einsum("BHTS,BSHK->BTHK", power_BHTS, value_BSHK) * inverse_BTH1.astype(dtype)
+    kept = (query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS, power_BHTS, inverse_BTH1, mixed_BTHK)
+    return mixed_BTHK, kept
+
+
+def _attend_backward(kept, grad_BTHK):
+    query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS, power_BHTS, inverse_BTH1, mixed_BTHK = kept
+    dtype = query_BTHK.dtype
+    grad_BTHK = grad_BTHK.astype(jnp.float32) * inverse_BTH1
+    shared_BHT1 = jnp.swapaxes(jnp.sum(grad_BTHK * mixed_BTHK.astype(jnp.float32), axis=-1, keepdims=True), 1, 2)
+    grad_BTHK = jax.lax.optimization_barrier(grad_BTHK.astype(dtype))
+    weights_grad_BHTS = jnp.einsum("BTHK,BSHK->BHTS", grad_BTHK, value_BSHK, preferred_element_type=jnp.float32)
+    scores_grad_BHTS = jnp.where(mask_B1TS, power_BHTS * (weights_grad_BHTS - shared_BHT1), 0.0)
+    # Kept once, and summed over the batch layer by layer: left to itself, XLA on CPU holds the array of every layer
+    # for one long sum at the end.
+    scores_grad_BHTS = jax.lax.optimization_barrier(scores_grad_BHTS)
+    bias_grad_1HTS = None
+    if bias_1HTS is not None:
+        bias_grad_1HTS = jax.lax.optimization_barrier(jnp.sum(scores_grad_BHTS, axis=0, keepdims=True))
+    scores_grad_BHTS = scores_grad_BHTS.astype(dtype)
+    return (
+        jnp.einsum("BHTS,BSHK->BTHK", scores_grad_BHTS, key_BSHK),
+        jnp.einsum("BHTS,BTHK->BSHK", scores_grad_BHTS, query_BTHK),
+        jnp.einsum("BHTS,BTHK->BSHK", power_BHTS, grad_BTHK),
+        None,
+        bias_grad_1HTS,
+    )
+
+
+attend.defvjp(_attend_forward, _attend_backward)
 
 
 class Attention(nn.Module):
@@ -127,6 +186,7 @@ class Attention(nn.Module):
         bias_1HTS: jax.Array | None,
         deterministic: bool,
     ) -> jax.Array:
+        """Returns what the positions of x see, [B, T, D]."""
         query_BTHK = self._split_heads(self.query(x_BTD))
         key_BSHK, value_BSHK = keys_values
         if not deterministic and self.dropout_rate > 0.0:
@@ -135,11 +195,7 @@ class Attention(nn.Module):
             value_BSHK = value_BSHK * keep_factor(
                 self.make_rng("dropout"), (B, S, H, 1), rate=self.dropout_rate, dtype=self.dtype
             )
-        scores_BHTS = jnp.einsum("BTHK,BSHK->BHTS", query_BTHK, key_BSHK, preferred_element_type=jnp.float32)
-        if bias_1HTS is not None:
-            scores_BHTS = scores_BHTS + bias_1HTS
-        weights_BHTS = jax.nn.softmax(jnp.where(mask_B1TS, scores_BHTS, MASKED_SCORE)).astype(self.dtype)
-        mixed_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights_BHTS, value_BSHK)
+        mixed_BTHK = attend(query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS)
         return self.out(mixed_BTHK.reshape(*x_BTD.shape[:2], -1))
 
     def _split_heads(self, x_BTX: jax.Array) -> jax.Array:

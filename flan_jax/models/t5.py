@@ -219,9 +219,15 @@ class Transformer(nn.Module):
         return self.decoder.cross_keys_values(encoded_BSD)
 
     def decode_step(
-        self, tokens_B: jax.Array, *, cache: list[KeysValues], cross: list[KeysValues], cross_mask_B11S, index: jax.Array
+        self,
+        tokens_B: jax.Array,
+        *,
+        cache: list[KeysValues],
+        cross: list[KeysValues],
+        cross_mask_B11S,
+        index: jax.Array,
     ) -> tuple[jax.Array, list[KeysValues]]:
-        """Returns float32 logits [B, V] of the token after `tokens_B`, which stand at position `index`, and the cache."""
+        """Returns float32 logits [B, V] of what follows `tokens_B`, which stand at position `index`, and the cache."""
         x_B1D, cache = self.decoder.step(
             self._embed(tokens_B[:, None]), cache=cache, cross=cross, cross_mask=cross_mask_B11S, index=index
         )

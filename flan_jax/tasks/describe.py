@@ -45,7 +45,7 @@ def all_tasks() -> list[Description]:
                 "splits": sorted(provider.splits),
                 "templates": len(record.templates) if record else 0,
                 "evaluation": record.evaluation if record else "foreign",
-                "metrics": list(record.metrics) if record else [foreign_name(fn) for fn in provider.metric_fns],
+                "metrics": list(record.metrics) if record else [_metric_name(fn) for fn in provider.metric_fns],
                 "licence": record.licence if record else "",
             }
         )
@@ -265,8 +265,7 @@ def _foreign_text(example: Mapping[str, Any], feature: str, vocabulary: Any) -> 
     return vocabulary.decode(example[feature].tolist())
 
 
-def foreign_name(function: Any) -> str:
-    """Returns what a metric function of plain SeqIO is called."""
+def _metric_name(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 

@@ -7,6 +7,7 @@ agree as far as the preprocessors let them.
 
 import dataclasses
 import functools
+import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -172,7 +173,8 @@ def examples(task: Any, split: str, *, lengths: Lengths) -> Iterator[tuple[int, 
     import tensorflow as tf
 
     tf.random.set_seed(SEED)
-    np.random.seed(SEED)
+    np.random.seed(SEED)  # For preprocessors in Python (`tf.numpy_function`).
+    random.seed(SEED)
     plain = task.replace(preprocessors=[_untrimmed(p) for p in task.preprocessors])
     dataset = _raw_dataset(task.source, split)
     dataset = plain.preprocess_precache(dataset, seed=SEED)

@@ -75,7 +75,8 @@ def described(value: object, *, depth: int = 0) -> Any:
     return [type(value).__qualname__, repr(value)]
 
 
-def _source(value: types.FunctionType | type) -> str:
+@functools.cache  # Milliseconds each, and a family's tasks share theirs.
+def _source(value: Any) -> str:
     """The source text; a name where there is none, as for what was typed into a console or compiled."""
     try:
         return inspect.getsource(value)

@@ -47,7 +47,7 @@ def _from_file(given: Path) -> ModuleType:
         if getattr(module, "__file__", None) == str(path):
             return module
     name = path.stem
-    if name in sys.modules or importlib.util.find_spec(name) is not None:
+    if name in sys.modules or _is_another(name, path):
         name = f"{name}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None, path
@@ -63,7 +63,14 @@ def _from_file(given: Path) -> ModuleType:
     return module
 
 
+def _is_another(name: str, path: Path) -> bool:
+    found = importlib.util.find_spec(name)
+    return found is not None and found.origin != str(path)
+
+
 def _from_name(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise FileNotFoundError(f"No module {name!r} to take tasks from: a dotted name looks like package.module.")
     # First while the module is looked for, as under `python -m`; last afterwards, for what it imports when called.
     here = os.getcwd()
     sys.path.insert(0, here)
@@ -76,8 +83,6 @@ def _from_name(name: str) -> ModuleType:
             f"No module {name!r} to take tasks from: {error.name!r} is neither in {here} nor installed."
             f"{nearest(name, _beside(name, here))} A path that ends in .py, .yaml or .yml does as well."
         ) from error
-    except ValueError as error:  # What importlib says to "my..tasks" and the like.
-        raise FileNotFoundError(f"No module {name!r} to take tasks from ({error}).") from error
     finally:
         sys.path.remove(here)
         if here not in sys.path:

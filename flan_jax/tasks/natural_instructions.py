@@ -217,7 +217,7 @@ def register(
     files, lists = task_files(folder), task_lists(folder)
     both = sorted(set(lists["train"]) & set(lists["test"]))
     if both:
-        raise ValueError(f"{folder}: {both[0]} is in the train list and in the test list; held-out tasks stay held out.")
+        raise ValueError(f"{folder}: {both[0]} is in the train list and in the test list: hold it out or train on it.")
     found = _coverage(files, lists)
     tasks = [
         _declared(
@@ -257,12 +257,16 @@ def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, ba
         if type(value) is not SETTINGS[key]:
             raise ValueError(f"{where}.{key}: expected {SETTINGS[key].__name__}, got {value!r}.")
     given = dict(settings)
-    data_dir = given.pop("data_dir", None)
-    if os.environ.get(DATA_DIR_VARIABLE):
-        data_dir = os.environ[DATA_DIR_VARIABLE]
-    elif data_dir is None:
+    declared, overriding = given.pop("data_dir", None), os.environ.get(DATA_DIR_VARIABLE)
+    if not declared and not overriding:
         raise ValueError(f"{where}: give data_dir, or set the environment variable {DATA_DIR_VARIABLE}.")
-    register(base / Path(data_dir).expanduser(), vocabulary=vocabulary, **given)
+    folder = Path(overriding) if overriding else base / Path(declared).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{where}: no folder {folder} to read Super-NaturalInstructions from. "
+            f"Give another data_dir, or set the environment variable {DATA_DIR_VARIABLE}."
+        )
+    register(folder, vocabulary=vocabulary, **given)
 
 
 def seqio_name(task: str, *, prefix: str) -> str:

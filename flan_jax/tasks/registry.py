@@ -32,7 +32,8 @@ from flan_jax.tasks.sources import Paths
 __all__ = [
     "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "identity", "import_module",
     "iter_rendered", "mixture_or_task", "names", "num_examples", "preview", "register", "register_all",
-    "register_jsonl", "register_mixture", "register_yaml", "task", "templated", "unregister", "use_vocabulary", "vocabulary",
+    "register_jsonl", "register_mixture", "register_yaml", "task", "templated", "unregister", "use_vocabulary",
+    "vocabulary",
 ]  # fmt: skip
 
 Rate = float | Callable[[Any], float]

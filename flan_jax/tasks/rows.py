@@ -70,10 +70,6 @@ class Source(abc.ABC):
         self.require_split(split)
         return ()
 
-    def watched(self, split: str) -> tuple[str, ...]:
-        """Returns the files and the patterns of files whose change makes an export stale, as absolute paths."""
-        return self.files(split)
-
     def num_rows(self, split: str) -> int | None:
         """Returns the number of rows, bad ones included; None when only reading them tells."""
         self.require_split(split)

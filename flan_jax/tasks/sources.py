@@ -116,11 +116,6 @@ class FileSource(Source):
         self.require_split(split)
         return tuple(file for path in self.paths[split] for file in _matching(Path(path).expanduser()))
 
-    def watched(self, split: str) -> tuple[str, ...]:
-        """Returns the split's files, and its patterns, which a new file may come to match."""
-        patterns = (os.path.abspath(os.path.expanduser(path)) for path in self.paths[split] if "*" in path)
-        return (*self.files(split), *patterns)
-
     def revision(self, split: str) -> str:
         """Returns a SHA-256 over the bytes of the split's files."""
         return sha256_of([type(self).__name__, *(sha256_of_file(path) for path in self.files(split))])

@@ -337,7 +337,7 @@ def test_a_checkpoint_of_another_model_is_refused_by_name_and_shape(open_run):
     assert "encoder/kernel: got float32[8,4], wanted float32[8,5]" in message
     assert "scale: got bfloat16[4], wanted float32[4]" in message
     assert "bias: missing, wanted float32[2]" in message
-    with pytest.raises(ValueError, match="item 'opt_state'.*\n *1/0/count: got int32"):
+    with pytest.raises(ValueError, match="item 'opt_state'.*\n *1/0/count: got int32.*, wanted nothing of this name"):
         run.restore(abstract(dataclasses.replace(state, opt_state=optax.sgd(0.1).init({}))))
 
 
@@ -346,8 +346,9 @@ def test_a_long_list_of_differences_is_cut(open_run):
     run.save(state_at(1), data_state={})
     run.wait()
     wanted = abstract({f"layer_{i}": jnp.zeros(1) for i in range(30)})
-    with pytest.raises(ValueError, match="(?s)layer_25: missing.*\n *and 12 more"):
+    with pytest.raises(ValueError, match="(?s)layer_25: missing.*\n *and 12 more") as caught:
         reading.restore_params(run.directory, wanted)
+    assert "layer_26" not in str(caught.value)
 
 
 def test_a_state_with_other_counters_is_refused(open_run):

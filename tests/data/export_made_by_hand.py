@@ -5,8 +5,8 @@ from pathlib import Path
 
 from flan_jax.data import definitions
 from flan_jax.data.manifest import Member, MixtureManifest, Request, TaskManifest, VocabularyRef, write
-from flan_jax.tasks import shards
 from flan_jax.data.record import encode_record
+from flan_jax.tasks import shards
 
 VOCABULARY = VocabularyRef(kind="bytes", digest="d" * 64, size=259, eos_id=1)
 LENGTHS = {"inputs": 8, "targets": 4}
@@ -14,8 +14,9 @@ LENGTHS = {"inputs": 8, "targets": 4}
 
 def encode(chunk):
     """(inputs, targets, meta) triples, as they are."""
-    import numpy as np
     from collections import Counter
+
+    import numpy as np
 
     return shards.Encoded(
         records=[encode_record(example[:2], example[2] if len(example) > 2 else None) for example in chunk],

@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import made_up_t5 as made_up
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from flan_jax.decoding.loop import generate
 from flan_jax.decoding.sampling import Greedy
 from flan_jax.models import t5
 from flan_jax.models.attention import RelativePositionBias
+from tests import made_up_t5 as made_up
 
 BATCH = made_up.goldens.made_up_batch()
 STEPS = made_up.goldens.GREEDY_TOKENS

@@ -3,10 +3,10 @@
 import functools
 
 import jax
-import made_up_t5 as made_up
 import numpy as np
 
 from flan_jax.decoding.scoring import score
+from tests import made_up_t5 as made_up
 
 BATCH = made_up.goldens.made_up_batch()
 CONFIG = made_up.config("t5_1_1")

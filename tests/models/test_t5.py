@@ -5,11 +5,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import made_up_t5 as made_up
 import numpy as np
 import pytest
 
 from flan_jax.models import t5
+from tests import made_up_t5 as made_up
 
 BATCH = made_up.goldens.made_up_batch()
 REAL = BATCH["decoder_segment_ids"] > 0

@@ -12,7 +12,7 @@ INVERT = Template(inputs="{a}", targets="{q}", direction="inverted")
 
 
 def declared(**changes):
-    settings = dict(name="sums", source=InMemorySource(data={"train": []}), cluster="math", templates=(ASK,))
+    settings = {"name": "sums", "source": InMemorySource(data={"train": []}), "cluster": "math", "templates": (ASK,)}
     return TemplatedTask(**(settings | changes))
 
 

@@ -26,12 +26,12 @@ def test_a_dotted_name_is_looked_for_in_the_working_directory(here):
 def test_a_file_is_run_once_and_sees_its_neighbours(here):
     place = here / "elsewhere"
     place.mkdir()
-    (place / "neighbour.py").write_text("WORD = 'x'\n")
-    (place / "by_path.py").write_text("from neighbour import WORD\nRUNS = []\nRUNS.append(WORD)\n")
+    (place / "neighbour.py").write_text("RUNS = []\n")
+    (place / "by_path.py").write_text("import neighbour\nneighbour.RUNS.append(__name__)\n")
     assert (
         modules.load("elsewhere/by_path.py") == modules.load(str(place / "by_path.py")) == (str(place / "by_path.py"),)
     )
-    assert sys.modules["by_path"].RUNS == ["x"]
+    assert sys.modules["neighbour"].RUNS == ["by_path"]
 
 
 def test_a_file_may_be_called_like_an_installed_module(here):
@@ -61,7 +61,8 @@ def test_a_package_counts_with_all_its_files(here):
             r"No file .*my_taks\.py to take tasks from\. Did you mean 'my_tasks\.py'\? Give a dotted module",
         ),
         ("family/tasks", r"No file .*family/tasks to take tasks from\. Did you mean 'tasks\.py'\?"),
-        (".tasks", r"No module '\.tasks' to take tasks from"),
+        (".tasks", r"No module '\.tasks' to take tasks from: a dotted name looks like package\.module"),
+        ("my-tasks", r"No module 'my-tasks' to take tasks from: a dotted name looks like"),
     ],
 )
 def test_what_is_not_there_is_refused_with_the_nearest(here, word, message):
@@ -75,7 +76,10 @@ def test_what_is_not_there_is_refused_with_the_nearest(here, word, message):
 
 def test_a_modules_own_mistakes_stay_its_own(here):
     (here / "needs_more.py").write_text("import not_installed_anywhere\n")
-    for word in ("needs_more", "needs_more.py"):
+    (here / "refuses.py").write_text("raise ValueError('what it says')\n")
+    for ending in ("", ".py"):
         with pytest.raises(ModuleNotFoundError, match="No module named 'not_installed_anywhere'"):
-            modules.load(word)
-    assert "needs_more" not in sys.modules
+            modules.load(f"needs_more{ending}")
+        with pytest.raises(ValueError, match="^what it says$"):
+            modules.load(f"refuses{ending}")
+    assert not {"needs_more", "refuses"} & set(sys.modules)

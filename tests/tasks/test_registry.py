@@ -23,12 +23,12 @@ ROWS = [{"q": f"question {i} 😀\n{{}}", "a": str(i)} for i in range(5)]
 
 
 def task_of(name="t", rows=ROWS, **changes):
-    settings = dict(
-        name=name,
-        source=InMemorySource(data={"train": rows, "validation": rows[:2]}),
-        cluster="c",
-        templates=(Template(inputs="{q}", targets="{a}"), Template(inputs="{q}?", targets="{a}")),
-    )
+    settings = {
+        "name": name,
+        "source": InMemorySource(data={"train": rows, "validation": rows[:2]}),
+        "cluster": "c",
+        "templates": (Template(inputs="{q}", targets="{a}"), Template(inputs="{q}?", targets="{a}")),
+    }
     return TemplatedTask(**(settings | changes))
 
 
@@ -205,7 +205,10 @@ def test_a_yaml_file_is_registered_whole_or_not_at_all(registries, tmp_path):
 def test_import_module_takes_modules_and_files_and_tells_their_files(registries, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    register = "from flan_jax.tasks import registry\nregistry.register_jsonl({name!r}, {path!r}, inputs='{{country}}', targets='{{capital}}')\n"
+    register = (
+        "from flan_jax.tasks import registry\n"
+        "registry.register_jsonl({name!r}, {path!r}, inputs='{{country}}', targets='{{capital}}')\n"
+    )
     (tmp_path / "one_file.py").write_text(register.format(name="one", path=str(CAPITALS)))
     (tmp_path / "a_package" / "inner").mkdir(parents=True)
     (tmp_path / "a_package" / "__init__.py").write_text(register.format(name="two", path=str(CAPITALS)))

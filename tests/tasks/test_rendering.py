@@ -18,7 +18,7 @@ TEMPLATES = (
 
 def task_of(rows=ROWS, **changes):
     source = rows if not isinstance(rows, list) else InMemorySource(data={"train": rows, "validation": rows})
-    return TemplatedTask(**(dict(name="t", source=source, cluster="c", templates=TEMPLATES) | changes))
+    return TemplatedTask(**({"name": "t", "source": source, "cluster": "c", "templates": TEMPLATES} | changes))
 
 
 def jsonl(tmp_path, lines, **settings):
@@ -54,13 +54,13 @@ def test_an_evaluation_row_is_asked_once_and_forwards_only():
 
 def test_a_normaliser_changes_drops_and_multiplies_rows():
     def normalise(row):
-        return {"a1": row, "b2": None, "c3": [{"q": "x", "a": "8"}, None, {"q": "y", "a": "9"}]}[row["q"] + row["a"]]
+        return {"a1": row, "b2": None, "c3": [{"q": "x", "a": "8"}, None, {"q": "y", "a": "9"}, row]}[row["q"] + row["a"]]
 
     task = task_of(normaliser=normalise, templates=TEMPLATES[:1])
     dropped = Counter()
-    assert inputs(task, dropped=dropped) == ["0 a", "0 x", "0 y"]
+    assert inputs(task, dropped=dropped) == ["0 a", "0 x", "0 y", "0 c"]
     assert dropped == {"dropped by the normaliser": 2}
-    assert num_examples(task, "train") == 3
+    assert num_examples(task, "train") == 4
 
 
 def test_max_rows_takes_the_first_that_are_kept():

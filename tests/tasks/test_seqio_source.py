@@ -67,6 +67,7 @@ def test_seqios_own_options_work(registries):
         for i in range(3)
     ]
     assert [len(part) for part in parts] == [4, 3, 3]
+    assert len(list(made.source.get_dataset("train", shuffle=False, shard_info=seqio.ShardInfo(0, 3)))) == 4
     batches = seqio.get_dataset(
         "t",
         {"inputs": 64, "targets": 32},

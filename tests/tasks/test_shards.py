@@ -178,7 +178,9 @@ def test_a_full_disk_is_said_and_publishes_nothing(tmp_path):
     partial = partial_of(tmp_path / "train")
     partial.mkdir()
     (partial / "examples-00001.writing").symlink_to("/dev/full")  # Every write to it says: no space left on device.
-    with pytest.raises(DiskFull, match=r"No room on disk: .*train\.partial could not be written .*Nothing was published"):
+    with pytest.raises(
+        DiskFull, match=r"No room on disk: .*train\.partial could not be written .*Nothing was published"
+    ):
         run(tmp_path / "train")
     assert not (tmp_path / "train").exists()
     assert (partial / "examples-00000.json").exists()

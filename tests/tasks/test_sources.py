@@ -30,12 +30,11 @@ def test_jsonl_rows_are_the_same_plain_zipped_and_from_several_files(tmp_path):
     assert source.splits == ("one", "zipped", "all")
     assert [source.num_rows(split) for split in source.splits] == [3, 3, 6]
     assert source.files("all") == (str(plain), str(tmp_path / "b.jsonl.gz"))
-    assert source.watched("all") == (*source.files("all"), str(tmp_path / "*.jsonl*"))
 
 
-def test_jsonl_passes_over_blank_lines_and_byte_order_marks(tmp_path):
+def test_jsonl_passes_over_blank_lines(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf{"q": 1}\r\n\n  \n{"q": 2}')
+    path.write_bytes(b'{"q": 1}\r\n\n  \n{"q": 2}')
     source = JsonlSource(files={"train": path})
     assert [(r.row["q"], r.place) for r in source.records("train")] == [(1, f"{path}:1"), (2, f"{path}:4")]
     assert source.num_rows("train") == 2
@@ -76,11 +75,11 @@ def test_damaged_gzip_names_the_file(tmp_path):
 
 def test_tsv_cells_are_taken_as_they_stand(tmp_path):
     path = tmp_path / "a.tsv"
-    path.write_text('q\ta\nHe said "no\t4\n\\n \t\n')
+    path.write_text('\ufeffq\ta\nHe said "no\t4\n\\n \t\n')
     source = TsvSource(files={"train": path})
     assert list(source.rows("train")) == [{"q": 'He said "no', "a": "4"}, {"q": "\\n ", "a": ""}]
     assert source.num_rows("train") == 2
-    named = TsvSource(files={"train": path}, columns=["x", "y"])
+    named = TsvSource(files={"train": path}, columns=["x", "y"])  # The mark that a byte order is told by is no text.
     assert next(named.rows("train")) == {"x": "q", "y": "a"} and named.num_rows("train") == 3
     assert named.revision("train") != source.revision("train")
 
@@ -219,7 +218,7 @@ def tfds_data_dir(tmp_path_factory):
 def test_tfds_rows_are_plain_python_in_the_order_on_disk(tfds_data_dir):
     source = TfdsSource(name="tiny_rows", splits={"train": "train[:4]", "validation": "train[4:]", "all": "train"})
     parts = [row for split in ("train", "validation") for row in source.rows(split)]
-    assert parts == list(source.rows("all"))
+    assert json.loads(json.dumps(parts)) == parts == list(source.rows("all"))
     assert sorted(parts, key=lambda row: row["label"]) == [
         {"text": f"row {i} 😀", "label": i, "pair": [i, i]} for i in range(6)
     ]

@@ -1,42 +1,12 @@
 """Two layouts of Super-NaturalInstructions, read alike; what is wrong with a file is said with its place."""
 
-import gzip
 import json
 
 import pytest
 
 from flan_jax.tasks import superni_files
 from flan_jax.tasks.superni_files import task_files, task_lists
-
-
-def task(name, *, category="Toy Sorting", instances=2, **changes):
-    record = {
-        "Task": name,
-        "Contributors": ["Someone"],
-        "Categories": [category],
-        "Definition": [f"Sort the letters of {name}"],
-        "Positive Examples": [{"input": "ba", "output": "ab", "explanation": "a comes first"}],
-        "Negative Examples": [],
-        "Instances": [{"id": f"{name}-{i}", "input": f"c{i}", "output": [f"{i}c", "x"]} for i in range(instances)],
-        "Instance License": ["CC0", "MIT"],
-    }
-    return {key: value for key, value in {**record, **changes}.items() if value is not None}
-
-
-def write_shard(path, *records):
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
-
-
-def write_official(path, record):
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({k: v for k, v in record.items() if k != "Task"}, indent=4))
-
-
-def write_lists(folder, **lists):
-    folder.mkdir(parents=True)
-    for which, names in lists.items():
-        (folder / f"{which}_tasks.txt").write_text("\n".join(names) + "\n")
+from tests.tasks.superni_made_up import task, write_lists, write_official, write_shard
 
 
 @pytest.fixture(params=["shards", "gz", "official", "flat"])

@@ -38,7 +38,7 @@ def test_the_example_file_declares_what_it_says():
     ]  # fmt: skip
     assert (reviews.options, reviews.evaluation, reviews.metrics) == (("good", "bad"), "rank", ("rank_accuracy",))
     assert reviews.source == TsvSource(
-        files={split: FIXTURES / "user_data/reviews.tsv" for split in ("train", "validation")}, on_bad_row="skip"
+        files=dict.fromkeys(("train", "validation"), FIXTURES / "user_data/reviews.tsv"), on_bad_row="skip"
     )
     assert declared.mixtures == (
         UserMixture(

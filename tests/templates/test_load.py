@@ -77,8 +77,8 @@ def test_a_file_that_is_not_there_is_refused_with_the_nearest(tmp_path):
 
 
 def test_merge_keys_may_override(tmp_path):
-    path = write(tmp_path, "a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}")
-    assert read_mapping(path)["b"] == {"x": 3, "y": 2}
+    path = write(tmp_path, "a: &a {x: 1, y: 2}\nb: &b {z: 4}\nc: {<<: *a, <<: *b, x: 3}")
+    assert read_mapping(path)["c"] == {"x": 3, "y": 2, "z": 4}
 
 
 def test_templates_of_another_kind_are_refused():

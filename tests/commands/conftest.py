@@ -1,0 +1,1 @@
+from tests.tasks.conftest import registries  # noqa: F401  (a fixture)

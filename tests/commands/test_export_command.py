@@ -1,0 +1,112 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from flan_jax.commands import export as command
+from flan_jax.data import exports
+
+pytestmark = pytest.mark.tensorflow
+LENGTHS = {"inputs": 32, "targets": 8}
+
+
+@pytest.fixture
+def yaml(tmp_path):
+    """A user's file with a task of three training and one validation row."""
+    rows = "".join(json.dumps({"q": f"q{i}", "a": f"a{i}"}) + "\n" for i in range(3))
+    (tmp_path / "train.jsonl").write_text(rows)
+    (tmp_path / "validation.jsonl").write_text('{"q": "q", "a": "a"}\n')
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "tasks:\n  mine:\n    cluster: c\n    source: jsonl\n"
+        "    splits: {train: train.jsonl, validation: validation.jsonl}\n"
+        "    templates: [{inputs: '{q}', targets: '{a}'}]\n"
+    )
+    return path
+
+
+def arguments(yaml, **changes):
+    return {
+        "mixture_or_task_name": "mine",
+        "mixture_or_task_module": str(yaml),
+        "task_feature_lengths": LENGTHS,
+        "vocabulary": "bytes",
+        "export_dir": str(yaml.parent / "export"),
+        **changes,
+    }
+
+
+def test_a_users_file_is_exported_shown_and_found_again(yaml, capfd, monkeypatch):
+    command.export(**arguments(yaml))
+    shown = capfd.readouterr()
+    rows = [line.split("│")[1:-1] for line in shown.out.splitlines() if "mine" in line and "│" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["mine", "train", "3", "9", "9", "0", "0", "0", "1"],
+        ["mine", "validation", "1", "2", "2", "0", "0", "0", "1"],
+    ]
+    assert "mine: " not in shown.out  # One task needs no sum.
+    assert "Exporting mine (train): 1 of 1 tasks, 3 examples" in shown.err
+    assert "tensorflow" not in shown.err.lower()
+    monkeypatch.setattr(exports, "run_child", None)
+    command.export(**arguments(yaml))
+    assert "validation" in capfd.readouterr().out
+
+
+def child(yaml, *, name="mine"):
+    """Runs the child's entry in this process, with TensorFlow loaded once for all tests."""
+    folder = yaml.parent
+    (folder / "order.json").write_text(json.dumps([{"name": name, "lengths": LENGTHS, "module": str(yaml)}]))
+    return command._child(str(folder / "order.json"), str(folder / "export"), str(folder / "answer"))
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """The child's entry, with SeqIO's registries and ours empty for one test."""
+    import seqio
+
+    from flan_jax.tasks import registry
+
+    monkeypatch.setattr(command, "_leave_with_parent", lambda: None)
+    monkeypatch.setattr(seqio.TaskRegistry, "_REGISTRY", {})
+    monkeypatch.setattr(seqio.MixtureRegistry, "_REGISTRY", {})
+    monkeypatch.setattr(registry, "_state", registry._State())
+
+
+def test_the_child_ends_with_0_when_all_is_made(yaml, in_this_process):
+    assert child(yaml) == 0
+    assert len(list((yaml.parent / "export").rglob("manifest.json"))) == 1
+
+
+def test_the_child_ends_with_2_and_leaves_its_message(yaml, in_this_process):
+    (yaml.parent / "train.jsonl").write_text('{"q": 1}\n')
+    assert child(yaml) == 2
+    assert "names the field 'a'" in (yaml.parent / "answer").read_text()
+    assert not list((yaml.parent / "export").rglob("manifest.json"))
+
+
+def test_an_unknown_name_is_the_users_to_mend(yaml, in_this_process):
+    assert child(yaml, name="mien") == 2
+    assert (yaml.parent / "answer").read_text().startswith("Unknown task or mixture 'mien'. Did you mean 'mine'?")
+
+
+def test_an_error_of_a_users_module_keeps_its_traceback(yaml, in_this_process):
+    module = yaml.parent / "broken.py"
+    module.write_text("raise ValueError('in my module')\n")
+    with pytest.raises(ValueError, match=r"^in my module$"):
+        child(module)
+
+
+def test_an_interrupt_ends_quietly(yaml, in_this_process, monkeypatch):
+    from flan_jax.tasks import export
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "export_requests", interrupted)
+    assert child(yaml) == 130
+
+
+def test_importing_the_command_loads_no_tensorflow():
+    code = "import sys, flan_jax.commands.export; assert not {'tensorflow', 'seqio', 'jax'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

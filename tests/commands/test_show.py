@@ -1,0 +1,202 @@
+"""`flan-jax show`: JSON and nothing else for programs, tables for people, and no TensorFlow where none is needed."""
+
+import json
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+from flan_jax import cli
+from flan_jax.checkpoint.digest import params_digest
+from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
+from flan_jax.commands.show import NOUNS, show
+from flan_jax.data.manifest import Request
+from flan_jax.run_directory import RunDirectory
+from tests.data.export_made_by_hand import LENGTHS, write_mixture
+
+
+@struct.dataclass
+class State:
+    step: jnp.ndarray
+    params: dict
+    opt_state: dict
+
+
+PARAMS = {"encoder": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "scale": np.ones(4, jnp.bfloat16)}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's directory as training leaves it."""
+    directory = RunDirectory(path=tmp_path / "run")
+    directory.open({"identity": {}, "versions": {"jax": "1.2"}, "devices": {"count": 8}}, config="")
+    with Checkpoints(directory.checkpoints, policy=CheckpointPolicy(), metadata={"model": {"emb_dim": 3}}) as saved:
+        for step in (3, 5):
+            saved.save(State(jnp.int32(step), PARAMS, {}), data_state={}, metrics={"eval/mean": 50.0 + step})
+    directory.metrics_file.write_text('{"step": 5, "kind": "train", "loss": 2.25}\n')
+    (directory.evaluations / "5").mkdir(parents=True)
+    task = {
+        "task": "sums", "cluster": "numbers", "label": "trained", "main_metric": "accuracy",
+        "metrics": {"accuracy": 62.5}, "num_examples": 8,
+    }  # fmt: skip
+    (directory.evaluations / "5" / "summary.json").write_text(json.dumps({"step": 5, "tasks": [task]}))
+    return directory.path
+
+
+@pytest.fixture
+def export(tmp_path):
+    write_mixture(tmp_path / "exports", Request(name="toys", lengths=LENGTHS), {"toy": 2})
+    return tmp_path / "exports"
+
+
+def as_json(capsys, *words, **options):
+    show(*words, json=True, **options)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_shows_step_digest_last_metrics_and_last_evaluation(run, capsys):
+    found = as_json(capsys, "run", str(run))
+    assert (found["step"], found["checkpoints"]) == (5, [3, 5])
+    assert found["params_digest"] == params_digest(PARAMS)
+    assert found["metrics"] == {"step": 5, "kind": "train", "loss": 2.25}
+    assert found["evaluation"]["tasks"][0]["metrics"] == {"accuracy": 62.5}
+    assert found["record"]["versions"] == {"jax": "1.2"}
+    show("run", str(run))
+    table = capsys.readouterr().out
+    assert params_digest(PARAMS) in table and "62.5" in table and "2.25" in table and "count 8" in table
+
+
+def test_a_run_that_has_saved_nothing_yet_is_shown(tmp_path, capsys):
+    RunDirectory(path=tmp_path).open({"identity": {}}, config="")
+    found = as_json(capsys, "run", str(tmp_path))
+    assert [found[key] for key in ("step", "params_digest", "metrics", "evaluation")] == [None] * 4
+    show("run", str(tmp_path))
+    assert "params_digest" in capsys.readouterr().out
+
+
+def test_a_checkpoint_shows_names_shapes_dtypes_and_bytes(run, capsys):
+    found = as_json(capsys, "checkpoint", str(run), step=3)
+    assert found["arrays"] == [
+        {"name": "encoder/kernel", "shape": [2, 3], "dtype": "float32", "bytes": 24},
+        {"name": "scale", "shape": [4], "dtype": "bfloat16", "bytes": 8},
+    ]
+    assert (found["parameters"], found["bytes"], found["step"]) == (10, 32, {"step": 3})
+    assert found["params_digest"] == params_digest(PARAMS)
+    assert found["metrics"] == {"eval/mean": 53.0} and found["metadata"] == {"model": {"emb_dim": 3}}
+    show("checkpoint", str(run / "checkpoints" / "5"))
+    table = capsys.readouterr().out
+    assert "2 x 3" in table and "10 parameters" in table
+
+
+def test_an_export_shows_its_manifests_and_what_is_unfinished(export, capsys):
+    (export / "tasks" / "toy-ffffffffffff" / "validation.partial").mkdir()
+    found = as_json(capsys, "export", str(export))
+    (task,) = found["tasks"]
+    assert (task["name"], task["split"], task["examples"]) == ("toy", "train", 2)
+    assert (task["tokens"], task["folder"]) == ({"inputs": 4, "targets": 4}, "toy-ffffffffffff/train")
+    assert found["partial"] == ["tasks/toy-ffffffffffff/validation.partial"]
+    (mixture,) = found["mixtures"]
+    assert (mixture["name"], mixture["members"], mixture["examples"]) == ("toys", 1, 2)
+    show("export", str(export))
+    table = capsys.readouterr().out
+    assert "8 / 4" in table and "unfinished: tasks/toy-ffffffffffff/validation.partial" in table
+
+
+def test_an_empty_directory_is_no_export(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No export in .*: it has no mixtures/\*.json and no tasks/"):
+        show("export", str(tmp_path))
+
+
+def test_runs_checkpoints_and_exports_are_shown_without_tensorflow(run, export):
+    code = f"""
+import sys
+sys.modules["tensorflow"] = sys.modules["seqio"] = None
+from flan_jax.commands.show import show
+for what, name in {[("run", str(run)), ("checkpoint", str(run)), ("export", str(export))]!r}:
+    show(what, name, json=True)
+"""
+    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    assert len([json.loads(line) for line in out.stdout.splitlines()]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("tsks",), r"show what\? Got 'tsks'. Did you mean 'tasks'\? Allowed: tasks, mixtures, task"),
+        (("task",), "show which task. Write: flan-jax show task NAME"),
+        (("run",), "show which run. Write: flan-jax show run PATH"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_with_the_mend(words, message):
+    with pytest.raises(ValueError, match=message):
+        show(*words)
+
+
+def test_the_command_line_knows_what_can_be_shown():
+    named = cli.VERBS["show"].does
+    assert all(noun in named for noun in NOUNS)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """A user's YAML file beside its rows."""
+    rows = [{"country": "Peru", "capital": "Lima"}, {"country": "Kenya", "capital": "Nairobi"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "mine.yaml").write_text(
+        "vocabulary: bytes\n"
+        "tasks:\n  capitals:\n    {cluster: places, source: jsonl, splits: {train: rows.jsonl}, templates: [\n"
+        '      {name: ask, inputs: "Capital of {country}?", targets: "{capital}"},\n'
+        '      {inputs: "{capital} is in", targets: "{country}", direction: inverted}]}\n'
+        "mixtures:\n  places: {members: [capitals], cap: 1}\n"
+    )
+    return tmp_path / "mine.yaml"
+
+
+@pytest.mark.tensorflow
+def test_a_users_templates_are_rendered_on_the_first_rows(rows, capsys):
+    found = as_json(capsys, "template", str(rows), num_examples=1)
+    ((row,),) = (task["rows"] for task in found["tasks"])
+    assert [r["inputs"] for r in row["renderings"]] == ["Capital of Peru?", "Lima is in"]
+    show("template", str(rows))
+    table = capsys.readouterr().out
+    assert "Capital of Kenya?" in table and "template 1, inverted" in table and "template 0 'ask'" in table
+
+
+@pytest.mark.tensorflow
+def test_tasks_and_mixtures_of_a_users_module_are_shown(registries, rows, capsys):
+    module = {"mixture_or_task_module": str(rows)}
+    lengths = {"inputs": 40, "targets": 12}
+    task = as_json(capsys, "task", "capitals", task_feature_lengths=lengths, num_examples=2, **module)
+    assert task["raw"] == {"country": "Peru", "capital": "Lima"}
+    assert task["renderings"][0]["tokens"]["targets"]["pieces"] == ["L", "i", "m", "a", "</s>"]
+    assert len(task["packed"]["features"]["encoder_segment_ids"]) == 40
+    mixture = as_json(capsys, "mixture", "places", train_steps=10, batch_size=4, **module)
+    (member,) = mixture["members"]
+    shown = ("examples", "cap", "share_percent", "expected_epochs")
+    assert [member[key] for key in shown] == [2, 1.0, 100.0, 20.0]
+    assert "capitals" in {t["name"] for t in as_json(capsys, "tasks", **module)["tasks"]}
+    assert "places" in {m["name"] for m in as_json(capsys, "mixtures", **module)["mixtures"]}
+    for words in (("task", "capitals"), ("mixture", "places"), ("tasks",), ("mixtures",)):
+        show(*words, **module)
+        assert words[-1] in capsys.readouterr().out
+
+
+@pytest.mark.tensorflow
+def test_members_that_lack_the_split_are_listed_below_the_table(registries, rows, capsys):
+    registries.import_module(str(rows))
+    from flan_jax.tasks.sources import InMemorySource
+
+    data = {"validation": [{"country": "Mali", "capital": "Bamako"}]}
+    record = registries.templated("capitals")
+    registries.register(
+        registries.TemplatedTask(
+            name="held", source=InMemorySource(data=data), cluster="places", templates=record.templates[:1]
+        ),
+        vocabulary="bytes",
+    )
+    registries.register_mixture("two", [("capitals", 1.0), ("held", 1.0)])
+    show("mixture", "two", split="validation")
+    assert "left out: capitals has no split 'validation', only train" in capsys.readouterr().out

@@ -1,0 +1,54 @@
+"""One export of the embedded suite for all integration tests, and shrunk runs on it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flan_jax import cli
+
+QUICKSTART = "gin_configs/recipes/quickstart.gin"
+LENGTHS = {"inputs": 128, "targets": 16}
+TINY = [
+    "config.T5Config.emb_dim=16",
+    "config.T5Config.mlp_dim=16",
+    "config.T5Config.num_heads=2",
+    "config.T5Config.head_dim=8",
+    "config.T5Config.num_encoder_layers=1",
+    "config.T5Config.num_decoder_layers=1",
+    "BATCH_SIZE=8",
+    f"TASK_FEATURE_LENGTHS={LENGTHS}",
+]
+
+
+def arguments(*bindings: str, recipe: str = QUICKSTART, tiny: bool = True) -> list[str]:
+    """The command line of a shrunk recipe."""
+    return ["train", f"--gin_file={recipe}", *(f"--gin.{binding}" for binding in ([*TINY] if tiny else []) + [*bindings])]
+
+
+def train_lines(model_dir: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "train"]
+
+
+def in_process(args: list[str], **environment: str) -> subprocess.CompletedProcess:
+    """Runs the command line in a process of its own, on one device."""
+    variables = {**os.environ, "XLA_FLAGS": "", **environment}
+    return subprocess.run([sys.executable, "-m", "flan_jax", *args], env=variables, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def export_dir(tmp_path_factory) -> Path:
+    """The embedded suite, exported through the command line."""
+    place = tmp_path_factory.mktemp("exports")
+    for name, splits in (("embedded_train", ("train",)), ("embedded_validation", ("validation",)),
+                         ("embedded_held_out", ("validation",))):  # fmt: skip
+        status = cli.run(
+            ["export", f"--mixture_or_task_name={name}", f"--splits={splits}", f"--task_feature_lengths={LENGTHS}",
+             "--vocabulary=embedded", f"--export_dir={place}"]
+        )  # fmt: skip
+        assert status == 0
+    return place

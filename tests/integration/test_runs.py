@@ -1,0 +1,154 @@
+"""Whole runs through the command line, shrunk: resumed ones equal whole ones, whatever they were cut by."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flan_jax import cli
+from flan_jax.checkpoint import reading
+from tests.integration.conftest import arguments, in_process, train_lines
+
+pytestmark = pytest.mark.tensorflow
+
+REFUSING_TENSORFLOW = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "seqio", "tensorflow_datasets", "tensorflow_text", "clu"):
+            raise AssertionError("imports " + name)
+sys.meta_path.insert(0, Refuse())
+from flan_jax.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def digest(model_dir: Path, capsys) -> str:
+    capsys.readouterr()
+    assert cli.run(["show", "run", str(model_dir), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)["params_digest"]
+
+
+def test_a_run_leaves_what_the_documents_promise(export_dir, tmp_path, capsys):
+    args = arguments("TRAIN_STEPS=4", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
+                     "suite.EvaluationPlan.max_examples_per_task=2")  # fmt: skip
+    assert cli.run(args) == 0
+    said = capsys.readouterr().out
+    assert "Ended at step 4 (all steps). params_digest" in said and "held out" in said
+    run = tmp_path / "run"
+    assert {p.name for p in run.iterdir()} >= {"config.gin", "run.json", "metrics.jsonl", "checkpoints", "eval"}
+    summary = json.loads((run / "eval" / "4" / "summary.json").read_text())
+    assert len(summary["tasks"]) >= 20
+    rows = [json.loads(line) for line in (run / "eval" / "4" / f"{summary['tasks'][0]['task']}.jsonl").open()]
+    assert rows and {"input", "prediction"} <= set(rows[0])
+    record = json.loads((run / "run.json").read_text())
+    assert record["mixture"]["members"] and record["versions"]["jax"] and record["devices"]["count"] == 8
+    # The resolved configuration alone is the same run.
+    assert cli.run(["train", f"--gin_file={run}/config.gin"]) == 0
+    assert "resumed at step 4" in capsys.readouterr().out
+
+
+def test_training_from_an_export_never_imports_tensorflow(export_dir, tmp_path):
+    args = arguments("TRAIN_STEPS=2", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}", "train.train.evaluation=None")
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING_TENSORFLOW, *args], capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Ended at step 2" in done.stdout
+
+
+def test_a_run_killed_three_times_ends_with_the_same_parameters(export_dir, tmp_path, capsys):
+    """SIGKILL at random moments after the first checkpoint; then left alone; against a run never killed."""
+    common = ["TRAIN_STEPS=60", "CHECKPOINT_PERIOD=5", f"EXPORT_DIR={export_dir}", "train.train.evaluation=None"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert in_process(arguments(*common, f"MODEL_DIR={whole}")).returncode == 0
+    draw = random.Random(0)
+    for _ in range(3):
+        seen = reading.latest_step(cut / "checkpoints") or 0
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flan_jax", *arguments(*common, f"MODEL_DIR={cut}")],
+            env={**os.environ, "XLA_FLAGS": ""}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        while process.poll() is None and (reading.latest_step(cut / "checkpoints") or 0) <= seen:
+            time.sleep(0.01)
+        time.sleep(draw.random() * 0.2)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert (reading.latest_step(cut / "checkpoints") or 0) < 60
+    assert in_process(arguments(*common, f"MODEL_DIR={cut}")).returncode == 0
+    assert digest(cut, capsys) == digest(whole, capsys)
+    steps = [line["step"] for line in train_lines(cut)]
+    assert steps == sorted(set(steps)) and steps[-1] == 60
+    assert [line["loss"] for line in train_lines(cut)][-1] == [line["loss"] for line in train_lines(whole)][-1]
+
+
+def test_sigterm_saves_and_ends_cleanly(export_dir, tmp_path):
+    args = arguments("TRAIN_STEPS=100000", "CHECKPOINT_PERIOD=None", f"MODEL_DIR={tmp_path}", f"EXPORT_DIR={export_dir}",
+                     "train.train.evaluation=None")  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flan_jax", *args], env={**os.environ, "XLA_FLAGS": ""}, stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("step 10/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert "stop requested" in said
+    assert reading.latest_step(tmp_path / "checkpoints") >= 10
+
+
+def test_plain_seqio_tasks_of_a_stranger_train_unchanged(tmp_path, capsys, monkeypatch):
+    """Own preprocessors, own vocabulary, a nested mixture; the module knows nothing of this project."""
+    import sentencepiece
+
+    lines = [f"the {w} is {n} and green" for w in ("cat", "dog", "tree", "lake") for n in range(20)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "lines.txt"), model_prefix=str(tmp_path / "own"), vocab_size=60, pad_id=0, eos_id=1, unk_id=2,
+        bos_id=-1, minloglevel=2, hard_vocab_limit=False,
+    )  # fmt: skip
+    monkeypatch.setenv("PLAIN_MODEL", str(tmp_path / "own.model"))
+    monkeypatch.setenv("PLAIN_LINES", str(tmp_path / "lines.txt"))
+    module = Path(__file__).parents[1] / "fixtures" / "plain_seqio_tasks.py"
+    args = arguments(
+        "MIXTURE_OR_TASK_NAME=strangers_mixture", f"MIXTURE_OR_TASK_MODULE={module}", "VOCABULARY=None",
+        "TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 64}", "TRAIN_STEPS=3", f"MODEL_DIR={tmp_path}/run",
+        f"EXPORT_DIR={tmp_path}/exports", "suite.EvaluationPlan.suites={'theirs': ('strangers_lines',)}",
+        "suite.EvaluationPlan.max_examples_per_task=4",
+    )  # fmt: skip
+    assert cli.run(args) == 0
+    said = capsys.readouterr().out
+    assert "2 tasks" in said and "strangers_lines" in said
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["vocabulary"]["extra_ids"] == 3
+    assert {m["task"]: m["rate"] for m in record["mixture"]["members"]} == {"strangers_lines": 3.0, "strangers_numbers": 1.0}
+
+
+def test_inference_goes_on_where_it_was_killed(export_dir, tmp_path, capsys, monkeypatch):
+    assert cli.run(arguments("TRAIN_STEPS=1", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
+                             "train.train.evaluation=None")) == 0  # fmt: skip
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_text("".join(json.dumps({"question": f"What is {n}?", "id": n}) + "\n" for n in range(20)))
+    ask = ["infer", f"{tmp_path}/run", f"--input={rows}", f"--output={out}", "--template=Q: {question}", "--batch_size=8"]
+    assert cli.run(ask) == 0
+    whole = out.read_text()
+    assert [json.loads(line)["id"] for line in whole.splitlines()] == list(range(20))
+    assert all("prediction" in json.loads(line) for line in whole.splitlines())
+    # As if it had been killed within the sixth row.
+    partial = tmp_path / "again.jsonl.partial"
+    monkeypatch.setattr("flan_jax.commands.infer._append", lambda place, text: (_ for _ in ()).throw(KeyboardInterrupt))
+    again = [*ask[:3], f"--output={tmp_path}/again.jsonl", *ask[4:]]
+    assert cli.run(again) == 130
+    monkeypatch.undo()
+    partial.write_text("".join(whole.splitlines(True)[:5]) + whole.splitlines(True)[5][:7])
+    assert cli.run(again) == 0
+    assert (tmp_path / "again.jsonl").read_text() == whole
+    assert cli.run([*again, "--input=nowhere.jsonl"]) == 2
+    assert "no input file nowhere.jsonl" in capsys.readouterr().err

@@ -1,0 +1,181 @@
+"""What is told about tasks and mixtures is what an export would make of them."""
+
+import pytest
+
+pytestmark = pytest.mark.tensorflow
+
+LENGTHS = {"inputs": 16, "targets": 6}
+ROWS = [{"q": "2+2", "a": "4"}, {"q": "3+3", "a": "6"}, {"q": "a question too long", "a": "x"}]
+
+
+@pytest.fixture
+def describe(registries):
+    from flan_jax.tasks import describe
+
+    return describe
+
+
+@pytest.fixture
+def sums(registries):
+    from flan_jax.tasks.sources import InMemorySource
+    from flan_jax.templates.render import Template
+
+    return registries.register(
+        registries.TemplatedTask(
+            name="sums",
+            source=InMemorySource(data={"train": ROWS, "validation": ROWS[:1]}),
+            cluster="numbers",
+            templates=(
+                Template(inputs="{q}?", targets="{a}", name="ask"),
+                Template(inputs="so {a}", targets="{q}", direction="inverted"),
+            ),
+            metrics=("exact_match", "rouge_l"),
+            licence="CC0",
+        )
+    )
+
+
+@pytest.fixture
+def plain(registries):
+    """A task registered with plain SeqIO; its names are counted upwards."""
+    import seqio
+    import tensorflow as tf
+
+    def dataset(split, shuffle_files=False, seed=None):
+        del split, shuffle_files, seed
+        return tf.data.Dataset.from_tensor_slices({"inputs": ["abc", "de"], "targets": ["x", "yz"]})
+
+    feature = seqio.Feature(vocabulary=seqio.ByteVocabulary(extra_ids=0))
+    return seqio.TaskRegistry.add(
+        "plain",
+        source=seqio.FunctionDataSource(dataset, splits=["train"], num_input_examples={"train": 2}),
+        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
+        output_features={"inputs": feature, "targets": feature},
+        metric_fns=[same],
+    )
+
+
+def same(targets, predictions):
+    return {"same": float(targets == predictions)}
+
+
+def example(describe, name, **changes):
+    return describe.task_example(name, **{"split": None, "index": 0, "lengths": LENGTHS, "num_packed": 3, **changes})
+
+
+def test_a_row_is_shown_from_the_source_to_the_tokens_under_every_template(describe, sums):
+    found = example(describe, "sums", index=1)
+    assert (found["split"], found["place"], found["raw"]) == ("train", "train rows in memory: row 1", ROWS[1])
+    ask, inverted = found["renderings"]
+    assert (ask["name"], ask["direction"], ask["inputs"], ask["targets"]) == ("ask", "forward", "3+3?", "6")
+    assert (inverted["direction"], inverted["inputs"], inverted["targets"]) == ("inverted", "so 6", "3+3")
+    assert ask["tokens"]["inputs"] == {"ids": [54, 46, 54, 66, 1], "pieces": ["3", "+", "3", "?", "</s>"]}
+    assert ask["tokens"]["targets"] == {"ids": [57, 1], "pieces": ["6", "</s>"]} and ask["notes"] == []
+
+
+def test_the_packed_row_holds_the_examples_from_this_one_on_as_an_export_has_them(describe, sums):
+    packed = example(describe, "sums", num_packed=2)["packed"]
+    # Row 0 under template 0: "2+2?" -> "4"; row 1 under template 1: "so 6" -> "3+3".
+    assert packed["examples"] == 2
+    assert packed["features"]["encoder_segment_ids"] == [1] * 5 + [2] * 5 + [0] * 6
+    assert packed["features"]["decoder_target_tokens"] == [55, 1, 54, 46, 54, 1]
+    assert packed["features"]["decoder_input_tokens"] == [0, 55, 0, 54, 46, 54]
+
+
+def test_what_an_export_would_cut_is_noted_and_cut(describe, sums):
+    found = example(describe, "sums", index=2)
+    assert found["renderings"][0]["notes"] == ["inputs cut to 16 tokens"]
+    assert len(found["renderings"][0]["tokens"]["inputs"]["ids"]) == 16
+    assert found["renderings"][1]["notes"] == ["targets cut to 6 tokens"]
+
+
+def test_a_plain_task_is_shown_as_seqio_makes_it(describe, plain):
+    found = example(describe, "plain", index=1)
+    assert found["raw"] == {"inputs": "de", "targets": "yz"}
+    (rendering,) = found["renderings"]
+    assert (rendering["inputs"], rendering["targets"]) == ("de", "yz")
+    assert rendering["tokens"]["inputs"] == {"ids": [103, 104, 1], "pieces": ["d", "e", "</s>"]}
+    assert found["packed"]["examples"] == 1
+    cut = example(describe, "plain", lengths={"inputs": 3, "targets": 6})["renderings"][0]
+    assert cut["notes"] == ["inputs cut to 3 tokens"] and len(cut["tokens"]["inputs"]["ids"]) == 3
+
+
+@pytest.mark.parametrize("name", ["sums", "plain"])
+def test_a_row_or_split_that_is_not_there_is_named(describe, sums, plain, name):
+    with pytest.raises(ValueError, match=f"'{name}': the split 'train' has (fewer than 10 rows|no example 9)"):
+        example(describe, name, index=9)
+    with pytest.raises(KeyError, match="[Nn]o split 'dev'.* Splits: train"):
+        example(describe, name, split="dev")
+
+
+def test_an_unknown_task_is_named_with_the_nearest(describe, sums):
+    with pytest.raises(KeyError, match="Unknown task 'sum'. Did you mean 'sums'"):
+        example(describe, "sum")
+
+
+def test_lists_hold_tasks_and_mixtures_of_others_too(describe, registries, sums, plain):
+    registries.register_mixture("both", ["sums", ("plain", 2)])
+    registries.register_mixture("nested", [("both", 1), "sums"])
+    tasks = {task["name"]: task for task in describe.all_tasks()}
+    assert tasks["sums"] == {
+        "name": "sums", "cluster": "numbers", "splits": ["train", "validation"], "templates": 2,
+        "evaluation": "generate", "metrics": ["exact_match", "rouge_l"], "licence": "CC0",
+    }  # fmt: skip
+    shown = ("evaluation", "templates", "metrics")
+    assert [tasks["plain"][key] for key in shown] == ["foreign", 0, ["same"]]
+    mixtures = {m["name"]: (m["members"], m["tasks"]) for m in describe.all_mixtures()}
+    assert mixtures == {"both": (2, 2), "nested": (2, 2)}
+
+
+def mixture(describe, name, **changes):
+    settings = {"split": "train", "steps": 10, "batch_size": 3, "lengths": LENGTHS, "export_dir": None}
+    return describe.mixture(name, **{**settings, **changes})
+
+
+def test_a_mixture_tells_examples_cap_rate_share_and_epochs(describe, registries, sums, plain):
+    from flan_jax.data.rates import ProportionalRate
+
+    registries.register_mixture("both", [("sums", ProportionalRate(maximum=2)), ("plain", 6)])
+    found = mixture(describe, "both")
+    of = {member["name"]: member for member in found["members"]}
+    assert [(of[n]["examples"], of[n]["cap"], of[n]["rate"], of[n]["share_percent"]) for n in ("sums", "plain")] == [
+        (3, 2.0, 2.0, 25.0),
+        (2, None, 6.0, 75.0),
+    ]
+    # 30 examples are drawn: a quarter of them from 3, three quarters from 2.
+    assert (of["sums"]["expected_epochs"], of["plain"]["expected_epochs"]) == (2.5, 11.25)
+    assert found["examples"] == 5 and found["skipped"] == {}
+
+
+def test_members_without_the_split_are_listed_with_the_reason(describe, registries, sums, plain):
+    registries.register_mixture("both", [("sums", 1), ("plain", 6)])
+    found = mixture(describe, "both", split="validation")
+    assert [member["name"] for member in found["members"]] == ["sums"]
+    assert found["skipped"] == {"plain": "has no split 'validation', only train"}
+
+
+def test_epochs_count_the_examples_that_share_a_row_in_the_export(describe, registries, sums, tmp_path):
+    from flan_jax.tasks.export import export_task
+
+    export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path)
+    alone, packed = mixture(describe, "sums"), mixture(describe, "sums", export_dir=tmp_path)
+    # Inputs of 5, 5 and 16 tokens, targets of 2, 4 and 2: a target row of 6 holds 6 / (8 / 3) examples.
+    assert alone["examples_per_row"] == 1.0
+    assert packed["examples_per_row"] == pytest.approx(0.97 * 16 / (26 / 3))
+    assert packed["members"][0]["expected_epochs"] == pytest.approx(10 * packed["examples_per_row"])
+    with pytest.raises(FileNotFoundError, match=r"does not hold 'sums', split 'train', with lengths .*9.*: export"):
+        mixture(describe, "sums", export_dir=tmp_path, lengths={"inputs": 9, "targets": 6})
+
+
+def test_a_users_file_is_rendered_without_registering_anything(describe, registries, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"q": "2+2", "a": 4}\n{"q": "3+3", "a": 6}\n')
+    task = "tasks:\n  sums:\n    {cluster: c, source: jsonl, splits: {train: rows.jsonl}, templates: [%s]}\n"
+    path = tmp_path / "mine.yaml"
+    path.write_text(task % '{inputs: "{q}?", targets: "{a}"}')
+    (found,) = describe.user_file(path, num_rows=5)["tasks"]
+    assert [row["place"].rpartition("/")[2] for row in found["rows"]] == ["rows.jsonl:1", "rows.jsonl:2"]
+    assert [row["renderings"][0]["inputs"] for row in found["rows"]] == ["2+2?", "3+3?"]
+    assert registries.names() == ()
+    path.write_text(task % '{inputs: "{qq}?", targets: "{a}"}')
+    with pytest.raises(KeyError, match="'qq', which the rows of the split 'train' lack. Did you mean 'q'"):
+        describe.user_file(path, num_rows=5)

@@ -5,6 +5,7 @@ SeqIO task, run as it is. `export` carries plans out.
 """
 
 import dataclasses
+import functools
 import glob
 import os
 from collections import Counter
@@ -22,7 +23,7 @@ from flan_jax.tasks.sources import FileSource
 from flan_jax.tasks.tokens import Tokeniser
 from flan_jax.tasks.vocabularies import from_seqio
 from flan_jax.tasks.vocabulary_files import reference
-from flan_jax.vocab import EMBEDDED_MODEL, SentencePieceVocabulary
+from flan_jax.vocab import EMBEDDED_MODEL, SentencePieceVocabulary, Vocabulary
 
 GZIP_RATIO = 4  # Of English text, roughly; only for the estimate of room on disk.
 
@@ -95,8 +96,7 @@ def templated_record(task: Any) -> TemplatedTask | None:
 
 
 def _templated_plan(record: TemplatedTask, task: Any, split: str, *, lengths: Lengths, export_dir: Path) -> SplitPlan:
-    vocabulary = from_seqio(task.output_features["inputs"].vocabulary)
-    assert vocabulary is not None, task.name
+    vocabulary = _vocabulary(task)
     tokeniser = Tokeniser(
         vocabulary=vocabulary,
         lengths=lengths,
@@ -123,6 +123,20 @@ def _templated_plan(record: TemplatedTask, task: Any, split: str, *, lengths: Le
         data_files=_files_and_patterns(record, split),
         vocabulary_file=vocabulary.path if isinstance(vocabulary, SentencePieceVocabulary) and own_model else None,
     )
+
+
+def _vocabulary(task: Any) -> Vocabulary:
+    vocabulary = from_seqio(task.output_features["inputs"].vocabulary)
+    assert vocabulary is not None, task.name
+    status = os.stat(vocabulary.path) if isinstance(vocabulary, SentencePieceVocabulary) else None
+    return _loaded_once(vocabulary, status and (status.st_size, status.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded_once(vocabulary: Vocabulary, version: tuple[int, int] | None) -> Vocabulary:
+    """The first of equal vocabularies: loading and digesting a model takes 20 ms, and each task brings an equal one."""
+    del version
+    return vocabulary
 
 
 def _files_and_patterns(record: TemplatedTask, split: str) -> tuple[str, ...]:

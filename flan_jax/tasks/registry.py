@@ -207,9 +207,7 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
     return tuple(done)
 
 
-def _register_family(
-    name: str, settings: Mapping[str, Any], *, vocabulary: vocab.Vocabulary, path: Path
-) -> None:
+def _register_family(name: str, settings: Mapping[str, Any], *, vocabulary: vocab.Vocabulary, path: Path) -> None:
     """Registers a family that takes settings, as a YAML file gives them."""
     if name not in DECLARED_FAMILIES:
         raise ValueError(

@@ -115,9 +115,7 @@ def read_yaml(path: Path | str) -> UserFile:
         vocabulary=vocabulary
         if vocabulary in (None, "embedded", "bytes")
         else str(base / Path(vocabulary).expanduser()),
-        families={
-            name: require_mapping(value, where=f"{path}: families.{name}") for name, value in families.items()
-        },
+        families={name: require_mapping(value, where=f"{path}: families.{name}") for name, value in families.items()},
         tasks=tuple(
             _task(name, value, sets=sets, base=base, where=f"{path}: tasks.{name}") for name, value in tasks.items()
         ),

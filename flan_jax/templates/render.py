@@ -66,7 +66,7 @@ class Template:
     def __str__(self) -> str:
         return f"template {self.name!r}" if self.name else f"template {shortened(self.inputs, characters=50)}"
 
-    @property
+    @functools.cached_property
     def shows_options(self) -> bool:
         """Whether the inputs list the options."""
         return OPTIONS_FIELD in _fields(self.inputs)
@@ -124,11 +124,10 @@ def render(
     """
     if template.shows_options and not options:
         raise ValueError(f"{template} shows options, and the row has none: {shortened(row)}.")
-    fill = dict(row)
-    fill[OPTIONS_FIELD] = option_block(options)
+    shown = {**row, OPTIONS_FIELD: option_block(options)} if template.shows_options else row
     return Rendered(
-        inputs=_fill(template.inputs, fill, template=template, side="inputs"),
-        targets=_fill(template.targets, fill, template=template, side="targets"),
+        inputs=_fill(template.inputs, shown, template=template, side="inputs"),
+        targets=_fill(template.targets, row, template=template, side="targets"),
         options=tuple(options),
         references=tuple(references),
     )

@@ -54,7 +54,9 @@ def test_an_evaluation_row_is_asked_once_and_forwards_only():
 
 def test_a_normaliser_changes_drops_and_multiplies_rows():
     def normalise(row):
-        return {"a1": row, "b2": None, "c3": [{"q": "x", "a": "8"}, None, {"q": "y", "a": "9"}, row]}[row["q"] + row["a"]]
+        return {"a1": row, "b2": None, "c3": [{"q": "x", "a": "8"}, None, {"q": "y", "a": "9"}, row]}[
+            row["q"] + row["a"]
+        ]
 
     task = task_of(normaliser=normalise, templates=TEMPLATES[:1])
     dropped = Counter()

@@ -154,7 +154,9 @@ def options_of(task: TemplatedTask, row: Mapping[str, object]) -> tuple[str, ...
 
 
 def _texts(row: Mapping[str, object], field: str | None) -> tuple[str, ...]:
-    value = row[field] if field is not None else ()
+    if field is None:
+        return ()
+    value = row[field]
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, (str, int, float)) for item in value):
         return ()
     return tuple(map(str, value))

@@ -1,0 +1,159 @@
+"""What users get wrong: one clear message with place and mend, status 2, nothing half-written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flan_jax import cli
+from tests.integration.conftest import LENGTHS, arguments
+
+pytestmark = pytest.mark.tensorflow
+
+YAML = """
+tasks:
+  mine:
+    cluster: mine
+    licence: CC0
+    source: jsonl
+    splits: {{train: rows.jsonl, validation: empty.jsonl}}
+    metrics: [exact_match]
+    templates:
+      - {{inputs: "{inputs}", targets: "{targets}"}}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A user's task in a YAML file, and the command line that trains on it."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(rows, *, inputs="Where is {city}?", targets="{country}", **bindings):
+        Path("rows.jsonl").write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+        Path("empty.jsonl").write_text("")
+        Path("mine.yaml").write_text(YAML.format(inputs=inputs, targets=targets))
+        given = {"MIXTURE_OR_TASK_NAME": "mine", "MIXTURE_OR_TASK_MODULE": "mine.yaml", "TRAIN_STEPS": 1, "MODEL_DIR": "run",
+                 "train.train.evaluation": None, **bindings}  # fmt: skip
+        return arguments(*(f"{name}={value}" for name, value in given.items()))
+
+    return write
+
+
+def refused(args, capfd, *parts):
+    """Runs a command line that must be refused in one message with all the parts."""
+    capfd.readouterr()
+    assert cli.run(args) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    message = said[said.index("flan-jax: ") :]
+    for part in parts:
+        assert part in message, message
+    return message
+
+
+ROWS = [{"city": f"town {n}", "country": f"land {n}"} for n in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "parts"),
+    [
+        (ROWS, {"inputs": "Where is {citty}?"}, ["mine", "citty", "Did you mean 'city'"]),
+        ([ROWS[0], "{not json"], {}, ["rows.jsonl:2: not JSON", "on_bad_row='skip'"]),
+        ([*ROWS[:2], {"city": "x"}], {}, ["rows.jsonl:3: the row lacks the field 'country'"]),
+        ([], {}, ["The split 'train' of", "rows.jsonl is empty", "leave the split out"]),
+        ([{"city": "x", "country": "very " * 40}], {}, ["mine", "max_truncated_targets", "100"]),
+    ],
+    ids=["a field that rows lack", "not JSON", "a row that lacks a field", "an empty split", "targets too long"],
+)
+def test_a_users_rows_and_templates(mine, capfd, rows, changes, parts):
+    refused(mine(rows, **changes), capfd, *parts)
+    assert not Path("run").exists()
+    assert not list(Path("exports/mixtures").glob("*.json"))  # Nothing that a run could take for an export.
+
+
+def test_bad_rows_are_skipped_and_counted_when_asked(mine, capfd):
+    args = mine([*ROWS, "{not json"])
+    text = Path("mine.yaml").read_text().replace("source: jsonl", "source: {kind: jsonl, on_bad_row: skip}")
+    Path("mine.yaml").write_text(text)
+    assert cli.run(args) == 0
+    (manifest,) = Path("exports/tasks").glob("*/train/manifest.json")
+    found = json.loads(manifest.read_text())
+    assert (found["num_examples"], sum(found["dropped"].values())) == (8, 1)
+
+
+def test_names_that_nobody_knows(mine, capfd):
+    refused(mine(ROWS, MIXTURE_OR_TASK_NAME="mien"), capfd, "'mien'", "Did you mean 'mine'?")
+    refused([*mine(ROWS), "--gin.TRAIN_STEP=3"], capfd, "TRAIN_STEP", "Did you mean 'TRAIN_STEPS'?")
+    refused([*mine(ROWS), "--gin.train.train.sede=3"], capfd, "sede", "Did you mean 'seed'?")
+    refused([*mine(ROWS), "--gin.MIXTURE_OR_TASK_MODULE=mnie.yaml"], capfd, "mnie.yaml", "Did you mean 'mine.yaml'?")
+
+
+def test_an_export_that_does_not_fit_is_refused_with_what_differs(export_dir, tmp_path, capfd):
+    common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None",
+              "USE_CACHED_TASKS=True"]  # fmt: skip
+    refused(arguments(*common, "TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 16}"), capfd,
+            "lengths.inputs: got 128, wanted 64")  # fmt: skip
+    refused(arguments(*common, "VOCABULARY=bytes"), capfd, "vocabulary: got 'embedded', wanted 'bytes'")
+    refused(arguments(*common, "MIXTURE_OR_TASK_NAME=embedded_trian"), capfd, "Did you mean 'embedded_train'?")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_template_version_is_refused(mine, capfd):
+    assert cli.run(mine(ROWS)) == 0
+    args = mine(ROWS, inputs="In which country is {city}?", USE_CACHED_TASKS=True, MODEL_DIR="other")
+    refused(args, capfd, "mine.yaml has changed", "flan-jax export")
+    assert not Path("other").exists()
+    # Exported anew, the run that was trained on the other words is not this one.
+    refused(mine(ROWS, inputs="In which country is {city}?"), capfd, "run of another recipe", "mixture.fingerprint")
+
+
+def test_a_run_directory_of_another_recipe(export_dir, tmp_path, capfd):
+    common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None"]
+    assert cli.run(arguments(*common)) == 0
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
+    refused(arguments(*common, "LEARNING_RATE=0.5"), capfd, "run of another recipe", "learning_rate.0: there 0.01, now 0.5",
+            "MODEL_DIR")  # fmt: skip
+    refused(arguments(*common, "SEED=1", "T5Config.mlp_dim=32"), capfd, "model.mlp_dim: there 16, now 32", "seed: there 0, now 1")
+    assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
+
+
+def test_a_checkpoint_of_another_vocabulary(export_dir, tmp_path, mine, capfd):
+    assert cli.run(arguments(f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/first", "TRAIN_STEPS=1",
+                             "train.train.evaluation=None")) == 0  # fmt: skip
+    args = mine(ROWS, VOCABULARY="bytes", INITIAL_CHECKPOINT_PATH=f"{tmp_path}/first")
+    refused(args, capfd, "first", "vocabulary_digest")
+
+
+@pytest.mark.parametrize(
+    ("bindings", "parts"),
+    [
+        (["BATCH_SIZE=12"], ["12 rows does not divide over the mesh", "8 or 16"]),
+        (["train.train.num_microbatches=3"], ["8 rows cannot be cut into 3 microbatches"]),
+        (["MeshPlan.platform=gpu"], ["MeshPlan.platform is 'gpu'", "JAX sees 8 cpu devices", "flan_jax[cuda]"]),
+        (["T5Config.dtype=float16"], ["float16", "65,504", "bfloat16"]),
+        (["T5Config.vocab_size=100"], ["vocab_size is 100", "at least"]),
+    ],
+    ids=["a batch that does not divide", "microbatches that do not", "no accelerator", "float16", "too few embeddings"],
+)
+def test_a_machine_or_model_that_does_not_fit(export_dir, tmp_path, capfd, bindings, parts):
+    args = arguments(f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None")
+    refused([*args, *(f"--gin.{b}" for b in bindings)], capfd, *parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_room_on_disk(export_dir, tmp_path, capfd, monkeypatch):
+    class Full:
+        total = used = free = 10_000
+
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Full)
+    args = arguments(f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None")
+    refused(args, capfd, "No room on disk for checkpoint 1", "Free some space")
+    assert not list((tmp_path / "run" / "checkpoints").glob("1*"))
+
+
+def test_show_infer_and_evaluate_name_what_is_not_there(tmp_path, capfd):
+    refused(["show", "run", str(tmp_path)], capfd, "holds no run")
+    refused(["infer", str(tmp_path)], capfd, "holds no run")
+    refused(["evaluate", str(tmp_path)], capfd, "holds no run")
+    refused(["show", "rnu", str(tmp_path)], capfd, "'rnu'", "Did you mean 'run'?")
+    assert LENGTHS

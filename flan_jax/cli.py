@@ -9,6 +9,7 @@ ours. A command is imported only when it is called.
 import ast
 import dataclasses
 import importlib
+import inspect
 import os
 import signal
 import sys
@@ -165,7 +166,7 @@ def prepare(invocation: Invocation) -> Callable[[], Any]:
     module = importlib.import_module(f"flan_jax.commands.{invocation.verb}")
     function = getattr(module, invocation.verb)
     options = dict(invocation.options)
-    if "resolved_config" in getattr(function, "__kwdefaults__", None) or {}:
+    if "resolved_config" in inspect.signature(function).parameters:
         options["resolved_config"] = gin_config.resolved_text()
     return gin_config.configured(function, options)
 
@@ -193,8 +194,6 @@ def usage() -> str:
 
 def verb_usage(verb: str) -> str:
     """Returns a verb's documentation and its options."""
-    import inspect
-
     function = getattr(importlib.import_module(f"flan_jax.commands.{verb}"), verb)
     lines = [f"flan-jax {verb} {' '.join(p.upper() for p in VERBS[verb].positional)}: {VERBS[verb].does}", ""]
     lines += [inspect.getdoc(function) or "", "", "Options (or gin bindings of the same names):"]
@@ -221,8 +220,9 @@ def _is_users(error: BaseException) -> bool:
     """A user's error is one of the documented types, raised by a line of this package (or found by gin)."""
     if not isinstance(error, USER_ERRORS):
         return False
-    frames = traceback.extract_tb(error.__traceback__)
-    frames = [f for f in frames if f"{os.sep}gin{os.sep}" not in f.filename]  # Gin re-raises what it passes through.
+    frames = [  # Gin re-raises what it passes through.
+        f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}gin{os.sep}" not in f.filename
+    ]
     if isinstance(error, OSError) and error.filename is not None:  # "No such file: x" says all, whoever opened it.
         return True
     return bool(frames) and frames[-1].filename.startswith(PACKAGE)

@@ -76,6 +76,7 @@ class Network:
         self.rules = sharding.rules_named(plan.rules)
         self.mesh = sharding.make_mesh(plan)
         self._score = jax.jit(functools.partial(score, config=config))
+        self._generators: dict[tuple[int, int, Strategy], Callable] = {}
 
     def apply(self, params: t5.Params, batch: Batch, rng: jax.Array | None) -> jax.Array:
         """Returns float32 logits [B, T, V]; what an objective calls."""
@@ -122,14 +123,11 @@ class Network:
         """Returns the function from a batch to its targets' summed log-probabilities [B]."""
         return lambda batch: self._score(params, self.place(batch))
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019  (lives as long as the process)
     def _generator(self, max_decode_length: int, eos_id: int, strategy: Strategy) -> Callable:
-        return jax.jit(
-            functools.partial(
-                generate,
-                config=self.config,
-                max_decode_length=max_decode_length,
-                eos_id=eos_id,
-                strategy=strategy,
+        key = (max_decode_length, eos_id, strategy)
+        if key not in self._generators:
+            bound = functools.partial(
+                generate, config=self.config, max_decode_length=max_decode_length, eos_id=eos_id, strategy=strategy
             )
-        )
+            self._generators[key] = jax.jit(bound)
+        return self._generators[key]

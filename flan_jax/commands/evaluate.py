@@ -1,6 +1,7 @@
 """`flan-jax evaluate`: checkpoints of a run on tasks and mixtures."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -51,11 +52,12 @@ def evaluate(
     console = Console()
     run = open_run(model_dir, mesh=mesh, export_dir=export_dir)
     steps = chosen_steps(run, step)
-    suites, place = {"evaluated": (mixture_or_task_name,)}, run.directory.evaluations
+    place = run.directory.evaluations
     if mixture_or_task_name is not None:
+        suites: Mapping[str, Sequence[str]] = {"evaluated": (mixture_or_task_name,)}
         place = place / f"{safe_name(mixture_or_task_name)}-{safe_name(split)}"
     elif run.plan is not None:
-        suites, split = dict(run.plan.suites), run.plan.split
+        suites, split = run.plan.suites, run.plan.split
     else:
         raise ValueError(f"{model_dir} evaluates nothing by itself: give --mixture_or_task_name=NAME.")
     plan = suite.EvaluationPlan(

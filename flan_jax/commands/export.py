@@ -27,7 +27,7 @@ def export(
     export_dir: str,
     mixture_or_task_module: str | None = None,
     vocabulary: str | None = None,
-    splits: Sequence[str] = ("train", "validation"),
+    splits: Sequence[str] | str = ("train", "validation"),
     tfds_data_dir: str | None = None,
     max_truncated_targets: float = Request.max_truncated_targets,
 ) -> None:
@@ -41,26 +41,30 @@ def export(
       export_dir: where exports lie.
       mixture_or_task_module: what defines it, when the package does not: dotted modules or paths, comma-separated.
       vocabulary: "embedded", "bytes" or a SentencePiece model, for tasks that name none.
-      splits: to export; one that no member has is an error.
+      splits: to export, a list or words separated by commas; tasks that lack one are left out and named.
       tfds_data_dir: where TensorFlow Datasets are prepared.
       max_truncated_targets: largest share of a task's targets that may be cut to their length.
 
     Raises:
-      ValueError: whatever refuses the export; see `flan_jax.tasks.export`.
+      ValueError: no task has any of the splits, or whatever else refuses the export; see `flan_jax.tasks.export`.
     """
     requests = [
         Request(
             name=mixture_or_task_name,
             split=split,
-            lengths=dict(task_feature_lengths),
+            lengths=task_feature_lengths,
             module=mixture_or_task_module,
             vocabulary=vocabulary,
             tfds_data_dir=tfds_data_dir,
             max_truncated_targets=max_truncated_targets,
+            on_missing_split="empty",
         )
-        for split in splits
+        for split in ([word.strip() for word in splits.split(",")] if isinstance(splits, str) else splits)
     ]
     manifests = exports.ensure_all(requests, export_dir=export_dir)
+    if not any(manifest.members for manifest in manifests):
+        reasons = "; ".join(f"{task} {reason}" for task, reason in sorted(manifests[0].skipped.items())[:5])
+        raise ValueError(f"Nothing of {mixture_or_task_name!r} to export: {reasons}. Choose other splits.")
     print_summary(manifests, export_dir=Path(export_dir).expanduser())
 
 

@@ -23,7 +23,7 @@ CHUNK_BATCHES = 8  # Written together; what a kill loses at most.
 def infer(
     *,
     model_dir: str,
-    input: str = "-",  # noqa: A002  (what people type)
+    input: str = "-",
     output: str = "-",
     template: str = "{inputs}",
     step: int | str = "latest",

@@ -135,15 +135,18 @@ def train(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    evaluator = evaluation and Evaluator(
-        evaluation,
-        exported=evaluated,
-        export_dir=export_dir,
-        network=network,
-        vocabulary=open_vocabulary(vocabulary, export_dir),
-        directory=directory.evaluations,
-        console=console,
-    )
+    evaluate = None
+    if evaluation is not None:
+        evaluator = Evaluator(
+            evaluation,
+            exported=evaluated,
+            export_dir=export_dir,
+            network=network,
+            vocabulary=open_vocabulary(vocabulary, export_dir),
+            directory=directory.evaluations,
+            console=console,
+        )
+        evaluate = _evaluation_hook(evaluator, console)
     with (
         network.within(),
         feed,
@@ -160,7 +163,7 @@ def train(
             place_batch=network.place,
             cadence=cadence,
             hooks=loop.Hooks(
-                evaluate=evaluator and _evaluation_hook(evaluator, console),
+                evaluate=evaluate,
                 save=lambda step, state, position, metrics: _save(saved, state, position, metrics),
                 check=saved.check_for_errors,
             ),

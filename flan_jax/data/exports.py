@@ -13,6 +13,7 @@ from typing import Literal
 from flan_jax.data import definitions
 from flan_jax.data.export_process import run_child
 from flan_jax.data.manifest import (
+    NO_SPLIT,
     Member,
     MixtureManifest,
     Request,
@@ -52,8 +53,13 @@ def find(request: Request, export_dir: Path | str, *, missing_is_change: bool = 
         stale = next(definitions.changes(manifest, request, missing_is_change=missing_is_change), None)
         if stale is not None:
             return Unusable(reason=f"the export of {_shown(request)} is out of date: {stale}")
+        lacking = [name for name, reason in manifest.skipped.items() if reason.startswith(NO_SPLIT)]
+        if (lacking and request.on_missing_split == "error") or not (
+            manifest.members or request.on_missing_split == "empty"
+        ):
+            return Unusable(reason=f"{', '.join(lacking)} of {_shown(request)} lack the split")
         for member in manifest.members:
-            damage = member_damage(member, request=request, export_dir=export_dir)
+            damage = _member_damage(member, request=request, export_dir=Path(export_dir))
             if damage:
                 return Unusable(reason=f"the export of {member.task!r} in {export_dir} {damage}")
     except (ValueError, OSError) as error:
@@ -61,12 +67,15 @@ def find(request: Request, export_dir: Path | str, *, missing_is_change: bool = 
     return manifest
 
 
-def member_damage(member: Member, *, request: Request, export_dir: Path | str) -> str:
-    """Says what is wrong with an exported member; "" when it is whole."""
-    directory = Path(export_dir) / member.path
+def _member_damage(member: Member, *, request: Request, export_dir: Path) -> str:
+    """Says why an exported member will not do; "" when it will."""
+    directory = export_dir / member.path
     task = read_task(directory)
     wanted = {"task": member.task, "lengths": dict(request.lengths), "num_examples": member.examples}
     found = differences({name: getattr(task, name) for name in wanted}, wanted)
+    if task.truncated_targets_share > request.max_truncated_targets:
+        share, limit = task.truncated_targets_share, request.max_truncated_targets
+        found.append(f"cuts {share:.1%} of the targets, at most {limit:.1%} may be")
     return "; ".join(found) or shard_damage(task, directory)
 
 
@@ -142,8 +151,7 @@ def _refusal(request: Request, unusable: Unusable, export_dir: Path) -> str:
         names = sorted({other.request.name for other in others})
         listed = f" It holds {', '.join(names)}." if names else " It holds no export."
         return f"USE_CACHED_TASKS is True and {unusable.reason}.{nearest(request.name, names)}{listed} {mend}"
-    wanted = dataclasses.asdict(request)
-    found = min((differences(dataclasses.asdict(other.request), wanted) for other in same), key=len)
+    found = min((differences(other.request.content(), request.content()) for other in same), key=len)
     return (
         f"USE_CACHED_TASKS is True and no export of {request.name!r} in {export_dir} fits; the nearest differs in "
         f"{'; '.join(found)} (got: the export's, wanted: this run's). {mend}"

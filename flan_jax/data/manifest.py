@@ -20,6 +20,7 @@ from flan_jax.files import sha256_of, write_atomic
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 LENGTHS_NAME = "lengths.npy"
+NO_SPLIT = "has no split"
 
 OnMissingSplit = Literal["skip", "error", "empty"]
 
@@ -141,19 +142,23 @@ class Request:
 
     def __post_init__(self):
         """Refuses what no export could answer."""
-        if set(self.lengths) != {"inputs", "targets"} or not all(
-            isinstance(n, int) and n >= 2 for n in self.lengths.values()
-        ):
+        given = self.lengths if isinstance(self.lengths, Mapping) else {}
+        if set(given) != {"inputs", "targets"} or not all(isinstance(n, int) and n >= 2 for n in given.values()):
             raise ValueError(
-                f"Lengths of {self.name!r}: got {dict(self.lengths)}, wanted {{'inputs': S, 'targets': T}} with whole "
+                f"Lengths of {self.name!r}: got {self.lengths!r}, wanted {{'inputs': S, 'targets': T}} with whole "
                 "numbers of at least 2 tokens (TASK_FEATURE_LENGTHS)."
             )
         if not 0 <= self.max_truncated_targets <= 1:
             raise ValueError(f"max_truncated_targets is a share between 0 and 1, got {self.max_truncated_targets}.")
 
+    def content(self) -> dict[str, Any]:
+        """What decides the answer; `max_truncated_targets` and `on_missing_split` only decide whether it will do."""
+        gates = ("max_truncated_targets", "on_missing_split")
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in gates}
+
     def key(self) -> str:
-        """Digest of the request, in the name of its manifest."""
-        return sha256_of(dataclasses.asdict(self))[:12]
+        """Digest of the content, in the name of the manifest that answers it."""
+        return sha256_of(self.content())[:12]
 
     def manifest_path(self, export_dir: Path | str) -> Path:
         """Where the mixture manifest of this request lies."""
@@ -181,7 +186,7 @@ class MixtureManifest:
     """What answers a request: the members with their rates, and the files that the answer depends on.
 
     Attributes:
-      skipped: members left out, with the reason.
+      skipped: members left out, with the reason; those without the split begin with `NO_SPLIT`.
       definition_files: path -> the file as it was at the export.
       given_files: each path-like word of the request (modules, vocabulary) -> the file it meant at the export.
     """

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flan_jax.tasks import embedded_words as words
+from flan_jax.tasks import registry
 from flan_jax.tasks.declare import Evaluation, TemplatedTask
 from flan_jax.tasks.embedded_rows import SPLITS, rows
 from flan_jax.tasks.sources import InMemorySource
@@ -99,12 +100,10 @@ def names(clusters: Iterable[str]) -> tuple[str, ...]:
 
 
 def register() -> None:
-    """Registers the tasks with the suite's own vocabulary, and the mixtures over them."""
-    from flan_jax.tasks import registry
-
+    """Registers the tasks, and the mixtures over them, under the vocabulary in use."""
     trained = names(cluster for cluster in CLUSTERS if cluster not in HELD_OUT)
     for task in tasks():
-        registry.register(task, vocabulary="embedded")
+        registry.register(task)
     registry.register_mixture("embedded_train", trained)
     registry.register_mixture("embedded_validation", trained)
     registry.register_mixture("embedded_held_out", names(HELD_OUT))

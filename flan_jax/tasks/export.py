@@ -144,8 +144,13 @@ def _export_plans(plans: Sequence[SplitPlan], *, export_dir: Path, title: str) -
             for planned in missing:
                 if not planned.templated:
                     _export_split(planned, export_dir, work)
-    manifests = [published(planned, export_dir) for planned in plans]
-    return [manifest for manifest in manifests if manifest is not None]
+    return [_made(planned, export_dir) for planned in plans]
+
+
+def _made(planned: SplitPlan, export_dir: Path) -> TaskManifest:
+    manifest = published(planned, export_dir)
+    assert manifest is not None, planned.path
+    return manifest
 
 
 def _in_threads(plans: Sequence[SplitPlan], export_dir: Path, work: _Work, *, threads: int) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from flan_jax.data.manifest import Lengths, VocabularyRef
 from flan_jax.data.record import encode_record
+from flan_jax.evaluation.metrics import METRICS
 from flan_jax.files import sha256_of, sha256_of_file
 from flan_jax.tasks import lazy
 from flan_jax.tasks.shards import Encoded
@@ -255,8 +256,9 @@ def source_digests(source: Any, split: str) -> list[str]:
 def evaluation_of(task: Any) -> tuple[Evaluation, tuple[str, ...], str | None]:
     """Returns (evaluation, metrics, postprocessor) for the manifest: the task's own when they are this package's."""
     functions = [*task.metric_fns, *([task.postprocessor] if task.postprocessor else [])]
-    if task.metric_fns and all(_module(function).startswith(EVALUATION_MODULES) for function in functions):
-        names = tuple(_unwrapped(function).__name__ for function in task.metric_fns)
+    names = tuple(getattr(_unwrapped(function), "__name__", "") for function in task.metric_fns)
+    are_ours = all(_module(function).startswith(EVALUATION_MODULES) for function in functions)
+    if names and are_ours and all(name in METRICS for name in names):
         return "generate", names, _unwrapped(task.postprocessor).__name__ if task.postprocessor else None
     return "foreign", DEFAULT_METRICS, None
 

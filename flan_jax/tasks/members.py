@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from flan_jax.data.manifest import OnMissingSplit
+from flan_jax.data.manifest import NO_SPLIT, OnMissingSplit
 from flan_jax.data.rates import Counted, Members, flatten
 from flan_jax.tasks import lazy
 
@@ -48,7 +48,7 @@ def select(provider: Any, split: str, *, on_missing_split: OnMissingSplit) -> Se
         if split in splits:
             tasks[task.name] = task
         else:
-            skipped[task.name] = f"has no split {split!r}, only {', '.join(splits)}"
+            skipped[task.name] = f"{NO_SPLIT} {split!r}, only {', '.join(splits)}"
     if (not tasks and on_missing_split != "empty") or (skipped and on_missing_split == "error"):
         listed = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:5])
         more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""

@@ -6,6 +6,7 @@ import pytest
 
 from flan_jax.commands import export as command
 from flan_jax.data import exports
+from flan_jax.data.manifest import MixtureManifest, Request, VocabularyRef
 
 pytestmark = pytest.mark.tensorflow
 LENGTHS = {"inputs": 32, "targets": 8}
@@ -51,6 +52,26 @@ def test_a_users_file_is_exported_shown_and_found_again(yaml, capfd, monkeypatch
     monkeypatch.setattr(exports, "run_child", None)
     command.export(**arguments(yaml))
     assert "validation" in capfd.readouterr().out
+
+
+def test_splits_that_no_task_has_are_left_out_and_named(yaml, capsys, monkeypatch):
+    def answer(requests, *, export_dir):
+        assert [r.split for r in requests] == ["test", "dev"]
+        return tuple(empty_manifest(request) for request in requests)
+
+    monkeypatch.setattr(exports, "ensure_all", answer)
+    with pytest.raises(ValueError, match=r"Nothing of 'mine' to export: mine has no split 'test', only train"):
+        command.export(**arguments(yaml, splits="test, dev"))
+    command.print_summary([empty_manifest(Request(name="mine", split="dev", lengths=LENGTHS))], export_dir=yaml.parent)
+    assert "Left out of mine (dev): mine has no split 'dev', only train." in capsys.readouterr().out
+
+
+def empty_manifest(request):
+    vocabulary = VocabularyRef(kind="bytes", digest="d", size=259, eos_id=1)
+    skipped = {"mine": f"has no split {request.split!r}, only train"}
+    return MixtureManifest(
+        request=request, members=(), skipped=skipped, vocabulary=vocabulary, definition_files={}, given_files={}
+    )
 
 
 def child(yaml, *, name="mine"):

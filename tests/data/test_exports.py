@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from export_made_by_hand import LENGTHS, write_mixture
 
 from flan_jax.data import exports
 from flan_jax.data.exports import Unusable, ensure, ensure_all, find
-from flan_jax.data.manifest import Request
+from flan_jax.data.manifest import Request, write
 
 
 def request(**changes):
@@ -74,6 +75,25 @@ def test_a_manifest_of_another_format_makes_it_unusable(tmp_path):
     assert "cannot be read" in reason(request(), tmp_path)
 
 
+def test_an_export_that_cuts_more_targets_than_this_run_allows_will_not_do(tmp_path):
+    manifest = write_mixture(tmp_path, request(), {"a": 4})
+    path = tmp_path / manifest.members[0].path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "truncated": {"targets": 1}}))
+    assert "cuts 25.0% of the targets, at most 5.0% may be" in reason(request(), tmp_path)
+    assert find(request(max_truncated_targets=0.25), tmp_path) == manifest
+
+
+def test_an_export_without_a_member_will_do_only_when_members_may_lack_the_split(tmp_path):
+    skipped = {"b": "has no split 'train', only test"}
+    manifest = dataclasses.replace(write_mixture(tmp_path, request(), {"a": 4}), skipped=skipped)
+    write(request().manifest_path(tmp_path), manifest)
+    assert find(request(), tmp_path) == manifest
+    assert reason(request(on_missing_split="error"), tmp_path) == "b of 'toys', split 'train' lack the split"
+    write(request().manifest_path(tmp_path), dataclasses.replace(manifest, members=()))
+    assert reason(request(), tmp_path) == "b of 'toys', split 'train' lack the split"
+    assert find(request(on_missing_split="empty"), tmp_path).members == ()
+
+
 def test_what_is_there_starts_no_child(tmp_path, children):
     for use_cached in (True, False, "auto"):
         write_mixture(tmp_path, request(), {"a": 2})
@@ -137,7 +157,7 @@ def test_finding_and_reading_an_export_imports_no_tensorflow(tmp_path):
     code = f"""
 import sys
 from flan_jax.data import exports, source
-from flan_jax.data.manifest import Request
+from flan_jax.data.manifest import Request, write
 manifest = exports.ensure(Request(name="toys", lengths={LENGTHS!r}), export_dir={str(tmp_path)!r}, use_cached=True)
 (task,) = source.open_members(manifest, export_dir={str(tmp_path)!r})
 assert len(task.read([1, 0])) == 2

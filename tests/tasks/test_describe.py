@@ -80,6 +80,8 @@ def test_the_packed_row_holds_the_examples_from_this_one_on_as_an_export_has_the
     assert packed["features"]["encoder_segment_ids"] == [1] * 5 + [2] * 5 + [0] * 6
     assert packed["features"]["decoder_target_tokens"] == [55, 1, 54, 46, 54, 1]
     assert packed["features"]["decoder_input_tokens"] == [0, 55, 0, 54, 46, 54]
+    from_the_second = example(describe, "sums", index=1, num_packed=1)["packed"]
+    assert from_the_second["features"]["decoder_target_tokens"] == [54, 46, 54, 1, 0, 0]
 
 
 def test_what_an_export_would_cut_is_noted_and_cut(describe, sums):

@@ -1,5 +1,8 @@
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +74,32 @@ def test_a_killed_build_goes_on_with_the_shards_it_lacks(tmp_path, stop_at):
     resumed = Encode()
     run(tmp_path / "killed", encode=resumed)
     assert resumed.seen == list(range(stop_at // 4 * 4, 11))
+    left = {n: c for n, c in files(partial_of(tmp_path / "killed")).items() if not n.endswith(".writing")}
+    assert left == files(partial_of(tmp_path / "whole"))
+
+
+def test_a_build_killed_outright_goes_on_to_the_same_bytes(tmp_path):
+    """SIGKILL in the middle of a shard, in a process of its own; then again, one shard further."""
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+import test_shards
+test_shards.shards.CHUNK_EXAMPLES, test_shards.shards.SHARD_EXAMPLES = 2, 4
+class Kill(test_shards.Encode):
+    def __call__(self, chunk):
+        if int(sys.argv[1]) in chunk:
+            os.kill(os.getpid(), 9)
+        return super().__call__(chunk)
+test_shards.run(Path({str(tmp_path)!r}) / "killed", encode=Kill())
+"""
+    for number in ("5", "9"):
+        assert subprocess.run([sys.executable, "-c", code, number]).returncode == -9
+    resumed = Encode()
+    run(tmp_path / "killed", encode=resumed)
+    run(tmp_path / "whole")
+    assert resumed.seen[-3:] == [8, 9, 10]
+    assert set(resumed.seen) <= set(range(4, 11))
     left = {n: c for n, c in files(partial_of(tmp_path / "killed")).items() if not n.endswith(".writing")}
     assert left == files(partial_of(tmp_path / "whole"))
 

@@ -210,10 +210,19 @@ def _report(error: Exception, *, show_traceback: bool) -> int:
     if not _is_users(error):
         print("This is a defect of flan_jax, not of your input: please report it with the lines above.", file=sys.stderr)
         return 1
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    lines = [line for line in text.splitlines() if not line.startswith("  In call to configurable ")]  # Gin's.
-    print("flan-jax: " + "\n".join(lines), file=sys.stderr)
+    print(f"flan-jax: {_message(error)}", file=sys.stderr)
     return 2
+
+
+def _message(error: Exception) -> str:
+    """The text of an error without what Python (quotes around a KeyError's) and gin (its call chain) add to it."""
+    text = "\n".join(line for line in str(error).splitlines() if not line.startswith("  In call to configurable "))
+    if isinstance(error, KeyError):
+        try:
+            return str(ast.literal_eval(text))
+        except (ValueError, SyntaxError):
+            pass
+    return text
 
 
 def _is_users(error: BaseException) -> bool:

@@ -44,9 +44,21 @@ def test_a_defect_of_ours_is_status_1_with_a_traceback(error, monkeypatch, capsy
     def broken(*, expect: str = ""):
         raise error
 
+    broken.__name__ = f"broken_by_{type(error).__name__}"  # Gin knows a configurable by its name.
     monkeypatch.setattr(importlib.import_module("flan_jax.commands.doctor"), "doctor", broken)
     assert cli.run(["doctor"]) == 1
     assert "defect of flan_jax" in capsys.readouterr().err
+
+
+def test_a_key_error_is_shown_as_it_was_written(monkeypatch, capsys):
+    def unknown(*, expect: str = ""):
+        cli.VERBS  # noqa: B018
+        raise KeyError(f"No task 'x'. Did you mean 'y'?\nAllowed: y. {expect}")
+
+    monkeypatch.setattr(cli, "PACKAGE", __file__)
+    monkeypatch.setattr(importlib.import_module("flan_jax.commands.doctor"), "doctor", unknown)
+    assert cli.run(["doctor"]) == 2
+    assert capsys.readouterr().err.startswith("flan-jax: No task 'x'. Did you mean 'y'?\nAllowed: y.")
 
 
 def test_every_verb_explains_itself(capsys):

@@ -277,7 +277,7 @@ def _function(function: Any) -> str:
     """A preprocessor by its qualified name, with the settings of a partial.
 
     >>> _function(functools.partial(max, 3, key=None))
-    "builtins.max 3 key=None"
+    'builtins.max 3 key=None'
     """
     if isinstance(function, functools.partial):
         settings = [*map(_described, function.args), *(f"{k}={_described(v)}" for k, v in function.keywords.items())]

@@ -72,7 +72,8 @@ def parent_with_child(tmp_path, child_code):
         PREAMBLE + child_code + "(export_dir / 'pid').write_text(str(os.getpid())); time.sleep(60)"
     )
     code = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Whoever runs the tests may ignore it, as a shell's "&" does.
 sys.path.insert(0, {str(tmp_path)!r})
 from pathlib import Path
 from flan_jax.data import export_process

@@ -69,7 +69,9 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
     """
     verb = arguments[0] if arguments else ""
     if verb not in VERBS:
-        raise ValueError(f"No verb {verb!r}.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}; flan-jax --help explains.")
+        raise ValueError(
+            f"No verb {verb!r}.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}; flan-jax --help explains."
+        )
     files: list[str] = []
     bindings: list[str] = []
     search_paths: list[str] = []
@@ -208,7 +210,9 @@ def _report(error: Exception, *, show_traceback: bool) -> int:
     if show_traceback or not _is_users(error):
         traceback.print_exception(error)
     if not _is_users(error):
-        print("This is a defect of flan_jax, not of your input: please report it with the lines above.", file=sys.stderr)
+        print(
+            "This is a defect of flan_jax, not of your input: please report it with the lines above.", file=sys.stderr
+        )
         return 1
     print(f"flan-jax: {_message(error)}", file=sys.stderr)
     return 2

@@ -74,11 +74,11 @@ def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequen
     for file in files:
         statements += _statements_of_file(file, prefixes=prefixes)
     for line, text in zip(lines, bindings, strict=True):
-        statements += _statements(line, origin=f"{COMMAND_LINE} (--gin.{text})", prefixes=prefixes, from_command_line=True)
-    try:
-        gin.parse_config_files_and_bindings(
-            list(files), lines, finalize_config=False, print_includes_and_imports=False
+        statements += _statements(
+            line, origin=f"{COMMAND_LINE} (--gin.{text})", prefixes=prefixes, from_command_line=True
         )
+    try:
+        gin.parse_config_files_and_bindings(list(files), lines, finalize_config=False, print_includes_and_imports=False)
     except (ValueError, TypeError, SyntaxError, ImportError, AttributeError, OSError) as error:
         raise ValueError(_with_nearest_name(str(error))) from error
     _ORIGINS.clear()
@@ -121,7 +121,9 @@ def configured(function: Callable, given: dict[str, Any]) -> Callable[[], Any]:
     verb = function.__name__.rstrip("_")
     for name in given:
         if name not in parameters:
-            raise ValueError(f"`{verb}` has no option --{name}.{nearest(name, parameters)} It takes: {', '.join(parameters)}.")
+            raise ValueError(
+                f"`{verb}` has no option --{name}.{nearest(name, parameters)} It takes: {', '.join(parameters)}."
+            )
     bound = gin_config._CONFIG.get(("", selector), {})  # pylint: disable=protected-access
     missing = [
         name
@@ -158,9 +160,7 @@ def _statements_of_file(file: str, *, prefixes: Sequence[str]) -> Iterator[_Stat
     tried = [Path(prefix) / file for prefix in prefixes] if not Path(file).is_absolute() else [Path(file)]
     path = next((p for p in tried if p.is_file()), None)
     if path is None:
-        siblings = {
-            str(q.relative_to(PACKAGE_PARENT)) for q in (PACKAGE_PARENT / "gin_configs").rglob("*.gin")
-        }
+        siblings = {str(q.relative_to(PACKAGE_PARENT)) for q in (PACKAGE_PARENT / "gin_configs").rglob("*.gin")}
         raise FileNotFoundError(
             f"No gin file {file!r} in the working directory, --gin_search_paths or the package."
             f"{nearest(file, siblings)}"
@@ -168,9 +168,7 @@ def _statements_of_file(file: str, *, prefixes: Sequence[str]) -> Iterator[_Stat
     yield from _statements(path.read_text(), origin=file, prefixes=prefixes, from_command_line=False)
 
 
-def _statements(
-    text: str, *, origin: str, prefixes: Sequence[str], from_command_line: bool
-) -> Iterator[_Statement]:
+def _statements(text: str, *, origin: str, prefixes: Sequence[str], from_command_line: bool) -> Iterator[_Statement]:
     try:
         parsed = list(config_parser.ConfigParser(text, _Names()))
     except SyntaxError as error:
@@ -188,11 +186,7 @@ def _statements(
 def _same_binding(name: str, scope: str, selector: str, parameter: str) -> bool:
     stated_scope, _, rest = name.rpartition("/")
     stated_selector, _, stated_parameter = rest.rpartition(".")
-    return (
-        stated_scope == scope
-        and stated_parameter == parameter
-        and f".{selector}".endswith(f".{stated_selector}")
-    )
+    return stated_scope == scope and stated_parameter == parameter and f".{selector}".endswith(f".{stated_selector}")
 
 
 def _macro_references() -> dict[str, str]:
@@ -302,7 +296,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if inspect.isclass(hint) and hint in (bool, str, bytes):
         return isinstance(value, hint)
-    if inspect.isclass(origin or hint):  # A class of ours, a mapping, a sequence: a bare number or None is none of them.
+    if inspect.isclass(
+        origin or hint
+    ):  # A class of ours, a mapping, a sequence: a bare number or None is none of them.
         return isinstance(value, str) and issubclass(str, origin or hint)
     return True
 

@@ -52,7 +52,9 @@ class RunDirectory:
           FileNotFoundError: the directory holds no run.
         """
         if not self.run_file.is_file():
-            raise FileNotFoundError(f"{self.path} holds no run (no run.json): give the MODEL_DIR of a `flan-jax train`.")
+            raise FileNotFoundError(
+                f"{self.path} holds no run (no run.json): give the MODEL_DIR of a `flan-jax train`."
+            )
         return json.loads(self.run_file.read_text())
 
     def last_metrics(self) -> dict[str, Any] | None:

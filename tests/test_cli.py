@@ -9,7 +9,16 @@ from flan_jax import cli
 
 def test_words_files_bindings_and_options_are_told_apart():
     parsed = cli.parse_arguments(
-        ["train", "--gin_file=a.gin", "--gin_file", "b.gin", "--gin.SEED=3", "--tfds_data_dir=/d", "--check", "--x-y=[1, 2]"]
+        [
+            "train",
+            "--gin_file=a.gin",
+            "--gin_file",
+            "b.gin",
+            "--gin.SEED=3",
+            "--tfds_data_dir=/d",
+            "--check",
+            "--x-y=[1, 2]",
+        ]
     )
     assert parsed.gin_files == ("a.gin", "b.gin")
     assert parsed.gin_bindings == ("SEED=3", "TFDS_DATA_DIR='/d'")

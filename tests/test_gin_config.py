@@ -60,9 +60,18 @@ def test_every_value_knows_what_set_it():
     [
         ([], r"no value yet:\n  TRAIN_STEPS  \(declared in toy.gin:4\)\n(.|\n)*--gin.TRAIN_STEPS=VALUE"),
         (["TRAIN_STEP=5"], r"Nothing uses the macro TRAIN_STEP, set in command line.*Did you mean 'TRAIN_STEPS'"),
-        (["TRAIN_STEPS=5", "toy_command.Model.widht=5"], "no.*parameter named 'widht'.*Did you mean 'width'|widht'. Did you mean 'width'"),
-        (["TRAIN_STEPS=5", "toy_command.Modle.width=5"], "No configurable matching 'toy_command.Modle'.*Did you mean '.*Model'"),
-        (["TRAIN_STEPS=5", "toy_command.toy.lengths=%LENGHTS"], "macro %LENGHTS, which no gin file sets. Did you mean 'LENGTHS'"),
+        (
+            ["TRAIN_STEPS=5", "toy_command.Model.widht=5"],
+            "no.*parameter named 'widht'.*Did you mean 'width'|widht'. Did you mean 'width'",
+        ),
+        (
+            ["TRAIN_STEPS=5", "toy_command.Modle.width=5"],
+            "No configurable matching 'toy_command.Modle'.*Did you mean '.*Model'",
+        ),
+        (
+            ["TRAIN_STEPS=5", "toy_command.toy.lengths=%LENGHTS"],
+            "macro %LENGHTS, which no gin file sets. Did you mean 'LENGTHS'",
+        ),
         (["TRAIN_STEPS"], "has no value: write --gin.NAME=VALUE"),
     ],
 )

@@ -4,7 +4,10 @@ import pytest
 
 from flan_jax.run_directory import RunDirectory
 
-RUN = {"identity": {"model": {"emb_dim": 8, "mlp_activations": ("gelu", "linear")}, "seed": 0}, "versions": {"jax": "a"}}
+RUN = {
+    "identity": {"model": {"emb_dim": 8, "mlp_activations": ("gelu", "linear")}, "seed": 0},
+    "versions": {"jax": "a"},
+}
 
 
 def test_the_same_recipe_opens_again_whatever_the_versions(tmp_path):
@@ -19,7 +22,9 @@ def test_another_recipe_is_refused_with_the_fields_that_differ(tmp_path):
     directory = RunDirectory(path=tmp_path)
     directory.open(RUN, config="")
     other = {"identity": {"model": {"emb_dim": 16, "mlp_activations": ("gelu", "linear")}, "seed": 0}}
-    with pytest.raises(ValueError, match=r"another recipe:\n  model.emb_dim: there 8, now 16\nChoose another MODEL_DIR"):
+    with pytest.raises(
+        ValueError, match=r"another recipe:\n  model.emb_dim: there 8, now 16\nChoose another MODEL_DIR"
+    ):
         directory.open(other, config="changed")
     assert directory.config_file.read_text() == ""
 
@@ -42,7 +47,12 @@ def test_the_last_metrics_are_of_the_last_whole_training_line(tmp_path):
 def test_the_last_evaluation_is_of_the_highest_finished_step(tmp_path):
     directory = RunDirectory(path=tmp_path)
     assert directory.last_evaluation() is None
-    for step, names in {"9": ["summary.json"], "10": ["summary.json"], "11": ["a.jsonl"], "x": ["summary.json"]}.items():
+    for step, names in {
+        "9": ["summary.json"],
+        "10": ["summary.json"],
+        "11": ["a.jsonl"],
+        "x": ["summary.json"],
+    }.items():
         (directory.evaluations / step).mkdir(parents=True)
         for name in names:
             (directory.evaluations / step / name).write_text(f'{{"step": "{step}"}}')

@@ -113,7 +113,12 @@ class Network:
         return self.placed(t5.abstract_params(self.config))
 
     def generate_fn(
-        self, params: t5.Params, *, max_decode_length: int, eos_id: int, strategy: Strategy = Greedy()  # noqa: B008
+        self,
+        params: t5.Params,
+        *,
+        max_decode_length: int,
+        eos_id: int,
+        strategy: Strategy = Greedy(),  # noqa: B008
     ) -> Callable[[Mapping[str, np.ndarray]], jax.Array]:
         """Returns the function from a batch to token ids [B, max_decode_length]."""
         generator = self._generator(max_decode_length, eos_id, strategy)

@@ -37,7 +37,9 @@ def _package(name: str, *, needed: bool) -> tuple[str, str, bool, str]:
     try:
         return name, importlib.metadata.version(name), True, ""
     except importlib.metadata.PackageNotFoundError:
-        mend = "pip install flan_jax" if needed else "optional: pip install 'flan_jax[tasks]' to define and export tasks"
+        mend = (
+            "pip install flan_jax" if needed else "optional: pip install 'flan_jax[tasks]' to define and export tasks"
+        )
         return name, "absent", False, mend
 
 
@@ -52,7 +54,12 @@ def _devices(expect: str | None) -> tuple[str, str, bool, str]:
     found = f"{len(devices)} {platform} ({devices[0].device_kind})"
     wanted = expect or ("gpu" if shutil.which("nvidia-smi") else platform)
     extra = {"gpu": "cuda", "tpu": "tpu"}.get(wanted, wanted)
-    return "devices", found, platform == wanted, f"JAX sees no {wanted}: pip install 'flan_jax[{extra}]', and unset JAX_PLATFORMS"
+    return (
+        "devices",
+        found,
+        platform == wanted,
+        f"JAX sees no {wanted}: pip install 'flan_jax[{extra}]', and unset JAX_PLATFORMS",
+    )
 
 
 def _disk() -> tuple[str, str, bool, str]:

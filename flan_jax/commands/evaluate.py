@@ -74,7 +74,6 @@ def evaluate(
         exported=exported,
         export_dir=run.export_dir,
         network=run.network,
-        vocabulary=run.vocabulary,
         directory=place,
         console=console,
     )

@@ -8,9 +8,8 @@ from typing import Any, final
 import jax
 from rich.console import Console
 
-from flan_jax import vocab
 from flan_jax.commands import provenance
-from flan_jax.commands.assembly import Network, open_tasks
+from flan_jax.commands.assembly import Network, open_tasks, open_vocabulary
 from flan_jax.data.manifest import MixtureManifest
 from flan_jax.evaluation import suite
 from flan_jax.evaluation.results import SuiteResult
@@ -27,7 +26,6 @@ class Evaluator:
         exported: Mapping[str, MixtureManifest],
         export_dir: Path | str,
         network: Network,
-        vocabulary: vocab.Vocabulary | None,
         directory: Path,
         console: Console,
     ):
@@ -38,7 +36,6 @@ class Evaluator:
           exported: the plan's mixtures and tasks, by name.
           export_dir: where they lie.
           network: compiled functions of the network.
-          vocabulary: the exports'; None when it is foreign.
           directory: results go to `<directory>/<step>`.
           console: where progress is told.
         """
@@ -48,8 +45,9 @@ class Evaluator:
         )
         self._lengths = next(iter(exported.values())).request.lengths
         self._network = network
-        self._vocabulary = vocabulary
-        self._eos_id = next(iter(exported.values())).vocabulary.eos_id
+        ref = next(iter(exported.values())).vocabulary
+        self._vocabulary = open_vocabulary(ref, export_dir)
+        self._eos_id = ref.eos_id
         self._directory = directory
         self._console = console
 

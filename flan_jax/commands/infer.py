@@ -52,11 +52,15 @@ def infer(
     run = open_run(model_dir, mesh=mesh, export_dir=export_dir)
     (number,) = chosen_steps(run, step)[-1:]
     if run.vocabulary is None:
-        raise ValueError(f"{model_dir} was trained with a vocabulary class of its own, which no text can be encoded with here.")
+        raise ValueError(
+            f"{model_dir} was trained with a vocabulary class of its own, which no text can be encoded with here."
+        )
     sharding.require_divisible_batch(batch_size, mesh=run.network.mesh)
     pattern = Template(inputs=template, targets="-", name="--template")
     rows = [(row, render(pattern, row).inputs) for row in _read(input)]
-    identity = sha256_of([str(run.directory.path.resolve()), number, template, max_decode_length, [text for _, text in rows]])
+    identity = sha256_of(
+        [str(run.directory.path.resolve()), number, template, max_decode_length, [text for _, text in rows]]
+    )
     partial, done = _begun(output, identity)
     quiet = Console(stderr=True)
     chunk = CHUNK_BATCHES * batch_size
@@ -68,10 +72,15 @@ def infer(
             part = rows[start : start + chunk]
             predictions, shortened = predict([text for _, text in part])
             cut += shortened
-            lines = (json.dumps({**row, "prediction": p}, ensure_ascii=False) for (row, _), p in zip(part, predictions, strict=True))
+            lines = (
+                json.dumps({**row, "prediction": p}, ensure_ascii=False)
+                for (row, _), p in zip(part, predictions, strict=True)
+            )
             _append(partial, "".join(line + "\n" for line in lines))
     if cut:
-        quiet.print(f"{cut:,} of {len(rows) - done:,} inputs were longer than {run.request.lengths['inputs']} tokens and were cut.")
+        quiet.print(
+            f"{cut:,} of {len(rows) - done:,} inputs were longer than {run.request.lengths['inputs']} tokens and were cut."
+        )
     if partial is not None:
         partial.rename(output)
         _identity_file(partial).unlink()
@@ -116,7 +125,9 @@ def _read(place: str) -> Iterator[Mapping[str, Any]]:
             for number, line in enumerate(lines, start=2):
                 values = line.rstrip("\n").split("\t")
                 if len(values) != len(columns):
-                    raise ValueError(f"{place}, line {number}: {len(values)} columns; the first line names {len(columns)}.")
+                    raise ValueError(
+                        f"{place}, line {number}: {len(values)} columns; the first line names {len(columns)}."
+                    )
                 yield dict(zip(columns, values, strict=True))
         else:
             yield from _objects(lines, name=place, texts=False)
@@ -149,8 +160,12 @@ def _begun(output: str, identity: str) -> tuple[Path | None, int]:
         write_atomic(begun_with, identity)
         return partial, 0
     if not begun_with.exists() or begun_with.read_text() != identity:
-        raise ValueError(f"{partial} was begun with another checkpoint, input or template. Delete it, or choose another output.")
-    whole = list(itertools.takewhile(lambda line: line.endswith("\n"), partial.read_text(encoding="utf-8").splitlines(True)))
+        raise ValueError(
+            f"{partial} was begun with another checkpoint, input or template. Delete it, or choose another output."
+        )
+    whole = list(
+        itertools.takewhile(lambda line: line.endswith("\n"), partial.read_text(encoding="utf-8").splitlines(True))
+    )
     write_atomic(partial, "".join(whole))  # Without the half line of a process that was killed.
     return partial, len(whole)
 

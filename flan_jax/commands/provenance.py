@@ -9,6 +9,7 @@ import jax
 
 from flan_jax import __version__
 from flan_jax.data.manifest import MixtureManifest
+from flan_jax.models import t5
 from flan_jax.models.config import T5Config
 from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import Selection
@@ -47,13 +48,13 @@ def mixture(manifest: MixtureManifest) -> dict[str, Any]:
     }
 
 
-def optimizer(selection: Selection, *, learning_rate: Schedule, abstract_params: Any) -> dict[str, Any]:
+def optimizer(selection: Selection, *, learning_rate: Schedule, model: T5Config) -> dict[str, Any]:
     """Returns which rule takes which parameters, and the learning rate at some steps.
 
     Two schedules that agree there count as one: what a resumed run has to keep is the curve, not its name.
     """
     return {
-        "rules": [dataclasses.asdict(taken) for taken in selection.report(abstract_params)],
+        "rules": [dataclasses.asdict(taken) for taken in selection.report(t5.abstract_params(model))],
         "learning_rate": {str(step): float(f"{float(learning_rate(step)):.6g}") for step in _COMPARED_STEPS},
     }
 

@@ -238,9 +238,7 @@ def _run(path: str) -> tuple[Found, RenderableType]:
         "evaluation": directory.last_evaluation(),
         "record": run,
     }
-    lines = [
-        {"what": what, "value": found[what]} for what in ("run", "step", "params_digest", "checkpoints")
-    ]
+    lines = [{"what": what, "value": found[what]} for what in ("run", "step", "params_digest", "checkpoints")]
     lines += [{"what": what, "value": _in_words(run[what])} for what in ("versions", "devices") if what in run]
     parts: list[RenderableType] = [_table("run", ("what", "value"), lines)]
     for title in ("metrics", "evaluation"):

@@ -1,7 +1,8 @@
 """`flan-jax train`: a run, from the name of a mixture to checkpoints, metrics and evaluations. The same command resumes it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from flan_jax.checkpoint import reading
 from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.commands import provenance
-from flan_jax.commands.assembly import Network, open_tasks, open_vocabulary, require_same_vocabulary
+from flan_jax.commands.assembly import Network, open_tasks, require_same_vocabulary
 from flan_jax.commands.evaluator import Evaluator
 from flan_jax.data import exports, packing
 from flan_jax.data.loader import TrainFeed
@@ -35,6 +36,23 @@ from flan_jax.train.tensorboard import TensorBoardWriter
 from flan_jax.train.writers import JsonlWriter, WandbWriter, Writer
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Telling:
+    """What a run tells besides `metrics.jsonl` and the lines on the terminal.
+
+    Attributes:
+      weight_statistics: each parameter's, gradient's and update's root mean square, on every line.
+      tensorboard: events in the run's directory.
+      wandb_project: a project at Weights & Biases.
+      show_predictions: how many predictions of each suite are printed at the end.
+    """
+
+    weight_statistics: bool = False
+    tensorboard: bool = False
+    wandb_project: str | None = None
+    show_predictions: int = 0
+
+
 def train(
     *,
     model_dir: str,
@@ -49,16 +67,13 @@ def train(
     initial_checkpoint_path: str | None = None,
     objective: Seq2Seq = Seq2Seq(),  # noqa: B008  (frozen)
     num_microbatches: int = 1,
-    packing_strategy: Callable = packing.bin_centred,
+    packing_strategy: packing.Strategy = packing.bin_centred,
     mesh: sharding.MeshPlan = sharding.MeshPlan(),  # noqa: B008
     seed: int = 0,
     evaluation: suite.EvaluationPlan | None = None,
-    show_predictions: int = 0,
     early_stopping: EarlyStopping | None = None,
     checkpoints: CheckpointPolicy = CheckpointPolicy(),  # noqa: B008
-    weight_statistics: bool = False,
-    tensorboard: bool = False,
-    wandb_project: str | None = None,
+    telling: Telling = Telling(),
     resolved_config: str = "",
 ) -> None:
     """Trains a T5 on a SeqIO mixture; what is not exported yet is exported first, in a child process.
@@ -80,12 +95,9 @@ def train(
       mesh: devices and sharding rules.
       seed: of initialisation, data order and dropout.
       evaluation: what is evaluated; None evaluates nothing.
-      show_predictions: how many predictions of each suite are printed at the end.
       early_stopping: ends the run when an evaluation metric no longer gains.
       checkpoints: what is kept.
-      weight_statistics: whether each parameter's, gradient's and update's root mean square is logged.
-      tensorboard: whether events are written besides `metrics.jsonl`.
-      wandb_project: a project at Weights & Biases to write to.
+      telling: what is logged and printed besides the ordinary.
       resolved_config: the whole configuration as gin text, for the run's directory.
 
     Raises:
@@ -98,82 +110,48 @@ def train(
     vocabulary = require_same_vocabulary(
         {name: manifest.vocabulary for name, manifest in {data.name: exported, **evaluated}.items()}, model=model
     )
+    directory = RunDirectory(path=Path(model_dir).expanduser())
     recipe = {
         "model": dataclasses.asdict(model),
         "objective": {"kind": type(objective).__name__, **dataclasses.asdict(objective)},
-        "optimizer": provenance.optimizer(
-            optimizer, learning_rate=learning_rate, abstract_params=t5.abstract_params(model)
-        ),
+        "optimizer": provenance.optimizer(optimizer, learning_rate=learning_rate, model=model),
         "mixture": {"name": data.name, "fingerprint": exported.fingerprint(), "lengths": dict(data.lengths)},
         "vocabulary": vocabulary.digest,
-        "batch_size": batch_size,
-        "packing": packing_strategy.__name__,
-        "seed": seed,
+        "feed": {"batch_size": batch_size, "packing": packing_strategy.__name__, "seed": seed},
         "initial_checkpoint_path": initial_checkpoint_path,
     }
-    directory = RunDirectory(path=Path(model_dir).expanduser())
     record = _record(recipe, exported, evaluation, evaluated, export_dir=export_dir, network=network)
     directory.open(record, config=resolved_config)
-    step_fn = make_train_step(
-        objective,
-        network.apply,
-        optimizer.transformation,
-        seed=seed,
-        num_microbatches=num_microbatches,
-        learning_rate=learning_rate,
-        trainable=optimizer.trainable,
-        weight_statistics=weight_statistics,
+    compiled = functools.partial(
+        _compiled_step, network, objective, optimizer, learning_rate, seed, num_microbatches, telling.weight_statistics
     )
+    evaluate = _evaluation_hook(evaluation, evaluated, network, directory, export_dir=export_dir, console=console)
     metadata = provenance.checkpoint_metadata(model=model, manifest=exported)
-    feed = TrainFeed(
-        open_tasks(exported, export_dir),
-        {member.task: member.rate for member in exported.members},
-        seed=seed,
-        batch_size=batch_size,
-        lengths=data.lengths,
-        strategy=packing_strategy,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    evaluate = None
-    if evaluation is not None:
-        evaluator = Evaluator(
-            evaluation,
-            exported=evaluated,
-            export_dir=export_dir,
-            network=network,
-            vocabulary=open_vocabulary(vocabulary, export_dir),
-            directory=directory.evaluations,
-            console=console,
-        )
-        evaluate = _evaluation_hook(evaluator, console)
     with (
         network.within(),
-        feed,
+        _feed(exported, export_dir, batch_size=batch_size, seed=seed, strategy=packing_strategy) as feed,
         Checkpoints(directory.checkpoints, policy=checkpoints, metadata=metadata) as saved,
         StopRequest() as stop,
     ):
-        state, position = _first_state(network, optimizer, saved, seed=seed, initial=initial_checkpoint_path, vocabulary=vocabulary.digest)
+        state, position = _first_state(
+            network, optimizer, saved, seed=seed, initial=initial_checkpoint_path, vocabulary=vocabulary.digest
+        )
         resumed_step = None if position is None else int(state.step)
         _introduce(console, exported, recipe, state, directory=directory, resumed_step=resumed_step)
         finished = loop.run(
             state,
-            step_fn=_compiled(step_fn, state, network=network),
+            step_fn=compiled(state),
             feed=feed,
             place_batch=network.place,
             cadence=cadence,
-            hooks=loop.Hooks(
-                evaluate=evaluate,
-                save=lambda step, state, position, metrics: _save(saved, state, position, metrics),
-                check=saved.check_for_errors,
-            ),
-            writers=_writers(directory, console, cadence, resumed_step, tensorboard, wandb_project),
+            hooks=loop.Hooks(evaluate=evaluate, save=_save_hook(saved), check=saved.check_for_errors),
+            writers=_writers(directory, console, cadence, resumed_step=resumed_step, telling=telling),
             early_stopping=early_stopping,
             position=position,
             stop=stop,
             say=lambda line: console.print(line, highlight=False, soft_wrap=True),
         )
-    _conclude(console, directory, finished, show_predictions=show_predictions)
+    _conclude(console, directory, finished, show_predictions=telling.show_predictions)
 
 
 def _ensure(
@@ -216,7 +194,8 @@ def _record(
         "export_dir": str(Path(export_dir).expanduser().resolve()),
         "vocabulary": dataclasses.asdict(exported.vocabulary),
         "mixture": provenance.mixture(exported),
-        "evaluation": plan and {
+        "evaluation": plan
+        and {
             "plan": dataclasses.asdict(plan),
             "mixtures": {name: provenance.mixture(manifest) for name, manifest in evaluated.items()},
         },
@@ -250,33 +229,86 @@ def _first_state(
     return jax.jit(fresh, out_shardings=where)(params), None
 
 
-def _compiled(step_fn: TrainStep, state: TrainState, *, network: Network) -> TrainStep:
+def _compiled_step(
+    network: Network,
+    objective: Seq2Seq,
+    optimizer: Selection,
+    learning_rate: Schedule,
+    seed: int,
+    num_microbatches: int,
+    weight_statistics: bool,
+    state: TrainState,
+) -> TrainStep:
+    """Returns the step with shardings, compiled when it is first called; it takes the state's arrays over."""
+    step_fn = make_train_step(
+        objective,
+        network.apply,
+        optimizer.transformation,
+        seed=seed,
+        num_microbatches=num_microbatches,
+        learning_rate=learning_rate,
+        trainable=optimizer.trainable,
+        weight_statistics=weight_statistics,
+    )
     where = jax.tree.map(lambda leaf: leaf.sharding, state)
     rows = sharding.batch_sharding(network.mesh)
     return jax.jit(step_fn, donate_argnums=0, in_shardings=(where, None, rows), out_shardings=(where, None))
 
 
-def _save(saved: Checkpoints, state: TrainState, position: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    saved.save(state, data_state=position, metrics=metrics)
+def _feed(
+    exported: MixtureManifest, export_dir: str, *, batch_size: int, seed: int, strategy: packing.Strategy
+) -> TrainFeed:
+    return TrainFeed(
+        open_tasks(exported, export_dir),
+        {member.task: member.rate for member in exported.members},
+        seed=seed,
+        batch_size=batch_size,
+        lengths=exported.request.lengths,
+        strategy=strategy,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
 
 
-def _evaluation_hook(evaluator: Evaluator, console: Console) -> loop.Evaluate:
+def _save_hook(saved: Checkpoints) -> loop.Save:
+    def save(step: int, state: TrainState, position: dict[str, Any], metrics: Mapping[str, Any]) -> None:
+        assert step == int(state.step)
+        saved.save(state, data_state=position, metrics=metrics)
+
+    return save
+
+
+def _evaluation_hook(
+    plan: suite.EvaluationPlan | None,
+    evaluated: Mapping[str, MixtureManifest],
+    network: Network,
+    directory: RunDirectory,
+    *,
+    export_dir: str,
+    console: Console,
+) -> loop.Evaluate | None:
+    if plan is None:
+        return None
+    evaluator = Evaluator(
+        plan,
+        exported=evaluated,
+        export_dir=export_dir,
+        network=network,
+        directory=directory.evaluations,
+        console=console,
+    )
+
     def evaluate(step: int, state: TrainState) -> dict[str, float]:
         result = evaluator(step, state.params)
         means = "  ".join(f"{label} {mean.over_tasks:.1f}" for label, mean in result.labels().items())
-        console.print(f"evaluation at step {step:,}: {means}", highlight=False)
+        console.print(f"evaluation at step {step:,}: {means}", highlight=False, soft_wrap=True)
         return result.as_metrics()
 
     return evaluate
 
 
 def _writers(
-    directory: RunDirectory,
-    console: Console,
-    cadence: loop.Cadence,
-    resumed_step: int | None,
-    tensorboard: bool,
-    wandb_project: str | None,
+    directory: RunDirectory, console: Console, cadence: loop.Cadence, *, resumed_step: int | None, telling: Telling
 ) -> list[Writer]:
     if jax.process_index() != 0:
         return []
@@ -284,10 +316,10 @@ def _writers(
         JsonlWriter(directory.metrics_file, resumed_step=resumed_step),
         console_writer(console, total_steps=cadence.total_steps, step=resumed_step or 0),
     ]
-    if tensorboard:
+    if telling.tensorboard:
         writers.append(TensorBoardWriter(directory.path / "tensorboard", resumed_step=resumed_step or 0))
-    if wandb_project:
-        writers.append(WandbWriter(project=wandb_project, directory=directory.path, name=directory.path.name))
+    if telling.wandb_project:
+        writers.append(WandbWriter(project=telling.wandb_project, directory=directory.path, name=directory.path.name))
     return writers
 
 

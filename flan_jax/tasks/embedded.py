@@ -64,6 +64,11 @@ CLUSTERS: dict[str, dict[str, tuple[Evaluation, tuple[str, ...] | None]]] = {
         "where_is_it": ("generate", None),
         "what_colour": ("generate", None),
     },
+    "rewriting": {
+        "sentence_in_past": ("generate", None),
+        "swapped_people": ("generate", None),
+        "negated": ("generate", None),
+    },
     "feedback": {
         "product_recommendation": ("rank", YES_NO),
         "service_feedback": ("generate", VERDICTS),

@@ -83,20 +83,58 @@ def where_is_it(draw: Draw) -> Row:
 
 
 def what_colour(draw: Draw) -> Row:
-    """Two things of two colours; the colour of one of them is the answer."""
-    things, colours = draw.several(words.THINGS, 2), draw.several(words.COLOURS, 2)
-    asked = draw.pick((0, 1))
+    """A coloured thing on a coloured piece of furniture; the colour of the thing is the answer."""
+    (answer, other), thing = draw.several(words.COLOURS, 2), draw.pick(words.THINGS)
     frames = (
-        "{name} has a {first_colour} {first} and a {second_colour} {second}.",
-        "In the {room} are a {first_colour} {first} and a {second_colour} {second}.",
-        "On {day} my {relative} lost a {first_colour} {first} and a {second_colour} {second}.",
-        "Next to the {first_colour} {first} lies a {second_colour} {second}.",
-        "The {first_colour} {first} is for {name}, the {second_colour} {second} is for {name}.",
+        "The {answer} {thing} stands on the {other} {support}.",
+        "{name} put a {answer} {thing} on a {other} {support}.",
+        "On a {other} {support} in the {room} lies the {answer} {thing}.",
+        "Since {day} there is a {other} {support} for the {answer} {thing}.",
+        "My {relative} left the {answer} {thing} under a {other} {support}.",
     )
+    text = draw.fill(frames, answer=answer, other=other, thing=thing, support=words.SUPPORTS)
+    return {"text": text, "thing": thing, "answer": answer}
+
+
+def sentence_in_past(draw: Draw) -> Row:
+    """A short sentence in the present; the same sentence in the past is the answer."""
+    present = draw.pick(tuple(words.PAST_FORMS))
     text = draw.fill(
-        frames, first=things[0], second=things[1], first_colour=colours[0], second_colour=colours[1]
+        (
+            "{name} {verb} in the {place}.",
+            "Every {day} {name} {verb} with {name}.",
+            "My {relative} {verb} near the {place}.",
+            "In the {time} {name} {verb}.",
+        ),
+        verb=present,
     )
-    return {"text": text, "thing": things[asked], "answer": colours[asked]}
+    return {"text": text, "answer": text.replace(f" {present}", f" {words.PAST_FORMS[present]}")}
+
+
+def swapped_people(draw: Draw) -> Row:
+    """Someone does something to someone; the sentence with the two exchanged is the answer."""
+    first, second = draw.several(words.NAMES, 2)
+    frame = draw.pick(("{first} {verb} {second}.", "On {day} {first} {verb} {second}.", "{first} {verb} {second} in {month}."))
+    verb, day, month = draw.pick(words.DONE_TO), draw.pick(words.DAYS), draw.pick(words.MONTHS)
+    text, answer = (
+        frame.format(first=one, second=other, verb=verb, day=day, month=month)
+        for one, other in ((first, second), (second, first))
+    )
+    return {"text": text, "answer": answer}
+
+
+def negated(draw: Draw) -> Row:
+    """A statement; the statement with "not" is the answer."""
+    text = draw.fill(
+        (
+            "The {thing} is {colour}.",
+            "{name} is in the {room}.",
+            "The {thing} of {name} is {colour}.",
+            "My {relative} is in the {place} on {day}.",
+            "The {thing} in the {room} is {colour}.",
+        )
+    )
+    return {"text": text, "answer": text.replace(" is ", " is not ")}
 
 
 def statement_check(draw: Draw) -> Row:
@@ -305,6 +343,10 @@ RECIPES: dict[str, Recipe] = {
     "who_did_it": who_did_it,
     "where_is_it": where_is_it,
     "what_colour": what_colour,
+    # rewriting
+    "sentence_in_past": sentence_in_past,
+    "swapped_people": swapped_people,
+    "negated": negated,
     # feedback (held out)
     "product_recommendation": labelled(
         {"yes": words.PRAISE, "no": words.BLAME},

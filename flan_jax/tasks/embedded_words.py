@@ -168,9 +168,17 @@ DAY_FRAMES = {
     ),
 }
 
+# --- rewriting ---------------------------------------------------------------------------------------------------
+PAST_FORMS = {
+    "works": "worked", "waits": "waited", "sings": "sang", "sleeps": "slept", "reads": "read", "eats": "ate",
+    "plays": "played", "walks": "walked", "dances": "danced", "writes": "wrote", "swims": "swam", "cooks": "cooked",
+}
+DONE_TO = ("visited", "called", "helped", "met", "thanked", "followed", "invited", "painted")
+
 # --- reading, and the held-out inference -------------------------------------------------------------------------
 GIFTS = ("cake", "scarf", "kite", "chair", "table", "poem", "song", "necklace", "sandwich", "painting")
 MADE = ("made", "bought", "found", "repaired", "chose", "wrapped")
+SUPPORTS = ("table", "shelf", "chair", "desk", "bench", "stool", "sofa", "carpet")
 SYNONYMS = {
     "big": "large", "small": "little", "fast": "quick", "quiet": "silent", "sad": "unhappy", "wet": "damp",
     "strong": "powerful", "clean": "spotless", "cheap": "inexpensive", "loud": "noisy",

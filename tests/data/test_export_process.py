@@ -124,3 +124,14 @@ def test_a_stop_that_the_parent_only_notes_still_ends_the_child(child, tmp_path,
         assert signal.getsignal(signal.SIGTERM) is not None
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def test_an_interrupt_ends_the_child_before_it_is_raised(child, tmp_path):
+    child(f"(export_dir / 'pid').write_text(str(os.getpid())); os.kill({os.getpid()}, 2); time.sleep(60)")
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_child([REQUEST], export_dir=tmp_path)
+        assert not is_running(int((tmp_path / "pid").read_text()))
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -28,6 +28,7 @@ def test_layout_is_counts_then_ids_then_json():
 def test_meta_keeps_text_of_any_script_and_an_empty_one_is_none():
     meta = {"inputs": "Größe 東京 \u2028", "options": ["a", "b"], "gold": -1}
     assert decode_record(encode_record([[1]], meta))[1] == meta
+    assert "東京".encode() in encode_record([[1]], meta)
     assert encode_record([[1]], {}) == encode_record([[1]], None)
 
 
@@ -40,6 +41,11 @@ def test_training_reads_features_without_their_meta():
 def test_damaged_bytes_are_refused(record):
     with pytest.raises(ValueError, match=r"Not a record \(\d+ bytes: .*delete its folder and export again"):
         decode_record(record)
+
+
+def test_fractions_are_no_ids():
+    with pytest.raises(TypeError, match="Cannot cast"):
+        encode_record([np.array([1.5])])
 
 
 def test_an_id_beyond_int32_is_refused():

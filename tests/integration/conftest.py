@@ -26,7 +26,11 @@ TINY = [
 
 def arguments(*bindings: str, recipe: str = QUICKSTART, tiny: bool = True) -> list[str]:
     """The command line of a shrunk recipe."""
-    return ["train", f"--gin_file={recipe}", *(f"--gin.{binding}" for binding in ([*TINY] if tiny else []) + [*bindings])]
+    return [
+        "train",
+        f"--gin_file={recipe}",
+        *(f"--gin.{binding}" for binding in ([*TINY] if tiny else []) + [*bindings]),
+    ]
 
 
 def train_lines(model_dir: Path) -> list[dict]:

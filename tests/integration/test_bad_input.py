@@ -113,7 +113,12 @@ def test_a_run_directory_of_another_recipe(export_dir, tmp_path, capfd):
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
     refused(arguments(*common, "LEARNING_RATE=0.5"), capfd, "run of another recipe", "learning_rate.0: there 0.01, now 0.5",
             "MODEL_DIR")  # fmt: skip
-    refused(arguments(*common, "SEED=1", "T5Config.mlp_dim=32"), capfd, "model.mlp_dim: there 16, now 32", "seed: there 0, now 1")
+    refused(
+        arguments(*common, "SEED=1", "T5Config.mlp_dim=32"),
+        capfd,
+        "model.mlp_dim: there 16, now 32",
+        "seed: there 0, now 1",
+    )
     assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
 
 
@@ -136,7 +141,9 @@ def test_a_checkpoint_of_another_vocabulary(export_dir, tmp_path, mine, capfd):
     ids=["a batch that does not divide", "microbatches that do not", "no accelerator", "float16", "too few embeddings"],
 )
 def test_a_machine_or_model_that_does_not_fit(export_dir, tmp_path, capfd, bindings, parts):
-    args = arguments(f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None")
+    args = arguments(
+        f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None"
+    )
     refused([*args, *(f"--gin.{b}" for b in bindings)], capfd, *parts)
     assert not (tmp_path / "run").exists()
 
@@ -146,7 +153,9 @@ def test_no_room_on_disk(export_dir, tmp_path, capfd, monkeypatch):
         total = used = free = 10_000
 
     monkeypatch.setattr("shutil.disk_usage", lambda place: Full)
-    args = arguments(f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None")
+    args = arguments(
+        f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None"
+    )
     refused(args, capfd, "No room on disk for checkpoint 1", "Free some space")
     assert not list((tmp_path / "run" / "checkpoints").glob("1*"))
 

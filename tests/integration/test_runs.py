@@ -55,9 +55,14 @@ def test_a_run_leaves_what_the_documents_promise(export_dir, tmp_path, capsys):
 
 
 def test_training_from_an_export_never_imports_tensorflow(export_dir, tmp_path):
-    args = arguments("TRAIN_STEPS=2", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}", "train.train.evaluation=None")
+    args = arguments(
+        "TRAIN_STEPS=2", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}", "train.train.evaluation=None"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", REFUSING_TENSORFLOW, *args], capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""}
+        [sys.executable, "-c", REFUSING_TENSORFLOW, *args],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": ""},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Ended at step 2" in done.stdout
@@ -92,7 +97,10 @@ def test_sigterm_saves_and_ends_cleanly(export_dir, tmp_path):
     args = arguments("TRAIN_STEPS=100000", "CHECKPOINT_PERIOD=None", f"MODEL_DIR={tmp_path}", f"EXPORT_DIR={export_dir}",
                      "train.train.evaluation=None")  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-m", "flan_jax", *args], env={**os.environ, "XLA_FLAGS": ""}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "flan_jax", *args],
+        env={**os.environ, "XLA_FLAGS": ""},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     for line in process.stdout:
         if line.startswith("step 10/"):
@@ -128,7 +136,10 @@ def test_plain_seqio_tasks_of_a_stranger_train_unchanged(tmp_path, capsys, monke
     assert "2 tasks" in said and "strangers_lines" in said
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["vocabulary"]["extra_ids"] == 3
-    assert {m["task"]: m["rate"] for m in record["mixture"]["members"]} == {"strangers_lines": 3.0, "strangers_numbers": 1.0}
+    assert {m["task"]: m["rate"] for m in record["mixture"]["members"]} == {
+        "strangers_lines": 3.0,
+        "strangers_numbers": 1.0,
+    }
 
 
 def test_inference_goes_on_where_it_was_killed(export_dir, tmp_path, capsys, monkeypatch):
@@ -136,7 +147,14 @@ def test_inference_goes_on_where_it_was_killed(export_dir, tmp_path, capsys, mon
                              "train.train.evaluation=None")) == 0  # fmt: skip
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     rows.write_text("".join(json.dumps({"question": f"What is {n}?", "id": n}) + "\n" for n in range(20)))
-    ask = ["infer", f"{tmp_path}/run", f"--input={rows}", f"--output={out}", "--template=Q: {question}", "--batch_size=8"]
+    ask = [
+        "infer",
+        f"{tmp_path}/run",
+        f"--input={rows}",
+        f"--output={out}",
+        "--template=Q: {question}",
+        "--batch_size=8",
+    ]
     assert cli.run(ask) == 0
     whole = out.read_text()
     assert [json.loads(line)["id"] for line in whole.splitlines()] == list(range(20))

@@ -44,9 +44,7 @@ def loss_and_gradient(data: int, model: int, rules: str):
     return float(value), jax.tree.map(np.asarray, gradient), params
 
 
-@pytest.mark.parametrize(
-    ("data", "model", "rules"), [(8, 1, "data_parallel"), (4, 2, "parameter_sharded"), (2, 4, "model_parallel")]
-)
+@pytest.mark.parametrize(("data", "model", "rules"), [(8, 1, "data_parallel"), (4, 2, "parameter_sharded")])
 def test_loss_and_gradient_with_dropout_are_those_of_one_device(data, model, rules):
     one, one_gradient, _ = loss_and_gradient(1, 1, "data_parallel")
     many, many_gradient, params = loss_and_gradient(data, model, rules)

@@ -53,6 +53,9 @@ def find(request: Request, export_dir: Path | str, *, missing_is_change: bool = 
         stale = next(definitions.changes(manifest, request, missing_is_change=missing_is_change), None)
         if stale is not None:
             return Unusable(reason=f"the export of {_shown(request)} is out of date: {stale}")
+        model = manifest.vocabulary.file
+        if model is not None and not (Path(export_dir) / model).is_file():
+            return Unusable(reason=f"the export of {_shown(request)} lacks its vocabulary, {model}")
         lacking = [name for name, reason in manifest.skipped.items() if reason.startswith(NO_SPLIT)]
         if (lacking and request.on_missing_split == "error") or not (
             manifest.members or request.on_missing_split == "empty"

@@ -75,7 +75,7 @@ def generate(
 
 
 def _empty_cache(config: T5Config, *, rows: int, length: int) -> list[tuple[jax.Array, jax.Array]]:
-    """Keys and values [B, T, H, K] of each decoder layer, to be filled."""
-    shape = (rows, length, config.num_heads, config.head_dim)
+    """Keys and values [B, H, K, T] of each decoder layer, to be filled."""
+    shape = (rows, config.num_heads, config.head_dim, length)
     empty = jnp.zeros(shape, jnp.dtype(config.dtype))
     return [(empty, empty) for _ in range(config.num_decoder_layers)]

@@ -97,8 +97,8 @@ class RelativePositionBias(nn.Module):
 @jax.custom_vjp
 def attend(
     query_BTHK: jax.Array,
-    key_BSHK: jax.Array,
-    value_BSHK: jax.Array,
+    key_BHKS: jax.Array,
+    value_BHKS: jax.Array,
     mask_B1TS: jax.Array,
     bias_1HTS: jax.Array | None,
 ) -> jax.Array:
@@ -109,30 +109,30 @@ def attend(
     done on [B, T, H, K], the sum over keys in the softmax's gradient is output . cotangent (FlashAttention,
     2205.14135, appendix B), and one array of that size is kept.
     """
-    return _attend_forward(query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS)[0]
+    return _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS)[0]
 
 
-def _attend_forward(query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS):
+def _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS):
     dtype = query_BTHK.dtype
-    scores_BHTS = jnp.einsum("BTHK,BSHK->BHTS", query_BTHK, key_BSHK, preferred_element_type=jnp.float32)
+    scores_BHTS = jnp.einsum("BTHK,BHKS->BHTS", query_BTHK, key_BHKS, preferred_element_type=jnp.float32)
     if bias_1HTS is not None:
         scores_BHTS = scores_BHTS + bias_1HTS
     scores_BHTS = jnp.where(mask_B1TS, scores_BHTS, MASKED_SCORE)
     power_BHTS = jnp.exp(scores_BHTS - jnp.max(scores_BHTS, axis=-1, keepdims=True))
     inverse_BTH1 = jnp.swapaxes(1.0 / jnp.sum(power_BHTS, axis=-1, keepdims=True), 1, 2)
     power_BHTS = power_BHTS.astype(dtype)
-    mixed_BTHK = jnp.einsum("BHTS,BSHK->BTHK", power_BHTS, value_BSHK) * inverse_BTH1.astype(dtype)
-    kept = (query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS, power_BHTS, inverse_BTH1, mixed_BTHK)
+    mixed_BTHK = jnp.einsum("BHTS,BHKS->BTHK", power_BHTS, value_BHKS) * inverse_BTH1.astype(dtype)
+    kept = (query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS, power_BHTS, inverse_BTH1, mixed_BTHK)
     return mixed_BTHK, kept
 
 
 def _attend_backward(kept, grad_BTHK):
-    query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS, power_BHTS, inverse_BTH1, mixed_BTHK = kept
+    query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS, power_BHTS, inverse_BTH1, mixed_BTHK = kept
     dtype = query_BTHK.dtype
     grad_BTHK = grad_BTHK.astype(jnp.float32) * inverse_BTH1
     shared_BHT1 = jnp.swapaxes(jnp.sum(grad_BTHK * mixed_BTHK.astype(jnp.float32), axis=-1, keepdims=True), 1, 2)
     grad_BTHK = jax.lax.optimization_barrier(grad_BTHK.astype(dtype))
-    weights_grad_BHTS = jnp.einsum("BTHK,BSHK->BHTS", grad_BTHK, value_BSHK, preferred_element_type=jnp.float32)
+    weights_grad_BHTS = jnp.einsum("BTHK,BHKS->BHTS", grad_BTHK, value_BHKS, preferred_element_type=jnp.float32)
     scores_grad_BHTS = jnp.where(mask_B1TS, power_BHTS * (weights_grad_BHTS - shared_BHT1), 0.0)
     # Kept once, and summed over the batch layer by layer: left to itself, XLA on CPU holds the array of every layer
     # for one long sum at the end.
@@ -142,9 +142,9 @@ def _attend_backward(kept, grad_BTHK):
         bias_grad_1HTS = jax.lax.optimization_barrier(jnp.sum(scores_grad_BHTS, axis=0, keepdims=True))
     scores_grad_BHTS = scores_grad_BHTS.astype(dtype)
     return (
-        jnp.einsum("BHTS,BSHK->BTHK", scores_grad_BHTS, key_BSHK),
-        jnp.einsum("BHTS,BTHK->BSHK", scores_grad_BHTS, query_BTHK),
-        jnp.einsum("BHTS,BTHK->BSHK", power_BHTS, grad_BTHK),
+        jnp.einsum("BHTS,BHKS->BTHK", scores_grad_BHTS, key_BHKS),
+        jnp.einsum("BHTS,BTHK->BHKS", scores_grad_BHTS, query_BTHK),
+        jnp.einsum("BHTS,BTHK->BHKS", power_BHTS, grad_BTHK),
         None,
         bias_grad_1HTS,
     )
@@ -174,8 +174,9 @@ class Attention(nn.Module):
         self.out = Dense(self.emb_dim, ("joined_kv", "embed"), self.dtype, kernel_init=fan_in_normal)
 
     def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns keys and values, each [B, S, H, K]."""
-        return self._split_heads(self.key(x_BSD)), self._split_heads(self.value(x_BSD))
+        """Returns keys and values, each [B, H, K, S]: the layout in which a step of decoding reads them without a copy."""
+        key_BSHK, value_BSHK = self._split_heads(self.key(x_BSD)), self._split_heads(self.value(x_BSD))
+        return jnp.moveaxis(key_BSHK, 1, 3), jnp.moveaxis(value_BSHK, 1, 3)
 
     def __call__(
         self,
@@ -188,14 +189,14 @@ class Attention(nn.Module):
     ) -> jax.Array:
         """Returns what the positions of x see, [B, T, D]."""
         query_BTHK = self._split_heads(self.query(x_BTD))
-        key_BSHK, value_BSHK = keys_values
+        key_BHKS, value_BHKS = keys_values
         if not deterministic and self.dropout_rate > 0.0:
             # T5X drops a key for all queries of a row and head. Scaling its value is the same sum at 1/T of the cost.
-            B, S, H, _ = value_BSHK.shape
-            value_BSHK = value_BSHK * keep_factor(
-                self.make_rng("dropout"), (B, S, H, 1), rate=self.dropout_rate, dtype=self.dtype
+            B, H, _, S = value_BHKS.shape
+            value_BHKS = value_BHKS * keep_factor(
+                self.make_rng("dropout"), (B, H, 1, S), rate=self.dropout_rate, dtype=self.dtype
             )
-        mixed_BTHK = attend(query_BTHK, key_BSHK, value_BSHK, mask_B1TS, bias_1HTS)
+        mixed_BTHK = attend(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS)
         return self.out(mixed_BTHK.reshape(*x_BTD.shape[:2], -1))
 
     def _split_heads(self, x_BTX: jax.Array) -> jax.Array:

@@ -91,7 +91,7 @@ class DecoderLayer(nn.Module):
         keys_values = self.self_attention.keys_values(h_BTD)
         if cache is not None:
             keys_values = jax.tree.map(
-                lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, index, axis=1), cache, keys_values
+                lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, index, axis=3), cache, keys_values
             )
         h_BTD = self.self_attention(
             h_BTD, keys_values, mask_B1TS=self_mask, bias_1HTS=self_bias, deterministic=deterministic
@@ -163,7 +163,7 @@ class Decoder(nn.Module):
 
     def step(self, x_B1D, *, cache: list[KeysValues], cross: list[KeysValues], cross_mask, index):
         """Returns the vectors of position `index`, and the cache with its keys and values written in."""
-        length = cache[0][0].shape[1]
+        length = cache[0][0].shape[3]
         self_mask = (jnp.arange(length) <= index)[None, None, None]
         self_bias = self.relpos_bias.row(index, length)
         kept = []
@@ -215,7 +215,7 @@ class Transformer(nn.Module):
         return self._logits(x_BTD)
 
     def cross_keys_values(self, encoded_BSD: jax.Array) -> list[KeysValues]:
-        """Returns the decoder's keys and values [B, S, H, K] over the encoder's output, a pair for each layer."""
+        """Returns the decoder's keys and values [B, H, K, S] over the encoder's output, a pair for each layer."""
         return self.decoder.cross_keys_values(encoded_BSD)
 
     def decode_step(

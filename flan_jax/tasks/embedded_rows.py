@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from flan_jax.tasks import embedded_words as words
 from flan_jax.tasks.embedded_draw import Draw, Recipe, Row, different_rows, facts, labelled
 
-SPLITS = {"validation": (0, 60), "train": (60, 660)}
+VALIDATION_ROWS = 60
+TRAIN_ROWS = 500
+# Where the answer has to be found by its role in the sentence, a few hundred rows are learned by heart sooner than the rule.
+TRAIN_ROWS_BY_ROLE = 1500
+BY_ROLE = ("who_did_it", "where_is_it", "what_colour", "sentence_in_past", "swapped_people", "negated")
+SPLITS = ("train", "validation")
 
 
 def by_word(table: dict[str, tuple[str, ...]]) -> dict[str, str]:
@@ -46,10 +51,10 @@ def larger_number(draw: Draw) -> Row:
         "There are {first} {counted} in the {room} and {second} in the {room}.",
         "On {day} we sold {first} {counted}, and {second} on {day}.",
         "My {relative} owns {first} {counted} but only needs {second}.",
-        "{first} {counted} are on the table, {second} are in the {thing}.",
+        "Here are {first} {counted}, and {second} are in the {room}.",
     )
     text = draw.fill(frames, first=words.NUMBERS[first], second=words.NUMBERS[second], counted=words.COUNTED)
-    return {"text": text[0].upper() + text[1:], "answer": words.NUMBERS[max(first, second)]}
+    return {"text": text, "answer": words.NUMBERS[max(first, second)]}
 
 
 def who_did_it(draw: Draw) -> Row:
@@ -382,5 +387,8 @@ def rows(task: str, split: str) -> Iterator[Row]:
     >>> next(rows("capital_city", "validation"))
     {'text': 'My neighbour is on the way to Peru.', 'word': 'Peru', 'answer': 'Lima'}
     """
-    start, stop = SPLITS[split]
+    if split == "validation":
+        start, stop = 0, VALIDATION_ROWS
+    else:
+        start, stop = VALIDATION_ROWS, VALIDATION_ROWS + (TRAIN_ROWS_BY_ROLE if task in BY_ROLE else TRAIN_ROWS)
     return different_rows(task, RECIPES[task], start=start, stop=stop)

@@ -62,6 +62,17 @@ def test_a_lost_shard_makes_it_unusable(tmp_path):
     assert "has nothing, wanted 131072" in reason(request(), tmp_path)
 
 
+def test_a_lost_vocabulary_makes_it_unusable(tmp_path):
+    manifest = write_mixture(tmp_path, request(), {"a": 2})
+    vocabulary = dataclasses.replace(manifest.vocabulary, file="vocabularies/my.model")
+    manifest = dataclasses.replace(manifest, vocabulary=vocabulary)
+    write(request().manifest_path(tmp_path), manifest)
+    assert reason(request(), tmp_path).endswith("lacks its vocabulary, vocabularies/my.model")
+    (tmp_path / "vocabularies").mkdir()
+    (tmp_path / "vocabularies" / "my.model").touch()
+    assert find(request(), tmp_path) == manifest
+
+
 def test_a_task_that_was_exported_again_with_another_size_makes_it_unusable(tmp_path):
     manifest = write_mixture(tmp_path, request(), {"a": 2})
     path = tmp_path / manifest.members[0].path / "manifest.json"

@@ -12,10 +12,10 @@ from flan_jax.models.layers import project
 
 def plain_attend(query, key, value, mask, bias):
     """The definition, to be differentiated by JAX."""
-    scores = jnp.einsum("BTHK,BSHK->BHTS", query, key)
+    scores = jnp.einsum("BTHK,BHKS->BHTS", query, key)
     scores = scores if bias is None else scores + bias
     weights = jax.nn.softmax(jnp.where(mask, scores, attention.MASKED_SCORE))
-    return jnp.einsum("BHTS,BSHK->BTHK", weights, value)
+    return jnp.einsum("BHTS,BHKS->BTHK", weights, value)
 
 
 def arrays():
@@ -23,7 +23,7 @@ def arrays():
     B, T, S, H, K = 2, 5, 7, 3, 4
     query, key, value, bias = (
         jnp.asarray(rng.standard_normal(shape), jnp.float32)
-        for shape in [(B, T, H, K), (B, S, H, K), (B, S, H, K), (1, H, T, S)]
+        for shape in [(B, T, H, K), (B, H, K, S), (B, H, K, S), (1, H, T, S)]
     )
     mask = rng.random((B, 1, T, S)) < 0.6
     mask[0, 0, 2] = False  # a query that may see nothing

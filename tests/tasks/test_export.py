@@ -311,8 +311,8 @@ def test_the_first_task_that_fails_stops_the_others(tmp_path, register, registri
             yield {"q": "q", "a": "a"}
 
     register("bad", source=InMemorySource(data={"train": [{"q": "q", "a": {}}]}))
-    register("endless", source=InMemorySource(data={"train": endless}))
-    registries.register_mixture("m", ["bad", "endless"], default_rate=1)
+    register("a_endless", source=InMemorySource(data={"train": endless}))
+    registries.register_mixture("m", ["bad", "a_endless"], default_rate=1)
     monkeypatch.setattr(registries, "identity", lambda task, split: {"revision": task.name})  # Would read it all.
     timer = threading.Timer(60, failed.set)
     timer.start()

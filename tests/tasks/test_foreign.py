@@ -123,11 +123,15 @@ def test_a_source_that_takes_a_seed_gets_one(seqio):
 
 
 def test_another_error_of_a_source_is_not_hidden(seqio):
-    def dataset(split, shuffle_files):
+    calls = []
+
+    def dataset(split, shuffle_files, seed=None):
+        calls.append(seed)
         raise ValueError("no such planet")
 
     with pytest.raises(ValueError, match=r"^no such planet$"):
         foreign._raw_dataset(seqio.FunctionDataSource(dataset, splits=["train"]), "train")
+    assert calls == [foreign.SEED]
 
 
 def test_a_language_modelling_task_is_refused_by_feature(seqio, tmp_path):

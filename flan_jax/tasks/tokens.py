@@ -67,8 +67,8 @@ class Tokeniser:
         if not (self.with_meta and self.rank):
             return [[]] * len(chunk)
         flat = iter(self.vocabulary.encode_batch([option for e in chunk for option in e.rendered.options]))
-        uncounted = Counter[str]()  # A cut option is the cut target's, which is counted.
-        return [[self._ended(next(flat), "targets", uncounted) for _ in e.rendered.options] for e in chunk]
+        # Never cut: two long options could become the same. Scoring takes them at their length.
+        return [[[*next(flat), self.vocabulary.eos_id] for _ in e.rendered.options] for e in chunk]
 
     def _meta(self, example: RenderedRow, option_tokens: list[list[int]]) -> Mapping[str, Any]:
         rendered = example.rendered

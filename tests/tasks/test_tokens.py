@@ -85,7 +85,7 @@ def test_options_to_rank_are_tokenised_with_their_end_and_the_right_one_is_marke
     encoded = tokeniser(with_meta=True, rank=True).encode(chunk)
     first, second = (decode_record(record)[1] for record in encoded.records)
     assert (first["option_tokens"], first["gold"]) == ([[A, EOS], [B, EOS]], 1)
-    assert (second["option_tokens"], second["gold"]) == ([[C, C, EOS], [C, EOS], [A, EOS]], 1)
+    assert (second["option_tokens"], second["gold"]) == ([[C, C, C, C, EOS], [C, EOS], [A, EOS]], 1)
     assert not encoded.truncated
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from flax import linen as nn
 
 from flan_jax.models.config import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
-from flan_jax.models.layers import Dense, constrain, keep_factor, partitioned
+from flan_jax.models.dropout import Keep, drop
+from flan_jax.models.layers import Dense, constrain, partitioned
 
 # Finite, so that a row that may see nothing gets equal weights and not NaN.
 MASKED_SCORE = -1e10
@@ -159,7 +160,6 @@ class Attention(nn.Module):
     num_heads: int
     head_dim: int
     emb_dim: int
-    dropout_rate: float
     dtype: jnp.dtype
 
     def setup(self):
@@ -185,17 +185,14 @@ class Attention(nn.Module):
         *,
         mask_B1TS: jax.Array,
         bias_1HTS: jax.Array | None,
-        deterministic: bool,
+        keep: Keep,
+        place: str,
     ) -> jax.Array:
         """Returns what the positions of x see, [B, T, D]."""
         query_BTHK = self._split_heads(self.query(x_BTD))
         key_BHKS, value_BHKS = keys_values
-        if not deterministic and self.dropout_rate > 0.0:
-            # T5X drops a key for all queries of a row and head. Scaling its value is the same sum at 1/T of the cost.
-            B, H, _, S = value_BHKS.shape
-            value_BHKS = value_BHKS * keep_factor(
-                self.make_rng("dropout"), (B, H, 1, S), rate=self.dropout_rate, dtype=self.dtype
-            )
+        # T5X drops a key for all queries of a row and head. Scaling its value is the same sum at 1/T of the cost.
+        value_BHKS = drop(value_BHKS, keep, place)
         mixed_BTHK = attend(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS)
         return self.out(mixed_BTHK.reshape(*x_BTD.shape[:2], -1))
 

@@ -1,4 +1,4 @@
-"""Parts of T5 that are not attention: projections, norm, feed-forward, embedding, dropout.
+"""Parts of T5 that are not attention: projections, norm, feed-forward, embedding.
 
 Each holds its parameters under T5X's names, with T5X's logical axis names (`vocab`, `embed`, `mlp`, `joined_kv`, ...)
 and initialisers. What those axes mean on a mesh is `flan_jax.sharding`'s affair.
@@ -12,6 +12,8 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from flan_jax.models.dropout import Keep, drop
 
 Initializer = Callable[..., Any]
 
@@ -59,7 +61,11 @@ def _project_forward(x_BTD, kernel_DF):
 def _project_backward(kept, grad_BTF):
     x_BTD, kernel_DF = kept
     grad_BTF = jax.lax.optimization_barrier(grad_BTF)
-    return jnp.einsum("BTF,DF->BTD", grad_BTF, kernel_DF), jnp.einsum("BTD,BTF->DF", x_BTD, grad_BTF)
+    x_grad_BTD = jnp.einsum("BTF,DF->BTD", grad_BTF, kernel_DF)
+    # The left operand is the one that gets transposed: let it be the smaller.
+    if x_BTD.shape[-1] < grad_BTF.shape[-1]:
+        return x_grad_BTD, jnp.einsum("BTD,BTF->DF", x_BTD, grad_BTF)
+    return x_grad_BTD, jnp.einsum("BTF,BTD->FD", grad_BTF, x_BTD).T
 
 
 project.defvjp(_project_forward, _project_backward)
@@ -96,39 +102,15 @@ class RMSNorm(nn.Module):
         return y_BTD * scale_D.astype(self.dtype)[None, None]
 
 
-class Dropout(nn.Module):
-    """Drops whole features of a row: the mask is shared along the length, as in T5X and Mesh TensorFlow.
-
-    A mask of its own for every position costs a third of a training step on CPU.
-    """
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x_BTD: jax.Array, *, deterministic: bool) -> jax.Array:
-        """Returns x with the same features dropped at all positions of a row."""
-        if deterministic or self.rate == 0.0:
-            return x_BTD
-        shape = (x_BTD.shape[0], 1) + x_BTD.shape[2:]
-        return x_BTD * keep_factor(self.make_rng("dropout"), shape, rate=self.rate, dtype=x_BTD.dtype)
-
-
-def keep_factor(key: jax.Array, shape: tuple[int, ...], *, rate: float, dtype: jnp.dtype) -> jax.Array:
-    """Returns an array of 0 (dropped, with probability `rate`) and 1 / (1 - rate)."""
-    keep = jax.random.bernoulli(key, 1.0 - rate, shape)
-    return keep.astype(dtype) / jnp.asarray(1.0 - rate, dtype)
-
-
 class FeedForward(nn.Module):
     """T5's `mlp`: one activation, or a product of several (gated)."""
 
     mlp_dim: int
     activations: tuple[str, ...]
-    dropout_rate: float
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, *, deterministic: bool) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, *, keep: Keep) -> jax.Array:
         """Returns an array of x's shape."""
         names = ["wi"] if len(self.activations) == 1 else [f"wi_{i}" for i in range(len(self.activations))]
         branches = [
@@ -136,8 +118,7 @@ class FeedForward(nn.Module):
             for name, activation in zip(names, self.activations, strict=True)
         ]
         hidden_BTF = functools.reduce(operator.mul, branches)
-        hidden_BTF = Dropout(self.dropout_rate)(hidden_BTF, deterministic=deterministic)
-        hidden_BTF = constrain(hidden_BTF, "batch", "length", "mlp")
+        hidden_BTF = constrain(drop(hidden_BTF, keep, "mlp"), "batch", "length", "mlp")
         return Dense(x_BTD.shape[-1], ("mlp", "embed"), self.dtype, name="wo")(hidden_BTF)
 
 

@@ -16,7 +16,8 @@ from flax.core import meta
 
 from flan_jax.models.attention import Attention, RelativePositionBias, segment_mask
 from flan_jax.models.config import T5Config
-from flan_jax.models.layers import Dense, Dropout, Embedding, FeedForward, RMSNorm, constrain
+from flan_jax.models.dropout import NO_DROPOUT, Keep, draw_keep, drop
+from flan_jax.models.layers import Dense, Embedding, FeedForward, RMSNorm, constrain
 from flan_jax.shapes import BATCH_KEYS, Batch, Logits
 
 Params = dict[str, Any]
@@ -25,25 +26,31 @@ KeysValues = tuple[jax.Array, jax.Array]
 
 def _attention(config: T5Config) -> Attention:
     return Attention(
-        num_heads=config.num_heads,
-        head_dim=config.head_dim,
-        emb_dim=config.emb_dim,
-        dropout_rate=config.dropout_rate,
-        dtype=jnp.dtype(config.dtype),
+        num_heads=config.num_heads, head_dim=config.head_dim, emb_dim=config.emb_dim, dtype=jnp.dtype(config.dtype)
     )
 
 
 def _feed_forward(config: T5Config) -> FeedForward:
-    return FeedForward(
-        mlp_dim=config.mlp_dim,
-        activations=config.mlp_activations,
-        dropout_rate=config.dropout_rate,
-        dtype=jnp.dtype(config.dtype),
-    )
+    return FeedForward(mlp_dim=config.mlp_dim, activations=config.mlp_activations, dtype=jnp.dtype(config.dtype))
 
 
 def _norm(config: T5Config) -> RMSNorm:
     return RMSNorm(jnp.dtype(config.dtype))
+
+
+def _stack_keep(stack, places: dict[str, tuple[int, ...]], *, layers: int, deterministic: bool):
+    """The factors at both ends of a stack, and those of each layer, where `places` says which shapes it needs."""
+    config: T5Config = stack.config
+    if deterministic or config.dropout_rate == 0.0:
+        return NO_DROPOUT, [NO_DROPOUT] * layers
+    end = places["mlp_out"]
+    drawn = draw_keep(
+        stack.make_rng("dropout"),
+        {"ends": {"input": end, "output": end}, "layers": [places] * layers},
+        rate=config.dropout_rate,
+        dtype=jnp.dtype(config.dtype),
+    )
+    return drawn["ends"], drawn["layers"]
 
 
 class EncoderLayer(nn.Module):
@@ -56,17 +63,16 @@ class EncoderLayer(nn.Module):
         self.attention = _attention(self.config)
         self.pre_mlp_layer_norm = _norm(self.config)
         self.mlp = _feed_forward(self.config)
-        self.dropout = Dropout(self.config.dropout_rate)
 
-    def __call__(self, x_BSD, *, mask_B1SS, bias_1HSS, deterministic: bool):
+    def __call__(self, x_BSD, *, mask_B1SS, bias_1HSS, keep: Keep):
         h_BSD = self.pre_attention_layer_norm(x_BSD)
         keys_values = self.attention.keys_values(h_BSD)
         h_BSD = self.attention(
-            h_BSD, keys_values, mask_B1TS=mask_B1SS, bias_1HTS=bias_1HSS, deterministic=deterministic
+            h_BSD, keys_values, mask_B1TS=mask_B1SS, bias_1HTS=bias_1HSS, keep=keep, place="attention"
         )
-        x_BSD = x_BSD + self.dropout(h_BSD, deterministic=deterministic)
-        h_BSD = self.mlp(self.pre_mlp_layer_norm(x_BSD), deterministic=deterministic)
-        return constrain(x_BSD + self.dropout(h_BSD, deterministic=deterministic), "batch", "length", "width")
+        x_BSD = x_BSD + drop(h_BSD, keep, "attention_out")
+        h_BSD = self.mlp(self.pre_mlp_layer_norm(x_BSD), keep=keep)
+        return constrain(x_BSD + drop(h_BSD, keep, "mlp_out"), "batch", "length", "width")
 
 
 class DecoderLayer(nn.Module):
@@ -81,10 +87,9 @@ class DecoderLayer(nn.Module):
         self.encoder_decoder_attention = _attention(self.config)
         self.pre_mlp_layer_norm = _norm(self.config)
         self.mlp = _feed_forward(self.config)
-        self.dropout = Dropout(self.config.dropout_rate)
 
     def __call__(
-        self, x_BTD, *, cross: KeysValues, self_mask, self_bias, cross_mask, deterministic: bool, cache=None, index=None
+        self, x_BTD, *, cross: KeysValues, self_mask, self_bias, cross_mask, keep: Keep, cache=None, index=None
     ):
         """Returns the layer's output, and the keys and values that its self-attention looked at."""
         h_BTD = self.pre_self_attention_layer_norm(x_BTD)
@@ -94,17 +99,16 @@ class DecoderLayer(nn.Module):
                 lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, index, axis=3), cache, keys_values
             )
         h_BTD = self.self_attention(
-            h_BTD, keys_values, mask_B1TS=self_mask, bias_1HTS=self_bias, deterministic=deterministic
+            h_BTD, keys_values, mask_B1TS=self_mask, bias_1HTS=self_bias, keep=keep, place="self_attention"
         )
-        x_BTD = x_BTD + self.dropout(h_BTD, deterministic=deterministic)
+        x_BTD = x_BTD + drop(h_BTD, keep, "self_attention_out")
         h_BTD = self.pre_cross_attention_layer_norm(x_BTD)
         h_BTD = self.encoder_decoder_attention(
-            h_BTD, cross, mask_B1TS=cross_mask, bias_1HTS=None, deterministic=deterministic
+            h_BTD, cross, mask_B1TS=cross_mask, bias_1HTS=None, keep=keep, place="cross_attention"
         )
-        x_BTD = x_BTD + self.dropout(h_BTD, deterministic=deterministic)
-        h_BTD = self.mlp(self.pre_mlp_layer_norm(x_BTD), deterministic=deterministic)
-        x_BTD = constrain(x_BTD + self.dropout(h_BTD, deterministic=deterministic), "batch", "length", "width")
-        return x_BTD, keys_values
+        x_BTD = x_BTD + drop(h_BTD, keep, "cross_attention_out")
+        h_BTD = self.mlp(self.pre_mlp_layer_norm(x_BTD), keep=keep)
+        return constrain(x_BTD + drop(h_BTD, keep, "mlp_out"), "batch", "length", "width"), keys_values
 
 
 class Encoder(nn.Module):
@@ -116,16 +120,26 @@ class Encoder(nn.Module):
         self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=True)
         self.layers = [EncoderLayer(self.config) for _ in range(self.config.num_encoder_layers)]
         self.encoder_norm = _norm(self.config)
-        self.dropout = Dropout(self.config.dropout_rate)
 
     def __call__(self, x_BSD, segment_ids_BS, *, deterministic: bool):
         mask_B1SS = segment_mask(segment_ids_BS, segment_ids_BS)
         bias_1HSS = self.relpos_bias(x_BSD.shape[1], x_BSD.shape[1])
-        x_BSD = self.dropout(x_BSD, deterministic=deterministic)
-        for layer in self.layers:
-            x_BSD = layer(x_BSD, mask_B1SS=mask_B1SS, bias_1HSS=bias_1HSS, deterministic=deterministic)
+        ends, keeps = self._keep(x_BSD.shape, deterministic=deterministic)
+        x_BSD = drop(x_BSD, ends, "input")
+        for layer, keep in zip(self.layers, keeps, strict=True):
+            x_BSD = layer(x_BSD, mask_B1SS=mask_B1SS, bias_1HSS=bias_1HSS, keep=keep)
         # T5X alone draws a mask element by element here; the original T5 shares it along the length, as everywhere.
-        return self.dropout(self.encoder_norm(x_BSD), deterministic=deterministic)
+        return drop(self.encoder_norm(x_BSD), ends, "output")
+
+    def _keep(self, shape, *, deterministic: bool):
+        B, S, D = shape
+        places = {
+            "attention": (B, self.config.num_heads, 1, S),
+            "attention_out": (B, 1, D),
+            "mlp": (B, 1, self.config.mlp_dim),
+            "mlp_out": (B, 1, D),
+        }
+        return _stack_keep(self, places, layers=len(self.layers), deterministic=deterministic)
 
 
 class Decoder(nn.Module):
@@ -137,7 +151,6 @@ class Decoder(nn.Module):
         self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=False)
         self.layers = [DecoderLayer(self.config) for _ in range(self.config.num_decoder_layers)]
         self.decoder_norm = _norm(self.config)
-        self.dropout = Dropout(self.config.dropout_rate)
         if not self.config.logits_via_embedding:
             self.logits_dense = Dense(self.config.vocab_size, ("embed", "vocab"), jnp.dtype("float32"))
 
@@ -145,17 +158,30 @@ class Decoder(nn.Module):
         self_mask = segment_mask(segment_ids_BT, segment_ids_BT, causal=True)
         self_bias = self.relpos_bias(x_BTD.shape[1], x_BTD.shape[1])
         cross_mask = segment_mask(segment_ids_BT, encoder_segment_ids_BS)
-        x_BTD = self.dropout(x_BTD, deterministic=deterministic)
-        for layer in self.layers:
+        ends, keeps = self._keep(x_BTD.shape, encoded_BSD.shape[1], deterministic=deterministic)
+        x_BTD = drop(x_BTD, ends, "input")
+        for layer, keep in zip(self.layers, keeps, strict=True):
             x_BTD, _ = layer(
                 x_BTD,
                 cross=layer.encoder_decoder_attention.keys_values(encoded_BSD),
                 self_mask=self_mask,
                 self_bias=self_bias,
                 cross_mask=cross_mask,
-                deterministic=deterministic,
+                keep=keep,
             )
-        return self.dropout(self.decoder_norm(x_BTD), deterministic=deterministic)
+        return drop(self.decoder_norm(x_BTD), ends, "output")
+
+    def _keep(self, shape, encoder_length: int, *, deterministic: bool):
+        B, T, D = shape
+        places = {
+            "self_attention": (B, self.config.num_heads, 1, T),
+            "self_attention_out": (B, 1, D),
+            "cross_attention": (B, self.config.num_heads, 1, encoder_length),
+            "cross_attention_out": (B, 1, D),
+            "mlp": (B, 1, self.config.mlp_dim),
+            "mlp_out": (B, 1, D),
+        }
+        return _stack_keep(self, places, layers=len(self.layers), deterministic=deterministic)
 
     def cross_keys_values(self, encoded_BSD) -> list[KeysValues]:
         """Returns, a layer each, what decoding looks at in the encoder: computed once, not at every step."""
@@ -174,7 +200,7 @@ class Decoder(nn.Module):
                 self_mask=self_mask,
                 self_bias=self_bias,
                 cross_mask=cross_mask,
-                deterministic=True,
+                keep=NO_DROPOUT,
                 cache=layer_cache,
                 index=index,
             )

@@ -7,7 +7,7 @@ out on every platform and Python version.
 import hashlib
 import re
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from flan_jax.tasks import embedded_words as words
@@ -44,7 +44,7 @@ class Draw:
         next word asks for it.
 
         >>> Draw("example", 0).fill(["{name} met {name} near a {what}."], what="old tower")
-        'Paul met Felix near an old tower.'
+        'Simon met Leo near an old tower.'
         """
         left: dict[str, list[str]] = {}
         parts = []
@@ -83,6 +83,11 @@ def facts(table: Mapping[str, str], frames: Sequence[str], **slots: Sequence[str
         return {"text": draw.fill(frames, word=word, **slots), "word": word, "answer": table[word]}
 
     return row
+
+
+def by_word(table: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Turns label -> words into word -> label, which is what `facts` takes."""
+    return {word: label for label, members in table.items() for word in members}
 
 
 def different_rows(task: str, recipe: Recipe, *, start: int, stop: int) -> Iterator[Row]:

@@ -8,8 +8,9 @@ training never shows. Validation accuracy thus measures finding the known thing 
 
 from collections.abc import Iterator
 
+from flan_jax.tasks import embedded_stories as stories
 from flan_jax.tasks import embedded_words as words
-from flan_jax.tasks.embedded_draw import Draw, Recipe, Row, different_rows, facts, labelled
+from flan_jax.tasks.embedded_draw import Recipe, Row, by_word, different_rows, facts, labelled
 
 VALIDATION_ROWS = 60
 TRAIN_ROWS = 500
@@ -17,160 +18,6 @@ TRAIN_ROWS = 500
 TRAIN_ROWS_BY_ROLE = 1500
 BY_ROLE = ("who_did_it", "where_is_it", "what_colour", "sentence_in_past", "swapped_people", "negated")
 SPLITS = ("train", "validation")
-
-
-def by_word(table: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    """Turns label -> words into word -> label."""
-    return {word: label for label, members in table.items() for word in members}
-
-
-def word_class(draw: Draw) -> Row:
-    """A word inside a sentence; its class is the answer."""
-    word = draw.pick(tuple(by_word(words.WORD_CLASSES)))
-    answer = by_word(words.WORD_CLASSES)[word]
-    frames = {
-        "noun": ("The {word} is close to the {place}.", "{name} drew the {word} on {day}.", "In {month} my {relative} saw a {word}."),
-        "verb": ("They {word} near the {place} every {day}.", "{name} had to {word} on {day}.", "In {month} we {word} with my {relative}."),
-        "adjective": ("The {word} man near the {place} waved.", "{name} was {word} on {day}.", "In {month} my {relative} was very {word}."),
-    }
-    return {"text": draw.fill(frames[answer], word=word), "word": word, "answer": answer}
-
-
-def day_shift(draw: Draw) -> Row:
-    """Today's day and something that happened before or happens after it; the other day is the answer."""
-    today, shift = draw.pick(range(7)), draw.pick(tuple(words.DAY_FRAMES))
-    text = draw.fill(words.DAY_FRAMES[shift], today=words.DAYS[today])
-    return {"text": text, "answer": words.DAYS[(today + shift) % 7]}
-
-
-def larger_number(draw: Draw) -> Row:
-    """Two different numbers in words; the larger is the answer."""
-    first, second = draw.several(range(1, 13), 2)
-    frames = (
-        "{name} has {first} {counted} and {name} has {second}.",
-        "There are {first} {counted} in the {room} and {second} in the {room}.",
-        "On {day} we sold {first} {counted}, and {second} on {day}.",
-        "My {relative} owns {first} {counted} but only needs {second}.",
-        "Here are {first} {counted}, and {second} are in the {room}.",
-    )
-    text = draw.fill(frames, first=words.NUMBERS[first], second=words.NUMBERS[second], counted=words.COUNTED)
-    return {"text": text, "answer": words.NUMBERS[max(first, second)]}
-
-
-def who_did_it(draw: Draw) -> Row:
-    """Someone did something for someone else; the doer is the answer."""
-    doer, receiver = draw.several(words.NAMES, 2)
-    verb, gift = draw.pick(words.MADE), draw.pick(words.GIFTS)
-    frames = (
-        "{doer} {verb} a {gift} for {receiver}.",
-        "On {day} {doer} {verb} the {gift} for {receiver}.",
-        "For {receiver}, {doer} {verb} a {colour} {gift}.",
-        "In the {room}, {doer} {verb} a {gift} for {receiver}.",
-        "{doer} and nobody else {verb} the {gift} for {receiver} in {month}.",
-    )
-    text = draw.fill(frames, doer=doer, receiver=receiver, verb=verb, gift=gift)
-    return {"text": text, "verb": verb, "gift": gift, "answer": doer}
-
-
-def where_is_it(draw: Draw) -> Row:
-    """A thing is moved from one room to another; where it is now is the answer."""
-    start, end = draw.several(words.ROOMS, 2)
-    thing = draw.pick(words.THINGS)
-    frames = (
-        "{name} carried the {thing} from the {start} to the {end}.",
-        "On {day} {name} brought the {thing} to the {end}, away from the {start}.",
-        "From the {start} the {colour} {thing} was taken to the {end}.",
-        "My {relative} moved the {thing} to the {end} from the {start}.",
-        "The {colour} {thing} came from the {start} to the {end} in {month}.",
-    )
-    text = draw.fill(frames, thing=thing, start=start, end=end)
-    return {"text": text, "thing": thing, "answer": end}
-
-
-def what_colour(draw: Draw) -> Row:
-    """A coloured thing on a coloured piece of furniture; the colour of the thing is the answer."""
-    (answer, other), thing = draw.several(words.COLOURS, 2), draw.pick(words.THINGS)
-    frames = (
-        "The {answer} {thing} stands on the {other} {support}.",
-        "{name} put a {answer} {thing} on a {other} {support}.",
-        "On a {other} {support} in the {room} lies the {answer} {thing}.",
-        "Since {day} there is a {other} {support} for the {answer} {thing}.",
-        "My {relative} left the {answer} {thing} under a {other} {support}.",
-    )
-    text = draw.fill(frames, answer=answer, other=other, thing=thing, support=words.SUPPORTS)
-    return {"text": text, "thing": thing, "answer": answer}
-
-
-def sentence_in_past(draw: Draw) -> Row:
-    """A short sentence in the present; the same sentence in the past is the answer."""
-    present = draw.pick(tuple(words.PAST_FORMS))
-    text = draw.fill(
-        (
-            "{name} {verb} in the {place}.",
-            "Every {day} {name} {verb} with {name}.",
-            "My {relative} {verb} near the {place}.",
-            "In the {time} {name} {verb}.",
-        ),
-        verb=present,
-    )
-    return {"text": text, "answer": text.replace(f" {present}", f" {words.PAST_FORMS[present]}")}
-
-
-def swapped_people(draw: Draw) -> Row:
-    """Someone does something to someone; the sentence with the two exchanged is the answer."""
-    first, second = draw.several(words.NAMES, 2)
-    frame = draw.pick(("{first} {verb} {second}.", "On {day} {first} {verb} {second}.", "{first} {verb} {second} in {month}."))
-    verb, day, month = draw.pick(words.DONE_TO), draw.pick(words.DAYS), draw.pick(words.MONTHS)
-    text, answer = (
-        frame.format(first=one, second=other, verb=verb, day=day, month=month)
-        for one, other in ((first, second), (second, first))
-    )
-    return {"text": text, "answer": answer}
-
-
-def negated(draw: Draw) -> Row:
-    """A statement; the statement with "not" is the answer."""
-    text = draw.fill(
-        (
-            "The {thing} is {colour}.",
-            "{name} is in the {room}.",
-            "The {thing} of {name} is {colour}.",
-            "My {relative} is in the {place} on {day}.",
-            "The {thing} in the {room} is {colour}.",
-        )
-    )
-    return {"text": text, "answer": text.replace(" is ", " is not ")}
-
-
-def statement_check(draw: Draw) -> Row:
-    """A sentence and a claim about it, which is the same story or differs in one word; true or false."""
-    name, other_name = draw.several(words.NAMES, 2)
-    thing, other_thing = draw.several(words.THINGS, 2)
-    room, other_room = draw.several(words.ROOMS, 2)
-    answer = draw.pick(("true", "false"))
-    text = draw.fill(
-        ("{who} put the {what} in the {where} on {day}.", "In {month} {who} left the {what} in the {where}."),
-        who=name, what=thing, where=room,
-    )  # fmt: skip
-    changed = draw.pick(("who", "what", "where")) if answer == "false" else None
-    claim = draw.fill(
-        ("{who} put the {what} in the {where}.", "The {what} was put in the {where} by {who}."),
-        who=other_name if changed == "who" else name,
-        what=other_thing if changed == "what" else thing,
-        where=other_room if changed == "where" else room,
-    )
-    return {"text": text, "claim": claim, "answer": answer}
-
-
-def same_meaning(draw: Draw) -> Row:
-    """Two sentences that differ in an adjective, a synonym or an opposite; whether they mean the same."""
-    word = draw.pick(tuple(words.SYNONYMS))
-    answer = draw.pick(("yes", "no"))
-    thing = draw.pick(words.THINGS)
-    frames = ("The {thing} of {name} is {word}.", "On {day} the {thing} was {word}.", "{name} thinks the {thing} is {word}.")
-    text = draw.fill(frames, thing=thing, word=word)
-    other = words.SYNONYMS[word] if answer == "yes" else words.OPPOSITES[word]
-    return {"text": text, "second": text.replace(f" {word}.", f" {other}."), "answer": answer}
 
 
 RECIPES: dict[str, Recipe] = {
@@ -182,7 +29,7 @@ RECIPES: dict[str, Recipe] = {
             "{name} and I thought the {part} was {cue}.",
             "I saw it on {day} and the {part} is simply {cue}.",
             "A {cue} film, and the {part} is {cue} too.",
-            "After such a {cue} {part}, I told my {relative} about it.",
+            "With the {part} as {cue} as that, I told my {relative} about it.",
             "My {relative} called the {part} {cue}, and I agree.",
         ),
         part=words.FILM_PARTS,
@@ -192,7 +39,7 @@ RECIPES: dict[str, Recipe] = {
         (
             "The {dish} was {cue} and so was the {dish}.",
             "On {day} {name} had the {dish}, and it tasted {cue}.",
-            "What a {cue} {dish} they serve here in the {time}!",
+            "How {cue} the {dish} is that they serve here in the {time}!",
             "We ordered the {dish} with {dish}; both were {cue}.",
             "A {cue} place: the {dish} was {cue} when I came with {name}.",
             "My {relative} said that the {dish} is {cue}.",
@@ -267,7 +114,7 @@ RECIPES: dict[str, Recipe] = {
             "{name} and I {word} in the {place}.",
         ),
     ),
-    "word_class": word_class,
+    "word_class": stories.word_class,
     # word meaning
     "opposite_word": facts(
         words.OPPOSITES,
@@ -342,16 +189,16 @@ RECIPES: dict[str, Recipe] = {
         ),
         counted=words.COUNTED,
     ),
-    "day_shift": day_shift,
-    "larger_number": larger_number,
+    "day_shift": stories.day_shift,
+    "larger_number": stories.larger_number,
     # reading
-    "who_did_it": who_did_it,
-    "where_is_it": where_is_it,
-    "what_colour": what_colour,
+    "who_did_it": stories.who_did_it,
+    "where_is_it": stories.where_is_it,
+    "what_colour": stories.what_colour,
     # rewriting
-    "sentence_in_past": sentence_in_past,
-    "swapped_people": swapped_people,
-    "negated": negated,
+    "sentence_in_past": stories.sentence_in_past,
+    "swapped_people": stories.swapped_people,
+    "negated": stories.negated,
     # feedback (held out)
     "product_recommendation": labelled(
         {"yes": words.PRAISE, "no": words.BLAME},
@@ -376,8 +223,8 @@ RECIPES: dict[str, Recipe] = {
         service=words.SERVICES,
     ),
     # inference (held out)
-    "statement_check": statement_check,
-    "same_meaning": same_meaning,
+    "statement_check": stories.statement_check,
+    "same_meaning": stories.same_meaning,
 }
 
 
@@ -385,7 +232,7 @@ def rows(task: str, split: str) -> Iterator[Row]:
     """Yields the rows of one split of an embedded task, the same ones every time.
 
     >>> next(rows("capital_city", "validation"))
-    {'text': 'My neighbour is on the way to Peru.', 'word': 'Peru', 'answer': 'Lima'}
+    {'text': 'A parcel from Iceland arrived for Ida.', 'word': 'Iceland', 'answer': 'Reykjavik'}
     """
     if split == "validation":
         start, stop = 0, VALIDATION_ROWS

@@ -69,7 +69,9 @@ def test_what_stands_in_padding_or_later_changes_nothing():
 
 def test_a_row_of_nothing_but_padding_is_finite_in_value_and_gradient():
     config = made_up.config("t5_1_1")
+    # Padding that may look at other padding, and (the first row's decoder, whose encoder is full) at nothing at all.
     empty = {key: np.concatenate([value[:1, :9], np.zeros_like(value[:1, :9])]) for key, value in BATCH.items()}
+    empty["decoder_segment_ids"][0, 5:] = 0
 
     def loss(params):
         logits = t5.forward(params, empty, config=config)

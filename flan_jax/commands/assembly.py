@@ -20,7 +20,7 @@ from flan_jax.decoding.sampling import Greedy, Strategy
 from flan_jax.decoding.scoring import score
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
-from flan_jax.shapes import Batch
+from flan_jax.shapes import BATCH_KEYS, ENCODER_KEYS, Batch
 
 
 def open_tasks(manifest: MixtureManifest, export_dir: Path | str) -> dict[str, ExportedTask]:
@@ -107,6 +107,17 @@ class Network:
             abstract,
             self.shardings(abstract),
         )
+
+    def abstract_batch(self, batch_size: int, lengths: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the shapes of a batch, and where it lives."""
+        where = sharding.batch_sharding(self.mesh)
+        sizes = {key: lengths["inputs" if key in ENCODER_KEYS else "targets"] for key in BATCH_KEYS}
+        return {
+            key: jax.ShapeDtypeStruct(
+                (batch_size, size), np.float32 if key == "decoder_loss_weights" else np.int32, sharding=where
+            )
+            for key, size in sizes.items()
+        }
 
     def abstract_params(self) -> Any:
         """Returns the parameters' shapes, and where they live."""

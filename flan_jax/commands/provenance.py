@@ -48,18 +48,21 @@ def mixture(manifest: MixtureManifest) -> dict[str, Any]:
     }
 
 
-def optimizer(selection: Selection, *, learning_rate: Schedule, model: T5Config) -> dict[str, Any]:
-    """Returns which rule takes which parameters, and the learning rate at some steps.
+def what_learns(model: T5Config, objective: Any, selection: Selection, *, learning_rate: Schedule) -> dict[str, Any]:
+    """Returns the network, the objective, which rule takes which parameters, and the learning rate at some steps.
 
     Two schedules that agree there count as one: what a resumed run has to keep is the curve, not its name.
     """
+    rules = selection.report(t5.abstract_params(model))
+    rates = {str(step): float(f"{float(learning_rate(step)):.6g}") for step in _COMPARED_STEPS}
     return {
-        "rules": [dataclasses.asdict(taken) for taken in selection.report(t5.abstract_params(model))],
-        "learning_rate": {str(step): float(f"{float(learning_rate(step)):.6g}") for step in _COMPARED_STEPS},
+        "model": dataclasses.asdict(model),
+        "objective": {"kind": type(objective).__name__, **dataclasses.asdict(objective)},
+        "optimizer": {"rules": [dataclasses.asdict(taken) for taken in rules], "learning_rate": rates},
     }
 
 
-def checkpoint_metadata(*, model: T5Config, manifest: MixtureManifest) -> dict[str, Any]:
+def checkpoint_metadata(model: T5Config, manifest: MixtureManifest) -> dict[str, Any]:
     """Returns what every checkpoint says about itself, so that it can be read away from its run."""
     return {
         "model": dataclasses.asdict(model),

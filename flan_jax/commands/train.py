@@ -1,8 +1,10 @@
 """`flan-jax train`: a run, from the name of a mixture to checkpoints, metrics and evaluations. The same command resumes it."""
 
+import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,41 +108,43 @@ def train(
     console = Console()
     network = Network(model, plan=mesh)
     _require_divisible(batch_size, num_microbatches, evaluation, network=network)
-    exported, evaluated = _ensure(data, evaluation, export_dir=export_dir, use_cached=use_cached_tasks)
-    vocabulary = require_same_vocabulary(
-        {name: manifest.vocabulary for name, manifest in {data.name: exported, **evaluated}.items()}, model=model
-    )
-    directory = RunDirectory(path=Path(model_dir).expanduser())
+    exported, evaluated = _ensure(data, evaluation, model=model, export_dir=export_dir, use_cached=use_cached_tasks)
     recipe = {
-        "model": dataclasses.asdict(model),
-        "objective": {"kind": type(objective).__name__, **dataclasses.asdict(objective)},
-        "optimizer": provenance.optimizer(optimizer, learning_rate=learning_rate, model=model),
+        **provenance.what_learns(model, objective, optimizer, learning_rate=learning_rate),
         "mixture": {"name": data.name, "fingerprint": exported.fingerprint(), "lengths": dict(data.lengths)},
-        "vocabulary": vocabulary.digest,
-        "feed": {"batch_size": batch_size, "packing": packing_strategy.__name__, "seed": seed},
+        "vocabulary": exported.vocabulary.digest,
+        "feed": {"batch_size": batch_size, "packing": packing_strategy.__name__},
+        "seed": seed,
         "initial_checkpoint_path": initial_checkpoint_path,
     }
-    record = _record(recipe, exported, evaluation, evaluated, export_dir=export_dir, network=network)
-    directory.open(record, config=resolved_config)
-    compiled = functools.partial(
-        _compiled_step, network, objective, optimizer, learning_rate, seed, num_microbatches, telling.weight_statistics
+    directory = RunDirectory(path=Path(model_dir).expanduser())
+    directory.open(_record(recipe, exported, evaluation, evaluated, export_dir, network), config=resolved_config)
+    step_fn = make_train_step(
+        objective,
+        network.apply,
+        optimizer.transformation,
+        seed=seed,
+        num_microbatches=num_microbatches,
+        learning_rate=learning_rate,
+        trainable=optimizer.trainable,
+        weight_statistics=telling.weight_statistics,
     )
     evaluate = _evaluation_hook(evaluation, evaluated, network, directory, export_dir=export_dir, console=console)
-    metadata = provenance.checkpoint_metadata(model=model, manifest=exported)
     with (
         network.within(),
         _feed(exported, export_dir, batch_size=batch_size, seed=seed, strategy=packing_strategy) as feed,
-        Checkpoints(directory.checkpoints, policy=checkpoints, metadata=metadata) as saved,
+        Checkpoints(
+            directory.checkpoints, policy=checkpoints, metadata=provenance.checkpoint_metadata(model, exported)
+        ) as saved,
         StopRequest() as stop,
     ):
-        state, position = _first_state(
-            network, optimizer, saved, seed=seed, initial=initial_checkpoint_path, vocabulary=vocabulary.digest
-        )
+        state, position = _first_state(network, optimizer, saved, recipe=recipe)
         resumed_step = None if position is None else int(state.step)
         _introduce(console, exported, recipe, state, directory=directory, resumed_step=resumed_step)
+        batch = network.abstract_batch(batch_size, data.lengths)
         finished = loop.run(
             state,
-            step_fn=compiled(state),
+            step_fn=_compiled(step_fn, state, batch, network=network),
             feed=feed,
             place_batch=network.place,
             cadence=cadence,
@@ -149,19 +153,22 @@ def train(
             early_stopping=early_stopping,
             position=position,
             stop=stop,
-            say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+            say=functools.partial(console.print, highlight=False, soft_wrap=True),
         )
     _conclude(console, directory, finished, show_predictions=telling.show_predictions)
 
 
 def _ensure(
-    data: Request, plan: suite.EvaluationPlan | None, *, export_dir: str, use_cached: Any
+    data: Request, plan: suite.EvaluationPlan | None, *, model: T5Config, export_dir: str, use_cached: Any
 ) -> tuple[MixtureManifest, dict[str, MixtureManifest]]:
-    """Returns the exports of the mixture and of what is evaluated; one child makes all that are missing."""
+    """Returns the exports of the mixture and of what is evaluated, all of one vocabulary that the model has rows for."""
     names = [name for _, name in plan.members()] if plan else []
     requests = [dataclasses.replace(data, name=name, split=plan.split) for name in names] if plan else []
     exported, *evaluated = exports.ensure_all([data, *requests], export_dir=export_dir, use_cached=use_cached)
-    return exported, dict(zip(names, evaluated, strict=True))
+    found = dict(zip(names, evaluated, strict=True))
+    refs = {name: manifest.vocabulary for name, manifest in {data.name: exported, **found}.items()}
+    require_same_vocabulary(refs, model=model)
+    return exported, found
 
 
 def _require_divisible(
@@ -184,7 +191,6 @@ def _record(
     exported: MixtureManifest,
     plan: suite.EvaluationPlan | None,
     evaluated: Mapping[str, MixtureManifest],
-    *,
     export_dir: str,
     network: Network,
 ) -> dict[str, Any]:
@@ -205,11 +211,11 @@ def _record(
 
 
 def _first_state(
-    network: Network, optimizer: Selection, saved: Checkpoints, *, seed: int, initial: str | None, vocabulary: str
+    network: Network, optimizer: Selection, saved: Checkpoints, *, recipe: Mapping[str, Any]
 ) -> tuple[TrainState, Mapping[str, Any] | None]:
     """Returns the state to go on from and, when it is a restored one, its position.
 
-    In this order: the run's latest checkpoint; the parameters of `initial` with a new optimiser state; new parameters.
+    In this order: the run's latest checkpoint; the parameters of the initial checkpoint with a new optimiser state; new parameters.
     """
 
     def fresh(params: Any) -> TrainState:
@@ -220,39 +226,39 @@ def _first_state(
         restored = saved.restore(abstract)
         return restored.state, restored.data_state
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    if initial is not None:
-        checkpoint = reading.find(initial)
-        reading.require_metadata(checkpoint, {"vocabulary_digest": vocabulary})
+    if recipe["initial_checkpoint_path"] is not None:
+        checkpoint = reading.find(recipe["initial_checkpoint_path"])
+        reading.require_metadata(checkpoint, {"vocabulary_digest": recipe["vocabulary"]})
         params = reading.read_tree(checkpoint, "params", abstract.params)
     else:
-        params = t5.init_params(network.config, rng=jax.random.key(seed), out_shardings=where.params)
+        params = t5.init_params(network.config, rng=jax.random.key(recipe["seed"]), out_shardings=where.params)
     return jax.jit(fresh, out_shardings=where)(params), None
 
 
-def _compiled_step(
-    network: Network,
-    objective: Seq2Seq,
-    optimizer: Selection,
-    learning_rate: Schedule,
-    seed: int,
-    num_microbatches: int,
-    weight_statistics: bool,
-    state: TrainState,
-) -> TrainStep:
-    """Returns the step with shardings, compiled when it is first called; it takes the state's arrays over."""
-    step_fn = make_train_step(
-        objective,
-        network.apply,
-        optimizer.transformation,
-        seed=seed,
-        num_microbatches=num_microbatches,
-        learning_rate=learning_rate,
-        trainable=optimizer.trainable,
-        weight_statistics=weight_statistics,
-    )
+def _compiled(step_fn: TrainStep, state: TrainState, batch: Mapping[str, Any], *, network: Network) -> TrainStep:
+    """Returns the step with shardings; it takes the state's arrays over.
+
+    Compiled in a thread, for an evaluation before the first step compiles programs of its own at the same time.
+    """
     where = jax.tree.map(lambda leaf: leaf.sharding, state)
-    rows = sharding.batch_sharding(network.mesh)
-    return jax.jit(step_fn, donate_argnums=0, in_shardings=(where, None, rows), out_shardings=(where, None))
+    rows = jax.tree.map(lambda leaf: leaf.sharding, batch)
+    jitted = jax.jit(step_fn, donate_argnums=0, in_shardings=(where, None, rows), out_shardings=(where, None))
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+
+    def compile_it() -> Any:
+        with network.within():
+            return jitted.lower(shapes, None, batch).compile()
+
+    compiled = concurrent.futures.Future[Any]()
+    threading.Thread(target=_settle, args=(compiled, compile_it), daemon=True, name="compile").start()
+    return lambda state, frozen, batch: compiled.result()(state, frozen, batch)
+
+
+def _settle(future: concurrent.futures.Future, call: Callable[[], Any]) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:  # Raised where the step is first called.
+        future.set_exception(error)
 
 
 def _feed(

@@ -113,8 +113,7 @@ def train(
         **provenance.what_learns(model, objective, optimizer, learning_rate=learning_rate),
         "mixture": {"name": data.name, "fingerprint": exported.fingerprint(), "lengths": dict(data.lengths)},
         "vocabulary": exported.vocabulary.digest,
-        "feed": {"batch_size": batch_size, "packing": packing_strategy.__name__},
-        "seed": seed,
+        "feed": {"batch_size": batch_size, "packing": packing_strategy.__name__, "seed": seed},
         "initial_checkpoint_path": initial_checkpoint_path,
     }
     directory = RunDirectory(path=Path(model_dir).expanduser())
@@ -231,7 +230,7 @@ def _first_state(
         reading.require_metadata(checkpoint, {"vocabulary_digest": recipe["vocabulary"]})
         params = reading.read_tree(checkpoint, "params", abstract.params)
     else:
-        params = t5.init_params(network.config, rng=jax.random.key(recipe["seed"]), out_shardings=where.params)
+        params = t5.init_params(network.config, rng=jax.random.key(recipe["feed"]["seed"]), out_shardings=where.params)
     return jax.jit(fresh, out_shardings=where)(params), None
 
 

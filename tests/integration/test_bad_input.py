@@ -117,7 +117,7 @@ def test_a_run_directory_of_another_recipe(export_dir, tmp_path, capfd):
         arguments(*common, "SEED=1", "T5Config.mlp_dim=32"),
         capfd,
         "model.mlp_dim: there 16, now 32",
-        "seed: there 0, now 1",
+        "feed.seed: there 0, now 1",
     )
     assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
 

@@ -69,30 +69,34 @@ def export(
 
 
 def print_summary(manifests: Sequence[MixtureManifest], *, export_dir: Path) -> None:
-    """Prints a line a task and split, and a sum: examples, tokens, what was cut and what was left out."""
+    """Prints a table a mixture and split: examples, tokens, what was cut and what was left out, and their sums."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"exports in {export_dir}", title_justify="left")
-    table.add_column("task", overflow="fold")
-    table.add_column("split", no_wrap=True)
-    for name in ("examples", "input tokens", "target tokens", "inputs cut", "targets cut", "left out", "rate"):
-        table.add_column(name, justify="right")
+    console = Console()
     for manifest in manifests:
+        title = f"{manifest.request.name} ({manifest.request.split}) in {export_dir}; inputs / targets"
+        table = Table(title=title, title_justify="left")
+        table.add_column("task", overflow="fold")
+        for name in ("examples", "tokens", "cut", "left out", "rate"):
+            table.add_column(name, justify="right", no_wrap=True)
         lines = [(member, _numbers(read_task(export_dir / member.path))) for member in manifest.members]
         for member, numbers in lines[:SHOWN_TASKS]:
-            table.add_row(member.task, manifest.request.split, *(f"{n:,}" for n in numbers), f"{member.rate:g}")
+            table.add_row(member.task, *_cells(numbers), f"{member.rate:g}")
         if len(lines) > SHOWN_TASKS:
-            table.add_row(f"... and {len(lines) - SHOWN_TASKS:,} more", manifest.request.split)
+            table.add_row(f"... and {len(lines) - SHOWN_TASKS:,} more")
         if len(lines) > 1:
-            totals = map(sum, zip(*(numbers for _, numbers in lines), strict=True))
-            words = f"{manifest.request.name}: {len(lines):,} tasks"
-            table.add_row(words, manifest.request.split, *(f"{n:,}" for n in totals), end_section=True)
-    console = Console()
-    console.print(table)
-    for manifest in manifests:
+            table.add_section()
+            totals = tuple(map(sum, zip(*(numbers for _, numbers in lines), strict=True)))
+            table.add_row(f"{len(lines):,} tasks", *_cells(totals))
+        console.print(table)
         for name, reason in manifest.skipped.items():
             console.print(f"Left out of {manifest.request.name} ({manifest.request.split}): {name} {reason}.")
+
+
+def _cells(numbers: Sequence[int]) -> tuple[str, str, str, str]:
+    examples, input_tokens, target_tokens, inputs_cut, targets_cut, left_out = (f"{n:,}" for n in numbers)
+    return examples, f"{input_tokens} / {target_tokens}", f"{inputs_cut} / {targets_cut}", left_out
 
 
 def _numbers(task: TaskManifest) -> tuple[int, ...]:

@@ -43,10 +43,11 @@ def test_a_users_file_is_exported_shown_and_found_again(yaml, capfd, monkeypatch
     shown = capfd.readouterr()
     rows = [line.split("│")[1:-1] for line in shown.out.splitlines() if "mine" in line and "│" in line]
     assert [[cell.strip() for cell in row] for row in rows] == [
-        ["mine", "train", "3", "9", "9", "0", "0", "0", "1"],
-        ["mine", "validation", "1", "2", "2", "0", "0", "0", "1"],
+        ["mine", "3", "9 / 9", "0 / 0", "0", "1"],
+        ["mine", "1", "2 / 2", "0 / 0", "0", "1"],
     ]
-    assert "mine: " not in shown.out  # One task needs no sum.
+    assert "mine (train)" in shown.out and "mine (validation)" in shown.out
+    assert "tasks" not in shown.out  # One task needs no sum.
     assert "Exporting mine (train): 1 of 1 tasks, 3 examples" in shown.err
     assert "tensorflow" not in shown.err.lower()
     monkeypatch.setattr(exports, "run_child", None)

@@ -116,6 +116,9 @@ def _child(order: str, export_dir: str, answer: str) -> int:
     _leave_with_parent()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     requests = [request_from_json(value) for value in json.loads(Path(order).read_text())]
+    names = ", ".join(f"{request.name} ({request.split})" for request in requests)
+    # Loading what the export needs can take a minute the first time.
+    print(f"To be exported: {names}. Loading ...", file=sys.stderr, flush=True)
     try:
         from flan_jax.tasks.export import export_requests
 

@@ -61,6 +61,27 @@ def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Confi
     return refs[first]
 
 
+def require_vocabulary(ref: VocabularyRef, *, asked: str | None, name: str) -> None:
+    """Refuses an export whose tasks brought another vocabulary than the recipe names.
+
+    Args:
+      ref: the export's.
+      asked: "embedded", "bytes" or a SentencePiece model; None takes whatever the tasks have.
+      name: of the mixture.
+
+    Raises:
+      ValueError: they differ.
+    """
+    if asked is None:
+        return
+    wanted = vocab.load(asked)
+    if wanted.digest != ref.digest:
+        raise ValueError(
+            f"VOCABULARY is {asked!r} ({wanted.size} ids, digest {wanted.digest[:12]}), but the tasks of {name!r} bring one "
+            f"of their own ({ref.size} ids, digest {ref.digest[:12]}). Set VOCABULARY = None to take theirs."
+        )
+
+
 @final
 class Network:
     """A T5 on a mesh."""

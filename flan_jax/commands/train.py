@@ -16,7 +16,7 @@ from flan_jax.checkpoint import reading
 from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.commands import provenance
-from flan_jax.commands.assembly import Network, open_tasks, require_same_vocabulary
+from flan_jax.commands.assembly import Network, open_tasks, require_same_vocabulary, require_vocabulary
 from flan_jax.commands.evaluator import Evaluator
 from flan_jax.data import exports, packing
 from flan_jax.data.loader import TrainFeed
@@ -167,6 +167,7 @@ def _ensure(
     found = dict(zip(names, evaluated, strict=True))
     refs = {name: manifest.vocabulary for name, manifest in {data.name: exported, **found}.items()}
     require_same_vocabulary(refs, model=model)
+    require_vocabulary(exported.vocabulary, asked=data.vocabulary, name=data.name)
     return exported, found
 
 

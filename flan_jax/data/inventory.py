@@ -48,9 +48,7 @@ def inventory(export_dir: Path | str) -> dict[str, Any]:
     }
 
 
-def examples_per_row(
-    shares: Mapping[str, float], *, export_dir: Path | str, split: str, lengths: Lengths
-) -> float:
+def examples_per_row(shares: Mapping[str, float], *, export_dir: Path | str, split: str, lengths: Lengths) -> float:
     """Estimates how many examples share a packed row, from the mean lengths of exported tasks.
 
     Args:

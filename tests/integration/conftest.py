@@ -20,6 +20,8 @@ TINY = [
     "config.T5Config.num_encoder_layers=1",
     "config.T5Config.num_decoder_layers=1",
     "BATCH_SIZE=8",
+    "loop.Cadence.log_every_steps=10",
+    "WARMUP_STEPS=0",
     f"TASK_FEATURE_LENGTHS={LENGTHS}",
 ]
 

@@ -111,7 +111,7 @@ def test_a_run_directory_of_another_recipe(export_dir, tmp_path, capfd):
     common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None"]
     assert cli.run(arguments(*common)) == 0
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
-    refused(arguments(*common, "LEARNING_RATE=0.5"), capfd, "run of another recipe", "learning_rate.0: there 0.01, now 0.5",
+    refused(arguments(*common, "LEARNING_RATE=0.5"), capfd, "run of another recipe", "learning_rate.0: there 0.02, now 0.5",
             "MODEL_DIR")  # fmt: skip
     refused(
         arguments(*common, "SEED=1", "T5Config.mlp_dim=32"),

@@ -18,11 +18,16 @@ from tests.integration.conftest import arguments, in_process, train_lines
 pytestmark = pytest.mark.tensorflow
 
 REFUSING_TENSORFLOW = """
-import sys
+import importlib.machinery, sys
 class Refuse:
+    # Asking whether it is installed is allowed; loading it is not.
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("tensorflow", "seqio", "tensorflow_datasets", "tensorflow_text", "clu"):
-            raise AssertionError("imports " + name)
+            return importlib.machinery.ModuleSpec(name, self)
+    def create_module(self, spec):
+        raise AssertionError("imports " + spec.name)
+    def exec_module(self, module):
+        pass
 sys.meta_path.insert(0, Refuse())
 from flan_jax.cli import run
 sys.exit(run(sys.argv[1:]))
@@ -94,7 +99,7 @@ def test_a_run_killed_three_times_ends_with_the_same_parameters(export_dir, tmp_
 
 
 def test_sigterm_saves_and_ends_cleanly(export_dir, tmp_path):
-    args = arguments("TRAIN_STEPS=100000", "CHECKPOINT_PERIOD=None", f"MODEL_DIR={tmp_path}", f"EXPORT_DIR={export_dir}",
+    args = arguments("TRAIN_STEPS=3000", "CHECKPOINT_PERIOD=None", f"MODEL_DIR={tmp_path}", f"EXPORT_DIR={export_dir}",
                      "train.train.evaluation=None")  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "flan_jax", *args],
@@ -140,6 +145,9 @@ def test_plain_seqio_tasks_of_a_stranger_train_unchanged(tmp_path, capsys, monke
         "strangers_lines": 3.0,
         "strangers_numbers": 1.0,
     }
+    # A recipe that names another vocabulary than theirs is not silently given theirs.
+    assert cli.run([*args, "--gin.VOCABULARY=embedded", f"--gin.MODEL_DIR={tmp_path}/other"]) == 2
+    assert "VOCABULARY is 'embedded'" in capsys.readouterr().err
 
 
 def test_inference_goes_on_where_it_was_killed(export_dir, tmp_path, capsys, monkeypatch):

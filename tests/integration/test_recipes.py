@@ -1,0 +1,54 @@
+"""The shipped recipes, each run for a step with its sizes shrunk and everything else as it is written."""
+
+import json
+
+import pytest
+
+from flan_jax import cli
+from tests.integration.conftest import train_lines
+from tests.tasks.superni_made_up import made_up_folder
+
+pytestmark = pytest.mark.tensorflow
+
+SHRUNK = [
+    "config.T5Config.emb_dim=16",
+    "config.T5Config.mlp_dim=16",
+    "config.T5Config.num_heads=2",
+    "config.T5Config.head_dim=8",
+    "config.T5Config.num_encoder_layers=1",
+    "config.T5Config.num_decoder_layers=1",
+    "loop.Cadence.log_every_steps=1",
+    "suite.EvaluationPlan.max_examples_per_task=2",
+    "suite.EvaluationPlan.max_decode_length=4",
+    "suite.EvaluationPlan.batch_size=8",
+]
+
+
+def run_shrunk(recipe, tmp_path, *bindings):
+    places = [f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={tmp_path}/exports"]
+    given = [f"--gin.{binding}" for binding in [*SHRUNK, *places, *bindings]]
+    assert cli.run(["train", f"--gin_file=gin_configs/recipes/{recipe}.gin", *given]) == 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert train_lines(tmp_path / "run")[-1]["loss"] > 0
+    return record, json.loads(next((tmp_path / "run" / "eval").glob("*/summary.json")).read_text())
+
+
+@pytest.mark.parametrize("recipe", ["superni_tiny", "superni_small", "superni_base"])
+def test_super_natural_instructions(recipe, tmp_path, monkeypatch):
+    """On made-up tasks in the published layout; the embedded vocabulary stands in for T5's, in as many rows."""
+    monkeypatch.setenv("FLAN_JAX_SUPERNI_DIR", str(made_up_folder(tmp_path / "superni")))
+    lengths = "TASK_FEATURE_LENGTHS={'inputs': 256, 'targets': 32}"
+    record, summary = run_shrunk(recipe, tmp_path, "TRAIN_STEPS=1", "VOCABULARY=embedded", lengths)
+    assert {member["task"] for member in record["mixture"]["members"]} == {
+        "superni_task001_sorting",
+        "superni_task002_naming_things",
+    }
+    assert record["identity"]["model"]["vocab_size"] == 32128
+    assert record["identity"]["model"]["dtype"] == ("float32" if recipe == "superni_tiny" else "bfloat16")
+    assert {task["main_metric"] for task in summary["tasks"]} == {"rouge_l"}
+
+
+def test_rows_of_ones_own(tmp_path):
+    record, summary = run_shrunk("jsonl", tmp_path, "TRAIN_STEPS=1")
+    assert record["mixture"]["members"][0]["examples"] == 20
+    assert [task["main_metric"] for task in summary["tasks"]] == ["exact_match"]

@@ -150,6 +150,49 @@ def test_plain_seqio_tasks_of_a_stranger_train_unchanged(tmp_path, capsys, monke
     assert "VOCABULARY is 'embedded'" in capsys.readouterr().err
 
 
+OPTIONS = """
+from __gin__ import dynamic_registration
+from flan_jax.checkpoint import manager
+from flan_jax.commands import train
+from flan_jax.optim import optimizers
+from flan_jax.optim import selection
+from flan_jax.train import early_stopping
+
+include 'gin_configs/recipes/quickstart.gin'
+train.train.early_stopping = @early_stopping.EarlyStopping()
+early_stopping.EarlyStopping.metric = "eval/label/trained"
+early_stopping.EarlyStopping.patience_evaluations = 1
+early_stopping.EarlyStopping.min_delta = 100.0
+manager.CheckpointPolicy.keep = 1
+manager.CheckpointPolicy.keep_best = "eval/mean"
+train.Telling.weight_statistics = True
+train.Telling.tensorboard = True
+selection.by_path.rules = [("token_embedder/.*", None), ("encoder/.*", @optimizers.adamw())]
+optimizers.adamw.learning_rate = 1e-3
+EVAL_PERIOD = 10
+CHECKPOINT_PERIOD = 5
+"""
+
+
+def test_everything_that_a_run_can_be_asked_for_is_a_binding(export_dir, tmp_path, capsys):
+    (tmp_path / "options.gin").write_text(OPTIONS)
+    args = arguments(
+        "TRAIN_STEPS=100",
+        f"MODEL_DIR={tmp_path}/run",
+        f"EXPORT_DIR={export_dir}",
+        "suite.EvaluationPlan.max_examples_per_task=1",
+        recipe=str(tmp_path / "options.gin"),
+    )
+    assert cli.run(args) == 0
+    said = capsys.readouterr().out
+    assert "Ended at step 10 (early stopping)" in said and "token_embedder/.*: 25,600 frozen" in said
+    (line,) = train_lines(tmp_path / "run")
+    assert line["update_rms/encoder/encoder_norm/scale"] > 0
+    assert not any(name.startswith("update_rms/token_embedder") and value for name, value in line.items())
+    assert reading.all_steps(tmp_path / "run" / "checkpoints") == [10]
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
 def test_inference_goes_on_where_it_was_killed(export_dir, tmp_path, capsys, monkeypatch):
     assert cli.run(arguments("TRAIN_STEPS=1", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
                              "train.train.evaluation=None")) == 0  # fmt: skip

@@ -10,14 +10,13 @@ import ast
 import dataclasses
 import importlib
 import inspect
-import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from flan_jax import user_errors
 from flan_jax.names import nearest
 
 
@@ -40,8 +39,6 @@ VERBS = {
     ),
     "doctor": Verb(does="what is installed, which devices JAX sees, what would go wrong, with the mend"),
 }
-PACKAGE = str(Path(__file__).resolve().parent)
-USER_ERRORS = (ValueError, KeyError, FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,38 +204,15 @@ def verb_usage(verb: str) -> str:
 
 def _report(error: Exception, *, show_traceback: bool) -> int:
     """Prints one message for what the user can mend, a traceback for a defect of ours."""
-    if show_traceback or not _is_users(error):
+    if show_traceback or not user_errors.is_users(error):
         traceback.print_exception(error)
-    if not _is_users(error):
+    if not user_errors.is_users(error):
         print(
             "This is a defect of flan_jax, not of your input: please report it with the lines above.", file=sys.stderr
         )
         return 1
-    print(f"flan-jax: {_message(error)}", file=sys.stderr)
+    print(f"flan-jax: {user_errors.message(error)}", file=sys.stderr)
     return 2
-
-
-def _message(error: Exception) -> str:
-    """The text of an error without what Python (quotes around a KeyError's) and gin (its call chain) add to it."""
-    text = "\n".join(line for line in str(error).splitlines() if not line.startswith("  In call to configurable "))
-    if isinstance(error, KeyError):
-        try:
-            return str(ast.literal_eval(text))
-        except (ValueError, SyntaxError):
-            pass
-    return text
-
-
-def _is_users(error: BaseException) -> bool:
-    """A user's error is one of the documented types, raised by a line of this package (or found by gin)."""
-    if not isinstance(error, USER_ERRORS):
-        return False
-    frames = [  # Gin re-raises what it passes through.
-        f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}gin{os.sep}" not in f.filename
-    ]
-    if isinstance(error, OSError) and error.filename is not None:  # "No such file: x" says all, whoever opened it.
-        return True
-    return bool(frames) and frames[-1].filename.startswith(PACKAGE)
 
 
 def main() -> None:

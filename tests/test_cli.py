@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from flan_jax import cli
+from flan_jax import cli, user_errors
 
 
 def test_words_files_bindings_and_options_are_told_apart():
@@ -64,7 +64,7 @@ def test_a_key_error_is_shown_as_it_was_written(monkeypatch, capsys):
         cli.VERBS  # noqa: B018
         raise KeyError(f"No task 'x'. Did you mean 'y'?\nAllowed: y. {expect}")
 
-    monkeypatch.setattr(cli, "PACKAGE", __file__)
+    monkeypatch.setattr(user_errors, "PACKAGE", __file__)
     monkeypatch.setattr(importlib.import_module("flan_jax.commands.doctor"), "doctor", unknown)
     assert cli.run(["doctor"]) == 2
     assert capsys.readouterr().err.startswith("flan-jax: No task 'x'. Did you mean 'y'?\nAllowed: y.")

@@ -7,17 +7,15 @@ import json
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flan_jax import user_errors
 from flan_jax.data import exports
 from flan_jax.data.export_process import USER_ERROR_STATUS
 from flan_jax.data.manifest import MixtureManifest, Request, TaskManifest, read_task, request_from_json
 
-PACKAGE = str(Path(__file__).resolve().parents[1])
 SHOWN_TASKS = 50
-USER_ERRORS = (ValueError, KeyError, FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 def export(
@@ -125,11 +123,10 @@ def _child(order: str, export_dir: str, answer: str) -> int:
         export_requests(requests, export_dir=export_dir)
     except KeyboardInterrupt:
         return 130
-    except USER_ERRORS as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if not frames[-1].filename.startswith(PACKAGE):
+    except user_errors.KINDS as error:
+        if not user_errors.is_users(error):
             raise
-        Path(answer).write_text(str(error.args[0]) if isinstance(error, KeyError) else str(error))
+        Path(answer).write_text(user_errors.message(error))
         return USER_ERROR_STATUS
     return 0
 

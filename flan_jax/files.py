@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,20 @@ def sha256_of(value: Any) -> str:
     True
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def differing_fields(first: Any, second: Any, *, field: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yields every field in which two JSON values differ, down to the leaves, with both values.
+
+    >>> list(differing_fields({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}))
+    [('a.b', 1, 3)]
+    """
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        for key in sorted(first.keys() | second.keys()):
+            name = f"{field}.{key}" if field else str(key)
+            yield from differing_fields(first.get(key), second.get(key), field=name)
+    elif first != second:
+        yield field, first, second
 
 
 def require_free_space(directory: Path | str, needed_bytes: int, *, for_what: str) -> None:

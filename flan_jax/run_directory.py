@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flan_jax.files import write_atomic
+from flan_jax.files import differing_fields, write_atomic
 
 FORMAT_VERSION = 1
 
@@ -103,18 +103,10 @@ def refuse_other_recipe(found: Mapping[str, Any], wanted: Mapping[str, Any], *, 
     Raises:
       ValueError: some field differs; each one is named with both values.
     """
-    differing = list(_differences(found, wanted))
+    differing = list(differing_fields(found, wanted))
     if differing:
         lines = "\n".join(f"  {name}: there {there!r}, now {now!r}" for name, there, now in differing)
         raise ValueError(
             f"{place} holds a run of another recipe:\n{lines}\n"
             "Choose another MODEL_DIR, or give back the values of that run (its config.gin holds them)."
         )
-
-
-def _differences(found: Any, wanted: Any, prefix: str = ""):
-    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        for key in sorted({*found, *wanted}):
-            yield from _differences(found.get(key), wanted.get(key), f"{prefix}.{key}" if prefix else key)
-    elif found != wanted:
-        yield prefix, found, wanted

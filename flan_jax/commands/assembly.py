@@ -1,4 +1,4 @@
-"""What several verbs put together in the same way: an exported mixture opened, and a T5 on a mesh as functions.
+"""What several verbs put together in the same way: an export's vocabulary, and a T5 on a mesh as functions.
 
 No verb itself. Functions are compiled once an object and shape; parameters come with each call, so the same object
 serves every checkpoint of a run.
@@ -13,19 +13,13 @@ import jax
 import numpy as np
 
 from flan_jax import sharding, vocab
-from flan_jax.data.manifest import MixtureManifest, VocabularyRef
-from flan_jax.data.source import ExportedTask
+from flan_jax.data.manifest import VocabularyRef
 from flan_jax.decoding.loop import generate
 from flan_jax.decoding.sampling import Greedy, Strategy
 from flan_jax.decoding.scoring import score
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
 from flan_jax.shapes import BATCH_KEYS, ENCODER_KEYS, Batch
-
-
-def open_tasks(manifest: MixtureManifest, export_dir: Path | str) -> dict[str, ExportedTask]:
-    """Returns the exported tasks of a mixture by name."""
-    return {member.task: ExportedTask(Path(export_dir).expanduser() / member.path) for member in manifest.members}
 
 
 def open_vocabulary(ref: VocabularyRef, export_dir: Path | str) -> vocab.Vocabulary | None:

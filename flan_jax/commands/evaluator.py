@@ -9,8 +9,9 @@ import jax
 from rich.console import Console
 
 from flan_jax.commands import provenance
-from flan_jax.commands.assembly import Network, open_tasks, open_vocabulary
+from flan_jax.commands.assembly import Network, open_vocabulary
 from flan_jax.data.manifest import MixtureManifest
+from flan_jax.data.source import open_members
 from flan_jax.evaluation import suite
 from flan_jax.evaluation.results import SuiteResult
 
@@ -41,7 +42,7 @@ class Evaluator:
         """
         self.plan = plan
         self._members = suite.labelled(
-            (label, open_tasks(exported[name], export_dir).values()) for label, name in plan.members()
+            (label, open_members(exported[name], export_dir=export_dir)) for label, name in plan.members()
         )
         self._lengths = next(iter(exported.values())).request.lengths
         self._network = network

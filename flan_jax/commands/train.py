@@ -16,11 +16,12 @@ from flan_jax.checkpoint import reading
 from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.commands import provenance
-from flan_jax.commands.assembly import Network, open_tasks, require_same_vocabulary, require_vocabulary
+from flan_jax.commands.assembly import Network, require_same_vocabulary, require_vocabulary
 from flan_jax.commands.evaluator import Evaluator
 from flan_jax.data import exports, packing
 from flan_jax.data.loader import TrainFeed
 from flan_jax.data.manifest import MixtureManifest, Request
+from flan_jax.data.source import open_members
 from flan_jax.evaluation import report, results, suite
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
@@ -265,7 +266,7 @@ def _feed(
     exported: MixtureManifest, export_dir: str, *, batch_size: int, seed: int, strategy: packing.Strategy
 ) -> TrainFeed:
     return TrainFeed(
-        open_tasks(exported, export_dir),
+        {task.manifest.task: task for task in open_members(exported, export_dir=export_dir)},
         {member.task: member.rate for member in exported.members},
         seed=seed,
         batch_size=batch_size,

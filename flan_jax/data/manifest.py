@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from flan_jax.files import sha256_of, write_atomic
+from flan_jax.files import differing_fields, sha256_of, write_atomic
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -219,19 +219,13 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
-def differences(got: Any, wanted: Any, *, field: str = "") -> list[str]:
+def differences(got: Any, wanted: Any) -> list[str]:
     """Names every field in which two JSON values differ.
 
     >>> differences({"lengths": {"inputs": 64}, "split": "train"}, {"lengths": {"inputs": 128}, "split": "train"})
     ['lengths.inputs: got 64, wanted 128']
     """
-    if isinstance(got, Mapping) and isinstance(wanted, Mapping):
-        found = []
-        for key in sorted(got.keys() | wanted.keys()):
-            name = f"{field}.{key}" if field else str(key)
-            found += differences(got.get(key), wanted.get(key), field=name)
-        return found
-    return [] if got == wanted else [f"{field}: got {got!r}, wanted {wanted!r}"]
+    return [f"{field}: got {one!r}, wanted {other!r}" for field, one, other in differing_fields(got, wanted)]
 
 
 Manifest = TypeVar("Manifest", TaskManifest, MixtureManifest, Request)

@@ -10,6 +10,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("FLAN_JAX_SUPERNI_DIR", None)  # Whoever runs the tests may have set it; it registers 790 tasks.
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes in signatures are checked here and nowhere else; before anything of these packages is imported.
+install_import_hook(["flan_jax.objectives", "flan_jax.models.t5"], "beartype.beartype")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -80,9 +81,15 @@ def test_no_array_of_targets_over_the_vocabulary_is_made():
 
 
 def test_the_dropout_key_and_the_batch_reach_the_network():
-    seen = []
-    seq2seq.Seq2Seq()(lambda *arguments: seen.append(arguments) or LOGITS, "params", None, BATCH, "key")
-    assert seen == [("params", BATCH, "key")]
+    seen, key = [], jax.random.key(0)
+    seq2seq.Seq2Seq()(lambda *arguments: seen.append(arguments) or LOGITS, "params", None, BATCH, key)
+    ((params, batch, rng),) = seen
+    assert (params, batch) == ("params", BATCH) and rng is key
+
+
+def test_shapes_in_signatures_are_checked_in_this_session():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        seq2seq.token_losses(LOGITS, targets_BT=jnp.zeros(3, jnp.int32))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ import sentencepiece
 
 from flan_jax.files import write_atomic
 from flan_jax.tasks import embedded
-from flan_jax.templates.render import render
 from flan_jax.vocab import EMBEDDED_MODEL
 
 # At most; with the 100 sentinels behind them 1,600 ids. The words of the suite and the letters decide how many there are.
@@ -34,7 +33,7 @@ def corpus() -> Iterator[str]:
         options = task.options or ()
         for row in task.source.rows("train"):
             for template in task.templates:
-                rendered = render(template, row, options=options)
+                rendered = template.render(row, options=options)
                 yield from rendered.inputs.splitlines()
                 yield rendered.targets
 

@@ -15,7 +15,7 @@ from flan_jax import sharding
 from flan_jax.commands.trained import TrainedRun, chosen_steps, open_run
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
 from flan_jax.files import sha256_of, write_atomic
-from flan_jax.templates.render import Template, render
+from flan_jax.templates.render import Template
 
 CHUNK_BATCHES = 8  # Written together; what a kill loses at most.
 
@@ -57,7 +57,7 @@ def infer(
         )
     sharding.require_divisible_batch(batch_size, mesh=run.network.mesh)
     pattern = Template(inputs=template, targets="-", name="--template")
-    rows = [(row, render(pattern, row).inputs) for row in _read(input)]
+    rows = [(row, pattern.render(row).inputs) for row in _read(input)]
     identity = sha256_of(
         [str(run.directory.path.resolve()), number, template, max_decode_length, [text for _, text in rows]]
     )

@@ -12,13 +12,56 @@ from flan_jax.evaluation import metrics as metrics_lib
 from flan_jax.evaluation import postprocess
 from flan_jax.names import nearest
 from flan_jax.tasks.rows import Row, Source
-from flan_jax.templates.render import Template
+from flan_jax.tasks.filters import RowFilter
+from flan_jax.templates.fewshot import FewShotFormat
+from flan_jax.templates.render import Pattern
 
 Evaluation = Literal["generate", "rank"]
 Normaliser = Callable[[Row], Row | Iterable[Row] | None]
 
+ExemplarTemplates = Literal["query", "matching", "mixed"]
+
 TRAIN_SPLIT = "train"
 NAME_PATTERN = re.compile(r"^[\w\d\.\:_#]+$")  # SeqIO's, so that a wrong name is told without importing it.
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShot:
+    """Solved examples in front of each query, drawn from the split "train", never the query's own row.
+
+    Attributes:
+      num_exemplars: how many are drawn; fewer when they do not fit, or the split has no more.
+      formats: how they are put together; a query under template i of N takes formats[i mod their number].
+      max_tokens: of query and exemplars together, without separators; the first exemplar that does not fit ends the
+        list. None keeps all.
+      drop_without: whether a row of which no exemplar is left is dropped (and counted) instead of asked zero-shot.
+      templates: "query" puts exemplars under the query's template; "matching" draws a template for each and keeps those
+        that drew the query's; "mixed" keeps them all.
+      max_pool_rows: only the first so many rows of the split can be exemplars.
+      pool: the task whose rows are the exemplars; None for the task itself.
+    """
+
+    num_exemplars: int
+    formats: tuple[FewShotFormat, ...]
+    max_tokens: int | None = None
+    drop_without: bool = False
+    templates: ExemplarTemplates = "query"
+    max_pool_rows: int = 10_000
+    pool: "TemplatedTask | None" = None
+
+    def __post_init__(self) -> None:
+        if self.num_exemplars < 1 or not self.formats or self.max_pool_rows < 1:
+            raise ValueError(
+                "Few-shot needs at least one exemplar, one format and one row to draw from; got "
+                f"num_exemplars={self.num_exemplars}, {len(self.formats)} formats, max_pool_rows={self.max_pool_rows}. "
+                "Zero-shot is few_shot=None."
+            )
+        if self.templates not in get_args(ExemplarTemplates):
+            allowed = get_args(ExemplarTemplates)
+            raise ValueError(
+                f"templates of few-shot must be one of {', '.join(allowed)}; got {self.templates!r}."
+                f"{nearest(str(self.templates), allowed)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +85,19 @@ class TemplatedTask:
       evaluation: "generate" writes the answer and compares; "rank" takes the likeliest option.
       licence: of the rows.
       max_rows: only the first so many normalised rows of a split are used.
+      corpora: the corpora that its rows come from, in lower case ("snli"): a task that shares one with a held-out task
+        would leak it.
+      filters: which normalised rows are left out, counted by reason.
+      few_shot: solved examples in front of each query.
+      varied_options: whether options are written in styles drawn for each training row; evaluation never varies them.
+      group: the field that rows belong together by, for metrics that judge groups of them.
+      seed: of everything that is drawn for a row.
     """
 
     name: str
     source: Source
     cluster: str
-    templates: tuple[Template, ...]
+    templates: tuple[Pattern, ...]
     options: tuple[str, ...] | str | None = None
     metrics: tuple[str, ...] = ("exact_match",)
     postprocessor: str | None = None
@@ -57,12 +107,19 @@ class TemplatedTask:
     evaluation: Evaluation = "generate"
     licence: str = ""
     max_rows: int | None = None
+    corpora: tuple[str, ...] = ()
+    filters: tuple[RowFilter, ...] = ()
+    few_shot: FewShot | None = None
+    varied_options: bool = False
+    group: str | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         require_name(self.name)
         # Lists are what YAML and many a user give.
         object.__setattr__(self, "templates", tuple(self.templates))
         object.__setattr__(self, "metrics", tuple(self.metrics))
+        object.__setattr__(self, "corpora", tuple(self.corpora))
         if self.options is not None and not isinstance(self.options, str):
             object.__setattr__(self, "options", tuple(self.options))
         for wrong in (*self._wrong_templates(), *self._wrong_evaluation(), *self._wrong_numbers()):
@@ -72,7 +129,7 @@ class TemplatedTask:
         if not self.templates:
             yield "it has no templates; give it at least one Template(inputs=..., targets=...)."
         for index, template in enumerate(self.templates):
-            if not isinstance(template, Template):
+            if not isinstance(template, Pattern):
                 yield f"templates[{index}] must be a Template, got {template!r}."
             elif template.shows_options and self.options is None:
                 yield f"templates[{index}] shows {{options_}}, and the task has no options."
@@ -87,7 +144,7 @@ class TemplatedTask:
             )
         if isinstance(self.options, tuple) and not all(isinstance(option, str) for option in self.options):
             yield f"options must be texts; got {list(self.options)}."
-        if self.evaluation == "rank" and self.options is None:
+        if self.evaluation == "rank" and self.options is None and not all(t.gives_options for t in self.templates):
             yield "rank evaluation needs options to rank; give the answers, or the field that lists them."
         if self.evaluation == "rank" and isinstance(self.options, tuple) and len(set(self.options)) < 2:
             yield f"rank evaluation needs at least two different options; got {list(self.options)}."

@@ -5,6 +5,7 @@ options, `{{` and `}}` for braces. Reading templates from files is `load`'s busi
 that of `tasks.rendering`.
 """
 
+import abc
 import functools
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,8 +34,68 @@ class MissingField(KeyError):
         return str(self.args[0])
 
 
+class Pattern(abc.ABC):
+    """What `tasks` asks of a template, whatever language it is written in.
+
+    Attributes:
+      direction: see `Template`.
+      name: shown in messages and predictions; it decides nothing.
+    """
+
+    direction: Direction
+    name: str | None
+
+    @property
+    @abc.abstractmethod
+    def shows_options(self) -> bool:
+        """Whether the inputs list the task's options, which `render` is then given."""
+
+    @property
+    def gives_options(self) -> bool:
+        """Whether rendering brings options of the template's own, so that the task need not have any."""
+        return False
+
+    @property
+    @abc.abstractmethod
+    def fields(self) -> tuple[str, ...]:
+        """The fields without which no row can be rendered, in order of appearance, without `{options_}`."""
+
+    @property
+    @abc.abstractmethod
+    def identity(self) -> list[Any]:
+        """What it puts into words, as JSON values."""
+
+    @abc.abstractmethod
+    def render(
+        self,
+        row: Mapping[str, Any],
+        *,
+        options: Sequence[str] = (),
+        references: Sequence[str] = (),
+        block: str | None = None,
+    ) -> "Rendered":
+        """Fills itself in; see `Template.render`.
+
+        Raises:
+          NotApplicable: the template has nothing to say about this row.
+          MissingField, ValueError: the row is not one for it.
+        """
+
+
+class NotApplicable(Exception):
+    """A template leaves a row out on purpose, such as one whose rendering is empty.
+
+    Attributes:
+      reason: what such rows are counted under.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass(frozen=True, kw_only=True)
-class Template:
+class Template(Pattern):
     """A way of asking.
 
     Attributes:
@@ -67,15 +128,62 @@ class Template:
         return f"template {self.name!r}" if self.name else f"template {shortened(self.inputs, characters=50)}"
 
     @functools.cached_property
-    def shows_options(self) -> bool:
+    def shows_options(self) -> bool:  # type: ignore[override]
         """Whether the inputs list the options."""
         return OPTIONS_FIELD in _fields(self.inputs)
 
     @functools.cached_property
-    def fields(self) -> tuple[str, ...]:
+    def fields(self) -> tuple[str, ...]:  # type: ignore[override]
         """The fields of a row that it needs, in order of appearance, without `{options_}`."""
         named = dict.fromkeys(_fields(self.inputs) + _fields(self.targets))
         return tuple(name for name in named if name != OPTIONS_FIELD)
+
+    @property
+    def identity(self) -> list[Any]:
+        """Patterns and direction."""
+        return [self.inputs, self.targets, self.direction]
+
+    def render(
+        self,
+        row: Mapping[str, Any],
+        *,
+        options: Sequence[str] = (),
+        references: Sequence[str] = (),
+        block: str | None = None,
+    ) -> "Rendered":
+        r"""Fills in a template.
+
+        >>> ask = Template(inputs="{premise}\nDoes it follow that {hypothesis}?\n{options_}", targets="{answer}")
+        >>> row = {"premise": "All cats purr.", "hypothesis": "Tom purrs", "answer": "no"}
+        >>> rendered = ask.render(row, options=("yes", "no"))
+        >>> print(rendered.inputs)
+        All cats purr.
+        Does it follow that Tom purrs?
+        OPTIONS:
+        - yes
+        - no
+        >>> rendered.targets
+        'no'
+
+        Args:
+          row: fields with text or numbers.
+          options: what `{options_}` lists.
+          references: kept for evaluation.
+          block: what `{options_}` becomes; None for the options in the fixed form of `option_block`.
+
+        Raises:
+          MissingField: the row lacks a field (a `KeyError`).
+          ValueError: a field holds neither text nor a number, or there are no options to show.
+        """
+        if self.shows_options and not options:
+            raise ValueError(f"{self} shows options, and the row has none: {shortened(row)}.")
+        shown = {**row, OPTIONS_FIELD: option_block(options) if block is None else block} if self.shows_options else row
+        return Rendered(
+            inputs=_fill(self.inputs, shown, template=self, side="inputs"),
+            targets=_fill(self.targets, row, template=self, side="targets"),
+            options=tuple(options),
+            references=tuple(references),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,44 +203,6 @@ class Rendered:
     references: tuple[str, ...] = ()
 
 
-def render(
-    template: Template, row: Mapping[str, Any], *, options: Sequence[str] = (), references: Sequence[str] = ()
-) -> Rendered:
-    r"""Fills in a template.
-
-    >>> ask = Template(inputs="{premise}\nDoes it follow that {hypothesis}?\n{options_}", targets="{answer}")
-    >>> row = {"premise": "All cats purr.", "hypothesis": "Tom purrs", "answer": "no"}
-    >>> rendered = render(ask, row, options=("yes", "no"))
-    >>> print(rendered.inputs)
-    All cats purr.
-    Does it follow that Tom purrs?
-    OPTIONS:
-    - yes
-    - no
-    >>> rendered.targets
-    'no'
-
-    Args:
-      template: the patterns.
-      row: fields with text or numbers.
-      options: what `{options_}` lists.
-      references: kept for evaluation.
-
-    Raises:
-      MissingField: the row lacks a field (a `KeyError`).
-      ValueError: a field holds neither text nor a number, or there are no options to show.
-    """
-    if template.shows_options and not options:
-        raise ValueError(f"{template} shows options, and the row has none: {shortened(row)}.")
-    shown = {**row, OPTIONS_FIELD: option_block(options)} if template.shows_options else row
-    return Rendered(
-        inputs=_fill(template.inputs, shown, template=template, side="inputs"),
-        targets=_fill(template.targets, row, template=template, side="targets"),
-        options=tuple(options),
-        references=tuple(references),
-    )
-
-
 def option_block(options: Sequence[str]) -> str:
     r"""Returns what `{options_}` becomes.
 
@@ -142,9 +212,9 @@ def option_block(options: Sequence[str]) -> str:
     return "\n".join(["OPTIONS:", *(f"- {option}" for option in options)])
 
 
-def digest(templates: Iterable[Template]) -> str:
+def digest(templates: Iterable[Pattern]) -> str:
     """Returns the SHA-256 of all that templates put into words: patterns, directions and order; not their names."""
-    return sha256_of([[t.inputs, t.targets, t.direction] for t in templates])
+    return sha256_of([template.identity for template in templates])
 
 
 def shortened(value: object, *, characters: int = 100) -> str:

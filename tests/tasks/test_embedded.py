@@ -13,7 +13,6 @@ from flan_jax import vocab
 from flan_jax.files import sha256_of
 from flan_jax.tasks import embedded, embedded_draw, embedded_rows, embedded_words
 from flan_jax.tasks.embedded_draw import Draw
-from flan_jax.templates.render import render
 
 TASKS = {task.name.removeprefix(embedded.PREFIX): task for task in embedded.tasks()}
 ROWS = {(name, split): list(embedded_rows.rows(name, split)) for name in TASKS for split in embedded_rows.SPLITS}
@@ -29,7 +28,7 @@ def prompts(name, split, *, directions=("forward", "inverted")):
     """Every row of a split under every template."""
     task = TASKS[name]
     return [
-        render(template, row, options=task.options or ())
+        template.render(row, options=task.options or ())
         for row in ROWS[name, split]
         for template in task.templates
         if template.direction in directions
@@ -304,6 +303,6 @@ def test_seqio_sees_the_rendered_rows_in_the_vocabulary_in_use(registered, vocab
     dataset = task.get_dataset({"inputs": 64, "targets": 16}, "validation", shuffle=False)
     example = next(dataset.as_numpy_iterator())
     row, template = ROWS["capital_city", "validation"][0], TASKS["capital_city"].templates[0]
-    rendered = render(template, row)
+    rendered = template.render(row)
     assert example["inputs"].tolist() == [*vocabulary.encode(rendered.inputs), 1]
     assert example["targets_pretokenized"].decode() == row["answer"]

@@ -3,7 +3,7 @@ import doctest
 import pytest
 
 from flan_jax.templates import render as render_lib
-from flan_jax.templates.render import MissingField, Rendered, Template, digest, render
+from flan_jax.templates.render import MissingField, Rendered, Template, digest
 
 ASK = Template(inputs="Q: {question}\n{options_}", targets="{answer}", name="ask")
 ROW = {"question": "2+2?", "answer": 4}
@@ -14,21 +14,21 @@ def test_doctests():
 
 
 def test_fields_options_and_numbers_are_filled_in():
-    assert render(ASK, ROW, options=("3", "4"), references=("4", "four")) == Rendered(
+    assert ASK.render(ROW, options=("3", "4"), references=("4", "four")) == Rendered(
         inputs="Q: 2+2?\nOPTIONS:\n- 3\n- 4", targets="4", options=("3", "4"), references=("4", "four")
     )
 
 
 def test_doubled_braces_are_braces_and_braces_in_fields_stay():
     template = Template(inputs='{{"q": "{q}"}}', targets="{{}}")
-    assert render(template, {"q": "{not_a_field}"}).inputs == '{"q": "{not_a_field}"}'
-    assert render(template, {"q": ""}).targets == "{}"
+    assert template.render({"q": "{not_a_field}"}).inputs == '{"q": "{not_a_field}"}'
+    assert template.render({"q": ""}).targets == "{}"
 
 
 def test_a_field_may_have_any_name_that_json_allows():
     template = Template(inputs="{Positive Examples} {meta.id} {x[0]}", targets="{a}")
     row = {"Positive Examples": "p", "meta.id": "m", "x[0]": "x", "a": "a"}
-    assert render(template, row).inputs == "p m x"
+    assert template.render(row).inputs == "p m x"
 
 
 def test_fields_are_listed_once_and_without_options():
@@ -40,7 +40,7 @@ def test_fields_are_listed_once_and_without_options():
 @pytest.mark.parametrize("row", [{"anser": "4", "question": "?"}, {"anser": "4", "question": "?", "answer": None}])
 def test_a_missing_field_is_named_with_the_nearest_and_those_there_are(row):
     with pytest.raises(KeyError) as error:
-        render(ASK, row, options=("4",))
+        ASK.render(row, options=("4",))
     assert isinstance(error.value, MissingField) and error.value.field == "answer"
     assert str(error.value) == (
         "template 'ask': its targets name the field 'answer', which the row lacks. Did you mean 'anser'? "
@@ -51,12 +51,12 @@ def test_a_missing_field_is_named_with_the_nearest_and_those_there_are(row):
 @pytest.mark.parametrize("value", [["a", "b"], {"a": 1}, True])
 def test_what_is_neither_text_nor_number_is_refused(value):
     with pytest.raises(ValueError, match="field 'answer' of its targets holds .*Turn it into words .*labels"):
-        render(ASK, {"question": "?", "answer": value}, options=("4",))
+        ASK.render({"question": "?", "answer": value}, options=("4",))
 
 
 def test_options_to_show_must_be_there():
     with pytest.raises(ValueError, match="template 'ask' shows options, and the row has none: {'question': '2"):
-        render(ASK, ROW)
+        ASK.render(ROW)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,10 @@ class Vocabulary(abc.ABC):
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text, without an end of sequence."""
 
+    def count(self, text: str) -> int:
+        """Returns the number of ids of a text, without an end of sequence."""
+        return len(self.encode(text))
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of several texts; same as `encode` of each, faster."""
         return [self.encode(text) for text in texts]

@@ -43,6 +43,7 @@ class Example:
       references: right answers, at least one.
       option_tokens: ids of each option with its end-of-sequence.
       gold: numbers of the right options; empty when there are none.
+      group: what the row belongs to, for metrics that judge groups of rows; None when it stands by itself.
     """
 
     index: int
@@ -53,6 +54,7 @@ class Example:
     options: tuple[str, ...] = ()
     option_tokens: tuple[tuple[int, ...], ...] = ()
     gold: frozenset[int] = frozenset()
+    group: str | None = None
 
     def as_row(self) -> dict[str, Any]:
         """The part of a row of predictions that does not depend on the model."""
@@ -115,6 +117,7 @@ def read_examples(task: Task, indices: np.ndarray, *, vocabulary: Vocabulary | N
                 options=options,
                 option_tokens=tuple(tuple(o) for o in meta.get("option_tokens") or ()),
                 gold=frozenset(right),
+                group=meta.get("group"),
             )
         )
     return examples

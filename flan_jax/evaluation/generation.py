@@ -6,13 +6,13 @@ that decoding ends early and compiles seldom (`flan_jax.data.evaluation_feed`).
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from flan_jax.data.evaluation_feed import PADDING_ROW, eval_batches
 from flan_jax.evaluation.examples import Example, Task, read_examples, spell
-from flan_jax.evaluation.metrics import metric
+from flan_jax.evaluation.metrics import Metric, RowFact, metric
 from flan_jax.evaluation.postprocess import postprocessor
 from flan_jax.shapes import PAD_ID, Batch
 from flan_jax.vocab import Vocabulary
@@ -26,14 +26,41 @@ IDS_NOTE = "token ids compared: the vocabulary is foreign"
 _Output = TypeVar("_Output")
 
 
+class Answer(Protocol):
+    """What metrics of texts ask of a model's answer: postprocessed texts, and the example they belong to."""
+
+    @property
+    def example(self) -> Example:
+        """The example."""
+
+    @property
+    def prediction(self) -> str:
+        """What the model answers."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All right answers."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The answers to choose from."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """One example and what the model wrote; `prediction` is the answer that the postprocessor found in `text`."""
+    """One example and what the model wrote.
+
+    Attributes:
+      text: as it was written.
+      prediction: the answer that the postprocessor found in the text; `references` and `options` are read alike.
+      ended: whether the text came to its end.
+    """
 
     example: Example
     text: str
     prediction: str
     references: tuple[str, ...]
+    options: tuple[str, ...] = ()
     ended: bool
 
     def as_row(self) -> dict[str, Any]:
@@ -86,6 +113,7 @@ def generate_predictions(
                 text=text,
                 prediction=answer(text),
                 references=tuple(answer(reference) for reference in example.references),
+                options=tuple(answer(option) for option in example.options),
                 ended=bool(np.any((ids == eos_id) | (ids == PAD_ID))),
             )
         )
@@ -105,8 +133,18 @@ def generation_scores(metrics: Iterable[str], generated: Sequence[Generated]) ->
                 f"Metric {name!r} judges scores of options, but the task is evaluated by generating. "
                 "Declare it with evaluation='rank', or choose another metric."
             )
-        scores |= metric(name).fn([g.references for g in generated], [g.prediction for g in generated])
+        scores |= text_scores(metric(name), generated)
     return scores
+
+
+def text_scores(judge: Metric, answers: Sequence[Answer]) -> dict[str, float]:
+    """Returns the scores of answers by a metric of texts, which is given what it needs to know about the rows."""
+    facts: dict[RowFact, list[Any]] = {
+        "options": [answer.options for answer in answers],
+        "groups": [answer.example.group for answer in answers],
+    }
+    wanted = {fact: facts[fact] for fact in (*judge.needs, *judge.takes)}
+    return judge.fn([answer.references for answer in answers], [answer.prediction for answer in answers], **wanted)
 
 
 def one_late(outputs: Iterable[tuple[np.ndarray, _Output]]) -> Iterator[tuple[np.ndarray, _Output]]:

@@ -4,7 +4,8 @@ Two kinds. A `generate` metric compares predicted texts with references: `fn(ref
 row has one or more references and the best one counts. A `rank` metric judges scores of options:
 `fn(scores, gold, lengths=)`, see `flan_jax.evaluation.rank_metrics`. A task whose options are ranked may name metrics
 of both kinds: for the first kind its prediction is the text of the chosen option. Texts arrive postprocessed
-(`flan_jax.evaluation.postprocess`).
+(`flan_jax.evaluation.postprocess`). A metric that must know more than texts says what it `needs` and `takes`, and gets
+it under these names: `options`, those of each row, and `groups`, what each row belongs to.
 """
 
 import re
@@ -12,7 +13,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,17 +21,28 @@ import numpy as np
 from flan_jax.evaluation import rank_metrics
 from flan_jax.names import nearest
 
+RowFact = Literal["options", "groups"]
 References = Sequence[Sequence[str]]
+Options = Sequence[Sequence[str]]
+Groups = Sequence[str | None]
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_TRIVIA_QA_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A named metric. `fn` returns one or several scores by name; the first of them is the metric's main score."""
+    """A named metric. `fn` returns one or several scores by name; the first of them is the metric's main score.
+
+    Attributes:
+      needs: what `fn` must be given for each row besides texts.
+      takes: what it is given too, where rows have it.
+    """
 
     name: str
     kind: Literal["generate", "rank"]
     fn: Callable[..., dict[str, float]]
+    needs: tuple[RowFact, ...] = ()
+    takes: tuple[RowFact, ...] = ()
 
 
 def normalise(text: str) -> str:
@@ -48,8 +60,20 @@ def normalise_answer(text: str) -> str:
     >>> normalise_answer("The  cat, sat!")
     'cat sat'
     """
-    without_articles = re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(_WITHOUT_PUNCTUATION))
-    return " ".join(without_articles.split())
+    return _without_articles(text.lower().translate(_WITHOUT_PUNCTUATION))
+
+
+def normalise_trivia_qa(text: str) -> str:
+    """As `normalise_answer`, with a space for each punctuation mark, typographic quotes among them (TriviaQA).
+
+    >>> normalise_trivia_qa("The Rock‘n’Roll era!")
+    'rock n roll era'
+    """
+    return _without_articles(text.lower().translate(_TRIVIA_QA_PUNCTUATION))
+
+
+def _without_articles(text: str) -> str:
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 def _mean_of_best(references: References, predictions: Sequence[str], score: Callable[[str, str], float]) -> float:
@@ -59,9 +83,11 @@ def _mean_of_best(references: References, predictions: Sequence[str], score: Cal
     return 100.0 * float(np.mean(best))
 
 
-def _check(references: References, predictions: Sequence[str]) -> None:
-    if len(references) != len(predictions):
-        raise ValueError(f"Got {len(predictions)} predictions for {len(references)} rows; there must be one for each.")
+def _check(references: References, predictions: Sequence[str], **facts: Sequence[Any] | None) -> None:
+    given = {"predictions": predictions, **{name: fact for name, fact in facts.items() if fact is not None}}
+    for name, values in given.items():
+        if len(references) != len(values):
+            raise ValueError(f"Got {len(values)} {name} for {len(references)} rows; there must be one for each.")
     if not predictions:
         raise ValueError("There are no predictions to score.")
     for index, row in enumerate(references):
@@ -87,8 +113,8 @@ def accuracy(references: References, predictions: Sequence[str]) -> dict[str, fl
     return {"accuracy": _mean_of_best(references, predictions, lambda r, p: r.strip() == p.strip())}
 
 
-def _token_f1(reference: str, prediction: str) -> float:
-    wanted, got = normalise_answer(reference).split(), normalise_answer(prediction).split()
+def _token_f1(reference: str, prediction: str, *, normalised: Callable[[str], str] = normalise_answer) -> float:
+    wanted, got = normalised(reference).split(), normalised(prediction).split()
     if not wanted or not got:  # SQuAD v2: an unanswerable question is right only when nothing is answered.
         return float(wanted == got)
     shared = sum((Counter(wanted) & Counter(got)).values())
@@ -105,13 +131,48 @@ def f1(references: References, predictions: Sequence[str]) -> dict[str, float]:
 
 
 def squad(references: References, predictions: Sequence[str]) -> dict[str, float]:
-    """SQuAD's exact match and F1, which TriviaQA shares.
+    """SQuAD's exact match and F1.
 
     >>> squad([["the red cat"]], ["red cat"])
     {'em': 100.0, 'f1': 100.0}
     """
-    em = _mean_of_best(references, predictions, lambda r, p: normalise_answer(r) == normalise_answer(p))
-    return {"em": em, **f1(references, predictions)}
+    return _em_and_f1(references, predictions, normalise_answer)
+
+
+def trivia_qa(references: References, predictions: Sequence[str]) -> dict[str, float]:
+    """TriviaQA's exact match and F1: SQuAD's after `normalise_trivia_qa`.
+
+    >>> trivia_qa([["Rock-and-Roll"]], ["the rock and roll"])
+    {'em': 100.0, 'f1': 100.0}
+    """
+    return _em_and_f1(references, predictions, normalise_trivia_qa)
+
+
+def record(references: References, predictions: Sequence[str], *, groups: Groups | None = None) -> dict[str, float]:
+    """ReCoRD's exact match and F1: SQuAD's, with the rows of a group counted once (SuperGLUE).
+
+    A query with several right answers may come as a row for each; the first of them stands for all, with the references
+    of all. A row without a group stands by itself.
+
+    >>> record([["Rome"], ["Roma"], ["Pisa"]], ["Roma", "Roma", "Bari"], groups=["q1", "q1", "q2"])
+    {'em': 50.0, 'f1': 50.0}
+    """
+    _check(references, predictions, groups=groups)
+    given = [None] * len(predictions) if groups is None else groups
+    rows: dict[object, tuple[dict[str, None], str]] = {}
+    for index, (row, prediction, group) in enumerate(zip(references, predictions, given, strict=True)):
+        known, _ = rows.setdefault(index if group is None else group, ({}, prediction))
+        known.update(dict.fromkeys(row))
+    return squad([list(known) for known, _ in rows.values()], [prediction for _, prediction in rows.values()])
+
+
+def _em_and_f1(
+    references: References, predictions: Sequence[str], normalised: Callable[[str], str]
+) -> dict[str, float]:
+    return {
+        "em": _mean_of_best(references, predictions, lambda r, p: normalised(r) == normalised(p)),
+        "f1": _mean_of_best(references, predictions, partial(_token_f1, normalised=normalised)),
+    }
 
 
 def macro_f1(references: References, predictions: Sequence[str]) -> dict[str, float]:
@@ -127,6 +188,60 @@ def macro_f1(references: References, predictions: Sequence[str]) -> dict[str, fl
         true_positives = sum(w == g == label for w, g in zip(wanted, got, strict=True))
         scores.append(2.0 * true_positives / (wanted.count(label) + got.count(label)))
     return {"macro_f1": 100.0 * float(np.mean(scores)), **accuracy(references, predictions)}
+
+
+def positive_f1(references: References, predictions: Sequence[str], *, options: Options) -> dict[str, float]:
+    """F1 of the positive class, the second of a row's two options, and accuracy (MRPC and QQP in GLUE).
+
+    A prediction that is neither option counts as the wrong one of them, so that it harms precision where the answer was
+    no, as T5's metric has it.
+
+    >>> positive_f1([["yes"], ["yes"], ["no"]], ["yes", "yes", "maybe"], options=[["no", "yes"]] * 3)["positive_f1"]
+    80.0
+    """
+    wanted, got = _positive(references, predictions, options)
+    return {"positive_f1": _binary_f1(wanted, got), "accuracy": 100.0 * float(np.mean(wanted == got))}
+
+
+def multirc(
+    references: References, predictions: Sequence[str], *, options: Options, groups: Groups
+) -> dict[str, float]:
+    """MultiRC's F1 over all answers (F1a), and the share of questions all of whose answers are judged right.
+
+    A row is one candidate answer, and its second option says that the answer is right; a group is a question
+    (SuperGLUE, arXiv 1905.00537, section 3.2).
+
+    >>> rows = {"options": [["no", "yes"]] * 3, "groups": ["q1", "q1", "q2"]}
+    >>> multirc([["yes"], ["no"], ["yes"]], ["yes", "yes", "yes"], **rows)
+    {'f1a': 80.0, 'em': 50.0}
+    """
+    wanted, got = _positive(references, predictions, options)
+    _check(references, predictions, groups=groups)
+    right: dict[str, bool] = {}
+    for index, (group, is_right) in enumerate(zip(groups, wanted == got, strict=True)):
+        if group is None:
+            raise ValueError(f"Row {index} belongs to no group; MultiRC is judged by question. Give the task a group.")
+        right[group] = right.get(group, True) and bool(is_right)
+    return {"f1a": _binary_f1(wanted, got), "em": 100.0 * float(np.mean(list(right.values())))}
+
+
+def _positive(references: References, predictions: Sequence[str], options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the second option is right, and whether it was given; what is no option becomes the wrong one."""
+    _check(references, predictions, options=options)
+    wanted, got = [], []
+    for index, (row, prediction, pair) in enumerate(zip(references, predictions, options, strict=True)):
+        right, given = row[0].strip(), prediction.strip()
+        if len(set(pair)) != 2 or len(pair) != 2 or right not in pair:
+            raise ValueError(
+                f"Row {index} must have two options with the right one, {right!r}, among them, got {list(pair)}."
+            )
+        wanted.append(right == pair[1])
+        got.append(given == pair[1] if given in pair else not wanted[-1])
+    return np.array(wanted), np.array(got)
+
+
+def _binary_f1(wanted: np.ndarray, got: np.ndarray) -> float:
+    return rank_metrics.class_f1(wanted, got, np.ones(len(wanted)), label=1)
 
 
 @cache
@@ -229,12 +344,18 @@ def _mean_ranks(values: np.ndarray) -> np.ndarray:
 
 
 _GENERATE = (
-    exact_match, accuracy, f1, squad, macro_f1, rouge_l, rouge, bleu, edit_similarity, correlation,
+    exact_match, accuracy, f1, squad, trivia_qa, macro_f1, rouge_l, rouge, bleu, edit_similarity, correlation,
 )  # fmt: skip
+_OF_ROWS = (
+    Metric(name="positive_f1", kind="generate", fn=positive_f1, needs=("options",)),
+    Metric(name="multirc", kind="generate", fn=multirc, needs=("options", "groups")),
+    Metric(name="record", kind="generate", fn=record, takes=("groups",)),
+)
 _RANK = (rank_metrics.rank_accuracy, rank_metrics.rank_classes, rank_metrics.rank_accuracy_by_length)
 
 METRICS: Mapping[str, Metric] = {
     **{fn.__name__: Metric(name=fn.__name__, kind="generate", fn=fn) for fn in _GENERATE},
+    **{metric.name: metric for metric in _OF_ROWS},
     **{fn.__name__: Metric(name=fn.__name__, kind="rank", fn=fn) for fn in _RANK},
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
 from flan_jax.evaluation.examples import Example, Task, read_examples
-from flan_jax.evaluation.generation import one_late
+from flan_jax.evaluation.generation import one_late, text_scores
 from flan_jax.evaluation.metrics import metric
 from flan_jax.evaluation.postprocess import postprocessor
 from flan_jax.shapes import Batch
@@ -32,6 +32,7 @@ class Ranked:
     scores: tuple[float, ...]
     prediction: str
     references: tuple[str, ...]
+    options: tuple[str, ...]
 
     @property
     def chosen(self) -> int:
@@ -100,6 +101,7 @@ def rank_options(
                 scores=tuple(scores[start:end].tolist()),
                 prediction=answer(example.options[int(np.argmax(scores[start:end]))]),
                 references=tuple(answer(reference) for reference in example.references),
+                options=tuple(answer(option) for option in example.options),
             )
         )
     return results
@@ -113,7 +115,7 @@ def ranking_scores(metrics: Iterable[str], ranked: Sequence[Ranked]) -> dict[str
             lengths = [[len(option) for option in r.example.option_tokens] for r in ranked]
             scores |= metric(name).fn([r.scores for r in ranked], [r.example.gold for r in ranked], lengths=lengths)
         else:
-            scores |= metric(name).fn([r.references for r in ranked], [r.prediction for r in ranked])
+            scores |= text_scores(metric(name), ranked)
     return scores
 
 

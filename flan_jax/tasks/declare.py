@@ -11,8 +11,8 @@ from typing import Literal, get_args
 from flan_jax.evaluation import metrics as metrics_lib
 from flan_jax.evaluation import postprocess
 from flan_jax.names import nearest
-from flan_jax.tasks.rows import Row, Source
 from flan_jax.tasks.filters import RowFilter
+from flan_jax.tasks.rows import Row, Source
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import Pattern
 
@@ -158,10 +158,23 @@ class TemplatedTask:
                 )
             elif metrics_lib.METRICS[name].kind == "rank" and self.evaluation != "rank":
                 yield f"the metric {name!r} judges scores of options, which needs evaluation='rank'."
+            else:
+                yield from self._lacks_for_metric(name)
         if self.postprocessor is not None and self.postprocessor not in postprocess.POSTPROCESSORS:
             near = nearest(self.postprocessor, postprocess.POSTPROCESSORS)
             available = ", ".join(postprocess.POSTPROCESSORS)
             yield f"unknown postprocessor {self.postprocessor!r}.{near} Available: {available}."
+
+    def _lacks_for_metric(self, name: str) -> Iterable[str]:
+        needs = metrics_lib.METRICS[name].needs
+        two_options = len(self.options) == 2 if isinstance(self.options, tuple) else self.options is not None
+        if "options" in needs and not (two_options or all(t.gives_options for t in self.templates)):
+            yield (
+                f"the metric {name!r} needs two options, of which the second is the positive class; got "
+                f"{self.options if self.options is None else list(self.options)}."
+            )
+        if "groups" in needs and self.group is None:
+            yield f"the metric {name!r} judges groups of rows; name the field that tells the groups apart as `group`."
 
     def _wrong_numbers(self) -> Iterable[str]:
         if not 0 <= self.templates_per_row <= len(self.templates):

@@ -90,10 +90,8 @@ def task_example(name: str, *, split: str | None, index: int, lengths: Lengths, 
     if record is None:
         shown = _foreign_example(task, chosen, index=index, lengths=lengths, num_packed=num_packed)
     else:
-        vocabulary = from_seqio(task.output_features["inputs"].vocabulary)
-        assert vocabulary is not None, "templated tasks are registered with vocabularies of ours"
         shown = _templated_example(
-            record, chosen, vocabulary=vocabulary, index=index, lengths=lengths, num_packed=num_packed
+            record, chosen, vocabulary=_vocabulary(task), index=index, lengths=lengths, num_packed=num_packed
         )
     return {"task": name, "split": chosen, "index": index, "lengths": dict(lengths), **shown}
 
@@ -156,7 +154,7 @@ def num_examples(name: str, split: str) -> int:
     """Counts the examples of a task; reads them when no count is known."""
     record = registry.templated(name)
     if record is not None:
-        return registry.num_examples(record, split)
+        return registry.num_examples(record, split, count_tokens=_vocabulary(registry.task(name)).count)
     task = registry.task(name)
     known = task.num_input_examples(split)
     return known if known is not None else sum(1 for _ in foreign.examples(task, split, lengths=DEFAULT_LENGTHS))
@@ -188,17 +186,27 @@ def user_file(path: Path | str, *, num_rows: int) -> Description:
     return {"file": str(path), "tasks": tasks}
 
 
+def _vocabulary(task: Any) -> Vocabulary:
+    vocabulary = from_seqio(task.output_features["inputs"].vocabulary)
+    assert vocabulary is not None, "templated tasks are registered with vocabularies of ours"
+    return vocabulary
+
+
 def _templated_example(
     record: TemplatedTask, split: str, *, vocabulary: Vocabulary, index: int, lengths: Lengths, num_packed: int
 ) -> Description:
-    preview = rendering.preview(record, split, index=index)
+    preview = rendering.preview(record, split, index=index, count_tokens=vocabulary.count)
     tokeniser = Tokeniser(vocabulary=vocabulary, lengths=lengths)
     renderings = []
     for number, rendered in preview.rendered.items():
         ids, notes = _encoded(tokeniser, [rendering.RenderedRow(index, rendered, number)])
         tokens = {f: _spelled(i, vocabulary) for f, i in zip(foreign.FEATURES, ids[0], strict=True)} if ids else {}
         renderings.append({**_template(record, number), **_texts(rendered), "tokens": tokens, "notes": notes})
-    rest = (example for example in rendering.iter_rendered(record, split) if example.row >= index)
+    rest = (
+        example
+        for example in rendering.iter_rendered(record, split, count_tokens=vocabulary.count)
+        if example.row >= index
+    )
     packed, _ = _encoded(tokeniser, list(itertools.islice(rest, num_packed)))
     return {
         "place": preview.place,

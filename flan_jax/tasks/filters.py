@@ -5,7 +5,7 @@ its reason in the export's manifest.
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flan_jax.tasks.rows import Row
 
@@ -16,5 +16,14 @@ class RowFilter(abc.ABC):
     """A rule for leaving rows out. Its fields decide it, so that they are part of an export's fingerprint."""
 
     @abc.abstractmethod
-    def start(self, split: str) -> Judge:
-        """Returns a function that is given a split's rows in order and returns why one is left out, or None."""
+    def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
+        """Returns a function that is given a split's rows in order and returns why one is left out, or None.
+
+        Args:
+          split: whose rows they are.
+          rows: reads all of them once more, for a rule that has to see the whole split first.
+        """
+
+    def revision(self) -> str:
+        """Returns a digest of what it reads besides the rows; "" when it reads nothing."""
+        return ""

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flan_jax.files import sha256_of
-from flan_jax.tasks.declare import TemplatedTask
+from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
+from flan_jax.templates import options
 from flan_jax.templates.render import digest
 
 DEEPEST = 6  # Of the objects within objects that a normaliser holds on to.
@@ -38,7 +39,23 @@ def identity(task: TemplatedTask, split: str) -> dict[str, Any]:
         "templates_per_row": task.renderings_per_row(split),
         "evaluation": task.evaluation,
         "max_rows": task.max_rows,
+        "group": task.group,
+        "filters": [[described(rule), rule.revision()] for rule in task.filters],
+        "few_shot": _few_shot(task),
+        "varied_options": sha256_of(options.pools()) if task.varied_options else None,
+        # Draws are keyed by the task's name, which is in the fingerprint anyway.
+        "seed": task.seed,
     }
+
+
+def _few_shot(task: TemplatedTask) -> Any:
+    """What exemplars depend on: how they are drawn and joined, and the task that they come from."""
+    if task.few_shot is None:
+        return None
+    settings = {f.name: getattr(task.few_shot, f.name) for f in dataclasses.fields(task.few_shot) if f.name != "pool"}
+    settings["formats"] = [dataclasses.asdict(form) for form in task.few_shot.formats]
+    pool = task.few_shot.pool
+    return [settings, task.source.revision(TRAIN_SPLIT) if pool is None else identity(pool, TRAIN_SPLIT)]
 
 
 def described(value: object, *, depth: int = 0) -> Any:

@@ -18,6 +18,7 @@ from flan_jax.files import sha256_of
 from flan_jax.tasks import foreign, lazy, registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.rendering import iter_rendered
+from flan_jax.tasks.rows import Source
 from flan_jax.tasks.shards import SHARD_EXAMPLES, Encoded
 from flan_jax.tasks.sources import FileSource
 from flan_jax.tasks.tokens import Tokeniser
@@ -117,7 +118,9 @@ def _templated_plan(record: TemplatedTask, task: Any, split: str, *, lengths: Le
             licence=record.licence,
         ),
         vocabulary=reference(vocabulary, export_dir=export_dir),
-        examples=lambda dropped: ((row.row, row) for row in iter_rendered(record, split, dropped=dropped)),
+        examples=lambda dropped: (
+            (row.row, row) for row in iter_rendered(record, split, dropped=dropped, count_tokens=vocabulary.count)
+        ),
         encode=tokeniser.encode,
         templated=True,
         data_files=_files_and_patterns(record, split),
@@ -140,10 +143,21 @@ def _loaded_once(vocabulary: Vocabulary, version: tuple[int, int] | None) -> Voc
 
 
 def _files_and_patterns(record: TemplatedTask, split: str) -> tuple[str, ...]:
-    files = record.source.files(split)
-    given = record.source.paths[split] if isinstance(record.source, FileSource) else ()
-    patterns = [os.path.abspath(os.path.expanduser(path)) for path in given if glob.has_magic(path)]
-    return (*files, *(path for path in patterns if path not in files))
+    found: list[str] = []
+    for source, which in sources_of(record, split):
+        found += source.files(which)
+        given = source.paths[which] if isinstance(source, FileSource) else ()
+        found += [os.path.abspath(os.path.expanduser(path)) for path in given if glob.has_magic(path)]
+    return tuple(dict.fromkeys(found))
+
+
+def sources_of(record: TemplatedTask, split: str) -> tuple[tuple[Source, str], ...]:
+    """What the examples of a split are read from: its rows, and the training rows that exemplars are drawn from."""
+    if record.few_shot is None:
+        return ((record.source, split),)
+    pool = (record.few_shot.pool or record).source
+    own = (record.source, split)
+    return (own,) if pool is record.source and split == TRAIN_SPLIT else (own, (pool, TRAIN_SPLIT))
 
 
 def _foreign_plan(

@@ -4,22 +4,29 @@ A source's rows are normalised, those that cannot be used are refused or counted
 Tokens are left to the caller.
 """
 
+import contextlib
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from flan_jax.draws import Draws
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
+from flan_jax.tasks.exemplars import CountTokens, Exemplars
 from flan_jax.tasks.rows import BadRow, Record, Row
-from flan_jax.templates.render import Rendered, render, shortened
+from flan_jax.templates.options import OptionStyle, drawn_style
+from flan_jax.templates.render import MissingField, NotApplicable, Rendered, Template, shortened
 
 DROPPED_BY_NORMALISER = "dropped by the normaliser"
 LACKS_A_FIELD = "lacks a field"
 NO_OPTIONS = "no list of options"
 NOT_AN_OPTION = "target is not an option"
 NO_REFERENCES = "no list of references"
+ONE_OPTION = "fewer than two options"
+NO_EXEMPLAR = "no exemplar fits"
+TEMPLATE_FAILED = "a template failed"
 
 # A field that none of so many rows has is the template's mistake; one that some of them have is the row's.
 ROWS_LOOKED_AT = 100
@@ -32,14 +39,16 @@ class RenderedRow(NamedTuple):
       row: position among the rows of the split that were kept.
       rendered: its texts.
       template: position among the task's templates.
+      group: what the row belongs to, for metrics that judge groups of rows.
     """
 
     row: int
     rendered: Rendered
     template: int
+    group: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Preview:
     """One row on its way to being examples, for people to look at.
 
@@ -64,7 +73,9 @@ class UsableRow(NamedTuple):
     raw: Row
 
 
-def iter_rendered(task: TemplatedTask, split: str, *, dropped: Counter[str] | None = None) -> Iterator[RenderedRow]:
+def iter_rendered(
+    task: TemplatedTask, split: str, *, dropped: Counter[str] | None = None, count_tokens: CountTokens | None = None
+) -> Iterator[RenderedRow]:
     """Yields the examples of a split, always in the same order.
 
     Two templates and one of them a row: rows a, b, c become a under 0, b under 1, c under 0.
@@ -73,23 +84,81 @@ def iter_rendered(task: TemplatedTask, split: str, *, dropped: Counter[str] | No
       task: the record.
       split: one of its source's.
       dropped: counts rows that were left out, by reason.
+      count_tokens: of a text, without end of sequence; needed by few-shot prompts within a budget.
 
     Raises:
       KeyError: no such split, or a template names a field that the rows lack.
       ValueError: a bad row, an empty split, or a split of which no row is left.
     """
+    dropped = Counter() if dropped is None else dropped
     templates = task.templates_of(split)
     per_row = task.renderings_per_row(split)
+    exemplars = _exemplars(task, count_tokens=count_tokens)
+    yielded = False
     for index, usable in enumerate(usable_rows(task, split, dropped=dropped)):
+        group = None if task.group is None else str(usable.row[task.group])
         for k in range(per_row):
             template = templates[(index + k) % len(templates)]
-            yield RenderedRow(index, _render(task, usable.row, template), template)
+            rendered = _example(task, split, usable, template=template, key=(index, k), exemplars=exemplars)
+            if isinstance(rendered, Rendered):
+                yielded = True
+                yield RenderedRow(index, rendered, template, group)
+            elif isinstance(rendered, BadRow):
+                task.source.refuse(rendered, dropped=dropped)
+            else:
+                dropped[rendered] += 1
+    if not yielded:
+        raise ValueError(_none_left(task, split, dropped))
+
+
+def _example(
+    task: TemplatedTask,
+    split: str,
+    usable: UsableRow,
+    *,
+    template: int,
+    key: tuple[int, int],
+    exemplars: Exemplars | None,
+) -> Rendered | BadRow | str:
+    """One row under one template; or why it is left out, as a bad row or as a reason to count."""
+    style = None
+    if task.varied_options and split == TRAIN_SPLIT and task.templates[template].shows_options:
+        options = options_of(task, usable.row)
+        style = drawn_style(Draws(task.seed, task.name, split, *key, "options"), options) if options else None
+    try:
+        rendered = _render(task, usable.row, template, style=style)
+    except NotApplicable as left_out:
+        return left_out.reason
+    except MissingField:
+        raise
+    except ValueError as error:
+        return BadRow(TEMPLATE_FAILED, str(error), usable.place)
+    if exemplars is None:
+        return rendered
+    draws = Draws(task.seed, task.name, split, *key, "exemplars")
+    prompt = exemplars.prompt(rendered, usable.row, template=template, style=style, draws=draws)
+    return NO_EXEMPLAR if prompt is None else dataclasses.replace(rendered, inputs=prompt)
+
+
+def _exemplars(task: TemplatedTask, *, count_tokens: CountTokens | None) -> Exemplars | None:
+    """The pool of a few-shot task, read whole; None for a zero-shot one."""
+    if task.few_shot is None:
+        return None
+    pool = task.few_shot.pool or task
+    rows = itertools.islice(usable_rows(pool, TRAIN_SPLIT), task.few_shot.max_pool_rows)
+    return Exemplars(
+        task.few_shot,
+        pool=[usable.row for usable in rows],
+        num_templates=len(pool.templates),
+        render=lambda row, template, style: _render(pool, row, template, style=style),
+        count_tokens=count_tokens,
+    )
 
 
 def usable_rows(task: TemplatedTask, split: str, *, dropped: Counter[str] | None = None) -> Iterator[UsableRow]:
     """Yields the normalised rows that have every field that their split's templates name; see `iter_rendered`."""
     dropped = Counter() if dropped is None else dropped
-    normalised = _normalised(task, split, dropped)
+    normalised = _filtered(task, split, _normalised(task, split, dropped), dropped)
     head = list(itertools.islice(normalised, ROWS_LOOKED_AT))
     wanted = _wanted_fields(task, split)
     _refuse_unknown_fields(task, split, wanted=wanted, rows=[usable.row for usable in head])
@@ -104,16 +173,24 @@ def usable_rows(task: TemplatedTask, split: str, *, dropped: Counter[str] | None
         if kept == task.max_rows:
             return
     if not kept:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
-        raise ValueError(
-            f"Task {task.name!r}: no row of the split {split!r} of {task.source.describe(split)} is left ({reasons})."
-        )
+        raise ValueError(_none_left(task, split, dropped))
 
 
-def num_examples(task: TemplatedTask, split: str) -> int:
+def _none_left(task: TemplatedTask, split: str, dropped: Counter[str]) -> str:
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
+    return f"Task {task.name!r}: no row of the split {split!r} of {task.source.describe(split)} is left ({reasons})."
+
+
+def num_examples(task: TemplatedTask, split: str, *, count_tokens: CountTokens | None = None) -> int:
     """Returns how many examples `iter_rendered` yields. Reads the rows unless the source's own count is certain."""
+    if (
+        task.few_shot is not None
+        and task.few_shot.drop_without
+        or not all(isinstance(t, Template) for t in task.templates)
+    ):
+        return sum(1 for _ in iter_rendered(task, split, count_tokens=count_tokens))
     rows = task.source.num_rows(split)
-    if rows is None or task.normaliser is not None or task.source.on_bad_row != "error":
+    if rows is None or task.normaliser is not None or task.filters or task.source.on_bad_row != "error":
         rows = sum(1 for _ in usable_rows(task, split))
     return min(rows, task.max_rows or rows) * task.renderings_per_row(split)
 
@@ -125,16 +202,17 @@ def check(task: TemplatedTask, split: str) -> tuple[Rendered, ...]:
       KeyError, ValueError: as `iter_rendered`.
     """
     first = next(usable_rows(task, split))
-    return tuple(_render(task, first.row, template) for template in task.templates_of(split))
+    return tuple(_applicable(task, first.row, split).values())
 
 
-def preview(task: TemplatedTask, split: str, *, index: int = 0) -> Preview:
-    """Shows what becomes of one row.
+def preview(task: TemplatedTask, split: str, *, index: int = 0, count_tokens: CountTokens | None = None) -> Preview:
+    """Shows what becomes of one row: under every template that has something to say about it, in its first pass.
 
     Args:
       task: the record.
       split: one of its source's.
       index: position among the rows of the split that are kept.
+      count_tokens: as in `iter_rendered`.
 
     Raises:
       KeyError, ValueError: as `iter_rendered`; also when there are not so many rows.
@@ -144,7 +222,14 @@ def preview(task: TemplatedTask, split: str, *, index: int = 0) -> Preview:
         raise ValueError(
             f"Task {task.name!r}: the split {split!r} has fewer than {index + 1} rows; ask for an earlier one."
         )
-    rendered = {template: _render(task, usable.row, template) for template in task.templates_of(split)}
+    exemplars = _exemplars(task, count_tokens=count_tokens)
+    rendered = {}
+    for template in task.templates_of(split):
+        shown = _example(task, split, usable, template=template, key=(index, 0), exemplars=exemplars)
+        if isinstance(shown, BadRow):
+            raise ValueError(f"{shown.place}: {shown.detail}")
+        if isinstance(shown, Rendered):
+            rendered[template] = shown
     return Preview(place=usable.place, raw=usable.raw, row=usable.row, rendered=rendered)
 
 
@@ -162,13 +247,45 @@ def _texts(row: Mapping[str, object], field: str | None) -> tuple[str, ...]:
     return tuple(map(str, value))
 
 
-def _render(task: TemplatedTask, row: Row, index: int) -> Rendered:
+def _render(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle | None = None) -> Rendered:
     template = task.templates[index]
+    options = options_of(task, row)
     references = _texts(row, task.references) if template.direction == "forward" else ()
+    block = style.write(options) if style is not None and template.shows_options else None
     try:
-        return render(template, row, options=options_of(task, row), references=references)
+        rendered = template.render(row, options=options, references=references, block=block)
     except ValueError as error:
         raise ValueError(f"Task {task.name!r}, template {index}: {error}") from error
+    if style is None or block is None:
+        return rendered
+    return dataclasses.replace(rendered, targets=style.answer(rendered.targets, options))
+
+
+def _applicable(task: TemplatedTask, row: Row, split: str) -> dict[int, Rendered]:
+    """A row under each template of its split that has something to say about it."""
+    found = {}
+    for index in task.templates_of(split):
+        with contextlib.suppress(NotApplicable):
+            found[index] = _render(task, row, index)
+    return found
+
+
+def _filtered(task: TemplatedTask, split: str, rows: Iterator[UsableRow], dropped: Counter[str]) -> Iterator[UsableRow]:
+    """Leaves out what the task's filters leave out, counted by their reasons; a row goes by them in their order."""
+    if not task.filters:
+        yield from rows
+        return
+
+    def again() -> Iterator[Row]:
+        return (usable.row for usable in _normalised(task, split, Counter()))
+
+    judges = [rule.start(split, again) for rule in task.filters]
+    for usable in rows:
+        reason = next(filter(None, (judge(usable.row) for judge in judges)), None)
+        if reason is None:
+            yield usable
+        else:
+            dropped[reason] += 1
 
 
 def _normalised(task: TemplatedTask, split: str, dropped: Counter[str]) -> Iterator[UsableRow]:
@@ -208,6 +325,8 @@ def _wanted_fields(task: TemplatedTask, split: str) -> dict[str, str]:
             wanted.setdefault(field, f"template {index}{name} names the field")
     if isinstance(task.options, str):
         wanted.setdefault(task.options, "its options are the field")
+    if task.group is not None:
+        wanted.setdefault(task.group, "its group is the field")
     if task.references is not None:
         wanted.setdefault(task.references, "its references are the field")
     return wanted
@@ -242,12 +361,19 @@ def _wrong_lists(task: TemplatedTask, split: str, usable: UsableRow) -> BadRow |
         held = f"the field {task.references!r} must list the references, got {shortened(row[task.references])}"
         return BadRow(NO_REFERENCES, held, place)
     if task.evaluation == "rank" and split != TRAIN_SPLIT:
-        for index in task.templates_of(split):
-            rendered = _render(task, row, index)
+        try:
+            renderings = _applicable(task, row, split)
+        except ValueError as error:
+            return BadRow(TEMPLATE_FAILED, str(error), place)
+        for index, rendered in renderings.items():
+            where = f"task {task.name!r}, template {index}"
+            if len(set(rendered.options)) < 2:
+                detail = f"{where}: ranking needs two different options, got {list(rendered.options)}"
+                return BadRow(ONE_OPTION, detail, place)
             if rendered.targets not in rendered.options:
                 detail = (
-                    f"task {task.name!r}, template {index}: the target {rendered.targets!r} is none of the options "
-                    f"{list(rendered.options)}, so ranking them cannot find it"
+                    f"{where}: the target {rendered.targets!r} is none of the options {list(rendered.options)}, so "
+                    "ranking them cannot find it"
                 )
                 return BadRow(NOT_AN_OPTION, detail, place)
     return None

@@ -70,6 +70,19 @@ class Source(abc.ABC):
         self.require_split(split)
         return ()
 
+    def unavailable(self, split: str) -> str | None:
+        """Returns why the rows of a split cannot be had on this machine; None when they can. Reads no row."""
+        try:
+            self.files(split)
+        except FileNotFoundError as error:
+            return str(error)
+        return None
+
+    def looked_for(self, split: str) -> tuple[str, ...]:
+        """Returns the paths, or patterns, that the rows would lie at, whether or not anything is there."""
+        self.require_split(split)
+        return ()
+
     def num_rows(self, split: str) -> int | None:
         """Returns the number of rows, bad ones included; None when only reading them tells."""
         self.require_split(split)

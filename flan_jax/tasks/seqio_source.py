@@ -20,9 +20,9 @@ from flan_jax.vocab import Vocabulary
 class RenderedSource(seqio.DataSource):
     """The texts of `rendering.iter_rendered`, in its order, as a `tf.data.Dataset`."""
 
-    def __init__(self, task: TemplatedTask):
+    def __init__(self, task: TemplatedTask, *, vocabulary: Vocabulary):
         super().__init__(splits=task.source.splits)
-        self._task = task
+        self._task, self._count_tokens = task, vocabulary.count
         self._counts: dict[str, int] = {}
 
     @property
@@ -37,7 +37,7 @@ class RenderedSource(seqio.DataSource):
     def num_input_examples(self, split: str) -> int:
         """Returns how many examples the split has; read once, when asked for."""
         if split not in self._counts:
-            self._counts[split] = rendering.num_examples(self._task, split)
+            self._counts[split] = rendering.num_examples(self._task, split, count_tokens=self._count_tokens)
         return self._counts[split]
 
     def get_dataset(
@@ -61,7 +61,7 @@ class RenderedSource(seqio.DataSource):
         return dataset.shard(shard_info.num_shards, shard_info.index) if shard_info else dataset
 
     def _texts(self, split: str) -> Iterator[dict[str, Any]]:
-        for _, rendered, _ in rendering.iter_rendered(self._task, split):
+        for _, rendered, *_ in rendering.iter_rendered(self._task, split, count_tokens=self._count_tokens):
             texts: dict[str, Any] = {"inputs": rendered.inputs, "targets": rendered.targets}
             if self._task.references is not None:
                 texts["references"] = list(rendered.references)
@@ -73,12 +73,13 @@ def make_task(task: TemplatedTask, *, vocabulary: Vocabulary) -> seqio.Task:
     feature = seqio.Feature(vocabulary=to_seqio(vocabulary), add_eos=True)
     return seqio.TaskRegistry.add(
         task.name,
-        source=RenderedSource(task),
+        source=RenderedSource(task, vocabulary=vocabulary),
         # Cut before the end of sequence is added: what is exported ends in it too.
         preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
         output_features={"inputs": feature, "targets": feature},
         postprocess_fn=_postprocess_fn(task),
-        metric_fns=[_metric_fn(name) for name in task.metrics if METRICS[name].kind == "generate"],
+        # SeqIO gives metrics targets and predictions alone: those that need to know more of a row are ours to run.
+        metric_fns=[_metric_fn(n) for n in task.metrics if METRICS[n].kind == "generate" and not METRICS[n].needs],
     )
 
 

@@ -116,6 +116,11 @@ class FileSource(Source):
         self.require_split(split)
         return tuple(file for path in self.paths[split] for file in _matching(Path(path).expanduser()))
 
+    def looked_for(self, split: str) -> tuple[str, ...]:
+        """Returns the split's paths and patterns as absolute paths."""
+        self.require_split(split)
+        return tuple(os.path.abspath(os.path.expanduser(path)) for path in self.paths[split])
+
     def revision(self, split: str) -> str:
         """Returns a SHA-256 over the bytes of the split's files."""
         return sha256_of([type(self).__name__, *(sha256_of_file(path) for path in self.files(split))])

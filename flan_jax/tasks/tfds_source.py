@@ -54,6 +54,21 @@ class TfdsSource(Source):
         builder = self._builder()
         return builder.info.splits[self._expression(split, builder)].num_examples
 
+    def unavailable(self, split: str) -> str | None:
+        """Returns why the dataset cannot be read; None when it is prepared."""
+        self.require_split(split)
+        try:
+            self._builder()
+        except FileNotFoundError as error:
+            return str(error)
+        return None
+
+    def looked_for(self, split: str) -> tuple[str, ...]:
+        """Returns the folder that TensorFlow Datasets prepares the dataset in."""
+        self.require_split(split)
+        place = _tfds_data_dir or lazy.import_tfds().core.constants.DATA_DIR
+        return (os.path.join(os.path.expanduser(place), self.name.partition("/")[0].partition(":")[0]),)
+
     def describe(self, split: str) -> str:
         """Returns the dataset's name with the split's expression."""
         return f"{self.name} {self.expressions[split]}"

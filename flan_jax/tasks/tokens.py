@@ -73,6 +73,7 @@ class Tokeniser:
     def _meta(self, example: RenderedRow, option_tokens: list[list[int]]) -> Mapping[str, Any]:
         rendered = example.rendered
         options = list(rendered.options)
+        group = {} if example.group is None else {"group": example.group}
         return {
             "inputs": rendered.inputs,
             "targets": rendered.targets,
@@ -82,4 +83,5 @@ class Tokeniser:
             "gold": options.index(rendered.targets) if rendered.targets in options else -1,
             "template": example.template,
             "row": example.row,
+            **group,
         }

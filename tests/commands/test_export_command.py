@@ -87,11 +87,12 @@ def in_this_process(monkeypatch):
     """The child's entry, with SeqIO's registries and ours empty for one test."""
     import seqio
 
-    from flan_jax.tasks import registry
+    from flan_jax.tasks import entries, registry
 
     monkeypatch.setattr(command, "_leave_with_parent", lambda: None)
     monkeypatch.setattr(seqio.TaskRegistry, "_REGISTRY", {})
     monkeypatch.setattr(seqio.MixtureRegistry, "_REGISTRY", {})
+    monkeypatch.setattr(entries, "_state", entries._State())
     monkeypatch.setattr(registry, "_state", registry._State())
 
 

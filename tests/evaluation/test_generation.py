@@ -92,3 +92,15 @@ def test_the_next_batch_is_asked_for_before_the_last_one_is_read():
 
     for _, number in one_late(ask()):
         assert asked[-1] == min(number + 1, 2)
+
+
+def test_metrics_of_rows_are_given_their_postprocessed_options_and_groups(task, answering, vocabulary):
+    rows = [
+        {"inputs": "a", "targets": "Yes.", "options": ["No.", "Yes."], "group": "q1"},
+        {"inputs": "b", "targets": "No.", "options": ["No.", "Yes."], "group": "q1"},
+        {"inputs": "c", "targets": "Yes.", "options": ["No.", "Yes."], "group": "q2"},
+    ]
+    results = predict(task(rows, postprocessor="first_word"), answering(lambda text: "Yes, I think"), vocabulary)
+    assert results[0].options == ("No", "Yes")
+    assert generation_scores(["multirc"], results) == {"f1a": 80.0, "em": 50.0}
+    assert generation_scores(["record"], results) == {"em": 100.0, "f1": 100.0}

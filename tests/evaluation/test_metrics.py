@@ -98,3 +98,88 @@ def test_an_unknown_metric_is_answered_with_the_nearest_name():
 def test_rows_that_do_not_fit_are_refused(name, references, predictions, message):
     with pytest.raises(ValueError, match=message):
         METRICS[name].fn(references, predictions)
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction", "squad", "trivia_qa"),
+    [
+        ("rock-and-roll", "rock and roll", 0, 100),  # A space for each mark, or nothing.
+        ("O’Neill", "O'Neill", 0, 100),  # The typographic apostrophe is no ASCII punctuation.
+        ("U.S.", "US", 100, 0),
+        ("the_end", "end", 0, 100),
+    ],
+)
+def test_trivia_qa_reads_punctuation_as_space_where_squad_removes_it(reference, prediction, squad, trivia_qa):
+    assert METRICS["squad"].fn([[reference]], [prediction])["em"] == squad
+    assert METRICS["trivia_qa"].fn([[reference]], [prediction])["em"] == trivia_qa
+
+
+def test_record_counts_a_group_once_with_the_answers_of_all_its_rows():
+    references, predictions = [["Rome"], ["Roma"], ["Pisa"]], ["Roma", "Roma", "Bari"]
+    assert METRICS["record"].fn(references, predictions, groups=["q1", "q1", "q2"])["em"] == 50
+    assert METRICS["record"].fn(references, predictions, groups=[None] * 3)["em"] == pytest.approx(100 / 3)
+    assert METRICS["record"].fn(references, predictions)["em"] == pytest.approx(100 / 3)
+
+
+PAIR = ("not_duplicate", "duplicate")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got", "f1", "accuracy"),
+    [
+        ([1, 1, 0, 0], [1, 0, 0, 0], 200 / 3, 75),
+        ([1, 1, 0, 0], [1, 0, 1, 0], 50, 50),
+        ([0, 0], [0, 0], 0, 100),  # No positive is there, none is found.
+    ],
+)
+def test_positive_f1_is_of_the_second_option(wanted, got, f1, accuracy):
+    result = METRICS["positive_f1"].fn([[PAIR[w]] for w in wanted], [PAIR[g] for g in got], options=[PAIR] * len(got))
+    assert result == {"positive_f1": pytest.approx(f1), "accuracy": accuracy}
+
+
+def test_an_answer_that_is_no_option_counts_as_the_wrong_one():
+    references = [[PAIR[w]] for w in (1, 0, 0)]
+    result = METRICS["positive_f1"].fn(references, [PAIR[1], "eh", PAIR[0]], options=[PAIR] * 3)
+    assert result["positive_f1"] == pytest.approx(100 * 2 / 3)  # A false positive, by T5's definition.
+
+
+def test_options_may_differ_by_row_as_templates_word_them():
+    options = [("no", "yes"), ("false", "true")]
+    result = METRICS["positive_f1"].fn([["yes"], ["true"]], ["yes", "false"], options=options)
+    assert result["positive_f1"] == pytest.approx(100 * 2 / 3)
+
+
+def test_multirc_takes_f1_over_all_answers_and_exact_match_by_question():
+    yes_no = {"options": [("no", "yes")] * 5, "groups": ["q1", "q1", "q2", "q2", "q3"]}
+    wanted = [["yes"], ["no"], ["yes"], ["no"], ["no"]]
+    got = ["yes", "no", "yes", "yes", "no"]
+    assert METRICS["multirc"].fn(wanted, got, **yes_no) == {"f1a": 80.0, "em": pytest.approx(200 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "message"),
+    [
+        (
+            "positive_f1",
+            {"options": [("a", "b", "c")]},
+            r"Row 0 must have two options .* 'a', among .* \['a', 'b', 'c'",
+        ),
+        ("positive_f1", {"options": [("b", "c")]}, r"Row 0 must have two options with the right one, 'a'"),
+        ("positive_f1", {"options": [("a", "a")]}, r"Row 0 must have two options"),
+        ("positive_f1", {"options": []}, "Got 0 options for 1 rows"),
+        ("multirc", {"options": [("a", "b")], "groups": [None]}, "Row 0 belongs to no group"),
+        ("multirc", {"options": [("a", "b")], "groups": ["x", "y"]}, "Got 2 groups for 1 rows"),
+        ("record", {"groups": []}, "Got 0 groups for 1 rows"),
+    ],
+)
+def test_facts_about_rows_that_do_not_fit_are_refused(name, more, message):
+    with pytest.raises(ValueError, match=message):
+        METRICS[name].fn([["a"]], ["a"], **more)
+
+
+def test_a_metric_says_what_it_must_know_about_rows():
+    assert {name: m.needs for name, m in METRICS.items() if m.needs} == {
+        "positive_f1": ("options",),
+        "multirc": ("options", "groups"),
+    }
+    assert {name: m.takes for name, m in METRICS.items() if m.takes} == {"record": ("groups",)}

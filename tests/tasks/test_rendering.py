@@ -28,7 +28,7 @@ def jsonl(tmp_path, lines, **settings):
 
 
 def inputs(task, split="train", dropped=None):
-    return [rendered.inputs for _, rendered, _ in iter_rendered(task, split, dropped=dropped)]
+    return [rendered.inputs for _, rendered, *_ in iter_rendered(task, split, dropped=dropped)]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_training_row_takes_its_turn_under_the_templates(per_row, expected):
 def test_an_evaluation_row_is_asked_once_and_forwards_only():
     task = task_of(templates_per_row=0)
     assert inputs(task, "validation") == ["0 a", "2 b", "0 c"]
-    assert [(row, template) for row, _, template in iter_rendered(task, "validation")] == [(0, 0), (1, 2), (2, 0)]
+    assert [(row, template) for row, _, template, *_ in iter_rendered(task, "validation")] == [(0, 0), (1, 2), (2, 0)]
     assert num_examples(task, "validation") == 3
 
 
@@ -76,7 +76,7 @@ def test_options_and_references_come_from_the_record_or_the_row():
     ask = Template(inputs="{q} {options_}", targets="{a}")
     invert = Template(inputs="{a}", targets="{q}", direction="inverted")
     task = task_of(rows, templates=(ask, invert), options="choices", references="all", templates_per_row=0)
-    first, second = (rendered for _, rendered, _ in iter_rendered(task, "train"))
+    first, second = (rendered for _, rendered, *_ in iter_rendered(task, "train"))
     assert (first.inputs, first.options, first.references) == ("a OPTIONS:\n- 1\n- 2", ("1", "2"), ("1", "one"))
     assert second.references == ()
     assert next(iter_rendered(task_of(rows, options=("1", "3")), "train")).rendered.options == ("1", "3")

@@ -36,7 +36,7 @@ def test_seqio_sees_the_examples_of_the_pure_path_in_the_same_order(registries, 
     made = registries.register(TASK)
     assert seqio.TaskRegistry.get("t") is made
     v = ByteVocabulary()
-    expected = [rendered for _, rendered, _ in iter_rendered(TASK, split)]
+    expected = [rendered for _, rendered, *_ in iter_rendered(TASK, split)]
     seen = list(made.get_dataset(sequence_length=LONG, split=split, shuffle=False).as_numpy_iterator())
     assert made.num_input_examples(split) == len(seen) == len(expected) == (10 if split == "train" else 5)
     for example, rendered in zip(seen, expected, strict=True):

@@ -9,8 +9,8 @@ from flan_jax.vocab import ByteVocabulary, load
 A, B, C, EOS = 100, 101, 102, 1
 
 
-def example(inputs, targets, *, row=0, template=0, **more):
-    return RenderedRow(row, Rendered(inputs=inputs, targets=targets, **more), template)
+def example(inputs, targets, *, row=0, template=0, group=None, **more):
+    return RenderedRow(row, Rendered(inputs=inputs, targets=targets, **more), template, group)
 
 
 def tokeniser(*, inputs=4, targets=3, **more):
@@ -73,6 +73,11 @@ def test_evaluation_keeps_texts_uncut_and_where_they_came_from():
         "template": 2,
         "row": 5,
     }
+
+
+def test_the_group_of_a_row_is_kept_where_it_has_one():
+    records = tokeniser(with_meta=True).encode([example("a", "b", group="q1"), example("a", "b")]).records
+    assert [decode_record(record)[1].get("group") for record in records] == ["q1", None]
 
 
 def test_references_are_all_right_answers():

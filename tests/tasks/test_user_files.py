@@ -33,7 +33,7 @@ def test_the_example_file_declares_what_it_says():
     assert (capitals.name, capitals.cluster, capitals.licence) == ("user_capitals", "geography", "CC0")
     assert [template.name for template in capitals.templates] == ["question", "sentence", "backwards"]
     assert capitals.metrics == ("exact_match", "f1")
-    assert [r.inputs for _, r, _ in iter_rendered(capitals, "train")][:3] == [
+    assert [r.inputs for _, r, *_ in iter_rendered(capitals, "train")][:3] == [
         "What is the capital of Peru?", "Kenya's capital is", "Which country's capital is Oslo?",
     ]  # fmt: skip
     assert (reviews.options, reviews.evaluation, reviews.metrics) == (("good", "bad"), "rank", ("rank_accuracy",))

@@ -1,0 +1,247 @@
+"""What SeqIO's registries hold: adding tasks and mixtures to them, finding them again, taking them out.
+
+What is added here is an ordinary entry of `seqio.TaskRegistry` or `seqio.MixtureRegistry`, which anyone's SeqIO code
+can use; entries that others made are found just the same. Files and modules that declare tasks are `registry`'s.
+"""
+
+import numbers
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flan_jax import vocab
+from flan_jax.data.rates import ProportionalRate
+from flan_jax.names import nearest
+from flan_jax.tasks import lazy
+from flan_jax.tasks.declare import TemplatedTask, require_name
+from flan_jax.tasks.families import Families
+
+Rate = float | Callable[[Any], float]
+"""A weight, or a function from the SeqIO task to one."""
+
+
+@dataclass
+class _State:
+    """What this process has registered."""
+
+    default_vocabulary: str | vocab.Vocabulary = "embedded"
+    templated: dict[str, TemplatedTask] = field(default_factory=dict)
+    families: Families = field(default_factory=Families)
+
+
+_state = _State()
+
+
+def use_vocabulary(spec: str | vocab.Vocabulary, *, extra_ids: int | None = None) -> None:
+    """Sets the vocabulary of tasks that are registered from now on without one of their own.
+
+    Args:
+      spec: "embedded", "bytes", or the path of a SentencePiece model; see `vocab.load`.
+      extra_ids: number of sentinels; None for the kind's own.
+
+    Raises:
+      FileNotFoundError: the path leads nowhere.
+    """
+    _state.default_vocabulary = vocab.load(spec, extra_ids=extra_ids)
+
+
+def vocabulary(spec: str | vocab.Vocabulary | None = None) -> vocab.Vocabulary:
+    """Returns the vocabulary that `spec` names; for None, that of tasks that are registered without one."""
+    return vocab.load(_state.default_vocabulary if spec is None else spec)
+
+
+def register(task: TemplatedTask, *, vocabulary: str | vocab.Vocabulary | None = None) -> Any:
+    """Adds a templated task to SeqIO's registry.
+
+    Its features are `inputs` and `targets`, ids that end with the end of sequence; `inputs_pretokenized` and
+    `targets_pretokenized` hold the texts.
+
+    Args:
+      task: the record.
+      vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
+
+    Returns:
+      The `seqio.Task`.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    chosen = vocab.load(_state.default_vocabulary if vocabulary is None else vocabulary)
+    require_free(task.name)
+    lazy.import_seqio()
+    from flan_jax.tasks import seqio_source
+
+    made = seqio_source.make_task(task, vocabulary=chosen)
+    _state.templated[task.name] = task
+    _state.families.remember(task.name)
+    return made
+
+
+def register_mixture(
+    name: str, members: Sequence[str | tuple[str, Rate | None]], *, default_rate: Rate | None = None
+) -> Any:
+    """Adds a mixture to SeqIO's registry.
+
+    Args:
+      name: of the mixture.
+      members: names of registered tasks and mixtures, or pairs of a name and its rate. A mixture among them needs a
+        number as its rate, which its members share (SeqIO's rule).
+      default_rate: for members without a rate; None for their numbers of examples.
+
+    Returns:
+      The `seqio.Mixture`.
+
+    Raises:
+      KeyError: a member is not registered.
+      ValueError: no members, one given twice, a rate that cannot be one, or vocabularies that differ.
+    """
+    require_name(name)
+    require_free(name)
+    default = ProportionalRate() if default_rate is None else default_rate
+    pairs = [(member, None) if isinstance(member, str) else member for member in members]
+    rated = [(member, default if rate is None else rate) for member, rate in pairs]
+    _check_members(name, rated)
+    _state.families.remember(name)
+    return _registries()[1].add(name, rated)
+
+
+def declare_family(name: str, *, names: Callable[[], Iterable[str]], define: Callable[[str], bool]) -> None:
+    """Declares tasks and mixtures that are registered when they are asked for, under the vocabulary in use then.
+
+    A family whose names run into thousands costs nothing until one is used. An earlier declaration of the same family
+    is replaced, and what it had registered is taken out.
+
+    Args:
+      name: of the family.
+      names: lists the names that `define` knows.
+      define: registers what has a name, its members first (`mixture_or_task` of each); False for a name that is not
+        the family's.
+    """
+    if _state.families.declare(name, names=names, define=define):
+        forget_families()
+
+
+def forget_families() -> None:
+    """Takes out what families have registered so far, to be registered anew when it is asked for."""
+    unregister(_state.families.forget())
+
+
+def _is_registered(name: str) -> bool:
+    """Whether SeqIO holds a name, after a family that knows it has had its turn."""
+    held = any(name in registry.names() for registry in _registries())
+    return held or _state.families.define(name)
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names of all tasks and mixtures, those of others and those that families declare too, sorted."""
+    return tuple(sorted({*defined_names(), *_state.families.names()}))
+
+
+def defined_names() -> set[str]:
+    """Returns the names that SeqIO's registries hold now."""
+    return {name for registry in _registries() for name in registry.names()}
+
+
+def families() -> dict[str, int]:
+    """Returns how many names each family declares."""
+    return _state.families.sizes()
+
+
+def task(name: str) -> Any:
+    """Returns the `seqio.Task` of a name.
+
+    Raises:
+      KeyError: there is none; names the nearest.
+    """
+    tasks, mixtures = _registries()
+    if not _is_registered(name) or name not in tasks.names():
+        raise KeyError(_unknown("task", name, [known for known in names() if known not in mixtures.names()]))
+    return tasks.get(name)
+
+
+def mixture_or_task(name: str) -> Any:
+    """Returns the `seqio.Mixture` or `seqio.Task` of a name.
+
+    Raises:
+      KeyError: there is none; names the nearest.
+    """
+    tasks, mixtures = _registries()
+    if not _is_registered(name):
+        raise KeyError(_unknown("task or mixture", name, names()))
+    return mixtures.get(name) if name in mixtures.names() else tasks.get(name)
+
+
+def templated(name: str) -> TemplatedTask | None:
+    """Returns the record of a task; None for a task that was registered with plain SeqIO.
+
+    Raises:
+      KeyError: there is no such task; names the nearest.
+    """
+    task(name)
+    return _state.templated.get(name)
+
+
+def _registries() -> tuple[Any, Any]:
+    seqio = lazy.import_seqio()
+    return seqio.TaskRegistry, seqio.MixtureRegistry
+
+
+def unregister(gone: Iterable[str]) -> None:
+    """Takes tasks and mixtures out of the registries; names that are not there are passed over."""
+    for name in gone:
+        for registry in _registries():
+            registry.remove(name)
+        _state.templated.pop(name, None)
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    return (
+        f"Unknown {kind} {name!r}.{nearest(name, known)} {len(known)} are registered. Modules that register others are "
+        "named by MIXTURE_OR_TASK_MODULE; all names are shown by `flan-jax show tasks` and `flan-jax show mixtures`."
+    )
+
+
+def require_free(name: str) -> None:
+    """Refuses a name that is taken.
+
+    Raises:
+      ValueError: a task or mixture of this name is registered.
+    """
+    tasks, mixtures = _registries()
+    if name in tasks.names() or name in mixtures.names():
+        kind = "a mixture" if name in mixtures.names() else "a task"
+        raise ValueError(f"The name {name!r} is taken by {kind} that is registered already; choose another.")
+
+
+def _check_members(name: str, rated: Sequence[tuple[str, Rate]]) -> None:
+    tasks, mixtures = _registries()
+    if not rated:
+        raise ValueError(f"Mixture {name!r} has no members.")
+    seen: set[str] = set()
+    for member, rate in rated:
+        if member in seen:
+            raise ValueError(
+                f"Mixture {name!r}: {member!r} is a member twice; give it once, with the sum of its rates."
+            )
+        seen.add(member)
+        if not _is_registered(member):
+            raise KeyError(f"Mixture {name!r}: {_unknown('member', member, names())}")
+        is_number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
+        if member not in tasks.names() and not is_number:
+            raise ValueError(f"Mixture {name!r}: its member {member!r} is a mixture and needs a number as its rate.")
+        if not callable(rate) and not (is_number and 0 < rate < float("inf")):
+            raise ValueError(f"Mixture {name!r}: the rate of {member!r} must be a number above 0, got {rate!r}.")
+    _check_vocabularies(name, [mixture_or_task(member) for member, _ in rated])
+
+
+def _check_vocabularies(name: str, members: Sequence[Any]) -> None:
+    first, *others = members
+    for other in others:
+        for feature, ours in first.output_features.items():
+            theirs = other.output_features.get(feature)
+            if theirs is not None and theirs.vocabulary != ours.vocabulary:
+                raise ValueError(
+                    f"Mixture {name!r}: {first.name!r} and {other.name!r} differ in the vocabulary of {feature!r}. "
+                    "Register the members of a mixture under one vocabulary."
+                )

@@ -1,0 +1,101 @@
+"""Solved examples for a task's queries: drawn from its training rows by the query's key, cut to the budget, joined.
+
+How many fit and how they are joined is `templates.fewshot`'s; which rows there are and how one is put into words is
+`rendering`'s.
+"""
+
+from collections.abc import Callable, Sequence
+
+from flan_jax.draws import Draws
+from flan_jax.tasks.declare import FewShot
+from flan_jax.tasks.rows import Row
+from flan_jax.templates.fewshot import num_fitting
+from flan_jax.templates.options import OptionStyle
+from flan_jax.templates.render import NotApplicable, Rendered
+
+RenderPooled = Callable[[Row, int, OptionStyle | None], Rendered]
+"""(row, template, style of options) -> texts of a row of the pool; raises NotApplicable."""
+CountTokens = Callable[[str], int]
+
+
+class Exemplars:
+    """The pool of a task's exemplars.
+
+    Exemplars depend on the query's key alone: whatever was asked before, and in whichever process.
+    """
+
+    def __init__(
+        self,
+        few_shot: FewShot,
+        *,
+        pool: Sequence[Row],
+        num_templates: int,
+        render: RenderPooled,
+        count_tokens: CountTokens | None,
+    ):
+        """Takes the pool.
+
+        Args:
+          few_shot: how many, under which templates, within which budget.
+          pool: normalised rows of the split "train", in its order.
+          num_templates: that the pool's rows can be put under.
+          render: puts one of them into words.
+          count_tokens: of a text, without end of sequence; needed when there is a budget.
+
+        Raises:
+          ValueError: a budget in tokens and no way to count them.
+        """
+        if few_shot.max_tokens is not None and count_tokens is None:
+            raise ValueError("Few-shot prompts within max_tokens need a vocabulary to count tokens with.")
+        self._few_shot, self._pool, self._num_templates = few_shot, pool, num_templates
+        self._render, self._count_tokens = render, count_tokens
+        self._counted: dict[str, int] = {}
+
+    def prompt(
+        self, query: Rendered, row: Row, *, template: int, style: OptionStyle | None, draws: Draws
+    ) -> str | None:
+        """Returns the prompt of a query; None when no exemplar is left and such rows are to be dropped.
+
+        Args:
+          query: the row in words.
+          row: the row itself, which is never its own exemplar.
+          template: that the query is under.
+          style: of the query's options, which its exemplars share.
+          draws: from the query's key.
+        """
+        shown = self._drawn(row, template=template, style=style, draws=draws)
+        if self._few_shot.max_tokens is not None:
+            counts = [(self._count(i), self._count(t)) for i, t in shown]
+            query_tokens = self._count_once(query.inputs)
+            shown = shown[: num_fitting(query_tokens, counts, max_tokens=self._few_shot.max_tokens)]
+        if not shown and self._few_shot.drop_without:
+            return None
+        formats = self._few_shot.formats
+        return formats[template % len(formats)].join(shown, query.inputs) if shown else query.inputs
+
+    def _drawn(self, row: Row, *, template: int, style: OptionStyle | None, draws: Draws) -> list[tuple[str, str]]:
+        """(inputs, targets) of the exemplars before the budget."""
+        few_shot, found = self._few_shot, []
+        # One more than needed, since the query itself may be among them.
+        others = [i for i in draws.sample(len(self._pool), few_shot.num_exemplars + 1) if self._pool[i] != row]
+        for index in others[: few_shot.num_exemplars]:
+            under = template
+            if few_shot.templates != "query" or few_shot.pool is not None:
+                under = draws.below(self._num_templates)
+            if few_shot.templates == "matching" and under != template:
+                continue
+            try:
+                rendered = self._render(self._pool[index], under, style)
+            except NotApplicable:
+                continue
+            found.append((rendered.inputs, rendered.targets))
+        return found
+
+    def _count(self, text: str) -> int:
+        if text not in self._counted:  # An exemplar serves many queries.
+            self._counted[text] = self._count_once(text)
+        return self._counted[text]
+
+    def _count_once(self, text: str) -> int:
+        assert self._count_tokens is not None
+        return self._count_tokens(text)

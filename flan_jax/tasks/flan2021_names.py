@@ -1,0 +1,111 @@
+"""The names of FLAN 2021's tasks (Wei et al. 2021, arXiv:2109.01652), written and read as its released code has them.
+
+    rte_type_3                           asked under template 3, answered in free text
+    rte_type_3_scoring_eval              the same, its options ranked
+    rte_type_3_score_flan_no_options     ranked, and the prompt does not show them
+    rte_type_3_score_eval_no_options     likewise, for models that were not trained with FLAN's prompt
+    rte_10templates                      trained on, under the first ten templates
+    rte_10templates_five_shot            with up to five solved examples in front; any name may end so
+    rte_all_prompts                      an older name of all templates
+    continuations_rte_type_3             a baseline: the question as a text to be gone on with
+
+What a name stands for is `flan2021`'s business.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Purpose = Literal["train", "all_prompts", "generate", "rank", "rank_no_options", "rank_flan_no_options"]
+
+SHOTS = {"zero": 0, "one": 1, "two": 2, "three": 3, "five": 5, "ten": 10, "multi": 16}
+"""How many examples are put in front of a question, at most, under each name."""
+TEMPLATE_COUNTS = (1, 2, 4, 7, 10)
+NUM_TEMPLATES = 10
+
+CONTINUATIONS = "continuations_"
+ENDINGS: dict[Purpose, str] = {
+    "generate": "_type_{n}",
+    "rank": "_type_{n}_scoring_eval",
+    "rank_no_options": "_type_{n}_score_eval_no_options",
+    "rank_flan_no_options": "_type_{n}_score_flan_no_options",
+    "train": "_{n}templates",
+    "all_prompts": "_all_prompts",
+}
+_SHOT = re.compile(rf"^(.+)_({'|'.join(shot for shot in SHOTS if shot != 'zero')})_shot$")
+_PATTERNS: dict[Purpose, re.Pattern[str]] = {
+    purpose: re.compile(rf"^(.+){ending.format(n='(0|[1-9][0-9]*)')}$") for purpose, ending in ENDINGS.items()
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskName:
+    """What a task's name says.
+
+    >>> str(TaskName(dataset="rte", purpose="train", number=10, shot="five"))
+    'rte_10templates_five_shot'
+    >>> parse("rte_type_3_scoring_eval")
+    TaskName(dataset='rte', purpose='rank', number=3, shot='zero', continuation=False)
+
+    Attributes:
+      dataset: one of the 70.
+      purpose: see the module.
+      number: of the template; for "train" how many of them, the first ones; None for "all_prompts".
+      shot: a name in `SHOTS`.
+      continuation: whether it is the baseline that has its text gone on with.
+    """
+
+    dataset: str
+    purpose: Purpose
+    number: int | None
+    shot: str = "zero"
+    continuation: bool = False
+
+    def __str__(self) -> str:
+        ending = ENDINGS[self.purpose].format(n=self.number)
+        return (CONTINUATIONS if self.continuation else "") + self.dataset + ending + shot_suffix(self.shot)
+
+    @property
+    def is_rank(self) -> bool:
+        """Whether options are ranked."""
+        return self.purpose.startswith("rank")
+
+
+def shot_suffix(shot: str) -> str:
+    """Returns what a name of a task or a mixture ends with.
+
+    >>> shot_suffix("multi"), shot_suffix("zero")
+    ('_multi_shot', '')
+    """
+    return "" if shot == "zero" else f"_{shot}_shot"
+
+
+def without_shot(name: str) -> tuple[str, str]:
+    """Cuts the ending for examples off a name.
+
+    >>> without_shot("rte_10templates_five_shot")
+    ('rte_10templates', 'five')
+    """
+    found = _SHOT.match(name)
+    return (found[1], found[2]) if found else (name, "zero")
+
+
+def parse(name: str) -> TaskName | None:
+    """Returns what a name says; None for one that is not of these forms. Whether there is such a dataset is not asked."""
+    base, shot = without_shot(name)
+    continuation = base.startswith(CONTINUATIONS)
+    for purpose, pattern in _PATTERNS.items():
+        found = pattern.match(base.removeprefix(CONTINUATIONS))
+        if found:
+            number = int(found[2]) if found.lastindex == 2 else None
+            return TaskName(dataset=found[1], purpose=purpose, number=number, shot=shot, continuation=continuation)
+    return None
+
+
+def train_name(dataset: str, *, num_templates: int, shot: str) -> str:
+    """Returns the name of what a dataset is trained on.
+
+    >>> train_name("rte", num_templates=10, shot="one")
+    'rte_10templates_one_shot'
+    """
+    return str(TaskName(dataset=dataset, purpose="train", number=num_templates, shot=shot))

@@ -174,7 +174,7 @@ def _task(
     if "options" in fields:
         options = fields["options"]
         given["options"] = options if isinstance(options, str) else _texts(options, where=f"{where}.options")
-    source = _source(fields["source"], fields["splits"], base=base, where=where)
+    source = parse_source(fields["source"], fields["splits"], base=base, where=where)
     templates = _templates(fields["templates"], sets=sets, where=f"{where}.templates")
     try:
         return TemplatedTask(name=name, source=source, cluster=fields["cluster"], templates=templates, **given)
@@ -192,7 +192,18 @@ def _templates(value: object, *, sets: Mapping[str, tuple[Template, ...]], where
     return sets[value]
 
 
-def _source(value: object, splits: object, *, base: Path, where: str) -> Source:
+def parse_source(value: object, splits: object, *, base: Path, where: str) -> Source:
+    """Turns what a file says about a source into one.
+
+    Args:
+      value: a kind, or a mapping with `kind` and what `SOURCE_KEYS` allows for it.
+      splits: for each split its files, or its expression in TFDS.
+      base: the folder that relative paths start from.
+      where: the place, for messages.
+
+    Raises:
+      ValueError: an unknown kind or key, or values that cannot be right.
+    """
     fields = {"kind": value} if isinstance(value, str) else require_mapping(value, where=f"{where}.source")
     kind = fields.get("kind")
     if kind not in SOURCE_KEYS:

@@ -1,0 +1,171 @@
+"""Whether what is trained on gives away what is held out: through a task, a cluster, a corpus or a pool of exemplars.
+
+Plain facts in, leaks in words out; who knows the facts (a task's declaration, an export's manifest) and what is done
+about a leak is left to the callers.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+UNKNOWN_CLUSTERS = ("", "foreign", "user")
+"""Clusters of tasks that were given none: two of them need not have a skill in common."""
+SHOWN = 8  # Leaks in a message.
+
+Through = Literal["task", "cluster", "corpus", "exemplars"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What hold-out goes by.
+
+    Attributes:
+      task: its name.
+      cluster: the skill it tests.
+      corpora: what its rows were made from.
+      exemplar_corpora: what the solved examples in its prompts were made from.
+    """
+
+    task: str
+    cluster: str
+    corpora: tuple[str, ...] = ()
+    exemplar_corpora: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HoldOut:
+    """What a mixture must not be trained on.
+
+    Attributes:
+      clusters: skills.
+      corpora: sources of rows, whatever task was made from them.
+      tasks: names of tasks and mixtures, whose corpora are held out with them.
+      allow_leak: leaks that are known and accepted: names of training tasks, clusters or corpora.
+    """
+
+    clusters: tuple[str, ...] = ()
+    corpora: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    allow_leak: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+                raise ValueError(f"{field.name} of a hold-out must list names; got {value!r}.")
+            object.__setattr__(self, field.name, tuple(value))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Leak:
+    """One way in which a training task gives away what is held out.
+
+    Attributes:
+      task: the training task.
+      through: by what.
+      name: of the task, cluster or corpus that both have.
+      held_out: tasks that it gives away, when it was tasks that were held out.
+    """
+
+    task: str
+    through: Through
+    name: str
+    held_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        whose = f" (of {_listed(self.held_out)})" if self.held_out and self.through != "task" else ""
+        if self.through == "task":
+            return f"{self.task!r} is itself held out"
+        if self.through == "cluster":
+            return f"{self.task!r} is of the held-out cluster {self.name!r}{whose}"
+        if self.through == "corpus":
+            return f"{self.task!r} is made from the held-out corpus {self.name!r}{whose}"
+        return f"{self.task!r} shows exemplars from the held-out corpus {self.name!r}{whose}"
+
+    def is_allowed(self, allow_leak: Iterable[str]) -> bool:
+        """Whether a list names the training task, or what it leaks through."""
+        return not {self.task, self.name}.isdisjoint(allow_leak)
+
+
+def leaks(training: Iterable[Facts], held_out: HoldOut | Iterable[Facts]) -> list[Leak]:
+    """Returns every leak, allowed or not, task by task.
+
+    >>> anli = Facts(task="anli", cluster="entailment", corpora=("anli", "snli"))
+    >>> found = leaks([Facts(task="write_a_premise", cluster="writing", corpora=("snli",))], [anli])
+    >>> print(*found)
+    'write_a_premise' is made from the held-out corpus 'snli' (of 'anli')
+
+    Args:
+      training: what is trained on.
+      held_out: what must not be; of tasks, the cluster and the corpora. The tasks of a `HoldOut` are compared by name
+        only: whoever knows their corpora adds them.
+    """
+    named = _named(held_out)
+    return [leak for facts in training for leak in _leaks_of(facts, named)]
+
+
+def refused(found: Iterable[Leak], *, allow_leak: Iterable[str]) -> tuple[list[Leak], list[Leak]]:
+    """Parts leaks into those that nobody allowed and those that somebody did."""
+    allowed = set(allow_leak)
+    parts: tuple[list[Leak], list[Leak]] = ([], [])
+    for leak in found:
+        parts[leak.is_allowed(allowed)].append(leak)
+    return parts
+
+
+def in_words(found: Sequence[Leak]) -> str:
+    """Returns leaks as a message lists them, the first few."""
+    more = f"; and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+    return "; ".join(map(str, found[:SHOWN])) + more
+
+
+def ways(found: Iterable[Leak]) -> list[str]:
+    """Returns what a list of allowed leaks would have to name, the widest names first: clusters, corpora, tasks."""
+    order = ("cluster", "corpus", "exemplars", "task")
+    by_kind = sorted({(order.index(leak.through), leak.name) for leak in found})
+    return list(dict.fromkeys(name for _, name in by_kind))
+
+
+def record(hold_out: HoldOut, *, allowed: Sequence[Leak]) -> dict[str, Any]:
+    """Returns what a manifest or a run writes down about a hold-out: what was asked, and the leaks that were allowed."""
+    asked = {name: list(value) for name, value in dataclasses.asdict(hold_out).items()}
+    return {**asked, "allowed": [str(leak) for leak in allowed]}
+
+
+Named = Mapping[Through, Mapping[str, tuple[str, ...]]]
+"""By what, and its name -> the held-out tasks that have it."""
+
+
+def _named(held_out: HoldOut | Iterable[Facts]) -> Named:
+    if isinstance(held_out, HoldOut):
+        return {
+            "task": dict.fromkeys(held_out.tasks, ()),
+            "cluster": dict.fromkeys(held_out.clusters, ()),
+            "corpus": dict.fromkeys(held_out.corpora, ()),
+        }
+    found: dict[Through, dict[str, tuple[str, ...]]] = {"task": {}, "cluster": {}, "corpus": {}}
+    for facts in held_out:
+        pairs: list[tuple[Through, str]] = [("task", facts.task)]
+        pairs += [("cluster", facts.cluster)] if facts.cluster not in UNKNOWN_CLUSTERS else []
+        pairs += [("corpus", corpus) for corpus in facts.corpora]
+        for through, name in pairs:
+            found[through][name] = (*found[through].get(name, ()), facts.task)
+    return found
+
+
+def _leaks_of(facts: Facts, named: Named) -> Iterator[Leak]:
+    has: list[tuple[Through, Through, tuple[str, ...]]] = [
+        ("task", "task", (facts.task,)),
+        ("cluster", "cluster", (facts.cluster,)),
+        ("corpus", "corpus", facts.corpora),
+        ("exemplars", "corpus", tuple(corpus for corpus in facts.exemplar_corpora if corpus not in facts.corpora)),
+    ]
+    for through, kind, names in has:
+        for name in names:
+            if name in named[kind]:
+                yield Leak(task=facts.task, through=through, name=name, held_out=named[kind][name])
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return ", ".join(repr(name) for name in names[:3]) + more

@@ -5,6 +5,7 @@ Nothing here imports TensorFlow: a run whose export is in place starts without i
 """
 
 import dataclasses
+import glob
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal
 from flan_jax.data import definitions
 from flan_jax.data.export_process import run_child
 from flan_jax.data.manifest import (
+    NO_SOURCE,
     NO_SPLIT,
     Member,
     MixtureManifest,
@@ -57,6 +59,12 @@ def find(request: Request, export_dir: Path | str, *, missing_is_change: bool = 
         if model is not None and not (Path(export_dir) / model).is_file():
             return Unusable(reason=f"the export of {_shown(request)} lacks its vocabulary, {model}")
         lacking = [name for name, reason in manifest.skipped.items() if reason.startswith(NO_SPLIT)]
+        unread = [name for name, reason in manifest.skipped.items() if reason.startswith(NO_SOURCE)]
+        if unread and request.on_missing_source == "error":
+            return Unusable(reason=f"the export of {_shown(request)} was made without {', '.join(unread)}")
+        arrived = [path for path in manifest.looked_for if glob.glob(path)]
+        if arrived and missing_is_change:
+            return Unusable(reason=f"the export of {_shown(request)} was made when {arrived[0]} was not there")
         if (lacking and request.on_missing_split == "error") or not (
             manifest.members or request.on_missing_split == "empty"
         ):

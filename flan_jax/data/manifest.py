@@ -13,16 +13,19 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from flan_jax.files import differing_fields, sha256_of, write_atomic
+from flan_jax.names import nearest
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 LENGTHS_NAME = "lengths.npy"
 NO_SPLIT = "has no split"
+NO_SOURCE = "cannot be had"
 
 OnMissingSplit = Literal["skip", "error", "empty"]
+OnMissingSource = Literal["error", "skip"]
 
 Lengths = Mapping[str, int]
 """Token limits {"inputs": S, "targets": T}."""
@@ -129,6 +132,8 @@ class Request:
       max_truncated_targets: largest share of cut targets that a task may have.
       on_missing_split: "skip" leaves out (and lists) members that lack the split, and refuses when all do; "error"
         refuses when one does; "empty" takes a mixture without members for an answer.
+      on_missing_source: "error" refuses when a member's rows are not on this machine; "skip" leaves such members out,
+        lists them in the manifest, and shares the mixture among the others.
     """
 
     name: str
@@ -139,6 +144,7 @@ class Request:
     tfds_data_dir: str | None = None
     max_truncated_targets: float = 0.05
     on_missing_split: OnMissingSplit = "skip"
+    on_missing_source: OnMissingSource = "error"
 
     def __post_init__(self):
         """Refuses what no export could answer."""
@@ -148,12 +154,18 @@ class Request:
                 f"Lengths of {self.name!r}: got {self.lengths!r}, wanted {{'inputs': S, 'targets': T}} with whole "
                 "numbers of at least 2 tokens (TASK_FEATURE_LENGTHS)."
             )
+        for name, allowed in (("on_missing_split", OnMissingSplit), ("on_missing_source", OnMissingSource)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(get_args(allowed))}; got {getattr(self, name)!r}."
+                    f"{nearest(str(getattr(self, name)), get_args(allowed))}"
+                )
         if not 0 <= self.max_truncated_targets <= 1:
             raise ValueError(f"max_truncated_targets is a share between 0 and 1, got {self.max_truncated_targets}.")
 
     def content(self) -> dict[str, Any]:
-        """What decides the answer; `max_truncated_targets` and `on_missing_split` only decide whether it will do."""
-        gates = ("max_truncated_targets", "on_missing_split")
+        """What decides the answer; the fields that only decide whether it will do are left out."""
+        gates = ("max_truncated_targets", "on_missing_split", "on_missing_source")
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in gates}
 
     def key(self) -> str:
@@ -186,7 +198,9 @@ class MixtureManifest:
     """What answers a request: the members with their rates, and the files that the answer depends on.
 
     Attributes:
-      skipped: members left out, with the reason; those without the split begin with `NO_SPLIT`.
+      skipped: members left out, with the reason; those without the split begin with `NO_SPLIT`, those whose rows were
+        not on the machine with `NO_SOURCE`.
+      looked_for: where the rows of the latter would have been.
       definition_files: path -> the file as it was at the export.
       given_files: each path-like word of the request (modules, vocabulary) -> the file it meant at the export.
     """
@@ -195,6 +209,7 @@ class MixtureManifest:
     request: Request
     members: tuple[Member, ...]
     skipped: Mapping[str, str]
+    looked_for: tuple[str, ...] = ()
     vocabulary: VocabularyRef
     definition_files: Mapping[str, DefinitionFile]
     given_files: Mapping[str, str]

@@ -19,10 +19,10 @@ from typing import Any
 
 from flan_jax.data import definitions
 from flan_jax.data.exports import shard_damage
-from flan_jax.data.manifest import Lengths, Member, MixtureManifest, Request, TaskManifest, read_task, write
+from flan_jax.data.manifest import NO_SOURCE, Lengths, Member, MixtureManifest, Request, TaskManifest, read_task, write
 from flan_jax.files import require_free_space
 from flan_jax.tasks import foreign, members, registry, shards
-from flan_jax.tasks.plans import SplitPlan, estimated_bytes, plan
+from flan_jax.tasks.plans import Gap, SplitPlan, estimated_bytes, gap_of, plan
 from flan_jax.tasks.progress import ExportProgress
 from flan_jax.tasks.sources import set_tfds_data_dir
 
@@ -83,22 +83,54 @@ def export_mixture(request: Request, *, export_dir: Path | str, module_files: Se
     provider = registry.mixture_or_task(request.name)
     selection = members.select(provider, request.split, on_missing_split=request.on_missing_split)
     never = members.zero_rate(provider)
-    skipped = {**selection.skipped, **dict.fromkeys(never & selection.tasks.keys(), "has rate 0")}
+    absent = _absent(request, {name: task for name, task in selection.tasks.items() if name not in never})
+    skipped = {
+        **selection.skipped,
+        **dict.fromkeys(never & selection.tasks.keys(), "has rate 0"),
+        **{name: f"{NO_SOURCE}: {gap.reason}" for name, gap in absent.items()},
+    }
     digests = [file.digest for file in definitions.describe((path, "module") for path in module_files).values()]
     plans = [
         plan(task, request.split, lengths=request.lengths, export_dir=export_dir, module_digests=digests)
         for name, task in selection.tasks.items()
-        if name not in never
+        if name not in never and name not in absent
     ]
     _require_one_vocabulary(request, plans)
     _tell_skipped(request, skipped)
     manifests = _export_plans(plans, export_dir=export_dir, title=f"Exporting {request.name} ({request.split})")
     _require_short_targets(request, manifests)
     manifest = _mixture_manifest(
-        request, provider, plans, manifests, skipped=skipped, export_dir=export_dir, module_files=module_files
+        request,
+        provider,
+        plans,
+        manifests,
+        skipped=skipped,
+        absent=absent,
+        export_dir=export_dir,
+        module_files=module_files,
     )
     write(request.manifest_path(export_dir), manifest)
     return manifest
+
+
+def _absent(request: Request, tasks: Mapping[str, Any]) -> dict[str, Gap]:
+    """The tasks whose rows are not on this machine, when the request allows that.
+
+    Raises:
+      FileNotFoundError: it does not, or there are no others.
+    """
+    gaps = {name: gap for name, task in tasks.items() if (gap := gap_of(task, request.split)) is not None}
+    if not gaps or (request.on_missing_source == "skip" and len(gaps) < len(tasks)):
+        return gaps
+    if len(gaps) == 1 == len(tasks):
+        raise FileNotFoundError(next(iter(gaps.values())).reason)
+    listed = "; ".join(f"{name}: {gap.reason}" for name, gap in list(gaps.items())[:SHOWN])
+    more = f"; and {len(gaps) - SHOWN:,} more" if len(gaps) > SHOWN else ""
+    mend = "" if len(gaps) == len(tasks) else " Get them, or leave these members out: on_missing_source='skip'."
+    raise FileNotFoundError(
+        f"{request.name!r}, split {request.split!r}: the rows of {len(gaps):,} of its {len(tasks):,} tasks are not on "
+        f"this machine ({listed}{more}).{mend}"
+    )
 
 
 def _tell_skipped(request: Request, skipped: Mapping[str, str]) -> None:
@@ -267,6 +299,7 @@ def _mixture_manifest(
     manifests: Sequence[TaskManifest],
     *,
     skipped: Mapping[str, str],
+    absent: Mapping[str, Gap],
     export_dir: Path,
     module_files: Sequence[str],
 ) -> MixtureManifest:
@@ -278,7 +311,7 @@ def _mixture_manifest(
         else foreign.vocabulary_ref(any_task.output_features["inputs"].vocabulary, export_dir=export_dir)
     )
     counts = {manifest.task: manifest.num_examples for manifest in manifests}
-    rates = members.rates(provider, counts=counts) if counts else {}
+    rates = members.rates(provider, counts=counts, absent=absent.keys()) if counts else {}
     paths = {planned.task: planned.path for planned in plans}
     data_files = {file for planned in plans for file in planned.data_files}
     files: list[tuple[str, definitions.Kind]] = [(path, "package") for path in definitions.package_files()]
@@ -292,6 +325,7 @@ def _mixture_manifest(
             for name, rate in rates.items()
         ),
         skipped=dict(sorted({**skipped, **dict.fromkeys(counts.keys() - rates.keys(), "has rate 0")}.items())),
+        looked_for=tuple(sorted({path for gap in absent.values() for path in gap.looked_for})),
         vocabulary=vocabulary,
         definition_files=definitions.describe(files),
         given_files={**definitions.given_files(request), **definitions.given_folders(data_files)},

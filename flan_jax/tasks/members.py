@@ -7,7 +7,7 @@ a member that lacks the split is named instead of skipped in silence, and rate f
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from flan_jax.data.manifest import NO_SPLIT, OnMissingSplit
@@ -79,13 +79,14 @@ def zero_rate(provider: Any) -> set[str]:
     return {name for name, never in found.items() if never}
 
 
-def rates(provider: Any, *, counts: Mapping[str, int]) -> dict[str, Rate]:
+def rates(provider: Any, *, counts: Mapping[str, int], absent: Collection[str] = ()) -> dict[str, Rate]:
     """Returns the flattened rate of each counted task, those above 0 only.
 
     Args:
       provider: a SeqIO mixture or task.
       counts: exported examples by task; a task that is absent here counts as SeqIO counts it: in the sum of a nested
         mixture when its rate is a number, and nowhere else.
+      absent: tasks whose rows cannot be had, which are as if they had never been members.
 
     Raises:
       ValueError: a rate below 0, no rate above 0, or a function as the rate of a nested mixture.
@@ -93,17 +94,19 @@ def rates(provider: Any, *, counts: Mapping[str, int]) -> dict[str, Rate]:
     if not hasattr(provider, "rate_per_task_name"):
         return {provider.name: Rate(rate=1.0, cap=None)}
     caps: dict[str, float] = {}
-    nested = _nested(provider, counts, caps)
+    nested = _nested(provider, counts, caps, absent)
     if not nested:
         raise ValueError(f"The mixture {provider.name!r} has no member with a rate above 0.")
     flat = flatten(nested)
     return {name: Rate(rate=rate, cap=caps.get(name)) for name, rate in sorted(flat.items()) if name in counts}
 
 
-def _nested(mixture: Any, counts: Mapping[str, int], caps: dict[str, float]) -> Members:
+def _nested(mixture: Any, counts: Mapping[str, int], caps: dict[str, float], absent: Collection[str]) -> Members:
     """The mixture as numbers: pairs of a task's name, or of a nested mixture, and a rate above 0."""
     members: list[tuple[Any, float]] = []
     for name, rate in mixture.rate_per_task_name.items():
+        if name in absent:
+            continue
         member = mixture._task_map[name]  # Has no public name; SeqIO is bounded below its next version.
         if hasattr(member, "rate_per_task_name"):
             if callable(rate):
@@ -111,7 +114,7 @@ def _nested(mixture: Any, counts: Mapping[str, int], caps: dict[str, float]) -> 
                     f"The rate of the mixture {name!r} inside {mixture.name!r} is a function; SeqIO allows a number "
                     "only, because a function is given a task."
                 )
-            inner = _nested(member, counts, caps)
+            inner = _nested(member, counts, caps, absent)
             value = float(rate) if inner else 0.0
             item: Any = inner
         else:

@@ -41,6 +41,14 @@ class Recorded:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Why the rows of a task cannot be had on this machine, and where they would be."""
+
+    reason: str
+    looked_for: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitPlan:
     """How one split of one task is exported.
 
@@ -87,6 +95,16 @@ def plan(task: Any, split: str, *, lengths: Lengths, export_dir: Path, module_di
     if record is not None:
         return _templated_plan(record, task, split, lengths=lengths, export_dir=export_dir)
     return _foreign_plan(task, split, lengths=lengths, export_dir=export_dir, module_digests=module_digests)
+
+
+def gap_of(task: Any, split: str) -> Gap | None:
+    """Returns what keeps a split of a task from being exported here; None when nothing is known to. Reads no row."""
+    record = templated_record(task)
+    for source, which in sources_of(record, split) if record is not None else ():
+        reason = source.unavailable(which)
+        if reason is not None:
+            return Gap(reason=reason, looked_for=source.looked_for(which))
+    return None
 
 
 def templated_record(task: Any) -> TemplatedTask | None:

@@ -73,9 +73,20 @@ class TfdsSource(Source):
         """Returns the dataset's name with the split's expression."""
         return f"{self.name} {self.expressions[split]}"
 
+    def window(self, split: str, *, sizes: Mapping[str, int]) -> str:
+        """Returns the expression that TFDS is asked for; a kind of source may fit it to what is there.
+
+        Args:
+          split: one of `splits`.
+          sizes: rows of each of the dataset's own splits.
+        """
+        del sizes
+        return self.expressions[split]
+
     def _expression(self, split: str, builder: Any) -> str:
         self.require_split(split)
-        expression = self.expressions[split]
+        sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+        expression = self.window(split, sizes=sizes)
         try:
             builder.info.splits[expression]
         except (KeyError, ValueError) as error:

@@ -34,7 +34,7 @@ VERBS = {
     "infer": Verb(does="rows of a file or of standard input to JSONL, with a run's weights", positional=("model_dir",)),
     "export": Verb(does="tasks and mixtures to tokenised shards"),
     "show": Verb(
-        does="tasks, mixtures, task NAME, mixture NAME, template FILE, export DIR, run DIR, checkpoint DIR",
+        does="tasks, mixtures, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, checkpoint DIR",
         positional=("what", "name"),
     ),
     "doctor": Verb(does="what is installed, which devices JAX sees, what would go wrong, with the mend"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from flan_jax import user_errors
 from flan_jax.data import exports
 from flan_jax.data.export_process import USER_ERROR_STATUS
-from flan_jax.data.manifest import MixtureManifest, Request, TaskManifest, read_task, request_from_json
+from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task, request_from_json
 
 SHOWN_TASKS = 50
 
@@ -28,6 +28,7 @@ def export(
     splits: Sequence[str] | str = ("train", "validation"),
     tfds_data_dir: str | None = None,
     max_truncated_targets: float = Request.max_truncated_targets,
+    on_missing_source: OnMissingSource = Request.on_missing_source,
 ) -> None:
     """Exports splits of a mixture or task to tokenised shards, and prints what became of each.
 
@@ -42,6 +43,8 @@ def export(
       splits: to export, a list or words separated by commas; tasks that lack one are left out and named.
       tfds_data_dir: where TensorFlow Datasets are prepared.
       max_truncated_targets: largest share of a task's targets that may be cut to their length.
+      on_missing_source: "error" stops when a member's rows are not on this machine; "skip" leaves such members out and
+        says so in the manifest.
 
     Raises:
       ValueError: no task has any of the splits, or whatever else refuses the export; see `flan_jax.tasks.export`.
@@ -56,6 +59,7 @@ def export(
             tfds_data_dir=tfds_data_dir,
             max_truncated_targets=max_truncated_targets,
             on_missing_split="empty",
+            on_missing_source=on_missing_source,
         )
         for split in ([word.strip() for word in splits.split(",")] if isinstance(splits, str) else splits)
     ]

@@ -45,6 +45,7 @@ def mixture(manifest: MixtureManifest) -> dict[str, Any]:
         "request": dataclasses.asdict(manifest.request),
         "members": [dataclasses.asdict(member) for member in manifest.members],
         "skipped": dict(manifest.skipped),
+        "hold_out": dict(manifest.hold_out),
     }
 
 

@@ -20,13 +20,14 @@ from flan_jax.names import nearest
 Found = dict[str, Any]
 PIPED_COLUMNS = 200
 
-# Noun -> whether it needs the name of a thing.
-NOUNS = {
-    "tasks": False,
-    "mixtures": False,
+# Noun -> whether it needs the name of a thing; None: with or without.
+NOUNS: dict[str, bool | None] = {
+    "tasks": None,
+    "mixtures": None,
     "task": True,
     "mixture": True,
     "template": True,
+    "lint": None,
     "export": True,
     "run": True,
     "checkpoint": True,
@@ -53,12 +54,14 @@ def show(
     """Prints one thing.
 
     Args:
-      what: "tasks", "mixtures", "task", "mixture", "template", "export", "run" or "checkpoint".
-      name: of the task or mixture, or the path of the file or directory.
+      what: "tasks", "mixtures", "task", "mixture", "template", "lint", "export", "run" or "checkpoint".
+      name: of the task or mixture, or the path of the file or directory; of `tasks` and `mixtures` a part of the names
+        to show, or a pattern with `*`; of `lint` a task or a YAML file, without which every template of every family is
+        looked at.
       mixture_or_task_module: what defines it, when the package does not: dotted modules or paths, comma-separated.
       vocabulary: "embedded", "bytes" or a SentencePiece model, for tasks that name none.
       tfds_data_dir: where TensorFlow Datasets are prepared.
-      task_feature_lengths: {"inputs": S, "targets": T} in tokens that an example is shown under; of `task`, `mixture`.
+      task_feature_lengths: {"inputs": S, "targets": T} in tokens that an example is shown under; of `task`, `mixture`, `lint`.
       split: of `task` and `mixture`; "train" unless given.
       index: of the row that `task` shows.
       num_examples: how many examples `task` packs, and how many rows `template` renders.
@@ -70,7 +73,7 @@ def show(
       json: print JSON and nothing else.
 
     Raises:
-      ValueError: an unknown thing to show, or no name where one is needed.
+      ValueError: an unknown thing to show, or no name where one is needed; `lint` has found problems.
       KeyError, FileNotFoundError: there is no such task, mixture, file, export, run or checkpoint.
     """
     if what not in NOUNS:
@@ -78,11 +81,11 @@ def show(
     if NOUNS[what] and not name:
         word = "NAME" if what in ("task", "mixture") else "PATH"
         raise ValueError(f"show which {what}? Write: flan-jax show {what} {word}.")
-    if what in ("tasks", "mixtures", "task", "mixture"):
+    if what in ("tasks", "mixtures", "task", "mixture", "lint"):
         _define(mixture_or_task_module, vocabulary=vocabulary, tfds_data_dir=tfds_data_dir)
     gather: dict[str, Callable[[], tuple[Found, RenderableType]]] = {
-        "tasks": _tasks,
-        "mixtures": _mixtures,
+        "tasks": lambda: _tasks(name),
+        "mixtures": lambda: _mixtures(name),
         "task": lambda: _task(
             str(name), split=split, index=index, lengths=task_feature_lengths, num_packed=num_examples
         ),
@@ -95,6 +98,7 @@ def show(
             lengths=task_feature_lengths,
         ),
         "template": lambda: _template(str(name), num_rows=num_examples),
+        "lint": lambda: _lint(name, lengths=task_feature_lengths),
         "export": lambda: _export(str(name)),
         "run": lambda: _run(str(name)),
         "checkpoint": lambda: _checkpoint(str(name), step=step),
@@ -107,6 +111,9 @@ def show(
         if not console.is_terminal:  # Into a file or a pipe: lines as long as they need to be, nothing folded early.
             console = Console(width=PIPED_COLUMNS)
         console.print(table)
+    problems = [line for line in found.get("findings", ()) if line["severity"] == "problem"]
+    if problems:
+        raise ValueError(f"{len(problems):,} problems in templates; mend them, or leave those templates out.")
 
 
 def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | None) -> None:
@@ -119,20 +126,33 @@ def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | 
         registry.import_module(module)
 
 
-def _tasks() -> tuple[Found, RenderableType]:
+def _tasks(pattern: str | None) -> tuple[Found, RenderableType]:
     from flan_jax.tasks import describe
 
-    tasks = describe.all_tasks()
+    tasks = describe.all_tasks(pattern)
     columns = ("name", "cluster", "splits", "templates", "evaluation", "metrics", "licence")
-    return {"tasks": tasks}, _table(f"{len(tasks):,} tasks", columns, tasks)
+    table = _table(f"{len(tasks):,} tasks", columns, tasks)
+    return {"tasks": tasks}, table if pattern else Group(table, *_declared("tasks"))
 
 
-def _mixtures() -> tuple[Found, RenderableType]:
+def _mixtures(pattern: str | None) -> tuple[Found, RenderableType]:
     from flan_jax.tasks import describe
 
-    mixtures = describe.all_mixtures()
+    mixtures = describe.all_mixtures(pattern)
     columns = ("name", "members", "tasks", "splits")
-    return {"mixtures": mixtures}, _table(f"{len(mixtures):,} mixtures", columns, mixtures)
+    table = _table(f"{len(mixtures):,} mixtures", columns, mixtures)
+    return {"mixtures": mixtures}, table if pattern else Group(table, *_declared("mixtures"))
+
+
+def _declared(what: str) -> list[RenderableType]:
+    """A line for each family whose names are registered when they are asked for."""
+    from flan_jax.tasks import registry
+
+    return [
+        Text(f"{family}: {count:,} more names, registered when asked for; flan-jax show {what} 'PATTERN*' lists them")
+        for family, count in registry.families().items()
+        if count
+    ]
 
 
 def _task(
@@ -167,9 +187,9 @@ def _mixture(
     export_dir: str | None,
     lengths: Mapping[str, int] | None,
 ) -> tuple[Found, RenderableType]:
-    from flan_jax.tasks import describe
+    from flan_jax.tasks import describe, mixture_description
 
-    found = describe.mixture(
+    found = mixture_description.mixture(
         name,
         split=split,
         steps=steps,
@@ -180,9 +200,14 @@ def _mixture(
     per_row = "one example a row" if export_dir is None else f"{found['examples_per_row']:.1f} examples a packed row"
     epochs = f"epochs in {steps:,} steps of {batch_size:,} rows, {per_row}"
     title = f"{name}, split {split}: {found['examples']:,} examples; {epochs}"
-    columns = ("name", "cluster", "examples", "cap", "rate", "share_percent", "expected_epochs")
+    columns: tuple[str, ...] = ("name", "cluster", "examples", "cap", "rate", "share_percent", "expected_epochs")
+    if export_dir is not None:
+        columns = (*columns, "rows_read", "dropped", "cut", "source_revision", "templates_digest")
+    columns = (*columns, "licence")
+    digests = ("source_revision", "templates_digest")
+    lines = [{k: str(v)[:12] if k in digests else v for k, v in member.items()} for member in found["members"]]
     skipped = [Text(f"left out: {task} {reason}", style="yellow") for task, reason in found["skipped"].items()]
-    return found, Group(_table(title, columns, found["members"]), *skipped)
+    return found, Group(_table(title, columns, lines), *skipped)
 
 
 def _template(path: str, *, num_rows: int) -> tuple[Found, RenderableType]:
@@ -195,6 +220,22 @@ def _template(path: str, *, num_rows: int) -> tuple[Found, RenderableType]:
         for row in task["rows"]:
             parts += [Text(row["place"]), Pretty(row["raw"]), *map(_rendering, row["renderings"])]
     return found, Group(*parts)
+
+
+def _lint(name: str | None, *, lengths: Mapping[str, int] | None) -> tuple[Found, RenderableType]:
+    from flan_jax.tasks import describe, lint
+
+    findings, tasks = lint.lint(name, lengths=lengths or describe.DEFAULT_LENGTHS)
+    lines = [vars(finding) for finding in findings]
+    together: dict[tuple[str, ...], dict[str, Any]] = {}  # What several templates of a task share is one line.
+    for line in lines:
+        key = (line["where"], line["severity"], line["rule"], line["detail"])
+        shown = together.setdefault(key, {**line, "templates": []})
+        shown["templates"] += [] if line["template"] is None else [line["template"]]
+    columns = ("where", "templates", "severity", "rule", "detail")
+    problems = sum(finding.severity == "problem" for finding in findings)
+    title = f"{tasks:,} tasks looked at: {problems:,} problems, {len(findings) - problems:,} notes"
+    return {"tasks": tasks, "findings": lines}, _table(title, columns, together.values())
 
 
 def _export(path: str) -> tuple[Found, RenderableType]:

@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.commands import provenance
 from flan_jax.commands.assembly import Network, require_same_vocabulary, require_vocabulary
 from flan_jax.commands.evaluator import Evaluator
+from flan_jax.commands.held_out import require_held_out
 from flan_jax.data import exports, packing
 from flan_jax.data.loader import TrainFeed
 from flan_jax.data.manifest import MixtureManifest, Request
-from flan_jax.data.source import open_members
+from flan_jax.data.source import ExportedTask, open_members
 from flan_jax.evaluation import report, results, suite
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
@@ -74,6 +75,7 @@ def train(
     mesh: sharding.MeshPlan = sharding.MeshPlan(),  # noqa: B008
     seed: int = 0,
     evaluation: suite.EvaluationPlan | None = None,
+    allow_leak: Sequence[str] = (),
     early_stopping: EarlyStopping | None = None,
     checkpoints: CheckpointPolicy = CheckpointPolicy(),  # noqa: B008
     telling: Telling = Telling(),
@@ -98,6 +100,7 @@ def train(
       mesh: devices and sharding rules.
       seed: of initialisation, data order and dropout.
       evaluation: what is evaluated; None evaluates nothing.
+      allow_leak: names of training tasks, clusters or corpora that may give away what the suite "held_out" tests.
       early_stopping: ends the run when an evaluation metric no longer gains.
       checkpoints: what is kept.
       telling: what is logged and printed besides the ordinary.
@@ -110,6 +113,10 @@ def train(
     network = Network(model, plan=mesh)
     _require_divisible(batch_size, num_microbatches, evaluation, network=network)
     exported, evaluated = _ensure(data, evaluation, model=model, export_dir=export_dir, use_cached=use_cached_tasks)
+    members = open_members(exported, export_dir=export_dir)
+    hold_out = require_held_out(
+        members, evaluation, evaluated, mixture=exported, export_dir=export_dir, allow_leak=allow_leak
+    )
     recipe = {
         **provenance.what_learns(model, objective, optimizer, learning_rate=learning_rate),
         "mixture": {"name": data.name, "fingerprint": exported.fingerprint(), "lengths": dict(data.lengths)},
@@ -118,7 +125,8 @@ def train(
         "initial_checkpoint_path": initial_checkpoint_path,
     }
     directory = RunDirectory(path=Path(model_dir).expanduser())
-    directory.open(_record(recipe, exported, evaluation, evaluated, export_dir, network), config=resolved_config)
+    about = _record(recipe, exported, evaluation, evaluated, export_dir, network)
+    directory.open({**about, "hold_out": hold_out}, config=resolved_config)
     step_fn = make_train_step(
         objective,
         network.apply,
@@ -132,7 +140,7 @@ def train(
     evaluate = _evaluation_hook(evaluation, evaluated, network, directory, export_dir=export_dir, console=console)
     with (
         network.within(),
-        _feed(exported, export_dir, batch_size=batch_size, seed=seed, strategy=packing_strategy) as feed,
+        _feed(exported, members, batch_size=batch_size, seed=seed, strategy=packing_strategy) as feed,
         Checkpoints(
             directory.checkpoints, policy=checkpoints, metadata=provenance.checkpoint_metadata(model, exported)
         ) as saved,
@@ -263,10 +271,15 @@ def _settle(future: concurrent.futures.Future, call: Callable[[], Any]) -> None:
 
 
 def _feed(
-    exported: MixtureManifest, export_dir: str, *, batch_size: int, seed: int, strategy: packing.Strategy
+    exported: MixtureManifest,
+    tasks: Sequence[ExportedTask],
+    *,
+    batch_size: int,
+    seed: int,
+    strategy: packing.Strategy,
 ) -> TrainFeed:
     return TrainFeed(
-        {task.manifest.task: task for task in open_members(exported, export_dir=export_dir)},
+        {task.manifest.task: task for task in tasks},
         {member.task: member.rate for member in exported.members},
         seed=seed,
         batch_size=batch_size,

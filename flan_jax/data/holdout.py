@@ -39,7 +39,7 @@ class HoldOut:
     Attributes:
       clusters: skills.
       corpora: sources of rows, whatever task was made from them.
-      tasks: names of tasks and mixtures, whose corpora are held out with them.
+      tasks: names of tasks and mixtures, whose clusters and corpora are held out with them.
       allow_leak: leaks that are known and accepted: names of training tasks, clusters or corpora.
     """
 
@@ -87,24 +87,25 @@ class Leak:
         return not {self.task, self.name}.isdisjoint(allow_leak)
 
 
-def leaks(training: Iterable[Facts], held_out: HoldOut | Iterable[Facts]) -> list[Leak]:
+def leaks(training: Iterable[Facts], *, hold_out: HoldOut | None = None, tasks: Iterable[Facts] = ()) -> list[Leak]:
     """Returns every leak, allowed or not, task by task.
 
     >>> anli = Facts(task="anli", cluster="entailment", corpora=("anli", "snli"))
-    >>> found = leaks([Facts(task="write_a_premise", cluster="writing", corpora=("snli",))], [anli])
+    >>> found = leaks([Facts(task="write_a_premise", cluster="writing", corpora=("snli",))], tasks=[anli])
     >>> print(*found)
     'write_a_premise' is made from the held-out corpus 'snli' (of 'anli')
 
     Args:
       training: what is trained on.
-      held_out: what must not be; of tasks, the cluster and the corpora. The tasks of a `HoldOut` are compared by name
-        only: whoever knows their corpora adds them.
+      hold_out: what must not be, by name.
+      tasks: what must not be either, nor anything of their clusters and corpora; those that `hold_out` names are to be
+        among them.
     """
-    named = _named(held_out)
+    named = _named(hold_out or HoldOut(), tasks)
     return [leak for facts in training for leak in _leaks_of(facts, named)]
 
 
-def refused(found: Iterable[Leak], *, allow_leak: Iterable[str]) -> tuple[list[Leak], list[Leak]]:
+def parted(found: Iterable[Leak], *, allow_leak: Iterable[str]) -> tuple[list[Leak], list[Leak]]:
     """Parts leaks into those that nobody allowed and those that somebody did."""
     allowed = set(allow_leak)
     parts: tuple[list[Leak], list[Leak]] = ([], [])
@@ -136,15 +137,13 @@ Named = Mapping[Through, Mapping[str, tuple[str, ...]]]
 """By what, and its name -> the held-out tasks that have it."""
 
 
-def _named(held_out: HoldOut | Iterable[Facts]) -> Named:
-    if isinstance(held_out, HoldOut):
-        return {
-            "task": dict.fromkeys(held_out.tasks, ()),
-            "cluster": dict.fromkeys(held_out.clusters, ()),
-            "corpus": dict.fromkeys(held_out.corpora, ()),
-        }
-    found: dict[Through, dict[str, tuple[str, ...]]] = {"task": {}, "cluster": {}, "corpus": {}}
-    for facts in held_out:
+def _named(hold_out: HoldOut, tasks: Iterable[Facts]) -> Named:
+    found: dict[Through, dict[str, tuple[str, ...]]] = {
+        "task": {},
+        "cluster": dict.fromkeys(hold_out.clusters, ()),
+        "corpus": dict.fromkeys(hold_out.corpora, ()),
+    }
+    for facts in tasks:
         pairs: list[tuple[Through, str]] = [("task", facts.task)]
         pairs += [("cluster", facts.cluster)] if facts.cluster not in UNKNOWN_CLUSTERS else []
         pairs += [("corpus", corpus) for corpus in facts.corpora]

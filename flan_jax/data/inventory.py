@@ -60,11 +60,11 @@ def examples_per_row(shares: Mapping[str, float], *, export_dir: Path | str, spl
     Raises:
       FileNotFoundError: a task is not exported there with these lengths.
     """
-    means: dict[str, tuple[float, ...]] = {}
-    for path in sorted(Path(export_dir).expanduser().glob(f"tasks/*/{split}/{MANIFEST_NAME}")):
-        task = read_task(path.parent)
-        if task.task in shares and dict(task.lengths) == dict(lengths):
-            means[task.task] = tuple(task.tokens[side] / task.num_examples for side in ("inputs", "targets"))
+    means = {
+        name: tuple(task.tokens[side] / task.num_examples for side in ("inputs", "targets"))
+        for name, task in exported(export_dir, split=split, lengths=lengths).items()
+        if name in shares
+    }
     missing = sorted(set(shares) - set(means))
     if missing:
         raise FileNotFoundError(
@@ -76,6 +76,13 @@ def examples_per_row(shares: Mapping[str, float], *, export_dir: Path | str, spl
         for i, side in enumerate(("inputs", "targets"))
     ]
     return max(1.0, _TYPICAL_FILL / max(filled))
+
+
+def exported(export_dir: Path | str, *, split: str, lengths: Lengths) -> dict[str, TaskManifest]:
+    """Returns the manifests of all tasks that are exported for a split with these lengths, by name."""
+    paths = sorted(Path(export_dir).expanduser().glob(f"tasks/*/{split}/{MANIFEST_NAME}"))
+    found = (read_task(path.parent) for path in paths)
+    return {task.task: task for task in found if dict(task.lengths) == dict(lengths)}
 
 
 def _task(path: Path, task: TaskManifest) -> dict[str, Any]:

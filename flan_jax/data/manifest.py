@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from flan_jax.data.holdout import Facts
 from flan_jax.files import differing_fields, sha256_of, write_atomic
 from flan_jax.names import nearest
 
@@ -62,6 +63,7 @@ class TaskManifest:
       dropped: examples left out, by reason.
       truncated: examples cut to their length, per feature.
       metrics: names in `flan_jax.evaluation.metrics`.
+      corpora: what the rows were made from; `exemplar_corpora` what the solved examples in prompts were made from.
     """
 
     format_version: int = FORMAT_VERSION
@@ -84,6 +86,15 @@ class TaskManifest:
     postprocessor: str | None
     evaluation: Literal["generate", "rank", "foreign"]
     licence: str
+    corpora: tuple[str, ...] = ()
+    exemplar_corpora: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> Facts:
+        """What hold-out goes by."""
+        return Facts(
+            task=self.task, cluster=self.cluster, corpora=self.corpora, exemplar_corpora=self.exemplar_corpora
+        )
 
     @property
     def truncated_targets_share(self) -> float:
@@ -201,6 +212,7 @@ class MixtureManifest:
       skipped: members left out, with the reason; those without the split begin with `NO_SPLIT`, those whose rows were
         not on the machine with `NO_SOURCE`.
       looked_for: where the rows of the latter would have been.
+      hold_out: what the mixture holds out by its definition, and the leaks that it allows; {} when nothing.
       definition_files: path -> the file as it was at the export.
       given_files: each path-like word of the request (modules, vocabulary) -> the file it meant at the export.
     """
@@ -210,6 +222,7 @@ class MixtureManifest:
     members: tuple[Member, ...]
     skipped: Mapping[str, str]
     looked_for: tuple[str, ...] = ()
+    hold_out: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     vocabulary: VocabularyRef
     definition_files: Mapping[str, DefinitionFile]
     given_files: Mapping[str, str]
@@ -298,7 +311,7 @@ def _read(path: Path, kind: type[Manifest]) -> Manifest:
 def _build(kind: type[Any], value: Mapping[str, Any], *, where: str) -> Any:
     """A record of ours from JSON, with nested records made and every unexpected field named."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    required = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
+    required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
     missing, unknown = sorted(required - value.keys()), sorted(value.keys() - fields.keys())
     if missing or unknown:
         raise ValueError(

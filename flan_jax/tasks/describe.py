@@ -3,6 +3,7 @@
 Nothing is exported or written. How the dictionaries are shown is left to `commands.show`.
 """
 
+import fnmatch
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,9 @@ import numpy as np
 
 from flan_jax.data import packing
 from flan_jax.data.features import packed_batch
-from flan_jax.data.inventory import examples_per_row
 from flan_jax.data.manifest import Lengths
-from flan_jax.data.rates import member_shares, shares
 from flan_jax.data.record import decode_features
-from flan_jax.tasks import foreign, members, registry, rendering, user_files
+from flan_jax.tasks import foreign, registry, rendering, user_files
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.rows import Record, plain_record
 from flan_jax.tasks.tokens import Tokeniser
@@ -30,10 +29,15 @@ DEFAULT_LENGTHS: Lengths = MappingProxyType({"inputs": 512, "targets": 128})
 """Token limits that examples are shown under when nobody says which."""
 
 
-def all_tasks() -> list[Description]:
-    """Describes every registered task in a line: those of others too, sorted by name."""
+def all_tasks(pattern: str | None = None) -> list[Description]:
+    """Describes tasks in a line each, those of others too, sorted by name.
+
+    Args:
+      pattern: a part of the names, or a pattern with `*`; what families declare under such a name is registered. None
+        for all that is registered already.
+    """
     lines = []
-    for name in registry.names():
+    for name in _matching(pattern):
         provider = registry.mixture_or_task(name)
         if _is_mixture(provider):
             continue
@@ -52,9 +56,9 @@ def all_tasks() -> list[Description]:
     return lines
 
 
-def all_mixtures() -> list[Description]:
-    """Describes every registered mixture in a line, sorted by name."""
-    providers = [registry.mixture_or_task(name) for name in registry.names()]
+def all_mixtures(pattern: str | None = None) -> list[Description]:
+    """Describes mixtures in a line each, sorted by name; see `all_tasks`."""
+    providers = [registry.mixture_or_task(name) for name in _matching(pattern)]
     return [
         {
             "name": mixture.name,
@@ -65,6 +69,13 @@ def all_mixtures() -> list[Description]:
         for mixture in providers
         if _is_mixture(mixture)
     ]
+
+
+def _matching(pattern: str | None) -> list[str]:
+    if pattern is None:
+        return sorted(registry.defined_names())
+    whole = pattern if "*" in pattern else f"*{pattern}*"
+    return [name for name in registry.names() if fnmatch.fnmatchcase(name, whole)]
 
 
 def task_example(name: str, *, split: str | None, index: int, lengths: Lengths, num_packed: int) -> Description:
@@ -91,73 +102,9 @@ def task_example(name: str, *, split: str | None, index: int, lengths: Lengths, 
         shown = _foreign_example(task, chosen, index=index, lengths=lengths, num_packed=num_packed)
     else:
         shown = _templated_example(
-            record, chosen, vocabulary=_vocabulary(task), index=index, lengths=lengths, num_packed=num_packed
+            record, chosen, vocabulary=vocabulary_of(task), index=index, lengths=lengths, num_packed=num_packed
         )
     return {"task": name, "split": chosen, "index": index, "lengths": dict(lengths), **shown}
-
-
-def mixture(
-    name: str, *, split: str, steps: int, batch_size: int, lengths: Lengths, export_dir: Path | str | None
-) -> Description:
-    """Describes what each task of a mixture gets in a run.
-
-    Args:
-      name: a registered mixture, or a task, which is a mixture of one.
-      split: whose examples are counted; members without it are listed as skipped.
-      steps: of the run.
-      batch_size: rows of a batch.
-      lengths: of a row.
-      export_dir: where the mean lengths of the tasks are found, which tell how many examples share a packed row; None
-        counts one example a row.
-
-    Raises:
-      KeyError: no such mixture.
-      ValueError: no member has the split, or a rate cannot be computed.
-      FileNotFoundError: a task is not exported there.
-    """
-    provider = registry.mixture_or_task(name)
-    selection = members.select(provider, split, on_missing_split="skip")
-    counts = {task: num_examples(task, split) for task in selection.tasks}
-    rates = members.rates(provider, counts=counts)
-    plain = {task: rate.rate for task, rate in rates.items()}
-    per_row = 1.0
-    if export_dir is not None:
-        per_row = examples_per_row(shares(plain), export_dir=export_dir, split=split, lengths=lengths)
-    found = []
-    for share in member_shares(plain, num_examples=counts, examples_drawn=steps * batch_size * per_row):
-        record = registry.templated(share.name)
-        found.append(
-            {
-                "name": share.name,
-                "cluster": record.cluster if record else "",
-                "examples": share.num_examples,
-                "cap": rates[share.name].cap,
-                "rate": share.rate,
-                "share_percent": 100 * share.share,
-                "expected_examples": share.expected_examples,
-                "expected_epochs": share.expected_epochs,
-            }
-        )
-    return {
-        "mixture": name,
-        "split": split,
-        "steps": steps,
-        "batch_size": batch_size,
-        "examples_per_row": per_row,
-        "examples": sum(member["examples"] for member in found),
-        "members": found,
-        "skipped": dict(selection.skipped),
-    }
-
-
-def num_examples(name: str, split: str) -> int:
-    """Counts the examples of a task; reads them when no count is known."""
-    record = registry.templated(name)
-    if record is not None:
-        return registry.num_examples(record, split, count_tokens=_vocabulary(registry.task(name)).count)
-    task = registry.task(name)
-    known = task.num_input_examples(split)
-    return known if known is not None else sum(1 for _ in foreign.examples(task, split, lengths=DEFAULT_LENGTHS))
 
 
 def user_file(path: Path | str, *, num_rows: int) -> Description:
@@ -186,7 +133,8 @@ def user_file(path: Path | str, *, num_rows: int) -> Description:
     return {"file": str(path), "tasks": tasks}
 
 
-def _vocabulary(task: Any) -> Vocabulary:
+def vocabulary_of(task: Any) -> Vocabulary:
+    """Returns the vocabulary that a templated task was registered with, as ours."""
     vocabulary = from_seqio(task.output_features["inputs"].vocabulary)
     assert vocabulary is not None, "templated tasks are registered with vocabularies of ours"
     return vocabulary

@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flan_jax import vocab
+from flan_jax.data.holdout import Facts, HoldOut
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
 from flan_jax.tasks import lazy
+from flan_jax.tasks import members as members_lib
 from flan_jax.tasks.declare import TemplatedTask, require_name
 from flan_jax.tasks.families import Families
+from flan_jax.tasks.hold_outs import facts, require_held_out
+from flan_jax.tasks.pretrain import PretrainingTask
 
 Rate = float | Callable[[Any], float]
 """A weight, or a function from the SeqIO task to one."""
@@ -26,7 +30,9 @@ class _State:
 
     default_vocabulary: str | vocab.Vocabulary = "embedded"
     templated: dict[str, TemplatedTask] = field(default_factory=dict)
+    pretraining: dict[str, PretrainingTask] = field(default_factory=dict)
     families: Families = field(default_factory=Families)
+    hold_outs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 _state = _State()
@@ -50,11 +56,11 @@ def vocabulary(spec: str | vocab.Vocabulary | None = None) -> vocab.Vocabulary:
     return vocab.load(_state.default_vocabulary if spec is None else spec)
 
 
-def register(task: TemplatedTask, *, vocabulary: str | vocab.Vocabulary | None = None) -> Any:
-    """Adds a templated task to SeqIO's registry.
+def register(task: TemplatedTask | PretrainingTask, *, vocabulary: str | vocab.Vocabulary | None = None) -> Any:
+    """Adds a templated task, or one of pretraining, to SeqIO's registry.
 
-    Its features are `inputs` and `targets`, ids that end with the end of sequence; `inputs_pretokenized` and
-    `targets_pretokenized` hold the texts.
+    Its features are `inputs` and `targets`, ids that end with the end of sequence; for a templated task
+    `inputs_pretokenized` and `targets_pretokenized` hold the texts.
 
     Args:
       task: the record.
@@ -69,16 +75,24 @@ def register(task: TemplatedTask, *, vocabulary: str | vocab.Vocabulary | None =
     chosen = vocab.load(_state.default_vocabulary if vocabulary is None else vocabulary)
     require_free(task.name)
     lazy.import_seqio()
-    from flan_jax.tasks import seqio_source
+    from flan_jax.tasks import seqio_documents, seqio_source
 
-    made = seqio_source.make_task(task, vocabulary=chosen)
-    _state.templated[task.name] = task
+    if isinstance(task, PretrainingTask):
+        made = seqio_documents.make_task(task, vocabulary=chosen)
+        _state.pretraining[task.name] = task
+    else:
+        made = seqio_source.make_task(task, vocabulary=chosen)
+        _state.templated[task.name] = task
     _state.families.remember(task.name)
     return made
 
 
 def register_mixture(
-    name: str, members: Sequence[str | tuple[str, Rate | None]], *, default_rate: Rate | None = None
+    name: str,
+    members: Sequence[str | tuple[str, Rate | None]],
+    *,
+    default_rate: Rate | None = None,
+    hold_out: HoldOut | None = None,
 ) -> Any:
     """Adds a mixture to SeqIO's registry.
 
@@ -87,13 +101,15 @@ def register_mixture(
       members: names of registered tasks and mixtures, or pairs of a name and its rate. A mixture among them needs a
         number as its rate, which its members share (SeqIO's rule).
       default_rate: for members without a rate; None for their numbers of examples.
+      hold_out: what must not be trained on; checked against the declarations of all members.
 
     Returns:
       The `seqio.Mixture`.
 
     Raises:
-      KeyError: a member is not registered.
-      ValueError: no members, one given twice, a rate that cannot be one, or vocabularies that differ.
+      KeyError: a member, or a task that is held out, is not registered.
+      ValueError: no members, one given twice, a rate that cannot be one, vocabularies that differ, or a member that
+        gives away what is held out.
     """
     require_name(name)
     require_free(name)
@@ -101,11 +117,35 @@ def register_mixture(
     pairs = [(member, None) if isinstance(member, str) else member for member in members]
     rated = [(member, default if rate is None else rate) for member, rate in pairs]
     _check_members(name, rated)
+    if hold_out is not None:
+        _state.hold_outs[name] = require_held_out(
+            name,
+            hold_out=hold_out,
+            members=_facts(member for member, _ in rated),
+            held_out=_facts(hold_out.tasks),
+        )
     _state.families.remember(name)
     return _registries()[1].add(name, rated)
 
 
-def declare_family(name: str, *, names: Callable[[], Iterable[str]], define: Callable[[str], bool]) -> None:
+def hold_out_of(name: str) -> dict[str, Any]:
+    """Returns what a mixture holds out by its definition, with the leaks that it allows; {} when nothing."""
+    return _state.hold_outs.get(name, {})
+
+
+def _facts(providers: Iterable[str]) -> list[Facts]:
+    """What hold-out goes by, of the tasks that names of tasks and mixtures come to."""
+    tasks = {task.name for name in providers for task in members_lib.tasks_of(mixture_or_task(name))}
+    return [facts(name, _state.templated.get(name) or _state.pretraining.get(name)) for name in sorted(tasks)]
+
+
+def declare_family(
+    name: str,
+    *,
+    names: Callable[[], Iterable[str]],
+    define: Callable[[str], bool],
+    covering: Callable[[], Iterable[str]] = tuple,
+) -> None:
     """Declares tasks and mixtures that are registered when they are asked for, under the vocabulary in use then.
 
     A family whose names run into thousands costs nothing until one is used. An earlier declaration of the same family
@@ -116,8 +156,9 @@ def declare_family(name: str, *, names: Callable[[], Iterable[str]], define: Cal
       names: lists the names that `define` knows.
       define: registers what has a name, its members first (`mixture_or_task` of each); False for a name that is not
         the family's.
+      covering: lists tasks that together use every template of the family, for those who look at templates.
     """
-    if _state.families.declare(name, names=names, define=define):
+    if _state.families.declare(name, names=names, define=define, covering=covering):
         forget_families()
 
 
@@ -140,6 +181,12 @@ def names() -> tuple[str, ...]:
 def defined_names() -> set[str]:
     """Returns the names that SeqIO's registries hold now."""
     return {name for registry in _registries() for name in registry.names()}
+
+
+def covering_names() -> tuple[str, ...]:
+    """Returns the tasks of the registries, and of each family as many as use all of its templates."""
+    tasks, _ = _registries()
+    return tuple(sorted({*tasks.names(), *_state.families.covering()}))
 
 
 def families() -> dict[str, int]:
@@ -181,6 +228,16 @@ def templated(name: str) -> TemplatedTask | None:
     return _state.templated.get(name)
 
 
+def pretraining(name: str) -> PretrainingTask | None:
+    """Returns the record of a task that was registered from one of pretraining; None for any other.
+
+    Raises:
+      KeyError: there is no such task; names the nearest.
+    """
+    task(name)
+    return _state.pretraining.get(name)
+
+
 def _registries() -> tuple[Any, Any]:
     seqio = lazy.import_seqio()
     return seqio.TaskRegistry, seqio.MixtureRegistry
@@ -192,6 +249,8 @@ def unregister(gone: Iterable[str]) -> None:
         for registry in _registries():
             registry.remove(name)
         _state.templated.pop(name, None)
+        _state.pretraining.pop(name, None)
+        _state.hold_outs.pop(name, None)
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:

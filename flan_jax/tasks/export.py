@@ -326,6 +326,7 @@ def _mixture_manifest(
         ),
         skipped=dict(sorted({**skipped, **dict.fromkeys(counts.keys() - rates.keys(), "has rate 0")}.items())),
         looked_for=tuple(sorted({path for gap in absent.values() for path in gap.looked_for})),
+        hold_out=registry.hold_out_of(request.name),
         vocabulary=vocabulary,
         definition_files=definitions.describe(files),
         given_files={**definitions.given_files(request), **definitions.given_folders(data_files)},

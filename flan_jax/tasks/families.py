@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 class _Family:
     names: Callable[[], Iterable[str]]
     define: Callable[[str], bool]
+    covering: Callable[[], Iterable[str]]
 
 
 class Families:
@@ -22,10 +23,17 @@ class Families:
         self._registered: list[str] = []
         self._depth = 0
 
-    def declare(self, name: str, *, names: Callable[[], Iterable[str]], define: Callable[[str], bool]) -> bool:
+    def declare(
+        self,
+        name: str,
+        *,
+        names: Callable[[], Iterable[str]],
+        define: Callable[[str], bool],
+        covering: Callable[[], Iterable[str]],
+    ) -> bool:
         """Adds or replaces a family; whether there was one of this name, whose entries are then out of date."""
         known = name in self._families
-        self._families[name] = _Family(names=names, define=define)
+        self._families[name] = _Family(names=names, define=define, covering=covering)
         return known
 
     def define(self, name: str) -> bool:
@@ -50,6 +58,11 @@ class Families:
         """Yields all names that families know."""
         for family in self._families.values():
             yield from family.names()
+
+    def covering(self) -> Iterator[str]:
+        """Yields the names of tasks that together use every template of every family."""
+        for family in self._families.values():
+            yield from family.covering()
 
     def sizes(self) -> dict[str, int]:
         """Returns how many names each family knows."""

@@ -1,39 +1,42 @@
 """Super-NaturalInstructions (Wang et al. 2022, arXiv:2204.07705): a SeqIO task a file, encoded as Tk-Instruct was.
 
-Tasks are named `superni_` and the task's own name; the mixtures are `superni_train` and `superni_test` (the English
-track's lists) and `superni_test_sample` (five test tasks of different categories, for a quick look; a checkpoint chosen
-by it has seen test data). A task of the train list has the split "train", one of the test list "test", none has both:
-no mixture can train on what is held out.
+Tasks are named `superni_` and the task's own name. Mixtures are the lists of the English track (`superni_train`,
+`superni_test`), those of the cross-lingual track where the folder has them (`superni_xlingual_train`,
+`superni_xlingual_test`), `superni_test_sample` (five test tasks of different categories, for a quick look; a checkpoint
+chosen by it has seen test data) and `superni_train_disjoint`: the train list without the tasks that share a corpus with
+a test task under another spelling, of which the published list has some. A task of a train list has the split "train",
+one of a test list "test", none has both: no mixture can train on what is held out.
 
-Files are read by `superni_files`, prompts are written by `templates.superni`.
+Files are read by `superni_files`, chosen by `superni_selection`, become rows in `superni_rows` and prompts in
+`templates.superni`.
 """
 
 import dataclasses
-import functools
-import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from flan_jax.data.rates import ProportionalRate
-from flan_jax.files import sha256_of
 from flan_jax.names import nearest
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.rows import BadRow, Record, Row, Source
-from flan_jax.tasks.superni_files import LISTS, TaskFile, task_files, task_lists
+from flan_jax.tasks.rows import OnBadRow
+from flan_jax.tasks.superni_corpora import corpora
+from flan_jax.tasks.superni_files import TaskFile, task_files
+from flan_jax.tasks.superni_rows import Encode, Split, SuperNISource
+from flan_jax.tasks.superni_selection import XLINGUAL, Coverage, label_rule, lists_of, select
 from flan_jax.templates.load import require_keys
 from flan_jax.templates.render import Template
-from flan_jax.templates.superni import Encoding, Prompter
+from flan_jax.templates.superni import HEADLINE, TK_INSTRUCT, Encoding
 from flan_jax.vocab import Vocabulary
 
-SHOWN_KEYS = ("Task", "Definition", "Positive Examples", "Negative Examples")
 DATA_DIR_VARIABLE = "FLAN_JAX_SUPERNI_DIR"
-SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
+SPLITS: tuple[Split, ...] = ("train", "test")
 SETTINGS = {
-    "data_dir": str, "max_source_tokens": int, "encoding": str, "max_instances": int, "seed": int, "prefix": str,
+    "data_dir": str, "max_source_tokens": int, "encoding": str, "max_instances": int, "passes": int, "split": str,
+    "licences": dict, "sources": dict, "on_bad_row": str, "seed": int, "prefix": str,
 }  # fmt: skip
 """What a YAML file may say about this family, and of which type; see `register`."""
 TEMPLATE = Template(inputs="{prompt}", targets="{target}", name="super-natural-instructions")
@@ -44,139 +47,67 @@ SAMPLE_CATEGORIES = (
     "Question Rewriting",
     "Data to Text",
 )
-# The encodings of the paper's Table 5 and of the Tk-Instruct training mode.
-ENCODINGS: Mapping[str, Encoding] = {
-    "definition": Encoding(num_positive=0),
-    "positive": Encoding(definition=False),
-    "definition_positive": Encoding(),
-    "definition_positive_negative": Encoding(num_negative=2),
-    "definition_positive_explained": Encoding(explanations=True),
+# What the paper's tables report of a category first (section 5.2 and the released script): exact match of those whose
+# answers are labels. ROUGE-L, which is reported over everything, comes first for the others.
+EXACT_MATCH_CATEGORIES = frozenset(
+    {
+        "Textual Entailment",
+        "Cause Effect Classification",
+        "Coreference Resolution",
+        "Dialogue Act Recognition",
+        "Answerability Classification",
+        "Word Analogy",
+    }
+)
+# The encodings of the paper's Table 5, and the Tk-Instruct training mode, which draws one of them for each instance.
+_ENCODING_NAMES = (
+    "definition", "positive", "definition_positive", "definition_positive_negative", "definition_positive_explained",
+)  # fmt: skip
+ENCODINGS: Mapping[str, tuple[Encoding, ...]] = {
+    **{name: (encoding,) for name, encoding in zip(_ENCODING_NAMES, TK_INSTRUCT, strict=True)},
+    "tk_instruct": TK_INSTRUCT,
 }
 
-_registered: dict[str, tuple[str, ...]] = {}
-"""What the last call registered under each prefix."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SuperNISource(Source):
-    """The instances of one task, each with the task's definition and examples.
+class _Settings:
+    """What `register` was asked for, all of its tasks alike."""
 
-    In "train" they are a sample drawn by the seed, in "test" the first ones in the file's order (which the authors
-    arranged to be balanced over labels); both in the file's order.
-
-    Attributes:
-      task: where the task lies.
-      split: the one split that it has.
-      max_instances: at most so many.
-      seed: of the sample.
-    """
-
-    task: TaskFile
-    split: Literal["train", "test"]
-    max_instances: int
-    seed: int
-
-    @property
-    def splits(self) -> Collection[str]:
-        """Names of the splits."""
-        return (self.split,)
-
-    def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the instances; places are "file: task, instance id"."""
-        record = self.task.record()
-        shown = {key: record[key] for key in SHOWN_KEYS}
-        for instance in self._instances(record):
-            place = f"{self.task.path}: {self.task.name}, instance {instance.get('id')!r}"
-            yield Record({**shown, **instance}, place)
-
-    def revision(self, split: str) -> str:
-        """Returns the SHA-256 of all that the rows hold."""
-        self.require_split(split)
-        record = self.task.record()
-        return sha256_of([[record[key] for key in SHOWN_KEYS], self._instances(record)])
-
-    def files(self, split: str) -> tuple[str, ...]:
-        """Returns the file, or the shard, that holds the task."""
-        self.require_split(split)
-        return (str(self.task.path.absolute()),)
-
-    def num_rows(self, split: str) -> int | None:
-        """Returns the number of instances used."""
-        self.require_split(split)
-        return min(self.max_instances, len(self.task.record()["Instances"]))
-
-    def _instances(self, record: Mapping[str, Any]) -> list[Row]:
-        instances = record["Instances"]
-        if self.split == "test" or len(instances) <= self.max_instances:
-            return instances[: self.max_instances]
-        # Drawn by hash, so that the sample depends on nothing else; sorted only to keep the file's order.
-        drawn = sorted(range(len(instances)), key=lambda i: _hash(self.seed, self.task.name, instances[i].get("id"), i))
-        return [instances[i] for i in sorted(drawn[: self.max_instances])]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Encode:
-    """From an instance to its prompt, its target (one of its outputs, drawn by the seed) and its references (all).
-
-    Attributes:
-      encoding: which parts the prompt shows.
-      vocabulary: counts the tokens.
-      max_source_tokens: the budget that examples have to fit in.
-      seed: draws the target.
-    """
-
-    encoding: Encoding
+    encodings: tuple[Encoding, ...]
     vocabulary: Vocabulary
     max_source_tokens: int
+    max_instances: int
+    passes: int
+    on_bad_row: OnBadRow
     seed: int
+    prefix: str
 
-    @functools.cached_property
-    def _kept(self) -> dict[str, Prompter]:
-        """The prompter of each task. No field: an export's fingerprint digests fields, and this must not change it."""
-        return {}
-
-    def __call__(self, row: Row) -> Row:
-        """Returns the fields that `TEMPLATE` names, and `references`."""
-        outputs = row["output"]
-        written = [output for output in outputs if output.strip()] or [""]
-        target = written[_hash(self.seed, row["Task"], row.get("id")) % len(written)]
-        return {"prompt": self._prompter(row)(row["input"]), "target": target, "references": outputs}
-
-    def _prompter(self, row: Row) -> Prompter:
-        prompter = self._kept.get(row["Task"])
-        if prompter is None:
-            prompter = Prompter(
-                row,
-                encoding=self.encoding,
-                count_tokens=lambda text: len(self.vocabulary.encode(text)),
-                max_tokens=self.max_source_tokens,
-            )
-            self._kept[row["Task"]] = prompter
-        return prompter
+    def __post_init__(self) -> None:
+        for name in ("max_source_tokens", "max_instances", "passes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} of Super-NaturalInstructions must be 1 or more, got {getattr(self, name)}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """How much of a list of tasks a folder holds.
+class _Registered:
+    """What a call registered: the records, and the names of tasks and mixtures."""
 
-    Attributes:
-      listed: names in the list.
-      readable: those of them that are there.
-      missing: the others, in the list's order.
-    """
+    tasks: tuple[TemplatedTask, ...]
+    names: tuple[str, ...]
 
-    listed: tuple[str, ...]
-    readable: tuple[str, ...]
-    missing: tuple[str, ...]
+
+_registered: dict[str, _Registered] = {}
+"""What the last call registered under each prefix."""
 
 
 def coverage(data_dir: Path | str) -> dict[str, Coverage]:
     """Says for each list (train, test, dev, excluded) which of its tasks can be read, and which are missing, by name.
 
     Raises:
-      FileNotFoundError, ValueError: as `superni_files.task_files` and `superni_files.task_lists`.
+      FileNotFoundError, ValueError: as `superni_files.task_files` and `superni_selection.lists_of`.
     """
-    return _coverage(task_files(data_dir), task_lists(data_dir))
+    files = task_files(data_dir)
+    return select(files, lists_of(data_dir, split=None, names=files))
 
 
 def register(
@@ -186,56 +117,68 @@ def register(
     max_source_tokens: int = 1024,
     encoding: Encoding | str = "definition_positive",
     max_instances: int = 100,
+    passes: int = 1,
+    split: Split | None = None,
+    licences: Mapping[str, Any] | None = None,
+    sources: Mapping[str, Any] | None = None,
+    on_bad_row: OnBadRow = "error",
     seed: int = 0,
     prefix: str = "superni",
 ) -> dict[str, Coverage]:
-    """Registers every readable task of the train and test lists, and the three mixtures; replaces an earlier call's.
+    """Registers every readable task of the train and test lists, and their mixtures; replaces an earlier call's.
 
     Args:
       data_dir: a folder in a layout of `superni_files`; None takes the environment variable FLAN_JAX_SUPERNI_DIR.
       vocabulary: as in `registry.register`; it also counts the tokens of prompts.
       max_source_tokens: the budget of a prompt; TASK_FEATURE_LENGTHS' inputs should be the same.
-      encoding: a name in `ENCODINGS`, or another choice of parts.
+      encoding: a name in `ENCODINGS`, or another choice of parts. "tk_instruct" draws one of five for each training
+        instance; test instances then have the headline encoding.
       max_instances: cap of a task, in training and in testing.
-      seed: draws training instances beyond the cap, and targets among several outputs.
+      passes: how many times a training instance is there, each with an encoding and a target of its own.
+      split: what all tasks of a folder without lists are for.
+      licences: {"allow": patterns, "deny": patterns} over "Instance License"; see `superni_selection`.
+      sources: the same over "Source": {"deny": ["synthetic"]} leaves out what a program generated.
+      on_bad_row: "skip" leaves out instances that break the schema, and counts them.
+      seed: draws training instances beyond the cap, encodings, and targets among several outputs.
       prefix: of the names, so that several encodings can stand side by side.
 
     Returns:
       What was found, list by list; {} when neither the argument nor the variable names a folder.
 
     Raises:
-      FileNotFoundError, ValueError: as `superni_files.task_files` and `superni_files.task_lists`.
+      FileNotFoundError, ValueError: as `superni_files.task_files` and `superni_selection.lists_of`; a number below 1.
       KeyError: no encoding of this name.
     """
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if not folder:
         return {}
-    if isinstance(encoding, str) and encoding not in ENCODINGS:
-        raise KeyError(f"No encoding {encoding!r}.{nearest(encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}.")
-    chosen = ENCODINGS[encoding] if isinstance(encoding, str) else encoding
-    used = registry.vocabulary(vocabulary)
-    files, lists = task_files(folder), task_lists(folder)
-    both = sorted(set(lists["train"]) & set(lists["test"]))
-    if both:
-        raise ValueError(f"{folder}: {both[0]} is in the train list and in the test list: hold it out or train on it.")
-    found = _coverage(files, lists)
-    tasks = [
-        _declared(
-            seqio_name(name, prefix=prefix),
-            SuperNISource(task=files[name], split=split, max_instances=max_instances, seed=seed),
-            # One a task, since tasks are exported in several threads.
-            Encode(encoding=chosen, vocabulary=used, max_source_tokens=max_source_tokens, seed=seed),
-        )
-        for split in SPLITS
-        for name in found[split].readable
-    ]
-    known = set(registry.names())
-    if not all(task.name in known and registry.templated(task.name) == task for task in tasks):
-        registry.unregister(_registered.pop(prefix, ()))
+    if split not in (None, *SPLITS):
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, or absent to go by the lists; got {split!r}.")
+    chosen = _Settings(
+        encodings=_encodings(encoding),
+        vocabulary=registry.vocabulary(vocabulary),
+        max_source_tokens=max_source_tokens,
+        max_instances=max_instances,
+        passes=passes,
+        on_bad_row=on_bad_row,
+        seed=seed,
+        prefix=prefix,
+    )
+    files = task_files(folder)
+    found = select(
+        files,
+        lists_of(folder, split=split, names=files),
+        licences=label_rule(licences, where="licences"),
+        sources=label_rule(sources, where="sources"),
+    )
+    tasks = _tasks(found, files, chosen)
+    before = _registered.get(prefix)
+    if before is None or before.tasks != tasks or not set(before.names) <= set(registry.defined_names()):
+        registry.unregister(before.names if before else ())
         for task in tasks:
-            registry.register(task, vocabulary=used)
-        mixtures = _register_mixtures(found, files, max_instances=max_instances, prefix=prefix)
-        _registered[prefix] = (*mixtures, *(task.name for task in tasks))
+            registry.register(task, vocabulary=chosen.vocabulary)
+        mixtures = _register_mixtures(found, files, folder=folder, chosen=chosen)
+        _registered[prefix] = _Registered(tasks=tasks, names=(*mixtures, *(task.name for task in tasks)))
     return found
 
 
@@ -278,32 +221,87 @@ def seqio_name(task: str, *, prefix: str) -> str:
     return f"{prefix}_{re.sub(r'[^0-9A-Za-z_.:#]', '_', task)}"
 
 
-def _declared(name: str, source: SuperNISource, normaliser: Encode) -> TemplatedTask:
+def _encodings(encoding: Encoding | str) -> tuple[Encoding, ...]:
+    if isinstance(encoding, Encoding):
+        return (encoding,)
+    if encoding not in ENCODINGS:
+        raise KeyError(f"No encoding {encoding!r}.{nearest(encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}.")
+    return ENCODINGS[encoding]
+
+
+def _tasks(
+    found: Mapping[str, Coverage], files: Mapping[str, TaskFile], chosen: _Settings
+) -> tuple[TemplatedTask, ...]:
+    tasks = []
+    for split in SPLITS:
+        for name in _in_either_track(found, split):
+            of_xlingual = split == "test" and name not in found["test"].readable
+            tasks.append(_declared(files[name], split, chosen, rouge="rouge_l_xlingual" if of_xlingual else "rouge_l"))
+    return tuple(tasks)
+
+
+def _in_either_track(found: Mapping[str, Coverage], split: Split) -> list[str]:
+    tracks = [found[which].readable for which in (split, XLINGUAL + split) if which in found]
+    return list(dict.fromkeys(name for readable in tracks for name in readable))
+
+
+def _declared(file: TaskFile, split: Split, chosen: _Settings, *, rouge: str) -> TemplatedTask:
+    is_drawn = len(chosen.encodings) > 1 and split == "test"
+    metrics = ("exact_match", rouge) if file.category in EXACT_MATCH_CATEGORIES else (rouge, "exact_match")
     return TemplatedTask(
-        name=name,
-        source=source,
-        cluster=source.task.category.lower().replace(" ", "_"),
+        name=seqio_name(file.name, prefix=chosen.prefix),
+        source=SuperNISource(
+            task=file,
+            split=split,
+            max_instances=chosen.max_instances,
+            seed=chosen.seed,
+            on_bad_row=chosen.on_bad_row,
+        ),
+        cluster=file.category.lower().replace(" ", "_"),
         templates=(TEMPLATE,),
-        metrics=("rouge_l", "exact_match"),
-        normaliser=normaliser,
+        metrics=metrics,
+        # One a task, since tasks are exported in several threads.
+        normaliser=Encode(
+            encodings=(HEADLINE,) if is_drawn else chosen.encodings,
+            vocabulary=chosen.vocabulary,
+            max_source_tokens=chosen.max_source_tokens,
+            seed=chosen.seed,
+            passes=chosen.passes if split == "train" else 1,
+        ),
         references="references",
-        licence=source.task.licence,
+        licence=file.licence,
+        corpora=corpora(file.sources),
     )
 
 
 def _register_mixtures(
-    found: Mapping[str, Coverage], files: Mapping[str, TaskFile], *, max_instances: int, prefix: str
+    found: Mapping[str, Coverage], files: Mapping[str, TaskFile], *, folder: Path | str, chosen: _Settings
 ) -> list[str]:
     train, test = found["train"].readable, found["test"].readable
-    members: dict[str, tuple[Collection[str], registry.Rate]] = {
-        f"{prefix}_train": (train, ProportionalRate(maximum=max_instances)),
-        f"{prefix}_test": (test, 1.0),
-        f"{prefix}_test_sample": (_sample(test, files, avoid=found["dev"].listed), 1.0),
+    lists: dict[str, Collection[str]] = {which: found[which].readable for which in found if which.endswith(SPLITS)}
+    mixtures = {
+        **lists,
+        "train_disjoint": _disjoint(train, test, files) if test else (),
+        "test_sample": _sample(test, files, avoid=found["dev"].listed),
     }
-    members = {name: entry for name, entry in members.items() if entry[0]}
-    for name, (tasks, rate) in members.items():
-        registry.register_mixture(name, [(seqio_name(task, prefix=prefix), rate) for task in tasks])
-    return list(members)
+    mixtures = {which: tasks for which, tasks in mixtures.items() if tasks}
+    for which, tasks in mixtures.items():
+        rate: registry.Rate = ProportionalRate(maximum=chosen.max_instances) if "train" in which else 1.0
+        registry.register_mixture(
+            f"{chosen.prefix}_{which}", [(seqio_name(task, prefix=chosen.prefix), rate) for task in tasks]
+        )
+    return [f"{chosen.prefix}_{which}" for which in mixtures]
+
+
+def _disjoint(train: Collection[str], test: Collection[str], files: Mapping[str, TaskFile]) -> list[str]:
+    """The training tasks that share neither category nor corpus with a test task that is there."""
+    categories = {files[name].category for name in test}
+    held_out = {corpus for name in test for corpus in corpora(files[name].sources)}
+    return [
+        name
+        for name in train
+        if files[name].category not in categories and held_out.isdisjoint(corpora(files[name].sources))
+    ]
 
 
 def _sample(test: Collection[str], files: Mapping[str, TaskFile], *, avoid: Collection[str]) -> list[str]:
@@ -313,18 +311,3 @@ def _sample(test: Collection[str], files: Mapping[str, TaskFile], *, avoid: Coll
         for category in SAMPLE_CATEGORIES
     }
     return [names[0] for names in of_category.values() if names]
-
-
-def _coverage(files: Mapping[str, TaskFile], lists: Mapping[str, tuple[str, ...]]) -> dict[str, Coverage]:
-    return {
-        which: Coverage(
-            listed=lists[which],
-            readable=tuple(name for name in lists[which] if name in files),
-            missing=tuple(name for name in lists[which] if name not in files),
-        )
-        for which in LISTS
-    }
-
-
-def _hash(*parts: object) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")

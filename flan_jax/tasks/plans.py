@@ -1,7 +1,7 @@
 """What exporting one split of a task takes: where examples come from, how they are encoded, what decides the bytes.
 
-Two kinds of tasks come to one kind of plan: our templated ones, rendered and tokenised in plain Python, and any other
-SeqIO task, run as it is. `export` carries plans out.
+Three kinds of tasks come to one kind of plan: templated ones, rendered and tokenised in plain Python, those of
+pretraining, made from documents likewise, and any other SeqIO task, run as it is. `export` carries plans out.
 """
 
 import dataclasses
@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 from flan_jax.data.manifest import FORMAT_VERSION, Lengths, VocabularyRef, safe_name
 from flan_jax.files import sha256_of
-from flan_jax.tasks import foreign, lazy, registry
+from flan_jax.tasks import foreign, lazy, pretrain, registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
+from flan_jax.tasks.hold_outs import exemplar_corpora
+from flan_jax.tasks.pretrain import PretrainingTask
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.rows import Source
 from flan_jax.tasks.shards import SHARD_EXAMPLES, Encoded
@@ -38,6 +40,8 @@ class Recorded:
     postprocessor: str | None
     evaluation: Literal["generate", "rank", "foreign"]
     licence: str
+    corpora: tuple[str, ...] = ()
+    exemplar_corpora: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,7 @@ class SplitPlan:
       identity: what decides the bytes; `fingerprint` is its digest.
       examples: starts reading; yields (row number, raw example) and counts what it leaves out.
       encode: from a chunk of raw examples to records.
-      templated: whether several may run at once; TensorFlow brings threads of its own.
+      templated: whether it is one of ours and several may run at once; TensorFlow brings threads of its own.
       data_files: local files, and patterns of files, that the rows come from.
       vocabulary_file: the SentencePiece model that the ids depend on, when it is not the package's.
     """
@@ -94,13 +98,17 @@ def plan(task: Any, split: str, *, lengths: Lengths, export_dir: Path, module_di
     record = templated_record(task)
     if record is not None:
         return _templated_plan(record, task, split, lengths=lengths, export_dir=export_dir)
+    documents = pretraining_record(task)
+    if documents is not None:
+        return _pretraining_plan(documents, task, split, lengths=lengths, export_dir=export_dir)
     return _foreign_plan(task, split, lengths=lengths, export_dir=export_dir, module_digests=module_digests)
 
 
 def gap_of(task: Any, split: str) -> Gap | None:
     """Returns what keeps a split of a task from being exported here; None when nothing is known to. Reads no row."""
-    record = templated_record(task)
-    for source, which in sources_of(record, split) if record is not None else ():
+    record, documents = templated_record(task), pretraining_record(task)
+    sources = sources_of(record, split) if record is not None else ()
+    for source, which in ((documents.source, split),) if documents is not None else sources:
         reason = source.unavailable(which)
         if reason is not None:
             return Gap(reason=reason, looked_for=source.looked_for(which))
@@ -109,9 +117,17 @@ def gap_of(task: Any, split: str) -> Gap | None:
 
 def templated_record(task: Any) -> TemplatedTask | None:
     """Returns the record of a templated task, None for any other SeqIO task."""
+    return registry.templated(task.name) if _is_registered(task) else None
+
+
+def pretraining_record(task: Any) -> PretrainingTask | None:
+    """Returns the record of a pretraining task, None for any other SeqIO task."""
+    return registry.pretraining(task.name) if _is_registered(task) else None
+
+
+def _is_registered(task: Any) -> bool:
     tasks = lazy.import_seqio().TaskRegistry
-    is_registered = task.name in tasks.names() and tasks.get(task.name) is task
-    return registry.templated(task.name) if is_registered else None
+    return task.name in tasks.names() and tasks.get(task.name) is task
 
 
 def _templated_plan(record: TemplatedTask, task: Any, split: str, *, lengths: Lengths, export_dir: Path) -> SplitPlan:
@@ -134,6 +150,8 @@ def _templated_plan(record: TemplatedTask, task: Any, split: str, *, lengths: Le
             postprocessor=record.postprocessor,
             evaluation=record.evaluation,
             licence=record.licence,
+            corpora=record.corpora,
+            exemplar_corpora=exemplar_corpora(record),
         ),
         vocabulary=reference(vocabulary, export_dir=export_dir),
         examples=lambda dropped: (
@@ -142,6 +160,37 @@ def _templated_plan(record: TemplatedTask, task: Any, split: str, *, lengths: Le
         encode=tokeniser.encode,
         templated=True,
         data_files=_files_and_patterns(record, split),
+        vocabulary_file=vocabulary.path if isinstance(vocabulary, SentencePieceVocabulary) and own_model else None,
+    )
+
+
+def _pretraining_plan(
+    record: PretrainingTask, task: Any, split: str, *, lengths: Lengths, export_dir: Path
+) -> SplitPlan:
+    vocabulary = _vocabulary(task)
+    corrupter = pretrain.corrupter(record, split, vocabulary=vocabulary, lengths=lengths)
+    own_model = isinstance(vocabulary, SentencePieceVocabulary) and Path(vocabulary.path) != EMBEDDED_MODEL
+    return _finish(
+        task=record.name,
+        split=split,
+        lengths=lengths,
+        definition=record.identity(split),
+        recorded=Recorded(
+            cluster=record.cluster,
+            metrics=foreign.DEFAULT_METRICS,
+            postprocessor=None,
+            evaluation="generate",
+            licence=record.licence,
+            corpora=record.corpora,
+        ),
+        vocabulary=reference(vocabulary, export_dir=export_dir),
+        examples=lambda dropped: (
+            (segment.row, segment)
+            for segment in corrupter.segments(pretrain.documents(record, split, dropped=dropped))
+        ),
+        encode=corrupter.encode,
+        templated=True,
+        data_files=_files_of(record.source, split),
         vocabulary_file=vocabulary.path if isinstance(vocabulary, SentencePieceVocabulary) and own_model else None,
     )
 
@@ -163,10 +212,14 @@ def _loaded_once(vocabulary: Vocabulary, version: tuple[int, int] | None) -> Voc
 def _files_and_patterns(record: TemplatedTask, split: str) -> tuple[str, ...]:
     found: list[str] = []
     for source, which in sources_of(record, split):
-        found += source.files(which)
-        given = source.paths[which] if isinstance(source, FileSource) else ()
-        found += [os.path.abspath(os.path.expanduser(path)) for path in given if glob.has_magic(path)]
+        found += _files_of(source, which)
     return tuple(dict.fromkeys(found))
+
+
+def _files_of(source: Source, split: str) -> tuple[str, ...]:
+    given = source.paths[split] if isinstance(source, FileSource) else ()
+    patterns = (os.path.abspath(os.path.expanduser(path)) for path in given if glob.has_magic(path))
+    return (*source.files(split), *patterns)
 
 
 def sources_of(record: TemplatedTask, split: str) -> tuple[tuple[Source, str], ...]:
@@ -222,7 +275,7 @@ def _finish(
         "task": task,
         "split": split,
         "definition": dict(definition),
-        "recorded": {**dataclasses.asdict(recorded), "metrics": list(recorded.metrics)},
+        "recorded": {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(recorded).items()},
         "vocabulary_digest": vocabulary.digest,
         "lengths": dict(lengths),
     }

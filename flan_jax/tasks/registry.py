@@ -23,12 +23,15 @@ from flan_jax.tasks import modules, user_files
 from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask, require_name
 from flan_jax.tasks.entries import (
     Rate,
+    covering_names,
     declare_family,
     defined_names,
     families,
     forget_families,
+    hold_out_of,
     mixture_or_task,
     names,
+    pretraining,
     register,
     register_mixture,
     require_free,
@@ -44,9 +47,9 @@ from flan_jax.tasks.rows import OnBadRow
 from flan_jax.tasks.sources import Paths
 
 __all__ = [
-    "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "declare_family", "defined_names", "families",
-    "identity", "import_module",
-    "iter_rendered", "mixture_or_task", "names", "num_examples", "preview", "register", "register_all",
+    "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "covering_names", "declare_family", "defined_names", "families",
+    "hold_out_of", "identity", "import_module",
+    "iter_rendered", "mixture_or_task", "names", "num_examples", "pretraining", "preview", "register", "register_all",
     "register_jsonl", "register_mixture", "register_yaml", "task", "templated", "unregister", "use_vocabulary",
     "vocabulary",
 ]  # fmt: skip
@@ -137,7 +140,9 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
             register(record, vocabulary=chosen)
             done.append(record.name)
         for mixture in declared.mixtures:
-            register_mixture(mixture.name, mixture.members, default_rate=mixture.default_rate)
+            register_mixture(
+                mixture.name, mixture.members, default_rate=mixture.default_rate, hold_out=mixture.hold_out
+            )
             done.append(mixture.name)
     except (KeyError, ValueError) as error:
         unregister(done)

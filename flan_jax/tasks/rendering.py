@@ -126,7 +126,7 @@ def _example(
         options = options_of(task, usable.row)
         style = drawn_style(Draws(task.seed, task.name, split, *key, "options"), options) if options else None
     try:
-        rendered = _render(task, usable.row, template, style=style)
+        rendered = render_row(task, usable.row, template, style=style)
     except NotApplicable as left_out:
         return left_out.reason
     except MissingField:
@@ -150,7 +150,7 @@ def _exemplars(task: TemplatedTask, *, count_tokens: CountTokens | None) -> Exem
         task.few_shot,
         pool=[usable.row for usable in rows],
         num_templates=len(pool.templates),
-        render=lambda row, template, style: _render(pool, row, template, style=style),
+        render=lambda row, template, style: render_row(pool, row, template, style=style),
         count_tokens=count_tokens,
     )
 
@@ -247,7 +247,13 @@ def _texts(row: Mapping[str, object], field: str | None) -> tuple[str, ...]:
     return tuple(map(str, value))
 
 
-def _render(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle | None = None) -> Rendered:
+def render_row(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle | None = None) -> Rendered:
+    """Returns a normalised row under one template, without exemplars.
+
+    Raises:
+      NotApplicable: the template leaves the row out.
+      MissingField, ValueError: it cannot be rendered; names task and template.
+    """
     template = task.templates[index]
     options = options_of(task, row)
     references = _texts(row, task.references) if template.direction == "forward" else ()
@@ -266,7 +272,7 @@ def _applicable(task: TemplatedTask, row: Row, split: str) -> dict[int, Rendered
     found = {}
     for index in task.templates_of(split):
         with contextlib.suppress(NotApplicable):
-            found[index] = _render(task, row, index)
+            found[index] = render_row(task, row, index)
     return found
 
 

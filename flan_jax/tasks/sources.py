@@ -1,12 +1,9 @@
-"""Where rows come from: JSONL, TSV and Parquet files, TFDS and Python. Plain dicts, always in one order.
+"""Where rows come from: JSONL, JSON, CSV, TSV and Parquet files, TFDS and Python. Plain dicts, always in one order.
 
 Nothing is opened before rows are asked for. The interface is `rows.Source`; TFDS is in `tfds_source`.
 """
 
-import gzip
-import json
 import os
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +11,19 @@ from typing import Any
 
 from flan_jax.files import sha256_of, sha256_of_file
 from flan_jax.names import nearest
-from flan_jax.tasks import lazy
+from flan_jax.tasks import file_rows, lazy
 from flan_jax.tasks.rows import NOT_UNICODE, BadRow, OnBadRow, Record, Row, Source, plain_record
 from flan_jax.tasks.tfds_source import TfdsSource, set_tfds_data_dir
 from flan_jax.templates.render import shortened
 
 __all__ = [
-    "BadRow", "FileSource", "InMemorySource", "JsonlSource", "OnBadRow", "ParquetSource", "Record", "Row", "Source",
-    "TfdsSource", "TsvSource", "set_tfds_data_dir",
+    "BadRow", "CsvSource", "FileSource", "InMemorySource", "JsonSource", "JsonlSource", "OnBadRow", "ParquetSource",
+    "Record", "Row", "Source", "TfdsSource", "TsvSource", "set_tfds_data_dir",
 ]  # fmt: skip
 
 Paths = str | Path | Sequence[str | Path]
 Rows = Iterable[Mapping[str, Any]]
 
-NOT_JSON = "not JSON"
-NOT_AN_OBJECT = "not an object"
 WRONG_COLUMNS = "wrong number of columns"
 
 
@@ -57,7 +52,7 @@ class InMemorySource(Source):
             if isinstance(row, Mapping):
                 yield Record(dict(row), place)
             else:
-                yield BadRow(NOT_AN_OBJECT, f"expected fields by name, got {shortened(row)}", place)
+                yield BadRow(file_rows.NOT_AN_OBJECT, f"expected fields by name, got {shortened(row)}", place)
 
     def revision(self, split: str) -> str:
         """Returns the SHA-256 of the rows as canonical JSON.
@@ -137,12 +132,74 @@ class JsonlSource(FileSource):
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the rows; places are "file:line"."""
         for path in self.files(split):
-            for number, line in _lines(path):
-                yield _parse_json(line, f"{path}:{number}")
+            for number, line in file_rows.numbered_lines(path):
+                yield file_rows.parse_json(line, f"{path}:{number}")
 
     def num_rows(self, split: str) -> int | None:
         """Returns the number of lines that are not blank."""
-        return sum(1 for path in self.files(split) for _ in _lines(path))
+        return sum(1 for path in self.files(split) for _ in file_rows.numbered_lines(path))
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
+class JsonSource(FileSource):
+    """One JSON list of objects a file, read whole; `.gz` files are decompressed.
+
+    Args:
+      files: as in `JsonlSource`.
+    """
+
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Yields the rows; places are "file: row N", counted from 0.
+
+        Raises:
+          ValueError: a file that is not one whole list; no policy for bad rows can mend it.
+        """
+        for path in self.files(split):
+            for index, row in enumerate(file_rows.json_list(path)):
+                yield file_rows.json_record(row, f"{path}: row {index}")
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
+class CsvSource(FileSource):
+    """Fields between commas, quoted as in RFC 4180: a quoted field may hold commas, newlines and doubled quotes.
+
+    Args:
+      files: as in `JsonlSource`.
+      columns: names of the fields; None when each file's first row has them.
+    """
+
+    columns: tuple[str, ...] | None
+
+    def __init__(
+        self, *, files: Mapping[str, Paths], columns: Sequence[str] | None = None, on_bad_row: OnBadRow = "error"
+    ):
+        object.__setattr__(self, "columns", None if columns is None else tuple(columns))
+        super().__init__(files=files, on_bad_row=on_bad_row)
+
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Yields the rows; places are "file:line", of the line that a row starts on.
+
+        Raises:
+          ValueError: quotation marks that do not pair up, after which no row can be told from the next.
+        """
+        for path in self.files(split):
+            names = self.columns
+            for number, cells in file_rows.csv_rows(path):
+                place = f"{path}:{number}"
+                escaped = [cell for cell in cells if not file_rows.is_unicode(cell)]
+                if escaped:
+                    yield BadRow(NOT_UNICODE, f"not UTF-8: {shortened(escaped[0])}", place)
+                elif names is None:
+                    names = tuple(cells)
+                elif len(cells) == len(names):
+                    yield Record(dict(zip(names, cells, strict=True)), place)
+                else:
+                    detail = f"{len(cells)} fields between commas, expected {len(names)} ({', '.join(names)})"
+                    yield BadRow(WRONG_COLUMNS, detail, place)
+
+    def revision(self, split: str) -> str:
+        """Returns a SHA-256 over the bytes of the split's files and the names of the columns."""
+        return sha256_of([super().revision(split), self.columns])
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
@@ -166,7 +223,7 @@ class TsvSource(FileSource):
         """Yields the rows; places are "file:line"."""
         for path in self.files(split):
             names = self.columns
-            for number, line in _lines(path):
+            for number, line in file_rows.numbered_lines(path):
                 place = f"{path}:{number}"
                 try:
                     cells = line.decode().split("\t")
@@ -187,7 +244,7 @@ class TsvSource(FileSource):
 
     def num_rows(self, split: str) -> int | None:
         """Returns the number of lines that are not blank, headers apart."""
-        counts = [sum(1 for _ in _lines(path)) for path in self.files(split)]
+        counts = [sum(1 for _ in file_rows.numbered_lines(path)) for path in self.files(split)]
         return sum(counts) if self.columns is not None else sum(max(0, count - 1) for count in counts)
 
 
@@ -224,34 +281,3 @@ def _matching(path: Path) -> list[str]:
         place = "" if path.parent.is_dir() else f" There is no folder {path.parent} either."
         raise FileNotFoundError(f"No file {path} to read rows from.{nearest(path.name, beside)}{place}")
     return [os.path.abspath(p) for p in found]
-
-
-def _lines(path: str) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines that are not blank with their numbers, counted from 1. Bytes, so that only \\n ends a line."""
-    with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if line.strip():
-                    yield number, line.rstrip(b"\r\n")
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path}: cannot be decompressed ({error}). The file is damaged or not gzip.") from error
-
-
-def _parse_json(line: bytes, place: str) -> Record | BadRow:
-    try:
-        row = json.loads(line)
-    except UnicodeDecodeError as error:
-        return BadRow(NOT_UNICODE, f"not UTF-8 ({error})", place)
-    except json.JSONDecodeError as error:
-        hint = "; one object a line is needed, not a list over many" if line.strip() == b"[" else ""
-        return BadRow(NOT_JSON, f"not JSON ({error}{hint}): {shortened(line.decode(errors='replace'))}", place)
-    if not isinstance(row, dict):
-        return BadRow(NOT_AN_OBJECT, f"expected a JSON object, got {shortened(row)}", place)
-    if b"\\ud" in line or b"\\uD" in line:  # Half of a surrogate pair is JSON, but no text that can be encoded.
-        try:
-            json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            return BadRow(NOT_UNICODE, f"half a surrogate pair ({error})", place)
-    return Record(row, place)

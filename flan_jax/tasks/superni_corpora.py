@@ -7,7 +7,7 @@ names only itself. Both are put right here, so that a task cannot leak a held-ou
 import re
 from collections.abc import Iterable
 
-NO_CORPUS = frozenset({"", "curated", "made_up", "miscellaneous", "misc", "missing", "synthetic", "unknown"})
+NO_CORPUS = frozenset({"", "miscellaneous", "missing", "synthetic"})
 """Sources that name no corpus: rows written by a program or by the task's author."""
 
 _ALIASES = {
@@ -78,4 +78,4 @@ def corpora(sources: Iterable[str]) -> tuple[str, ...]:
 
 
 def _plain(word: str) -> str:
-    return re.sub(r"[^0-9a-z&()]+", "_", word.strip().lower()).strip("_")
+    return re.sub(r"[^0-9a-z]+", "_", word.lower()).strip("_")

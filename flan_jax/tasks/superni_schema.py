@@ -15,6 +15,7 @@ from flan_jax.templates.render import shortened
 
 HEAD_KEYS = ("Definition", "Positive Examples", "Negative Examples", "Categories")
 LIST_KEYS = ("Categories", "Source", "Instance License")
+KNOWN_KEYS = {*HEAD_KEYS, *LIST_KEYS, "Instances", "Task", "id", "input", "output", "explanation"}
 V1_KEYS = ("Title", "Prompt", "Examples")
 MAX_FILE_BYTES = 50 * 2**20
 MIN_INSTANCES, MAX_INSTANCES = 26, 6_500
@@ -171,4 +172,4 @@ def _skewed(outputs: Counter[str]) -> Iterator[str]:
 def _absent(key: str, record: Mapping[str, Any], what: str) -> str:
     if key in record:
         return f"{what} has no {key!r}: got {shortened(record[key])}"
-    return f"{what} has no {key!r}.{nearest(key, record)}"
+    return f"{what} has no {key!r}.{nearest(key, set(record) - KNOWN_KEYS)} Fields: {', '.join(record) or 'none'}"

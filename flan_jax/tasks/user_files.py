@@ -12,6 +12,7 @@ The schema, by example; paths are relative to the file:
         source: jsonl                     # jsonl, tsv, parquet or tfds
         splits: {train: data/train.jsonl, validation: [data/a.jsonl, data/b.jsonl.gz]}
         templates: ask
+        corpora: [my_atlas]               # what its rows come from: who holds the atlas out cannot train on this
         metrics: [exact_match, f1]
       reviews:
         cluster: sentiment
@@ -28,6 +29,10 @@ The schema, by example; paths are relative to the file:
     mixtures:
       all_mine: {members: [capitals, reviews], cap: 3000, temperature: 2}
       weighted: {members: {all_mine: 1, capitals: 0.5}}
+      careful:                            # refused if a member would give away what is held out
+        members: [reviews]
+        hold_out: {clusters: [translation], corpora: [my_atlas], tasks: [capitals]}
+        allow_leak: []                    # names of members, clusters or corpora whose leak is accepted
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +40,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask
@@ -47,10 +53,11 @@ from flan_jax.templates.render import Template
 FILE_KEYS = ("vocabulary", "licence", "source", "template_sets", "families", "tasks", "mixtures")
 TASK_KEYS = (
     "source", "splits", "cluster", "templates", "options", "labels", "metrics", "postprocessor", "references",
-    "templates_per_row", "evaluation", "licence", "max_rows",
+    "templates_per_row", "evaluation", "licence", "max_rows", "corpora",
 )  # fmt: skip
 AS_THEY_ARE = ("postprocessor", "references", "templates_per_row", "evaluation", "licence", "max_rows")
-MIXTURE_KEYS = ("members", "cap", "temperature")
+MIXTURE_KEYS = ("members", "cap", "temperature", "hold_out", "allow_leak")
+HOLD_OUT_KEYS = ("clusters", "corpora", "tasks")
 SOURCE_KEYS = {
     "jsonl": ("kind", "on_bad_row"),
     "tsv": ("kind", "on_bad_row", "columns"),
@@ -67,11 +74,19 @@ class UserMixture:
       name: of the mixture.
       members: names with their weights; None for the default rate.
       default_rate: for members without a weight.
+      hold_out: what it must not be trained on.
     """
 
     name: str
     members: tuple[tuple[str, float | None], ...]
     default_rate: ProportionalRate
+    hold_out: HoldOut | None = None
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Names that have to be registered before it."""
+        held_out = () if self.hold_out is None else self.hold_out.tasks
+        return (*(name for name, _ in self.members), *held_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +184,8 @@ def _task(
     given: dict[str, Any] = {key: fields[key] for key in AS_THEY_ARE if key in fields}
     if "metrics" in fields:
         given["metrics"] = _texts(fields["metrics"], where=f"{where}.metrics")
+    if "corpora" in fields:
+        given["corpora"] = _texts(fields["corpora"], where=f"{where}.corpora")
     if "labels" in fields:
         given["normaliser"] = LabelNames(names=require_mapping(fields["labels"], where=f"{where}.labels"))
     if "options" in fields:
@@ -253,14 +270,27 @@ def _mixture(name: str, value: object, *, where: str) -> UserMixture:
         if isinstance(number, bool) or not isinstance(number, (int, float)) or number <= 0:
             shown = "cap" if key == "maximum" else key
             raise ValueError(f"{where}: {shown} must be a number above 0, got {number!r}.")
-    return UserMixture(name=name, members=pairs, default_rate=ProportionalRate(**rate))
+    return UserMixture(
+        name=name, members=pairs, default_rate=ProportionalRate(**rate), hold_out=_hold_out(fields, where=where)
+    )
+
+
+def _hold_out(fields: Mapping[str, Any], *, where: str) -> HoldOut | None:
+    if "hold_out" not in fields:
+        if "allow_leak" in fields:
+            raise ValueError(f"{where}: allow_leak accepts leaks of what is held out, and there is no hold_out.")
+        return None
+    held_out = require_mapping(fields["hold_out"], where=f"{where}.hold_out")
+    require_keys(held_out, HOLD_OUT_KEYS, where=f"{where}.hold_out")
+    names = {key: _texts(value, where=f"{where}.hold_out.{key}") for key, value in held_out.items()}
+    return HoldOut(**names, allow_leak=_texts(fields.get("allow_leak", []), where=f"{where}.allow_leak"))
 
 
 def _members_first(mixtures: list[UserMixture], *, where: str) -> tuple[UserMixture, ...]:
     ordered: list[UserMixture] = []
     waiting = {mixture.name: mixture for mixture in mixtures}
     while waiting:
-        ready = [m for m in waiting.values() if not any(member in waiting for member, _ in m.members)]
+        ready = [m for m in waiting.values() if waiting.keys().isdisjoint(m.needed)]
         if not ready:
             raise ValueError(f"{where}: the mixtures {', '.join(sorted(waiting))} contain one another.")
         for mixture in ready:

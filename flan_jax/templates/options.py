@@ -1,7 +1,8 @@
 """How a list of options is written into a prompt: the one fixed block, and styles that training may vary.
 
-The pools of openings, labels and endings are data (`option_styles.yaml`). A drawn style with labels turns the answer
-into its label, so it belongs to training alone: evaluation always uses `FIXED`.
+The pools of openings, labels and endings are data (`option_styles.yaml`; as many of each as the Flan Collection has,
+Longpre et al. 2023, arXiv:2301.13688). A drawn style with labels turns the answer into its label, so it belongs to
+training alone: evaluation always uses `FIXED`.
 """
 
 import functools
@@ -20,22 +21,21 @@ STYLES = Path(__file__).parent / "option_styles.yaml"
 class OptionStyle:
     r"""One way of writing options.
 
-    >>> OptionStyle(opening="Choose:\n", label="({letter}) ", ending="").write(["yes", "no"])
-    'Choose:\n(a) yes\n(b) no'
-    >>> OptionStyle(opening="Choose:\n", label="({letter}) ", ending="").answer("no", ["yes", "no"])
+    >>> OptionStyle(opening="Choose:", label="\n({letter}) ", ending=";").write(["yes", "no"])
+    'Choose:\n(a) yes;\n(b) no;'
+    >>> OptionStyle(opening="Choose:", label="\n({letter}) ", ending=";").answer("no", ["yes", "no"])
     '(b)'
 
     Attributes:
       opening: before the first option.
-      label: before each option; "{letter}", "{LETTER}", "{number}" or "{roman}" make labels unique.
-      ending: after the last one.
-      separator: between options.
+      label: before each option, with the white space that parts it from what comes before; "{letter}", "{LETTER}",
+        "{number}" or "{roman}" make labels unique.
+      ending: after each option that has no punctuation at its end.
     """
 
     opening: str
     label: str
     ending: str
-    separator: str = "\n"
 
     @property
     def is_unique(self) -> bool:
@@ -44,8 +44,9 @@ class OptionStyle:
 
     def write(self, options: Sequence[str]) -> str:
         """Returns the block."""
-        items = [self._label(i) + option for i, option in enumerate(options)]
-        return self.opening + self.separator.join(items) + self.ending
+        items = [self._label(i) + ended(option, self.ending) for i, option in enumerate(options)]
+        block = self.opening + "".join(items)
+        return block if self.opening else block.lstrip()
 
     def answer(self, target: str, options: Sequence[str]) -> str:
         """Returns the target as this style wants it: its label when labels are unique and it is an option."""
@@ -56,9 +57,14 @@ class OptionStyle:
         return self.label.format(letter=letter, LETTER=letter.upper(), number=index + 1, roman=_roman(index + 1))
 
 
-FIXED = OptionStyle(opening="OPTIONS:\n", label="- ", ending="")
+FIXED = OptionStyle(opening="OPTIONS:", label="\n- ", ending="")
 MAX_VARIED_OPTIONS = 26
 """More options than letters are written in the fixed style."""
+
+
+def ended(text: str, ending: str) -> str:
+    """Returns a text with an ending, unless it has one of its own."""
+    return text if text.endswith(tuple(".;:,!?")) else text + ending
 
 
 def drawn_style(draws: Draws, options: Sequence[str]) -> OptionStyle:

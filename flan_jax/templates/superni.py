@@ -34,6 +34,17 @@ class Encoding:
     explanations: bool = False
 
 
+HEADLINE = Encoding()
+TK_INSTRUCT = (
+    Encoding(num_positive=0),
+    Encoding(definition=False),
+    HEADLINE,
+    Encoding(num_negative=2),
+    Encoding(explanations=True),
+)
+"""What Tk-Instruct's training mode draws from, uniformly for each instance (the released collator, in its order)."""
+
+
 class Prompter:
     """Writes the prompts of one task within a budget of tokens.
 

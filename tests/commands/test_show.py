@@ -1,5 +1,6 @@
 """`flan-jax show`: JSON and nothing else for programs, tables for people, and no TensorFlow where none is needed."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -200,3 +201,29 @@ def test_members_that_lack_the_split_are_listed_below_the_table(registries, rows
     registries.register_mixture("two", [("capitals", 1.0), ("held", 1.0)])
     show("mixture", "two", split="validation")
     assert "left out: capitals has no split 'validation', only train" in capsys.readouterr().out
+
+
+@pytest.mark.tensorflow
+def test_names_that_a_family_declares_are_told_and_shown_when_a_pattern_asks(registries, rows, capsys):
+    def define(name):
+        registries.import_module(str(rows))
+        record = registries.templated("capitals")
+        registries.register(dataclasses.replace(record, name=name), vocabulary="bytes")
+        return True
+
+    registries.declare_family("later", names=lambda: ["later_1", "later_2"], define=define)
+    show("tasks")
+    assert "later: 2 more names, registered when asked for" in capsys.readouterr().out
+    assert [task["name"] for task in as_json(capsys, "tasks", "later_2")["tasks"]] == ["later_2"]
+    assert [task["name"] for task in as_json(capsys, "tasks", "later*")["tasks"]] == ["later_1", "later_2"]
+
+
+@pytest.mark.tensorflow
+def test_problems_in_templates_are_shown_and_fail(registries, rows, capsys):
+    text = rows.read_text()
+    show("lint", str(rows))
+    assert "1 tasks looked at: 0 problems, 0 notes" in capsys.readouterr().out
+    rows.write_text(text.replace("{name: ask,", '{inputs: "Capital of {country}?", targets: "{capital}"},\n{name: ask,'))
+    with pytest.raises(ValueError, match=r"^1 problems in templates; mend them"):
+        show("lint", str(rows))
+    assert "duplicate" in capsys.readouterr().out

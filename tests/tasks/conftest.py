@@ -12,3 +12,56 @@ def registries(monkeypatch):
     monkeypatch.setattr(entries, "_state", entries._State(default_vocabulary="bytes"))
     monkeypatch.setattr(registry, "_state", registry._State())
     return registry
+
+
+SUMS = [{"q": "2+2", "a": "4"}, {"q": "3+3", "a": "6"}, {"q": "a question too long", "a": "x"}]
+
+
+@pytest.fixture
+def sums(registries):
+    from flan_jax.tasks.sources import InMemorySource
+    from flan_jax.templates.render import Template
+
+    return registries.register(
+        registries.TemplatedTask(
+            name="sums",
+            source=InMemorySource(data={"train": SUMS, "validation": SUMS[:1]}),
+            cluster="numbers",
+            templates=(
+                Template(inputs="{q}?", targets="{a}", name="ask"),
+                Template(inputs="so {a}", targets="{q}", direction="inverted"),
+            ),
+            metrics=("exact_match", "rouge_l"),
+            licence="CC0",
+        )
+    )
+
+
+@pytest.fixture
+def plain(registries):
+    """A task registered with plain SeqIO; its names are counted upwards."""
+    import seqio
+    import tensorflow as tf
+
+    def dataset(split, shuffle_files=False, seed=None):
+        del split, shuffle_files, seed
+        return tf.data.Dataset.from_tensor_slices({"inputs": ["abc", "de"], "targets": ["x", "yz"]})
+
+    feature = seqio.Feature(vocabulary=seqio.ByteVocabulary(extra_ids=0))
+    return seqio.TaskRegistry.add(
+        "plain",
+        source=seqio.FunctionDataSource(dataset, splits=["train"], num_input_examples={"train": 2}),
+        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
+        output_features={"inputs": feature, "targets": feature},
+        metric_fns=[same],
+    )
+
+
+def same(targets, predictions):
+    return {"same": float(targets == predictions)}
+
+
+@pytest.fixture
+def lost(registries, tmp_path):
+    """A task whose rows are not there."""
+    return registries.register_jsonl("lost", str(tmp_path / "lost.jsonl"), inputs="{q}?", targets="{a}")

@@ -18,7 +18,13 @@ def mapped(rows=ROWS, **settings):
 def test_fields_are_renamed_from_within_mappings_too_and_the_others_stay():
     source = mapped(fields={"sentence": "text", "word": "target.at.word"})
     first = next(source.rows("train"))
-    assert first == {"sentence": "Ann met Eve.", "word": 0, "target": ROWS[0]["target"], "label": False, "score": "2.50"}
+    assert first == {
+        "sentence": "Ann met Eve.",
+        "word": 0,
+        "target": ROWS[0]["target"],
+        "label": False,
+        "score": "2.50",
+    }
 
 
 def test_two_fields_can_change_names_with_each_other():

@@ -5,7 +5,6 @@ import pytest
 pytestmark = pytest.mark.tensorflow
 
 LENGTHS = {"inputs": 16, "targets": 6}
-ROWS = [{"q": "2+2", "a": "4"}, {"q": "3+3", "a": "6"}, {"q": "a question too long", "a": "x"}]
 
 
 @pytest.fixture
@@ -15,57 +14,13 @@ def describe(registries):
     return describe
 
 
-@pytest.fixture
-def sums(registries):
-    from flan_jax.tasks.sources import InMemorySource
-    from flan_jax.templates.render import Template
-
-    return registries.register(
-        registries.TemplatedTask(
-            name="sums",
-            source=InMemorySource(data={"train": ROWS, "validation": ROWS[:1]}),
-            cluster="numbers",
-            templates=(
-                Template(inputs="{q}?", targets="{a}", name="ask"),
-                Template(inputs="so {a}", targets="{q}", direction="inverted"),
-            ),
-            metrics=("exact_match", "rouge_l"),
-            licence="CC0",
-        )
-    )
-
-
-@pytest.fixture
-def plain(registries):
-    """A task registered with plain SeqIO; its names are counted upwards."""
-    import seqio
-    import tensorflow as tf
-
-    def dataset(split, shuffle_files=False, seed=None):
-        del split, shuffle_files, seed
-        return tf.data.Dataset.from_tensor_slices({"inputs": ["abc", "de"], "targets": ["x", "yz"]})
-
-    feature = seqio.Feature(vocabulary=seqio.ByteVocabulary(extra_ids=0))
-    return seqio.TaskRegistry.add(
-        "plain",
-        source=seqio.FunctionDataSource(dataset, splits=["train"], num_input_examples={"train": 2}),
-        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
-        output_features={"inputs": feature, "targets": feature},
-        metric_fns=[same],
-    )
-
-
-def same(targets, predictions):
-    return {"same": float(targets == predictions)}
-
-
 def example(describe, name, **changes):
     return describe.task_example(name, **{"split": None, "index": 0, "lengths": LENGTHS, "num_packed": 3, **changes})
 
 
 def test_a_row_is_shown_from_the_source_to_the_tokens_under_every_template(describe, sums):
     found = example(describe, "sums", index=1)
-    assert (found["split"], found["place"], found["raw"]) == ("train", "train rows in memory: row 1", ROWS[1])
+    assert (found["split"], found["place"], found["raw"]) == ("train", "train rows in memory: row 1", {"q": "3+3", "a": "6"})
     ask, inverted = found["renderings"]
     assert (ask["name"], ask["direction"], ask["inputs"], ask["targets"]) == ("ask", "forward", "3+3?", "6")
     assert (inverted["direction"], inverted["inputs"], inverted["targets"]) == ("inverted", "so 6", "3+3")
@@ -127,46 +82,6 @@ def test_lists_hold_tasks_and_mixtures_of_others_too(describe, registries, sums,
     assert [tasks["plain"][key] for key in shown] == ["foreign", 0, ["same"]]
     mixtures = {m["name"]: (m["members"], m["tasks"]) for m in describe.all_mixtures()}
     assert mixtures == {"both": (2, 2), "nested": (2, 2)}
-
-
-def mixture(describe, name, **changes):
-    settings = {"split": "train", "steps": 10, "batch_size": 3, "lengths": LENGTHS, "export_dir": None}
-    return describe.mixture(name, **{**settings, **changes})
-
-
-def test_a_mixture_tells_examples_cap_rate_share_and_epochs(describe, registries, sums, plain):
-    from flan_jax.data.rates import ProportionalRate
-
-    registries.register_mixture("both", [("sums", ProportionalRate(maximum=2)), ("plain", 6)])
-    found = mixture(describe, "both")
-    of = {member["name"]: member for member in found["members"]}
-    assert [(of[n]["examples"], of[n]["cap"], of[n]["rate"], of[n]["share_percent"]) for n in ("sums", "plain")] == [
-        (3, 2.0, 2.0, 25.0),
-        (2, None, 6.0, 75.0),
-    ]
-    # 30 examples are drawn: a quarter of them from 3, three quarters from 2.
-    assert (of["sums"]["expected_epochs"], of["plain"]["expected_epochs"]) == (2.5, 11.25)
-    assert found["examples"] == 5 and found["skipped"] == {}
-
-
-def test_members_without_the_split_are_listed_with_the_reason(describe, registries, sums, plain):
-    registries.register_mixture("both", [("sums", 1), ("plain", 6)])
-    found = mixture(describe, "both", split="validation")
-    assert [member["name"] for member in found["members"]] == ["sums"]
-    assert found["skipped"] == {"plain": "has no split 'validation', only train"}
-
-
-def test_epochs_count_the_examples_that_share_a_row_in_the_export(describe, registries, sums, tmp_path):
-    from flan_jax.tasks.export import export_task
-
-    export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path)
-    alone, packed = mixture(describe, "sums"), mixture(describe, "sums", export_dir=tmp_path)
-    # Inputs of 5, 5 and 16 tokens, targets of 2, 4 and 2: a target row of 6 holds 6 / (8 / 3) examples.
-    assert alone["examples_per_row"] == 1.0
-    assert packed["examples_per_row"] == pytest.approx(0.97 * 16 / (26 / 3))
-    assert packed["members"][0]["expected_epochs"] == pytest.approx(10 * packed["examples_per_row"])
-    with pytest.raises(FileNotFoundError, match=r"does not hold 'sums', split 'train', with lengths .*9.*: export"):
-        mixture(describe, "sums", export_dir=tmp_path, lengths={"inputs": 9, "targets": 6})
 
 
 def test_a_users_file_is_rendered_without_registering_anything(describe, registries, tmp_path):

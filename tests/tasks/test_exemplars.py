@@ -121,7 +121,10 @@ def test_the_number_of_examples_counts_what_is_dropped():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_exemplars": 0, "formats": (FORM,)}, r"at least one exemplar.*num_exemplars=0.*Zero-shot is few_shot=None"),
+        (
+            {"num_exemplars": 0, "formats": (FORM,)},
+            r"at least one exemplar.*num_exemplars=0.*Zero-shot is few_shot=None",
+        ),
         ({"num_exemplars": 1, "formats": ()}, r"0 formats"),
         ({"num_exemplars": 1, "formats": (FORM,), "templates": "querry"}, r"got 'querry'\. Did you mean 'query'"),
     ],

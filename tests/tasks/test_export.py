@@ -215,6 +215,41 @@ def test_a_mixture_without_the_split_may_be_an_answer(tmp_path, register):
     assert exports.find(asked, tmp_path) == manifest
 
 
+def test_a_mixture_stops_when_the_rows_of_a_member_are_not_there(tmp_path, register, registries, lost):
+    register("a")
+    registries.register_mixture("m", ["a", ("lost", 2)])
+    with pytest.raises(
+        FileNotFoundError, match=r"'m', split 'train': the rows of 1 of its 2 tasks are not.*on_missing"
+    ):
+        export.export_mixture(request(name="m"), export_dir=tmp_path / "out")
+    assert not (tmp_path / "out" / "tasks").exists()
+
+
+def test_a_mixture_without_its_missing_sources_says_what_it_has_become(tmp_path, register, registries, lost, capsys):
+    register("a")
+    register("b")
+    registries.register_mixture("inner", [("a", 1), ("lost", 1)])
+    registries.register_mixture("m", [("inner", 3.0), ("b", 1)])
+    out, skip = tmp_path / "out", request(name="m", on_missing_source="skip")
+    manifest = export.export_mixture(skip, export_dir=out)
+    # "a" has all of what it was to share with the member that is missing.
+    assert [(m.task, m.rate) for m in manifest.members] == [("a", 3.0), ("b", 1.0)]
+    assert manifest.skipped["lost"].startswith("cannot be had: No file ")
+    assert "Left out of m (train), 1 tasks: lost cannot be had: No file" in capsys.readouterr().err
+    assert exports.find(skip, out) == manifest
+    refused = exports.find(request(name="m"), out)
+    assert "was made without lost" in refused.reason
+    (tmp_path / "lost.jsonl").write_text('{"q": "q", "a": "a"}\n')
+    assert "was made when" in exports.find(skip, out).reason
+    again = export.export_mixture(skip, export_dir=out)
+    assert [(m.task, m.rate) for m in again.members] == [("a", 1.5), ("b", 1.0), ("lost", 1.5)]
+
+
+def test_a_mixture_of_which_nothing_is_there_cannot_be_skipped_whole(tmp_path, lost):
+    with pytest.raises(FileNotFoundError, match=r"No file .*lost.jsonl"):
+        export.export_mixture(request(name="lost", on_missing_source="skip"), export_dir=tmp_path)
+
+
 def test_tasks_at_rate_zero_are_not_exported(tmp_path, register, registries):
     import seqio
 

@@ -67,7 +67,7 @@ def test_the_schema_in_the_docstring_is_one(tmp_path):
     )
     assert reviews.normaliser == LabelNames(names={"label": ["negative", "positive"]})
     assert reviews.templates[0].inputs == "Good or bad?\n{text}\n{options_}"
-    assert [mixture.name for mixture in declared.mixtures] == ["all_mine", "weighted"]
+    assert [mixture.name for mixture in declared.mixtures] == ["all_mine", "careful", "weighted"]
 
 
 def test_settings_that_are_left_out_are_the_records_own(tmp_path):

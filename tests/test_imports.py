@@ -11,7 +11,7 @@ from flan_jax import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flan_jax"
-LEAVES = {"names", "files", "shapes", "user_errors"}
+LEAVES = {"names", "files", "draws", "shapes", "user_errors"}
 TENSORFLOW = {"tensorflow", "seqio", "tensorflow_datasets", "tensorflow_text", "t5", "clu"}
 JAX = {"jax", "flax", "optax"}
 NEVER = {"torch", "transformers"}
@@ -20,6 +20,7 @@ NEVER = {"torch", "transformers"}
 TABLE = {
     "names": (set(), TENSORFLOW | JAX),
     "files": (set(), TENSORFLOW | JAX),
+    "draws": (set(), TENSORFLOW | JAX | {"gin"}),
     "shapes": (set(), TENSORFLOW | JAX | {"gin"}),
     "user_errors": (set(), TENSORFLOW | JAX | {"gin"}),
     "vocab": (set(), TENSORFLOW | JAX | {"gin"}),

@@ -207,7 +207,14 @@ def _mixture(
     digests = ("source_revision", "templates_digest")
     lines = [{k: str(v)[:12] if k in digests else v for k, v in member.items()} for member in found["members"]]
     skipped = [Text(f"left out: {task} {reason}", style="yellow") for task, reason in found["skipped"].items()]
-    return found, Group(_table(title, columns, lines), *skipped)
+    stated = [
+        Text(
+            f"{share['mixture']}: {share['member']} has {share['share']:.2%} of the {share['unit']} by definition; "
+            f"{share['of_examples']:.2%} of examples, {share['of_tokens']:.2%} of tokens"
+        )
+        for share in found["shares"]
+    ]
+    return found, Group(_table(title, columns, lines), *stated, *skipped)
 
 
 def _template(path: str, *, num_rows: int) -> tuple[Found, RenderableType]:

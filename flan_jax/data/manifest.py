@@ -97,6 +97,11 @@ class TaskManifest:
         )
 
     @property
+    def mean_tokens(self) -> float:
+        """Tokens of an example, inputs and targets together, on average."""
+        return sum(self.tokens.values()) / self.num_examples
+
+    @property
     def truncated_targets_share(self) -> float:
         """Share of examples whose target was cut."""
         return self.truncated.get("targets", 0) / max(1, self.num_examples)
@@ -130,6 +135,25 @@ class Member:
     cap: float | None
     path: str
     examples: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RealisedShare:
+    """A share that the definition of a mixture states, and what it came to.
+
+    Attributes:
+      mixture: that states it: the one exported, or one within it.
+      member: a task or a mixture.
+      unit: what the stated `share` is a share of.
+      of_examples: the member's part of the mixture's draws; `of_tokens`, of the tokens in them.
+    """
+
+    mixture: str
+    member: str
+    unit: Literal["examples", "tokens"]
+    share: float
+    of_examples: float
+    of_tokens: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,6 +236,7 @@ class MixtureManifest:
       skipped: members left out, with the reason; those without the split begin with `NO_SPLIT`, those whose rows were
         not on the machine with `NO_SOURCE`.
       looked_for: where the rows of the latter would have been.
+      shares: what the definition states as shares of examples or of tokens, and what they came to.
       hold_out: what the mixture holds out by its definition, and the leaks that it allows; {} when nothing.
       definition_files: path -> the file as it was at the export.
       given_files: each path-like word of the request (modules, vocabulary) -> the file it meant at the export.
@@ -222,6 +247,7 @@ class MixtureManifest:
     members: tuple[Member, ...]
     skipped: Mapping[str, str]
     looked_for: tuple[str, ...] = ()
+    shares: tuple[RealisedShare, ...] = ()
     hold_out: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     vocabulary: VocabularyRef
     definition_files: Mapping[str, DefinitionFile]
@@ -328,6 +354,8 @@ def _field(name: str, item: Any, *, where: str) -> Any:
         return _build(VocabularyRef, item, where=where)
     if name == "members":
         return tuple(_build(Member, member, where=where) for member in item)
+    if name == "shares":
+        return tuple(_build(RealisedShare, share, where=where) for share in item)
     if name == "definition_files":
         return {path: _build(DefinitionFile, file, where=where) for path, file in item.items()}
     return tuple(item) if isinstance(item, list) else item

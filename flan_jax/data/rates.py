@@ -6,8 +6,11 @@ Rates are relative. Which example of a task comes next is `mixture`'s business; 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
+from flan_jax.names import nearest
+
+ShareUnit = Literal["examples", "tokens"]
 Members = Sequence[tuple["str | Members", float]]
 """A mixture: pairs of (task name or nested mixture, relative rate)."""
 
@@ -71,6 +74,59 @@ class ProportionalRate:
                 "cannot be computed; give the source its number of rows, or the member a number as its rate."
             )
         return self.of(num_examples)
+
+
+class StatedShare(float):
+    """A member's rate that says what it is: this share of a mixture's examples, or of its tokens.
+
+    A number to SeqIO, which draws by examples. Exporting turns a share of tokens, of inputs and targets together, into
+    one of examples by the lengths that it measures.
+
+    >>> StatedShare(0.05, unit="tokens")
+    StatedShare(0.05, unit='tokens')
+    """
+
+    unit: ShareUnit
+
+    def __new__(cls, share: float, *, unit: ShareUnit) -> "StatedShare":
+        """Makes a share.
+
+        Raises:
+          ValueError: not between 0 and 1, or of an unknown unit.
+        """
+        if unit not in get_args(ShareUnit):
+            allowed = get_args(ShareUnit)
+            raise ValueError(f"A share is of {' or '.join(allowed)}; got {unit!r}.{nearest(str(unit), allowed)}")
+        if not 0 < share < 1:
+            raise ValueError(f"A share of {unit} must be above 0 and below 1; got {share!r}.")
+        made = super().__new__(cls, share)
+        made.unit = unit
+        return made
+
+    def __getnewargs_ex__(self) -> tuple[tuple[float], dict[str, str]]:  # Copies are made through `__new__`.
+        return (float(self),), {"unit": self.unit}
+
+    def __repr__(self) -> str:
+        return f"StatedShare({float(self)!r}, unit={self.unit!r})"
+
+
+def rates_of_shares(
+    shares: Mapping[str, float], *, unit: ShareUnit, mean_tokens: Mapping[str, float]
+) -> dict[str, float]:
+    """Returns the rates of draws at which members get their shares.
+
+    A twentieth of the tokens, in examples six times as long as the others:
+
+    >>> rates = rates_of_shares({"all": 0.95, "wiki": 0.05}, unit="tokens", mean_tokens={"all": 100, "wiki": 600})
+    >>> round(rates["wiki"] / sum(rates.values()), 5)
+    0.0087
+
+    Args:
+      shares: of each member; relative.
+      unit: what they are shares of.
+      mean_tokens: of an example of each member, inputs and targets together.
+    """
+    return {name: share / (mean_tokens[name] if unit == "tokens" else 1.0) for name, share in shares.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,60 +5,13 @@ evaluation set.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from flan_jax.files import sha256_of
-from flan_jax.names import nearest
 from flan_jax.tasks.filters import Judge, RowFilter, text_of, words_of
-from flan_jax.tasks.rows import Row, Source
+from flan_jax.tasks.rows import Row
+from flan_jax.tasks.source_texts import SourceTexts, Texts, files_of, revision_of, texts_of
 from flan_jax.templates.render import shortened
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationTexts:
-    """Texts that training rows must not repeat, from the rows of a source.
-
-    Attributes:
-      source: where the rows come from.
-      splits: which of its splits; () for all.
-      fields: whose texts count; () for all fields that hold a text.
-    """
-
-    source: Source
-    splits: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "splits", tuple(self.splits))
-        object.__setattr__(self, "fields", tuple(self.fields))
-
-    def texts(self) -> Iterator[str]:
-        """Yields the texts.
-
-        Raises:
-          KeyError: the rows lack a field.
-          FileNotFoundError, ValueError: as the source.
-        """
-        for split in self.splits or tuple(self.source.splits):
-            for record in self.source.records(split):
-                for field in self.fields:
-                    if field not in record.row:
-                        raise KeyError(
-                            f"{record.place}: an evaluation row without the field {field!r}."
-                            f"{nearest(field, record.row)} Fields: {', '.join(record.row)}."
-                        )
-                named = self.fields or record.row
-                yield from (value for field in named if isinstance(value := record.row[field], str))
-
-    def revision(self) -> str:
-        """Returns a digest of the rows and of which of their texts count."""
-        splits = self.splits or tuple(self.source.splits)
-        return sha256_of([[self.source.revision(split) for split in splits], list(self.fields)])
-
-    def files(self) -> tuple[str, ...]:
-        """Returns the local files that the rows are read from."""
-        return tuple(file for split in self.splits or self.source.splits for file in self.source.files(split))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +30,14 @@ class Contamination(RowFilter):
     """
 
     fields: tuple[str, ...]
-    evaluation: EvaluationTexts | tuple[str, ...]
+    evaluation: Texts
     ngram: int = 13
     share: float = 0.0
     shortest: int = 8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
-        if not isinstance(self.evaluation, EvaluationTexts):
+        if not isinstance(self.evaluation, SourceTexts):
             object.__setattr__(self, "evaluation", tuple(self.evaluation))
         if not self.fields or not self.evaluation:
             raise ValueError(
@@ -100,9 +53,7 @@ class Contamination(RowFilter):
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Reads the evaluation texts, then returns a function that compares."""
         del split, rows
-        given = self.evaluation
-        texts = given.texts() if isinstance(given, EvaluationTexts) else given
-        known = {run for text in texts for run in self._runs(text)}
+        known = {run for text in texts_of(self.evaluation) for run in self._runs(text)}
 
         def judge(row: Row) -> str | None:
             runs = [run for field in self.fields for run in self._runs(text_of(row, field, rule=self))]
@@ -114,11 +65,11 @@ class Contamination(RowFilter):
 
     def revision(self) -> str:
         """Returns a digest of the evaluation rows."""
-        return self.evaluation.revision() if isinstance(self.evaluation, EvaluationTexts) else ""
+        return revision_of(self.evaluation)
 
     def files(self) -> tuple[str, ...]:
         """Returns the files of the evaluation rows."""
-        return self.evaluation.files() if isinstance(self.evaluation, EvaluationTexts) else ()
+        return files_of(self.evaluation)
 
     def _runs(self, text: str) -> list[bytes]:
         words = words_of(text)

@@ -135,7 +135,6 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     Raises:
       FileNotFoundError: as `coverage`.
     """
-    _declared.clear()
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if not folder:
         return None
@@ -144,7 +143,7 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     registry.declare_family(
         "cot",
         names=lambda: (*MIXTURES, *(one.task(inverted=inverted) for one in SETS for inverted in (False, True))),
-        define=functools.partial(_define, vocabulary=vocabulary),
+        define=functools.partial(_define, folder=_declared["folder"], vocabulary=vocabulary),
         covering=lambda: [one.task(inverted=inverted) for one in (SETS[0], SETS[-1]) for inverted in (False, True)],
     )
     return found
@@ -223,17 +222,15 @@ def _file(folder: Path, one: CotSet) -> Path:
     return packed if packed.is_file() and not plain.is_file() else plain
 
 
-def _define(name: str, *, vocabulary: Vocabulary | str | None) -> bool:
+def _define(name: str, *, folder: Path, vocabulary: Vocabulary | str | None) -> bool:
     """Registers a task, or a mixture with its members."""
     if name in MIXTURES:
         members = [one.task(inverted=MIXTURES[name]) for one in SETS]
-        for member in members:
-            registry.task(member)
         registry.register_mixture(name, members, default_rate=ProportionalRate(maximum=CAP))
         return True
     named = {one.task(inverted=inverted): (one, inverted) for one in SETS for inverted in (False, True)}
     if name not in named:
         return False
     one, inverted = named[name]
-    registry.register(record(one, _declared["folder"], inverted=inverted), vocabulary=vocabulary)
+    registry.register(record(one, folder, inverted=inverted), vocabulary=vocabulary)
     return True

@@ -41,16 +41,16 @@ def all_tasks(pattern: str | None = None) -> list[Description]:
         provider = registry.mixture_or_task(name)
         if _is_mixture(provider):
             continue
-        record = registry.templated(name)
+        record, declared = registry.templated(name), registry.templated(name) or registry.pretraining(name)
         lines.append(
             {
                 "name": name,
-                "cluster": record.cluster if record else "",
+                "cluster": declared.cluster if declared else "",
                 "splits": sorted(provider.splits),
                 "templates": len(record.templates) if record else 0,
-                "evaluation": record.evaluation if record else "foreign",
+                "evaluation": record.evaluation if record else "generate" if declared else "foreign",
                 "metrics": list(record.metrics) if record else [_metric_name(fn) for fn in provider.metric_fns],
-                "licence": record.licence if record else "",
+                "licence": declared.licence if declared else "",
             }
         )
     return lines

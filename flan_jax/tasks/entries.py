@@ -4,6 +4,7 @@ What is added here is an ordinary entry of `seqio.TaskRegistry` or `seqio.Mixtur
 can use; entries that others made are found just the same. Files and modules that declare tasks are `registry`'s.
 """
 
+import functools
 import numbers
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -238,6 +239,7 @@ def pretraining(name: str) -> PretrainingTask | None:
     return _state.pretraining.get(name)
 
 
+@functools.cache  # Asked for with every name.
 def _registries() -> tuple[Any, Any]:
     seqio = lazy.import_seqio()
     return seqio.TaskRegistry, seqio.MixtureRegistry
@@ -277,6 +279,8 @@ def _check_members(name: str, rated: Sequence[tuple[str, Rate]]) -> None:
     tasks, mixtures = _registries()
     if not rated:
         raise ValueError(f"Mixture {name!r} has no members.")
+    if all(rate == 0 for _, rate in rated):
+        raise ValueError(f"Mixture {name!r}: no member has a weight above 0, so there is nothing to draw.")
     seen: set[str] = set()
     for member, rate in rated:
         if member in seen:
@@ -290,7 +294,7 @@ def _check_members(name: str, rated: Sequence[tuple[str, Rate]]) -> None:
         if member not in tasks.names() and not is_number:
             raise ValueError(f"Mixture {name!r}: its member {member!r} is a mixture and needs a number as its rate.")
         if not callable(rate) and not (is_number and 0 < rate < float("inf")):
-            raise ValueError(f"Mixture {name!r}: the rate of {member!r} must be a number above 0, got {rate!r}.")
+            raise ValueError(f"Mixture {name!r}: the rate of {member!r} must be a number above 0, got {rate!r}; to keep it out, leave it out.")
     _check_vocabularies(name, [mixture_or_task(member) for member, _ in rated])
 
 
@@ -299,7 +303,9 @@ def _check_vocabularies(name: str, members: Sequence[Any]) -> None:
     for other in others:
         for feature, ours in first.output_features.items():
             theirs = other.output_features.get(feature)
-            if theirs is not None and theirs.vocabulary != ours.vocabulary:
+            if theirs is None or theirs.vocabulary is ours.vocabulary:
+                continue
+            if theirs.vocabulary != ours.vocabulary:
                 raise ValueError(
                     f"Mixture {name!r}: {first.name!r} and {other.name!r} differ in the vocabulary of {feature!r}. "
                     "Register the members of a mixture under one vocabulary."

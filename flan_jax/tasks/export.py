@@ -24,6 +24,7 @@ from flan_jax.files import require_free_space
 from flan_jax.tasks import foreign, members, registry, shards
 from flan_jax.tasks.plans import Gap, SplitPlan, estimated_bytes, gap_of, plan
 from flan_jax.tasks.progress import ExportProgress
+from flan_jax.tasks.shares import realised
 from flan_jax.tasks.sources import set_tfds_data_dir
 
 SHOWN = 8  # Of a list of names in a message.
@@ -311,7 +312,8 @@ def _mixture_manifest(
         else foreign.vocabulary_ref(any_task.output_features["inputs"].vocabulary, export_dir=export_dir)
     )
     counts = {manifest.task: manifest.num_examples for manifest in manifests}
-    rates = members.rates(provider, counts=counts, absent=absent.keys()) if counts else {}
+    mean_tokens = {manifest.task: manifest.mean_tokens for manifest in manifests}
+    rates = members.rates(provider, counts=counts, absent=absent.keys(), mean_tokens=mean_tokens) if counts else {}
     paths = {planned.task: planned.path for planned in plans}
     data_files = {file for planned in plans for file in planned.data_files}
     files: list[tuple[str, definitions.Kind]] = [(path, "package") for path in definitions.package_files()]
@@ -326,6 +328,7 @@ def _mixture_manifest(
         ),
         skipped=dict(sorted({**skipped, **dict.fromkeys(counts.keys() - rates.keys(), "has rate 0")}.items())),
         looked_for=tuple(sorted({path for gap in absent.values() for path in gap.looked_for})),
+        shares=realised(provider, rates={n: rate.rate for n, rate in rates.items()}, mean_tokens=mean_tokens),
         hold_out=registry.hold_out_of(request.name),
         vocabulary=vocabulary,
         definition_files=definitions.describe(files),

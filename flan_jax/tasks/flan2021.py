@@ -27,11 +27,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
 from flan_jax.tasks import flan2021_choices, flan2021_mixtures, flan2021_texts, registry
 from flan_jax.tasks.declare import TRAIN_SPLIT
 from flan_jax.tasks.declared_rows import declared_sources
-from flan_jax.tasks.flan2021_mixtures import CAP, EVERYTHING, mixture_names
+from flan_jax.tasks.flan2021_mixtures import CAP, EVERYTHING, mixture_names, released_names
 from flan_jax.tasks.flan2021_names import NUM_TEMPLATES, TaskName, parse, train_name
 from flan_jax.tasks.flan2021_records import FlanDataset
 from flan_jax.tasks.flan2021_variants import FORMATS, Settings, Variants
@@ -39,7 +40,6 @@ from flan_jax.tasks.rows import OnBadRow
 from flan_jax.templates.load import require_keys, template_sets
 from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
-from flan_jax.data.rates import ProportionalRate
 
 FAMILY = "flan2021"
 TEMPLATES = Path(__file__).parents[1] / "templates" / FAMILY
@@ -101,9 +101,7 @@ def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, ba
             raise ValueError(f"{where}.rows: FLAN 2021 has no dataset {name!r}.{near}")
     given = {key: value for key, value in settings.items() if key != "rows"}
     own = None if vocabulary == registry.vocabulary() else vocabulary
-    _settings = dataclasses.replace(
-        _settings, sources={**_settings.sources, **sources}, vocabulary=own, **given
-    )
+    _settings = dataclasses.replace(_settings, sources={**_settings.sources, **sources}, vocabulary=own, **given)
     register()
 
 
@@ -116,11 +114,11 @@ class Family:
         self._variants: dict[str, Variants] = {}
 
     def names(self) -> Iterator[str]:
-        """Yields the names of all tasks and mixtures."""
+        """Yields the names that the released code has; others of the same forms are defined just so."""
         for dataset in datasets():
             yield from map(str, self._of(dataset).names())
         yield EVERYTHING
-        yield from mixture_names()
+        yield from released_names()
 
     def covering(self) -> Iterator[str]:
         """Yields tasks that use every template."""
@@ -128,9 +126,7 @@ class Family:
             if TRAIN_SPLIT in dataset.splits:
                 yield train_name(name, num_templates=NUM_TEMPLATES, shot="zero")
             else:
-                yield from (
-                    str(TaskName(dataset=name, purpose="generate", number=i)) for i in range(NUM_TEMPLATES)
-                )
+                yield from (str(TaskName(dataset=name, purpose="generate", number=i)) for i in range(NUM_TEMPLATES))
 
     def define(self, name: str) -> bool:
         """Registers the task or the mixture of a name, with its members; False for a name that is none of these.
@@ -144,9 +140,7 @@ class Family:
             registry.register(declared, vocabulary=self._settings.vocabulary)
             return True
         if name == EVERYTHING:
-            registry.register_mixture(
-                name, flan2021_mixtures.everything(), default_rate=ProportionalRate(maximum=CAP)
-            )
+            registry.register_mixture(name, flan2021_mixtures.everything(), default_rate=ProportionalRate(maximum=CAP))
             return True
         mixture = mixture_names().get(name)
         if mixture is None:

@@ -5,8 +5,9 @@ from flan_jax.tasks.flan2021_fields import Fields, From
 from flan_jax.tasks.flan2021_records import FlanDataset
 
 SPLITS = {"train": "train[:30000]", "validation": "train[-200:]", "test": "validation"}
+TARGET = From(path="target", then=repairs.one_line)
 # GEM's training rows have a target and no references, its evaluation rows both.
-REFERENCES = From(path=("target", "references"), then=repairs.distinct)
+REFERENCES = From(path=("target", "references"), then=repairs.distinct_lines)
 
 
 def _dataset(name: str, *, corpus: str, normaliser: Fields, references: str, licence: str, size: int) -> FlanDataset:
@@ -30,7 +31,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
         "web_nlg_en",
         corpus="web_nlg",
         normaliser=Fields(
-            fields={"facts": From(path="input", then=repairs.triples), "text": "target", "texts": REFERENCES}
+            fields={"facts": From(path="input", then=repairs.triples), "text": TARGET, "texts": REFERENCES}
         ),
         references="texts",
         licence="CC BY-NC-SA 4.0",
@@ -43,7 +44,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
             fields={
                 "concepts": From(path="concepts", then=repairs.with_commas),
                 "concept_lines": From(path="concepts", then=repairs.on_lines),
-                "sentence": "target",
+                "sentence": TARGET,
                 "sentences": REFERENCES,
             }
         ),
@@ -57,7 +58,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
         normaliser=Fields(
             fields={
                 "facts": From(path="meaning_representation", then=repairs.pairs),
-                "text": "target",
+                "text": TARGET,
                 "texts": REFERENCES,
             }
         ),
@@ -72,7 +73,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
             fields={
                 "facts": From(path="tripleset", then=repairs.facts_in_line),
                 "fact_lines": From(path="tripleset", then=repairs.fact_lines),
-                "text": "target",
+                "text": TARGET,
                 "texts": REFERENCES,
             }
         ),

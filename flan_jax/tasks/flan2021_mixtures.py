@@ -10,7 +10,7 @@ training rows, at most 3,000; in evaluation as its rows.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,7 +82,7 @@ class MixtureName:
 
 @functools.cache
 def mixture_names() -> Mapping[str, MixtureName]:
-    """Returns what every name says."""
+    """Returns what every name says, those of splits under other numbers of templates than were released included."""
     every = (
         MixtureName(split=split, side=side, num_templates=num_templates, shot=shot)
         for split in splits().values()
@@ -91,6 +91,13 @@ def mixture_names() -> Mapping[str, MixtureName]:
         for side in ("train", "eval")
     )
     return {str(name): name for name in every}
+
+
+def released_names() -> Iterator[str]:
+    """Yields the names that the released code has."""
+    for name, said in mixture_names().items():
+        if said.num_templates in said.split.template_counts:
+            yield name
 
 
 def everything() -> list[str]:

@@ -70,6 +70,11 @@ class TaskName:
         """Whether options are ranked."""
         return self.purpose.startswith("rank")
 
+    @property
+    def template(self) -> int | None:
+        """The one template that it is asked under; None for a task of several."""
+        return None if self.purpose in ("train", "all_prompts") else self.number
+
 
 def shot_suffix(shot: str) -> str:
     """Returns what a name of a task or a mixture ends with.

@@ -9,7 +9,8 @@ from flan_jax.tasks.rows import Row
 
 UNANSWERABLE = "unanswerable"
 
-_PLACE_AND_AGENCY = re.compile(r"\A(?:.{0,60}?\([^()]{2,40}\) -- |\(CNN\) ?)")
+_PLACE = r"(?:[A-Z.,' -][\w.,' -]{0,60})?"
+_PLACE_AND_AGENCY = re.compile(rf"\A(?:{_PLACE}(?:\([A-Z][^()]{{1,39}}\) -- |\(CNN\)(?=\w))|\(CNN\) )")
 _STAMP = r"(?:PUBLISHED|UPDATED):[ .]*[^.|]*?\b20\d\d ?\. ?"
 _BYLINE_AND_STAMPS = re.compile(rf"\A.{{0,300}}?{_STAMP}(?:\| ?\. ?{_STAMP})?", re.DOTALL)
 _TAG = re.compile(r"<[^<>\n]*>")
@@ -96,6 +97,15 @@ def distinct(values: Sequence[str | Sequence[str]]) -> list[str]:
     """
     texts = [text for value in values for text in ([value] if isinstance(value, str) else value)]
     return list(dict.fromkeys(text.strip() for text in texts if text.strip()))
+
+
+def distinct_lines(values: Sequence[str | Sequence[str]]) -> list[str]:
+    r"""Lists every text once, on one line, with single spaces (texts of DART have tabs in them).
+
+    >>> distinct_lines(["Oslo is\tbig.", ["Oslo is big."]])
+    ['Oslo is big.']
+    """
+    return distinct([one_line(text) for text in distinct(values)])
 
 
 def asked(question: str) -> str:

@@ -7,8 +7,13 @@ import functools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+
+from flan_jax.tasks.flan2021_names import NUM_TEMPLATES, TEMPLATE_COUNTS
+
+Unit = Literal["cluster", "dataset"]
 
 CLUSTERS: Mapping[str, tuple[str, ...]] = {
     "summarization": (
@@ -78,24 +83,39 @@ class Split:
       train: sorted.
       test: sorted.
       unit: what is held out: whole clusters, or datasets whose clusters may be trained on; None holds nothing out.
+      template_counts: the numbers of templates that it was released with.
     """
 
     pattern: str
     train: tuple[str, ...]
     test: tuple[str, ...]
-    unit: str | None
+    unit: Unit | None
+    template_counts: tuple[int, ...]
 
     def name(self, *, num_templates: int, shot_suffix: str) -> str:
         """Returns the name for a number of templates and of examples; a mixture's ends in _train or _eval besides."""
         return self.pattern.format(n=num_templates, shot=shot_suffix)
 
 
-def _split(pattern: str, train: Iterable[str], test: Iterable[str], *, unit: str | None) -> Split:
+def _split(
+    pattern: str,
+    train: Iterable[str],
+    test: Iterable[str],
+    *,
+    unit: Unit | None,
+    template_counts: tuple[int, ...] = (NUM_TEMPLATES,),
+) -> Split:
     """A split in which a dataset of both sides is tested only, unless nothing is held out."""
     tested = set(test)
     trained = set(train) if unit is None else set(train) - tested
     assert trained and tested, pattern
-    return Split(pattern=pattern, train=tuple(sorted(trained)), test=tuple(sorted(tested)), unit=unit)
+    return Split(
+        pattern=pattern,
+        train=tuple(sorted(trained)),
+        test=tuple(sorted(tested)),
+        unit=unit,
+        template_counts=template_counts,
+    )
 
 
 def inter_cluster() -> Iterator[Split]:
@@ -140,7 +160,8 @@ def all_overlap() -> Iterator[Split]:
 def superglue() -> Iterator[Split]:
     """Yields the splits that hold SuperGLUE's datasets out: with all others in training, and with 5 to 55 of them."""
     others = [dataset for dataset in CLUSTER_OF if dataset not in SUPERGLUE]
-    yield _split("flan_superglue_split_{n}templates{shot}", others, SUPERGLUE, unit="dataset")
+    pattern = "flan_superglue_split_{n}templates{shot}"
+    yield _split(pattern, others, SUPERGLUE, unit="dataset", template_counts=TEMPLATE_COUNTS)
     shuffled = list(CLUSTER_OF)
     random.Random(42).shuffle(shuffled)  # The released order.
     drawn = [dataset for dataset in shuffled if dataset not in SUPERGLUE]
@@ -156,9 +177,9 @@ def diversity() -> Iterator[Split]:
         taken = [members for name, members in CLUSTERS.items() if name in DIVERSITY_TRAIN_CLUSTERS[:count]]
         in_turns = [members[turn] for turn in range(max(map(len, taken))) for members in taken if turn < len(members)]
         pattern = f"flan_diversity_split{count}_{{n}}templates"
-        yield _split(pattern + "{shot}", in_turns, test, unit="cluster")
-        limited = in_turns[:DIVERSITY_LIMIT]
-        yield _split(f"{pattern}_{DIVERSITY_LIMIT}task_limit{{shot}}", limited, test, unit="cluster")
+        limited = f"{pattern}_{DIVERSITY_LIMIT}task_limit"
+        for words, train in ((pattern, in_turns), (limited, in_turns[:DIVERSITY_LIMIT])):
+            yield _split(words + "{shot}", train, test, unit="cluster", template_counts=TEMPLATE_COUNTS)
 
 
 def datasets_per_cluster() -> Iterator[Split]:
@@ -166,7 +187,8 @@ def datasets_per_cluster() -> Iterator[Split]:
     test = _members(DIVERSITY_TEST_CLUSTERS)
     for count in DATASETS_PER_CLUSTER:
         train = [dataset for cluster in DIVERSITY_TRAIN_CLUSTERS for dataset in CLUSTERS[cluster][:count]]
-        yield _split(f"flan_inter_split_{{n}}templates_{count}tpc{{shot}}", train, test, unit="cluster")
+        pattern = f"flan_inter_split_{{n}}templates_{count}tpc{{shot}}"
+        yield _split(pattern, train, test, unit="cluster", template_counts=TEMPLATE_COUNTS)
 
 
 KINDS: tuple[Callable[[], Iterator[Split]], ...] = (

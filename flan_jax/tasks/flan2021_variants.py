@@ -5,7 +5,7 @@ From a name (`flan2021_names`) and a dataset's record to a declaration; what is 
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +18,8 @@ from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
 
+WITH_EXEMPLARS = ("generate", "rank", "train")
+"""What was released with examples in front, too."""
 MAX_PROMPT_TOKENS = 960  # 1,024, less 64 for what stands between exemplars.
 OPTION_PLACEHOLDERS = ("{options_}", "{options_str}")
 TEST_ONLY_CLUSTER = "coreference"  # Of WSC273, which no split of the paper trains on or holds out.
@@ -63,6 +65,7 @@ class Variants:
         """
         assert len(templates) == NUM_TEMPLATES, (dataset.name, len(templates))
         self.dataset, self.templates, self._settings = dataset, templates, settings
+        self._made: dict[Hashable, tuple[Template, ...]] = {}
 
     @functools.cached_property
     def source(self) -> Source:
@@ -78,26 +81,23 @@ class Variants:
         )
 
     def names(self) -> Iterator[TaskName]:
-        """Yields the name of every task that there is."""
-        has_train = TRAIN_SPLIT in self.source.splits
+        """Yields the names that the released code has, less those that make no sense: see `has` and `declared`."""
         numbers: dict[str, tuple[int | None, ...]] = {"train": TEMPLATE_COUNTS, "all_prompts": (None,)}
         for purpose in ENDINGS:
             for number in numbers.get(purpose, range(NUM_TEMPLATES)):
-                for shot in SHOTS if has_train else ("zero",):
+                for shot in SHOTS if purpose in WITH_EXEMPLARS else ("zero",):
                     name = TaskName(dataset=self.dataset.name, purpose=purpose, number=number, shot=shot)
-                    if self.has(name) and not self._is_inverted_rank(name):
+                    if self.has(name) and not (name.is_rank and self._is_inverted(name)):
                         yield name
 
     def has(self, name: TaskName) -> bool:
         """Whether a name stands for a task of this dataset, or for one that `declared` refuses and says why."""
-        if name.continuation or (name.is_rank and not self.dataset.is_classification):
+        numbers = TEMPLATE_COUNTS if name.purpose == "train" else (None, *range(NUM_TEMPLATES))
+        if name.continuation or name.number not in numbers or (name.is_rank and not self.dataset.is_classification):
             return False
-        if TRAIN_SPLIT not in self.source.splits:
-            inverted = name.number is not None and self._is_inverted(name.number)
-            return name.shot == "zero" and name.purpose not in ("train", "all_prompts") and not inverted
-        if name.purpose == "train":
-            return name.number in TEMPLATE_COUNTS
-        return name.number is None or name.number < NUM_TEMPLATES
+        # Training, exemplars and inverted templates, which are never evaluated, all take training rows.
+        takes_training_rows = name.template is None or name.shot != "zero" or self._is_inverted(name)
+        return TRAIN_SPLIT in self.source.splits or not takes_training_rows
 
     def declared(self, name: TaskName) -> TemplatedTask:
         """Returns the declaration of a task.
@@ -105,12 +105,11 @@ class Variants:
         Raises:
           ValueError: options are to be ranked under an inverted template.
         """
-        if self._is_inverted_rank(name):
-            assert name.number is not None
-            forward = ", ".join(str(i) for i in range(NUM_TEMPLATES) if not self._is_inverted(i))
+        if name.is_rank and self._is_inverted(name):
+            forward = ", ".join(str(i) for i, template in enumerate(self.templates) if template.direction == "forward")
             raise ValueError(
-                f"Task {str(name)!r}: {self.templates[name.number]} of {self.dataset.name} is inverted. Its target is "
-                f"none of the options, so there is nothing to rank. Rank a forward one: {forward}."
+                f"Task {str(name)!r}: {self.templates[name.number or 0]} of {self.dataset.name} is inverted. Its "
+                f"target is none of the options, so there is nothing to rank. Rank a forward one: {forward}."
             )
         dataset = self.dataset
         return TemplatedTask(
@@ -131,27 +130,25 @@ class Variants:
             seed=self._settings.seed,
         )
 
-    def _is_inverted(self, template: int) -> bool:
-        return self.templates[template].direction == "inverted"
-
-    def _is_inverted_rank(self, name: TaskName) -> bool:
-        return name.is_rank and name.number is not None and self._is_inverted(name.number)
+    def _is_inverted(self, name: TaskName) -> bool:
+        """Whether it asks under an inverted template alone."""
+        return name.template is not None and self.templates[name.template].direction == "inverted"
 
     def _source_of(self, name: TaskName) -> Source:
         """The rows of a task; what asks under an inverted template alone can only be trained on."""
-        if name.purpose != "generate" or name.number is None or not self._is_inverted(name.number):
+        if not self._is_inverted(name):
             return self.source
         return PartOf(source=self.source, splits_kept=(TRAIN_SPLIT,), on_bad_row=self.source.on_bad_row)
 
     def _templates_of(self, name: TaskName) -> tuple[Template, ...]:
-        if name.purpose == "train":
-            chosen = self.templates[: name.number]
-        else:
-            chosen = self.templates if name.number is None else (self.templates[name.number],)
         hides_options = name.purpose in ("rank_no_options", "rank_flan_no_options")
         # Exemplars and query are put into the format together.
         form = self._format(name) if name.shot == "zero" else PLAIN
-        return tuple(_changed(template, hides_options=hides_options, form=form) for template in chosen)
+        key = (name.template, name.number, hides_options, form.name)
+        if key not in self._made:
+            chosen = self.templates[: name.number] if name.template is None else (self.templates[name.template],)
+            self._made[key] = tuple(_changed(template, hides_options=hides_options, form=form) for template in chosen)
+        return self._made[key]
 
     def _format(self, name: TaskName) -> FewShotFormat:
         # The released code made both kinds without options alike, though one is meant for models without FLAN's marks.
@@ -160,7 +157,7 @@ class Variants:
     def _few_shot(self, name: TaskName) -> FewShot | None:
         if name.shot == "zero":
             return None
-        return _few_shot(SHOTS[name.shot], self._format(name))
+        return _few_shot(SHOTS[name.shot], self._format(name).name)
 
 
 def _evaluation(name: TaskName) -> Evaluation:
@@ -168,11 +165,10 @@ def _evaluation(name: TaskName) -> Evaluation:
 
 
 @functools.cache
-def _few_shot(num_exemplars: int, form: FewShotFormat) -> FewShot:
-    return FewShot(num_exemplars=num_exemplars, formats=(form,), max_tokens=MAX_PROMPT_TOKENS)
+def _few_shot(num_exemplars: int, form: str) -> FewShot:
+    return FewShot(num_exemplars=num_exemplars, formats=(FORMATS[form],), max_tokens=MAX_PROMPT_TOKENS)
 
 
-@functools.cache
 def _changed(template: Template, *, hides_options: bool, form: FewShotFormat) -> Template:
     """A template without its options, or between the marks of a format; the very same when neither is asked for."""
     inputs = without_options(template.inputs) if hides_options else template.inputs

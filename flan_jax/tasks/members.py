@@ -13,6 +13,7 @@ from typing import Any
 from flan_jax.data.manifest import NO_SPLIT, OnMissingSplit
 from flan_jax.data.rates import Counted, Members, flatten
 from flan_jax.tasks import lazy
+from flan_jax.tasks.shares import is_stated, stated_rates
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,13 @@ def zero_rate(provider: Any) -> set[str]:
     return {name for name, never in found.items() if never}
 
 
-def rates(provider: Any, *, counts: Mapping[str, int], absent: Collection[str] = ()) -> dict[str, Rate]:
+def rates(
+    provider: Any,
+    *,
+    counts: Mapping[str, int],
+    absent: Collection[str] = (),
+    mean_tokens: Mapping[str, float] | None = None,
+) -> dict[str, Rate]:
     """Returns the flattened rate of each counted task, those above 0 only.
 
     Args:
@@ -87,22 +94,38 @@ def rates(provider: Any, *, counts: Mapping[str, int], absent: Collection[str] =
       counts: exported examples by task; a task that is absent here counts as SeqIO counts it: in the sum of a nested
         mixture when its rate is a number, and nowhere else.
       absent: tasks whose rows cannot be had, which are as if they had never been members.
+      mean_tokens: of an example of each counted task, for shares that are stated in tokens; None when nobody measured.
 
     Raises:
-      ValueError: a rate below 0, no rate above 0, or a function as the rate of a nested mixture.
+      ValueError: a rate below 0, no rate above 0, a function as the rate of a nested mixture, or a share of tokens that
+        nobody measured.
     """
     if not hasattr(provider, "rate_per_task_name"):
         return {provider.name: Rate(rate=1.0, cap=None)}
     caps: dict[str, float] = {}
-    nested = _nested(provider, counts, caps, absent)
+    nested = _nested(provider, counts, caps, absent, mean_tokens)
     if not nested:
         raise ValueError(f"The mixture {provider.name!r} has no member with a rate above 0.")
     flat = flatten(nested)
     return {name: Rate(rate=rate, cap=caps.get(name)) for name, rate in sorted(flat.items()) if name in counts}
 
 
-def _nested(mixture: Any, counts: Mapping[str, int], caps: dict[str, float], absent: Collection[str]) -> Members:
+def _nested(
+    mixture: Any,
+    counts: Mapping[str, int],
+    caps: dict[str, float],
+    absent: Collection[str],
+    mean_tokens: Mapping[str, float] | None,
+) -> Members:
     """The mixture as numbers: pairs of a task's name, or of a nested mixture, and a rate above 0."""
+    if is_stated(mixture):
+        inner = {
+            name: _nested(member, counts, caps, absent, mean_tokens)
+            if hasattr(member, "rate_per_task_name")
+            else [(name, 1.0)]
+            for name, member in mixture._task_map.items()
+        }
+        return stated_rates(mixture, inner, counted=counts, mean_tokens=mean_tokens)
     members: list[tuple[Any, float]] = []
     for name, rate in mixture.rate_per_task_name.items():
         if name in absent:
@@ -114,9 +137,8 @@ def _nested(mixture: Any, counts: Mapping[str, int], caps: dict[str, float], abs
                     f"The rate of the mixture {name!r} inside {mixture.name!r} is a function; SeqIO allows a number "
                     "only, because a function is given a task."
                 )
-            inner = _nested(member, counts, caps, absent)
-            value = float(rate) if inner else 0.0
-            item: Any = inner
+            item: Any = _nested(member, counts, caps, absent, mean_tokens)
+            value = float(rate) if item else 0.0
         else:
             value, item = _task_rate(rate, member, counts), name
             cap = _cap(rate)

@@ -3,6 +3,7 @@
 Nothing is exported. What an export measured is taken from its manifest, all else is counted from the rows.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from flan_jax.data.inventory import examples_per_row, exported
 from flan_jax.data.manifest import NO_SOURCE, Lengths, TaskManifest
 from flan_jax.data.rates import member_shares, shares
-from flan_jax.tasks import foreign, members, registry, rendering
-from flan_jax.tasks.describe import DEFAULT_LENGTHS, Description, vocabulary_of
+from flan_jax.tasks import foreign, members, pretrain, registry, rendering
+from flan_jax.tasks.describe import Description, vocabulary_of
 from flan_jax.tasks.plans import gap_of
+from flan_jax.tasks.shares import realised
 
 
 def mixture(
@@ -30,8 +32,9 @@ def mixture(
         packed row; None counts one example a row.
 
     Returns:
-      "members" with their rates and shares; "skipped": those left out and why, the ones whose rows are not on this
-      machine among them; shares are of what is left.
+      "members" with their rates and shares; "shares" that the definition states, with what they come to when the tasks
+      are exported; "skipped": those left out and why, the ones whose rows are not on this machine among them; all
+      shares are of what is left.
 
     Raises:
       KeyError: no such mixture.
@@ -47,12 +50,14 @@ def mixture(
         if task not in made and (gap := gap_of(provided, split)) is not None
     }
     counts = {
-        task: made[task].num_examples if task in made else num_examples(task, split)
+        task: made[task].num_examples if task in made else num_examples(task, split, lengths=lengths)
         for task in selection.tasks
         if task not in absent
     }
-    rates = members.rates(provider, counts=counts, absent=absent.keys()) if counts else {}
+    mean_tokens = {task: manifest.mean_tokens for task, manifest in made.items()}
+    rates = members.rates(provider, counts=counts, absent=absent.keys(), mean_tokens=mean_tokens) if counts else {}
     plain = {task: rate.rate for task, rate in rates.items()}
+    stated = realised(provider, rates=plain, mean_tokens=mean_tokens) if plain.keys() <= mean_tokens.keys() else ()
     per_row = 1.0
     if export_dir is not None and plain:
         per_row = examples_per_row(shares(plain), export_dir=export_dir, split=split, lengths=lengths)
@@ -79,21 +84,24 @@ def mixture(
         "examples_per_row": per_row,
         "examples": sum(counts[member["name"]] for member in found),
         "members": found,
+        "shares": [dataclasses.asdict(share) for share in stated],
         "skipped": dict(sorted({**selection.skipped, **absent}.items())),
     }
 
 
-def num_examples(name: str, split: str) -> int:
+def num_examples(name: str, split: str, *, lengths: Lengths) -> int:
     """Counts the examples of a task; reads them when no count is known."""
-    task, record = registry.task(name), registry.templated(name)
+    task, record, documents = registry.task(name), registry.templated(name), registry.pretraining(name)
     if record is not None:
         return rendering.num_examples(record, split, count_tokens=vocabulary_of(task).count)
+    if documents is not None:
+        return pretrain.num_examples(documents, split, vocabulary=vocabulary_of(task), lengths=lengths)
     known = task.num_input_examples(split)
-    return known if known is not None else sum(1 for _ in foreign.examples(task, split, lengths=DEFAULT_LENGTHS))
+    return known if known is not None else sum(1 for _ in foreign.examples(task, split, lengths=lengths))
 
 
 def _recorded(name: str) -> Mapping[str, Any]:
-    record = registry.templated(name)
+    record = registry.templated(name) or registry.pretraining(name)
     return {"cluster": record.cluster if record else "", "licence": record.licence if record else ""}
 
 

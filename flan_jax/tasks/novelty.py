@@ -9,11 +9,14 @@ of words they share.
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flan_jax.tasks.filters import Judge, RowFilter, text_of
 from flan_jax.tasks.rows import Row
+from flan_jax.tasks.source_texts import SourceTexts, Texts, files_of, revision_of, texts_of
+
+_Numbered = tuple[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +29,17 @@ class Novelty(RowFilter):
       field: of the text.
       threshold: the score above which a row is left out.
       against: texts that are there already, such as the seeds that rows were generated from.
+      once: whether rows with the very same text share the verdict of the first, as instances of one instruction do.
     """
 
     field: str
     threshold: float = 0.7
-    against: tuple[str, ...] = ()
+    against: Texts = ()
+    once: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "against", tuple(self.against))
+        if not isinstance(self.against, SourceTexts):
+            object.__setattr__(self, "against", tuple(self.against))
         if not 0 < self.threshold < 1:
             raise ValueError(f"Novelty needs a threshold between 0 and 1; got {self.threshold}.")
 
@@ -41,33 +47,48 @@ class Novelty(RowFilter):
         """Reads the split once to learn which words are rare, then returns a function that remembers what it kept."""
         del split
         frequencies = Counter[str]()
-        for text in self.against:
-            frequencies.update(set(rouge_words(text)))
+        given = [rouge_words(text) for text in texts_of(self.against)]
+        for words in given:
+            frequencies.update(set(words))
         for row in rows():
             frequencies.update(set(rouge_words(text_of(row, self.field, rule=self))))
         pool = Pool(threshold=self.threshold, frequencies=frequencies)
-        for text in self.against:
-            pool.add(rouge_words(text))
+        for words in given:
+            pool.add(words)
+        verdicts: dict[str, str | None] = {}
 
         def judge(row: Row) -> str | None:
-            words = rouge_words(text_of(row, self.field, rule=self))
-            if pool.has_like(words):
-                return f"{self.field}: not novel (ROUGE-L above {self.threshold:g})"
-            pool.add(words)
-            return None
+            text = text_of(row, self.field, rule=self)
+            if self.once and text in verdicts:
+                return verdicts[text]
+            words = rouge_words(text)
+            verdict = f"{self.field}: not novel (ROUGE-L above {self.threshold:g})" if pool.has_like(words) else None
+            if verdict is None:
+                pool.add(words)
+            if self.once:
+                verdicts[text] = verdict
+            return verdict
 
         return judge
+
+    def revision(self) -> str:
+        """Returns a digest of the texts that are there already, when they are in files."""
+        return revision_of(self.against)
+
+    def files(self) -> tuple[str, ...]:
+        """Returns the files that they are in."""
+        return files_of(self.against)
 
 
 class Pool:
     """Texts as lists of words, and whether one of them is too like another text.
 
-    Texts that share enough words to be alike share at least one of a few rarest: if two texts need a shared words and
-    the first has m, the rarest m - a + 1 of the first hold one of them. So each text is filed under its rarest words
-    alone, and looked for under them.
+    Texts that are alike share some number of words, and so at least one of a few rarest: if two texts need a words in
+    common and the first has m, the rarest m - a + 1 of it hold one of them. Each text is filed under those alone, and
+    looked for under them.
     """
 
-    def __init__(self, *, threshold: float, frequencies: Counter[str]):
+    def __init__(self, *, threshold: float, frequencies: Mapping[str, int]):
         """Starts empty.
 
         Args:
@@ -75,40 +96,49 @@ class Pool:
           frequencies: in how many texts each word is; any numbers are right, true ones are fast.
         """
         self._threshold, self._frequencies = threshold, frequencies
-        self._texts: list[tuple[list[str], Counter[str]]] = []
-        self._filed: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+        self._texts: list[tuple[list[str], frozenset[_Numbered]]] = []
+        self._filed: defaultdict[_Numbered, list[int]] = defaultdict(list)
 
     def add(self, words: list[str]) -> None:
         """Adds a text."""
-        for key in self._keys(words):
+        numbered = _numbered(words)
+        for key in self._rarest(numbered):
             self._filed[key].append(len(self._texts))
-        self._texts.append((words, Counter(words)))
+        self._texts.append((words, frozenset(numbered)))
 
     def has_like(self, words: list[str]) -> bool:
         """Whether a text of the pool scores above the threshold."""
-        counts = Counter(words)
-        filed = {number for key in self._keys(words) for number in self._filed.get(key, ())}
-        return any(self._is_like(words, counts, *self._texts[number]) for number in filed)
+        numbered = _numbered(words)
+        near = {number for key in self._rarest(numbered) for number in self._filed.get(key, ())}
+        own = frozenset(numbered)
+        return any(self._is_like(words, own, *self._texts[number]) for number in near)
 
-    def _is_like(self, first: list[str], counts: Counter[str], second: list[str], others: Counter[str]) -> bool:
-        m, n = len(first), len(second)
-        if 2 * min(m, n) < self._threshold * (m + n) - 1:  # The cheap test, with room for rounding.
+    def _is_like(
+        self, first: list[str], own: frozenset[_Numbered], second: list[str], others: frozenset[_Numbered]
+    ) -> bool:
+        shared = len(own & others)
+        if 2 * shared < self._threshold * (len(first) + len(second)) - 1:  # The cheap test, with room for rounding.
             return False
-        needed = least_common(m, n, threshold=self._threshold)
-        shared = sum(min(n, others[word]) for word, n in counts.items() if word in others)
+        needed = least_common(len(first), len(second), threshold=self._threshold)
         return shared >= needed and longest_common(first, second) >= needed
 
-    def _keys(self, words: Sequence[str]) -> list[tuple[str, int]]:
-        """The rarest words of a text, repeated ones numbered: one of them is shared with every text that is like it."""
-        seen = Counter[str]()
-        numbered = []
-        for word in words:
-            seen[word] += 1
-            numbered.append((word, seen[word]))
-        numbered.sort(key=lambda key: (self._frequencies[key[0]], key))
+    def _rarest(self, numbered: list[_Numbered]) -> list[_Numbered]:
+        """Those words of which every text that is like this one has at least one."""
         # Of all lengths that a text like this one can have, the shortest needs the fewest shared words.
-        shortest = math.floor(len(words) * self._threshold / (2 - self._threshold))
-        return numbered[: len(words) - least_common(len(words), shortest, threshold=self._threshold) + 1]
+        shortest = math.floor(len(numbered) * self._threshold / (2 - self._threshold))
+        needed = least_common(len(numbered), shortest, threshold=self._threshold)
+        order = sorted(numbered, key=lambda key: (self._frequencies.get(key[0], 0), key))
+        return order[: len(numbered) - needed + 1]
+
+
+def _numbered(words: Sequence[str]) -> list[_Numbered]:
+    """Words with the number of their occurrence: shared ones of two such lists count as often as both have them."""
+    seen = Counter[str]()
+    found = []
+    for word in words:
+        seen[word] += 1
+        found.append((word, seen[word]))
+    return found
 
 
 def rouge_words(text: str) -> list[str]:

@@ -213,6 +213,8 @@ def _files_and_patterns(record: TemplatedTask, split: str) -> tuple[str, ...]:
     found: list[str] = []
     for source, which in sources_of(record, split):
         found += _files_of(source, which)
+    for rule in record.filters:
+        found += rule.files()
     return tuple(dict.fromkeys(found))
 
 

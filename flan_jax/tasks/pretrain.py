@@ -265,6 +265,16 @@ def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, leng
     return Corrupter(task=task, split=split, vocabulary=vocabulary, raw_tokens=raw_tokens)
 
 
+def num_examples(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, lengths: Lengths) -> int:
+    """Returns how many examples a split makes; reads and tokenises its documents.
+
+    Raises:
+      ValueError: as `corrupter` and `documents`.
+    """
+    made = corrupter(task, split, vocabulary=vocabulary, lengths=lengths)
+    return sum(len(segment.tokens) > 1 for segment in made.segments(documents(task, split)))
+
+
 def _limits(task: PretrainingTask, lengths: Lengths) -> Mapping[str, int]:
     if task.lengths is None:
         return lengths

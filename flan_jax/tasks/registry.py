@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax import vocab
+from flan_jax.data.holdout import HoldOut
+from flan_jax.data.rates import ShareUnit, StatedShare
 from flan_jax.names import nearest
 from flan_jax.tasks import modules, user_files
 from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask, require_name
@@ -42,6 +44,7 @@ from flan_jax.tasks.entries import (
     vocabulary,
 )
 from flan_jax.tasks.identity import identity
+from flan_jax.tasks.members import tasks_of
 from flan_jax.tasks.rendering import Preview, RenderedRow, check, iter_rendered, num_examples, preview
 from flan_jax.tasks.rows import OnBadRow
 from flan_jax.tasks.sources import Paths
@@ -50,13 +53,16 @@ __all__ = [
     "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "covering_names", "declare_family", "defined_names", "families",
     "hold_out_of", "identity", "import_module",
     "iter_rendered", "mixture_or_task", "names", "num_examples", "pretraining", "preview", "register", "register_all",
-    "register_jsonl", "register_mixture", "register_yaml", "task", "templated", "unregister", "use_vocabulary",
+    "register_jsonl", "register_mixture", "register_mixture_with_share", "register_yaml", "task", "templated", "unregister", "use_vocabulary",
     "vocabulary",
 ]  # fmt: skip
 
-FAMILIES = ("flan_jax.tasks.embedded", "flan_jax.tasks.natural_instructions")
+FAMILIES = ("flan_jax.tasks.embedded", "flan_jax.tasks.flan2021", "flan_jax.tasks.natural_instructions")
 """The package's own families: modules with a function `register()`."""
-DECLARED_FAMILIES = {"natural_instructions": "flan_jax.tasks.natural_instructions"}
+DECLARED_FAMILIES = {
+    "flan2021": "flan_jax.tasks.flan2021",
+    "natural_instructions": "flan_jax.tasks.natural_instructions",
+}
 """Those that a YAML file may register with settings of its own: modules with a function `register_declared`."""
 
 
@@ -116,6 +122,45 @@ def register_jsonl(
         on_bad_row=on_bad_row,
     )
     return register(record, vocabulary=vocabulary)
+
+
+def register_mixture_with_share(
+    name: str, *, main: str, share_of: str, share: float, unit: ShareUnit, hold_out: HoldOut | None = None
+) -> Any:
+    """Adds a mixture of two to SeqIO's registry: a task or mixture, and a stated share of another.
+
+    To state a second share, take a mixture that was made here as `main` of another. In SeqIO's own pipeline the share
+    is one of examples, whatever the unit; exports keep the unit.
+
+    Args:
+      name: of the mixture.
+      main: what makes up the rest; its members keep their proportions.
+      share_of: the task or mixture whose share is stated.
+      share: above 0 and below 1.
+      unit: "examples", or "tokens" of inputs and targets together.
+      hold_out: as in `register_mixture`.
+
+    Returns:
+      The `seqio.Mixture`.
+
+    Raises:
+      KeyError: a member is not registered.
+      ValueError: no share, or the two have a task in common.
+    """
+    try:
+        stated = StatedShare(share, unit=unit)
+    except ValueError as error:
+        raise ValueError(f"Mixture {name!r}, the share of {share_of!r}: {error}") from error
+    both = [{task.name for task in tasks_of(mixture_or_task(member))} for member in (main, share_of)]
+    common = sorted(both[0] & both[1])
+    if common:
+        more = f" and {len(common) - 1} more tasks" if len(common) > 1 else ""
+        raise ValueError(
+            f"Mixture {name!r}: {common[0]!r}{more} is in {main!r} and in {share_of!r}, so that the share of the latter "
+            "could be read in two ways. Leave it out of one of them."
+        )
+    rest = StatedShare(1.0 - share, unit=unit)
+    return register_mixture(name, [(main, rest), (share_of, stated)], hold_out=hold_out)
 
 
 def register_yaml(path: Path | str) -> tuple[str, ...]:

@@ -6,15 +6,17 @@ Tokens are left to the caller.
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from flan_jax.draws import Draws
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.exemplars import CountTokens, Exemplars
+from flan_jax.tasks.filters import Judge, RowFilter
 from flan_jax.tasks.rows import BadRow, Record, Row
 from flan_jax.templates.options import OptionStyle, drawn_style
 from flan_jax.templates.render import MissingField, NotApplicable, Rendered, Template, shortened
@@ -282,10 +284,15 @@ def _filtered(task: TemplatedTask, split: str, rows: Iterator[UsableRow], droppe
         yield from rows
         return
 
-    def again() -> Iterator[Row]:
-        return (usable.row for usable in _normalised(task, split, Counter()))
+    def started(rules: Sequence[RowFilter]) -> list[Judge]:
+        return [rule.start(split, functools.partial(coming_to, rules[:i])) for i, rule in enumerate(rules)]
 
-    judges = [rule.start(split, again) for rule in task.filters]
+    def coming_to(earlier: Sequence[RowFilter]) -> Iterator[Row]:
+        judges = started(earlier)
+        again = (usable.row for usable in _normalised(task, split, Counter()))
+        return (row for row in again if not any(judge(row) for judge in judges))
+
+    judges = started(task.filters)
     for usable in rows:
         reason = next(filter(None, (judge(usable.row) for judge in judges)), None)
         if reason is None:

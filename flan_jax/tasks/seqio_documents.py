@@ -61,6 +61,8 @@ def make_task(task: pretrain.PretrainingTask, *, vocabulary: Vocabulary) -> seqi
                 f"Task {task.name!r} cuts documents to length: ask for its dataset with a sequence_length of inputs "
                 "and targets."
             )
+        # Asked for here too, since errors inside the generator arrive wrapped.
+        pretrain.corrupter(task, "", vocabulary=vocabulary, lengths=sequence_length)
         ids = tf.TensorSpec((None,), tf.int32)
         return tf.data.Dataset.from_generator(
             lambda: _examples(dataset, task, vocabulary=vocabulary, lengths=sequence_length),

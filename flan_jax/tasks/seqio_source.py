@@ -3,6 +3,7 @@
 Imported by `registry` when a task is registered; building one of these reads nothing.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -95,6 +96,7 @@ def _postprocess_fn(task: TemplatedTask) -> Callable[..., Any]:
     return postprocess
 
 
+@functools.cache
 def _metric_fn(name: str) -> Callable[..., dict[str, float]]:
     # SeqIO tells kinds of metrics apart by the names of their arguments.
     def metric(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:

@@ -204,8 +204,9 @@ def _head(content: bytes, place: str) -> Mapping[str, Any]:
     before, after = content[:start], content[start:]
     # As the authors write it: instances, then the licence, then the end.
     licence = re.search(rb'\]\s*,\s*"Instance License"\s*:\s*(\[[^\]]*\])\s*\}\s*$', content[-4096:])
-    is_usual = start > 0 and (licence or b'"Instance License"' not in after) and b'"Source"' not in after
-    if is_usual and content.rstrip().endswith(b"}"):
+    has_licence = licence or b'"Instance License"' not in after
+    has_instances = start > 0 and re.match(rb'"Instances"\s*:\s*\[\s*[^\]\s]', after)
+    if has_instances and has_licence and b'"Source"' not in after and content.rstrip().endswith(b"}"):
         try:
             head = json.loads(before.rstrip().rstrip(b",") + b"}")
             head |= {"Instance License": json.loads(licence[1])} if licence else {}

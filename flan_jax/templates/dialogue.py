@@ -15,6 +15,8 @@ from flan_jax.templates.options import ended
 
 STYLES = Path(__file__).parent / "dialog_styles.yaml"
 Labels = tuple[str, str]
+Pools = tuple[tuple[str, ...], tuple[Labels, ...], tuple[str, ...]]
+"""Openings, pairs of labels and endings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def drawn_style(draws: Draws, turns: Sequence[str]) -> DialogueStyle:
 
 
 @functools.cache
-def pools() -> tuple[tuple[str, ...], tuple[Labels, ...], tuple[str, ...]]:
+def pools() -> Pools:
     """Returns the openings, pairs of labels and endings that are drawn from."""
     content = read_mapping(STYLES)
     labels = tuple((one, one) if isinstance(one, str) else (one[0], one[1]) for one in content["labels"])

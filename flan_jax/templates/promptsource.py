@@ -100,7 +100,7 @@ class PromptTemplate(Pattern):
             named = sandbox.variables(self.jinja) | sandbox.variables(self.answer_choices or "")
         except jinja2.TemplateSyntaxError as error:
             raise self._not_jinja(error) from error
-        return tuple(sorted(named - sandbox.helpers() - {CHOICES}))
+        return tuple(sorted(named - {CHOICES}))
 
     @property
     def fixed_choices(self) -> tuple[str, ...] | None:

@@ -128,12 +128,12 @@ class Template(Pattern):
         return f"template {self.name!r}" if self.name else f"template {shortened(self.inputs, characters=50)}"
 
     @functools.cached_property
-    def shows_options(self) -> bool:  # type: ignore[override]
+    def shows_options(self) -> bool:
         """Whether the inputs list the options."""
         return OPTIONS_FIELD in _fields(self.inputs)
 
     @functools.cached_property
-    def fields(self) -> tuple[str, ...]:  # type: ignore[override]
+    def fields(self) -> tuple[str, ...]:
         """The fields of a row that it needs, in order of appearance, without `{options_}`."""
         named = dict.fromkeys(_fields(self.inputs) + _fields(self.targets))
         return tuple(name for name in named if name != OPTIONS_FIELD)

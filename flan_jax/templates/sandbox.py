@@ -94,17 +94,12 @@ def fill(source: str, fields: Mapping[str, Any], *, draws: Callable[[], Draws]) 
 
 
 def variables(source: str) -> frozenset[str]:
-    """Returns the names that a template does not set itself.
+    """Returns the names that a template does not set itself, functions that all templates have apart.
 
     >>> sorted(variables("{% set a = 1 %}{{ a }}{{ b.c }}{% for d in zip(e, e) %}{{ d }}{% endfor %}"))
-    ['b', 'e', 'zip']
+    ['b', 'e']
     """
     return frozenset(meta.find_undeclared_variables(_environment().parse(source)))
-
-
-def helpers() -> frozenset[str]:
-    """Returns the names of the functions that every template can use."""
-    return frozenset(_environment().globals)
 
 
 def most_frequent(items: Iterable[Any]) -> list[Any] | None:

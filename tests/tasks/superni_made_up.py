@@ -9,6 +9,7 @@ def task(name, *, category="Toy Sorting", instances=2, **changes):
     record = {
         "Task": name,
         "Contributors": ["Someone"],
+        "Source": None,
         "Categories": [category],
         "Definition": [f"Sort the letters of {name}"],
         "Positive Examples": [
@@ -29,7 +30,8 @@ def write_shard(path, *records):
 
 def write_official(path, record):
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({k: v for k, v in record.items() if k != "Task"}, indent=4))
+    content = json.dumps({k: v for k, v in record.items() if k != "Task"}, indent=4).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 def write_lists(folder, **lists):

@@ -16,6 +16,7 @@ from flan_jax.vocab import ByteVocabulary, load
 LENGTHS = {"inputs": 64, "targets": 64}
 VOCABULARY = ByteVocabulary(extra_ids=20)
 EOS = VOCABULARY.eos_id
+TWO = ["a document of some length " * 9, "and another " * 8]
 
 
 def declared(texts=("some text",), **changes):
@@ -200,12 +201,15 @@ def test_an_export_holds_the_examples_and_says_what_went_in(registries, tmp_path
 
 @pytest.mark.tensorflow
 def test_seqio_gives_the_examples_that_an_export_holds(registries, tmp_path):
-    task = exported(declared(["a document of some length " * 9, "and another " * 8]), registries, tmp_path)
+    task = exported(declared(TWO), registries, tmp_path)
     dataset = registries.task("wiki").get_dataset(LENGTHS, "train", shuffle=False)
     found = [(e["inputs"].tolist(), e["targets"].tolist()) for e in dataset.as_numpy_iterator()]
     assert found == [(i.tolist(), t.tolist()) for i, t in task.read(range(len(task)))]
     with pytest.raises(ValueError, match="Task 'wiki' cuts documents to length: .* sequence_length"):
         registries.task("wiki").get_dataset(None, "train", shuffle=False)
+    with pytest.raises(ValueError, match="targets have 21, and 9 are allowed"):
+        registries.task("wiki").get_dataset({"inputs": 90, "targets": 9}, "train", shuffle=False)
+    assert pretrain.num_examples(declared(TWO), "train", vocabulary=VOCABULARY, lengths=LENGTHS) == len(task)
 
 
 @pytest.mark.tensorflow

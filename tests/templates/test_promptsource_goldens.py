@@ -43,7 +43,9 @@ def found(shared_data):
 
 
 def test_every_rendering_is_what_promptsource_makes_of_it(found):
-    wrong = [f"{template}, row {list(row.values())[0]!r:.40}" for template, row, theirs, ours in found if ours not in theirs]
+    wrong = [
+        f"{template}, row {list(row.values())[0]!r:.40}" for template, row, theirs, ours in found if ours not in theirs
+    ]
     assert not wrong
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flan_jax.templates.superni import Encoding, Prompter
+from flan_jax.templates.superni import HEADLINE, TK_INSTRUCT, Encoding, Prompter
 
 RECORD = {
     "Task": "task9001_toy_sorting",
@@ -45,6 +45,51 @@ def test_the_default_is_definition_and_two_positive_examples():
 )
 def test_each_part_is_shown_when_asked_for(encoding, expected):
     assert prompt(**encoding) == expected
+
+
+# The published encodings, every byte of them spelled out (arXiv:2204.07705, Table 5; section 5.1).
+TEXTS = {
+    "definition": (
+        "Definition: Say which of the two towns lies further north.\n\n"
+        "Now complete the following example -\nInput: Bern or Kyiv.\nOutput: "
+    ),
+    "positive": (
+        " Positive Example 1 -\nInput: Oslo or Rome?\n Output: Oslo.\n\n"
+        " Positive Example 2 -\nInput: Cairo or Paris.\n Output: Paris!\n\n"
+        "Now complete the following example -\nInput: Bern or Kyiv.\nOutput: "
+    ),
+    "definition_positive": (
+        "Definition: Say which of the two towns lies further north.\n\n"
+        " Positive Example 1 -\nInput: Oslo or Rome?\n Output: Oslo.\n\n"
+        " Positive Example 2 -\nInput: Cairo or Paris.\n Output: Paris!\n\n"
+        "Now complete the following example -\nInput: Bern or Kyiv.\nOutput: "
+    ),
+    "definition_positive_negative": (
+        "Definition: Say which of the two towns lies further north.\n\n"
+        " Positive Example 1 -\nInput: Oslo or Rome?\n Output: Oslo.\n\n"
+        " Positive Example 2 -\nInput: Cairo or Paris.\n Output: Paris!\n\n"
+        " Negative Example 1 -\nInput: Oslo or Rome?\n Output: Rome.\n\n"
+        "Now complete the following example -\nInput: Bern or Kyiv.\nOutput: "
+    ),
+    "definition_positive_explained": (
+        "Definition: Say which of the two towns lies further north.\n\n"
+        " Positive Example 1 -\nInput: Oslo or Rome?\n Output: Oslo.\n Explanation: Oslo is in Norway.\n\n"
+        " Positive Example 2 -\nInput: Cairo or Paris.\n Output: Paris!\n Explanation: Paris is in France.\n\n"
+        "Now complete the following example -\nInput: Bern or Kyiv.\nOutput: "
+    ),
+}
+
+
+def test_each_encoding_of_tk_instruct_byte_for_byte():
+    made = [
+        Prompter(RECORD, encoding=encoding, count_tokens=len, max_tokens=10_000)("Bern or Kyiv")
+        for encoding in TK_INSTRUCT
+    ]
+    assert made == list(TEXTS.values())
+
+
+def test_the_headline_encoding_is_the_definition_and_two_positive_examples():
+    assert HEADLINE == Encoding() == TK_INSTRUCT[2]
 
 
 def test_an_open_end_gets_a_full_stop_and_ascii_punctuation_does_not():

@@ -1,0 +1,144 @@
+"""Conversations to prompts: turns under their speakers' labels, as many of the latest as fit, and the label of the next.
+
+Only the answer is a target, so that nothing but the turn that is asked for has a loss. Which turns those are, and how
+files of conversations are read, is `tasks.chat`'s business. Dialogues of two speakers without roles are `dialogue`'s.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from flan_jax.names import nearest
+from flan_jax.templates.load import read_mapping, require_keys, require_mapping
+
+Role = Literal["system", "tools", "user", "assistant", "call", "result"]
+ROLES: tuple[Role, ...] = get_args(Role)
+CONTEXT: tuple[Role, ...] = ("system", "tools")
+"""What stands before the first turn, and is kept longer than the turns are."""
+ANSWERS: tuple[Role, ...] = ("assistant", "call")
+"""The turns that a model can be asked for."""
+STYLES = Path(__file__).parent / "chat.yaml"
+
+CountTokens = Callable[[str], int]
+
+
+class Turn(NamedTuple):
+    """What one speaker says, or what is told about the conversation."""
+
+    role: Role
+    text: str
+
+
+class Prompt(NamedTuple):
+    """A prompt, and how many turns (and parts of the context) are not in it because they did not fit."""
+
+    text: str
+    left_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatStyle:
+    r"""What stands before each speaker's turns.
+
+    >>> style = styles()["named"]
+    >>> turns = [Turn("user", "2+2?"), Turn("assistant", "4"), Turn("user", "3+3?")]
+    >>> style.prompt(turns).text
+    'User: 2+2?\nAssistant: 4\nUser: 3+3?\nAssistant:'
+    >>> style.prompt(turns, count_tokens=len, max_tokens=30)
+    Prompt(text='User: 3+3?\nAssistant:', left_out=2)
+
+    Attributes:
+      name: shown in messages.
+      labels: by role.
+      separator: between turns.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    separator: str = "\n"
+
+    def prompt(
+        self, turns: Sequence[Turn], *, count_tokens: CountTokens | None = None, max_tokens: int | None = None
+    ) -> Prompt:
+        """Returns the prompt that asks for the turn after `turns`.
+
+        When it is too long the oldest turns go first, then the context, never the last turn of the user nor what comes
+        after it. If that is too long by itself it is left so, for the export to cut and count.
+
+        Args:
+          turns: context first, then the conversation; the user has a turn among them.
+          count_tokens: of a text, without end of sequence; None keeps all.
+          max_tokens: of the prompt, with end of sequence.
+        """
+        lines = [self.line(turn) for turn in turns]
+        ending = self.labels["assistant"].rstrip()
+        must = max(i for i, turn in enumerate(turns) if turn.role == "user")
+        num_context = next((i for i, turn in enumerate(turns) if turn.role not in CONTEXT), 0)
+        # In the order in which they go: the oldest turns, then the context, from its end.
+        order = [*range(num_context, must), *reversed(range(num_context))]
+        kept = self._num_leaving(lines, order, ending, count_tokens=count_tokens, max_tokens=max_tokens)
+        gone = set(order[:kept])
+        text = self.separator.join([*(line for i, line in enumerate(lines) if i not in gone), ending])
+        return Prompt(text, len(gone))
+
+    def line(self, turn: Turn) -> str:
+        """Returns a turn with its label."""
+        if turn.role in ANSWERS:
+            return self.labels["assistant"] + self.target(turn)
+        return self.labels[turn.role] + turn.text
+
+    def target(self, turn: Turn) -> str:
+        """Returns what a model should write for a turn of the assistant's."""
+        return (self.labels["call"] if turn.role == "call" else "") + turn.text
+
+    def _num_leaving(
+        self,
+        lines: Sequence[str],
+        order: Sequence[int],
+        ending: str,
+        *,
+        count_tokens: CountTokens | None,
+        max_tokens: int | None,
+    ) -> int:
+        """How many of `order` have to go."""
+        if count_tokens is None or max_tokens is None or not order:
+            return 0
+        # Every line is counted once and the sums are added up: a line's tokens do not change by more than one or two
+        # where it meets the next. Near the limit the whole is counted.
+        counts = [count_tokens(line + self.separator) for line in lines]
+        total = sum(counts) + count_tokens(ending) + 1
+        seam = 2 * len(lines) + 4
+        for leaving in range(len(order) + 1):
+            fits = total <= max_tokens
+            if abs(total - max_tokens) <= seam:
+                gone = set(order[:leaving])
+                whole = self.separator.join([*(line for i, line in enumerate(lines) if i not in gone), ending])
+                fits = count_tokens(whole) + 1 <= max_tokens
+            if fits or leaving == len(order):
+                return leaving
+            total -= counts[order[leaving]]
+        raise AssertionError(order)
+
+
+@functools.cache
+def styles() -> Mapping[str, ChatStyle]:
+    """Returns the styles of `chat.yaml` by name."""
+    content = read_mapping(STYLES)
+    found = {}
+    for name, labels in require_mapping(content["styles"], where=str(STYLES)).items():
+        require_keys(require_mapping(labels, where=f"{STYLES}: {name}"), ROLES, where=f"{STYLES}: {name}", needed=ROLES)
+        found[name] = ChatStyle(name=name, labels=labels)
+    return found
+
+
+def style_named(name: str) -> ChatStyle:
+    """Returns a style.
+
+    Raises:
+      ValueError: there is none of this name.
+    """
+    if name not in styles():
+        raise ValueError(f"No chat style {name!r}.{nearest(name, styles())} Styles: {', '.join(styles())}.")
+    return styles()[name]

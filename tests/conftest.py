@@ -8,6 +8,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("FLAN_JAX_SUPERNI_DIR", None)  # Whoever runs the tests may have set it; it registers 790 tasks.
+os.environ.pop("FLAN_JAX_PROMPTSOURCE_DIR", None)
 
 import pytest
 from jaxtyping import install_import_hook

@@ -92,6 +92,8 @@ def print_summary(manifests: Sequence[MixtureManifest], *, export_dir: Path) -> 
             totals = tuple(map(sum, zip(*(numbers for _, numbers in lines), strict=True)))
             table.add_row(f"{len(lines):,} tasks", *_cells(totals))
         console.print(table)
+        for note in manifest.notes:
+            console.print(note)
         for name, reason in manifest.skipped.items():
             console.print(f"Left out of {manifest.request.name} ({manifest.request.split}): {name} {reason}.")
 

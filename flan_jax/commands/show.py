@@ -214,7 +214,8 @@ def _mixture(
         )
         for share in found["shares"]
     ]
-    return found, Group(_table(title, columns, lines), *stated, *skipped)
+    notes = [Text(note, style="yellow") for note in found["notes"]]
+    return found, Group(_table(title, columns, lines), *stated, *notes, *skipped)
 
 
 def _template(path: str, *, num_rows: int) -> tuple[Found, RenderableType]:

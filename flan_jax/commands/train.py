@@ -357,6 +357,7 @@ def _introduce(
     lines = [
         f"{directory.path}: {begin}",
         f"{exported.request.name}: {len(exported.members):,} tasks, {exported.num_examples:,} examples",
+        *exported.notes,
         *(f"{name} left out: {reason}" for name, reason in exported.skipped.items()),
         f"{t5.count_params(state.params):,} parameters",
     ]

@@ -12,6 +12,20 @@ UNKNOWN_CLUSTERS = ("", "foreign", "user")
 """Clusters of tasks that were given none: two of them need not have a skill in common."""
 SHOWN = 8  # Leaks in a message.
 
+MADE_FROM: Mapping[str, tuple[str, ...]] = {
+    "dart": ("e2e_nlg", "web_nlg"),
+    "ecqa": ("commonsense_qa",),
+    "esnli": ("snli",),
+    "qed": ("natural_questions",),
+    "qnli": ("squad",),
+    "record": ("cnn_dailymail",),
+    "stsb": ("mrpc",),
+    "wnli": ("winograd_schemas",),
+    "wsc": ("winograd_schemas",),
+    "wsc273": ("winograd_schemas",),
+}
+"""Corpora whose rows were made from those of others, wholly or in part, as their authors say."""
+
 Through = Literal["task", "cluster", "corpus", "exemplars"]
 
 
@@ -87,6 +101,15 @@ class Leak:
         return not {self.task, self.name}.isdisjoint(allow_leak)
 
 
+def with_origins(corpora: Iterable[str]) -> tuple[str, ...]:
+    """Returns corpora and what they were made from, each once.
+
+    >>> with_origins(["qnli", "squad"])
+    ('qnli', 'squad')
+    """
+    return tuple(dict.fromkeys(name for corpus in corpora for name in (corpus, *MADE_FROM.get(corpus, ()))))
+
+
 def leaks(training: Iterable[Facts], *, hold_out: HoldOut | None = None, tasks: Iterable[Facts] = ()) -> list[Leak]:
     """Returns every leak, allowed or not, task by task.
 
@@ -141,27 +164,32 @@ def _named(hold_out: HoldOut, tasks: Iterable[Facts]) -> Named:
     found: dict[Through, dict[str, tuple[str, ...]]] = {
         "task": {},
         "cluster": dict.fromkeys(hold_out.clusters, ()),
-        "corpus": dict.fromkeys(hold_out.corpora, ()),
+        "corpus": dict.fromkeys(with_origins(hold_out.corpora), ()),
     }
     for facts in tasks:
         pairs: list[tuple[Through, str]] = [("task", facts.task)]
         pairs += [("cluster", facts.cluster)] if facts.cluster not in UNKNOWN_CLUSTERS else []
-        pairs += [("corpus", corpus) for corpus in facts.corpora]
+        pairs += [("corpus", corpus) for corpus in with_origins(facts.corpora)]
         for through, name in pairs:
             found[through][name] = (*found[through].get(name, ()), facts.task)
     return found
 
 
 def _leaks_of(facts: Facts, named: Named) -> Iterator[Leak]:
+    corpora = with_origins(facts.corpora)
+    shown = tuple(corpus for corpus in with_origins(facts.exemplar_corpora) if corpus not in corpora)
     has: list[tuple[Through, Through, tuple[str, ...]]] = [
         ("task", "task", (facts.task,)),
         ("cluster", "cluster", (facts.cluster,)),
-        ("corpus", "corpus", facts.corpora),
-        ("exemplars", "corpus", tuple(corpus for corpus in facts.exemplar_corpora if corpus not in facts.corpora)),
+        ("corpus", "corpus", corpora),
+        ("exemplars", "corpus", shown),
     ]
     for through, kind, names in has:
-        for name in names:
-            if name in named[kind]:
+        shared = [name for name in names if name in named[kind]]
+        # Who shares a corpus shares what it was made from: said once.
+        implied = {origin for name in shared for origin in MADE_FROM.get(name, ())} if kind == "corpus" else ()
+        for name in shared:
+            if name not in implied:
                 yield Leak(task=facts.task, through=through, name=name, held_out=named[kind][name])
 
 

@@ -238,6 +238,7 @@ class MixtureManifest:
       looked_for: where the rows of the latter would have been.
       shares: what the definition states as shares of examples or of tokens, and what they came to.
       hold_out: what the mixture holds out by its definition, and the leaks that it allows; {} when nothing.
+      notes: what its definition wants its reader to know, such as which tasks of a published list are not in it.
       definition_files: path -> the file as it was at the export.
       given_files: each path-like word of the request (modules, vocabulary) -> the file it meant at the export.
     """
@@ -249,6 +250,7 @@ class MixtureManifest:
     looked_for: tuple[str, ...] = ()
     shares: tuple[RealisedShare, ...] = ()
     hold_out: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     vocabulary: VocabularyRef
     definition_files: Mapping[str, DefinitionFile]
     given_files: Mapping[str, str]

@@ -286,8 +286,8 @@ def rouge_l_xlingual(references: References, predictions: Sequence[str]) -> dict
     are, a token is a word in Latin letters, and by itself every other character that is not white space; case stays.
     Scores are comparable with each other, and with published ones to within what the cuts differ.
 
-    >>> rouge_l_xlingual([["原因"]], ["结果、原因"])
-    {'rouge_l_xlingual': 57.14285714285714}
+    >>> rouge_l_xlingual([["原因"]], ["原因、"])
+    {'rouge_l_xlingual': 80.0}
     """
     return {"rouge_l_xlingual": _rouge(references, predictions, ("rougeL",), _AnyScript)[0]}
 

@@ -44,7 +44,10 @@ def task_table(before: SuiteResult | None, after: SuiteResult) -> Table:
 
 
 def cluster_table(before: SuiteResult | None, after: SuiteResult) -> Table:
-    """Returns one line a cluster and one a label: means of the main scores over tasks, at both steps."""
+    """Returns one line a cluster and one a label: means of the main scores over tasks, at both steps.
+
+    Where main scores are of several metrics, those that all tasks have get a line each.
+    """
     earlier = before.clusters() if before else {}
     earlier_labels = before.labels() if before else {}
     rows: list[_Row] = []
@@ -59,6 +62,10 @@ def cluster_table(before: SuiteResult | None, after: SuiteResult) -> Table:
                 add(_name(cluster, label, style=""), mean, earlier.get((label, cluster)))
         add(_name("mean of tasks", label, style="bold"), label_mean, earlier_labels.get(label))
         rows.append(None)
+    if len({task.main_metric for task in after.tasks}) > 1:  # Then the means above mix metrics: these do not.
+        earlier_metrics = before.metrics() if before else {}
+        for name, mean in after.metrics().items():
+            add(Text(f"{name} of all tasks"), mean, earlier_metrics.get(name))
     return _table("Clusters: mean of tasks", ["cluster", *_steps(before, after), "tasks", "examples"], rows)
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,13 +81,24 @@ class SuiteResult:
         keys = [(label, t.cluster) for label in self.labels() for t in self.tasks if t.label == label]
         return {key: _mean(t for t in self.tasks if (t.label, t.cluster) == key) for key in _unique(keys)}
 
+    def metrics(self) -> dict[str, Mean]:
+        """Means of each metric that all tasks have, by name.
+
+        The one figure to tell where tasks have different main metrics, as ROUGE-L over all of Super-NaturalInstructions.
+        """
+        names = _unique(name for task in self.tasks for name in task.metrics)
+        shared = [name for name in names if all(name in task.metrics for task in self.tasks)]
+        return {name: _mean(replace(task, main_metric=name) for task in self.tasks) for name in shared}
+
     def as_metrics(self) -> dict[str, float]:
         """The scores as one flat record, for logs, early stopping and keeping the best checkpoint.
 
-        Names: `eval/mean`, `eval/label/<label>`, `eval/cluster/<cluster>`, `eval/task/<task>/<metric>`; means are over
-        tasks. A cluster that has tasks under several labels is one entry.
+        Names: `eval/mean`, `eval/metric/<metric>`, `eval/label/<label>`, `eval/cluster/<cluster>`,
+        `eval/task/<task>/<metric>`; means are over tasks, those of a metric over tasks that all have it. A cluster that
+        has tasks under several labels is one entry.
         """
         flat = {"eval/mean": self.mean().over_tasks}
+        flat |= {f"eval/metric/{name}": mean.over_tasks for name, mean in self.metrics().items()}
         flat |= {f"eval/label/{label}": mean.over_tasks for label, mean in self.labels().items()}
         for cluster in _unique(t.cluster for t in self.tasks):
             flat[f"eval/cluster/{cluster}"] = _mean(t for t in self.tasks if t.cluster == cluster).over_tasks
@@ -103,6 +114,7 @@ def write_summary(directory: Path | str, result: SuiteResult) -> None:
         "step": result.step,
         "provenance": dict(result.provenance),
         "mean": asdict(result.mean()),
+        "metrics": {name: asdict(mean) for name, mean in result.metrics().items()},
         "labels": {label: asdict(mean) for label, mean in result.labels().items()},
         "clusters": [
             {"label": label, "cluster": cluster, **asdict(mean)} for (label, cluster), mean in result.clusters().items()

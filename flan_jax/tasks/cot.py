@@ -16,6 +16,7 @@ from typing import Any
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
+from flan_jax.tasks.family_settings import checked
 from flan_jax.tasks.rows import BadRow, Record
 from flan_jax.tasks.sources import TsvSource
 from flan_jax.templates import load
@@ -23,6 +24,8 @@ from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
 
 DATA_DIR_VARIABLE = "FLAN_JAX_COT_DIR"
+SETTINGS = {"data_dir": str}
+"""What a YAML file may say about this family, and of which type."""
 CLUSTER = "chain_of_thought"
 COLUMNS = ("question", "answer", "rationale")
 CAP = 100_000
@@ -159,29 +162,17 @@ def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, ba
       where: the entry's place, for messages.
 
     Raises:
-      ValueError: a key that is not allowed, or no folder.
-      FileNotFoundError: as `coverage`.
+      ValueError, FileNotFoundError: as `family_settings.checked` and `coverage`.
     """
-    register(declared_folder(settings, DATA_DIR_VARIABLE, base=base, where=where), vocabulary=vocabulary)
+    what = "chain-of-thought sets"
+    folder, _ = checked(settings, SETTINGS, variable=DATA_DIR_VARIABLE, what=what, base=base, where=where)
+    register(folder, vocabulary=vocabulary)
 
 
-def declared_folder(settings: Mapping[str, Any], variable: str, *, base: Path, where: str) -> Path:
-    """Returns the folder that a YAML file's `data_dir` names, or the environment variable when it is set.
-
-    Raises:
-      ValueError: another key, or neither names a folder.
-    """
-    load.require_keys(settings, ("data_dir",), where=where)
-    declared, overriding = settings.get("data_dir"), os.environ.get(variable)
-    if not overriding and not isinstance(declared, str):
-        got = "nothing" if declared is None else repr(declared)
-        raise ValueError(f"{where}.data_dir: expected a folder, got {got}. The variable {variable} would do as well.")
-    return Path(overriding) if overriding else base / Path(str(declared)).expanduser()
-
-
-def data_dir() -> Path | None:
+def data_dir_in_use() -> Path | None:
     """Returns the folder in use; None when there is none."""
-    return _declared.get("folder")
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    return _declared.get("folder") or (Path(named).expanduser() if named else None)
 
 
 def records(folder: Path | str, *, inverted: bool = False) -> tuple[TemplatedTask, ...]:

@@ -3,9 +3,10 @@
 How rows become examples is in `rendering`, how a record becomes a SeqIO task in `registry`.
 """
 
+import abc
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from flan_jax.evaluation import metrics as metrics_lib
@@ -15,6 +16,7 @@ from flan_jax.tasks.filters import RowFilter
 from flan_jax.tasks.rows import Row, Source
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import Pattern
+from flan_jax.vocab import Vocabulary
 
 Evaluation = Literal["generate", "rank"]
 Normaliser = Callable[[Row], Row | Iterable[Row] | None]
@@ -23,6 +25,14 @@ ExemplarTemplates = Literal["query", "matching", "mixed"]
 
 TRAIN_SPLIT = "train"
 NAME_PATTERN = re.compile(r"^[\w\d\.\:_#]+$")  # SeqIO's, so that a wrong name is told without importing it.
+
+
+class CountsTokens(abc.ABC):
+    """A normaliser whose rows depend on how long texts are: a task that has one gets the vocabulary when registered."""
+
+    @abc.abstractmethod
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Normaliser:
+        """Returns the normaliser as it counts the vocabulary's tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +101,7 @@ class TemplatedTask:
       few_shot: solved examples in front of each query.
       varied_options: whether options are written in styles drawn for each training row; evaluation never varies them.
       group: the field that rows belong together by, for metrics that judge groups of them.
+      ends_inputs: whether inputs end with the end of sequence, as targets always do; T0's do not.
       seed: of everything that is drawn for a row.
     """
 
@@ -112,6 +123,7 @@ class TemplatedTask:
     few_shot: FewShot | None = None
     varied_options: bool = False
     group: str | None = None
+    ends_inputs: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -210,13 +222,28 @@ class TemplatedTask:
         return (self.templates_per_row or len(self.templates)) if split == TRAIN_SPLIT else 1
 
 
-def require_name(name: str) -> None:
+def with_vocabulary(task: TemplatedTask, vocabulary: Vocabulary) -> TemplatedTask:
+    """Returns a task whose normaliser, and that of its pool of exemplars, count the vocabulary's tokens if they count."""
+    if isinstance(task.normaliser, CountsTokens):
+        task = replace(task, normaliser=task.normaliser.with_vocabulary(vocabulary))
+    if task.few_shot is not None and task.few_shot.pool is not None:
+        pool = with_vocabulary(task.few_shot.pool, vocabulary)
+        if pool is not task.few_shot.pool:
+            task = replace(task, few_shot=replace(task.few_shot, pool=pool))
+    return task
+
+
+def require_name(name: str, *, also: str = "") -> None:
     """Refuses a name that SeqIO would refuse.
+
+    Args:
+      name: of a task or a mixture.
+      also: a character that is allowed besides.
 
     Raises:
       ValueError: it has other characters than those allowed.
     """
-    if not isinstance(name, str) or not NAME_PATTERN.match(name):
+    if not isinstance(name, str) or not NAME_PATTERN.match(name.replace(also, "_") if also else name):
         raise ValueError(
             f"The name {name!r} cannot be a task's or a mixture's: use letters, digits and _ . : # "
             f"(SeqIO's rule, {NAME_PATTERN.pattern})."

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest
 from flan_jax.tasks.rows import BadRow, Record, Row, Source
-from flan_jax.tasks.user_files import SOURCE_KEYS, parse_source
+from flan_jax.tasks.user_sources import SOURCE_KEYS, parse_source
 from flan_jax.templates.load import require_mapping
 from flan_jax.templates.render import shortened
 

@@ -144,7 +144,7 @@ def _templated_example(
     record: TemplatedTask, split: str, *, vocabulary: Vocabulary, index: int, lengths: Lengths, num_packed: int
 ) -> Description:
     preview = rendering.preview(record, split, index=index, count_tokens=vocabulary.count)
-    tokeniser = Tokeniser(vocabulary=vocabulary, lengths=lengths)
+    tokeniser = Tokeniser(vocabulary=vocabulary, lengths=lengths, ends_inputs=record.ends_inputs)
     renderings = []
     for number, rendered in preview.rendered.items():
         ids, notes = _encoded(tokeniser, [rendering.RenderedRow(index, rendered, number)])

@@ -15,9 +15,9 @@ from typing import Any
 
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.tasks import registry
-from flan_jax.tasks.cot import declared_folder
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.dialog_rows import AskForTurn, Conversations, NumberedRows
+from flan_jax.tasks.family_settings import checked
 from flan_jax.tasks.rows import Source
 from flan_jax.tasks.sources import JsonlSource, TfdsSource
 from flan_jax.templates import dialogue, load
@@ -25,6 +25,8 @@ from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
 
 DATA_DIR_VARIABLE = "FLAN_JAX_DIALOG_DIR"
+SETTINGS = {"data_dir": str}
+"""What a YAML file may say about this family, and of which type."""
 CLUSTER = "dialog"
 CAP = 200_000
 """Training rows of a set count at most so many in a mixture."""
@@ -98,7 +100,7 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     named = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if named:
         _declared["folder"] = Path(named).expanduser()
-    folder = _declared.get("folder")
+    folder = data_dir_in_use()
     if folder is not None and not folder.is_dir():
         raise FileNotFoundError(f"No folder {folder} to read dialogue sets from.")
     tasks = [one.task(inverted=inverted) for one in SETS for inverted in (False, True)]
@@ -112,12 +114,14 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
 
 def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
     """Registers as the entry `families: {dialog: {data_dir: ...}}` of a YAML file says; see `cot.register_declared`."""
-    register(declared_folder(settings, DATA_DIR_VARIABLE, base=base, where=where), vocabulary=vocabulary)
+    folder, _ = checked(settings, SETTINGS, variable=DATA_DIR_VARIABLE, what="dialogues", base=base, where=where)
+    register(folder, vocabulary=vocabulary)
 
 
-def data_dir() -> Path | None:
+def data_dir_in_use() -> Path | None:
     """Returns the folder of JSONL files in use; None when rows come from TFDS."""
-    return _declared.get("folder")
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    return _declared.get("folder") or (Path(named).expanduser() if named else None)
 
 
 def record(

@@ -16,7 +16,7 @@ from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
 from flan_jax.tasks import lazy
 from flan_jax.tasks import members as members_lib
-from flan_jax.tasks.declare import TemplatedTask, require_name
+from flan_jax.tasks.declare import TemplatedTask, require_name, with_vocabulary
 from flan_jax.tasks.families import Families
 from flan_jax.tasks.hold_outs import facts, require_held_out
 from flan_jax.tasks.pretrain import PretrainingTask
@@ -34,6 +34,7 @@ class _State:
     pretraining: dict[str, PretrainingTask] = field(default_factory=dict)
     families: Families = field(default_factory=Families)
     hold_outs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _state = _State()
@@ -82,6 +83,7 @@ def register(task: TemplatedTask | PretrainingTask, *, vocabulary: str | vocab.V
         made = seqio_documents.make_task(task, vocabulary=chosen)
         _state.pretraining[task.name] = task
     else:
+        task = with_vocabulary(task, chosen)
         made = seqio_source.make_task(task, vocabulary=chosen)
         _state.templated[task.name] = task
     _state.families.remember(task.name)
@@ -94,6 +96,7 @@ def register_mixture(
     *,
     default_rate: Rate | None = None,
     hold_out: HoldOut | None = None,
+    notes: Iterable[str] = (),
 ) -> Any:
     """Adds a mixture to SeqIO's registry.
 
@@ -103,6 +106,8 @@ def register_mixture(
         number as its rate, which its members share (SeqIO's rule).
       default_rate: for members without a rate; None for their numbers of examples.
       hold_out: what must not be trained on; checked against the declarations of all members.
+      notes: what its reader must know, such as what a list that it was made from has and this machine lacks; kept in
+        the manifest and shown.
 
     Returns:
       The `seqio.Mixture`.
@@ -112,7 +117,7 @@ def register_mixture(
       ValueError: no members, one given twice, a rate that cannot be one, vocabularies that differ, or a member that
         gives away what is held out.
     """
-    require_name(name)
+    require_name(name, also="+")  # SeqIO's rule is for tasks alone, and T0 has mixtures with a plus.
     require_free(name)
     default = ProportionalRate() if default_rate is None else default_rate
     pairs = [(member, None) if isinstance(member, str) else member for member in members]
@@ -125,6 +130,7 @@ def register_mixture(
             members=_facts(member for member, _ in rated),
             held_out=_facts(hold_out.tasks),
         )
+    _state.notes[name] = tuple(notes)
     _state.families.remember(name)
     return _registries()[1].add(name, rated)
 
@@ -132,6 +138,12 @@ def register_mixture(
 def hold_out_of(name: str) -> dict[str, Any]:
     """Returns what a mixture holds out by its definition, with the leaks that it allows; {} when nothing."""
     return _state.hold_outs.get(name, {})
+
+
+def notes_of(name: str) -> tuple[str, ...]:
+    """Returns what a mixture's definition, and those of the mixtures in it, want its reader to know; () for a task."""
+    members = getattr(mixture_or_task(name), "rate_per_task_name", ())
+    return tuple(dict.fromkeys([*_state.notes.get(name, ()), *(note for inner in members for note in notes_of(inner))]))
 
 
 def _facts(providers: Iterable[str]) -> list[Facts]:
@@ -253,6 +265,7 @@ def unregister(gone: Iterable[str]) -> None:
         _state.templated.pop(name, None)
         _state.pretraining.pop(name, None)
         _state.hold_outs.pop(name, None)
+        _state.notes.pop(name, None)
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:

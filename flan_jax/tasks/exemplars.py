@@ -71,7 +71,7 @@ class Exemplars:
         if not shown and self._few_shot.drop_without:
             return None
         formats = self._few_shot.formats
-        return formats[template % len(formats)].join(shown, query.inputs) if shown else query.inputs
+        return formats[template % len(formats)].join(shown, query.inputs)
 
     def _drawn(self, row: Row, *, template: int, style: OptionStyle | None, draws: Draws) -> list[tuple[str, str]]:
         """(inputs, targets) of the exemplars before the budget."""

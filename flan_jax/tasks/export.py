@@ -330,6 +330,7 @@ def _mixture_manifest(
         looked_for=tuple(sorted({path for gap in absent.values() for path in gap.looked_for})),
         shares=realised(provider, rates={n: rate.rate for n, rate in rates.items()}, mean_tokens=mean_tokens),
         hold_out=registry.hold_out_of(request.name),
+        notes=registry.notes_of(request.name),
         vocabulary=vocabulary,
         definition_files=definitions.describe(files),
         given_files={**definitions.given_files(request), **definitions.given_folders(data_files)},

@@ -67,6 +67,11 @@ def templates() -> Mapping[str, tuple[Template, ...]]:
     return found
 
 
+def settings_in_use() -> Settings:
+    """Returns what YAML files said about the family."""
+    return _settings
+
+
 def register() -> None:
     """Declares the family; nothing is registered before it is asked for, no template is read."""
     family = Family(_settings)

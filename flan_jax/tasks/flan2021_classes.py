@@ -1,6 +1,6 @@
 """FLAN 2021's datasets that put a text into a class: its sentiment, grammar, topic, the answer it asks for; and WiC."""
 
-from flan_jax.tasks.flan2021_normalisers import ClassOfTexts
+from flan_jax.tasks.flan2021_normalisers import ClassOfTexts, line_breaks
 from flan_jax.tasks.flan2021_records import FlanDataset
 
 LAST_200 = {"train": "train[:-200]", "validation": "train[-200:]", "test": "validation"}
@@ -12,7 +12,7 @@ NEUTRAL = 2  # Of Sentiment140's polarities 0 to 4; only its test split has any.
 POLARITIES = {0: "negative", 1: "negative", 3: "positive", 4: "positive"}
 SENSES = ("different senses", "the same sense")
 GRAMMAR = ("unacceptable", "acceptable")
-ANSWER_TYPES = ("description", "thing", "abbreviation", "person", "number", "place")
+ANSWER_TYPES = ("description", "thing", "abbreviation", "person or group", "number or date", "place")
 ANSWER_TYPES_IN_WORDS = (
     "a description or an explanation",
     "a thing of some kind",
@@ -22,15 +22,6 @@ ANSWER_TYPES_IN_WORDS = (
     "a place",
 )
 TOPICS = ("World", "Sports", "Business", "Science and technology")
-
-
-def line_breaks(text: str) -> str:
-    r"""Puts line breaks for the HTML of IMDb's reviews.
-
-    >>> line_breaks("Well acted.<br /><br />See it!")
-    'Well acted.\n\nSee it!'
-    """
-    return text.replace("<br />", "\n").strip()
 
 
 def unescaped(text: str) -> str:

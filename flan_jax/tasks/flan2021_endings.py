@@ -6,23 +6,23 @@ templates show what comes before.
 
 import re
 
-from flan_jax.tasks.flan2021_normalisers import ClassOfTexts, OneOfOptions
+from flan_jax.tasks.flan2021_normalisers import ClassOfTexts, OneOfOptions, broken_off
 from flan_jax.tasks.flan2021_records import FlanDataset
 from flan_jax.tasks.preprocessors import LabelNames
 from flan_jax.tasks.rows import Row
 
 NO_YES = ("no", "yes")
 
-_COPA = OneOfOptions(texts={"premise": "premise", "question": "question"}, options=("choice1", "choice2"))
+_COPA = OneOfOptions(texts={"premise": "premise", "asked": "question"}, options=("choice1", "choice2"))
 _COUNTERPART = LabelNames(names={"counterpart": {"cause": "effect", "effect": "cause"}})
-_GAP_OPTIONS = OneOfOptions(texts={"context": "context"}, options="endings")
+_GAP_OPTIONS = OneOfOptions(texts={"context": "context"}, options="endings", tidy=broken_off)
 _STEP_MARKS = re.compile(r"\s*\[[^\]]*\]\s*")
 
 
 def copa(row: Row) -> Row | None:
     """Adds what the premise is of the answer: the effect of its cause, or the cause of its effect."""
     fields = _COPA(row)
-    return fields and _COUNTERPART({**fields, "counterpart": fields["question"]})
+    return fields and _COUNTERPART({**fields, "counterpart": fields["asked"]})
 
 
 def winogrande(row: Row) -> Row | None:
@@ -30,7 +30,7 @@ def winogrande(row: Row) -> Row | None:
 
     >>> row = {"sentence": "Ann beat Sue because _ was fast.", "option1": "Ann", "option2": "Sue", "label": 0}
     >>> winogrande(row)["context"], winogrande(row)["options"]
-    ('Ann beat Sue because', ['Ann was fast.', 'Sue was fast.'])
+    ('Ann beat Sue because ...', ['Ann was fast.', 'Sue was fast.'])
     """
     context, _, rest = row["sentence"].partition("_")
     endings = [row["option1"] + rest, row["option2"] + rest]
@@ -43,7 +43,7 @@ def wsc273(row: Row) -> Row | None:
     >>> row = {"text": "The ball hit the pane and it broke.", "pronoun_start": 26, "pronoun_end": 28, "label": 1}
     >>> fields = wsc273({**row, "option1_normalized": "the ball", "option2_normalized": "the pane"})
     >>> fields["context"], fields["answer"]
-    ('The ball hit the pane and', 'the pane broke.')
+    ('The ball hit the pane and ...', 'the pane broke.')
     """
     context, rest = row["text"][: row["pronoun_start"]], row["text"][row["pronoun_end"] :]
     endings = [row["option1_normalized"] + rest, row["option2_normalized"] + rest]

@@ -3,7 +3,7 @@
 The names of classes stand in the order of TFDS's class numbers, which is another one for CB than for its siblings.
 """
 
-from flan_jax.tasks.flan2021_normalisers import ClassOfTexts
+from flan_jax.tasks.flan2021_normalisers import ClassOfTexts, line_breaks, typed_quotes
 from flan_jax.tasks.flan2021_records import FlanDataset
 from flan_jax.tasks.rows import Row
 
@@ -26,6 +26,7 @@ TWO_QUESTIONS = {"question1": "question1", "question2": "question2"}
 _ANLI = ClassOfTexts(
     texts={"premise": "context", "hypothesis": "hypothesis"},
     answers=ANLI_ANSWERS,
+    tidy=line_breaks,
     words={
         "relation": (
             "must be true if the text above is",
@@ -35,15 +36,6 @@ _ANLI = ClassOfTexts(
     },
 )
 _MNLI = ClassOfTexts(texts=PREMISE_AND_HYPOTHESIS, answers=MNLI_ANSWERS)
-
-
-def treebank_quotes(text: str) -> str:
-    """Writes the Penn Treebank's quotation marks, which PAWS has, as they are typed.
-
-    >>> treebank_quotes("He sang `` Hey '' .")
-    'He sang " Hey " .'
-    """
-    return text.replace("``", '"').replace("''", '"').strip()
 
 
 def doubled_quotes(text: str) -> str:
@@ -56,7 +48,7 @@ def doubled_quotes(text: str) -> str:
 
 
 def stsb(row: Row) -> Row | None:
-    """Rounds the score to a whole number; a row without a score has -1.
+    """Rounds the score to a whole number, halves to the even one as in the released code; a row without one has -1.
 
     >>> stsb({"sentence1": "It rained.", "sentence2": "Rain fell.", "label": 4.6, "idx": 3})
     {'sentence1': 'It rained.', 'sentence2': 'Rain fell.', 'answer': '5'}
@@ -109,6 +101,7 @@ ENTAILMENT = (
         normaliser=ClassOfTexts(
             texts=PREMISE_AND_HYPOTHESIS,
             answers=CB_ANSWERS,
+            tidy=typed_quotes,
             words={
                 "bearing": (
                     "makes clear that this is so",
@@ -216,7 +209,7 @@ PARAPHRASE = (
         tfds="paws_wiki:1.1.0",
         splits=OWN_SPLITS,
         corpora=("paws",),
-        normaliser=ClassOfTexts(texts=TWO_SENTENCES, answers=NO_YES, tidy=treebank_quotes),
+        normaliser=ClassOfTexts(texts=TWO_SENTENCES, answers=NO_YES, tidy=typed_quotes),
         template_set="paws_wiki",
         options=NO_YES,
         size=49_400,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from flan_jax.data.holdout import HoldOut
+from flan_jax.data.holdout import HoldOut, with_origins
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.tasks.flan2021_names import NUM_TEMPLATES, SHOTS, TEMPLATE_COUNTS, shot_suffix, train_name
 from flan_jax.tasks.flan2021_splits import CLUSTER_OF, Split, splits
@@ -23,11 +23,18 @@ CAP = 3_000
 EVERYTHING = "flan2021"
 Side = Literal["train", "eval"]
 
-SHARED_CORPORA: Mapping[str, str] = {
-    "para_crawl": "text formatting is made from its Danish part, translation has its Spanish part",
-}
-"""Corpora that datasets of several clusters were made from. The published splits train on one such dataset while
-another is held out, and so do these mixtures; what leaks that way is written into their manifests."""
+SHARED_CORPORA = (
+    "cnn_dailymail",  # ReCoRD's passages.
+    "e2e_nlg",  # DART has some of its rows,
+    "web_nlg",  # and of these.
+    "mrpc",  # STS-B likewise.
+    "para_crawl",  # Text formatting is made from its Danish part; translation has its Spanish part.
+    "squad",  # QNLI's questions.
+    "winograd_schemas",  # WNLI and WSC.
+    "wmt16",  # Six language pairs.
+)
+"""Corpora of several datasets. The published splits train on one such dataset while another is held out, and so do these
+mixtures, which are the published ones; what leaks that way is in their manifests."""
 
 Corpora = Callable[[str], tuple[str, ...]]
 """A dataset's name -> what it was made from."""
@@ -71,7 +78,8 @@ class MixtureName:
         if self.side == "eval" or self.split.unit is None:
             return None
         trained, tested = (
-            {corpus for name in side for corpus in corpora_of(name)} for side in (self.split.train, self.split.test)
+            {corpus for name in side for corpus in with_origins(corpora_of(name))}
+            for side in (self.split.train, self.split.test)
         )
         clusters = tuple(sorted({CLUSTER_OF[name] for name in self.split.test}))
         trained_clusters = {CLUSTER_OF[name] for name in self.split.train}

@@ -111,7 +111,7 @@ class OneOfOptions:
             **{name: self.tidy(at(row, place)) for name, place in self.texts.items()},
             "options": options,
             "answer": answer,
-            "others": "; ".join(option for option in options if option != answer),
+            "others": _listed([option for option in options if option != answer]),
         }
 
 
@@ -125,6 +125,39 @@ def at(row: Mapping[str, Any], place: str) -> Any:
     for name in place.split("/"):
         value = value[name]
     return value
+
+
+def broken_off(text: str) -> str:
+    """Marks a text as unfinished, unless it ends with a sentence.
+
+    >>> broken_off("Ann won because "), broken_off("Ann won."), broken_off("")
+    ('Ann won because ...', 'Ann won.', '...')
+    """
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text} ...".strip()
+
+
+def line_breaks(text: str) -> str:
+    r"""Puts line breaks for those of HTML (IMDb, ANLI's third round).
+
+    >>> line_breaks("Well acted.<br /><br />See it!")
+    'Well acted.\n\nSee it!'
+    """
+    return text.replace("<br />", "\n").replace("<br>", "\n").strip()
+
+
+def typed_quotes(text: str) -> str:
+    """Writes the Penn Treebank's quotation marks as they are typed (PAWS, BoolQ, CommitmentBank).
+
+    >>> typed_quotes("He sang `` Hey '' .")
+    'He sang " Hey " .'
+    """
+    return text.replace("``", '"').replace("''", '"').strip()
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Lists texts in a sentence; several lose their full stops."""
+    return texts[0] if len(texts) == 1 else "; ".join(text.rstrip(".") for text in texts)
 
 
 def one_line(text: str) -> str:

@@ -1,6 +1,13 @@
 """FLAN 2021's questions with options: about a text, from knowledge, or between the lines."""
 
-from flan_jax.tasks.flan2021_normalisers import UNLABELLED, ClassOfTexts, OneOfOptions, one_line
+from flan_jax.tasks.flan2021_normalisers import (
+    UNLABELLED,
+    ClassOfTexts,
+    OneOfOptions,
+    broken_off,
+    one_line,
+    typed_quotes,
+)
 from flan_jax.tasks.flan2021_records import FlanDataset
 from flan_jax.tasks.rows import Row
 from flan_jax.templates.render import option_block
@@ -12,6 +19,7 @@ _BOOL_Q = ClassOfTexts(
     texts={"title": "title", "text": "passage", "question": "question"},
     answers={False: "no", True: "yes"},
     label="answer",
+    tidy=typed_quotes,
 )
 _MULTIRC = ClassOfTexts(
     texts={"paragraph": "paragraph", "question": "question", "response": "answer"},
@@ -84,7 +92,7 @@ def record(row: Row) -> Row | None:
         return None
     return {
         "passage": row["passage"].partition(HIGHLIGHT)[0].strip(),
-        "query": f"{opening.strip()} ...".strip(),
+        "query": broken_off(opening),
         "options": options,
         "options_str": option_block(options),
         "answers": answers,

@@ -72,29 +72,33 @@ class PartOf(Source):
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the source's first rows."""
-        return itertools.islice(self.source.read(split), self.limits.get(split))
+        return itertools.islice(self._whole(split).read(split), self.limits.get(split))
 
     def revision(self, split: str) -> str:
         """Returns a SHA-256 over the source's revision and the limit."""
-        return sha256_of([self.source.revision(split), self.limits.get(split)])
+        return sha256_of([self._whole(split).revision(split), self.limits.get(split)])
 
     def files(self, split: str) -> tuple[str, ...]:
         """Returns the source's files."""
-        return self.source.files(split)
+        return self._whole(split).files(split)
 
     def unavailable(self, split: str) -> str | None:
         """Returns why the source's rows cannot be had."""
-        return self.source.unavailable(split)
+        return self._whole(split).unavailable(split)
 
     def looked_for(self, split: str) -> tuple[str, ...]:
         """Returns the paths, or patterns, that the source's rows would lie at."""
-        return self.source.looked_for(split)
+        return self._whole(split).looked_for(split)
 
     def num_rows(self, split: str) -> int | None:
         """Returns the source's number, or the limit when there are more."""
-        rows = self.source.num_rows(split)
+        rows = self._whole(split).num_rows(split)
         return None if rows is None else min(rows, self.limits.get(split, rows))
 
     def describe(self, split: str) -> str:
         """Returns what the source calls its rows."""
-        return self.source.describe(split)
+        return self._whole(split).describe(split)
+
+    def _whole(self, split: str) -> Source:
+        self.require_split(split)
+        return self.source

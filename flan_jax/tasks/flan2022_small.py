@@ -20,8 +20,8 @@ _CHOICES = re.compile(r"\(([A-Z])\)")
 def last_word(row: Row) -> Row | None:
     """Cuts the last word off a passage.
 
-    >>> last_word({"passage": "He took his hat and left the house ."})
-    {'sentence': 'He took his hat and left the house', 'answer': '.'}
+    >>> last_word({"passage": "He took his hat and left the house"})
+    {'sentence': 'He took his hat and left the', 'answer': 'house'}
     """
     sentence, _, answer = row["passage"].strip().rpartition(" ")
     return {"sentence": sentence.rstrip(), "answer": answer} if sentence.strip() else None
@@ -66,6 +66,6 @@ def records() -> tuple[TemplatedTask, ...]:
             postprocessor="first_line",
             normaliser=science_question,
             licence="unknown",
-            corpora=("ai2_science",),
+            corpora=("ai2_science", "arc"),
         ),
     )

@@ -114,12 +114,12 @@ def varied(base: TemplatedTask, variant: Variant, *, dataset: str) -> TemplatedT
         name=variant.name(dataset),
         templates=templates,
         options=base.options if variant.shows_options or needs_options else None,
-        few_shot=few_shot(variant, dataset=dataset),
+        few_shot=few_shot(variant, dataset=dataset, seed=base.seed),
         varied_options=variant.varies and any(template.shows_options for template in templates),
     )
 
 
-def few_shot(variant: Variant, *, dataset: str) -> FewShot | None:
+def few_shot(variant: Variant, *, dataset: str, seed: int = 0) -> FewShot | None:
     """Returns how a variant chooses and joins its examples; None without any."""
     formats = fewshot_formats.rotated(dataset)
     if variant.kind == "zero":
@@ -128,7 +128,7 @@ def few_shot(variant: Variant, *, dataset: str) -> FewShot | None:
         assert variant.template is not None
         formats = (formats[variant.template],)
     if variant.kind == "mix":
-        formats = fewshot_formats.mixed(variant.name(dataset))
+        formats = fewshot_formats.mixed(variant.name(dataset), seed=seed)
     return FewShot(
         num_exemplars=variant.num_exemplars,
         formats=formats,

@@ -40,6 +40,7 @@ def identity(task: TemplatedTask, split: str) -> dict[str, Any]:
         "evaluation": task.evaluation,
         "max_rows": task.max_rows,
         "group": task.group,
+        "ends_inputs": task.ends_inputs,
         "filters": [[described(rule), rule.revision()] for rule in task.filters],
         "few_shot": _few_shot(task),
         "varied_options": sha256_of(options.pools()) if task.varied_options else None,

@@ -168,9 +168,10 @@ def lint_task(
         except ValueError as error:
             found.append(_finding(task, None, "bad row", "problem", str(error)))
             continue
+        tokeniser = Tokeniser(vocabulary=vocabulary, lengths=lengths, ends_inputs=task.ends_inputs)
         for index in task.templates_of(split):
             if split == TRAIN_SPLIT or TRAIN_SPLIT not in task.source.splits:
-                found += _rendered(task, index, rows, tokeniser=Tokeniser(vocabulary=vocabulary, lengths=lengths))
+                found += _rendered(task, index, rows, tokeniser=tokeniser)
     return found
 
 

@@ -34,7 +34,7 @@ def mixture(
     Returns:
       "members" with their rates and shares; "shares" that the definition states, with what they come to when the tasks
       are exported; "skipped": those left out and why, the ones whose rows are not on this machine among them; all
-      shares are of what is left.
+      shares are of what is left; "notes" that the definition has for its reader.
 
     Raises:
       KeyError: no such mixture.
@@ -86,6 +86,7 @@ def mixture(
         "members": found,
         "shares": [dataclasses.asdict(share) for share in stated],
         "skipped": dict(sorted({**selection.skipped, **absent}.items())),
+        "notes": list(registry.notes_of(name)),
     }
 
 

@@ -22,12 +22,12 @@ from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TemplatedTask
+from flan_jax.tasks.family_settings import checked
 from flan_jax.tasks.rows import OnBadRow
 from flan_jax.tasks.superni_corpora import corpora
 from flan_jax.tasks.superni_files import TaskFile, task_files
 from flan_jax.tasks.superni_rows import Encode, Split, SuperNISource
 from flan_jax.tasks.superni_selection import XLINGUAL, Coverage, label_rule, lists_of, select
-from flan_jax.templates.load import require_keys
 from flan_jax.templates.render import Template
 from flan_jax.templates.superni import HEADLINE, TK_INSTRUCT, Encoding
 from flan_jax.vocab import Vocabulary
@@ -146,7 +146,8 @@ def register(
       What was found, list by list; {} when neither the argument nor the variable names a folder.
 
     Raises:
-      FileNotFoundError, ValueError: as `superni_files.task_files` and `superni_selection.lists_of`; a number below 1.
+      FileNotFoundError, ValueError: as `superni_files.task_files` and `superni_selection.lists_of`; also a number below
+        1, or that no task is left.
       KeyError: no encoding of this name.
     """
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
@@ -172,6 +173,9 @@ def register(
         sources=label_rule(sources, where="sources"),
     )
     tasks = _tasks(found, files, chosen)
+    if not tasks:
+        why = [note for which in found if which.endswith(SPLITS) for note in found[which].notes(which, folder=folder)]
+        raise ValueError(f"No task of Super-NaturalInstructions is left. {' '.join(why) or 'Its lists are empty.'}")
     before = _registered.get(prefix)
     if before is None or before.tasks != tasks or not set(before.names) <= set(registry.defined_names()):
         registry.unregister(before.names if before else ())
@@ -195,20 +199,9 @@ def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, ba
       ValueError: a key that is not allowed, a value of another type, or no folder.
       FileNotFoundError, KeyError: as `register`.
     """
-    require_keys(settings, tuple(SETTINGS), where=where)
-    for key, value in settings.items():
-        if type(value) is not SETTINGS[key]:
-            raise ValueError(f"{where}.{key}: expected {SETTINGS[key].__name__}, got {value!r}.")
-    given = dict(settings)
-    declared, overriding = given.pop("data_dir", None), os.environ.get(DATA_DIR_VARIABLE)
-    if not declared and not overriding:
-        raise ValueError(f"{where}: give data_dir, or set the environment variable {DATA_DIR_VARIABLE}.")
-    folder = Path(overriding) if overriding else base / Path(declared).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{where}: no folder {folder} to read Super-NaturalInstructions from. "
-            f"Give another data_dir, or set the environment variable {DATA_DIR_VARIABLE}."
-        )
+    folder, given = checked(
+        settings, SETTINGS, variable=DATA_DIR_VARIABLE, what="Super-NaturalInstructions", base=base, where=where
+    )
     register(folder, vocabulary=vocabulary, **given)
 
 
@@ -288,7 +281,9 @@ def _register_mixtures(
     for which, tasks in mixtures.items():
         rate: registry.Rate = ProportionalRate(maximum=chosen.max_instances) if "train" in which else 1.0
         registry.register_mixture(
-            f"{chosen.prefix}_{which}", [(seqio_name(task, prefix=chosen.prefix), rate) for task in tasks]
+            f"{chosen.prefix}_{which}",
+            [(seqio_name(task, prefix=chosen.prefix), rate) for task in tasks],
+            notes=found[which].notes(which, folder=folder) if which in found else (),
         )
     return [f"{chosen.prefix}_{which}" for which in mixtures]
 

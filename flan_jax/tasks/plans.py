@@ -22,7 +22,6 @@ from flan_jax.tasks.pretrain import PretrainingTask
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.rows import Source
 from flan_jax.tasks.shards import SHARD_EXAMPLES, Encoded
-from flan_jax.tasks.sources import FileSource
 from flan_jax.tasks.tokens import Tokeniser
 from flan_jax.tasks.vocabularies import from_seqio
 from flan_jax.tasks.vocabulary_files import reference
@@ -137,6 +136,7 @@ def _templated_plan(record: TemplatedTask, task: Any, split: str, *, lengths: Le
         lengths=lengths,
         with_meta=split != TRAIN_SPLIT,
         rank=record.evaluation == "rank",
+        ends_inputs=record.ends_inputs,
     )
     own_model = isinstance(vocabulary, SentencePieceVocabulary) and Path(vocabulary.path) != EMBEDDED_MODEL
     return _finish(
@@ -219,9 +219,7 @@ def _files_and_patterns(record: TemplatedTask, split: str) -> tuple[str, ...]:
 
 
 def _files_of(source: Source, split: str) -> tuple[str, ...]:
-    given = source.paths[split] if isinstance(source, FileSource) else ()
-    patterns = (os.path.abspath(os.path.expanduser(path)) for path in given if glob.has_magic(path))
-    return (*source.files(split), *patterns)
+    return (*source.files(split), *(path for path in source.looked_for(split) if glob.has_magic(path)))
 
 
 def sources_of(record: TemplatedTask, split: str) -> tuple[tuple[Source, str], ...]:

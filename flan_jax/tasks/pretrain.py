@@ -79,7 +79,9 @@ class PretrainingTask:
         ):
             if value not in allowed:
                 near = nearest(str(value), allowed)
-                raise ValueError(f"Task {self.name!r}: {what} must be one of {', '.join(allowed)}; got {value!r}.{near}")
+                raise ValueError(
+                    f"Task {self.name!r}: {what} must be one of {', '.join(allowed)}; got {value!r}.{near}"
+                )
         if self.noise.density == 0 and self.objective == "span_corruption":
             raise ValueError(f"Task {self.name!r}: a noise density of 0 hides nothing, so there is nothing to learn.")
         if self.chunks_together < 1 or self.passes < 1:

@@ -33,6 +33,7 @@ from flan_jax.tasks.entries import (
     hold_out_of,
     mixture_or_task,
     names,
+    notes_of,
     pretraining,
     register,
     register_mixture,
@@ -43,25 +44,36 @@ from flan_jax.tasks.entries import (
     use_vocabulary,
     vocabulary,
 )
+from flan_jax.tasks.filters import RowFilter
+from flan_jax.tasks.formats import format_task
+from flan_jax.tasks.formatted import Format
 from flan_jax.tasks.identity import identity
+from flan_jax.tasks.inverted import forward, inverted
 from flan_jax.tasks.members import tasks_of
 from flan_jax.tasks.rendering import Preview, RenderedRow, check, iter_rendered, num_examples, preview
 from flan_jax.tasks.rows import OnBadRow
 from flan_jax.tasks.sources import Paths
+from flan_jax.tasks.vocabularies import from_seqio
+from flan_jax.templates.render import Pattern
 
 __all__ = [
-    "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "covering_names", "declare_family", "defined_names", "families",
-    "hold_out_of", "identity", "import_module",
-    "iter_rendered", "mixture_or_task", "names", "num_examples", "pretraining", "preview", "register", "register_all",
-    "register_jsonl", "register_mixture", "register_mixture_with_share", "register_yaml", "task", "templated", "unregister", "use_vocabulary",
-    "vocabulary",
+    "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "covering_names", "declare_family",
+    "defined_names", "families", "hold_out_of", "identity", "import_module", "iter_rendered", "mixture_or_task",
+    "names", "notes_of", "num_examples", "pretraining", "preview", "register", "register_all", "register_forward",
+    "register_inverted", "register_files", "register_jsonl", "register_mixture", "register_mixture_with_share",
+    "register_yaml", "task", "templated", "unregister", "use_vocabulary", "vocabulary",
 ]  # fmt: skip
 
-FAMILIES = ("flan_jax.tasks.embedded", "flan_jax.tasks.flan2021", "flan_jax.tasks.natural_instructions")
+FAMILIES = (
+    "flan_jax.tasks.embedded", "flan_jax.tasks.flan2021", "flan_jax.tasks.natural_instructions",
+    "flan_jax.tasks.natural_instructions_v1", "flan_jax.tasks.t0",
+)  # fmt: skip
 """The package's own families: modules with a function `register()`."""
 DECLARED_FAMILIES = {
     "flan2021": "flan_jax.tasks.flan2021",
     "natural_instructions": "flan_jax.tasks.natural_instructions",
+    "natural_instructions_v1": "flan_jax.tasks.natural_instructions_v1",
+    "t0": "flan_jax.tasks.t0",
 }
 """Those that a YAML file may register with settings of its own: modules with a function `register_declared`."""
 
@@ -124,6 +136,57 @@ def register_jsonl(
     return register(record, vocabulary=vocabulary)
 
 
+def register_files(
+    name: str,
+    files: Paths | Mapping[str, Paths],
+    *,
+    format: str | Format,
+    cluster: str | None = None,
+    templates: Sequence[Pattern] | None = None,
+    metrics: Sequence[str] | None = None,
+    evaluation: Evaluation = TemplatedTask.evaluation,
+    filters: Sequence[RowFilter] = (),
+    licence: str = "",
+    max_rows: int | None = None,
+    on_bad_row: OnBadRow = "error",
+    vocabulary: str | vocab.Vocabulary | None = None,
+) -> Any:
+    """Registers a task over files of a published format, with the format's own templates.
+
+        registry.register_files("mine", "alpaca.json", format="alpaca")
+
+    Args:
+      name: of the task.
+      files: a path or several, for the split "train"; or a mapping from splits to them.
+      format: "alpaca", "dolly", "self_instruct", "unnatural", "prompted", "chat" or "preference"; or one of the classes
+        of these names with settings.
+      vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
+
+    The others are explained in `formats.format_task`.
+
+    Returns:
+      The `seqio.Task`.
+
+    Raises:
+      KeyError: no format of this name.
+      ValueError: a declaration that cannot be right; see `TemplatedTask`.
+    """
+    record = format_task(
+        name,
+        files,
+        format=format,
+        cluster=cluster,
+        templates=templates,
+        metrics=metrics,
+        evaluation=evaluation,
+        filters=filters,
+        licence=licence,
+        max_rows=max_rows,
+        on_bad_row=on_bad_row,
+    )
+    return register(record, vocabulary=vocabulary)
+
+
 def register_mixture_with_share(
     name: str, *, main: str, share_of: str, share: float, unit: ShareUnit, hold_out: HoldOut | None = None
 ) -> Any:
@@ -163,6 +226,42 @@ def register_mixture_with_share(
     return register_mixture(name, [(main, rest), (share_of, stated)], hold_out=hold_out)
 
 
+def register_inverted(name: str) -> Any:
+    """Registers the inverted templates of a registered task as a task of their own, `<name>_inverted`.
+
+    It has the split "train" alone, and leaves out (and counts) pairs whose target stands in the input. The task itself
+    keeps all its templates; `register_forward` makes one of the others.
+
+    Returns:
+      The `seqio.Task`.
+
+    Raises:
+      KeyError: there is no such task, or it has no split "train".
+      ValueError: it has no inverted templates, was registered with plain SeqIO, or the name is taken.
+    """
+    return register(inverted(_own(name)), vocabulary=from_seqio(task(name).output_features["inputs"].vocabulary))
+
+
+def register_forward(name: str) -> Any:
+    """Registers the forward templates of a registered task as a task of their own, `<name>_forward`.
+
+    Returns:
+      The `seqio.Task`.
+
+    Raises:
+      KeyError: there is no such task.
+      ValueError: it has no forward templates, was registered with plain SeqIO, or the name is taken.
+    """
+    return register(forward(_own(name)), vocabulary=from_seqio(task(name).output_features["inputs"].vocabulary))
+
+
+def _own(name: str) -> TemplatedTask:
+    record = templated(name)
+    if record is None:
+        raise ValueError(f"Task {name!r} has no templates of ours, so it has no directions to take apart.")
+    return record
+
+
 def register_yaml(path: Path | str) -> tuple[str, ...]:
     """Registers the tasks and mixtures of a YAML file; see `user_files` for its schema.
 
@@ -174,26 +273,50 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
     """
     declared = user_files.read_yaml(path)
     chosen = vocabulary(declared.vocabulary)
-    for name in (*(t.name for t in declared.tasks), *(m.name for m in declared.mixtures)):
+    for name in (entry.name for entry in (*declared.tasks, *declared.pretraining, *declared.mixtures)):
         require_name(name)
         require_free(name)
     done: list[str] = []
     try:
         for family, settings in declared.families.items():
             _register_family(family, settings, vocabulary=chosen, path=Path(path))
-        for record in declared.tasks:
+        for record in (*declared.tasks, *declared.pretraining):
             register(record, vocabulary=chosen)
             done.append(record.name)
+        for name in declared.inverted:
+            done.append(register_inverted(name).name)
         for mixture in declared.mixtures:
-            register_mixture(
-                mixture.name, mixture.members, default_rate=mixture.default_rate, hold_out=mixture.hold_out
-            )
-            done.append(mixture.name)
+            done += _register_declared_mixture(mixture)
     except (KeyError, ValueError) as error:
         unregister(done)
         kind = KeyError if isinstance(error, KeyError) else ValueError
         raise kind(f"{path}: {error.args[0]}") from error
     return tuple(done)
+
+
+def _register_declared_mixture(mixture: user_files.UserMixture) -> list[str]:
+    """Registers a mixture of a YAML file; with a share, its members are a mixture within, called <name>_main."""
+    settings: dict[str, Any] = {"default_rate": mixture.default_rate, "hold_out": mixture.hold_out}
+    if mixture.share is None:
+        register_mixture(mixture.name, mixture.members, **settings)
+        return [mixture.name]
+    main = f"{mixture.name}_main"
+    # A mixture as the only member needs a number, whatever it is.
+    alone = len(mixture.members) == 1 and mixture.members[0][1] is None
+    register_mixture(main, [(mixture.members[0][0], 1.0)] if alone else mixture.members, **settings)
+    try:
+        register_mixture_with_share(
+            mixture.name,
+            main=main,
+            share_of=mixture.share.member,
+            share=mixture.share.share,
+            unit=mixture.share.of,
+            hold_out=mixture.hold_out,
+        )
+    except (KeyError, ValueError):
+        unregister([main])
+        raise
+    return [main, mixture.name]
 
 
 def _register_family(name: str, settings: Mapping[str, Any], *, vocabulary: vocab.Vocabulary, path: Path) -> None:

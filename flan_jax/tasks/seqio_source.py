@@ -71,13 +71,15 @@ class RenderedSource(seqio.DataSource):
 
 def make_task(task: TemplatedTask, *, vocabulary: Vocabulary) -> seqio.Task:
     """Adds a task to `seqio.TaskRegistry`: texts tokenised, cut, ended; `*_pretokenized` kept."""
-    feature = seqio.Feature(vocabulary=to_seqio(vocabulary), add_eos=True)
+    inputs, targets = (
+        seqio.Feature(vocabulary=to_seqio(vocabulary), add_eos=add_eos) for add_eos in (task.ends_inputs, True)
+    )
     return seqio.TaskRegistry.add(
         task.name,
         source=RenderedSource(task, vocabulary=vocabulary),
         # Cut before the end of sequence is added: what is exported ends in it too.
         preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
-        output_features={"inputs": feature, "targets": feature},
+        output_features={"inputs": inputs, "targets": targets},
         postprocess_fn=_postprocess_fn(task),
         # SeqIO gives metrics targets and predictions alone: those that need to know more of a row are ours to run.
         metric_fns=[_metric_fn(n) for n in task.metrics if METRICS[n].kind == "generate" and not METRICS[n].needs],

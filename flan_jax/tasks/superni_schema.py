@@ -95,7 +95,7 @@ def is_v1(record: Mapping[str, Any]) -> bool:
 
 def is_v2(record: Mapping[str, Any]) -> bool:
     """Whether a record has the fields that only tasks of Super-NaturalInstructions have."""
-    return "Positive Examples" in record or "Categories" in record
+    return "Positive Examples" in record
 
 
 def _head_problems(record: Mapping[str, Any]) -> Iterator[str]:

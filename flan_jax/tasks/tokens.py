@@ -27,12 +27,14 @@ class Tokeniser:
     Attributes:
       with_meta: whether texts, references and options are kept beside the ids, as evaluation needs.
       rank: whether options are tokenised, to be scored.
+      ends_inputs: whether inputs end with the end of sequence, as targets always do.
     """
 
     vocabulary: Vocabulary
     lengths: Lengths
     with_meta: bool = False
     rank: bool = False
+    ends_inputs: bool = True
 
     def encode(self, chunk: Sequence[RenderedRow]) -> Encoded:
         """Encodes a chunk of examples; safe to call from several threads."""
@@ -46,22 +48,21 @@ class Tokeniser:
             if not inputs or not targets:
                 dropped[EMPTY_TARGETS if inputs else EMPTY_INPUTS] += 1
                 continue
-            inputs = self._ended(inputs, "inputs", truncated)
-            targets = self._ended(targets, "targets", truncated)
+            inputs = self._cut(inputs, "inputs", truncated, ended=self.ends_inputs)
+            targets = self._cut(targets, "targets", truncated, ended=True)
             meta = self._meta(example, options[number]) if self.with_meta else None
             records.append(encode_record((inputs, targets), meta))
             lengths.append((len(inputs), len(targets)))
         table = np.array(lengths, np.int32).reshape(-1, 2)
         return Encoded(records=records, lengths=table, truncated=truncated, dropped=dropped)
 
-    def _ended(self, ids: list[int], feature: str, truncated: Counter[str]) -> list[int]:
-        """Appends the end of sequence, cutting the ids before it when they are too many."""
-        limit = self.lengths[feature]
-        if len(ids) >= limit:
+    def _cut(self, ids: list[int], feature: str, truncated: Counter[str], *, ended: bool) -> list[int]:
+        """Cuts ids that are too many, with room for the end of sequence where they get one."""
+        limit = self.lengths[feature] - ended
+        if len(ids) > limit:
             truncated[feature] += 1
-            ids = ids[: limit - 1]
-        ids.append(self.vocabulary.eos_id)
-        return ids
+            ids = ids[:limit]
+        return [*ids, self.vocabulary.eos_id] if ended else ids
 
     def _option_tokens(self, chunk: Sequence[RenderedRow]) -> list[list[list[int]]]:
         if not (self.with_meta and self.rank):

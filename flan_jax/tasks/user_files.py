@@ -9,7 +9,7 @@ The schema, by example; paths are relative to the file:
     tasks:
       capitals:
         cluster: geography
-        source: jsonl                     # jsonl, tsv, parquet or tfds
+        source: jsonl                     # jsonl, json (a list), csv, tsv, parquet or tfds
         splits: {train: data/train.jsonl, validation: [data/a.jsonl, data/b.jsonl.gz]}
         templates: ask
         corpora: [my_atlas]               # what its rows come from: who holds the atlas out cannot train on this
@@ -24,6 +24,21 @@ The schema, by example; paths are relative to the file:
         templates:
           - {name: plain, inputs: "Good or bad?\\n{text}\\n{options_}", targets: "{label}"}
           - {inputs: "Write a {label} review.", targets: "{text}", direction: inverted}
+      instructions:                       # files of a published format, with its own templates
+        format: alpaca                    # or dolly, self_instruct, unnatural, prompted, chat, preference
+        splits: {train: data/alpaca.json}
+        filters:                          # rows to leave out, counted; see filter_settings
+          - {kind: length, field: instruction, min_words: 4}
+          - {kind: duplicates, fields: [instruction, input]}
+      talk:
+        format: {kind: chat, max_tokens: 512, turns: last, on_bad_row: skip}
+        splits: {train: data/chats.jsonl}
+    inverted: [reviews]                   # their inverted templates become tasks: reviews_inverted
+    pretraining:                          # of plain text: spans hidden and asked for, or a text continued
+      wiki:
+        source: wiki                      # WikiExtractor's files; or as in tasks, with the `field` that holds the text
+        splits: {train: data/wiki_*.gz}
+        objective: span_corruption        # or prefix_lm; noise_density, mean_span, lengths, passes, seed
     families:                             # of the package, with settings: the data's folder, ...
       natural_instructions: {data_dir: data/superni, max_source_tokens: 1024}
     mixtures:
@@ -33,6 +48,7 @@ The schema, by example; paths are relative to the file:
         members: [reviews]
         hold_out: {clusters: [translation], corpora: [my_atlas], tasks: [capitals]}
         allow_leak: []                    # names of members, clusters or corpora whose leak is accepted
+      with_text: {members: [all_mine], share: {member: wiki, share: 0.05, of: tokens}}     # or of: examples
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,26 +60,31 @@ from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask
+from flan_jax.tasks.filter_settings import parse_filters
+from flan_jax.tasks.formats import format_task, parse_format
 from flan_jax.tasks.preprocessors import LabelNames
+from flan_jax.tasks.pretrain import PretrainingTask
 from flan_jax.tasks.rows import OnBadRow
-from flan_jax.tasks.sources import JsonlSource, ParquetSource, Paths, Source, TfdsSource, TsvSource
+from flan_jax.tasks.sources import JsonlSource, Paths
+from flan_jax.tasks.user_pretraining import UserShare, pretraining_task, share_of
+from flan_jax.tasks.user_sources import files_of, parse_source, texts
 from flan_jax.templates.load import parse_sets, parse_templates, read_mapping, require_keys, require_mapping
 from flan_jax.templates.render import Template
 
-FILE_KEYS = ("vocabulary", "licence", "source", "template_sets", "families", "tasks", "mixtures")
+FILE_KEYS = (
+    "vocabulary", "licence", "source", "template_sets", "families", "tasks", "inverted", "pretraining", "mixtures",
+)  # fmt: skip
 TASK_KEYS = (
     "source", "splits", "cluster", "templates", "options", "labels", "metrics", "postprocessor", "references",
-    "templates_per_row", "evaluation", "licence", "max_rows", "corpora",
+    "templates_per_row", "evaluation", "licence", "max_rows", "corpora", "filters",
+)  # fmt: skip
+FORMAT_TASK_KEYS = (
+    "format", "splits", "cluster", "templates", "metrics", "templates_per_row", "evaluation", "licence", "max_rows",
+    "corpora", "filters",
 )  # fmt: skip
 AS_THEY_ARE = ("postprocessor", "references", "templates_per_row", "evaluation", "licence", "max_rows")
-MIXTURE_KEYS = ("members", "cap", "temperature", "hold_out", "allow_leak")
+MIXTURE_KEYS = ("members", "cap", "temperature", "hold_out", "allow_leak", "share")
 HOLD_OUT_KEYS = ("clusters", "corpora", "tasks")
-SOURCE_KEYS = {
-    "jsonl": ("kind", "on_bad_row"),
-    "tsv": ("kind", "on_bad_row", "columns"),
-    "parquet": ("kind", "on_bad_row"),
-    "tfds": ("kind", "on_bad_row", "name"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +96,20 @@ class UserMixture:
       members: names with their weights; None for the default rate.
       default_rate: for members without a weight.
       hold_out: what it must not be trained on.
+      share: what is added to these members, and how much of the whole it is.
     """
 
     name: str
     members: tuple[tuple[str, float | None], ...]
     default_rate: ProportionalRate
     hold_out: HoldOut | None = None
+    share: UserShare | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:
         """Names that have to be registered before it."""
         held_out = () if self.hold_out is None else self.hold_out.tasks
-        return (*(name for name, _ in self.members), *held_out)
+        return (*(name for name, _ in self.members), *held_out, *((self.share.member,) if self.share else ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +120,16 @@ class UserFile:
       vocabulary: what `vocab.load` takes; None when the file does not say.
       families: settings of the package's own families, by name.
       tasks: in the file's order.
+      inverted: names of tasks whose inverted templates become tasks of their own.
+      pretraining: in the file's order.
       mixtures: so ordered that a mixture comes after its members.
     """
 
     vocabulary: str | None
     families: Mapping[str, Mapping[str, Any]]
     tasks: tuple[TemplatedTask, ...]
+    inverted: tuple[str, ...]
+    pretraining: tuple[PretrainingTask, ...]
     mixtures: tuple[UserMixture, ...]
 
 
@@ -120,7 +147,8 @@ def read_yaml(path: Path | str) -> UserFile:
     tasks = require_mapping(content.get("tasks", {}), where=f"{path}: tasks")
     mixtures = require_mapping(content.get("mixtures", {}), where=f"{path}: mixtures")
     families = require_mapping(content.get("families", {}), where=f"{path}: families")
-    if not tasks and not mixtures and not families:
+    pretraining = require_mapping(content.get("pretraining", {}), where=f"{path}: pretraining")
+    if not tasks and not mixtures and not families and not pretraining:
         raise ValueError(f"{path}: it declares neither tasks nor mixtures.")
     base = path.parent
     vocabulary = content.get("vocabulary")
@@ -133,6 +161,11 @@ def read_yaml(path: Path | str) -> UserFile:
         families={name: require_mapping(value, where=f"{path}: families.{name}") for name, value in families.items()},
         tasks=tuple(
             _task(name, value, sets=sets, base=base, where=f"{path}: tasks.{name}") for name, value in tasks.items()
+        ),
+        inverted=texts(content.get("inverted", []), where=f"{path}: inverted"),
+        pretraining=tuple(
+            _pretraining(name, value, base=base, where=f"{path}: pretraining.{name}")
+            for name, value in pretraining.items()
         ),
         mixtures=_members_first(
             [_mixture(name, value, where=f"{path}: mixtures.{name}") for name, value in mixtures.items()],
@@ -180,23 +213,58 @@ def _task(
     name: str, value: object, *, sets: Mapping[str, tuple[Template, ...]], base: Path, where: str
 ) -> TemplatedTask:
     fields = require_mapping(value, where=where)
+    if "format" in fields:
+        return _format_task(name, fields, sets=sets, base=base, where=where)
     require_keys(fields, TASK_KEYS, where=where, needed=("source", "splits", "cluster", "templates"))
-    given: dict[str, Any] = {key: fields[key] for key in AS_THEY_ARE if key in fields}
-    if "metrics" in fields:
-        given["metrics"] = _texts(fields["metrics"], where=f"{where}.metrics")
-    if "corpora" in fields:
-        given["corpora"] = _texts(fields["corpora"], where=f"{where}.corpora")
+    given = _given(fields, base=base, where=where)
     if "labels" in fields:
         given["normaliser"] = LabelNames(names=require_mapping(fields["labels"], where=f"{where}.labels"))
     if "options" in fields:
         options = fields["options"]
-        given["options"] = options if isinstance(options, str) else _texts(options, where=f"{where}.options")
+        given["options"] = options if isinstance(options, str) else texts(options, where=f"{where}.options")
     source = parse_source(fields["source"], fields["splits"], base=base, where=where)
     templates = _templates(fields["templates"], sets=sets, where=f"{where}.templates")
     try:
         return TemplatedTask(name=name, source=source, cluster=fields["cluster"], templates=templates, **given)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _format_task(
+    name: str, fields: Mapping[str, Any], *, sets: Mapping[str, tuple[Template, ...]], base: Path, where: str
+) -> TemplatedTask:
+    """A task over files of a published format."""
+    require_keys(fields, FORMAT_TASK_KEYS, where=where, needed=("splits",))
+    given = _given(fields, base=base, where=where)
+    if "templates" in fields:
+        given["templates"] = _templates(fields["templates"], sets=sets, where=f"{where}.templates")
+    format, on_bad_row = parse_format(fields["format"], where=f"{where}.format")
+    files = files_of(fields["splits"], base=base, where=where)
+    try:
+        return format_task(name, files, format=format, cluster=fields.get("cluster"), on_bad_row=on_bad_row, **given)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _given(fields: Mapping[str, Any], *, base: Path, where: str) -> dict[str, Any]:
+    """What every kind of task may say about itself, as arguments."""
+    given: dict[str, Any] = {key: fields[key] for key in AS_THEY_ARE if key in fields}
+    for key in ("metrics", "corpora"):
+        if key in fields:
+            given[key] = texts(fields[key], where=f"{where}.{key}")
+    if "filters" in fields:
+        given["filters"] = parse_filters(fields["filters"], base=base, where=f"{where}.filters")
+    return given
+
+
+def _pretraining(name: str, value: object, *, base: Path, where: str) -> PretrainingTask:
+    return pretraining_task(
+        name,
+        value,
+        source=lambda source, splits: parse_source(source, splits, base=base, where=where),
+        texts=lambda corpora: texts(corpora, where=f"{where}.corpora"),
+        where=where,
+    )
 
 
 def _templates(value: object, *, sets: Mapping[str, tuple[Template, ...]], where: str) -> tuple[Template, ...]:
@@ -209,51 +277,6 @@ def _templates(value: object, *, sets: Mapping[str, tuple[Template, ...]], where
     return sets[value]
 
 
-def parse_source(value: object, splits: object, *, base: Path, where: str) -> Source:
-    """Turns what a file says about a source into one.
-
-    Args:
-      value: a kind, or a mapping with `kind` and what `SOURCE_KEYS` allows for it.
-      splits: for each split its files, or its expression in TFDS.
-      base: the folder that relative paths start from.
-      where: the place, for messages.
-
-    Raises:
-      ValueError: an unknown kind or key, or values that cannot be right.
-    """
-    fields = {"kind": value} if isinstance(value, str) else require_mapping(value, where=f"{where}.source")
-    kind = fields.get("kind")
-    if kind not in SOURCE_KEYS:
-        near = nearest(str(kind), SOURCE_KEYS)
-        raise ValueError(f"{where}.source: unknown kind {kind!r}.{near} Allowed: {', '.join(SOURCE_KEYS)}.")
-    require_keys(fields, SOURCE_KEYS[kind], where=f"{where}.source", needed=("name",) if kind == "tfds" else ())
-    by_split = require_mapping(splits, where=f"{where}.splits")
-    settings: dict[str, Any] = {key: fields[key] for key in ("on_bad_row",) if key in fields}
-    try:
-        if kind == "tfds":
-            return TfdsSource(name=fields["name"], splits=by_split, **settings)
-        files = {
-            split: [base / Path(p).expanduser() for p in _texts(v, where=f"{where}.splits")]
-            for split, v in by_split.items()
-        }
-        if kind == "tsv":
-            return TsvSource(files=files, columns=fields.get("columns"), **settings)
-        return (JsonlSource if kind == "jsonl" else ParquetSource)(files=files, **settings)
-    except ValueError as error:
-        raise ValueError(f"{where}.source: {error}") from error
-
-
-def _texts(value: object, *, where: str) -> tuple[str, ...]:
-    """A text, or a list of texts and numbers. YAML reads an unquoted yes, no, on or off as true or false."""
-    values = value if isinstance(value, list) else [value]
-    for item in values:
-        if isinstance(item, bool):
-            raise ValueError(f"{where}: YAML reads an unquoted yes, no, on, off as {item}; put it in quotes.")
-        if not isinstance(item, (str, int, float)):
-            raise ValueError(f"{where}: expected texts, got {item!r}.")
-    return tuple(map(str, values))
-
-
 def _mixture(name: str, value: object, *, where: str) -> UserMixture:
     fields = require_mapping(value, where=where)
     require_keys(fields, MIXTURE_KEYS, where=where, needed=("members",))
@@ -264,14 +287,18 @@ def _mixture(name: str, value: object, *, where: str) -> UserMixture:
                 raise ValueError(f"{where}.members: the weight of {member!r} must be a number, got {weight!r}.")
         pairs = tuple(members.items())
     else:
-        pairs = tuple((member, None) for member in _texts(members, where=f"{where}.members"))
+        pairs = tuple((member, None) for member in texts(members, where=f"{where}.members"))
     rate = {new: fields[key] for key, new in (("cap", "maximum"), ("temperature", "temperature")) if key in fields}
     for key, number in rate.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)) or number <= 0:
             shown = "cap" if key == "maximum" else key
             raise ValueError(f"{where}: {shown} must be a number above 0, got {number!r}.")
     return UserMixture(
-        name=name, members=pairs, default_rate=ProportionalRate(**rate), hold_out=_hold_out(fields, where=where)
+        name=name,
+        members=pairs,
+        default_rate=ProportionalRate(**rate),
+        hold_out=_hold_out(fields, where=where),
+        share=share_of(fields, where=where),
     )
 
 
@@ -282,8 +309,8 @@ def _hold_out(fields: Mapping[str, Any], *, where: str) -> HoldOut | None:
         return None
     held_out = require_mapping(fields["hold_out"], where=f"{where}.hold_out")
     require_keys(held_out, HOLD_OUT_KEYS, where=f"{where}.hold_out")
-    names = {key: _texts(value, where=f"{where}.hold_out.{key}") for key, value in held_out.items()}
-    return HoldOut(**names, allow_leak=_texts(fields.get("allow_leak", []), where=f"{where}.allow_leak"))
+    names = {key: texts(value, where=f"{where}.hold_out.{key}") for key, value in held_out.items()}
+    return HoldOut(**names, allow_leak=texts(fields.get("allow_leak", []), where=f"{where}.allow_leak"))
 
 
 def _members_first(mixtures: list[UserMixture], *, where: str) -> tuple[UserMixture, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flan_jax.tasks.file_rows import numbered_lines
-from flan_jax.tasks.file_rows import numbered_lines
 from flan_jax.tasks.rows import NOT_UNICODE, BadRow, Record
 from flan_jax.tasks.sources import FileSource
 

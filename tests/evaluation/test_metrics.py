@@ -23,6 +23,10 @@ def score(name, references, predictions):
         ("rouge_l", "police killed the gunman", "police kill the gunman", 100),  # Stemmed.
         ("rouge_l", "police killed the gunman", "the gunman kill police", 50),
         ("rouge_l", "!", "?", 0),  # No words at all.
+        ("rouge_l_xlingual", "кошки спят", "кошка спит", 700 / 9),  # Seven of nine letters stand.
+        ("rouge_l_xlingual", "原因", "结果", 0),
+        ("rouge_l_xlingual", "killed the Gunman", "kill the gunman", 100 / 3),  # Neither stemmed nor lower-cased.
+        ("rouge_l_xlingual", "déjà vu", "de\u0301ja\u0300 vu", 100),  # Composed or not.
         ("edit_similarity", "abc", "", 0),
         ("edit_similarity", "abcd", "bcde", 50),
         ("edit_similarity", "", "", 100),

@@ -67,6 +67,18 @@ def test_clusters_and_labels_have_means_and_held_out_ones_are_marked():
     ]
 
 
+def test_where_main_metrics_differ_the_shared_ones_have_a_line_over_all_tasks():
+    one = dataclasses.replace(task_result("a", 1.0), metrics={"em": 1.0, "rouge_l": 10.0}, main_metric="em")
+    two = dataclasses.replace(task_result("b", 2.0), metrics={"rouge_l": 30.0, "em": 5.0}, main_metric="rouge_l")
+    after = SuiteResult(step=1, tasks=(one, two))
+    shown = lines(report.cluster_table(None, after))
+    assert "rouge_l of all tasks 20.0 2".split() in shown and "em of all tasks 3.0 2".split() in shown
+    assert not any("all" in line for line in lines(report.cluster_table(None, SuiteResult(step=1, tasks=(one,)))))
+    assert after.as_metrics()["eval/metric/rouge_l"] == 20.0
+    other = dataclasses.replace(two, metrics={"accuracy": 5.0}, main_metric="accuracy")
+    assert SuiteResult(step=1, tasks=(one, other)).metrics() == {}
+
+
 def test_one_evaluation_alone_has_no_column_for_change():
     shown = lines(report.compare(None, AFTER))
     assert not any("change" in line for line in shown)

@@ -37,7 +37,7 @@ def instances(data, task):
 
 
 def with_letters(text):
-    """"Why? (A) so (B) or so" -> ("Why?", ["so", "or so"])."""
+    """ "Why? (A) so (B) or so" -> ("Why?", ["so", "or so"])."""
     question, *choices = (part.strip() for part in re.split(r"\(([A-E])\) ", text))
     return question, choices[1::2]
 
@@ -60,23 +60,26 @@ def cb(data):
 
 
 def wnli(data):
-    return [{**row, "label": int(row["label"])} for row in tab_separated(data / "glue_wnli/dev.tsv")]
+    rows = tab_separated(data / "glue_wnli/dev.tsv") + tab_separated(data / "glue_wnli/train.tsv.gz")
+    return [{**row, "label": int(row["label"])} for row in rows]
 
 
 def anli(data, *, task):
     rows = (re.split(r" <sep> Hypothesis: ", text) + [label] for text, label in instances(data, task))
     return [
-        {"context": texts[0].removeprefix("Premise: "), "hypothesis": texts[1], "label": ENTAILMENT.index(label.lower())}
+        {
+            "context": texts[0].removeprefix("Premise: "),
+            "hypothesis": texts[1],
+            "label": ENTAILMENT.index(label.lower()),
+        }
         for *texts, label in rows
     ]
 
 
 def snli(data):
-    rows = []
-    for text, label in instances(data, "nli/task190_snli_classification"):
-        premise, hypothesis = text.removeprefix("Sentence 1: ").split(" Sentence 2: ")
-        rows.append({"premise": premise, "hypothesis": hypothesis, "label": "ENC".index(label)})
-    return rows
+    """e-SNLI's, since the copy of SNLI itself (task190) calls its entailments contradictions."""
+    rows = ((*text.split(" <sep> "), label) for text, label in instances(data, "nli/task640_esnli_classification"))
+    return [{"premise": p, "hypothesis": h, "label": ENTAILMENT.index(label)} for p, h, label in rows]
 
 
 def mrpc(data):

@@ -123,7 +123,7 @@ def test_rows_that_are_declared_and_not_there_are_unavailable(tmp_path):
     ("entry", "message"),
     [
         ([], r"rows.x: expected names with values; got \[\]"),
-        ({"splits": {}}, "rows.x: the key 'kind' is missing, one of jsonl, tsv, parquet, tfds; got splits"),
+        ({"splits": {}}, "rows.x: the key 'kind' is missing, one of jsonl, json, csv, tsv, parquet, tfds, wiki; got splits"),
         ({"kind": "jsonl"}, "rows.x: the key 'splits' is missing, a mapping from splits to files; got kind"),
         ({"kind": "jsonll", "splits": {}}, r"rows.x.source: unknown kind 'jsonll'\. Did you mean 'jsonl'"),
         ({"kind": "jsonl", "splits": {}, "field": {}}, r"rows.x: unknown key 'field'\. Did you mean 'fields'"),

@@ -63,5 +63,9 @@ def test_shots_are_the_published_numbers():
 
 
 def test_which_tasks_are_asked_under_one_template():
-    assert [parse(name).template for name in ("a_type_3_scoring_eval", "a_7templates", "a_all_prompts")] == [3, None, None]
+    assert [parse(name).template for name in ("a_type_3_scoring_eval", "a_7templates", "a_all_prompts")] == [
+        3,
+        None,
+        None,
+    ]
     assert parse("a_type_3_scoring_eval").is_rank and not parse("a_type_3").is_rank

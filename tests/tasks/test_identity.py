@@ -59,6 +59,7 @@ class Adder:
         {"templates_per_row": 2},
         {"max_rows": 1},
         {"evaluation": "rank"},
+        {"ends_inputs": False},
     ],
     ids=lambda changes: "-".join(changes),
 )

@@ -219,6 +219,25 @@ def test_coverage_names_what_is_missing(family, folder):
     assert family.register(folder) == found
 
 
+def test_the_mixtures_note_what_their_lists_lack(family, registries, folder):
+    family.register(folder, sources={"deny": ["x"]})
+    assert registries.notes_of("superni_train") == (
+        f"1 of 3 tasks of the list 'train' are not in {folder}: task009_gone.",
+    )
+    assert registries.notes_of("superni_test") == () == registries.notes_of("superni_task001_sorting")
+    registries.register_mixture("both", [("superni_train", 1.0), ("superni_test", 1.0)])
+    assert registries.notes_of("both") == registries.notes_of("superni_train")
+
+
+def test_rules_that_leave_nothing_are_refused_with_what_they_left_out(family, registries, folder):
+    message = (
+        r"No task .* is left. 1 of 3 .* not in .*: task009_gone. 2 of 3 .* left out: task001_sorting \(licence 'MIT'\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        family.register(folder, licences={"deny": ["MIT"]})
+    assert registries.names() == ()
+
+
 def test_without_a_folder_nothing_is_registered(family, registries, folder, monkeypatch):
     assert family.register() == {} and registries.names() == ()
     monkeypatch.setenv(family.DATA_DIR_VARIABLE, str(folder))

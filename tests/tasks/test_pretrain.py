@@ -145,7 +145,10 @@ def test_documents_without_text_are_counted_and_without_the_field_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": "prefixlm"}, "objective must be one of span_corruption, prefix_lm; got 'prefixlm'. Did you mean"),
+        (
+            {"objective": "prefixlm"},
+            "objective must be one of span_corruption, prefix_lm; got 'prefixlm'. Did you mean",
+        ),
         ({"stand": "sentinel"}, "stand must be one of sentinels, one sentinel, nothing; got 'sentinel'"),
         ({"noise": Noise(density=0)}, "a noise density of 0 hides nothing"),
         ({"passes": 0}, "chunks_together and passes must be 1 or more; got 128 and 0"),
@@ -163,7 +166,11 @@ def test_what_cannot_be_right_is_refused_when_declared(changes, message):
     [
         ({}, (1024, 128), "inputs of 1,024 tokens hide so much that targets have 229, and 128 are allowed"),
         ({}, (2048, 512), "inputs of 2,048 tokens hide 114 spans, and the vocabulary has 100 sentinels"),
-        ({"lengths": {"inputs": 512, "targets": 128}}, (256, 128), "its own lengths must be .* at most those of the run"),
+        (
+            {"lengths": {"inputs": 512, "targets": 128}},
+            (256, 128),
+            "its own lengths must be .* at most those of the run",
+        ),
         ({"lengths": {"inputs": 512}}, (512, 128), "its own lengths must be inputs and targets"),
     ],
 )
@@ -175,8 +182,13 @@ def test_limits_that_cannot_be_kept_are_refused(changes, lengths, message):
 
 def test_its_own_lengths_make_room_under_short_targets():
     task = declared(lengths={"inputs": 512, "targets": 114})
-    assert corrupter(task, "train", vocabulary=load("embedded"), lengths={"inputs": 1024, "targets": 128}).raw_tokens == 568
-    short = corrupter(declared(objective="prefix_lm"), "train", vocabulary=VOCABULARY, lengths={"inputs": 64, "targets": 9})
+    assert (
+        corrupter(task, "train", vocabulary=load("embedded"), lengths={"inputs": 1024, "targets": 128}).raw_tokens
+        == 568
+    )
+    short = corrupter(
+        declared(objective="prefix_lm"), "train", vocabulary=VOCABULARY, lengths={"inputs": 64, "targets": 9}
+    )
     assert short.raw_tokens == 9
 
 

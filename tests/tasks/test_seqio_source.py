@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from flan_jax.tasks.declare import TemplatedTask
@@ -52,6 +54,18 @@ def test_what_is_too_long_is_cut_and_still_ends(registries):
     made = registries.register(TASK)
     example = next(made.get_dataset(sequence_length={"inputs": 4, "targets": 9}, shuffle=False).as_numpy_iterator())
     assert example["inputs"].tolist() == [*ByteVocabulary().encode("que"), 1]
+
+
+def test_inputs_that_are_not_to_end_do_not(registries):
+    made = registries.register(dataclasses.replace(TASK, ends_inputs=False))
+    cut, whole = (
+        next(made.get_dataset(sequence_length={"inputs": n, "targets": 9}, shuffle=False).as_numpy_iterator())
+        for n in (4, 99)
+    )
+    v = ByteVocabulary()
+    assert cut["inputs"].tolist() == v.encode("ques")
+    assert whole["inputs"].tolist() == v.encode(whole["inputs_pretokenized"].decode())
+    assert whole["targets"].tolist()[-1] == v.eos_id
 
 
 def test_seqios_own_options_work(registries):

@@ -137,7 +137,11 @@ def test_a_share_of_tokens_needs_an_export_to_be_described(declared, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"share": 0}, ValueError, "Mixture 'm', the share of 'wiki': A share of tokens must be above 0 and below 1; got 0"),
+        (
+            {"share": 0},
+            ValueError,
+            "Mixture 'm', the share of 'wiki': A share of tokens must be above 0 and below 1; got 0",
+        ),
         ({"share": 5}, ValueError, "must be above 0 and below 1; got 5"),
         ({"unit": "token"}, ValueError, "A share is of examples or tokens; got 'token'. Did you mean 'tokens'"),
         ({"share_of": "wikki"}, KeyError, "Unknown task or mixture 'wikki'. Did you mean 'wiki'"),
@@ -161,3 +165,56 @@ def test_a_stated_share_is_a_number_that_keeps_its_unit():
     for copied in (copy.deepcopy(share), pickle.loads(pickle.dumps(share))):
         assert (copied, copied.unit) == (0.25, "tokens")
     assert np.isclose(share + 0.5, 0.75)
+
+
+YAML = """
+vocabulary: embedded
+tasks:
+  ask:
+    cluster: toys
+    source: jsonl
+    splits: {train: rows.jsonl}
+    templates:
+      - {inputs: "{q}", targets: "{a}"}
+      - {inputs: "a question for {a}", targets: "{q}", direction: inverted}
+inverted: [ask]
+pretraining:
+  text: {source: jsonl, splits: {train: rows.jsonl}, field: q, objective: prefix_lm}
+mixtures:
+  all: {members: {ask: 1, ask_inverted: 0.3}, share: {member: text, share: 0.1, of: tokens}}
+  nested: {members: [all]}
+"""
+
+
+def test_a_share_is_stated_in_yaml(registries, tmp_path):
+    import json
+
+    rows = [{"q": f"what is {i} and {i} in all?", "a": str(2 * i)} for i in range(60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = tmp_path / "my.yaml"
+    path.write_text(YAML.replace("  nested: {members: [all]}\n", ""))
+    assert registries.register_yaml(path) == ("ask", "text", "ask_inverted", "all_main", "all")
+    manifest = export.export_mixture(Request(name="all", lengths=LENGTHS), export_dir=tmp_path)
+    _, tokens = drawn(manifest, tmp_path)
+    assert part("text", tokens) == pytest.approx(0.1, rel=0.01)
+    rates = {member.task: member.rate for member in manifest.members}
+    assert rates["ask_inverted"] / rates["ask"] == pytest.approx(0.3)
+
+
+def test_a_yaml_file_that_fails_leaves_nothing_behind(registries, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"q": "a", "a": "b"}')
+    path = tmp_path / "my.yaml"
+    path.write_text(YAML.replace("member: text", "member: ask"))
+    with pytest.raises(ValueError, match=r"my.yaml: Mixture 'all': 'ask' is in 'all_main' and in 'ask'"):
+        registries.register_yaml(path)
+    assert registries.defined_names() == set()
+
+
+def test_a_mixture_alone_may_be_given_a_share_of_something(registries, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"q": "a", "a": "b"}')
+    path = tmp_path / "my.yaml"
+    text = YAML.partition("mixtures:")[0]
+    path.write_text(
+        text + "mixtures: {m: {members: [ask]}, n: {members: [m], share: {member: text, share: 0.1, of: examples}}}"
+    )
+    assert registries.register_yaml(path)[-3:] == ("m", "n_main", "n")

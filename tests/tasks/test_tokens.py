@@ -37,6 +37,13 @@ def test_what_is_too_long_is_cut_before_the_end_of_sequence_and_counted(text, cu
     assert encoded.truncated["targets"] == 0
 
 
+@pytest.mark.parametrize(("text", "cut"), [("abc", False), ("abca", False), ("abcaa", True)])
+def test_inputs_without_an_end_of_sequence_have_room_for_one_token_more(text, cut):
+    encoded = tokeniser(ends_inputs=False).encode([example(text, "abcab")])
+    assert ids(encoded) == [[[A, B, C, A][: len(text)], [A, B, EOS]]]
+    assert encoded.truncated["inputs"] == cut
+
+
 def test_cut_targets_are_counted_apart():
     encoded = tokeniser().encode([example("a", "abc"), example("a", "ab")])
     assert ids(encoded) == [[[A, EOS], [A, B, EOS]]] * 2

@@ -4,10 +4,17 @@ import pytest
 
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.tasks import user_files
+from flan_jax.tasks.chat import Chat
+from flan_jax.tasks.duplicates import Duplicates
+from flan_jax.tasks.formats import format_task
 from flan_jax.tasks.preprocessors import LabelNames
+from flan_jax.tasks.pretrain import PretrainingTask
 from flan_jax.tasks.rendering import iter_rendered
+from flan_jax.tasks.row_rules import Length
 from flan_jax.tasks.sources import JsonlSource, ParquetSource, TfdsSource, TsvSource
 from flan_jax.tasks.user_files import UserMixture, jsonl_task, read_yaml
+from flan_jax.tasks.user_pretraining import UserShare
+from flan_jax.tasks.wiki_source import WikiSource
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TASK = """
@@ -18,6 +25,8 @@ tasks:
     splits: {train: t.jsonl}
     templates: [{inputs: "{q}", targets: "{a}"}]
 """
+PRETRAIN = "pretraining: {w: {source: wiki, splits: {train: w.gz}"
+SHARE = "mixtures: {m: {members: [t], share: {member: w, share: 0.1"
 
 
 def write(tmp_path, text):
@@ -55,7 +64,16 @@ def test_the_example_file_declares_what_it_says():
 def test_the_schema_in_the_docstring_is_one(tmp_path):
     text = user_files.__doc__.partition("relative to the file:\n")[2]
     declared = read_yaml(write(tmp_path, "\n".join(line[4:] for line in text.splitlines())))
-    capitals, reviews = declared.tasks
+    capitals, reviews, instructions, talk = declared.tasks
+    assert instructions == format_task(
+        "instructions",
+        {"train": [tmp_path / "data/alpaca.json"]},
+        format="alpaca",
+        filters=(Length(field="instruction", min_words=4), Duplicates(fields=("instruction", "input"))),
+    )
+    assert talk == format_task(
+        "talk", {"train": [tmp_path / "data/chats.jsonl"]}, format=Chat(max_tokens=512, turns="last"), on_bad_row="skip"
+    )
     assert capitals.source == JsonlSource(
         files={
             "train": tmp_path / "data/train.jsonl",
@@ -67,7 +85,11 @@ def test_the_schema_in_the_docstring_is_one(tmp_path):
     )
     assert reviews.normaliser == LabelNames(names={"label": ["negative", "positive"]})
     assert reviews.templates[0].inputs == "Good or bad?\n{text}\n{options_}"
-    assert [mixture.name for mixture in declared.mixtures] == ["all_mine", "careful", "weighted"]
+    assert [mixture.name for mixture in declared.mixtures] == ["all_mine", "careful", "weighted", "with_text"]
+    (wiki,) = declared.pretraining
+    assert wiki == PretrainingTask(name="wiki", source=WikiSource(files={"train": tmp_path / "data/wiki_*.gz"}))
+    assert declared.mixtures[-1].share == UserShare(member="wiki", share=0.05, of="tokens")
+    assert declared.inverted == ("reviews",)
 
 
 def test_settings_that_are_left_out_are_the_records_own(tmp_path):
@@ -100,8 +122,8 @@ def test_numbers_may_be_options_and_paths_are_relative_to_the_file(tmp_path):
         ("  t:", "  a b:", "my.yaml: tasks.a b: The name 'a b' cannot be"),
         (
             "source: jsonl",
-            "source: json",
-            "tasks.t.source: unknown kind 'json'. Did you mean 'jsonl'. Allowed: jsonl, tsv",
+            "source: jsonll",
+            "tasks.t.source: unknown kind 'jsonll'. Did you mean 'jsonl'. Allowed: jsonl, json, csv, tsv",
         ),
         ("source: jsonl", "source: {kind: tfds}", "tasks.t.source: the key 'name' is missing"),
         ("source: jsonl", "source: {kind: jsonl, columns: [a]}", "tasks.t.source: unknown key 'columns'"),
@@ -118,6 +140,17 @@ def test_numbers_may_be_options_and_paths_are_relative_to_the_file(tmp_path):
         ("cluster: c", "cluster: c\n    metrics: f2", "tasks.t: Task 't': unknown metric 'f2'. Did you mean 'f1'"),
         ("cluster: c", "cluster: c\n    max_rows: many", "tasks.t: .*not supported between"),
         ("cluster: c", "cluster: c\n    labels: [a]", "tasks.t.labels: expected names with values"),
+        ("cluster: c", "cluster: c\n    format: alpaca", "tasks.t: unknown key 'source'"),
+        ("source: jsonl", "format: alpacas", "tasks.t.format: unknown kind 'alpacas'. Did you mean 'alpaca'. Allowed"),
+        (
+            "source: jsonl",
+            "format: {kind: chat, turn: last}",
+            "tasks.t.format: unknown key 'turn'. Did you mean 'turns'. Allowed: kind, on_bad_row, max_tokens",
+        ),
+        ("source: jsonl", "format: {kind: chat, max_tokens: 1}", "tasks.t.format: max_tokens of a prompt must be 2"),
+        ("source: jsonl", "format: alpaca\n    evaluation: rank", "tasks.t: Alpaca rows have no options to rank"),
+        ("source: jsonl", "format: alpaca\n    evaluation: rnk", "tasks.t: Task 't': evaluation must be .*'rank'"),
+        ("cluster: c", "cluster: c\n    filters: [{kind: long}]", r"tasks.t.filters\[0\]: unknown kind 'long'"),
         ("tasks:", "mixtures: {m: [t]}\ntasks:", "mixtures.m: expected names with values"),
         ("tasks:", "mixtures: {m: {member: [t]}}\ntasks:", "mixtures.m: unknown key 'member'. Did you mean 'members'"),
         ("tasks:", "mixtures: {m: {cap: 3}}\ntasks:", "mixtures.m: the key 'members' is missing"),
@@ -127,6 +160,26 @@ def test_numbers_may_be_options_and_paths_are_relative_to_the_file(tmp_path):
             "tasks:",
             "mixtures: {m: {members: [t], temperature: hot}}\ntasks:",
             "temperature must be a number .*got 'hot'",
+        ),
+        (
+            "tasks:",
+            f"{PRETRAIN}, objektive: prefix_lm}}}}\ntasks:",
+            "pretraining.w: unknown key 'objektive'. Did you mean",
+        ),
+        ("tasks:", f"{PRETRAIN}, objective: lm}}}}\ntasks:", "pretraining.w: Task 'w': objective must be one of"),
+        ("tasks:", f"{PRETRAIN}, noise_density: 2}}}}\ntasks:", "pretraining.w: The density of noise must be"),
+        ("tasks:", f"{PRETRAIN}, mean_span: long}}}}\ntasks:", "pretraining.w: .*not supported between"),
+        ("tasks:", "pretraining: {w: {source: wiki}}\ntasks:", "pretraining.w: the key 'splits' is missing"),
+        (
+            "tasks:",
+            f"{SHARE}, of: token}}}}}}\ntasks:",
+            "mixtures.m.share: A share is of examples or tokens; got 'token'",
+        ),
+        ("tasks:", f"{SHARE}}}}}}}\ntasks:", "mixtures.m.share: the key 'of' is missing; got member, share"),
+        (
+            "tasks:",
+            f"{SHARE.replace('0.1', 'some')}, of: tokens}}}}}}\ntasks:",
+            "mixtures.m.share: expected a member's",
         ),
         ("tasks:", "mixtures: {m: {members: [n]}, n: {members: [m]}}\ntasks:", "the mixtures m, n contain one another"),
     ],

@@ -1,0 +1,43 @@
+"""How T0's answers are judged: by GLUE's and SuperGLUE's metrics there, elsewhere by those that a template names."""
+
+from collections.abc import Mapping
+
+from flan_jax.templates.promptsource import PromptTemplate
+
+GLUE: Mapping[str, tuple[str, ...]] = {
+    "glue/stsb": ("correlation",),
+    "super_glue/cb": ("macro_f1",),
+    "super_glue/record": ("record",),
+}
+"""T5's choice for benchmarks; accuracy for the others, WSC and MultiRC among them as in the released code."""
+POSITIVE_F1 = ("glue/mrpc", "glue/qqp")
+
+NAMED: Mapping[str, str] = {
+    "BLEU": "bleu",
+    "ROUGE": "rouge",
+    "Squad": "squad",
+    "Span Squad": "squad",
+    "Trivia QA": "trivia_qa",
+    "Accuracy": "accuracy",
+    "Sequence Accuracy": "accuracy",
+    "Pearson Correlation": "correlation",
+    "Spearman Correlation": "correlation",
+    "COQA F1": "f1",
+    "Edit Distance": "edit_similarity",
+    "Other": "accuracy",
+}
+"""Promptsource's names and ours. The rest needs more than a text to judge (AUC, MultiRC, ranks): accuracy."""
+
+
+def metrics_of(dataset: str, template: PromptTemplate) -> tuple[str, ...]:
+    """Returns the metrics of answers that are written."""
+    if dataset in POSITIVE_F1:
+        return ("positive_f1",) if len(template.fixed_choices or ()) == 2 else ("accuracy",)
+    if dataset.partition("/")[0] in ("glue", "super_glue"):
+        return GLUE.get(dataset, ("accuracy",))
+    return tuple(dict.fromkeys(NAMED.get(name, "accuracy") for name in template.metadata.metrics)) or ("accuracy",)
+
+
+def rank_metrics_of(template: PromptTemplate) -> tuple[str, ...]:
+    """Returns the metric of choices that are ranked: by class where they are the same for every row."""
+    return ("rank_classes",) if template.fixed_choices else ("rank_accuracy",)

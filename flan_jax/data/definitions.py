@@ -51,12 +51,12 @@ def given_files(request: Request) -> dict[str, str]:
 
 
 def given_folders(files: Iterable[str]) -> dict[str, str]:
-    """Returns the environment variables (as "$NAME") that name a folder which some of the files lie in."""
+    """Returns the environment variables (as "$NAME") that name one of the files, or a folder that some of them lie in."""
     found = {}
     for name, value in os.environ.items():
-        if name.startswith("FLAN_JAX_") and value and os.path.isdir(value):
+        if name.startswith("FLAN_JAX_") and value and os.path.exists(value):
             folder = str(Path(value).resolve())
-            if any(str(Path(file).resolve()).startswith(folder + os.sep) for file in files):
+            if any(f"{Path(file).resolve()}{os.sep}".startswith(folder + os.sep) for file in files):
                 found[f"${name}"] = folder
     return found
 

@@ -5,6 +5,7 @@ about a leak is left to the callers.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -101,10 +102,11 @@ class Leak:
         return not {self.task, self.name}.isdisjoint(allow_leak)
 
 
-def with_origins(corpora: Iterable[str]) -> tuple[str, ...]:
+@functools.cache  # Few corpora, and mixtures by the hundred that ask.
+def with_origins(corpora: tuple[str, ...]) -> tuple[str, ...]:
     """Returns corpora and what they were made from, each once.
 
-    >>> with_origins(["qnli", "squad"])
+    >>> with_origins(("qnli", "squad"))
     ('qnli', 'squad')
     """
     return tuple(dict.fromkeys(name for corpus in corpora for name in (corpus, *MADE_FROM.get(corpus, ()))))

@@ -45,6 +45,7 @@ class DialogSet:
       turns: the field that lists the turns.
       skipped: how many turns at the beginning are not part of the conversation.
       min_turn_id: rows whose "turn_id" is smaller are left out; None has no such field.
+      corpora: what hold-out goes by.
       licence: of the rows.
     """
 
@@ -52,6 +53,7 @@ class DialogSet:
     tfds: str
     splits: Mapping[str, str]
     turns: str
+    corpora: tuple[str, ...]
     skipped: int = 0
     min_turn_id: int | None = None
     licence: str
@@ -67,6 +69,7 @@ SETS = (
         tfds="wiki_dialog:1.0.0",
         splits={"train": "train", "validation": "validation"},
         turns="utterances",
+        corpora=("wiki_dialog",),
         skipped=1,  # A greeting that says whom the assistant is for.
         licence="CC BY-SA 3.0",
     ),
@@ -75,6 +78,7 @@ SETS = (
         tfds="q_re_cc:1.0.0",
         splits={"train": "train", "test": "test"},
         turns="context",
+        corpora=("qrecc", "quac", "natural_questions"),  # Its conversations go on from questions of both.
         min_turn_id=7,
         licence="CC BY-SA 3.0",
     ),
@@ -160,7 +164,7 @@ def record(
         ),
         filters=(Conversations(min_turn_id=one.min_turn_id),),
         licence=one.licence,
-        corpora=(one.name,),
+        corpora=one.corpora,
         seed=seed,
     )
 

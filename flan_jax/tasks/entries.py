@@ -182,8 +182,8 @@ def forget_families() -> None:
 
 def _is_registered(name: str) -> bool:
     """Whether SeqIO holds a name, after a family that knows it has had its turn."""
-    held = any(name in registry.names() for registry in _registries())
-    return held or _state.families.define(name)
+    tasks, mixtures = _registries()
+    return name in tasks.names() or name in mixtures.names() or _state.families.define(name)
 
 
 def names() -> tuple[str, ...]:

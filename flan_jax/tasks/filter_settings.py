@@ -12,8 +12,6 @@ in `files` (JSON lines, or lists when they end in .json), in `file_fields` of th
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,10 +31,11 @@ from flan_jax.tasks.row_rules import (
     Truncated,
     Values,
 )
+from flan_jax.tasks.settings import checked
+from flan_jax.tasks.settings import texts as texts_in
 from flan_jax.tasks.source_texts import SourceTexts, Texts
 from flan_jax.tasks.sources import FileSource, JsonlSource, JsonSource
 from flan_jax.templates.load import require_keys, require_mapping
-from flan_jax.templates.render import shortened
 
 FILTERS: Mapping[str, type[RowFilter]] = {
     "length": Length,
@@ -139,10 +138,7 @@ def _rule(entry: Mapping[str, Any], *, base: Path, where: str) -> RowFilter:
     allowed = tuple(name for name in fields if name != compared) + (FILE_KEYS if compared else ())
     needed = [name if name != compared else "files" for name, f in fields.items() if f.default is dataclasses.MISSING]
     require_keys(entry, ("kind", *allowed), where=where, needed=tuple(needed))
-    kinds = typing.get_type_hints(rule)
-    settings = {
-        key: _setting(value, kinds[key], where=f"{where}.{key}") for key, value in entry.items() if key in fields
-    }
+    settings = checked({key: value for key, value in entry.items() if key in fields}, rule, where=where)
     texts = _file_texts(entry, base=base, where=where)
     if compared and texts is not None:
         settings[compared] = texts
@@ -156,30 +152,7 @@ def _file_texts(entry: Mapping[str, Any], *, base: Path, where: str) -> SourceTe
     """The texts in the files that an entry names; None when it names none."""
     if "files" not in entry:
         return None
-    paths = [base / Path(file).expanduser() for file in _texts(entry["files"], where=f"{where}.files")]
+    paths = [base / Path(file).expanduser() for file in texts_in(entry["files"], where=f"{where}.files")]
     lists = all(path.name.removesuffix(".gz").endswith(".json") for path in paths)
     source: FileSource = (JsonSource if lists else JsonlSource)(files={"texts": paths})
-    return SourceTexts(source=source, fields=_texts(entry.get("file_fields", []), where=f"{where}.file_fields"))
-
-
-def _setting(value: Any, kind: Any, *, where: str) -> Any:
-    """A value of the kind that a rule's attribute has."""
-    if kind == tuple[str, ...]:
-        return _texts(value, where=where)
-    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    # By kind exactly, since True is a number to Python; a whole number does as any number.
-    if type(value) in allowed or (type(value) is int and float in allowed):
-        return value
-    names = " or ".join(_KINDS.get(a, str(a)) for a in allowed if a is not type(None))
-    raise ValueError(f"{where}: expected {names}, got {shortened(value)}.")
-
-
-_KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _texts(value: object, *, where: str) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{where}: expected a list of texts, got {shortened(value)}.")
-    return tuple(value)
+    return SourceTexts(source=source, fields=texts_in(entry.get("file_fields", []), where=f"{where}.file_fields"))

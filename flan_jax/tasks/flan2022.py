@@ -19,13 +19,12 @@ there, for their rows were never released: DrRepair, CodeContests and TaskMaster
 """
 
 import functools
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from flan_jax.data.rates import ProportionalRate
-from flan_jax.tasks import flan2022_niv2, flan2022_t0, registry, t0
+from flan_jax.tasks import flan2022_niv2, flan2022_small, flan2022_t0, registry, t0
 from flan_jax.tasks.flan2022_members import (
     COT,
     COT_INVERTED,
@@ -152,13 +151,15 @@ class Family:
 
     def covering(self) -> Iterator[str]:
         """Yields tasks that use the templates that are in no other family."""
-        for half in (FLAN2021, T0, NIV2):
-            seen: set[object] = set()
+        small = self._collection.of(FLAN2021)
+        yield from (small[name].variants[0].name(name) for name in flan2022_small.NAMES)
+        for half in (T0, NIV2):
+            seen: list[object] = []
             for member in self._collection.of(half).values():
                 for variant in member.variants if half is NIV2 else member.variants[:1]:
-                    templates = member.declare(variant).templates if half is not NIV2 else variant
-                    if templates not in seen:
-                        seen.add(templates)
+                    kind = (variant, half is NIV2 or member.declare(variant).templates)
+                    if kind not in seen:
+                        seen.append(kind)
                         yield variant.name(member.dataset)
 
     def define(self, name: str) -> bool:
@@ -174,9 +175,9 @@ class Family:
         if name in _leaves():
             self._require_members(name)
             half, setting = _leaves()[name]
-            self._tell_missing(name, half)
             tasks = [task for member in self._collection.of(half).values() for task in member.tasks(setting)]
-            registry.register_mixture(name, tasks, default_rate=ProportionalRate(maximum=half.cap))
+            rate = ProportionalRate(maximum=half.cap)
+            registry.register_mixture(name, tasks, default_rate=rate, notes=self._notes(half))
             return True
         return self._define_task(name)
 
@@ -204,15 +205,12 @@ class Family:
                 "Or mix the others yourself."
             )
 
-    def _tell_missing(self, name: str, half: Submixture) -> None:
-        """Says which tasks of a published list are not there: nobody else could miss them."""
-        folder, settings, notes = self._collection.superni_dir(), t0.settings_in_use(), ()
+    def _notes(self, half: Submixture) -> tuple[str, ...]:
+        """Says which tasks of a published list are not there: nothing else would miss them."""
+        folder, settings = self._collection.superni_dir(), t0.settings_in_use()
         if half is NIV2 and folder is not None:
-            notes = flan2022_niv2.notes(folder)
-        if half is T0 and settings is not None:
-            notes = flan2022_t0.notes(settings)
-        for note in notes:
-            logging.getLogger(__name__).warning("%s: %s", name, note)
+            return flan2022_niv2.notes(folder)
+        return flan2022_t0.notes(settings) if half is T0 and settings is not None else ()
 
 
 def _halves(name: str) -> list[Submixture]:

@@ -14,6 +14,7 @@ from flan_jax.tasks.formatted import Format, FormattedSource, settings_of
 from flan_jax.tasks.preferences import Preference
 from flan_jax.tasks.rows import OnBadRow, Source
 from flan_jax.tasks.self_instruct import Alpaca, Dolly, Prompted, SelfInstruct, Unnatural
+from flan_jax.tasks.settings import checked
 from flan_jax.tasks.sources import Paths
 from flan_jax.templates.load import require_keys, require_mapping
 from flan_jax.templates.render import Pattern
@@ -107,8 +108,8 @@ def parse_format(value: object, *, where: str) -> tuple[Format, Any]:
     # What a task says by other keys is no setting of the format's here.
     own = tuple(name for name in settings_of(FORMATS[kind]) if name not in ("vocabulary", "rows"))
     require_keys(fields, ("kind", "on_bad_row", *own), where=where)
-    settings: dict[str, Any] = {key: fields[key] for key in own if key in fields}
+    settings = checked({key: fields[key] for key in own if key in fields}, FORMATS[kind], where=where)
     try:
         return FORMATS[kind](**settings), fields.get("on_bad_row", Source.on_bad_row)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

@@ -161,6 +161,7 @@ def lint_task(
             found.append(_finding(task, None, "rows cannot be had", "note", f"split {split!r}: {reason}"))
             continue
         try:
+            found += [_finding(task, None, "source's rules", "note", told) for told in task.source.problems(split)]
             rows = [u.row for u in itertools.islice(rendering.usable_rows(task, split), num_rows)]
         except KeyError as error:
             found.append(_finding(task, None, "unresolvable field", "problem", str(error.args[0])))

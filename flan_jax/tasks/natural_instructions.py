@@ -283,7 +283,7 @@ def _register_mixtures(
         registry.register_mixture(
             f"{chosen.prefix}_{which}",
             [(seqio_name(task, prefix=chosen.prefix), rate) for task in tasks],
-            notes=found[which].notes(which, folder=folder) if which in found else (),
+            notes=found[which].notes(which, folder=Path(folder).resolve()) if which in found else (),
         )
     return [f"{chosen.prefix}_{which}" for which in mixtures]
 

@@ -102,7 +102,18 @@ class InstructionSource(Source):
         return sha256_of([[record.get(key) for key in SHOWN_KEYS], [record["Instances"][i] for i in positions]])
 
     def files(self, split: str) -> tuple[str, ...]:
-        """Returns the task's file."""
+        """Returns the task's file.
+
+        Raises:
+          FileNotFoundError: it is gone.
+        """
+        self.require_split(split)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"No file {self.path} any more, which held the task {self.name}.")
+        return (str(self.path.absolute()),)
+
+    def looked_for(self, split: str) -> tuple[str, ...]:
+        """Returns the same path, whether or not the file is there."""
         self.require_split(split)
         return (str(self.path.absolute()),)
 
@@ -226,9 +237,7 @@ def register(
     for name, path in paths.items():
         record = TemplatedTask(
             name=seqio_name(name, prefix="ni1"),
-            source=InstructionSource(
-                path=path, is_held_out=name in held_out, max_instances=max_instances, seed=seed
-            ),
+            source=InstructionSource(path=path, is_held_out=name in held_out, max_instances=max_instances, seed=seed),
             cluster=_kind(name),
             templates=(TEMPLATE,),
             metrics=("rouge_l", "exact_match"),

@@ -215,6 +215,8 @@ def _files_and_patterns(record: TemplatedTask, split: str) -> tuple[str, ...]:
         found += _files_of(source, which)
     for rule in record.filters:
         found += rule.files()
+    for template in record.templates:
+        found += template.files()
     return tuple(dict.fromkeys(found))
 
 

@@ -143,15 +143,16 @@ def _prompt_and_answers(row: Row) -> tuple[list[Turn], list[Judged]]:
 
 
 def _asked(row: Mapping[str, Any]) -> list[Turn]:
-    if any(row.get(name) is not None for name in CONVERSATIONS):
-        return turns_of(row)
+    """The prompt as turns. A row with a prompt may hold the whole conversation too, with the answer in it."""
     if isinstance(row.get("prompt"), list):
         return turns_of({"messages": row["prompt"], "system": row.get("system")})
-    field = next(name for name in ("prompt", "instruction", "input") if row.get(name) is not None)
-    asked = text(row, field)
+    field = next((name for name in ("prompt", "instruction") if row.get(name) is not None), None)
+    if field is None and any(row.get(name) is not None for name in CONVERSATIONS):
+        return turns_of(row)
     given = text(row, "input", needed=False) if field == "instruction" else ""
+    asked = f"{text(row, field or 'input')}\n\n{given}".strip()
     system = text(row, "system", needed=False)
-    return [*([Turn("system", system)] if system else []), Turn("user", f"{asked}\n\n{given}".strip())]
+    return [*([Turn("system", system)] if system else []), Turn("user", asked)]
 
 
 def _answer(row: Mapping[str, Any], field: str) -> str:

@@ -65,12 +65,16 @@ __all__ = [
 ]  # fmt: skip
 
 FAMILIES = (
-    "flan_jax.tasks.embedded", "flan_jax.tasks.flan2021", "flan_jax.tasks.natural_instructions",
-    "flan_jax.tasks.natural_instructions_v1", "flan_jax.tasks.t0",
+    "flan_jax.tasks.embedded", "flan_jax.tasks.cot", "flan_jax.tasks.dialog", "flan_jax.tasks.flan2021",
+    "flan_jax.tasks.flan2022", "flan_jax.tasks.natural_instructions", "flan_jax.tasks.natural_instructions_v1",
+    "flan_jax.tasks.t0",
 )  # fmt: skip
 """The package's own families: modules with a function `register()`."""
 DECLARED_FAMILIES = {
+    "cot": "flan_jax.tasks.cot",
+    "dialog": "flan_jax.tasks.dialog",
     "flan2021": "flan_jax.tasks.flan2021",
+    "flan2022": "flan_jax.tasks.flan2022",
     "natural_instructions": "flan_jax.tasks.natural_instructions",
     "natural_instructions_v1": "flan_jax.tasks.natural_instructions_v1",
     "t0": "flan_jax.tasks.t0",

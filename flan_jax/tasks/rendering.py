@@ -356,6 +356,8 @@ def _refuse_unknown_fields(task: TemplatedTask, split: str, *, wanted: Mapping[s
 
 
 def _lacking(wanted: Mapping[str, str], usable: UsableRow) -> BadRow | None:
+    if None not in map(usable.row.get, wanted):
+        return None
     for field in wanted:
         if usable.row.get(field) is None:
             fields = [name for name, value in usable.row.items() if value is not None]

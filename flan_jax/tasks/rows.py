@@ -88,6 +88,11 @@ class Source(abc.ABC):
         self.require_split(split)
         return None
 
+    def problems(self, split: str) -> tuple[str, ...]:
+        """Returns departures from the rules that the rows' authors have for them, for a report; reads what it must."""
+        self.require_split(split)
+        return ()
+
     def describe(self, split: str) -> str:
         """Returns what a message calls the rows of a split."""
         return ", ".join(self.files(split)) or type(self).__name__

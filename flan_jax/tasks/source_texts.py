@@ -1,6 +1,6 @@
 """Texts that rules for leaving rows out compare with: given in Python, or taken from files of their own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flan_jax.files import sha256_of
@@ -10,12 +10,12 @@ from flan_jax.tasks.rows import Source
 
 @dataclass(frozen=True, kw_only=True)
 class SourceTexts:
-    """Texts of the rows of a source.
+    """Texts of the rows of a source, those within lists and objects too.
 
     Attributes:
       source: where the rows come from.
       splits: which of its splits; () for all.
-      fields: whose texts count; () for all fields that hold a text.
+      fields: whose texts count; () for all.
     """
 
     source: Source
@@ -41,8 +41,8 @@ class SourceTexts:
                             f"{record.place}: a row without the field {field!r}."
                             f"{nearest(field, record.row)} Fields: {', '.join(record.row)}."
                         )
-                named = self.fields or record.row
-                yield from (value for field in named if isinstance(value := record.row[field], str))
+                for field in self.fields or record.row:
+                    yield from _texts_within(record.row[field])
 
     def revision(self) -> str:
         """Returns a digest of the rows and of which of their texts count."""
@@ -70,3 +70,14 @@ def revision_of(given: Texts) -> str:
 def files_of(given: Texts) -> tuple[str, ...]:
     """Returns the local files that are read."""
     return given.files() if isinstance(given, SourceTexts) else ()
+
+
+def _texts_within(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts_within(inner)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _texts_within(inner)

@@ -13,7 +13,7 @@ from flan_jax.draws import Draws, hash64
 from flan_jax.files import sha256_of
 from flan_jax.tasks.rows import BadRow, Record, Row, Source
 from flan_jax.tasks.superni_files import TaskFile
-from flan_jax.tasks.superni_schema import instance_problem
+from flan_jax.tasks.superni_schema import instance_problem, schema_problems
 from flan_jax.templates.superni import Encoding, Prompter
 from flan_jax.vocab import Vocabulary
 
@@ -65,7 +65,18 @@ class SuperNISource(Source):
         return sha256_of([[record[key] for key in SHOWN_KEYS], instances])
 
     def files(self, split: str) -> tuple[str, ...]:
-        """Returns the file, or the shard, that holds the task."""
+        """Returns the file, or the shard, that holds the task.
+
+        Raises:
+          FileNotFoundError: it is gone.
+        """
+        self.require_split(split)
+        if not self.task.path.is_file():
+            raise FileNotFoundError(f"No file {self.task.path} any more, which held the task {self.task.name}.")
+        return (str(self.task.path.absolute()),)
+
+    def looked_for(self, split: str) -> tuple[str, ...]:
+        """Returns the same path, whether or not the file is there."""
         self.require_split(split)
         return (str(self.task.path.absolute()),)
 
@@ -73,6 +84,11 @@ class SuperNISource(Source):
         """Returns the number of instances used."""
         self.require_split(split)
         return min(self.max_instances, len(self.task.record()["Instances"]))
+
+    def problems(self, split: str) -> tuple[str, ...]:
+        """Returns what breaks the dataset's own rules of validation; see `superni_schema.schema_problems`."""
+        self.require_split(split)
+        return schema_problems(self.task.record(), name=self.task.name)
 
     def _instances(self, record: Mapping[str, Any]) -> list[tuple[int, Row]]:
         """The instances that are used, with their positions in the file."""

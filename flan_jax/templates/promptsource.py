@@ -89,6 +89,10 @@ class PromptTemplate(Pattern):
         """Both texts, and the id, which draws depend on."""
         return [self.id, self.jinja, self.answer_choices]
 
+    def files(self) -> tuple[str, ...]:
+        """Returns the file that it was read from."""
+        return () if self.file is None else (self.file,)
+
     @property
     def variables(self) -> tuple[str, ...]:
         """The fields of a row that it names, sorted.

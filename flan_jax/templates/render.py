@@ -65,6 +65,10 @@ class Pattern(abc.ABC):
     def identity(self) -> list[Any]:
         """What it puts into words, as JSON values."""
 
+    def files(self) -> tuple[str, ...]:
+        """Returns the files beside the package that it was read from, where an export must notice that they change."""
+        return ()
+
     @abc.abstractmethod
     def render(
         self,

@@ -142,6 +142,14 @@ def test_a_folder_named_by_the_environment_is_held_against_the_one_of_the_export
     assert found(manifest, request()) == []
 
 
+def test_a_file_named_by_the_environment_is_as_good_as_a_folder(tmp_path, monkeypatch):
+    archive = tmp_path / "templates.zip"
+    archive.touch()
+    monkeypatch.setenv("FLAN_JAX_TOYS_DIR", str(archive))
+    assert definitions.given_folders([str(archive)]) == {"$FLAN_JAX_TOYS_DIR": str(archive)}
+    assert definitions.given_folders([str(tmp_path / "templates.zip.old")]) == {}
+
+
 def test_modules_are_found_without_being_imported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pack" / "inner").mkdir(parents=True)

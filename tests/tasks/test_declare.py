@@ -78,3 +78,10 @@ def test_names_are_allowed_as_seqio_allows_them():
     assert NAME_PATTERN.pattern == dataset_providers._VALID_TASK_NAME_REGEX.pattern
     with pytest.raises(ValueError, match="The name 5 cannot be"):
         require_name(5)
+
+
+def test_a_name_may_have_a_character_besides_where_it_is_allowed():
+    require_name("t0++_train", also="+")
+    for wrong in ("t0+ train", "t0-train"):
+        with pytest.raises(ValueError, match="cannot be a task's or a mixture's"):
+            require_name(wrong, also="+")

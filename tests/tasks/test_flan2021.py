@@ -324,7 +324,10 @@ def test_a_files_own_vocabulary_stays(family, tmp_path):
         ("{format: flam}", "families.flan2021.format: got 'flam'. Did you mean 'flan'. Allowed: plain, flan"),
         ("{on_bad_row: skp}", "families.flan2021.on_bad_row: got 'skp'. Did you mean 'skip'"),
         ("{rows: {ret: {kind: jsonl, splits: {train: x}}}}", "rows: FLAN 2021 has no dataset 'ret'. Did you mean "),
-        ("{rows: {rte: {kind: jsnl, splits: {train: x}}}}", "families.flan2021.rows.rte.* unknown kind 'jsnl'. Did you mean 'jsonl'"),
+        (
+            "{rows: {rte: {kind: jsnl, splits: {train: x}}}}",
+            "families.flan2021.rows.rte.* unknown kind 'jsnl'. Did you mean 'jsonl'",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(family, tmp_path, entry, message):

@@ -229,6 +229,34 @@ def test_the_mixtures_note_what_their_lists_lack(family, registries, folder):
     assert registries.notes_of("both") == registries.notes_of("superni_train")
 
 
+def test_an_exports_manifest_and_the_description_of_a_mixture_have_the_notes(family, registries, folder, tmp_path):
+    from flan_jax.data.manifest import Request
+    from flan_jax.tasks import mixture_description
+    from flan_jax.tasks.export import export_mixture
+
+    family.register(folder)
+    lengths = {"inputs": 1024, "targets": 64}
+    made = export_mixture(Request(name="superni_train", lengths=lengths), export_dir=tmp_path / "exports")
+    assert made.notes == registries.notes_of("superni_train") != ()
+    shown = mixture_description.mixture(
+        "superni_train", split="train", steps=1, batch_size=1, lengths=lengths, export_dir=None
+    )
+    assert tuple(shown["notes"]) == made.notes
+
+
+def test_lint_tells_what_breaks_the_repositorys_rules(family, registries, folder):
+    from flan_jax.tasks.lint import lint_task
+
+    family.register(folder)
+    found = lint_task(
+        registries.templated("superni_task001_sorting"),
+        vocabulary=registries.vocabulary(),
+        lengths={"inputs": 1024, "targets": 64},
+    )
+    told = [finding.detail for finding in found if finding.rule == "source's rules"]
+    assert told == ["2 instances, 26 to 6,500 are allowed", "no negative example, at least 1 is asked for"]
+
+
 def test_rules_that_leave_nothing_are_refused_with_what_they_left_out(family, registries, folder):
     message = (
         r"No task .* is left. 1 of 3 .* not in .*: task009_gone. 2 of 3 .* left out: task001_sorting \(licence 'MIT'\)"

@@ -158,6 +158,14 @@ def test_an_instance_that_breaks_the_schema_is_named(family, registries, tmp_pat
         rendered(registries, f"ni1_{QUESTION}", "test")
 
 
+def test_a_file_that_is_gone_is_named(family, registries, folder):
+    family.register(folder)
+    rows = registries.templated(f"ni1_{QUESTION}").source
+    assert rows.unavailable("train") is None and rows.files("train") == rows.looked_for("train")
+    (folder / "Dataset_Jsons" / f"{QUESTION}.json").unlink()
+    assert f"{QUESTION}.json any more, which held the task {QUESTION}" in rows.unavailable("train")
+
+
 def test_wrong_folders_names_and_numbers_are_refused(family, folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="No folder .*nowhere to read Natural Instructions v1 from"):
         family.register(tmp_path / "nowhere")

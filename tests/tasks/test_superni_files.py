@@ -76,7 +76,8 @@ def test_a_task_that_a_rewritten_shard_lost_is_named(tmp_path):
         dict(reversed(task("task1_x").items())),  # Instances before the fields that are needed.
         task("task1_x", Definition=['List the "Instances": in order']),  # The word inside a text.
         task("task1_x", **{"Instance License": None}),
-        {**task("task1_x"), "Source": ["snli"], "URL": ["x"]},  # Fields after the licence.
+        {**task("task1_x"), "URL": ["x"]},  # A field after the licence.
+        {**task("task1_x", **{"Instance License": None}), "Source": ["snli"], "Instance License": ["CC0", "MIT"]},
     ],
 )
 def test_an_unusual_file_is_listed_all_the_same(tmp_path, record):

@@ -66,6 +66,32 @@ def test_an_instance_that_breaks_the_schema_is_named_or_counted(tmp_path):
     assert [row["id"] for row in kept] == ["i8"] and dropped == {BREAKS_SCHEMA: 1}
 
 
+def test_a_file_that_is_gone_is_named(tmp_path):
+    rows = source(tmp_path, task("task001_a"))
+    assert rows.unavailable("train") is None
+    assert rows.files("train") == rows.looked_for("train") == (str(tmp_path / "all.jsonl"),)
+    (tmp_path / "all.jsonl").unlink()
+    assert "all.jsonl any more, which held the task task001_a" in rows.unavailable("train")
+    assert rows.looked_for("train") == (str(tmp_path / "all.jsonl"),)
+
+
+def test_what_breaks_the_repositorys_rules_is_told_for_a_report(tmp_path):
+    assert source(tmp_path, task("task001_a")).problems("train") == (
+        "2 instances, 26 to 6,500 are allowed",
+        "no negative example, at least 1 is asked for",
+    )
+
+
+@pytest.mark.shared_data
+def test_whole_published_files_break_none_of_the_rules(shared_data):
+    """They passed the repository's own validation."""
+    files = task_files(shared_data / "superni_flan_tasks").values()
+    found = {
+        file.name: SuperNISource(task=file, split="train", max_instances=1, seed=0).problems("train") for file in files
+    }
+    assert len(found) == 43 and not any(found.values()), found
+
+
 def test_the_target_is_drawn_by_the_seed_and_is_never_blank():
     def targets(seed):
         return [encode(seed=seed)(row(id=str(i)))[0]["target"] for i in range(30)]

@@ -1,0 +1,26 @@
+"""Held out means held out, through the command line."""
+
+import json
+
+import pytest
+
+from flan_jax import cli
+from tests.integration.conftest import arguments
+
+pytestmark = pytest.mark.tensorflow
+
+
+def test_a_run_that_trains_on_what_it_holds_out_stops_unless_that_is_allowed_by_name(export_dir, tmp_path, capfd):
+    args = arguments(
+        "TRAIN_STEPS=1", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
+        "suite.EvaluationPlan.suites={'held_out': ('embedded_validation',)}",
+        "suite.EvaluationPlan.max_examples_per_task=1",
+    )  # fmt: skip
+    assert cli.run(args) == 2
+    said = capfd.readouterr().err
+    assert "'embedded_train' trains on what the suite 'held_out' (embedded_validation) holds out" in said
+    assert "is itself held out" in said and "Traceback" not in said and not (tmp_path / "run").exists()
+    allowed = said.partition("train.train.allow_leak = ")[2].partition(";")[0]
+    assert cli.run([*args, f"--gin.train.train.allow_leak={allowed}"]) == 0
+    written = json.loads((tmp_path / "run" / "run.json").read_text())["hold_out"]
+    assert written["tasks"] == ["embedded_validation"] and written["allow_leak"] and len(written["allowed"]) >= 20

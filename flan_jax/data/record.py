@@ -25,14 +25,15 @@ def encode_record(features: Sequence[Sequence[int] | np.ndarray], meta: Mapping[
       features: any number of integer sequences; values within int32.
       meta: what JSON can hold; None and {} are the same.
     """
-    numbers = [len(features), *map(len, features)]  # Lengths are unsigned by the format, and never as long as that.
-    if any(isinstance(feature, np.ndarray) for feature in features):
-        parts = (np.asarray(feature).astype("<i4", casting="same_kind").tobytes() for feature in features)
-        record = struct.pack(f"<{len(numbers)}i", *numbers) + b"".join(parts)
-    else:  # Twice as fast as NumPy on the lists of 100-odd ids that tokenisers return.
-        for feature in features:
+    numbers, arrays = [len(features), *map(len, features)], list[bytes]()
+    for feature in features:
+        if type(feature) is list and not arrays:  # Packed at once: twice as fast as NumPy on 100-odd ids.
             numbers += feature
-        record = struct.pack(f"<{len(numbers)}i", *numbers)
+        else:
+            arrays.append(np.asarray(feature).astype("<i4", casting="same_kind").tobytes())
+    record = struct.pack(f"<{len(numbers)}i", *numbers)  # Lengths are unsigned by the format, and never that long.
+    if arrays:
+        record = b"".join((record, *arrays))
     return record + json.dumps(meta, ensure_ascii=False, separators=(",", ":")).encode() if meta else record
 
 

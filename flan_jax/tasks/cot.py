@@ -17,10 +17,11 @@ from flan_jax.data.rates import ProportionalRate
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.family_settings import checked
+from flan_jax.tasks.inverted import WithoutCopies
 from flan_jax.tasks.rows import BadRow, Record
 from flan_jax.tasks.sources import TsvSource
 from flan_jax.templates import load
-from flan_jax.templates.render import Template
+from flan_jax.templates.render import Pattern, Template
 from flan_jax.vocab import Vocabulary
 
 DATA_DIR_VARIABLE = "FLAN_JAX_COT_DIR"
@@ -181,7 +182,10 @@ def records(folder: Path | str, *, inverted: bool = False) -> tuple[TemplatedTas
 
 
 def record(one: CotSet, folder: Path | str, *, inverted: bool = False) -> TemplatedTask:
-    """Returns the task of a set: under ten templates (fifteen for rough notes), or turned around under eighteen."""
+    """Returns the task of a set: under ten templates (fifteen for rough notes), or turned around under eighteen.
+
+    Turned around, a row whose target stands in its input is left out and counted.
+    """
     return TemplatedTask(
         name=one.task(inverted=inverted),
         source=CotSource(files={TRAIN_SPLIT: _file(Path(folder), one)}, columns=COLUMNS),
@@ -194,10 +198,10 @@ def record(one: CotSet, folder: Path | str, *, inverted: bool = False) -> Templa
     )
 
 
-def _templates(one: CotSet, *, inverted: bool) -> tuple[Template, ...]:
+def _templates(one: CotSet, *, inverted: bool) -> tuple[Pattern, ...]:
     sets = _template_sets()
     if inverted:
-        return sets["inverted"]
+        return tuple(WithoutCopies(pattern=template) for template in sets["inverted"])
     return sets["forward"] + sets["forward_notes"] if one.are_notes else sets["forward"]
 
 

@@ -18,10 +18,11 @@ from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.dialog_rows import AskForTurn, Conversations, NumberedRows
 from flan_jax.tasks.family_settings import checked
+from flan_jax.tasks.inverted import WithoutCopies
 from flan_jax.tasks.rows import Source
 from flan_jax.tasks.sources import JsonlSource, TfdsSource
 from flan_jax.templates import dialogue, load
-from flan_jax.templates.render import Template
+from flan_jax.templates.render import Pattern
 from flan_jax.vocab import Vocabulary
 
 DATA_DIR_VARIABLE = "FLAN_JAX_DIALOG_DIR"
@@ -152,7 +153,7 @@ def record(
         name=task,
         source=NumberedRows(source=_source(one, folder)),
         cluster=CLUSTER,
-        templates=_templates()["inverted" if inverted else "forward"],
+        templates=_templates(inverted=inverted),
         metrics=("rouge_l", "exact_match"),
         postprocessor=None if inverted else "first_line",
         normaliser=AskForTurn(
@@ -180,8 +181,9 @@ def _source(one: DialogSet, folder: Path | str | None) -> Source:
 
 
 @functools.cache
-def _templates() -> Mapping[str, tuple[Template, ...]]:
-    return load.template_sets(TEMPLATES)
+def _templates(*, inverted: bool) -> tuple[Pattern, ...]:
+    sets = load.template_sets(TEMPLATES)
+    return tuple(WithoutCopies(pattern=template) for template in sets["inverted"]) if inverted else sets["forward"]
 
 
 def _define(name: str, *, folder: Path | None, vocabulary: Vocabulary | str | None) -> bool:

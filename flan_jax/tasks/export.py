@@ -245,12 +245,16 @@ class _Rows:
     """How many rows examples came from."""
 
     kept = 0
+    _last = -1
 
     def counted(self, examples: Iterator[tuple[int, Any]], stop: threading.Event) -> Iterator[Any]:
         for row, example in examples:
             if stop.is_set():
                 raise _Stopped
-            self.kept = row + 1
+            # Not its place: rows that no template has a word for, or no exemplar fits, have places and are counted
+            # among those left out.
+            self.kept += row != self._last
+            self._last = row
             yield example
 
 

@@ -98,7 +98,7 @@ def register_jsonl(
     name: str,
     files: Paths | Mapping[str, Paths],
     *,
-    inputs: str,
+    inputs: str | Sequence[str],
     targets: str,
     cluster: str = "user",
     options: Sequence[str] | str | None = None,
@@ -109,12 +109,12 @@ def register_jsonl(
     on_bad_row: OnBadRow = "error",
     vocabulary: str | vocab.Vocabulary | None = None,
 ) -> Any:
-    """Registers a task that asks in one way about the rows of JSONL files; see `TemplatedTask` for what arguments mean.
+    """Registers a task that asks about the rows of JSONL files; see `TemplatedTask` for what arguments mean.
 
     Args:
       name: of the task.
       files: a path or several, for the split "train"; or a mapping from splits to them.
-      inputs: pattern of what the model reads, "Capital of {country}?".
+      inputs: pattern of what the model reads, "Capital of {country}?"; or several, for as many templates.
       targets: pattern of what it should write.
       vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
 

@@ -62,9 +62,8 @@ class Tokeniser:
     def _cut(self, column: list[list[int]], feature: str, truncated: Counter[str], *, ended: bool) -> list[list[int]]:
         """Cuts ids that are too many, with room for the end of sequence where they get one."""
         limit = self.lengths[feature] - ended
-        too_long = sum(len(ids) > limit for ids in column)
-        if too_long:
-            truncated[feature] += too_long
+        if column and max(map(len, column)) > limit:
+            truncated[feature] += sum(len(ids) > limit for ids in column)
             column = [ids[:limit] for ids in column]
         if ended:
             eos_id = self.vocabulary.eos_id

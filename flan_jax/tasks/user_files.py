@@ -178,7 +178,7 @@ def jsonl_task(
     name: str,
     files: Paths | Mapping[str, Paths],
     *,
-    inputs: str,
+    inputs: str | Sequence[str],
     targets: str,
     cluster: str = "user",
     options: Sequence[str] | str | None = None,
@@ -188,19 +188,21 @@ def jsonl_task(
     normaliser: Normaliser | None = None,
     on_bad_row: OnBadRow = JsonlSource.on_bad_row,
 ) -> TemplatedTask:
-    """Declares a task that asks in one way about the rows of JSONL files; see `TemplatedTask` for what arguments mean.
+    """Declares a task that asks about the rows of JSONL files; see `TemplatedTask` for what arguments mean.
 
     Args:
       name: of the task.
       files: a path or several, for the split "train"; or a mapping from splits to them.
-      inputs: pattern of what the model reads.
+      inputs: pattern of what the model reads; or several, for as many templates with the same targets.
       targets: pattern of what it should write.
     """
     return TemplatedTask(
         name=name,
         source=JsonlSource(files=files if isinstance(files, Mapping) else {"train": files}, on_bad_row=on_bad_row),
         cluster=cluster,
-        templates=(Template(inputs=inputs, targets=targets),),
+        templates=tuple(
+            Template(inputs=words, targets=targets) for words in ((inputs,) if isinstance(inputs, str) else inputs)
+        ),
         options=options if options is None or isinstance(options, str) else tuple(options),
         metrics=tuple(metrics),
         evaluation=evaluation,

@@ -4,6 +4,7 @@ What a template is filled in by is `sandbox`; files of templates are read by `pr
 a dataset is left to `tasks.t0`.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -171,7 +172,14 @@ class PromptTemplate(Pattern):
 
     def _choices(self, row: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[str, ...]:
         assert self.answer_choices is not None
-        return self._parts(self.answer_choices, row, fields)
+        return self._plain_choices or self._parts(self.answer_choices, row, fields)
+
+    @functools.cached_property
+    def _plain_choices(self) -> tuple[str, ...] | None:
+        """The choices when they are text without any Jinja, as most are: the same for all rows, and split once."""
+        if self.answer_choices is None or "{" in self.answer_choices:
+            return None
+        return tuple(choice.strip() for choice in self.answer_choices.split(SEPARATOR))
 
     def _parts(self, source: str, row: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[str, ...]:
         """What stands between separators, those that come from the row apart."""

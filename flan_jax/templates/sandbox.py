@@ -90,7 +90,15 @@ def fill(source: str, fields: Mapping[str, Any], *, draws: Callable[[], Draws]) 
       jinja2.TemplateSyntaxError, SecurityError: as `compiled`; the latter also for what it reaches for while it runs.
       Exception: whatever its expressions raise.
     """
-    return compiled(source).render({**fields, _RUN: _Run(draws)})
+    template = compiled(source)
+    # What `render` does, without merging its chain of globals for each row: half of the time a short template takes.
+    values = {**_globals(), **fields, _RUN: _Run(draws)}
+    return "".join(template.root_render_func(template.new_context(values, shared=True)))
+
+
+@functools.cache
+def _globals() -> dict[str, Any]:
+    return dict(_environment().globals)
 
 
 def variables(source: str) -> frozenset[str]:

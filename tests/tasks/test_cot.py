@@ -60,8 +60,8 @@ def test_each_kind_reads_what_it_does_not_write(folder):
     from flan_jax.templates.render import Template
 
     for template in cot.record(of("gsm8k"), folder, inverted=True).templates:
-        reads = set(Template(inputs=template.inputs, targets="-").fields)
-        writes = set(Template(inputs="-", targets=template.targets).fields)
+        reads = set(Template(inputs=template.pattern.inputs, targets="-").fields)
+        writes = set(Template(inputs="-", targets=template.pattern.targets).fields)
         assert (reads, writes) == wanted[template.name], template
 
 
@@ -72,6 +72,16 @@ def test_forward_answers_come_after_the_reasons_and_are_read_back(folder):
             assert rendered.targets.index("=") < rendered.targets.rindex(answer)
             assert chain_of_thought(rendered.targets) == answer, rendered.targets
         assert (task.metrics, task.postprocessor) == (("exact_match",), "chain_of_thought")
+
+
+def test_turned_around_a_row_whose_target_stands_in_its_input_is_left_out_and_counted(folder):
+    from flan_jax.tasks.rendering import iter_rendered
+
+    copied = "Why is it so?\tIt is.\tThey asked: why is it so? That is why.\n"
+    (folder / "gsm8k_train.tsv").write_text(copied + GSM8K)
+    dropped = Counter()
+    assert len(list(iter_rendered(cot.record(of("gsm8k"), folder, inverted=True), "train", dropped=dropped))) == 1
+    assert dropped == {"target stands in the input": 1}
 
 
 def test_line_ends_that_are_written_out_become_line_ends(folder):
@@ -172,8 +182,7 @@ def test_all_seven_files_register_render_all_patterns_and_export(family, shared_
                 if not inverted:
                     read_back = [chain_of_thought(text.targets) for text in texts]
                     assert read_back == [row["answer"] for row in rows], (name, template)
-            if inverted and name not in ("qasc", "strategyqa"):
-                continue  # The same rows once more; two of them are enough to export.
             manifest = export_task(family.task(task.name), "train", lengths=lengths, export_dir=tmp_path)
-            assert (manifest.num_examples, manifest.rows_read) == (one.num_rows, one.num_rows)
-            assert manifest.dropped == {}
+            copies = manifest.dropped.pop("target stands in the input", 0)
+            assert manifest.num_examples + copies == manifest.rows_read == one.num_rows and manifest.dropped == {}
+            assert copies <= inverted * 5, task.name

@@ -1,5 +1,6 @@
 """The family FLAN 2021: which names there are, what each is, and its mixtures."""
 
+import dataclasses
 import doctest
 import gzip
 import json
@@ -11,7 +12,7 @@ from flan_jax.tasks import flan2021, flan2021_mixtures, flan2021_variants
 from flan_jax.tasks.flan2021 import Family, datasets, templates
 from flan_jax.tasks.flan2021_mixtures import SHARED_CORPORA, mixture_names
 from flan_jax.tasks.flan2021_splits import CLUSTER_OF, CLUSTERS
-from flan_jax.tasks.flan2021_variants import FLAN, PLAIN, Settings, without_options
+from flan_jax.tasks.flan2021_variants import FLAN, PLAIN, Settings, Variants, without_options
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.sources import InMemorySource
 from flan_jax.vocab import ByteVocabulary
@@ -130,16 +131,25 @@ def test_the_first_templates_are_taken_and_rows_take_turns_and_none_is_lost(rte)
 
 
 def test_training_tasks_are_judged_like_the_datasets_own(family):
-    """The released ones lack the postprocessor."""
     registry = family()
     for dataset in datasets().values():
         if "train" in dataset.splits:
             task = registry.templated(f"{dataset.name}_10templates")
-            assert (task.metrics, task.postprocessor, task.group) == (
-                dataset.metrics, dataset.postprocessor, dataset.group
+            assert (task.metrics, task.references, task.group) == (
+                dataset.metrics, dataset.references, dataset.group
             )  # fmt: skip
             assert (task.cluster, task.corpora, task.licence) == (dataset.cluster, dataset.corpora, dataset.licence)
     assert registry.templated("wsc273_type_0").cluster == "coreference"
+
+
+def test_a_datasets_postprocessor_goes_with_every_task_that_generates():
+    """The released training tasks have none, so that their metrics see raw text."""
+    record = dataclasses.replace(datasets()["rte"], postprocessor="first_line")
+    made = Variants(record, templates=templates()["rte"], settings=Settings())
+    found = {name.purpose: made.declared(name).postprocessor for name in made.names()}
+    generating = ("train", "all_prompts", "generate")
+    assert found == {purpose: "first_line" if purpose in generating else None for purpose in found}
+    assert len(found) == 6
 
 
 def test_ranking_shows_options_or_hides_them(rte):

@@ -251,6 +251,32 @@ def test_super_ni_is_a_task_a_file_without_mmlus_questions(nowhere, shared_data,
     assert not any(f"_task{number}_" in name for name in tasks for number in (664, 667, 685, 737))
 
 
+@pytest.mark.shared_data
+def test_prompts_with_examples_export_from_real_rows_within_their_budget(nowhere, shared_data, monkeypatch, tmp_path):
+    from flan_jax.data.manifest import Request
+    from flan_jax.tasks.export import export_mixture
+
+    monkeypatch.setenv("FLAN_JAX_SUPERNI_DIR", str(shared_data / "superni_default"))
+    monkeypatch.setenv("FLAN_JAX_COT_DIR", str(shared_data / "flan_cot"))
+    nowhere.use_vocabulary(shared_data / "vocab_t5" / "cc_all.32000.sentencepiece.model")
+    flan2022.register()
+    variants = ("0to10_x_shot", "mix_five_shot", "0to10_zero_shot")
+    datasets = {
+        "cot_qasc": 1084,
+        "cot_input_inversion_qasc": 1084,
+        "niv2_task100_concatenate_all_elements_from_index_i_to_j": 100,
+    }
+    members = [f"{dataset}_template_{variant}" for dataset in datasets for variant in variants]
+    nowhere.register_mixture("some", members)
+    lengths = {"inputs": 2048, "targets": 512}
+    manifest = export_mixture(Request(name="some", split="train", lengths=lengths), export_dir=tmp_path)
+    examples = {member.task: member.examples for member in manifest.members}
+    for dataset, rows in datasets.items():
+        # Of ten templates the query's is drawn by none of 25 for one row in fourteen.
+        assert 0.88 * rows < examples[f"{dataset}_template_0to10_x_shot"] < (rows + 1)
+        assert examples[f"{dataset}_template_mix_five_shot"] == rows == examples[f"{dataset}_template_0to10_zero_shot"]
+
+
 def test_families_of_t0s_datasets_are_the_published_ones():
     totals = {name: sum(datasets.values()) for name, datasets in flan2022_t0.FAMILIES.items()}
     assert totals == {

@@ -11,7 +11,7 @@ from flan_jax.tasks.preprocessors import LabelNames
 from flan_jax.tasks.pretrain import PretrainingTask
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.row_rules import Length
-from flan_jax.tasks.sources import JsonlSource, ParquetSource, TfdsSource, TsvSource
+from flan_jax.tasks.sources import CsvSource, JsonlSource, JsonSource, ParquetSource, TfdsSource, TsvSource
 from flan_jax.tasks.user_files import UserMixture, jsonl_task, read_yaml
 from flan_jax.tasks.user_pretraining import UserShare
 from flan_jax.tasks.wiki_source import WikiSource
@@ -111,6 +111,15 @@ def test_numbers_may_be_options_and_paths_are_relative_to_the_file(tmp_path):
     assert task.source == ParquetSource(files={"train": tmp_path / "t.jsonl"})
 
 
+def test_lists_and_tables_are_sources_too(tmp_path):
+    (tmp_path / "t.jsonl").write_text('q,a\n"one,\ntwo",3\n')
+    (task,) = read_yaml(write(tmp_path, TASK.replace("source: jsonl", "source: {kind: csv, on_bad_row: skip}"))).tasks
+    assert task.source == CsvSource(files={"train": tmp_path / "t.jsonl"}, on_bad_row="skip")
+    assert [r.inputs for _, r, *_ in iter_rendered(task, "train")] == ["one,\ntwo"]
+    (task,) = read_yaml(write(tmp_path, TASK.replace("source: jsonl", "source: json"))).tasks
+    assert task.source == JsonSource(files={"train": tmp_path / "t.jsonl"})
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -194,5 +203,7 @@ def test_a_jsonl_task_takes_a_path_or_splits():
     one = jsonl_task("t", "a.jsonl", inputs="{q}", targets="{a}", options=["x", "y"], on_bad_row="skip")
     assert one.source == JsonlSource(files={"train": "a.jsonl"}, on_bad_row="skip")
     assert (one.cluster, one.options, one.metrics) == ("user", ("x", "y"), ("exact_match",))
+    words = jsonl_task("t", "a.jsonl", inputs=["{q}", "Q: {q}"], targets="{a}").templates
+    assert [template.inputs for template in words] == ["{q}", "Q: {q}"]
     several = jsonl_task("t", {"train": ["a", "b"], "test": "c"}, inputs="{q}", targets="{a}", options="choices")
     assert several.source.splits == ("train", "test") and several.options == "choices"

@@ -110,16 +110,16 @@ class ChatStyle:
         counts = [count_tokens(line + self.separator) for line in lines]
         total = sum(counts) + count_tokens(ending) + 1
         seam = 2 * len(lines) + 4
-        for leaving in range(len(order) + 1):
+        for leaving, going in enumerate(order):
             fits = total <= max_tokens
             if abs(total - max_tokens) <= seam:
                 gone = set(order[:leaving])
                 whole = self.separator.join([*(line for i, line in enumerate(lines) if i not in gone), ending])
                 fits = count_tokens(whole) + 1 <= max_tokens
-            if fits or leaving == len(order):
+            if fits:
                 return leaving
-            total -= counts[order[leaving]]
-        raise AssertionError(order)
+            total -= counts[going]
+        return len(order)
 
 
 @functools.cache

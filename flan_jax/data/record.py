@@ -25,15 +25,16 @@ def encode_record(features: Sequence[Sequence[int] | np.ndarray], meta: Mapping[
       features: any number of integer sequences; values within int32.
       meta: what JSON can hold; None and {} are the same.
     """
-    numbers, arrays = [len(features), *map(len, features)], list[bytes]()
-    for feature in features:
-        if type(feature) is list and not arrays:  # Packed at once: twice as fast as NumPy on 100-odd ids.
-            numbers += feature
-        else:
-            arrays.append(np.asarray(feature).astype("<i4", casting="same_kind").tobytes())
-    record = struct.pack(f"<{len(numbers)}i", *numbers)  # Lengths are unsigned by the format, and never that long.
-    if arrays:
-        record = b"".join((record, *arrays))
+    if len(features) == 2 and type(features[0]) is type(features[1]) is list:
+        # What an export writes by the million: lists of 100-odd ids, packed at once twice as fast as by NumPy. Lengths
+        # are unsigned by the format, and never so long that it matters.
+        inputs, targets = features
+        i, t = len(inputs), len(targets)
+        record = struct.pack(f"<{3 + i + t}i", 2, i, t, *inputs, *targets)
+    else:
+        header = struct.pack(f"<{1 + len(features)}I", len(features), *map(len, features))
+        arrays = (np.asarray(feature, None if len(feature) else np.int32) for feature in features)
+        record = header + b"".join(array.astype("<i4", casting="same_kind").tobytes() for array in arrays)
     return record + json.dumps(meta, ensure_ascii=False, separators=(",", ":")).encode() if meta else record
 
 

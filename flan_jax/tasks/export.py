@@ -203,7 +203,7 @@ def _in_threads(plans: Sequence[SplitPlan], export_dir: Path, work: _Work, *, th
 
 def _export_split(planned: SplitPlan, export_dir: Path, work: _Work) -> None:
     directory = export_dir / planned.path
-    dropped, rows = Counter[str](), _Rows()
+    dropped, rows = Counter[str](), _Rows(put_together=planned.rows_put_together)
     totals = shards.build(
         directory,
         rows.counted(planned.examples(dropped), work.stop),
@@ -244,17 +244,21 @@ def _export_split(planned: SplitPlan, export_dir: Path, work: _Work) -> None:
 class _Rows:
     """How many rows examples came from."""
 
-    kept = 0
-    _last = -1
+    def __init__(self, *, put_together: bool):
+        self._put_together = put_together
+        self.kept = 0
 
-    def counted(self, examples: Iterator[tuple[int, Any]], stop: threading.Event) -> Iterator[Any]:
-        for row, example in examples:
+    def counted(self, examples: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
+        last = -1
+        for example in examples:
             if stop.is_set():
                 raise _Stopped
-            # Not its place: rows that no template has a word for, or no exemplar fits, have places and are counted
-            # among those left out.
-            self.kept += row != self._last
-            self._last = row
+            row = example[0]
+            if row != last:
+                # Not its place, unless rows are put together: those that no template has a word for, or no exemplar
+                # fits, have places too and are counted among those left out.
+                self.kept += row - last if self._put_together else 1
+                last = row
             yield example
 
 

@@ -131,6 +131,7 @@ def _record(prompt: Prompt, base: TemplatedTask) -> TemplatedTask:
         postprocessor="first_line" if kind == "free" else None,
         normaliser=AskPrompt(prompt=prompt.template, before=base.normaliser),
         filters=(PromptApplies(),),
+        ends_inputs=True,  # As all of Flan 2022; T0's own tasks differ.
     )
 
 

@@ -6,6 +6,7 @@ two texts of m and n words whose longest common subsequence has l words score 2l
 of words they share.
 """
 
+import functools
 import math
 import re
 from collections import Counter, defaultdict
@@ -83,9 +84,9 @@ class Novelty(RowFilter):
 class Pool:
     """Texts as lists of words, and whether one of them is too like another text.
 
-    Texts that are alike share some number of words, and so at least one of a few rarest: if two texts need a words in
-    common and the first has m, the rarest m - a + 1 of it hold one of them. Each text is filed under those alone, and
-    looked for under them.
+    Sort the words of all texts alike, rare ones first. Texts of m and n words that have to share a of them are not
+    alike unless one of the first m - a + 1 words of the one is among the first n - a + 1 of the other. So a text is
+    filed under each of its first words, with its length and the word's place, and looked for in the same way.
     """
 
     def __init__(self, *, threshold: float, frequencies: Mapping[str, int]):
@@ -97,38 +98,47 @@ class Pool:
         """
         self._threshold, self._frequencies = threshold, frequencies
         self._texts: list[tuple[list[str], frozenset[_Numbered]]] = []
-        self._filed: defaultdict[_Numbered, list[int]] = defaultdict(list)
+        self._filed: defaultdict[_Numbered, dict[tuple[int, int], list[int]]] = defaultdict(dict)
 
     def add(self, words: list[str]) -> None:
         """Adds a text."""
-        numbered = _numbered(words)
-        for key in self._rarest(numbered):
-            self._filed[key].append(len(self._texts))
+        numbered = self._rare_first(words)
+        for place, word in enumerate(self._first_words(numbered)):
+            self._filed[word].setdefault((len(words), place), []).append(len(self._texts))
         self._texts.append((words, frozenset(numbered)))
 
     def has_like(self, words: list[str]) -> bool:
         """Whether a text of the pool scores above the threshold."""
-        numbered = _numbered(words)
-        near = {number for key in self._rarest(numbered) for number in self._filed.get(key, ())}
+        numbered = self._rare_first(words)
         own = frozenset(numbered)
-        return any(self._is_like(words, own, *self._texts[number]) for number in near)
+        return any(self._is_like(words, own, *self._texts[number]) for number in self._near(numbered))
+
+    def _near(self, numbered: list[_Numbered]) -> set[int]:
+        """The texts that may be alike."""
+        m, found = len(numbered), set[int]()
+        for place, word in enumerate(self._first_words(numbered)):
+            for (n, other_place), filed in self._filed.get(word, {}).items():
+                # The words from these places on are all that the two can share.
+                if min(m - place, n - other_place) >= self._needed(m, n):
+                    found.update(filed)
+        return found
+
+    def _first_words(self, numbered: list[_Numbered]) -> list[_Numbered]:
+        """Those that a text is filed under. Of all texts that it can be like, the shortest must share the fewest."""
+        shortest = math.floor(len(numbered) * self._threshold / (2 - self._threshold))
+        return numbered[: len(numbered) - self._needed(len(numbered), shortest) + 1]
 
     def _is_like(
         self, first: list[str], own: frozenset[_Numbered], second: list[str], others: frozenset[_Numbered]
     ) -> bool:
-        shared = len(own & others)
-        if 2 * shared < self._threshold * (len(first) + len(second)) - 1:  # The cheap test, with room for rounding.
-            return False
-        needed = least_common(len(first), len(second), threshold=self._threshold)
-        return shared >= needed and longest_common(first, second) >= needed
+        needed = self._needed(len(first), len(second))
+        return len(own & others) >= needed and longest_common(first, second) >= needed
 
-    def _rarest(self, numbered: list[_Numbered]) -> list[_Numbered]:
-        """Those words of which every text that is like this one has at least one."""
-        # Of all lengths that a text like this one can have, the shortest needs the fewest shared words.
-        shortest = math.floor(len(numbered) * self._threshold / (2 - self._threshold))
-        needed = least_common(len(numbered), shortest, threshold=self._threshold)
-        order = sorted(numbered, key=lambda key: (self._frequencies.get(key[0], 0), key))
-        return order[: len(numbered) - needed + 1]
+    def _needed(self, m: int, n: int) -> int:
+        return least_common(m, n, threshold=self._threshold)
+
+    def _rare_first(self, words: Sequence[str]) -> list[_Numbered]:
+        return sorted(_numbered(words), key=lambda word: (self._frequencies.get(word[0], 0), word))
 
 
 def _numbered(words: Sequence[str]) -> list[_Numbered]:
@@ -150,13 +160,14 @@ def rouge_words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
+@functools.lru_cache(maxsize=2**16)
 def least_common(m: int, n: int, *, threshold: float) -> int:
     """Returns the length of a common subsequence from which on texts of m and n words score above the threshold.
 
     >>> [least_common(m, n, threshold=0.7) for m, n in ((10, 10), (9, 10), (4, 3))]
     [8, 7, 3]
     """
-    # Rounded, since 0.7 * 90 is 62.99999999999999 to a computer and a score of exactly 0.7 is not above it.
+    # Rounded, since 0.7 * 180 is 125.99999999999999 to a computer and a score of exactly 0.7 is not above it.
     return math.floor(round(threshold * (m + n), 9) / 2) + 1
 
 

@@ -58,11 +58,13 @@ class SplitPlan:
     Attributes:
       path: "tasks/<folder>/<split>", relative to the export directory.
       identity: what decides the bytes; `fingerprint` is its digest.
-      examples: starts reading; yields (row number, raw example) and counts what it leaves out.
+      examples: starts reading; yields raw examples, tuples that begin with their row's number, and counts what it
+        leaves out.
       encode: from a chunk of raw examples to records.
       templated: whether it is one of ours and several may run at once; TensorFlow brings threads of its own.
       data_files: local files, and patterns of files, that the rows come from.
       vocabulary_file: the SentencePiece model that the ids depend on, when it is not the package's.
+      rows_put_together: whether an example may come from several rows, the last of which is its number.
     """
 
     task: str
@@ -73,11 +75,12 @@ class SplitPlan:
     recorded: Recorded
     vocabulary: VocabularyRef
     lengths: Lengths
-    examples: Callable[[Counter[str]], Iterator[tuple[int, Any]]]
+    examples: Callable[[Counter[str]], Iterator[Any]]
     encode: Callable[[Sequence[Any]], Encoded]
     templated: bool
     data_files: tuple[str, ...]
     vocabulary_file: str | None
+    rows_put_together: bool = False
 
 
 def plan(task: Any, split: str, *, lengths: Lengths, export_dir: Path, module_digests: Sequence[str] = ()) -> SplitPlan:
@@ -154,9 +157,7 @@ def _templated_plan(record: TemplatedTask, task: Any, split: str, *, lengths: Le
             exemplar_corpora=exemplar_corpora(record),
         ),
         vocabulary=reference(vocabulary, export_dir=export_dir),
-        examples=lambda dropped: (
-            (row.row, row) for row in iter_rendered(record, split, dropped=dropped, count_tokens=vocabulary.count)
-        ),
+        examples=lambda dropped: iter_rendered(record, split, dropped=dropped, count_tokens=vocabulary.count),
         encode=tokeniser.encode,
         templated=True,
         data_files=_files_and_patterns(record, split),
@@ -184,14 +185,12 @@ def _pretraining_plan(
             corpora=record.corpora,
         ),
         vocabulary=reference(vocabulary, export_dir=export_dir),
-        examples=lambda dropped: (
-            (segment.row, segment)
-            for segment in corrupter.segments(pretrain.documents(record, split, dropped=dropped))
-        ),
+        examples=lambda dropped: corrupter.segments(pretrain.documents(record, split, dropped=dropped)),
         encode=corrupter.encode,
         templated=True,
         data_files=_files_of(record.source, split),
         vocabulary_file=vocabulary.path if isinstance(vocabulary, SentencePieceVocabulary) and own_model else None,
+        rows_put_together=True,
     )
 
 
@@ -247,9 +246,7 @@ def _foreign_plan(
             cluster="foreign", metrics=metrics, postprocessor=postprocessor, evaluation=evaluation, licence=""
         ),
         vocabulary=features.vocabulary,
-        examples=lambda dropped: (
-            (row, (row, example)) for row, example in foreign.examples(task, split, lengths=lengths)
-        ),
+        examples=lambda dropped: foreign.examples(task, split, lengths=lengths),
         encode=features.encode,
         templated=False,
         data_files=foreign.source_files(task.source, split),
@@ -265,11 +262,12 @@ def _finish(
     definition: Mapping[str, Any],
     recorded: Recorded,
     vocabulary: VocabularyRef,
-    examples: Callable[[Counter[str]], Iterator[tuple[int, Any]]],
+    examples: Callable[[Counter[str]], Iterator[Any]],
     encode: Callable[[Sequence[Any]], Encoded],
     templated: bool,
     data_files: tuple[str, ...],
     vocabulary_file: str | None,
+    rows_put_together: bool = False,
 ) -> SplitPlan:
     """A plan with its identity, fingerprint and place."""
     identity = {
@@ -296,6 +294,7 @@ def _finish(
         templated=templated,
         data_files=data_files,
         vocabulary_file=vocabulary_file,
+        rows_put_together=rows_put_together,
     )
 
 

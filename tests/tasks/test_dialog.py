@@ -58,8 +58,12 @@ def test_a_draw_depends_on_seed_task_split_and_place_alone():
         return ask({**row, **changes})
 
     assert asked() == asked() == asked(passage="another field")
-    for change in ({"task": "u"}, {"seed": 1}, {"split_": "test"}, {"number_": 6}):
+    for change in ({"task": "u"}, {"seed": 1}, {"number_": 6}):
         assert asked(**change) != asked(), change
+    evaluated = {
+        split: [asked(split_=split, number_=n)["answer"] for n in range(9)] for split in ("validation", "test")
+    }
+    assert evaluated["validation"] != evaluated["test"]
 
 
 def test_training_varies_the_style_and_evaluation_never_does(folder):

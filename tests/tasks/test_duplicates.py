@@ -41,6 +41,11 @@ def test_texts_without_words_are_no_duplicates_and_short_ones_are_one_shingle():
     ]  # fmt: skip
 
 
+def test_the_threshold_itself_is_too_near():
+    rule = NearDuplicates(fields=("t",), threshold=1, shingle_words=1)
+    assert judged(rule, ["a b c", "c a, B!", "a b"]) == [None, "near duplicate (overlap 1 or more)", None]
+
+
 def test_fields_are_compared_together():
     rule = NearDuplicates(fields=("a", "b"))
     rows = [{"a": "one two three", "b": "four five"}, {"a": "one two", "b": "three four five"}]

@@ -72,6 +72,7 @@ def test_a_prompt_of_t0_is_the_question_of_ten_templates(tmp_path):
     assert all(f"Text {i}. ask 2?" in text.inputs for i, text in enumerate(found))
     assert len({text.inputs.replace(f"Text {i}", "") for i, text in enumerate(found)}) == 10
     assert task.options is None and not any(template.shows_options for template in task.templates)
+    assert task.ends_inputs
 
 
 def test_choices_are_listed_where_the_prompt_has_some_and_does_not_show_them(tmp_path):

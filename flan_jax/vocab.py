@@ -7,6 +7,7 @@ own vocabulary objects are made in `tasks.vocabularies`.
 
 import abc
 import functools
+import os
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -164,7 +165,7 @@ class SentencePieceVocabulary(Vocabulary):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of several texts, encoded by as many threads as there are cores."""
-        return self._processor.encode(list(texts), out_type=int)
+        return self._processor.encode(list(texts), out_type=int, num_threads=_cores())
 
     def _decode(self, ids: list[int]) -> str:
         return self._processor.decode(ids)
@@ -253,6 +254,11 @@ def load(spec: str | Vocabulary, *, extra_ids: int | None = None) -> Vocabulary:
     if spec == "bytes":
         return ByteVocabulary(**chosen)
     return SentencePieceVocabulary(str(EMBEDDED_MODEL) if spec == "embedded" else spec, **chosen)
+
+
+def _cores() -> int:
+    """How many cores this process may use; asked anew, since a process may be held to fewer."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
 
 
 def _require_count(extra_ids: int) -> None:

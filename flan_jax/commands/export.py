@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flan_jax import user_errors
+from flan_jax.commands.terminal import console
 from flan_jax.data import exports
 from flan_jax.data.export_process import USER_ERROR_STATUS
 from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task, request_from_json
@@ -72,10 +73,9 @@ def export(
 
 def print_summary(manifests: Sequence[MixtureManifest], *, export_dir: Path) -> None:
     """Prints a table a mixture and split: examples, tokens, what was cut and what was left out, and their sums."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    out = console()
     for manifest in manifests:
         title = f"{manifest.request.name} ({manifest.request.split}) in {export_dir}; inputs / targets"
         table = Table(title=title, title_justify="left")
@@ -91,11 +91,11 @@ def print_summary(manifests: Sequence[MixtureManifest], *, export_dir: Path) -> 
             table.add_section()
             totals = tuple(map(sum, zip(*(numbers for _, numbers in lines), strict=True)))
             table.add_row(f"{len(lines):,} tasks", *_cells(totals))
-        console.print(table)
+        out.print(table)
         for note in manifest.notes:
-            console.print(note)
+            out.print(note)
         for name, reason in manifest.skipped.items():
-            console.print(f"Left out of {manifest.request.name} ({manifest.request.split}): {name} {reason}.")
+            out.print(f"Left out of {manifest.request.name} ({manifest.request.split}): {name} {reason}.")
 
 
 def _cells(numbers: Sequence[int]) -> tuple[str, str, str, str]:

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.pretty import Pretty
 from rich.table import Table
 from rich.text import Text
 
+from flan_jax.commands.terminal import console
 from flan_jax.names import nearest
 
 Found = dict[str, Any]
-PIPED_COLUMNS = 200
 
 # Noun -> whether it needs the name of a thing; None: with or without.
 NOUNS: dict[str, bool | None] = {
@@ -107,10 +107,7 @@ def show(
     if json:
         print(json_format.dumps(found, ensure_ascii=False, default=str))
     else:
-        console = Console()
-        if not console.is_terminal:  # Into a file or a pipe: lines as long as they need to be, nothing folded early.
-            console = Console(width=PIPED_COLUMNS)
-        console.print(table)
+        console().print(table)
     problems = [line for line in found.get("findings", ()) if line["severity"] == "problem"]
     if problems:
         raise ValueError(f"{len(problems):,} problems in templates; mend them, or leave those templates out.")

@@ -37,7 +37,7 @@ def run_child(requests: Sequence[Request], *, export_dir: Path) -> None:
         order.write_text(json.dumps([dataclasses.asdict(request) for request in requests]))
         # -P: the child's modules are the parent's, by the path below, not whatever lies in the working directory.
         command = [sys.executable, "-P", "-m", CHILD_MODULE, str(order), str(export_dir), str(answer)]
-        child = subprocess.Popen(command, env=_environment(), stdin=subprocess.PIPE)
+        child = subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE)
         with _ended_with_us(child):
             status = child.wait()
         if status == 0:
@@ -50,8 +50,8 @@ def run_child(requests: Sequence[Request], *, export_dir: Path) -> None:
     raise RuntimeError(f"The export process {how}{hint}; finished shards are kept, the same command goes on from them.")
 
 
-def _environment() -> dict[str, str]:
-    """The child's: the same modules as ours, TensorFlow quiet, no accelerator touched by either library."""
+def environment() -> dict[str, str]:
+    """Returns a child's: the same modules as ours, TensorFlow quiet, no accelerator touched by either library."""
     paths = [os.path.abspath(path) for path in sys.path]  # "" is the working directory.
     return {
         **os.environ,

@@ -227,12 +227,15 @@ class _BatchMaker:
     def _read(self, task_ids: np.ndarray, numbers: np.ndarray) -> list[features.Example]:
         """Reads the examples with one call a task, and returns them in the order asked for."""
         order = np.argsort(task_ids, kind="stable")
-        ends = np.flatnonzero(np.diff(task_ids[order], append=-1)) + 1
-        examples: list[features.Example] = [((), ())] * len(order)
-        for places in np.split(order, ends[:-1]):
-            read = self._tasks[task_ids[places[0]]].read(numbers[places])
-            for place, example in zip(places.tolist(), read, strict=True):
-                examples[place] = example
+        ids = task_ids[order]
+        bounds = [0, *(np.flatnonzero(np.diff(ids, append=-1)) + 1).tolist()]
+        tasks, wanted = ids[bounds[:-1]].tolist(), numbers[order].tolist()
+        read: list[features.Example] = []
+        for task, start, end in zip(tasks, bounds, bounds[1:], strict=False):
+            read += self._tasks[task].read(wanted[start:end])
+        examples: list[features.Example] = [((), ())] * len(read)
+        for place, example in zip(order.tolist(), read, strict=True):
+            examples[place] = example
         return examples
 
 

@@ -4,6 +4,7 @@ Reading is what this module is for; which index comes next is the mixture's, wha
 """
 
 import functools
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,22 +18,47 @@ from flan_jax.data.manifest import LENGTHS_NAME, MixtureManifest, TaskManifest, 
 from flan_jax.data.record import decode_features, decode_record
 
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"  # Random access: nothing read ahead, no buffers kept.
-MAX_OPEN_SHARDS = 512  # One file descriptor each; 1,024 is the usual limit of a process.
+PLENTY_OF_FILES = 2**20  # Where the system sets no limit.
+
+
+def max_open_shards() -> int:
+    """Lets this process open as many files as it may at all, and returns how many of them shards may take: half.
+
+    A shard is one open file and 10 kB. Opening one costs fifty times what reading from it does, so a mixture of
+    thousands of tasks needs all of them open; the usual limit of 1,024 files is not meant for that and may be raised by
+    the process itself, to the hard limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = PLENTY_OF_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (ValueError, OSError):  # Some systems have a lower limit than they say.
+            pass
+    return max(1, (PLENTY_OF_FILES if soft == resource.RLIM_INFINITY else soft) // 2)
 
 
 class _OpenShards:
     """The readers opened last, closed when they fall out of use. Safe between threads."""
 
-    def __init__(self, max_open: int):
+    def __init__(self, max_open: int | None = None):
+        """Opens nothing.
+
+        Args:
+          max_open: readers at a time; None for as many as the process may have, found out by the first one.
+        """
         self._max_open = max_open
-        self._readers: OrderedDict[Path, Any] = OrderedDict()
+        self._readers: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def reader(self, path: Path) -> Any:
+    def reader(self, path: str) -> Any:
         with self._lock:
             reader = self._readers.pop(path, None)
+            if self._max_open is None:
+                self._max_open = max_open_shards()
             if reader is None:
-                reader = ArrayRecordReader(str(path), READER_OPTIONS)
+                reader = ArrayRecordReader(path, READER_OPTIONS)
             self._readers[path] = reader
             if len(self._readers) > self._max_open:
                 # Dropped, not closed: another thread may be reading from it, and the last reference closes it.
@@ -43,7 +69,7 @@ class _OpenShards:
         return len(self._readers)
 
 
-_SHARDS = _OpenShards(MAX_OPEN_SHARDS)
+_SHARDS = _OpenShards()
 
 
 class ExportedTask:
@@ -100,14 +126,21 @@ class ExportedTask:
     def _shard_starts(self) -> np.ndarray:
         return np.concatenate([[0], np.cumsum(self.manifest.shard_examples)])
 
+    @functools.cached_property
+    def _shard_paths(self) -> tuple[str, ...]:
+        shards = range(self.manifest.num_shards)
+        return tuple(str(self.directory / self.manifest.shard_name(shard)) for shard in shards)
+
     def _records(self, indices: Sequence[int] | np.ndarray) -> list[bytes]:
-        wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.size and not (0 <= wanted.min() and wanted.max() < len(self)):
-            raise IndexError(f"{self.directory}: indices {wanted.min()}..{wanted.max()} of {len(self)} examples.")
-        if self.manifest.num_shards == 1:
-            return self._shard_records(0, wanted.tolist())
+        # Of thousands of tasks an example or two are read at a time: Python's own numbers are the faster ones then.
+        listed = indices.tolist() if isinstance(indices, np.ndarray) else [int(index) for index in indices]
+        if listed and not (0 <= min(listed) and max(listed) < len(self)):
+            raise IndexError(f"{self.directory}: indices {min(listed)}..{max(listed)} of {len(self)} examples.")
+        if len(self._shard_paths) == 1:
+            return self._shard_records(0, listed)
+        wanted = np.array(listed, np.int64)
         shards = np.searchsorted(self._shard_starts, wanted, side="right") - 1
-        records: list[bytes] = [b""] * len(wanted)
+        records: list[bytes] = [b""] * len(listed)
         for shard in np.unique(shards):
             places = np.flatnonzero(shards == shard)
             found = self._shard_records(int(shard), (wanted[places] - self._shard_starts[shard]).tolist())
@@ -118,13 +151,14 @@ class ExportedTask:
     def _shard_records(self, shard: int, indices: list[int]) -> list[bytes]:
         if not indices:
             return []
-        path = self.directory / self.manifest.shard_name(shard)
+        path = self._shard_paths[shard]
         try:
-            return _SHARDS.reader(path).read(indices)
+            read = _SHARDS.reader(path).read
+            return [read([index])[0] for index in indices]  # One call for several takes longer, and other threads.
         except (RuntimeError, ValueError, IndexError) as error:  # Files are opened by the first read.
             raise ValueError(
-                f"Cannot read the shard {path} ({error}). The export is damaged: delete the folder {path.parent} and "
-                "export again."
+                f"Cannot read the shard {path} ({error}). The export is damaged: delete the folder {self.directory} "
+                "and export again."
             ) from None
 
 

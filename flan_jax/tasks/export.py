@@ -1,46 +1,26 @@
 """From registered tasks and mixtures to tokenised shards with manifests: deterministic, resumable, in parallel.
 
 An export that is there and whole is taken as it is; what is missing is made. A mixture's manifest is written last, so
-that a reader finds a finished export or none. What decides a task's bytes is planned in `plans`, its shards are written
-by `shards`, rates are computed in `members` from the counts measured here.
+that a reader finds a finished export or none. What decides a task's bytes is planned in `plans`, carried out in
+`export_lanes`; rates are computed in `members` from the counts measured there.
 """
 
-import dataclasses
 import fcntl
-import os
 import sys
-import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flan_jax.data import definitions
-from flan_jax.data.exports import shard_damage
-from flan_jax.data.manifest import NO_SOURCE, Lengths, Member, MixtureManifest, Request, TaskManifest, read_task, write
-from flan_jax.files import require_free_space
-from flan_jax.tasks import foreign, members, registry, shards
-from flan_jax.tasks.plans import Gap, SplitPlan, estimated_bytes, gap_of, plan
-from flan_jax.tasks.progress import ExportProgress
+from flan_jax.data.manifest import NO_SOURCE, Lengths, Member, MixtureManifest, Request, TaskManifest, write
+from flan_jax.tasks import foreign, members, registry
+from flan_jax.tasks.export_lanes import Definition, digests_of, export_plans
+from flan_jax.tasks.plans import Gap, SplitPlan, gap_of, plan
 from flan_jax.tasks.shares import realised
 from flan_jax.tasks.sources import set_tfds_data_dir
 
 SHOWN = 8  # Of a list of names in a message.
-
-
-class _Stopped(Exception):
-    """Another task failed: this one stops at its next example."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Work:
-    """What tasks that are exported at the same time share."""
-
-    executor: Executor
-    progress: ExportProgress
-    stop: threading.Event
 
 
 def export_requests(requests: Sequence[Request], *, export_dir: Path | str) -> list[MixtureManifest]:
@@ -53,7 +33,15 @@ def export_requests(requests: Sequence[Request], *, export_dir: Path | str) -> l
     assert all(_definition_of(request) == _definition_of(first) for request in requests), requests
     files = define(first)
     with _locked(Path(export_dir)):
-        return [export_mixture(request, export_dir=export_dir, module_files=files) for request in requests]
+        return [
+            export_mixture(
+                request,
+                export_dir=export_dir,
+                module_files=files,
+                definition=Definition(request=request, module_files=files),
+            )
+            for request in requests
+        ]
 
 
 def _definition_of(request: Request) -> tuple[str | None, str | None, str | None]:
@@ -68,13 +56,21 @@ def define(request: Request) -> tuple[str, ...]:
     return registry.import_module(request.module) if request.module else ()
 
 
-def export_mixture(request: Request, *, export_dir: Path | str, module_files: Sequence[str] = ()) -> MixtureManifest:
+def export_mixture(
+    request: Request,
+    *,
+    export_dir: Path | str,
+    module_files: Sequence[str] = (),
+    definition: Definition | None = None,
+) -> MixtureManifest:
     """Exports every member of a mixture (or a task by itself) for one split, and writes the mixture's manifest.
 
     Args:
       request: what is asked for; its tasks are registered.
       export_dir: where exports lie.
       module_files: the files that define them, beyond the package's own.
+      definition: what other processes can register the tasks from, to share in a long export; None when only this one
+        knows them.
 
     Raises:
       KeyError: no such mixture or task.
@@ -90,7 +86,7 @@ def export_mixture(request: Request, *, export_dir: Path | str, module_files: Se
         **dict.fromkeys(never & selection.tasks.keys(), "has rate 0"),
         **{name: f"{NO_SOURCE}: {gap.reason}" for name, gap in absent.items()},
     }
-    digests = [file.digest for file in definitions.describe((path, "module") for path in module_files).values()]
+    digests = digests_of(module_files)
     plans = [
         plan(task, request.split, lengths=request.lengths, export_dir=export_dir, module_digests=digests)
         for name, task in selection.tasks.items()
@@ -98,7 +94,8 @@ def export_mixture(request: Request, *, export_dir: Path | str, module_files: Se
     ]
     _require_one_vocabulary(request, plans)
     _tell_skipped(request, skipped)
-    manifests = _export_plans(plans, export_dir=export_dir, title=f"Exporting {request.name} ({request.split})")
+    title = f"Exporting {request.name} ({request.split})"
+    manifests = export_plans(plans, export_dir=export_dir, title=title, definition=definition)
     _require_short_targets(request, manifests)
     manifest = _mixture_manifest(
         request,
@@ -148,118 +145,8 @@ def _say(line: str) -> None:
 def export_task(task: Any, split: str, *, lengths: Lengths, export_dir: Path | str) -> TaskManifest:
     """Exports one split of one SeqIO task and returns its manifest; see `export_mixture`."""
     planned = plan(task, split, lengths=lengths, export_dir=Path(export_dir))
-    return _export_plans([planned], export_dir=Path(export_dir), title=f"Exporting {task.name} ({split})")[0]
-
-
-def published(planned: SplitPlan, export_dir: Path) -> TaskManifest | None:
-    """Returns the manifest of a split that is exported and whole, None when it has to be made."""
-    directory = export_dir / planned.path
-    try:
-        manifest = read_task(directory)
-    except (FileNotFoundError, ValueError):
-        return None
-    is_whole = manifest.fingerprint == planned.fingerprint and not shard_damage(manifest, directory)
-    return manifest if is_whole else None
-
-
-def _export_plans(plans: Sequence[SplitPlan], *, export_dir: Path, title: str) -> list[TaskManifest]:
-    """Carries plans out: templated ones in as many threads as there are cores, others one by one."""
-    missing = [planned for planned in plans if published(planned, export_dir) is None]
-    if missing:
-        require_free_space(export_dir, estimated_bytes(missing), for_what=f"the export in {export_dir}")
-        workers = os.cpu_count() or 1
-        with (
-            ThreadPoolExecutor(workers, thread_name_prefix="encode") as executor,
-            ExportProgress(tasks=len(missing), title=title) as progress,
-        ):
-            work = _Work(executor=executor, progress=progress, stop=threading.Event())
-            _in_threads([p for p in missing if p.templated], export_dir, work, threads=workers)
-            for planned in missing:
-                if not planned.templated:
-                    _export_split(planned, export_dir, work)
-    return [_made(planned, export_dir) for planned in plans]
-
-
-def _made(planned: SplitPlan, export_dir: Path) -> TaskManifest:
-    manifest = published(planned, export_dir)
-    assert manifest is not None, planned.path
-    return manifest
-
-
-def _in_threads(plans: Sequence[SplitPlan], export_dir: Path, work: _Work, *, threads: int) -> None:
-    """Exports several splits at once; the first failure, in the order of the plans, stops the others."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="export") as pool:
-        futures = [pool.submit(_export_split, planned, export_dir, work) for planned in plans]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [f for f in futures if f.done() and not f.cancelled() and f.exception() is not None]
-            for future in failed:
-                future.result()
-        except BaseException:
-            work.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _export_split(planned: SplitPlan, export_dir: Path, work: _Work) -> None:
-    directory = export_dir / planned.path
-    dropped, rows = Counter[str](), _Rows(put_together=planned.rows_put_together)
-    totals = shards.build(
-        directory,
-        rows.counted(planned.examples(dropped), work.stop),
-        encode=planned.encode,
-        executor=work.executor,
-        on_chunk=work.progress.examples_done,
-    )
-    dropped.update(totals.dropped)
-    num_examples = sum(counts.examples for counts in totals.shards)
-    if not num_examples:
-        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(dropped.items())) or "its source has no rows"
-        raise ValueError(
-            f"Task {planned.task!r}: split {planned.split!r} is empty, no example is left to export ({reasons}). "
-            "Mend its rows or templates, or leave the task out."
-        )
-    rows_left_out = sum(dropped.values()) - sum(totals.dropped.values())
-    manifest = TaskManifest(
-        task=planned.task,
-        split=planned.split,
-        fingerprint=planned.fingerprint,
-        identity=planned.identity,
-        lengths=dict(planned.lengths),
-        vocabulary=planned.vocabulary,
-        num_examples=num_examples,
-        num_shards=len(totals.shards),
-        shard_examples=tuple(counts.examples for counts in totals.shards),
-        shard_bytes=tuple(counts.bytes for counts in totals.shards),
-        tokens={name: int(totals.lengths[:, i].sum()) for i, name in enumerate(("inputs", "targets"))},
-        rows_read=rows.kept + rows_left_out,
-        dropped={reason: n for reason, n in sorted(dropped.items()) if n},
-        truncated={name: totals.truncated.get(name, 0) for name in ("inputs", "targets")},
-        **dataclasses.asdict(planned.recorded),
-    )
-    shards.publish(directory, manifest, lengths=totals.lengths)
-    work.progress.task_done()
-
-
-class _Rows:
-    """How many rows examples came from."""
-
-    def __init__(self, *, put_together: bool):
-        self._put_together = put_together
-        self.kept = 0
-
-    def counted(self, examples: Iterator[Any], stop: threading.Event) -> Iterator[Any]:
-        last = -1
-        for example in examples:
-            if stop.is_set():
-                raise _Stopped
-            row = example[0]
-            if row != last:
-                # Not its place, unless rows are put together: those that no template has a word for, or no exemplar
-                # fits, have places too and are counted among those left out.
-                self.kept += row - last if self._put_together else 1
-                last = row
-            yield example
+    title = f"Exporting {task.name} ({split})"
+    return export_plans([planned], export_dir=Path(export_dir), title=title, definition=None)[0]
 
 
 def _require_one_vocabulary(request: Request, plans: Sequence[SplitPlan]) -> None:

@@ -40,13 +40,14 @@ def _whole_lines(path: str) -> Iterator[bytes]:
 def parse_json(line: bytes, place: str) -> Record | BadRow:
     """Returns the row that a line of JSON lines holds."""
     try:
-        row = json.loads(line)
+        text = line.decode()
+        row = json.loads(text)
     except UnicodeDecodeError as error:
         return BadRow(NOT_UNICODE, f"not UTF-8 ({error})", place)
     except json.JSONDecodeError as error:
         hint = "; one object a line is needed, not a list over many" if line.strip() == b"[" else ""
-        return BadRow(NOT_JSON, f"not JSON ({error}{hint}): {shortened(line.decode(errors='replace'))}", place)
-    return json_record(row, place, may_be_halved=b"\\ud" in line or b"\\uD" in line)
+        return BadRow(NOT_JSON, f"not JSON ({error}{hint}): {shortened(text)}", place)
+    return json_record(row, place, may_be_halved="\\u" in text and ("\\ud" in text or "\\uD" in text))
 
 
 def json_record(row: Any, place: str, *, may_be_halved: bool = True) -> Record | BadRow:

@@ -68,16 +68,19 @@ def tasks_of(provider: Any) -> list[Any]:
 
 def zero_rate(provider: Any) -> set[str]:
     """Names of tasks whose rate is the number 0 wherever they occur: not worth exporting."""
-    if not hasattr(provider, "rate_per_task_name"):
-        return set()
-    found: dict[str, bool] = {}
-    for name, rate in provider.rate_per_task_name.items():
-        member = provider._task_map[name]
-        never = not callable(rate) and rate == 0
-        for task in tasks_of(member):
-            nested = never or task.name in zero_rate(member)
-            found[task.name] = found.get(task.name, True) and nested
-    return {name for name, never in found.items() if never}
+    reached: dict[str, bool] = {}
+
+    def walk(member: Any, name: str, rate: float) -> None:
+        if not hasattr(member, "rate_per_task_name"):
+            reached[name] = reached.get(name, False) or rate != 0
+            return
+        for inner, given in member.rate_per_task_name.items():
+            # A function's rate is known once examples are counted.
+            walk(member._task_map[inner], inner, rate if callable(given) else rate * given)
+
+    if hasattr(provider, "rate_per_task_name"):
+        walk(provider, provider.name, 1.0)
+    return {name for name, drawn in reached.items() if not drawn}
 
 
 def rates(

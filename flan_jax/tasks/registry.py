@@ -50,6 +50,7 @@ from flan_jax.tasks.formatted import Format
 from flan_jax.tasks.identity import identity
 from flan_jax.tasks.inverted import forward, inverted
 from flan_jax.tasks.members import tasks_of
+from flan_jax.tasks.pretrain import PretrainingTask
 from flan_jax.tasks.rendering import Preview, RenderedRow, check, iter_rendered, num_examples, preview
 from flan_jax.tasks.rows import OnBadRow
 from flan_jax.tasks.sources import Paths
@@ -277,14 +278,15 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
     """
     declared = user_files.read_yaml(path)
     chosen = vocabulary(declared.vocabulary)
-    for name in (entry.name for entry in (*declared.tasks, *declared.pretraining, *declared.mixtures)):
+    records: tuple[TemplatedTask | PretrainingTask, ...] = (*declared.tasks, *declared.pretraining)
+    for name in (*(record.name for record in records), *(mixture.name for mixture in declared.mixtures)):
         require_name(name)
         require_free(name)
     done: list[str] = []
     try:
         for family, settings in declared.families.items():
             _register_family(family, settings, vocabulary=chosen, path=Path(path))
-        for record in (*declared.tasks, *declared.pretraining):
+        for record in records:
             register(record, vocabulary=chosen)
             done.append(record.name)
         for name in declared.inverted:

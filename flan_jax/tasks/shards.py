@@ -11,9 +11,8 @@ import errno
 import json
 import os
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from flan_jax.data.manifest import LENGTHS_NAME, MANIFEST_NAME, TaskManifest, shard_name, to_json
 
-CHUNK_EXAMPLES = 512  # Encoded at a time: large enough that a chunk's overhead is nothing, small enough to share out.
-SHARD_EXAMPLES = 64 * CHUNK_EXAMPLES  # 15 to 60 MB, seconds of work: what a kill can cost.
+CHUNK_EXAMPLES = 128  # Encoded at a time: a call's overhead is nothing, and its ids are still in the cache.
+SHARD_EXAMPLES = 256 * CHUNK_EXAMPLES  # 15 to 60 MB, seconds of work: what a kill can cost.
 WRITER_OPTIONS = "group_size:1,snappy"  # One example a group: random reads. 4x faster to write than zstd, 30 % larger.
 
 
@@ -85,7 +84,6 @@ def build(
     examples: Iterable[Any],
     *,
     encode: Callable[[list[Any]], Encoded],
-    executor: Executor,
     on_chunk: Callable[[int], None] = lambda examples: None,
 ) -> Totals:
     """Writes what is missing of a split into `<directory>.partial`.
@@ -93,8 +91,7 @@ def build(
     Args:
       directory: where the split will be published.
       examples: raw, in the task's order; always read to the end, for their number and what they drop.
-      encode: one chunk of raw examples to records; called from the executor's threads.
-      executor: shares out the encoding; the order of the records does not depend on it.
+      encode: one chunk of raw examples to records.
       on_chunk: called with the number of raw examples that are done.
 
     Raises:
@@ -111,7 +108,7 @@ def build(
                 for chunk in part:
                     on_chunk(len(chunk))
             else:
-                counts = _write_shard(partial, shard, _encode_in_order(part, encode, executor, on_chunk))
+                counts = _write_shard(partial, shard, _encoded(part, encode, on_chunk))
             finished.append(counts)
     except (OSError, RuntimeError) as error:
         _raise_if_full(error, partial)
@@ -176,28 +173,13 @@ def _first_and_rest(first: list[Any], parts: Iterator[list[Any]], rest: int) -> 
         yield part
 
 
-def _encode_in_order(
-    parts: Iterator[list[Any]],
-    encode: Callable[[list[Any]], Encoded],
-    executor: Executor,
-    on_chunk: Callable[[int], None],
+def _encoded(
+    parts: Iterator[list[Any]], encode: Callable[[list[Any]], Encoded], on_chunk: Callable[[int], None]
 ) -> Iterator[Encoded]:
-    """Encodes chunks ahead of the writer, a few at a time, and hands them out in order."""
-    waiting: deque[tuple[Future[Encoded], int]] = deque()
-    ahead = 2 * (os.cpu_count() or 1)
+    # One by one: the tokeniser keeps Python's lock, so threads would only take turns. Whole splits go to processes.
     for part in parts:
-        waiting.append((executor.submit(encode, part), len(part)))
-        if len(waiting) > ahead:
-            yield _result(waiting, on_chunk)
-    while waiting:
-        yield _result(waiting, on_chunk)
-
-
-def _result(waiting: deque[tuple[Future[Encoded], int]], on_chunk: Callable[[int], None]) -> Encoded:
-    future, examples = waiting.popleft()
-    encoded = future.result()
-    on_chunk(examples)
-    return encoded
+        yield encode(part)
+        on_chunk(len(part))
 
 
 def _write_shard(partial: Path, shard: int, encoded: Iterator[Encoded]) -> ShardCounts:

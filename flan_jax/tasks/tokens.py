@@ -48,7 +48,7 @@ class Tokeniser:
                 if not i or not t:
                     dropped[EMPTY_TARGETS if i else EMPTY_INPUTS] += 1
             whole = [bool(i and t) for i, t in zip(inputs, targets, strict=True)]
-            chunk, inputs, targets = (list(compress(column, whole)) for column in (chunk, inputs, targets))
+            chunk, inputs, targets = [*compress(chunk, whole)], [*compress(inputs, whole)], [*compress(targets, whole)]
         inputs = self._cut(inputs, "inputs", truncated, ended=self.ends_inputs)
         targets = self._cut(targets, "targets", truncated, ended=True)
         if self.with_meta:

@@ -1,6 +1,5 @@
 """A tiny export written without SeqIO, for tests of those who read exports."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flan_jax.data import definitions
@@ -53,8 +52,7 @@ def task_manifest(totals, *, task="toy", split="train", **changes) -> TaskManife
 
 def write_task(export_dir: Path, examples, *, task="toy", split="train") -> Path:
     directory = export_dir / "tasks" / f"{task}-ffffffffffff" / split
-    with ThreadPoolExecutor(1) as executor:
-        totals = shards.build(directory, examples, encode=encode, executor=executor)
+    totals = shards.build(directory, examples, encode=encode)
     shards.publish(directory, task_manifest(totals, task=task, split=split), lengths=totals.lengths)
     return directory
 

@@ -103,6 +103,16 @@ def test_the_shared_files_export(
     assert manifest.rows_read == examples + sum(dropped.values())
 
 
+@pytest.mark.shared_data
+def test_the_seeds_are_those_of_the_paper(shared_data):
+    """175 tasks with an instance each, 26 of them classification (Wang et al. 2022, arXiv:2212.10560, 3.1)."""
+    task = format_task("seeds", shared_data / "self_instruct/seed_tasks.jsonl.gz", format="self_instruct")
+    rows = list(task.source.rows("train"))
+    assert (len(rows), sum(row["is_classification"] for row in rows)) == (175, 26)
+    examples = [example for row in rows for example in task.normaliser(row)]
+    assert (len(examples), sum(not example["input"] for example in examples)) == (175, 50)
+
+
 @pytest.mark.tensorflow
 @pytest.mark.shared_data
 def test_rules_leave_rows_out_of_a_shared_file_by_reason(registries, shared_data, tmp_path):

@@ -1,7 +1,6 @@
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +36,8 @@ class Encode:
         )
 
 
-def run(directory, numbers=range(11), *, encode=None, workers=1, **arguments):
-    with ThreadPoolExecutor(workers) as executor:
-        return build(directory, numbers, encode=encode or Encode(), executor=executor, **arguments)
+def run(directory, numbers=range(11), *, encode=None, **arguments):
+    return build(directory, numbers, encode=encode or Encode(), **arguments)
 
 
 def files(directory):
@@ -58,11 +56,10 @@ def test_totals_count_what_was_kept_cut_and_left_out(tmp_path):
     assert totals.truncated == {"inputs": 10}
 
 
-def test_bytes_do_not_depend_on_the_number_of_workers_or_on_the_run(tmp_path):
-    for name, workers in (("one", 1), ("again", 1), ("four", 4)):
-        run(tmp_path / name, workers=workers)
+def test_bytes_do_not_depend_on_the_run(tmp_path):
+    for name in ("one", "again"):
+        run(tmp_path / name)
     assert files(partial_of(tmp_path / "one")) == files(partial_of(tmp_path / "again"))
-    assert files(partial_of(tmp_path / "one")) == files(partial_of(tmp_path / "four"))
 
 
 @pytest.mark.parametrize("stop_at", [0, 5, 6, 10])

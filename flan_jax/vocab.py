@@ -19,7 +19,7 @@ from sentencepiece import SentencePieceProcessor
 from flan_jax.files import sha256_of, sha256_of_file
 from flan_jax.names import nearest
 
-EMBEDDED_MODEL = Path(__file__).parent / "tasks" / "embedded.model"
+EMBEDDED_MODEL = Path(__file__).parent / "tasks" / "embedded" / "embedded.model"
 NUM_SPECIAL_BYTE_IDS = 3  # padding, end of sequence, unknown; a byte's id is its value + 3 (ByT5, arXiv 2105.13626)
 
 Kind = Literal["sentencepiece", "bytes"]

@@ -67,7 +67,9 @@ def one_core(name: str, path: Path, *, templates, vocabulary: str, repeats: int)
     task = registry.register(record, vocabulary=vocabulary)
     words = registry.vocabulary(vocabulary)
     words.encode("loaded")
-    texts = [text for row in registry.iter_rendered(record, "train") for text in (row.rendered.inputs, row.rendered.targets)]
+    texts = [
+        text for row in registry.iter_rendered(record, "train") for text in (row.rendered.inputs, row.rendered.targets)
+    ]
     exported, alone = [], []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as directory:
@@ -123,7 +125,9 @@ def scaled(cores: int, *, examples: int, vocabulary: str, directory: Path) -> tu
     module = directory / "tasks.yaml"
     module.write_text(yaml.safe_dump({"tasks": tasks, "mixtures": {"all": {"members": list(tasks)}}}))
     words = (str(cores), str(module), str(directory / f"export{cores}"), vocabulary, json.dumps(LENGTHS))
-    answer = subprocess.run([sys.executable, "-c", SCALED, *words], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    answer = subprocess.run(
+        [sys.executable, "-c", SCALED, *words], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     seconds, tokens = json.loads(answer.stdout.splitlines()[-1])
     return seconds, tokens
 
@@ -171,7 +175,9 @@ def main() -> None:
             )
             first = first or seconds
             rate = f"{tokens / seconds / 1e6:.2f} M"
-            lines.append({"cores": cores, "seconds": f"{seconds:.1f}", "tokens/s": rate, "times one": f"{first / seconds:.2f}"})
+            lines.append(
+                {"cores": cores, "seconds": f"{seconds:.1f}", "tokens/s": rate, "times one": f"{first / seconds:.2f}"}
+            )
         if lines:
             Console(width=160).print(table("Eight tasks", lines))
 

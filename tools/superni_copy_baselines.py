@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from flan_jax.evaluation.metrics import rouge_l
+from flan_jax.tasks.natural_instructions.instances import SuperNISource
+from flan_jax.tasks.natural_instructions.task_files import task_files, task_lists
 from flan_jax.tasks.rows import Row
-from flan_jax.tasks.superni_files import task_files, task_lists
-from flan_jax.tasks.superni_rows import SuperNISource
 
 MAX_INSTANCES = 100
 PUBLISHED = {"copy the input": 14.20, "copy the demonstration": 28.54}
@@ -44,7 +44,7 @@ def score(data_dir: Path | str, *, max_tasks: int | None = None) -> tuple[dict[s
     """Returns each baseline's scores on the test tasks that are there, and how many tasks the test list names.
 
     Args:
-      data_dir: as `superni_files.task_files` reads it.
+      data_dir: as `natural_instructions.task_files.task_files` reads it.
       max_tasks: only the first so many tasks of the list.
     """
     files, listed = task_files(data_dir), task_lists(data_dir)["test"]

@@ -19,7 +19,14 @@ from flan_jax.files import sha256_of_file
 Kind = Literal["package", "module", "vocabulary", "data"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
-PACKAGE_PATTERNS = ("tasks/**/*.py", "tasks/**/*.model", "templates/**/*.py", "templates/**/*.yaml", "draws.py", "vocab.py")
+PACKAGE_PATTERNS = (
+    "tasks/**/*.py",
+    "tasks/**/*.model",
+    "templates/**/*.py",
+    "templates/**/*.yaml",
+    "draws.py",
+    "vocab.py",
+)
 LARGEST_DIGESTED_BYTES = 64 * 2**20  # A second of SHA-256 per GB; larger files are told apart by size and time.
 
 

@@ -92,9 +92,7 @@ class TaskManifest:
     @property
     def facts(self) -> Facts:
         """What hold-out goes by."""
-        return Facts(
-            task=self.task, cluster=self.cluster, corpora=self.corpora, exemplar_corpora=self.exemplar_corpora
-        )
+        return Facts(task=self.task, cluster=self.cluster, corpora=self.corpora, exemplar_corpora=self.exemplar_corpora)
 
     @property
     def mean_tokens(self) -> float:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-
 _PAIR, _INT32 = struct.Struct("<3I"), np.dtype("<i4")
 
 

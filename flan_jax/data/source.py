@@ -154,7 +154,9 @@ class ExportedTask:
         path = self._shard_paths[shard]
         try:
             read = _SHARDS.reader(path).read
-            return [read([index])[0] for index in indices]  # One call for several takes longer, and other threads.
+            # One range each: a list of indices costs a walk over the whole shard's index, 40 microseconds for one of
+            # 32,768 examples where this takes 2.
+            return [read(index, index + 1)[0] for index in indices]
         except (RuntimeError, ValueError, IndexError) as error:  # Files are opened by the first read.
             raise ValueError(
                 f"Cannot read the shard {path} ({error}). The export is damaged: delete the folder {self.directory} "

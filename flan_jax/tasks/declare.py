@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from flan_jax.evaluation import metrics as metrics_lib
 from flan_jax.evaluation import postprocess
 from flan_jax.names import nearest
-from flan_jax.tasks.filters import RowFilter
+from flan_jax.tasks.filters.rule import RowFilter
 from flan_jax.tasks.rows import Row, Source
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import Pattern

@@ -19,7 +19,7 @@ from flan_jax.tasks import members as members_lib
 from flan_jax.tasks.declare import TemplatedTask, require_name, with_vocabulary
 from flan_jax.tasks.families import Families
 from flan_jax.tasks.hold_outs import facts, require_held_out
-from flan_jax.tasks.pretrain import PretrainingTask
+from flan_jax.tasks.pretraining.task import PretrainingTask
 
 Rate = float | Callable[[Any], float]
 """A weight, or a function from the SeqIO task to one."""
@@ -77,7 +77,8 @@ def register(task: TemplatedTask | PretrainingTask, *, vocabulary: str | vocab.V
     chosen = vocab.load(_state.default_vocabulary if vocabulary is None else vocabulary)
     require_free(task.name)
     lazy.import_seqio()
-    from flan_jax.tasks import seqio_documents, seqio_source
+    from flan_jax.tasks import seqio_source
+    from flan_jax.tasks.pretraining import seqio_documents
 
     if isinstance(task, PretrainingTask):
         made = seqio_documents.make_task(task, vocabulary=chosen)
@@ -307,7 +308,9 @@ def _check_members(name: str, rated: Sequence[tuple[str, Rate]]) -> None:
         if member not in tasks.names() and not is_number:
             raise ValueError(f"Mixture {name!r}: its member {member!r} is a mixture and needs a number as its rate.")
         if not callable(rate) and not (is_number and 0 < rate < float("inf")):
-            raise ValueError(f"Mixture {name!r}: the rate of {member!r} must be a number above 0, got {rate!r}; to keep it out, leave it out.")
+            raise ValueError(
+                f"Mixture {name!r}: the rate of {member!r} must be a number above 0, got {rate!r}; to keep it out, leave it out."
+            )
     _check_vocabularies(name, [mixture_or_task(member) for member, _ in rated])
 
 

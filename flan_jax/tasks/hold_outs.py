@@ -8,7 +8,7 @@ from typing import Any
 
 from flan_jax.data.holdout import Facts, HoldOut, in_words, leaks, parted, record, ways
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.pretrain import PretrainingTask
+from flan_jax.tasks.pretraining.task import PretrainingTask
 
 FOREIGN = "foreign"
 

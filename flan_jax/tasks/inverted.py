@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
-from flan_jax.tasks.filters import words_of
+from flan_jax.tasks.filters.rule import words_of
 from flan_jax.tasks.rows import BadRow, Record, Source
 from flan_jax.templates.render import Direction, NotApplicable, Pattern, Rendered
 

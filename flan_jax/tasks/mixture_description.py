@@ -11,9 +11,10 @@ from typing import Any
 from flan_jax.data.inventory import examples_per_row, exported
 from flan_jax.data.manifest import NO_SOURCE, Lengths, TaskManifest
 from flan_jax.data.rates import member_shares, shares
-from flan_jax.tasks import foreign, members, pretrain, registry, rendering
+from flan_jax.tasks import foreign, members, registry, rendering
 from flan_jax.tasks.describe import Description, vocabulary_of
 from flan_jax.tasks.plans import gap_of
+from flan_jax.tasks.pretraining import task as pretrain
 from flan_jax.tasks.shares import realised
 
 

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 from flan_jax.data.manifest import FORMAT_VERSION, Lengths, VocabularyRef, safe_name
 from flan_jax.files import sha256_of
-from flan_jax.tasks import foreign, lazy, pretrain, registry
+from flan_jax.tasks import foreign, lazy, registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.hold_outs import exemplar_corpora
-from flan_jax.tasks.pretrain import PretrainingTask
+from flan_jax.tasks.pretraining import task as pretrain
+from flan_jax.tasks.pretraining.task import PretrainingTask
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.rows import Source
 from flan_jax.tasks.shards import SHARD_EXAMPLES, Encoded

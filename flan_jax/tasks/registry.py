@@ -44,13 +44,13 @@ from flan_jax.tasks.entries import (
     use_vocabulary,
     vocabulary,
 )
-from flan_jax.tasks.filters import RowFilter
-from flan_jax.tasks.formats import format_task
-from flan_jax.tasks.formatted import Format
+from flan_jax.tasks.filters.rule import RowFilter
+from flan_jax.tasks.formats.declare import format_task
+from flan_jax.tasks.formats.shape import Format
 from flan_jax.tasks.identity import identity
 from flan_jax.tasks.inverted import forward, inverted
 from flan_jax.tasks.members import tasks_of
-from flan_jax.tasks.pretrain import PretrainingTask
+from flan_jax.tasks.pretraining.task import PretrainingTask
 from flan_jax.tasks.rendering import Preview, RenderedRow, check, iter_rendered, num_examples, preview
 from flan_jax.tasks.rows import OnBadRow
 from flan_jax.tasks.sources import Paths
@@ -65,22 +65,18 @@ __all__ = [
     "register_yaml", "task", "templated", "unregister", "use_vocabulary", "vocabulary",
 ]  # fmt: skip
 
-FAMILIES = (
-    "flan_jax.tasks.embedded", "flan_jax.tasks.cot", "flan_jax.tasks.dialog", "flan_jax.tasks.flan2021",
-    "flan_jax.tasks.flan2022", "flan_jax.tasks.natural_instructions", "flan_jax.tasks.natural_instructions_v1",
-    "flan_jax.tasks.t0",
-)  # fmt: skip
-"""The package's own families: modules with a function `register()`."""
 DECLARED_FAMILIES = {
-    "cot": "flan_jax.tasks.cot",
-    "dialog": "flan_jax.tasks.dialog",
-    "flan2021": "flan_jax.tasks.flan2021",
-    "flan2022": "flan_jax.tasks.flan2022",
-    "natural_instructions": "flan_jax.tasks.natural_instructions",
-    "natural_instructions_v1": "flan_jax.tasks.natural_instructions_v1",
-    "t0": "flan_jax.tasks.t0",
+    "cot": "flan_jax.tasks.flan2022.cot",
+    "dialog": "flan_jax.tasks.flan2022.dialog",
+    "flan2021": "flan_jax.tasks.flan2021.family",
+    "flan2022": "flan_jax.tasks.flan2022.family",
+    "natural_instructions": "flan_jax.tasks.natural_instructions.family",
+    "natural_instructions_v1": "flan_jax.tasks.natural_instructions.version1",
+    "t0": "flan_jax.tasks.t0.family",
 }
 """Those that a YAML file may register with settings of its own: modules with a function `register_declared`."""
+FAMILIES = ("flan_jax.tasks.embedded.family", *DECLARED_FAMILIES.values())
+"""The package's own families: modules with a function `register()`."""
 
 
 @dataclass

@@ -16,7 +16,7 @@ from flan_jax.draws import Draws
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.exemplars import CountTokens, Exemplars
-from flan_jax.tasks.filters import Judge, RowFilter
+from flan_jax.tasks.filters.rule import Judge, RowFilter
 from flan_jax.tasks.rows import BadRow, Record, Row
 from flan_jax.templates.options import OptionStyle, drawn_style
 from flan_jax.templates.render import MissingField, NotApplicable, Rendered, Template, shortened

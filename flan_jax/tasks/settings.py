@@ -13,7 +13,7 @@ _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true o
 def checked(settings: Mapping[str, Any], kind: type, *, where: str) -> dict[str, Any]:
     """Returns the settings, lists of texts as tuples.
 
-    >>> from flan_jax.tasks.row_rules import Keywords
+    >>> from flan_jax.tasks.filters.row_rules import Keywords
     >>> checked({"field": "question", "words": ["map"]}, Keywords, where="my.yaml: filters[0]")
     {'field': 'question', 'words': ('map',)}
 

@@ -60,13 +60,13 @@ from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask
-from flan_jax.tasks.filter_settings import parse_filters
-from flan_jax.tasks.formats import format_task, parse_format
+from flan_jax.tasks.filters.settings import parse_filters
+from flan_jax.tasks.formats.declare import format_task, parse_format
 from flan_jax.tasks.preprocessors import LabelNames
-from flan_jax.tasks.pretrain import PretrainingTask
+from flan_jax.tasks.pretraining.declared import UserShare, pretraining_task, share_of
+from flan_jax.tasks.pretraining.task import PretrainingTask
 from flan_jax.tasks.rows import OnBadRow
 from flan_jax.tasks.sources import JsonlSource, Paths
-from flan_jax.tasks.user_pretraining import UserShare, pretraining_task, share_of
 from flan_jax.tasks.user_sources import files_of, parse_source, texts
 from flan_jax.templates.load import parse_sets, parse_templates, read_mapping, require_keys, require_mapping
 from flan_jax.templates.render import Template

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.names import nearest
+from flan_jax.tasks.pretraining.wiki import WikiSource
 from flan_jax.tasks.sources import (
     CsvSource,
     FileSource,
@@ -15,7 +16,6 @@ from flan_jax.tasks.sources import (
     TfdsSource,
     TsvSource,
 )
-from flan_jax.tasks.wiki_source import WikiSource
 from flan_jax.templates.load import require_keys, require_mapping
 
 SOURCE_KEYS = {

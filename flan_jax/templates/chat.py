@@ -19,7 +19,7 @@ CONTEXT: tuple[Role, ...] = ("system", "tools")
 """What stands before the first turn, and is kept longer than the turns are."""
 ANSWERS: tuple[Role, ...] = ("assistant", "call")
 """The turns that a model can be asked for."""
-STYLES = Path(__file__).parent / "chat.yaml"
+STYLES = Path(__file__).parent / "styles" / "chat.yaml"
 
 CountTokens = Callable[[str], int]
 
@@ -124,7 +124,7 @@ class ChatStyle:
 
 @functools.cache
 def styles() -> Mapping[str, ChatStyle]:
-    """Returns the styles of `chat.yaml` by name."""
+    """Returns the styles of `styles/chat.yaml` by name."""
     content = read_mapping(STYLES)
     found = {}
     for name, labels in require_mapping(content["styles"], where=str(STYLES)).items():

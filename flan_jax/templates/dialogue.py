@@ -1,6 +1,6 @@
 """How the turns of a dialogue are written into a prompt: the one fixed form, and styles that training may vary.
 
-The pools of openings, labels and endings are data (`dialog_styles.yaml`; as many of each as the Flan Collection has,
+The pools of openings, labels and endings are data (`styles/dialogue.yaml`; as many of each as the Flan Collection has,
 Longpre et al. 2023, arXiv:2301.13688). Which turn is asked for is `tasks.dialog`'s business.
 """
 
@@ -13,7 +13,7 @@ from flan_jax.draws import Draws
 from flan_jax.templates.load import read_mapping
 from flan_jax.templates.options import ended
 
-STYLES = Path(__file__).parent / "dialog_styles.yaml"
+STYLES = Path(__file__).parent / "styles" / "dialogue.yaml"
 Labels = tuple[str, str]
 Pools = tuple[tuple[str, ...], tuple[Labels, ...], tuple[str, ...]]
 """Openings, pairs of labels and endings."""

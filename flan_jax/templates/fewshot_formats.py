@@ -1,4 +1,4 @@
-"""The few-shot formats of the Flan 2022 tasks: eleven structures, read from `fewshot_formats.yaml`.
+"""The few-shot formats of the Flan 2022 tasks: eleven structures, read from `styles/fewshot_formats.yaml`.
 
 Which templates stand in them and how many examples are drawn is left to `tasks.flan2022_variants`.
 """
@@ -11,7 +11,7 @@ from flan_jax.draws import Draws, hash64
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.load import read_mapping, require_keys
 
-FORMATS = Path(__file__).parent / "fewshot_formats.yaml"
+FORMATS = Path(__file__).parent / "styles" / "fewshot_formats.yaml"
 KEYS = (*(field.name for field in dataclasses.fields(FewShotFormat)), "mixed")
 MIXED_SEPARATORS = ("\n", "\n\n", "\n\n\n")
 

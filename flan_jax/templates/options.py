@@ -1,6 +1,6 @@
 """How a list of options is written into a prompt: the one fixed block, and styles that training may vary.
 
-The pools of openings, labels and endings are data (`option_styles.yaml`; as many of each as the Flan Collection has,
+The pools of openings, labels and endings are data (`styles/options.yaml`; as many of each as the Flan Collection has,
 Longpre et al. 2023, arXiv:2301.13688). A drawn style with labels turns the answer into its label, so it belongs to
 training alone: evaluation always uses `FIXED`.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from flan_jax.draws import Draws
 from flan_jax.templates.load import read_mapping
 
-STYLES = Path(__file__).parent / "option_styles.yaml"
+STYLES = Path(__file__).parent / "styles" / "options.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,7 +223,9 @@ def test_problems_in_templates_are_shown_and_fail(registries, rows, capsys):
     text = rows.read_text()
     show("lint", str(rows))
     assert "1 tasks looked at: 0 problems, 0 notes" in capsys.readouterr().out
-    rows.write_text(text.replace("{name: ask,", '{inputs: "Capital of {country}?", targets: "{capital}"},\n{name: ask,'))
+    rows.write_text(
+        text.replace("{name: ask,", '{inputs: "Capital of {country}?", targets: "{capital}"},\n{name: ask,')
+    )
     with pytest.raises(ValueError, match=r"^1 problems in templates; mend them"):
         show("lint", str(rows))
     assert "duplicate" in capsys.readouterr().out

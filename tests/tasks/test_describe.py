@@ -20,7 +20,11 @@ def example(describe, name, **changes):
 
 def test_a_row_is_shown_from_the_source_to_the_tokens_under_every_template(describe, sums):
     found = example(describe, "sums", index=1)
-    assert (found["split"], found["place"], found["raw"]) == ("train", "train rows in memory: row 1", {"q": "3+3", "a": "6"})
+    assert (found["split"], found["place"], found["raw"]) == (
+        "train",
+        "train rows in memory: row 1",
+        {"q": "3+3", "a": "6"},
+    )
     ask, inverted = found["renderings"]
     assert (ask["name"], ask["direction"], ask["inputs"], ask["targets"]) == ("ask", "forward", "3+3?", "6")
     assert (inverted["direction"], inverted["inputs"], inverted["targets"]) == ("inverted", "so 6", "3+3")

@@ -8,7 +8,7 @@ from flan_jax.data.manifest import Request, read_mixture
 from flan_jax.data.source import open_members
 from flan_jax.tasks import export, members
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.pretrain import PretrainingTask
+from flan_jax.tasks.pretraining.task import PretrainingTask
 from flan_jax.tasks.sources import InMemorySource
 from flan_jax.templates.render import Template
 from flan_jax.vocab import ByteVocabulary

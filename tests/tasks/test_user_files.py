@@ -4,17 +4,17 @@ import pytest
 
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.tasks import user_files
-from flan_jax.tasks.chat import Chat
-from flan_jax.tasks.duplicates import Duplicates
-from flan_jax.tasks.formats import format_task
+from flan_jax.tasks.filters.duplicates import Duplicates
+from flan_jax.tasks.filters.row_rules import Length
+from flan_jax.tasks.formats.chat import Chat
+from flan_jax.tasks.formats.declare import format_task
 from flan_jax.tasks.preprocessors import LabelNames
-from flan_jax.tasks.pretrain import PretrainingTask
+from flan_jax.tasks.pretraining.declared import UserShare
+from flan_jax.tasks.pretraining.task import PretrainingTask
+from flan_jax.tasks.pretraining.wiki import WikiSource
 from flan_jax.tasks.rendering import iter_rendered
-from flan_jax.tasks.row_rules import Length
 from flan_jax.tasks.sources import CsvSource, JsonlSource, JsonSource, ParquetSource, TfdsSource, TsvSource
 from flan_jax.tasks.user_files import UserMixture, jsonl_task, read_yaml
-from flan_jax.tasks.user_pretraining import UserShare
-from flan_jax.tasks.wiki_source import WikiSource
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TASK = """

@@ -7,7 +7,7 @@ from flan_jax.templates import load as load_lib
 from flan_jax.templates.load import parse_templates, read_mapping, template_sets
 from flan_jax.templates.render import Template
 
-PACKAGE_FILES = sorted(Path(load_lib.__file__).parent.glob("*.yaml"))
+PACKAGE_FILES = [p for p in sorted(Path(load_lib.__file__).parent.rglob("*.yaml")) if p.parent.name != "styles"]
 
 
 def write(tmp_path, text):

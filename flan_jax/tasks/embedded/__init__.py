@@ -1,0 +1,1 @@
+"""The embedded suite: small tasks whose rows are made here."""

@@ -1,0 +1,1 @@
+"""Rules for leaving rows out, counted by reason."""

@@ -1,0 +1,83 @@
+"""The rule that keeps evaluation texts out of training rows: overlap of runs of words.
+
+OPT-IML (Iyer et al. 2022, arXiv:2212.12017) looks for 13 consecutive words that a training row shares with a row of an
+evaluation set.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from flan_jax.tasks.filters.rule import Judge, RowFilter, text_of, words_of
+from flan_jax.tasks.filters.source_texts import SourceTexts, Texts, files_of, revision_of, texts_of
+from flan_jax.tasks.rows import Row
+from flan_jax.templates.render import shortened
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contamination(RowFilter):
+    """Leaves out rows that share runs of words with evaluation texts; case and punctuation do not count.
+
+    A text with fewer words than a run is one run, if it has at least `shortest`: it is found where a whole short text
+    is the same.
+
+    Attributes:
+      fields: whose texts are looked at, each by itself.
+      evaluation: the texts: themselves, or where they are.
+      ngram: words of a run.
+      share: the part of a row's runs from which on it is left out; 0 for any run at all.
+      shortest: words of a text that is compared whole.
+    """
+
+    fields: tuple[str, ...]
+    evaluation: Texts
+    ngram: int = 13
+    share: float = 0.0
+    shortest: int = 8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", tuple(self.fields))
+        if not isinstance(self.evaluation, SourceTexts):
+            object.__setattr__(self, "evaluation", tuple(self.evaluation))
+        if not self.fields or not self.evaluation:
+            raise ValueError(
+                "Contamination needs fields to look at and evaluation texts to look for; got "
+                f"fields={list(self.fields)}, evaluation={shortened(self.evaluation)}."
+            )
+        if self.ngram < 1 or not 0 <= self.share <= 1 or self.shortest < 1:
+            raise ValueError(
+                "Contamination needs ngram and shortest of 1 or more and a share from 0 to 1; got "
+                f"ngram={self.ngram}, share={self.share}, shortest={self.shortest}."
+            )
+
+    def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
+        """Reads the evaluation texts, then returns a function that compares."""
+        del split, rows
+        known = {run for text in texts_of(self.evaluation) for run in self._runs(text)}
+
+        def judge(row: Row) -> str | None:
+            runs = [run for field in self.fields for run in self._runs(text_of(row, field, rule=self))]
+            shared = sum(run in known for run in runs)
+            contaminated = shared and shared >= self.share * len(runs)
+            return f"contaminated ({self.ngram}-gram of an evaluation text)" if contaminated else None
+
+        return judge
+
+    def revision(self) -> str:
+        """Returns a digest of the evaluation rows."""
+        return revision_of(self.evaluation)
+
+    def files(self) -> tuple[str, ...]:
+        """Returns the files of the evaluation rows."""
+        return files_of(self.evaluation)
+
+    def _runs(self, text: str) -> list[bytes]:
+        words = words_of(text)
+        if len(words) < self.ngram:
+            return [_digest(words)] if len(words) >= self.shortest else []
+        return [_digest(words[i : i + self.ngram]) for i in range(len(words) - self.ngram + 1)]
+
+
+def _digest(words: list[str]) -> bytes:
+    """8 bytes that stand for a run of words: a set of them takes a tenth of the words' room."""
+    return hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()

@@ -1,0 +1,195 @@
+"""Rules that leave out rows for what other rows of the split say: the same, nearly the same, or the contrary."""
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flan_jax.draws import hash64
+from flan_jax.tasks.filters.rule import Judge, RowFilter, plain, text_of, words_of
+from flan_jax.tasks.rows import Row
+
+NUM_HASHES = 128
+PRIME = 2**31 - 1  # So that products of a hash and a coefficient stay within 64 bits.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates(RowFilter):
+    """Leaves out rows that say the same as an earlier one; case and white space do not count.
+
+    Attributes:
+      fields: what is compared, all of them together.
+    """
+
+    fields: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", _some(self.fields, rule="Duplicates"))
+
+    def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
+        """Returns a function that remembers what it saw, 8 bytes a row."""
+        del split, rows
+        seen: set[int] = set()
+
+        def judge(row: Row) -> str | None:
+            key = _key(row, self.fields, rule=self)
+            if key in seen:
+                return "duplicate"
+            seen.add(key)
+            return None
+
+        return judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicates(RowFilter):
+    """Leaves out rows of which an earlier kept row is a near duplicate: their sets of word shingles overlap too much.
+
+    Overlap is Jaccard's, shared shingles over all shingles. Rows that may be so near are found by MinHash, 128 hashes
+    in bands whose size follows from the threshold; each found pair is then measured exactly. A pair at the threshold is
+    found with a chance of 85 % or more, one well above it almost always; the hashes are fixed, so the same rows always
+    give the same answer.
+
+    Attributes:
+      fields: whose texts are put together.
+      threshold: the overlap from which on a row is left out.
+      shingle_words: consecutive words of a shingle; a text with fewer is one shingle.
+    """
+
+    fields: tuple[str, ...]
+    threshold: float = 0.8
+    shingle_words: int = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", _some(self.fields, rule="NearDuplicates"))
+        if not 0 < self.threshold <= 1 or self.shingle_words < 1:
+            raise ValueError(
+                "NearDuplicates needs a threshold above 0 and up to 1, and shingles of 1 word or more; got "
+                f"threshold={self.threshold}, shingle_words={self.shingle_words}."
+            )
+
+    def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
+        """Returns a function that remembers the shingles of the rows it kept."""
+        del split, rows
+        band = band_size(self.threshold)
+        kept: list[frozenset[int]] = []
+        buckets: dict[tuple[int, bytes], list[int]] = {}
+
+        def judge(row: Row) -> str | None:
+            text = " ".join(text_of(row, field, rule=self) for field in self.fields)
+            found = shingles(text, words=self.shingle_words)
+            if not found:
+                return None
+            bands = _bands(found, band)
+            near = {number for key in bands for number in buckets.get(key, ())}
+            for number in sorted(near):
+                if overlap(found, kept[number]) >= self.threshold:
+                    return f"near duplicate (overlap {self.threshold:g} or more)"
+            for key in bands:
+                buckets.setdefault(key, []).append(len(kept))
+            kept.append(found)
+            return None
+
+        return judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conflicts(RowFilter):
+    """Leaves out all rows that give different answers to the same question: none of them can be trusted.
+
+    Attributes:
+      inputs: fields that make the question.
+      outputs: fields that make the answer.
+      unless_blank: a field without which a question is open, so that answers may differ; None when there is none.
+      group: fields that rows belong together by: a conflict leaves out all rows of its group. () for the rows of the
+        question alone. Self-Instruct drops all instances of an instruction.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    unless_blank: str | None = None
+    group: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "outputs"):
+            object.__setattr__(self, name, _some(getattr(self, name), rule="Conflicts"))
+        object.__setattr__(self, "group", tuple(self.group))
+
+    def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
+        """Reads the split once, then returns a function that knows its conflicts."""
+        del split
+        answers: dict[int, int] = {}
+        contested: set[int] = set()
+        for row in rows():
+            if self._asks(row):
+                answer = _key(row, self.outputs, rule=self)
+                if answers.setdefault(_key(row, self.inputs, rule=self), answer) != answer:
+                    contested.add(self._group_of(row))
+
+        def judge(row: Row) -> str | None:
+            is_contested = (self.group or self._asks(row)) and self._group_of(row) in contested
+            return "conflicting answers" if is_contested else None
+
+        return judge
+
+    def _asks(self, row: Row) -> bool:
+        return self.unless_blank is None or bool(text_of(row, self.unless_blank, rule=self).strip())
+
+    def _group_of(self, row: Row) -> int:
+        return _key(row, self.group or self.inputs, rule=self)
+
+
+def shingles(text: str, *, words: int) -> frozenset[int]:
+    """Returns 32-bit hashes of a text's runs of consecutive words.
+
+    >>> len(shingles("one two three four", words=3)), len(shingles("one two", words=3)), len(shingles("?", words=3))
+    (2, 1, 0)
+    """
+    found = words_of(text)
+    runs = [" ".join(found[i : i + words]) for i in range(max(1, len(found) - words + 1))] if found else []
+    return frozenset(zlib.crc32(run.encode()) for run in runs)
+
+
+def overlap(first: frozenset[int], second: frozenset[int]) -> float:
+    """Returns Jaccard's overlap of two sets that are not both empty."""
+    shared = len(first & second)
+    return shared / (len(first) + len(second) - shared)
+
+
+def band_size(threshold: float) -> int:
+    """Returns how many of the 128 hashes must agree together: the most with which 85 % of pairs are found.
+
+    >>> [band_size(threshold) for threshold in (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)]
+    [2, 4, 4, 8, 8, 128]
+    """
+    sizes = (128, 64, 32, 16, 8, 4, 2, 1)
+    return next(size for size in sizes if size == 1 or 1 - (1 - threshold**size) ** (NUM_HASHES // size) >= 0.85)
+
+
+def _bands(found: frozenset[int], size: int) -> list[tuple[int, bytes]]:
+    minima = _min_hashes(found)
+    return [(start, minima[start : start + size].tobytes()) for start in range(0, NUM_HASHES, size)]
+
+
+def _min_hashes(found: frozenset[int]) -> NDArray[np.uint64]:
+    values = np.fromiter(sorted(found), np.uint64, len(found)) % np.uint64(PRIME)
+    multipliers, offsets = _COEFFICIENTS
+    return ((values[None, :] * multipliers[:, None] + offsets[:, None]) % np.uint64(PRIME)).min(axis=1)
+
+
+_COEFFICIENTS = tuple(
+    np.array([1 + hash64("min-hash", kind, i) % (PRIME - 1) for i in range(NUM_HASHES)], np.uint64)
+    for kind in ("multiplier", "offset")
+)
+
+
+def _key(row: Row, fields: tuple[str, ...], *, rule: RowFilter) -> int:
+    return hash64(*(plain(text_of(row, field, rule=rule)) for field in fields))
+
+
+def _some(fields: Iterable[str], *, rule: str) -> tuple[str, ...]:
+    if isinstance(fields, str) or not tuple(fields):
+        raise ValueError(f"{rule} needs a list of fields to compare; got {fields!r}.")
+    return tuple(fields)

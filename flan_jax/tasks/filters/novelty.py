@@ -1,0 +1,190 @@
+"""The rule that keeps instructions diverse: nothing that is too like what is there already, by ROUGE-L.
+
+Self-Instruct keeps an instruction only if its ROUGE-L with every other is at most 0.7 (Wang et al. 2022,
+arXiv:2212.10560, section 2.2), which compares all with all. Here most pairs are ruled out by what they cannot reach:
+two texts of m and n words whose longest common subsequence has l words score 2l / (m + n), and l is at most the number
+of words they share.
+"""
+
+import functools
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flan_jax.tasks.filters.rule import Judge, RowFilter, text_of
+from flan_jax.tasks.filters.source_texts import SourceTexts, Texts, files_of, revision_of, texts_of
+from flan_jax.tasks.rows import Row
+
+_Numbered = tuple[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Novelty(RowFilter):
+    """Leaves out rows whose ROUGE-L with an earlier kept row, or with a given text, is above a threshold.
+
+    ROUGE-L is the F measure of rouge-score without stemming: words are runs of a-z and 0-9.
+
+    Attributes:
+      field: of the text.
+      threshold: the score above which a row is left out.
+      against: texts that are there already, such as the seeds that rows were generated from.
+      once: whether rows with the very same text share the verdict of the first, as instances of one instruction do.
+    """
+
+    field: str
+    threshold: float = 0.7
+    against: Texts = ()
+    once: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.against, SourceTexts):
+            object.__setattr__(self, "against", tuple(self.against))
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"Novelty needs a threshold between 0 and 1; got {self.threshold}.")
+
+    def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
+        """Reads the split once to learn which words are rare, then returns a function that remembers what it kept."""
+        del split
+        frequencies = Counter[str]()
+        given = [rouge_words(text) for text in texts_of(self.against)]
+        for words in given:
+            frequencies.update(set(words))
+        for row in rows():
+            frequencies.update(set(rouge_words(text_of(row, self.field, rule=self))))
+        pool = Pool(threshold=self.threshold, frequencies=frequencies)
+        for words in given:
+            pool.add(words)
+        verdicts: dict[str, str | None] = {}
+
+        def judge(row: Row) -> str | None:
+            text = text_of(row, self.field, rule=self)
+            if self.once and text in verdicts:
+                return verdicts[text]
+            words = rouge_words(text)
+            verdict = f"{self.field}: not novel (ROUGE-L above {self.threshold:g})" if pool.has_like(words) else None
+            if verdict is None:
+                pool.add(words)
+            if self.once:
+                verdicts[text] = verdict
+            return verdict
+
+        return judge
+
+    def revision(self) -> str:
+        """Returns a digest of the texts that are there already, when they are in files."""
+        return revision_of(self.against)
+
+    def files(self) -> tuple[str, ...]:
+        """Returns the files that they are in."""
+        return files_of(self.against)
+
+
+class Pool:
+    """Texts as lists of words, and whether one of them is too like another text.
+
+    Sort the words of all texts alike, rare ones first. Texts of m and n words that have to share a of them are not
+    alike unless one of the first m - a + 1 words of the one is among the first n - a + 1 of the other. So a text is
+    filed under each of its first words, with its length and the word's place, and looked for in the same way.
+    """
+
+    def __init__(self, *, threshold: float, frequencies: Mapping[str, int]):
+        """Starts empty.
+
+        Args:
+          threshold: the ROUGE-L above which texts are alike.
+          frequencies: in how many texts each word is; any numbers are right, true ones are fast.
+        """
+        self._threshold, self._frequencies = threshold, frequencies
+        self._texts: list[tuple[list[str], frozenset[_Numbered]]] = []
+        self._filed: defaultdict[_Numbered, dict[tuple[int, int], list[int]]] = defaultdict(dict)
+
+    def add(self, words: list[str]) -> None:
+        """Adds a text."""
+        numbered = self._rare_first(words)
+        for place, word in enumerate(self._first_words(numbered)):
+            self._filed[word].setdefault((len(words), place), []).append(len(self._texts))
+        self._texts.append((words, frozenset(numbered)))
+
+    def has_like(self, words: list[str]) -> bool:
+        """Whether a text of the pool scores above the threshold."""
+        numbered = self._rare_first(words)
+        own = frozenset(numbered)
+        return any(self._is_like(words, own, *self._texts[number]) for number in self._near(numbered))
+
+    def _near(self, numbered: list[_Numbered]) -> set[int]:
+        """The texts that may be alike."""
+        m, found = len(numbered), set[int]()
+        for place, word in enumerate(self._first_words(numbered)):
+            for (n, other_place), filed in self._filed.get(word, {}).items():
+                # The words from these places on are all that the two can share.
+                if min(m - place, n - other_place) >= self._needed(m, n):
+                    found.update(filed)
+        return found
+
+    def _first_words(self, numbered: list[_Numbered]) -> list[_Numbered]:
+        """Those that a text is filed under. Of all texts that it can be like, the shortest must share the fewest."""
+        shortest = math.floor(len(numbered) * self._threshold / (2 - self._threshold))
+        return numbered[: len(numbered) - self._needed(len(numbered), shortest) + 1]
+
+    def _is_like(
+        self, first: list[str], own: frozenset[_Numbered], second: list[str], others: frozenset[_Numbered]
+    ) -> bool:
+        needed = self._needed(len(first), len(second))
+        return len(own & others) >= needed and longest_common(first, second) >= needed
+
+    def _needed(self, m: int, n: int) -> int:
+        return least_common(m, n, threshold=self._threshold)
+
+    def _rare_first(self, words: Sequence[str]) -> list[_Numbered]:
+        return sorted(_numbered(words), key=lambda word: (self._frequencies.get(word[0], 0), word))
+
+
+def _numbered(words: Sequence[str]) -> list[_Numbered]:
+    """Words with the number of their occurrence: shared ones of two such lists count as often as both have them."""
+    seen = Counter[str]()
+    found = []
+    for word in words:
+        seen[word] += 1
+        found.append((word, seen[word]))
+    return found
+
+
+def rouge_words(text: str) -> list[str]:
+    """Returns the words that ROUGE compares.
+
+    >>> rouge_words("Don't stop: 2 naïve steps!")
+    ['don', 't', 'stop', '2', 'na', 've', 'steps']
+    """
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+@functools.lru_cache(maxsize=2**16)
+def least_common(m: int, n: int, *, threshold: float) -> int:
+    """Returns the length of a common subsequence from which on texts of m and n words score above the threshold.
+
+    >>> [least_common(m, n, threshold=0.7) for m, n in ((10, 10), (9, 10), (4, 3))]
+    [8, 7, 3]
+    """
+    # Rounded, since 0.7 * 180 is 125.99999999999999 to a computer and a score of exactly 0.7 is not above it.
+    return math.floor(round(threshold * (m + n), 9) / 2) + 1
+
+
+def longest_common(first: Sequence[str], second: Sequence[str]) -> int:
+    """Returns the length of the longest common subsequence.
+
+    One addition of whole numbers a word, whose bits are the positions of the other text (Hyyrö 2004).
+
+    >>> longest_common("the cat sat on the mat".split(), "on the mat the cat sat".split())
+    3
+    """
+    places: defaultdict[str, int] = defaultdict(int)
+    for position, word in enumerate(first):
+        places[word] |= 1 << position
+    everywhere = (1 << len(first)) - 1
+    missing = everywhere
+    for word in second:
+        matched = missing & places.get(word, 0)
+        missing = ((missing + matched) | (missing - matched)) & everywhere
+    return len(first) - missing.bit_count()

@@ -1,0 +1,228 @@
+"""Rules for leaving rows out that look at one row at a time: lengths, words, beginnings, copies, values."""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from flan_jax.tasks.filters.rule import Judge, RowFilter, RowRule, plain, text_of, words_of
+from flan_jax.tasks.rows import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length(RowRule):
+    """Leaves out rows whose text has too few or too many words, as cut at white space.
+
+    Attributes:
+      field: of the text.
+      min_words: what has fewer is left out.
+      max_words: what has more is left out; None for no limit.
+    """
+
+    field: str
+    min_words: int = 0
+    max_words: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_words < 0 or (self.max_words is not None and self.max_words < max(1, self.min_words)):
+            raise ValueError(
+                f"Length needs 0 <= min_words <= max_words; got min_words={self.min_words}, max_words={self.max_words}."
+            )
+
+    def reason(self, row: Row) -> str | None:
+        """Returns which limit is broken."""
+        words = len(text_of(row, self.field, rule=self).split())
+        if words < self.min_words:
+            return f"{self.field}: fewer than {self.min_words} words"
+        if self.max_words is not None and words > self.max_words:
+            return f"{self.field}: more than {self.max_words} words"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keywords(RowRule):
+    """Leaves out rows whose text has one of some words, whole and in any case.
+
+    Attributes:
+      field: of the text.
+      words: words, or groups of words with a space between them.
+    """
+
+    field: str
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "words", tuple(self.words))
+        if not self.words or not all(word.strip() for word in self.words):
+            raise ValueError(f"Keywords needs words to look for; got {list(self.words)}.")
+
+    def reason(self, row: Row) -> str | None:
+        """Returns the first of the words that is there."""
+        text = text_of(row, self.field, rule=self)
+        for word in self.words:
+            if re.search(rf"\b{re.escape(word)}\b", text, flags=re.IGNORECASE):  # Compiled once: `re` keeps them.
+                return f"{self.field}: has the word {word!r}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginnings(RowRule):
+    """Leaves out rows whose text begins in a way that gives away what a model should not be asked for.
+
+    Attributes:
+      field: of the text.
+      prefixes: beginnings, in any case.
+      punctuation: whether a punctuation mark (of ASCII) is one.
+      non_ascii: whether a character outside ASCII is one.
+    """
+
+    field: str
+    prefixes: tuple[str, ...] = ()
+    punctuation: bool = False
+    non_ascii: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefixes", tuple(self.prefixes))
+        if not (self.prefixes or self.punctuation or self.non_ascii):
+            raise ValueError("Beginnings needs something to look for: prefixes, punctuation or non_ascii.")
+
+    def reason(self, row: Row) -> str | None:
+        """Returns the beginning that it has."""
+        text = text_of(row, self.field, rule=self).strip()
+        for prefix in self.prefixes:
+            if text.casefold().startswith(prefix.casefold()):
+                return f"{self.field}: begins with {prefix!r}"
+        if self.punctuation and text[:1] and text[0] in string.punctuation:
+            return f"{self.field}: begins with punctuation"
+        if self.non_ascii and not text[:1].isascii():
+            return f"{self.field}: begins with a character outside ASCII"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truncated(RowRule):
+    """Leaves out rows whose text was cut short: it ends as no whole text does, or the row says so.
+
+    Attributes:
+      fields: of the texts.
+      endings: what a whole text does not end with.
+      told_by: a field that says why generation ended; None when there is none. Rows without it were not cut.
+      cut: its value for those that were.
+    """
+
+    fields: tuple[str, ...]
+    endings: tuple[str, ...] = (":",)
+    told_by: str | None = None
+    cut: str = "length"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", tuple(self.fields))
+        object.__setattr__(self, "endings", tuple(self.endings))
+
+    def reason(self, row: Row) -> str | None:
+        """Returns the ending, or that generation was cut."""
+        for field in self.fields:
+            text = text_of(row, field, rule=self).rstrip()
+            for ending in self.endings:
+                if text.endswith(ending):
+                    return f"{field}: ends with {ending!r}"
+        return "generation was cut" if self.told_by is not None and row.get(self.told_by) == self.cut else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputEqualsOutput(RowRule):
+    """Leaves out rows whose answer repeats the question.
+
+    Attributes:
+      input: field of what is given.
+      output: field of the answer.
+    """
+
+    input: str = "input"
+    output: str = "output"
+
+    def reason(self, row: Row) -> str | None:
+        """Returns that they are the same."""
+        given = plain(text_of(row, self.input, rule=self))
+        same = given and given == plain(text_of(row, self.output, rule=self))
+        return f"{self.input} equals {self.output}" if same else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetInInput(RowRule):
+    """Leaves out rows whose answer stands in the question, word for word: an inverted task would be to copy it.
+
+    Attributes:
+      input: field of what is given.
+      output: field of the answer.
+      min_words: shorter answers are let through, as those that a question lists.
+    """
+
+    input: str = "input"
+    output: str = "output"
+    min_words: int = 1
+
+    def reason(self, row: Row) -> str | None:
+        """Returns that the one stands in the other."""
+        answer = words_of(text_of(row, self.output, rule=self))
+        if len(answer) < max(1, self.min_words):
+            return None
+        given = " ".join(words_of(text_of(row, self.input, rule=self)))
+        return f"{self.output} stands in {self.input}" if f" {' '.join(answer)} " in f" {given} " else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values(RowRule):
+    """Keeps rows by the value of a field: those of some labelers, of some categories, and not of others.
+
+    Attributes:
+      field: of the value.
+      only: values that are kept; () for all.
+      without: values that are left out.
+    """
+
+    field: str
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "only", tuple(self.only))
+        object.__setattr__(self, "without", tuple(self.without))
+        if not (self.only or self.without):
+            raise ValueError("Values needs values to keep (only) or to leave out (without).")
+
+    def reason(self, row: Row) -> str | None:
+        """Returns that the value is not wanted."""
+        value = text_of(row, self.field, rule=self)
+        unwanted = value in self.without or (self.only and value not in self.only)
+        return f"{self.field}: not wanted" if unwanted else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtMost(RowFilter):
+    """Keeps the first rows that share a text, and leaves out further ones.
+
+    Attributes:
+      field: of the text.
+      rows: how many are kept of each.
+    """
+
+    field: str
+    rows: int
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"AtMost needs rows of 1 or more; got {self.rows}.")
+
+    def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
+        """Returns a function that counts."""
+        del split, rows
+        seen = Counter[str]()
+
+        def judge(row: Row) -> str | None:
+            text = plain(text_of(row, self.field, rule=self))
+            seen[text] += 1
+            return f"{self.field}: more than {self.rows} rows" if seen[text] > self.rows else None
+
+        return judge

@@ -1,0 +1,1 @@
+"""Files of published shapes: instructions, conversations, preferences."""

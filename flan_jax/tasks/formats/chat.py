@@ -1,0 +1,208 @@
+"""Conversations as training rows: one for each turn of the assistant's, asked for by all that was said before.
+
+Three shapes of files: ShareGPT's (`conversations` of from and value, also with tools), OpenAI's (`messages` of role and
+content) and that of Schema-Guided Dialogue (`turns` of speaker and utterance). How turns become a prompt is
+`templates.chat`'s business.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from flan_jax.draws import Draws
+from flan_jax.names import nearest
+from flan_jax.tasks.declare import CountsTokens
+from flan_jax.tasks.formats.shape import Format, Shape, Unusable, items, text
+from flan_jax.tasks.rows import Row
+from flan_jax.templates.chat import ANSWERS, ChatStyle, CountTokens, Prompt, Role, Turn, style_named, styles
+from flan_jax.templates.render import Pattern, Template, shortened
+from flan_jax.vocab import Vocabulary
+
+UNKNOWN_ROLE = "unknown role"
+NO_USER = "no user turn"
+NO_ASSISTANT = "no assistant turn after a user's"
+TWO_IN_A_ROW = "two assistant turns in a row"
+NO_TEXT = "turn without text"
+
+SHAREGPT: Mapping[str, Role] = {
+    "system": "system", "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant",
+    "assistant": "assistant", "function_call": "call", "observation": "result", "tool": "result",
+}  # fmt: skip
+OPENAI: Mapping[str, Role] = {
+    "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "result",
+    "function": "result",
+}  # fmt: skip
+SCHEMA_GUIDED: Mapping[str, Role] = {"USER": "user", "SYSTEM": "assistant"}
+# Field of the conversation -> field of the speaker, field of what is said, who the speakers are.
+CONVERSATIONS: Mapping[str, tuple[str, str, Mapping[str, Role]]] = {
+    "conversations": ("from", "value", SHAREGPT),
+    "messages": ("role", "content", OPENAI),
+    "turns": ("speaker", "utterance", SCHEMA_GUIDED),
+}
+TEMPLATE = Template(inputs="{prompt}", targets="{target}", name="conversation")
+
+Which = Literal["all", "last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversational(Format, CountsTokens):
+    """A format whose prompts are conversations: chats and preferences alike.
+
+    Attributes:
+      max_tokens: of a prompt, with end of sequence; the oldest turns are left out of longer ones. TASK_FEATURE_LENGTHS'
+        inputs should be the same. None keeps all.
+      styles: names in `templates/styles/chat.yaml`, of which each conversation draws one; () for all.
+      seed: of what is drawn for a row.
+      vocabulary: counts the tokens; given when the task is registered. Before that nothing is left out.
+    """
+
+    max_tokens: int | None = 1024
+    styles: tuple[str, ...] = ()
+    seed: int = 0
+    vocabulary: Vocabulary | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "styles", tuple(self.styles))
+        for name in self.styles:
+            style_named(name)
+        if self.max_tokens is not None and self.max_tokens < 2:
+            raise ValueError(f"max_tokens of a prompt must be 2 or more, or None for no limit; got {self.max_tokens}.")
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> "Conversational":
+        """Returns the format as it counts this vocabulary's tokens."""
+        return dataclasses.replace(self, vocabulary=vocabulary)
+
+    def templates(self) -> tuple[Pattern, ...]:
+        """Returns the one that takes prompt and target as they are."""
+        return (TEMPLATE,)
+
+    def style_of(self, turns: Iterable[Turn]) -> ChatStyle:
+        """Returns the style that a conversation draws by its words."""
+        names = self.styles or tuple(styles())
+        return style_named(Draws(self.seed, "chat style", *map(tuple, turns)).choice(names))
+
+    def prompt_of(self, turns: Sequence[Turn], *, style: ChatStyle) -> Prompt:
+        """Returns the prompt that asks for what follows the turns."""
+        return style.prompt(turns, count_tokens=self._count_tokens, max_tokens=self.max_tokens)
+
+    @functools.cached_property
+    def _count_tokens(self) -> CountTokens | None:
+        """Remembers the last few texts: those of a conversation are counted for each of its examples."""
+        return functools.lru_cache(maxsize=512)(self.vocabulary.count) if self.vocabulary is not None else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat(Conversational):
+    """Conversations; each turn of the assistant's that follows one of the user's is an example.
+
+    Tools and what the system says stand before the first turn. A call of a tool is a turn of the assistant's, what the
+    tool returns is not.
+
+    Attributes:
+      turns: "all" of the assistant's turns are examples, or the "last" one.
+      predict: which kinds of the assistant's turns: what it says ("assistant"), what it calls ("call").
+    """
+
+    shapes: ClassVar = (
+        Shape(("conversations",), ("tools", "system", "id")),
+        Shape(("messages",), ("tools", "id")),
+        Shape(("turns",), ("dialogue_id", "services")),
+    )
+    cluster: ClassVar = "chat"
+    metrics: ClassVar = ("rouge_l",)
+    turns: Which = "all"
+    predict: tuple[str, ...] = ANSWERS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "predict", tuple(self.predict))
+        if self.turns not in get_args(Which):
+            raise ValueError(
+                f"turns must be one of {', '.join(get_args(Which))}; got {self.turns!r}."
+                f"{nearest(str(self.turns), get_args(Which))}"
+            )
+        for kind in self.predict:
+            if kind not in ANSWERS:
+                raise ValueError(
+                    f"predict names kinds of the assistant's turns, {', '.join(ANSWERS)}; got {kind!r}."
+                    f"{nearest(kind, ANSWERS)}"
+                )
+
+    def __call__(self, row: Row) -> Iterable[Row]:
+        """Returns an example for each turn that is asked for."""
+        turns = turns_of(row)
+        style = self.style_of(turns)
+        wanted = self._asked(turns)
+        for number in wanted[-1:] if self.turns == "last" else wanted:
+            prompt = self.prompt_of(turns[:number], style=style)
+            target = style.target(turns[number])
+            yield {"prompt": prompt.text, "target": target, "turn": number, "left_out": prompt.left_out}
+
+    def check(self, row: Row) -> None:
+        """Refuses a conversation that is none, without making prompts."""
+        self._asked(turns_of(row))
+
+    def _asked(self, turns: list[Turn]) -> list[int]:
+        first = next(i for i, turn in enumerate(turns) if turn.role == "user")
+        found = [i for i, turn in enumerate(turns) if i > first and turn.role in self.predict]
+        if not found:
+            raise Unusable(
+                NO_ASSISTANT, f"no turn of the assistant's ({', '.join(self.predict)}) follows a user's turn"
+            )
+        return found
+
+
+def turns_of(row: Mapping[str, Any]) -> list[Turn]:
+    """Returns the turns of a conversation: what the system says and the tools first.
+
+    Raises:
+      Unusable: it is malformed: not a list, an unknown role, a turn without text, two turns of the assistant's in a
+        row, no turn of the user's.
+    """
+    field = next(name for name in CONVERSATIONS if row.get(name) is not None)
+    who, what, roles = CONVERSATIONS[field]
+    turns = [_turn(item, f"{field}[{i}]", who, what, roles) for i, item in enumerate(items(row, field))]
+    for i, (turn, following) in enumerate(zip(turns, turns[1:], strict=False)):
+        if turn.role in ANSWERS and following.role in ANSWERS:
+            raise Unusable(TWO_IN_A_ROW, f"{field}[{i}] and {field}[{i + 1}] are both turns of the assistant's")
+    if not any(turn.role == "user" for turn in turns):
+        raise Unusable(NO_USER, f"{field} has no turn of the user's, only {', '.join(sorted({t.role for t in turns}))}")
+    return [*_context(row), *turns]
+
+
+def _context(row: Mapping[str, Any]) -> Iterable[Turn]:
+    system = text(row, "system", needed=False)
+    if system:
+        yield Turn("system", system)
+    tools = row.get("tools")
+    listed = tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False) if tools else ""
+    if listed.strip() not in ("", "[]", "{}"):
+        yield Turn("tools", listed.strip())
+
+
+def _turn(item: Mapping[str, Any], place: str, who: str, what: str, roles: Mapping[str, Role]) -> Turn:
+    speaker = item.get(who)
+    if not isinstance(speaker, str) or speaker not in roles:
+        raise Unusable(
+            UNKNOWN_ROLE,
+            f"{place}.{who} must be one of {', '.join(roles)}, got {shortened(speaker)}{nearest(str(speaker), roles)}",
+        )
+    said, calls = _said(item.get(what), f"{place}.{what}"), item.get("tool_calls")
+    if calls and roles[speaker] == "assistant":
+        listed = json.dumps([call.get("function", call) for call in calls], ensure_ascii=False)
+        return Turn("call", f"{said}\n{listed}".strip())
+    if not said:
+        raise Unusable(NO_TEXT, f"{place}.{what} must hold a text, got {shortened(item.get(what))}")
+    return Turn(roles[speaker], said)
+
+
+def _said(value: object, place: str) -> str:
+    """What a turn says: a text, or the texts of a list of parts."""
+    if isinstance(value, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in value):
+        value = "\n".join(part["text"] for part in value)
+    if value is not None and not isinstance(value, str):
+        raise Unusable(NO_TEXT, f"{place} must hold a text or parts of text, got {shortened(value)}")
+    return (value or "").strip()

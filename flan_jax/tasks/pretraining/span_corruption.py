@@ -1,0 +1,172 @@
+"""The arithmetic of T5's unsupervised objectives: which tokens are hidden, by what they are replaced, how many there are.
+
+Span corruption hides spans of a text and asks for them (T5, arXiv 1910.10683, section 3.1.4); prefix LM cuts a text in
+two and asks for the second part (section 3.2.3). Arrays of ids in, arrays of ids out, none of them with an end of
+sequence; where texts come from and what becomes of the ids is `task`'s.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Stand = Literal["sentinels", "one sentinel", "nothing"]
+"""What stands for a hidden span: a sentinel of its own, the same one everywhere, or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """How much of a text is hidden.
+
+    Attributes:
+      density: share of the tokens, from 0 (nothing) to below 1.
+      mean_span: mean length of a hidden span, in tokens.
+    """
+
+    density: float = 0.15
+    mean_span: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.density < 1:
+            raise ValueError(f"The density of noise must be at least 0 and below 1; got {self.density}.")
+        if not self.mean_span >= 1:
+            raise ValueError(f"The mean length of hidden spans must be at least 1 token; got {self.mean_span}.")
+
+    def counts(self, num_tokens: int) -> tuple[int, int]:
+        """Returns how many of a text's tokens are hidden, and in how many spans.
+
+        >>> Noise().counts(568)
+        (85, 28)
+
+        Args:
+          num_tokens: of the text, at least 2: one is hidden and one stays, whatever the density.
+        """
+        assert num_tokens >= 2, num_tokens
+        if self.density == 0:
+            return 0, 0
+        hidden = min(max(round(num_tokens * self.density), 1), num_tokens - 1)
+        # No span is empty, neither of those hidden nor of those between them.
+        spans = min(max(round(hidden / self.mean_span), 1), hidden, num_tokens - hidden)
+        return hidden, spans
+
+    def lengths(self, num_tokens: int, *, stand: Stand = "sentinels") -> tuple[int, int]:
+        """Returns the lengths of the inputs and of the targets that a text makes, each with its end of sequence.
+
+        >>> Noise().lengths(568)
+        (512, 114)
+        """
+        hidden, spans = self.counts(num_tokens)
+        extra = 0 if stand == "nothing" else spans
+        return num_tokens - hidden + extra + 1, hidden + extra + 1
+
+    def raw_length(self, max_input_tokens: int, *, stand: Stand = "sentinels") -> int:
+        """Returns the most tokens of a text whose inputs, end of sequence included, are within the limit.
+
+        At a density of exactly 0.5 it is one less where targets would come out longer than inputs, as in T5.
+
+        >>> Noise().raw_length(512)
+        568
+
+        Raises:
+          ValueError: not even two tokens are within it.
+        """
+        num_tokens = 2
+        while self.lengths(num_tokens + 1, stand=stand)[0] <= max_input_tokens:
+            num_tokens += 1
+        inputs, targets = self.lengths(num_tokens, stand=stand)
+        if inputs > max_input_tokens:
+            raise ValueError(f"Corrupted texts need inputs of at least {inputs} tokens; got {max_input_tokens}.")
+        return num_tokens - 1 if self.density == 0.5 and targets > inputs and num_tokens > 2 else num_tokens
+
+    def mask(self, num_tokens: int, rng: np.random.Generator) -> np.ndarray:
+        """Returns which tokens are hidden, bool [num_tokens]: spans of random lengths, at random places.
+
+        The hidden tokens are cut at random into their number of spans, the others likewise, and the two alternate,
+        beginning with what stays and ending with what is hidden.
+        """
+        hidden, spans = self.counts(num_tokens)
+        if not spans:
+            return np.zeros(num_tokens, bool)
+        lengths = np.empty(2 * spans, np.int64)
+        lengths[0::2] = _random_parts(num_tokens - hidden, spans, rng)
+        lengths[1::2] = _random_parts(hidden, spans, rng)
+        return np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
+
+
+def _random_parts(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
+    """Lengths of `parts` non-empty parts of `total`, every way of cutting as likely as any other."""
+    cuts = np.sort(rng.permutation(total - 1)[: parts - 1]) + 1
+    return np.diff(cuts, prepend=0, append=total)
+
+
+def prefix_mask(num_tokens: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns which tokens are to be continued with, bool [num_tokens]: all after a random prefix of at least one.
+
+    >>> prefix_mask(2, np.random.default_rng(0))
+    array([False,  True])
+    """
+    return np.arange(num_tokens) >= rng.integers(1, num_tokens)
+
+
+def unique_sentinels(tokens: np.ndarray, mask: np.ndarray, *, last_id: int) -> np.ndarray:
+    """Puts a sentinel of its own in place of each span in a mask: `last_id`, then downwards.
+
+    >>> unique_sentinels(np.arange(10, 16), np.array([1, 1, 0, 0, 1, 0], bool), last_id=999).tolist()
+    [999, 12, 13, 998, 15]
+    """
+    starts = _starts(mask)
+    return np.where(starts, last_id + 1 - np.cumsum(starts), tokens)[starts | ~mask]
+
+
+def one_sentinel(tokens: np.ndarray, mask: np.ndarray, *, last_id: int) -> np.ndarray:
+    """Puts the same sentinel in place of every span in a mask.
+
+    >>> one_sentinel(np.arange(10, 16), np.array([1, 1, 0, 0, 1, 0], bool), last_id=999).tolist()
+    [999, 12, 13, 999, 15]
+    """
+    starts = _starts(mask)
+    return np.where(starts, last_id, tokens)[starts | ~mask]
+
+
+def without(tokens: np.ndarray, mask: np.ndarray, *, last_id: int = 0) -> np.ndarray:
+    """Leaves out what is in a mask; `last_id` is not used.
+
+    >>> without(np.arange(10, 16), np.array([1, 1, 0, 0, 1, 0], bool)).tolist()
+    [12, 13, 15]
+    """
+    del last_id
+    return tokens[~mask]
+
+
+REPLACED: Mapping[Stand, Callable[..., np.ndarray]] = {
+    "sentinels": unique_sentinels,
+    "one sentinel": one_sentinel,
+    "nothing": without,
+}
+
+
+def corrupted(
+    tokens: np.ndarray, mask: np.ndarray, *, last_id: int, stand: Stand = "sentinels"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a text without its hidden spans, and the hidden spans without the text.
+
+    >>> inputs, targets = corrupted(np.arange(10, 16), np.array([0, 1, 1, 0, 0, 1], bool), last_id=999)
+    >>> inputs.tolist(), targets.tolist()
+    ([10, 999, 13, 14, 998], [999, 11, 12, 998, 15])
+
+    Args:
+      tokens: ids of the text.
+      mask: what is hidden; begins with what stays, so that the n-th sentinel of both sides is the same span's.
+      last_id: the vocabulary's last id, which is its first sentinel.
+      stand: what stands for a span.
+    """
+    replaced = REPLACED[stand]
+    return replaced(tokens, mask, last_id=last_id), replaced(tokens, ~mask, last_id=last_id)
+
+
+def _starts(mask: np.ndarray) -> np.ndarray:
+    """Where the spans of a mask begin."""
+    starts = mask.copy()
+    starts[1:] &= ~mask[:-1]
+    return starts

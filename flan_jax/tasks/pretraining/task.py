@@ -1,0 +1,288 @@
+"""Unsupervised tasks from plain text: documents to examples of span corruption or of prefix LM.
+
+    documents -> ids -> chunks of at most 65,536 -> 128 chunks end to end -> segments of one length -> inputs, targets
+
+No token is lost but a last one by itself, and every random choice follows from (seed, task, split, document, chunk,
+segment, pass). The arithmetic is `span_corruption`'s; how such a task is registered is `entries`' business, how it is
+exported that of `plans`.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from flan_jax.data.manifest import Lengths
+from flan_jax.data.record import encode_record
+from flan_jax.draws import hash64
+from flan_jax.names import nearest
+from flan_jax.tasks.declare import require_name
+from flan_jax.tasks.pretraining.span_corruption import Noise, Stand, corrupted, prefix_mask, without
+from flan_jax.tasks.rendering import LACKS_A_FIELD
+from flan_jax.tasks.rows import BadRow, Source
+from flan_jax.tasks.shards import Encoded
+from flan_jax.vocab import Vocabulary
+
+Objective = Literal["span_corruption", "prefix_lm"]
+
+CHUNK_TOKENS = 65_536
+CLUSTER = "pretraining"
+NO_TEXT = "no text"
+ONE_TOKEN = "one token left of a text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingTask:
+    """Documents, and what is asked of them.
+
+    Attributes:
+      name: letters, digits and `_ . : #`; unique among tasks and mixtures.
+      source: where documents come from, one a row.
+      field: of a row, holds the text.
+      objective: "span_corruption" hides spans of a text and asks for them; "prefix_lm" cuts a text in two at a random
+        place and asks for the second part.
+      noise: how much span corruption hides, in how long spans.
+      stand: what stands for a hidden span in the inputs, and for what was kept in the targets.
+      lengths: token limits of its own, {"inputs": S, "targets": T}, at most those of the run; None for the run's.
+      chunks_together: how many chunks of documents are put end to end before they are cut into segments; 1 keeps
+        documents apart, at the price of many short segments.
+      passes: how often all documents are used, differently corrupted each time.
+      seed: of all random choices.
+      cluster: the skill; what is held out together.
+      corpora: the corpora that the documents come from, in lower case.
+      licence: of the documents.
+    """
+
+    name: str
+    source: Source
+    field: str = "text"
+    objective: Objective = "span_corruption"
+    noise: Noise = Noise()
+    stand: Stand = "sentinels"
+    lengths: Lengths | None = None
+    chunks_together: int = 128
+    passes: int = 1
+    seed: int = 0
+    cluster: str = CLUSTER
+    corpora: tuple[str, ...] = ()
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        require_name(self.name)
+        object.__setattr__(self, "corpora", tuple(self.corpora))
+        for what, value, allowed in (
+            ("objective", self.objective, get_args(Objective)),
+            ("stand", self.stand, get_args(Stand)),
+        ):
+            if value not in allowed:
+                near = nearest(str(value), allowed)
+                raise ValueError(
+                    f"Task {self.name!r}: {what} must be one of {', '.join(allowed)}; got {value!r}.{near}"
+                )
+        if self.noise.density == 0 and self.objective == "span_corruption":
+            raise ValueError(f"Task {self.name!r}: a noise density of 0 hides nothing, so there is nothing to learn.")
+        if self.chunks_together < 1 or self.passes < 1:
+            raise ValueError(
+                f"Task {self.name!r}: chunks_together and passes must be 1 or more; got {self.chunks_together} and "
+                f"{self.passes}."
+            )
+
+    def identity(self, split: str) -> dict[str, Any]:
+        """Returns what decides the examples of a split besides lengths and vocabulary, as JSON values."""
+        return {
+            "kind": "pretraining",
+            "source_revision": self.source.revision(split),
+            "on_bad_row": self.source.on_bad_row,
+            "field": self.field,
+            "objective": self.objective,
+            "noise": [self.noise.density, self.noise.mean_span],
+            "stand": self.stand,
+            "own_lengths": None if self.lengths is None else dict(self.lengths),
+            "chunks": [CHUNK_TOKENS, self.chunks_together],
+            "passes": self.passes,
+            "seed": self.seed,
+        }
+
+
+class Segment(NamedTuple):
+    """Consecutive tokens that become one example.
+
+    Attributes:
+      row: position, among the documents that have text, of the last one of the chunks put together.
+      tokens: ids, at most as many as fit.
+      key: (document, chunk, segment, pass): where the chunks put together begin, and which segment of them this is.
+    """
+
+    row: int
+    tokens: np.ndarray
+    key: tuple[int, int, int, int]
+
+
+class _Chunk(NamedTuple):
+    document: int
+    number: int
+    tokens: np.ndarray
+
+
+def segments(
+    task: PretrainingTask,
+    documents: Iterable[str],
+    *,
+    raw_tokens: int,
+    encode_batch: Callable[[Sequence[str]], Sequence[Sequence[int]]],
+) -> Iterator[Segment]:
+    """Yields the segments of documents, in their order.
+
+    Args:
+      task: the record.
+      documents: texts that are not empty.
+      raw_tokens: of a segment; the last one of the chunks put together may be shorter.
+      encode_batch: texts to ids, without an end of sequence.
+    """
+    groups = _batches(_chunks(documents, encode_batch), task.chunks_together)
+    for group in groups:
+        tokens = np.concatenate([chunk.tokens for chunk in group])
+        first, last = group[0], group[-1]
+        starts = range(0, len(tokens), raw_tokens)
+        for k in range(task.passes):
+            for number, start in enumerate(starts):
+                key = (first.document, first.number, number, k)
+                yield Segment(last.document, tokens[start : start + raw_tokens], key)
+
+
+def _chunks(
+    documents: Iterable[str], encode_batch: Callable[[Sequence[str]], Sequence[Sequence[int]]]
+) -> Iterator[_Chunk]:
+    first = 0
+    for texts in _batches(documents, 128):
+        for document, ids in enumerate(encode_batch(texts), start=first):
+            tokens = np.array(ids, np.int32)
+            for number, start in enumerate(range(0, len(tokens), CHUNK_TOKENS)):
+                yield _Chunk(document, number, tokens[start : start + CHUNK_TOKENS])
+        first += len(texts)
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    return iter(lambda: list(itertools.islice(iterator, size)), [])
+
+
+def documents(task: PretrainingTask, split: str, *, dropped: Counter[str] | None = None) -> Iterator[str]:
+    """Yields the texts of a split's documents; those without text are counted and left out.
+
+    Raises:
+      KeyError: no such split.
+      ValueError: a bad row, such as one without the task's field.
+    """
+    dropped = Counter() if dropped is None else dropped
+    for record in task.source.records(split, dropped=dropped):
+        text = record.row.get(task.field)
+        if not isinstance(text, str):
+            near = nearest(task.field, record.row)
+            fields = ", ".join(record.row)
+            detail = f"task {task.name!r} found no text in the field {task.field!r}.{near} Fields: {fields}"
+            task.source.refuse(BadRow(LACKS_A_FIELD, detail, record.place), dropped=dropped)
+        elif not text.strip():
+            dropped[NO_TEXT] += 1
+        else:
+            yield text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrupter:
+    """How the segments of one task and split become examples.
+
+    Attributes:
+      raw_tokens: the most tokens of a segment.
+    """
+
+    task: PretrainingTask
+    split: str
+    vocabulary: Vocabulary
+    raw_tokens: int
+
+    def segments(self, texts: Iterable[str]) -> Iterator[Segment]:
+        """Yields the segments of documents; see `segments`."""
+        return segments(self.task, texts, raw_tokens=self.raw_tokens, encode_batch=self.vocabulary.encode_batch)
+
+    def example(self, segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (inputs, targets) of a segment of at least two tokens, each with its end of sequence."""
+        rng = np.random.Generator(np.random.PCG64(hash64(self.task.seed, self.task.name, self.split, *segment.key)))
+        tokens = segment.tokens
+        if self.task.objective == "prefix_lm":
+            mask = prefix_mask(len(tokens), rng)
+            parts = without(tokens, mask), without(tokens, ~mask)
+        else:
+            mask = self.task.noise.mask(len(tokens), rng)
+            parts = corrupted(tokens, mask, last_id=self.vocabulary.size - 1, stand=self.task.stand)
+        inputs, targets = (np.append(part, self.vocabulary.eos_id).astype(np.int32) for part in parts)
+        return inputs, targets
+
+    def encode(self, chunk: Sequence[Segment]) -> Encoded:
+        """Turns segments into records; safe to call from several threads."""
+        usable = [segment for segment in chunk if len(segment.tokens) > 1]
+        pairs = [self.example(segment) for segment in usable]
+        return Encoded(
+            records=[encode_record(pair) for pair in pairs],
+            lengths=np.array([(len(i), len(t)) for i, t in pairs], np.int32).reshape(-1, 2),
+            truncated=Counter(),
+            dropped=Counter({ONE_TOKEN: len(chunk) - len(usable)} if len(usable) < len(chunk) else {}),
+        )
+
+
+def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, lengths: Lengths) -> Corrupter:
+    """Returns how a task's segments become examples within token limits.
+
+    Args:
+      task: the record.
+      split: one of its source's.
+      vocabulary: with a sentinel for each span that is hidden.
+      lengths: of the run; the task's own are at most these.
+
+    Raises:
+      ValueError: the limits cannot be kept, or there are too few sentinels.
+    """
+    limits = _limits(task, lengths)
+    if task.objective == "prefix_lm":  # Either part may be all but one of the tokens.
+        return Corrupter(task=task, split=split, vocabulary=vocabulary, raw_tokens=min(limits.values()))
+    raw_tokens = task.noise.raw_length(limits["inputs"], stand=task.stand)
+    _, targets = task.noise.lengths(raw_tokens, stand=task.stand)
+    if targets > limits["targets"]:
+        raise ValueError(
+            f"Task {task.name!r}: inputs of {limits['inputs']:,} tokens hide so much that targets have {targets:,}, and "
+            f"{limits['targets']:,} are allowed. Raise TASK_FEATURE_LENGTHS['targets'], hide less, or give the task "
+            "shorter lengths of its own, lengths={'inputs': ..., 'targets': ...}."
+        )
+    _, spans = task.noise.counts(raw_tokens)
+    sentinels = {"sentinels": spans, "one sentinel": 1, "nothing": 0}[task.stand]
+    if sentinels > vocabulary.extra_ids:
+        raise ValueError(
+            f"Task {task.name!r}: inputs of {limits['inputs']:,} tokens hide {spans:,} spans, and the vocabulary has "
+            f"{vocabulary.extra_ids:,} sentinels (extra ids). Give the vocabulary more of them, hide longer spans "
+            "(mean_span), or give the task shorter lengths of its own."
+        )
+    return Corrupter(task=task, split=split, vocabulary=vocabulary, raw_tokens=raw_tokens)
+
+
+def num_examples(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, lengths: Lengths) -> int:
+    """Returns how many examples a split makes; reads and tokenises its documents.
+
+    Raises:
+      ValueError: as `corrupter` and `documents`.
+    """
+    made = corrupter(task, split, vocabulary=vocabulary, lengths=lengths)
+    return sum(len(segment.tokens) > 1 for segment in made.segments(documents(task, split)))
+
+
+def _limits(task: PretrainingTask, lengths: Lengths) -> Mapping[str, int]:
+    if task.lengths is None:
+        return lengths
+    if set(task.lengths) != {"inputs", "targets"} or any(not 3 <= task.lengths[k] <= lengths[k] for k in lengths):
+        raise ValueError(
+            f"Task {task.name!r}: its own lengths must be inputs and targets of at least 3 tokens and at most those of "
+            f"the run, {dict(lengths)}; got {dict(task.lengths)}."
+        )
+    return task.lengths

@@ -1,0 +1,1 @@
+"""T0: promptsource's templates over the datasets of its table."""

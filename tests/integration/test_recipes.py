@@ -49,6 +49,18 @@ def test_super_natural_instructions(recipe, tmp_path, monkeypatch):
     assert summary["metrics"]["rouge_l"]["num_tasks"] == len(summary["tasks"])
 
 
+@pytest.mark.shared_data
+def test_a_collection_of_several_families(shared_data, tmp_path):
+    """On its own rows: 650 tasks are exported, mixed with plain text, and the held-out cluster is ranked."""
+    record, summary = run_shrunk("collections_tiny", tmp_path, "TRAIN_STEPS=1")
+    members = {member["task"]: member["rate"] for member in record["mixture"]["members"]}
+    assert {"cola_10templates", "cot_gsm8k", "alpaca", "services", "wikipedia"} < members.keys() and len(members) == 650
+    assert sorted(record["mixture"]["skipped"]) == ["cot_esnli", "stream_qed"]
+    labels = {task["task"]: task["label"] for task in summary["tasks"]}
+    assert labels["rte_type_0_scoring_eval"] == labels["super_glue_rte_GPT_3_style_score_eval"] == "held_out"
+    assert record["hold_out"]["allowed"] == [] and record["mixture"]["hold_out"]["clusters"] == ["entailment", "NLI"]
+
+
 def test_rows_of_ones_own(tmp_path):
     record, summary = run_shrunk("jsonl", tmp_path, "TRAIN_STEPS=1")
     assert record["mixture"]["members"][0]["examples"] == 20

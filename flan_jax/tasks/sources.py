@@ -3,11 +3,12 @@
 Nothing is opened before rows are asked for. The interface is `rows.Source`; TFDS is in `tfds_source`.
 """
 
+import abc
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from flan_jax.files import sha256_of, sha256_of_file
 from flan_jax.names import nearest
@@ -160,8 +161,8 @@ class JsonSource(FileSource):
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class CsvSource(FileSource):
-    """Fields between commas, quoted as in RFC 4180: a quoted field may hold commas, newlines and doubled quotes.
+class TableSource(FileSource):
+    """What files of rows with cells share; places are "file:line", of the line that a row starts on.
 
     Args:
       files: as in `JsonlSource`.
@@ -169,6 +170,7 @@ class CsvSource(FileSource):
     """
 
     columns: tuple[str, ...] | None
+    between: ClassVar[str]
 
     def __init__(
         self, *, files: Mapping[str, Paths], columns: Sequence[str] | None = None, on_bad_row: OnBadRow = "error"
@@ -176,25 +178,28 @@ class CsvSource(FileSource):
         object.__setattr__(self, "columns", None if columns is None else tuple(columns))
         super().__init__(files=files, on_bad_row=on_bad_row)
 
+    @abc.abstractmethod
+    def cells(self, path: str) -> Iterator[tuple[int, list[str] | str]]:
+        """Yields the rows of a file with the numbers of their lines; in place of one that is not UTF-8, what is wrong."""
+
     def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows; places are "file:line", of the line that a row starts on.
+        """Yields the rows.
 
         Raises:
-          ValueError: quotation marks that do not pair up, after which no row can be told from the next.
+          ValueError: a file after some place of which no row can be told from the next.
         """
         for path in self.files(split):
             names = self.columns
-            for number, cells in file_rows.csv_rows(path):
+            for number, cells in self.cells(path):
                 place = f"{path}:{number}"
-                escaped = [cell for cell in cells if not file_rows.is_unicode(cell)]
-                if escaped:
-                    yield BadRow(NOT_UNICODE, f"not UTF-8: {shortened(escaped[0])}", place)
+                if isinstance(cells, str):
+                    yield BadRow(NOT_UNICODE, cells, place)
                 elif names is None:
                     names = tuple(cells)
                 elif len(cells) == len(names):
                     yield Record(dict(zip(names, cells, strict=True)), place)
                 else:
-                    detail = f"{len(cells)} fields between commas, expected {len(names)} ({', '.join(names)})"
+                    detail = f"{len(cells)} fields between {self.between}, expected {len(names)} ({', '.join(names)})"
                     yield BadRow(WRONG_COLUMNS, detail, place)
 
     def revision(self, split: str) -> str:
@@ -203,44 +208,31 @@ class CsvSource(FileSource):
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class TsvSource(FileSource):
-    """Fields between tabs, taken as they stand: a quotation mark is a character like any other.
+class CsvSource(TableSource):
+    """Fields between commas, quoted as in RFC 4180: a quoted field may hold commas, newlines and doubled quotes."""
 
-    Args:
-      files: as in `JsonlSource`.
-      columns: names of the fields; None when each file's first line has them.
-    """
+    between = "commas"
 
-    columns: tuple[str, ...] | None
+    def cells(self, path: str) -> Iterator[tuple[int, list[str] | str]]:
+        """Yields the rows of a file; raises where quotation marks do not pair up."""
+        for number, cells in file_rows.csv_rows(path):
+            escaped = [cell for cell in cells if not file_rows.is_unicode(cell)]
+            yield number, f"not UTF-8: {shortened(escaped[0])}" if escaped else cells
 
-    def __init__(
-        self, *, files: Mapping[str, Paths], columns: Sequence[str] | None = None, on_bad_row: OnBadRow = "error"
-    ):
-        object.__setattr__(self, "columns", None if columns is None else tuple(columns))
-        super().__init__(files=files, on_bad_row=on_bad_row)
 
-    def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows; places are "file:line"."""
-        for path in self.files(split):
-            names = self.columns
-            for number, line in file_rows.numbered_lines(path):
-                place = f"{path}:{number}"
-                try:
-                    cells = line.decode().split("\t")
-                except UnicodeDecodeError as error:
-                    yield BadRow(NOT_UNICODE, f"not UTF-8 ({error})", place)
-                    continue
-                if names is None:
-                    names = tuple(cells)
-                elif len(cells) == len(names):
-                    yield Record(dict(zip(names, cells, strict=True)), place)
-                else:
-                    detail = f"{len(cells)} fields between tabs, expected {len(names)} ({', '.join(names)})"
-                    yield BadRow(WRONG_COLUMNS, detail, place)
+@dataclass(frozen=True, kw_only=True, init=False)
+class TsvSource(TableSource):
+    """Fields between tabs, taken as they stand: a quotation mark is a character like any other."""
 
-    def revision(self, split: str) -> str:
-        """Returns a SHA-256 over the bytes of the split's files and the names of the columns."""
-        return sha256_of([super().revision(split), self.columns])
+    between = "tabs"
+
+    def cells(self, path: str) -> Iterator[tuple[int, list[str] | str]]:
+        """Yields the lines of a file that are not blank."""
+        for number, line in file_rows.numbered_lines(path):
+            try:
+                yield number, line.decode().split("\t")
+            except UnicodeDecodeError as error:
+                yield number, f"not UTF-8 ({error})"
 
     def num_rows(self, split: str) -> int | None:
         """Returns the number of lines that are not blank, headers apart."""

@@ -128,11 +128,12 @@ class Family:
 
     def covering(self) -> Iterator[str]:
         """Yields tasks that use every template."""
-        for name, dataset in datasets().items():
-            if TRAIN_SPLIT in dataset.splits:
-                yield train_name(name, num_templates=NUM_TEMPLATES, shot="zero")
-            else:
-                yield from (str(TaskName(dataset=name, purpose="generate", number=i)) for i in range(NUM_TEMPLATES))
+        for name in datasets():
+            whole = train_name(name, num_templates=NUM_TEMPLATES, shot="zero")
+            single = [TaskName(dataset=name, purpose="generate", number=i) for i in range(NUM_TEMPLATES)]
+            variants = self._of(name)
+            # A user's rows may be for evaluation alone.
+            yield from [whole] if TRAIN_SPLIT in variants.source.splits else map(str, filter(variants.has, single))
 
     def define(self, name: str) -> bool:
         """Registers the task or the mixture of a name, with its members; False for a name that is none of these.

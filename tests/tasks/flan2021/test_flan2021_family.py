@@ -352,3 +352,10 @@ def test_settings_that_cannot_be_are_refused(family, tmp_path, entry, message):
 def test_unprepared_rows_are_told_by_the_dataset(family):
     registry = family()
     assert "super_glue/rte:1.0.2" in registry.templated("rte_10templates").source.unavailable("train")
+
+
+def test_every_template_is_covered_by_tasks_that_there_are_also_when_rows_are_for_evaluation_alone(family):
+    registry = family(sources={"rte": InMemorySource(data={"validation": RTE[:3]})})
+    covering = [name for name in registry.covering_names() if name.startswith(("rte_", "cb_"))]
+    assert covering == ["cb_10templates", *(f"rte_type_{i}" for i in range(9))]  # The tenth is inverted: trained on.
+    assert [registry.task(name).name for name in covering] == covering

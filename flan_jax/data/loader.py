@@ -5,6 +5,7 @@ stream behind another; a process owns a contiguous share of the streams, so any 
 global batches. The position is a few numbers of JSON. Evaluation reads through `evaluation_feed`.
 """
 
+import collections
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from flan_jax.data.prefetch import Prefetcher
 from flan_jax.data.streams import Position, Streams
 
 MAX_DEFAULT_STREAMS = 16
+WINDOW_EXAMPLES = 16_384  # Read together, and held: some 20 MB.
 
 
 class ExampleSource(Protocol):
@@ -38,6 +40,7 @@ class ExampleSource(Protocol):
 Batch = dict[str, np.ndarray]
 Stats = dict[str, int]
 _Made = tuple[Batch, Stats, np.ndarray, dict[int, Position]]
+_Filled = tuple[list[list[features.Example]], np.ndarray, dict[int, Position]]
 
 
 def default_num_streams(batch_size: int) -> int:
@@ -204,25 +207,50 @@ class _BatchMaker:
         self._lengths = lengths
         # Without packing the arrays are SeqIO's unpacked ones, to the last padding.
         self._packed = planner.strategy is not packing.one_per_row
+        self._ready: collections.deque[_Filled] = collections.deque()
+        self._window = 1  # Examples to read together: few at first, so that the first batch comes soon.
 
     def next_batch(self) -> _Made:
         """Returns a batch, its statistics, its examples per task and the position behind it."""
-        rows = self._streams.take(self._rows_per_stream)
-        task_ids = np.concatenate([task_ids for task_ids, _ in rows])
-        examples = iter(self._read(task_ids, np.concatenate([numbers for _, numbers in rows])))
-        filled = [[next(examples) for _ in numbers] for _, numbers in rows]
+        if not self._ready:
+            self._ready.extend(self._read_window())
+            self._window = min(2 * self._window + self._rows_per_stream, WINDOW_EXAMPLES)
+        filled, task_ids, positions = self._ready.popleft()
         if self._packed:
             batch = features.packed_batch(filled, lengths=self._lengths)
         else:
             batch = features.unpacked_batch([example for row in filled for example in row], lengths=self._lengths)
         stats = {
-            "rows": len(rows),
+            "rows": len(filled),
             "examples": len(task_ids),
             "input_tokens": int(np.count_nonzero(batch["encoder_segment_ids"])),
             "target_tokens": int(np.count_nonzero(batch["decoder_segment_ids"])),
         }
         drawn = np.bincount(task_ids, minlength=len(self._tasks))
-        return batch, stats, drawn, dict(self._streams.positions)
+        return batch, stats, drawn, positions
+
+    def _read_window(self) -> list[_Filled]:
+        """Reads the next batches' examples, so many that a task is read from several times in a row.
+
+        A batch of some hundred examples of thousands of tasks touches as many files, and each one's memory anew, which
+        takes as long as reading. A window of thousands costs the same for ten tasks and for two thousand.
+        """
+        taken, num_examples = [], 0
+        while num_examples < self._window:
+            rows = self._streams.take(self._rows_per_stream)
+            taken.append((rows, dict(self._streams.positions)))
+            num_examples += sum(len(numbers) for _, numbers in rows)
+        every = [row for rows, _ in taken for row in rows]
+        task_ids = np.concatenate([task_ids for task_ids, _ in every])
+        examples = iter(self._read(task_ids, np.concatenate([numbers for _, numbers in every])))
+        return [
+            (
+                [[next(examples) for _ in numbers] for _, numbers in rows],
+                np.concatenate([task_ids for task_ids, _ in rows]),
+                positions,
+            )
+            for rows, positions in taken
+        ]
 
     def _read(self, task_ids: np.ndarray, numbers: np.ndarray) -> list[features.Example]:
         """Reads the examples with one call a task, and returns them in the order asked for."""

@@ -56,7 +56,7 @@ def decode_record(record: bytes) -> tuple[list[np.ndarray], dict[str, Any] | Non
 
 
 def decode_features(record: bytes) -> list[np.ndarray]:
-    """Reads a record's features alone, without parsing its JSON: all that training wants.
+    """Reads a record's features alone, without parsing its JSON.
 
     Raises:
       ValueError: the bytes are not a record.
@@ -64,15 +64,28 @@ def decode_features(record: bytes) -> list[np.ndarray]:
     return _features(record)[0]
 
 
-def _features(record: bytes) -> tuple[list[np.ndarray], int]:
-    """Returns the features and where the JSON begins."""
+def decode_pair(record: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the two features of an example: all that training wants, and what it waits for.
+
+    >>> decode_pair(encode_record([[5, 1], [9]]))
+    (array([5, 1], dtype=int32), array([9], dtype=int32))
+
+    Raises:
+      ValueError: the bytes are not a record of two features.
+    """
     try:
         count, inputs, targets = _PAIR.unpack_from(record)
-        if count == 2:  # As all but tests have it; reading examples one by one is what training waits for.
-            ids = np.frombuffer(record, _INT32, inputs + targets, _PAIR.size)
-            return [ids[:inputs], ids[inputs:]], _PAIR.size + 4 * (inputs + targets)
+        ids = np.frombuffer(record, _INT32, inputs + targets, _PAIR.size)
     except (struct.error, ValueError):
-        pass
+        count = 0
+    if count != 2:
+        features, _ = _features(record)  # Raises for what is no record at all.
+        raise ValueError(f"A record of {len(features)} features is no example, which has inputs and targets.")
+    return ids[:inputs], ids[inputs:]
+
+
+def _features(record: bytes) -> tuple[list[np.ndarray], int]:
+    """Returns the features and where the JSON begins."""
     try:
         (count,) = struct.unpack_from("<I", record)
         lengths = struct.unpack_from(f"<{count}I", record, 4)

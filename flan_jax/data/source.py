@@ -3,6 +3,7 @@
 Reading is what this module is for; which index comes next is the mixture's, what becomes of the tokens the packing's.
 """
 
+import bisect
 import functools
 import resource
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from flan_jax.data.manifest import LENGTHS_NAME, MixtureManifest, TaskManifest, read_task
-from flan_jax.data.record import decode_features, decode_record
+from flan_jax.data.record import decode_pair, decode_record
 
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"  # Random access: nothing read ahead, no buffers kept.
 PLENTY_OF_FILES = 2**20  # Where the system sets no limit.
@@ -40,7 +41,11 @@ def max_open_shards() -> int:
 
 
 class _OpenShards:
-    """The readers opened last, closed when they fall out of use. Safe between threads."""
+    """How many shards are open: most are kept by the tasks that read from them, the rest are lent. Safe between threads.
+
+    Looking a reader up takes longer than reading one example with it, so a task keeps its own, as long as there is room
+    for it; what is lent beyond that is closed when it falls out of use.
+    """
 
     def __init__(self, max_open: int | None = None):
         """Opens nothing.
@@ -49,24 +54,38 @@ class _OpenShards:
           max_open: readers at a time; None for as many as the process may have, found out by the first one.
         """
         self._max_open = max_open
-        self._readers: OrderedDict[str, Any] = OrderedDict()
+        self._kept = 0
+        self._lent: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def reader(self, path: str) -> Any:
+    def keep(self, path: str) -> Any:
+        """Returns a reader for as long as the caller lives, to be given back with `release`; None without room."""
         with self._lock:
-            reader = self._readers.pop(path, None)
             if self._max_open is None:
                 self._max_open = max_open_shards()
-            if reader is None:
-                reader = ArrayRecordReader(path, READER_OPTIONS)
-            self._readers[path] = reader
-            if len(self._readers) > self._max_open:
+            if self._kept >= self._max_open // 2:
+                return None
+            self._kept += 1
+        return ArrayRecordReader(path, READER_OPTIONS)
+
+    def release(self, number: int) -> None:
+        """Makes room again."""
+        with self._lock:
+            self._kept -= number
+
+    def lend(self, path: str) -> Any:
+        """Returns a reader for the moment; one of those lent last is not opened again."""
+        with self._lock:
+            assert self._max_open is not None, "keep was asked first"
+            reader = self._lent.pop(path, None) or ArrayRecordReader(path, READER_OPTIONS)
+            self._lent[path] = reader
+            if len(self._lent) > max(1, self._max_open - self._max_open // 2):
                 # Dropped, not closed: another thread may be reading from it, and the last reference closes it.
-                self._readers.popitem(last=False)
+                self._lent.popitem(last=False)
             return reader
 
     def __len__(self) -> int:
-        return len(self._readers)
+        return self._kept + len(self._lent)
 
 
 _SHARDS = _OpenShards()
@@ -116,52 +135,65 @@ class ExportedTask:
         Returns:
           (inputs, targets) each, int32, ended by end-of-sequence, read-only.
         """
-        return [(features[0], features[1]) for features in map(decode_features, self._records(indices))]
+        return [decode_pair(record) for record in self._records(indices)]
 
     def read_meta(self, indices: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
         """Reads the texts, options and references of examples; {} for an example exported without them."""
         return [decode_record(record)[1] or {} for record in self._records(indices)]
 
     @functools.cached_property
-    def _shard_starts(self) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(self.manifest.shard_examples)])
-
-    @functools.cached_property
-    def _shard_paths(self) -> tuple[str, ...]:
-        shards = range(self.manifest.num_shards)
-        return tuple(str(self.directory / self.manifest.shard_name(shard)) for shard in shards)
+    def _shards(self) -> "_Shards":
+        return _Shards(self.directory, self.manifest)
 
     def _records(self, indices: Sequence[int] | np.ndarray) -> list[bytes]:
-        # Of thousands of tasks an example or two are read at a time: Python's own numbers are the faster ones then.
-        listed = indices.tolist() if isinstance(indices, np.ndarray) else [int(index) for index in indices]
-        if listed and not (0 <= min(listed) and max(listed) < len(self)):
+        # Of thousands of tasks an example or two are read at a time: plain numbers are the faster ones then.
+        listed = indices if type(indices) is list else [int(index) for index in indices]
+        shards = self._shards
+        if listed and not (0 <= min(listed) and max(listed) < shards.size):
             raise IndexError(f"{self.directory}: indices {min(listed)}..{max(listed)} of {len(self)} examples.")
-        if len(self._shard_paths) == 1:
-            return self._shard_records(0, listed)
-        wanted = np.array(listed, np.int64)
-        shards = np.searchsorted(self._shard_starts, wanted, side="right") - 1
-        records: list[bytes] = [b""] * len(listed)
-        for shard in np.unique(shards):
-            places = np.flatnonzero(shards == shard)
-            found = self._shard_records(int(shard), (wanted[places] - self._shard_starts[shard]).tolist())
-            for place, record in zip(places, found, strict=True):
-                records[place] = record
-        return records
+        return [shards.record(index) for index in listed]
 
-    def _shard_records(self, shard: int, indices: list[int]) -> list[bytes]:
-        if not indices:
-            return []
-        path = self._shard_paths[shard]
+
+class _Shards:
+    """The shards of one split, opened when they are first read from."""
+
+    def __init__(self, directory: Path, manifest: TaskManifest):
+        starts = np.cumsum([0, *manifest.shard_examples]).tolist()
+        self.size = manifest.num_examples
+        self._starts, self._alone = starts[:-1], manifest.num_shards == 1
+        self._paths = [str(directory / manifest.shard_name(shard)) for shard in range(manifest.num_shards)]
+        self._readers: dict[int, Any] = {}
+
+    def __del__(self) -> None:
+        _SHARDS.release(len(self._readers))
+
+    def record(self, index: int) -> bytes:
+        """Returns the record of an example of the split.
+
+        Raises:
+          ValueError: the shard is damaged or not there.
+        """
+        shard = 0 if self._alone else bisect.bisect_right(self._starts, index) - 1
+        index -= self._starts[shard]
         try:
-            read = _SHARDS.reader(path).read
-            # One range each: a list of indices costs a walk over the whole shard's index, 40 microseconds for one of
-            # 32,768 examples where this takes 2.
-            return [read(index, index + 1)[0] for index in indices]
+            reader = self._readers.get(shard) or self._opened(shard)
+            # A range of one: a list of one walks the whole shard's index, which takes 40 microseconds for 32,768
+            # examples where this takes 2.
+            return reader.read(index, index + 1)[0]
         except (RuntimeError, ValueError, IndexError) as error:  # Files are opened by the first read.
+            path = Path(self._paths[shard])
             raise ValueError(
-                f"Cannot read the shard {path} ({error}). The export is damaged: delete the folder {self.directory} "
-                "and export again."
+                f"Cannot read the shard {path} ({error}). The export is damaged: delete the folder {path.parent} and "
+                "export again."
             ) from None
+
+    def _opened(self, shard: int) -> Any:
+        reader = _SHARDS.keep(self._paths[shard])
+        if reader is None:
+            return _SHARDS.lend(self._paths[shard])
+        if self._readers.setdefault(shard, reader) is not reader:
+            _SHARDS.release(1)  # Another thread has opened it meanwhile.
+        return self._readers[shard]
 
 
 def open_members(mixture: MixtureManifest, *, export_dir: Path | str) -> tuple[ExportedTask, ...]:

@@ -55,7 +55,15 @@ def use_vocabulary(spec: str | vocab.Vocabulary, *, extra_ids: int | None = None
 
 def vocabulary(spec: str | vocab.Vocabulary | None = None) -> vocab.Vocabulary:
     """Returns the vocabulary that `spec` names; for None, that of tasks that are registered without one."""
-    return vocab.load(_state.default_vocabulary if spec is None else spec)
+    return _chosen(spec)
+
+
+def _chosen(spec: str | vocab.Vocabulary | None) -> vocab.Vocabulary:
+    if spec is not None:
+        return vocab.load(spec)
+    if isinstance(_state.default_vocabulary, str):  # Once: finding a model's file costs as much as registering a task.
+        _state.default_vocabulary = vocab.load(_state.default_vocabulary)
+    return _state.default_vocabulary
 
 
 def register(task: TemplatedTask | PretrainingTask, *, vocabulary: str | vocab.Vocabulary | None = None) -> Any:
@@ -74,7 +82,7 @@ def register(task: TemplatedTask | PretrainingTask, *, vocabulary: str | vocab.V
     Raises:
       ValueError: the name is taken.
     """
-    chosen = vocab.load(_state.default_vocabulary if vocabulary is None else vocabulary)
+    chosen = _chosen(vocabulary)
     require_free(task.name)
     lazy.import_seqio()
     from flan_jax.tasks import seqio_source

@@ -110,7 +110,7 @@ def require_keys(
             raise ValueError(f"{where}: the key {key!r} is missing; got {', '.join(mapping) or 'nothing'}.")
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:

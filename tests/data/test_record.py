@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from flan_jax.data.record import decode_features, decode_record, encode_record
+from flan_jax.data.record import decode_features, decode_pair, decode_record, encode_record
 
 
 @pytest.mark.parametrize("features", [[[5, 6, 1], [9, 1]], [[], [1]], [[2**31 - 1, -(2**31)], []], [[1], [2], [3]]])
@@ -51,3 +51,21 @@ def test_fractions_are_no_ids():
 def test_an_id_beyond_int32_is_refused():
     with pytest.raises(struct.error):
         encode_record([[2**31]])
+
+
+def test_an_example_is_a_pair():
+    inputs, targets = decode_pair(encode_record([[5, 6, 1], [9, 1]], {"row": 3}))
+    assert (inputs.tolist(), targets.tolist(), inputs.dtype) == ([5, 6, 1], [9, 1], np.int32)
+    assert [feature.tolist() for feature in decode_pair(encode_record([[], []]))] == [[], []]
+
+
+@pytest.mark.parametrize("features", [[[1]], [[1], [2], [3]], [], [[1] * 5]])
+def test_a_record_of_more_or_fewer_features_is_no_example(features):
+    with pytest.raises(ValueError, match=f"A record of {len(features)} features is no example"):
+        decode_pair(encode_record(features))
+
+
+@pytest.mark.parametrize("record", [b"", b"\x01", struct.pack("<III", 2, 100, 1), struct.pack("<I", 2)])
+def test_damaged_bytes_are_no_example(record):
+    with pytest.raises(ValueError, match=r"Not a record \(\d+ bytes"):
+        decode_pair(record)

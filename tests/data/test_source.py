@@ -59,13 +59,39 @@ def test_opening_reads_nothing(tmp_path):
 
 
 def test_open_files_are_bounded_however_many_tasks_there_are(tmp_path, monkeypatch):
-    opened = source._OpenShards(2)
+    opened = source._OpenShards(4)
     monkeypatch.setattr(source, "_SHARDS", opened)
-    tasks = [ExportedTask(write_task(tmp_path, examples(i + 1), task=f"t{i}")) for i in range(5)]
+    tasks = [ExportedTask(write_task(tmp_path, examples(i + 1), task=f"t{i}")) for i in range(7)]
     for _ in range(2):
         for i, task in enumerate(tasks):
             assert task.read([i])[0][1].tolist() == [i + 3, 1]
-            assert len(opened) <= 2
+            assert len(opened) == min(4, i + 1) or len(opened) == 4
+    del task, tasks[:]
+    assert len(opened) == 2  # What was kept is given back, what was lent waits to be read again.
+
+
+def test_a_process_may_open_as_many_files_as_its_hard_limit_says(monkeypatch):
+    limits, infinite = [1024, 8192], source.resource.RLIM_INFINITY
+
+    def set_limits(kind, wanted):
+        limits[:] = wanted
+
+    monkeypatch.setattr(source.resource, "getrlimit", lambda kind: tuple(limits))
+    monkeypatch.setattr(source.resource, "setrlimit", set_limits)
+    assert source.max_open_shards() == 4096 and limits == [8192, 8192]
+    limits[:] = [256, infinite]
+    assert source.max_open_shards() == 2**19 and limits == [2**20, infinite]
+    limits[:] = [infinite, infinite]
+    assert source.max_open_shards() == 2**19 and limits == [infinite, infinite]
+
+
+def test_a_system_that_refuses_more_files_keeps_what_it_has(monkeypatch):
+    def refuse(kind, wanted):
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(source.resource, "getrlimit", lambda kind: (1024, 8192))
+    monkeypatch.setattr(source.resource, "setrlimit", refuse)
+    assert source.max_open_shards() == 512
 
 
 def test_threads_may_read_the_same_tasks_at_once(tmp_path, monkeypatch):

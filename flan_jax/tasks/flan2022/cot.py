@@ -217,15 +217,19 @@ def _file(folder: Path, one: CotSet) -> Path:
     return packed if packed.is_file() and not plain.is_file() else plain
 
 
+@functools.cache
+def _named() -> Mapping[str, tuple[CotSet, bool]]:
+    return {one.task(inverted=inverted): (one, inverted) for one in SETS for inverted in (False, True)}
+
+
 def _define(name: str, *, folder: Path, vocabulary: Vocabulary | str | None) -> bool:
     """Registers a task, or a mixture with its members."""
     if name in MIXTURES:
         members = [one.task(inverted=MIXTURES[name]) for one in SETS]
         registry.register_mixture(name, members, default_rate=ProportionalRate(maximum=CAP))
         return True
-    named = {one.task(inverted=inverted): (one, inverted) for one in SETS for inverted in (False, True)}
-    if name not in named:
+    if name not in _named():
         return False
-    one, inverted = named[name]
+    one, inverted = _named()[name]
     registry.register(record(one, folder, inverted=inverted), vocabulary=vocabulary)
     return True

@@ -19,7 +19,7 @@ from flan_jax.data.prefetch import Prefetcher
 from flan_jax.data.streams import Position, Streams
 
 MAX_DEFAULT_STREAMS = 16
-WINDOW_EXAMPLES = 16_384  # Read together, and held: some 20 MB.
+WINDOW_EXAMPLES = 8192  # Read together, and held: some 10 MB.
 
 
 class ExampleSource(Protocol):
@@ -166,7 +166,7 @@ class TrainFeed:
         self._start({s: (int(state["streams"][s][0]), int(state["streams"][s][1])) for s in self._owned})
 
     def close(self) -> None:
-        """Ends the feed's threads; closing twice does no harm."""
+        """Ends the feed's thread; closing twice does no harm."""
         self._closed = True
         self._stop()
 
@@ -181,13 +181,8 @@ class TrainFeed:
         streams.positions, self._positions = dict(positions), positions
         maker = _BatchMaker(self._tasks, self._planner, streams, self._rows_per_stream, self._lengths)
         self._batches: Prefetcher[_Made] = Prefetcher(maker.next_batch, size=self._prefetch_batches)
-        # A feed that is forgotten, or alive when the interpreter ends, still ends its threads.
-        self._stop = weakref.finalize(self, _close, self._batches, streams)
-
-
-def _close(batches: Prefetcher, streams: Streams) -> None:
-    streams.close()
-    batches.close()
+        # A feed that is forgotten, or alive when the interpreter ends, still ends its thread.
+        self._stop = weakref.finalize(self, self._batches.close)
 
 
 class _BatchMaker:

@@ -4,7 +4,6 @@ The number of streams is fixed for a run, whatever number of processes shares th
 two numbers: the block, and the row in it that comes next.
 """
 
-import concurrent.futures
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,29 +17,35 @@ Position = tuple[int, int]
 class Streams:
     """The positions of some of a feed's streams, and the plans of their open blocks.
 
-    A second thread plans each stream's next block while the first half of the rows before it is still to be used:
-    streams come to the ends of their blocks at about the same time, and would otherwise all wait at once.
+    Streams come to the ends of their blocks at about the same time. So from the half of a block on the next one may be
+    planned, and each call of `take` plans as many as makes the work even until the first is needed. A thread for it
+    would only take turns with the one that reads: planning is Python for the most part.
     """
 
     def __init__(self, planner: BlockPlanner, *, num_streams: int, owned: Iterable[int]):
         self._planner = planner
         self._num_streams = num_streams
         self.positions: dict[int, Position] = {stream: (stream, 0) for stream in owned}
-        self._plans: dict[int, concurrent.futures.Future[BlockPlan]] = {}
-        self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="plan")
+        self._plans: dict[int, BlockPlan] = {}
 
     def take(self, num_rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns the next `num_rows` rows of every owned stream, stream by stream: (task ids, example numbers)."""
         rows = [row for stream in sorted(self.positions) for row in self._take(stream, num_rows)]
-        for stream, (block, row) in self.positions.items():
-            if 2 * row >= self._plan(block).num_rows:
-                self._request(block + self._num_streams)
-            assert stream == block % self._num_streams
+        self._plan_ahead(num_rows)
         return rows
 
-    def close(self) -> None:
-        """Ends the planning thread."""
-        self._executor.shutdown(cancel_futures=True)
+    def _plan_ahead(self, num_rows: int) -> None:
+        due, rows_left = [], []
+        for stream, (block, row) in self.positions.items():
+            plan = self._plan(block)
+            if 2 * row >= plan.num_rows and block + self._num_streams not in self._plans:
+                due.append(block + self._num_streams)
+                rows_left.append(plan.num_rows - row)
+            assert stream == block % self._num_streams
+        if due:
+            takes_left = max(1, min(rows_left) // num_rows)
+            for block in due[: -(-len(due) // takes_left)]:
+                self._plan(block)
 
     def _take(self, stream: int, num_rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
         block, row = self.positions[stream]
@@ -58,9 +63,6 @@ class Streams:
             block, row = block + self._num_streams, 0
 
     def _plan(self, block: int) -> BlockPlan:
-        return self._request(block).result()
-
-    def _request(self, block: int) -> "concurrent.futures.Future[BlockPlan]":
         if block not in self._plans:
-            self._plans[block] = self._executor.submit(self._planner.plan, block)
+            self._plans[block] = self._planner.plan(block)
         return self._plans[block]

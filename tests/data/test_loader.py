@@ -304,3 +304,31 @@ def test_packed_and_unpacked_hold_the_same_examples():
     assert sorted(examples_of(packed)) == sorted(examples_of(unpacked)) == [(2, row) for row in range(20)]
     assert len(packed["encoder_positions"]) < len(unpacked["encoder_positions"]) == 20
     assert packed["decoder_loss_weights"].sum() == unpacked["decoder_loss_weights"].sum()
+
+
+def test_how_much_is_read_together_changes_neither_batches_nor_states(monkeypatch):
+    def run(window):
+        monkeypatch.setattr(loader, "WINDOW_EXAMPLES", window)
+        with make() as feed:
+            return [(batch, feed.state()) for batch, _ in itertools.islice(feed, 30)]
+
+    one, many = run(1), run(500)
+    assert same([batch for batch, _ in one], [batch for batch, _ in many])
+    assert [state for _, state in one] == [state for _, state in many]
+
+
+def test_a_task_is_read_from_several_times_in_a_row_once_the_first_batch_is_out(monkeypatch):
+    reads = []
+
+    class Told(Task):
+        def read(self, indices):
+            reads.append((self.number, len(indices)))
+            return super().read(indices)
+
+    monkeypatch.setattr(loader, "WINDOW_EXAMPLES", 400)
+    tasks = {name: Told(task.number, len(task)) for name, task in TASKS.items()}
+    with make(tasks, prefetch_batches=1) as feed:
+        take(feed, 60)
+    assert [number for number, _ in reads[:3]] == [0, 1, 2]  # The first batch alone, one call a task.
+    assert sum(count for _, count in reads[:3]) < 60
+    assert max(count for _, count in reads) > 100

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -60,6 +61,18 @@ def what_learns(model: T5Config, objective: Any, selection: Selection, *, learni
         "model": dataclasses.asdict(model),
         "objective": {"kind": type(objective).__name__, **dataclasses.asdict(objective)},
         "optimizer": {"rules": [dataclasses.asdict(taken) for taken in rules], "learning_rate": rates},
+    }
+
+
+def what_is_read(
+    manifest: MixtureManifest, *, batch_size: int, packing: Callable[..., Any], seed: int
+) -> dict[str, Any]:
+    """Returns what decides the batches: the mixture's examples and rates, its vocabulary, and how the feed puts rows up."""
+    request = manifest.request
+    return {
+        "mixture": {"name": request.name, "fingerprint": manifest.fingerprint(), "lengths": dict(request.lengths)},
+        "vocabulary": manifest.vocabulary.digest,
+        "feed": {"batch_size": batch_size, "packing": packing.__name__, "seed": seed},
     }
 
 

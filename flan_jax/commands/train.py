@@ -119,14 +119,12 @@ def train(
     )
     recipe = {
         **provenance.what_learns(model, objective, optimizer, learning_rate=learning_rate),
-        "mixture": {"name": data.name, "fingerprint": exported.fingerprint(), "lengths": dict(data.lengths)},
-        "vocabulary": exported.vocabulary.digest,
-        "feed": {"batch_size": batch_size, "packing": packing_strategy.__name__, "seed": seed},
+        **provenance.what_is_read(exported, batch_size=batch_size, packing=packing_strategy, seed=seed),
         "initial_checkpoint_path": initial_checkpoint_path,
     }
     directory = RunDirectory(path=Path(model_dir).expanduser())
-    about = _record(recipe, exported, evaluation, evaluated, export_dir, network)
-    directory.open({**about, "hold_out": hold_out}, config=resolved_config)
+    about = {**_record(recipe, exported, evaluation, evaluated, export_dir, network), "hold_out": hold_out}
+    directory.open(about, config=resolved_config)
     step_fn = make_train_step(
         objective,
         network.apply,
@@ -137,22 +135,20 @@ def train(
         trainable=optimizer.trainable,
         weight_statistics=telling.weight_statistics,
     )
+    metadata = provenance.checkpoint_metadata(model, exported)
     evaluate = _evaluation_hook(evaluation, evaluated, network, directory, export_dir=export_dir, console=console)
     with (
         network.within(),
         _feed(exported, members, batch_size=batch_size, seed=seed, strategy=packing_strategy) as feed,
-        Checkpoints(
-            directory.checkpoints, policy=checkpoints, metadata=provenance.checkpoint_metadata(model, exported)
-        ) as saved,
+        Checkpoints(directory.checkpoints, policy=checkpoints, metadata=metadata) as saved,
         StopRequest() as stop,
     ):
         state, position = _first_state(network, optimizer, saved, recipe=recipe)
         resumed_step = None if position is None else int(state.step)
         _introduce(console, exported, recipe, state, directory=directory, resumed_step=resumed_step)
-        batch = network.abstract_batch(batch_size, data.lengths)
         finished = loop.run(
             state,
-            step_fn=_compiled(step_fn, state, batch, network=network),
+            step_fn=_compiled(step_fn, state, network.abstract_batch(batch_size, data.lengths), network=network),
             feed=feed,
             place_batch=network.place,
             cadence=cadence,

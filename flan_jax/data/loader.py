@@ -19,7 +19,7 @@ from flan_jax.data.prefetch import Prefetcher
 from flan_jax.data.streams import Position, Streams
 
 MAX_DEFAULT_STREAMS = 16
-WINDOW_EXAMPLES = 8192  # Read together, and held: some 10 MB.
+WINDOW_EXAMPLES = 16_384  # Read together, and held: some 20 MB.
 
 
 class ExampleSource(Protocol):

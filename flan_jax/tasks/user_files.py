@@ -76,13 +76,13 @@ FILE_KEYS = (
 )  # fmt: skip
 TASK_KEYS = (
     "source", "splits", "cluster", "templates", "options", "labels", "metrics", "postprocessor", "references",
-    "templates_per_row", "evaluation", "licence", "max_rows", "corpora", "filters",
+    "templates_per_row", "evaluation", "licence", "max_rows", "corpora", "filters", "group",
 )  # fmt: skip
 FORMAT_TASK_KEYS = (
     "format", "splits", "cluster", "templates", "metrics", "templates_per_row", "evaluation", "licence", "max_rows",
     "corpora", "filters",
 )  # fmt: skip
-AS_THEY_ARE = ("postprocessor", "references", "templates_per_row", "evaluation", "licence", "max_rows")
+AS_THEY_ARE = ("postprocessor", "references", "templates_per_row", "evaluation", "licence", "max_rows", "group")
 MIXTURE_KEYS = ("members", "cap", "temperature", "hold_out", "allow_leak", "share")
 HOLD_OUT_KEYS = ("clusters", "corpora", "tasks")
 

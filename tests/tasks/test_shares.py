@@ -36,11 +36,11 @@ def declared(registries):
     return registries
 
 
-def drawn(manifest, export_dir, *, num_blocks=128):
+def drawn(manifest, export_dir, *, num_blocks=128, lengths=LENGTHS):
     """Examples and tokens of each task in what a run draws."""
     tasks = dict(zip((m.task for m in manifest.members), open_members(manifest, export_dir=export_dir), strict=True))
     rates = {member.task: member.rate for member in manifest.members}
-    with TrainFeed(tasks, rates, seed=0, batch_size=64, lengths=LENGTHS) as feed:
+    with TrainFeed(tasks, rates, seed=0, batch_size=64, lengths=lengths) as feed:
         mixture = feed.planner.mixture
     examples, tokens = dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0)
     for block in map(mixture.block, range(num_blocks)):
@@ -218,3 +218,31 @@ def test_a_mixture_alone_may_be_given_a_share_of_something(registries, tmp_path)
         text + "mixtures: {m: {members: [ask]}, n: {members: [m], share: {member: text, share: 0.1, of: examples}}}"
     )
     assert registries.register_yaml(path)[-3:] == ("m", "n_main", "n")
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("unit", ["examples", "tokens"])
+def test_shares_hold_on_real_text(registries, tmp_path, shared_data, unit):
+    from flan_jax.tasks.pretraining.wiki import WikiSource
+    from flan_jax.tasks.sources import TsvSource
+
+    reasoned = Template(inputs="{question}", targets="{rationale} So the answer is {answer}.")
+    for name in ("gsm8k", "qasc"):
+        files = {"train": shared_data / f"flan_cot/{name}_train.tsv.gz"}
+        source = TsvSource(files=files, columns=("question", "answer", "rationale"))
+        registries.register(
+            TemplatedTask(name=name, source=source, cluster="cot", templates=(reasoned,)), vocabulary="embedded"
+        )
+    wiki = WikiSource(files={"train": shared_data / "wiki_pretrain/wiki_00.gz"})
+    registries.register(PretrainingTask(name="wiki", source=wiki), vocabulary="embedded")
+    registries.register_mixture("tuned", ["gsm8k", "qasc"])
+    registries.register_mixture_with_share("m", main="tuned", share_of="wiki", share=0.05, unit=unit)
+    lengths = {"inputs": 512, "targets": 384}
+    request = Request(name="m", lengths=lengths)
+    manifest = export.export_mixture(request, export_dir=tmp_path)
+    examples, tokens = drawn(manifest, tmp_path, lengths=lengths)
+    assert part("wiki", examples if unit == "examples" else tokens) == pytest.approx(0.05, rel=0.01)
+    stated = {share.member: share for share in manifest.shares}["wiki"]
+    assert (stated.of_examples, stated.of_tokens) == pytest.approx(
+        (part("wiki", examples), part("wiki", tokens)), rel=0.01
+    )

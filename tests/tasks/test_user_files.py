@@ -92,6 +92,12 @@ def test_the_schema_in_the_docstring_is_one(tmp_path):
     assert declared.inverted == ("reviews",)
 
 
+def test_rows_may_belong_to_groups(tmp_path):
+    grouped = "cluster: c\n    group: idx\n    options: ['no', 'yes']\n    metrics: [multirc]"
+    (task,) = read_yaml(write(tmp_path, TASK.replace("cluster: c", grouped))).tasks
+    assert (task.group, task.metrics) == ("idx", ("multirc",))
+
+
 def test_settings_that_are_left_out_are_the_records_own(tmp_path):
     (task,) = read_yaml(write(tmp_path, TASK)).tasks
     assert (task.metrics, task.evaluation, task.templates_per_row, task.max_rows) == (

@@ -257,18 +257,7 @@ def register(
 
 
 def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
-    """Registers as the entry `families: {natural_instructions_v1: ...}` of a YAML file says.
-
-    Args:
-      settings: arguments of `register` by name; `data_dir` gives way to the environment variable.
-      vocabulary: of the file.
-      base: the folder that a relative `data_dir` starts from.
-      where: the entry's place, for messages.
-
-    Raises:
-      ValueError: a key that is not allowed, a value of another type, or no folder.
-      FileNotFoundError, KeyError: as `register`.
-    """
+    """Registers as the entry `families: {natural_instructions_v1: ...}` says; see `family.register_declared`."""
     folder, given = checked(
         settings, SETTINGS, variable=DATA_DIR_VARIABLE, what="Natural Instructions v1", base=base, where=where
     )

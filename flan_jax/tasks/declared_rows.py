@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest
-from flan_jax.tasks.rows import BadRow, Record, Row, Source
+from flan_jax.tasks.rows import BadRow, DerivedSource, Record, Row, Source
 from flan_jax.tasks.user_sources import SOURCE_KEYS, parse_source
 from flan_jax.templates.load import require_mapping
 from flan_jax.templates.render import shortened
@@ -37,11 +37,10 @@ NOT_A_NUMBER = "not a number"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MappedSource(Source):
-    """Another source's rows under other names, fields and splits alike. Its `on_bad_row` is the one that counts.
+class MappedSource(DerivedSource):
+    """Another source's rows under other names, fields and splits alike.
 
     Attributes:
-      source: where the rows come from.
       fields: from a field's name to the one that the source has; a dot leads into a mapping. The old name is gone,
         other fields stay.
       classes: for a field the values that become class numbers 0, 1, ...
@@ -49,7 +48,6 @@ class MappedSource(Source):
       split_names: from a split's name to the source's; {} for the source's own.
     """
 
-    source: Source
     fields: Mapping[str, str] = field(default_factory=dict)
     classes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
@@ -62,35 +60,16 @@ class MappedSource(Source):
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the rows under their new names; places are the source's."""
-        for record in self.source.read(self._inner(split)):
+        for record in super().read(split):
             yield record if isinstance(record, BadRow) else self._mapped(record)
 
     def revision(self, split: str) -> str:
         """Returns a SHA-256 over the source's revision and the mapping."""
         mapping = [dict(self.fields), {name: list(values) for name, values in self.classes.items()}, self.numbers]
-        return sha256_of([self.source.revision(self._inner(split)), *mapping])
+        return sha256_of([super().revision(split), *mapping])
 
-    def files(self, split: str) -> tuple[str, ...]:
-        """Returns the source's files."""
-        return self.source.files(self._inner(split))
-
-    def unavailable(self, split: str) -> str | None:
-        """Returns why the source's rows cannot be had."""
-        return self.source.unavailable(self._inner(split))
-
-    def looked_for(self, split: str) -> tuple[str, ...]:
-        """Returns the paths, or patterns, that the source's rows would lie at."""
-        return self.source.looked_for(self._inner(split))
-
-    def num_rows(self, split: str) -> int | None:
-        """Returns the source's number."""
-        return self.source.num_rows(self._inner(split))
-
-    def describe(self, split: str) -> str:
-        """Returns what the source calls its rows."""
-        return self.source.describe(self._inner(split))
-
-    def _inner(self, split: str) -> str:
+    def inner(self, split: str) -> str:
+        """Returns the source's name of a split."""
         self.require_split(split)
         return self.split_names.get(split, split)
 

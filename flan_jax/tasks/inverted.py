@@ -6,23 +6,21 @@ nothing (Flan 2022, arXiv 2301.13688, section 3.3).
 """
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.filters.rule import words_of
-from flan_jax.tasks.rows import BadRow, Record, Source
+from flan_jax.tasks.rows import DerivedSource
 from flan_jax.templates.render import Direction, NotApplicable, Pattern, Rendered
 
 STANDS_IN_INPUT = "target stands in the input"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOnly(Source):
+class TrainOnly(DerivedSource):
     """The split "train" of another source."""
-
-    source: Source
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,34 +30,6 @@ class TrainOnly(Source):
     def splits(self) -> Collection[str]:
         """One name."""
         return (TRAIN_SPLIT,)
-
-    def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the other's rows."""
-        return self.source.read(split)
-
-    def revision(self, split: str) -> str:
-        """Returns the other's digest."""
-        return self.source.revision(split)
-
-    def files(self, split: str) -> tuple[str, ...]:
-        """Returns the other's files."""
-        return self.source.files(split)
-
-    def looked_for(self, split: str) -> tuple[str, ...]:
-        """Returns where the other looks for its rows."""
-        return self.source.looked_for(split)
-
-    def unavailable(self, split: str) -> str | None:
-        """Returns why the other's rows cannot be had."""
-        return self.source.unavailable(split)
-
-    def num_rows(self, split: str) -> int | None:
-        """Returns the other's number of rows."""
-        return self.source.num_rows(split)
-
-    def describe(self, split: str) -> str:
-        """Returns what messages call the other's rows."""
-        return self.source.describe(split)
 
 
 @dataclass(frozen=True, kw_only=True)

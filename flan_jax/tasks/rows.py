@@ -152,6 +152,61 @@ class Source(abc.ABC):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DerivedSource(Source):
+    """Another source's rows in another cut or shape; a kind of it overrides what differs.
+
+    Its own `on_bad_row` is the one that counts.
+
+    Attributes:
+      source: where the rows come from.
+    """
+
+    source: Source
+
+    @property
+    def splits(self) -> Collection[str]:
+        """Names of the splits."""
+        return self.source.splits
+
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Yields the source's rows."""
+        return self.source.read(self.inner(split))
+
+    def revision(self, split: str) -> str:
+        """Returns the source's digest."""
+        return self.source.revision(self.inner(split))
+
+    def files(self, split: str) -> tuple[str, ...]:
+        """Returns the source's files."""
+        return self.source.files(self.inner(split))
+
+    def unavailable(self, split: str) -> str | None:
+        """Returns why the source's rows cannot be had."""
+        return self.source.unavailable(self.inner(split))
+
+    def looked_for(self, split: str) -> tuple[str, ...]:
+        """Returns the paths, or patterns, that the source's rows would lie at."""
+        return self.source.looked_for(self.inner(split))
+
+    def num_rows(self, split: str) -> int | None:
+        """Returns the source's number."""
+        return self.source.num_rows(self.inner(split))
+
+    def describe(self, split: str) -> str:
+        """Returns what the source calls its rows."""
+        return self.source.describe(self.inner(split))
+
+    def inner(self, split: str) -> str:
+        """Returns the source's name of a split.
+
+        Raises:
+          KeyError: there is no such split.
+        """
+        self.require_split(split)
+        return split
+
+
 def plain_record(row: Mapping[str, Any], *, place: str) -> Record | BadRow:
     """Returns a row with texts as `str`, and numbers and arrays as Python's."""
     try:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flan_jax.files import sha256_of
-from flan_jax.tasks.rows import BadRow, Record, Source
+from flan_jax.tasks.rows import BadRow, DerivedSource, Record
 from flan_jax.tasks.tfds_source import TfdsSource
 
 MAX_TRAIN_ROWS = 30_000
@@ -52,16 +52,14 @@ def clipped(expression: str, others: Iterable[str], *, sizes: Mapping[str, int])
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartOf(Source):
-    """Some splits of a source, or their first rows. Its `on_bad_row` is the one that counts.
+class PartOf(DerivedSource):
+    """Some splits of a source, or their first rows.
 
     Attributes:
-      source: where the rows come from.
       splits_kept: names of splits.
       limits: at most so many rows of a split.
     """
 
-    source: Source
     splits_kept: tuple[str, ...]
     limits: Mapping[str, int] = field(default_factory=dict)
 
@@ -72,33 +70,13 @@ class PartOf(Source):
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the source's first rows."""
-        return itertools.islice(self._whole(split).read(split), self.limits.get(split))
+        return itertools.islice(super().read(split), self.limits.get(split))
 
     def revision(self, split: str) -> str:
         """Returns a SHA-256 over the source's revision and the limit."""
-        return sha256_of([self._whole(split).revision(split), self.limits.get(split)])
-
-    def files(self, split: str) -> tuple[str, ...]:
-        """Returns the source's files."""
-        return self._whole(split).files(split)
-
-    def unavailable(self, split: str) -> str | None:
-        """Returns why the source's rows cannot be had."""
-        return self._whole(split).unavailable(split)
-
-    def looked_for(self, split: str) -> tuple[str, ...]:
-        """Returns the paths, or patterns, that the source's rows would lie at."""
-        return self._whole(split).looked_for(split)
+        return sha256_of([super().revision(split), self.limits.get(split)])
 
     def num_rows(self, split: str) -> int | None:
         """Returns the source's number, or the limit when there are more."""
-        rows = self._whole(split).num_rows(split)
+        rows = super().num_rows(split)
         return None if rows is None else min(rows, self.limits.get(split, rows))
-
-    def describe(self, split: str) -> str:
-        """Returns what the source calls its rows."""
-        return self._whole(split).describe(split)
-
-    def _whole(self, split: str) -> Source:
-        self.require_split(split)
-        return self.source

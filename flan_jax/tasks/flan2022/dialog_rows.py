@@ -4,12 +4,12 @@ Turn and style are drawn by the row's split and place. The sets are `dialog`'s.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from flan_jax.draws import Draws
 from flan_jax.tasks.declare import TRAIN_SPLIT
 from flan_jax.tasks.filters.rule import Judge, RowFilter
-from flan_jax.tasks.rows import BadRow, Record, Row, Source
+from flan_jax.tasks.rows import BadRow, DerivedSource, Record, Row
 from flan_jax.templates import dialogue
 
 MAX_PREDICTED_TURNS = 20
@@ -21,19 +21,8 @@ SPLIT, NUMBER = "split_", "number_"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NumberedRows(Source):
-    """A source whose rows also say which split and which place they have, so that draws can go by it.
-
-    Attributes:
-      source: where the rows come from. Its `on_bad_row` does not count.
-    """
-
-    source: Source
-
-    @property
-    def splits(self) -> Collection[str]:
-        """Names of the splits."""
-        return self.source.splits
+class NumberedRows(DerivedSource):
+    """A source whose rows also say which split and which place they have, so that draws can go by it."""
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the source's rows."""
@@ -42,30 +31,6 @@ class NumberedRows(Source):
                 yield record
             else:
                 yield Record({**record.row, SPLIT: split, NUMBER: number}, record.place)
-
-    def revision(self, split: str) -> str:
-        """Returns the source's revision."""
-        return self.source.revision(split)
-
-    def files(self, split: str) -> tuple[str, ...]:
-        """Returns the source's files."""
-        return self.source.files(split)
-
-    def unavailable(self, split: str) -> str | None:
-        """Returns why the source's rows cannot be had."""
-        return self.source.unavailable(split)
-
-    def looked_for(self, split: str) -> tuple[str, ...]:
-        """Returns the paths, or patterns, that the source's rows would lie at."""
-        return self.source.looked_for(split)
-
-    def num_rows(self, split: str) -> int | None:
-        """Returns the source's number."""
-        return self.source.num_rows(split)
-
-    def describe(self, split: str) -> str:
-        """Returns what the source calls its rows."""
-        return self.source.describe(split)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,16 +20,16 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from flan_jax.models.memory import Memory
+from flan_jax.models.execution import Execution
 from flan_jax.models.readout import Head, read
 from flan_jax.objectives.seq2seq import statistics_of, token_losses
 
 SIZES = ("8,128,512,32128", "8,128,768,32128", "2,128,512,250112")
 
 
-def compiled(arguments, *, tied: bool, memory: Memory):
+def compiled(arguments, *, tied: bool, execution: Execution):
     def loss(vectors_BTD, table, targets_BT):
-        logits = read(vectors_BTD, Head(table=table, is_tied=tied, divisor=1.0), memory=memory)
+        logits = read(vectors_BTD, Head(table=table, is_tied=tied, divisor=1.0), execution=execution)
         if isinstance(logits, jax.Array):
             found = statistics_of(logits, targets_BT=targets_BT)
         else:
@@ -65,13 +65,15 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
 
-    variants = {"whole": Memory(logits="whole")}
-    variants |= {f"{mib} MiB": Memory(logits="chunked", chunk_bytes=mib << 20) for mib in options.chunk_mib}
+    variants = {"whole": Execution(logits="whole")}
+    variants |= {f"{mib} MiB": Execution(logits="chunked", chunk_bytes=mib << 20) for mib in options.chunk_mib}
     table = Table("B,T,D,V", "head", "logits", "s", "spread", "CPU s", "temp MB", title="loss, forward + backward")
     for size in options.sizes:
         for tied in (False, True):
             arguments = made_up(*map(int, size.split(",")), tied=tied)
-            programs = {name: compiled(arguments, tied=tied, memory=memory) for name, memory in variants.items()}
+            programs = {
+                name: compiled(arguments, tied=tied, execution=execution) for name, execution in variants.items()
+            }
             for name, (wall, processor) in measured(programs, arguments, repeats=options.repeats).items():
                 spread = f"{min(wall):.2f} - {max(wall):.2f}"
                 temporary = programs[name].memory_analysis().temp_size_in_bytes / 1e6

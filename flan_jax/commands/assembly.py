@@ -5,7 +5,7 @@ serves every checkpoint of a run.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -19,9 +19,12 @@ from flan_jax.decoding.sampling import Greedy, Strategy
 from flan_jax.decoding.scoring import score
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
-from flan_jax.models.memory import Memory
+from flan_jax.models.execution import Execution
 from flan_jax.models.readout import UnreadLogits
+from flan_jax.optim.selection import Selection
 from flan_jax.shapes import BATCH_KEYS, ENCODER_KEYS, Batch
+from flan_jax.train.state import TrainState, new_state
+from flan_jax.train.step import TrainStep
 
 
 def open_vocabulary(ref: VocabularyRef, export_dir: Path | str) -> vocab.Vocabulary | None:
@@ -82,22 +85,30 @@ def require_vocabulary(ref: VocabularyRef, *, asked: str | None, name: str) -> N
 class Network:
     """A T5 on a mesh."""
 
-    def __init__(self, config: T5Config, *, plan: sharding.MeshPlan, memory: Memory = Memory()):  # noqa: B008
+    def __init__(
+        self,
+        config: T5Config,
+        *,
+        plan: sharding.MeshPlan,
+        execution: Execution = Execution(),  # noqa: B008
+        devices: Sequence[jax.Device] | None = None,
+    ):
         """Makes the mesh.
 
         Args:
           config: the network's sizes.
           plan: its mesh and sharding rules.
-          memory: what training computes again instead of keeping.
+          execution: what training computes again instead of keeping.
+          devices: what the mesh is made of; None: all that JAX finds.
 
         Raises:
-          ValueError: the mesh's platform cannot do what `memory` asks for.
+          ValueError: the mesh's platform cannot do what `execution` asks for.
         """
         self.config = config
-        self.memory = memory
+        self.execution = execution
         self.rules = sharding.rules_named(plan.rules)
-        self.mesh = sharding.make_mesh(plan)
-        memory.require_platform(self.mesh.devices.flat[0].platform)
+        self.mesh = sharding.make_mesh(plan, devices=devices)
+        execution.require_platform(self.mesh.devices.flat[0].platform)
         # Every process reads all of what comes out.
         self._everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self._score = jax.jit(functools.partial(score, config=config), out_shardings=self._everywhere)
@@ -105,7 +116,7 @@ class Network:
 
     def apply(self, params: t5.Params, batch: Batch, rng: jax.Array | None) -> jax.Array | UnreadLogits:
         """Returns float32 logits [B, T, V], or what reads them in pieces; what an objective calls."""
-        return t5.output(params, batch, rng, config=self.config, memory=self.memory)
+        return t5.output(params, batch, rng, config=self.config, execution=self.execution)
 
     def place(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Puts this process's rows of a batch on the mesh."""
@@ -151,6 +162,28 @@ class Network:
     def abstract_params(self) -> Any:
         """Returns the parameters' shapes, and where they live."""
         return self.placed(t5.abstract_params(self.config))
+
+    def abstract_state(self, optimizer: Selection) -> TrainState:
+        """Returns the shapes of a train state, and where its arrays live."""
+
+        def state(params: Any) -> TrainState:
+            return new_state(params, optimizer=optimizer.transformation)
+
+        return self.placed(jax.eval_shape(state, t5.abstract_params(self.config)))
+
+    def lowered(self, step_fn: TrainStep, state: TrainState, batch: Any) -> jax.stages.Lowered:
+        """Returns a step on this mesh, ready to be compiled; it takes the state's arrays over.
+
+        Args:
+          step_fn: as `train.step.make_train_step` returns it.
+          state: as `abstract_state` returns it, or a state itself.
+          batch: as `abstract_batch` returns it.
+        """
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+        where, rows = jax.tree.map(lambda leaf: leaf.sharding, (shapes, batch))
+        jitted = jax.jit(step_fn, donate_argnums=0, in_shardings=(where, None, rows), out_shardings=(where, None))
+        with self.within():
+            return jitted.lower(shapes, None, batch)
 
     def generate_fn(
         self,

@@ -52,7 +52,7 @@ def first_state(
     def fresh(params: Any) -> TrainState:
         return new_state(params, optimizer=optimizer.transformation)
 
-    abstract = network.placed(jax.eval_shape(fresh, t5.abstract_params(network.config)))
+    abstract = network.abstract_state(optimizer)
     latest = processes.group().told_by_first(saved.latest_step())
     if latest is not None:
         restored = saved.restore(abstract, step=latest)

@@ -25,7 +25,7 @@ from flan_jax.data.manifest import MixtureManifest, Request
 from flan_jax.data.source import ExportedTask, open_members
 from flan_jax.evaluation import suite
 from flan_jax.models.config import T5Config
-from flan_jax.models.memory import Memory
+from flan_jax.models.execution import Execution
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import Selection
@@ -75,7 +75,7 @@ def train(
     packing_strategy: packing.Strategy = packing.bin_centred,
     num_streams: int | None = None,
     mesh: sharding.MeshPlan = sharding.MeshPlan(),  # noqa: B008
-    memory: Memory = Memory(),  # noqa: B008
+    execution: Execution = Execution(),  # noqa: B008
     seed: int = 0,
     evaluation: suite.EvaluationPlan | None = None,
     allow_leak: Sequence[str] = (),
@@ -103,7 +103,7 @@ def train(
       packing_strategy: which examples share a row; see `data.packing`.
       num_streams: virtual streams of examples, which the processes share out; None takes up to 16, see `data.loader`.
       mesh: devices and sharding rules.
-      memory: what is computed again instead of kept; a resumed run may change it.
+      execution: what is computed again instead of kept; a resumed run may change it.
       seed: of initialisation, data order and dropout.
       evaluation: what is evaluated; None evaluates nothing.
       allow_leak: names of training tasks, clusters or corpora that may give away what the suite "held_out" tests.
@@ -119,7 +119,7 @@ def train(
     if group.count > 1:
         group.require_agreement(provenance.asked(locals(), selection=optimizer, learning_rate=learning_rate))
     console = Console(quiet=not group.is_first)
-    network = Network(model, plan=mesh, memory=memory)
+    network = Network(model, plan=mesh, execution=execution)
     _require_divisible(batch_size, num_microbatches, evaluation, network=network)
     exported, evaluated = group.first_first(
         lambda: _ensure(data, evaluation, model=model, export_dir=export_dir, use_cached=use_cached_tasks)
@@ -238,14 +238,10 @@ def _compiled(step_fn: TrainStep, state: TrainState, batch: Mapping[str, Any], *
 
     Compiled in a thread, for an evaluation before the first step compiles programs of its own at the same time.
     """
-    where = jax.tree.map(lambda leaf: leaf.sharding, state)
-    rows = jax.tree.map(lambda leaf: leaf.sharding, batch)
-    jitted = jax.jit(step_fn, donate_argnums=0, in_shardings=(where, None, rows), out_shardings=(where, None))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
 
     def compile_it() -> Any:
-        with network.within():
-            return jitted.lower(shapes, None, batch).compile()
+        return network.lowered(step_fn, shapes, batch).compile()
 
     compiled = concurrent.futures.Future[Any]()
     threading.Thread(target=_settle, args=(compiled, compile_it), daemon=True, name="compile").start()

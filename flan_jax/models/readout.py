@@ -16,8 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from flan_jax.models.execution import Execution
 from flan_jax.models.layers import constrain, project, shards_of
-from flan_jax.models.memory import Memory
 from flan_jax.shapes import LogitStatistics
 
 
@@ -79,13 +79,13 @@ class UnreadLogits(NamedTuple):
         )
 
 
-def read(vectors_BTD: jax.Array, head: Head, *, memory: Memory) -> jax.Array | UnreadLogits:
-    """Returns the logits [B, T, V], or, where `memory` wants them read in pieces, what can do so."""
+def read(vectors_BTD: jax.Array, head: Head, *, execution: Execution) -> jax.Array | UnreadLogits:
+    """Returns the logits [B, T, V], or, where `execution` wants them read in pieces, what can do so."""
     B, T, _ = vectors_BTD.shape
     positions, shards = math.ceil(B * T / shards_of("batch")), shards_of("vocab")
-    if not memory.chunks_logits(4 * positions * head.vocab_size // shards):
+    if not execution.chunks_logits(4 * positions * head.vocab_size // shards):
         return head.logits(vectors_BTD)
-    width = width_of(head.vocab_size, positions=positions, shards=shards, chunk_bytes=memory.chunk_bytes)
+    width = width_of(head.vocab_size, positions=positions, shards=shards, chunk_bytes=execution.chunk_bytes)
     return UnreadLogits(vectors_BTD=vectors_BTD, head=head, shards=shards, width=width)
 
 

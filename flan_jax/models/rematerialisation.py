@@ -23,7 +23,7 @@ def rematerialised(layer: Layer, remat: str, *, method: str) -> Layer:
 
     Args:
         layer: one layer of a stack.
-        remat: a name of `memory.REMAT_NAMES`.
+        remat: a name of `execution.REMAT_NAMES`.
         method: what training calls; others are left as they are.
     """
     if remat == "none":

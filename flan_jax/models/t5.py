@@ -18,8 +18,8 @@ from flax.core import meta
 from flan_jax.models.attention import Attention, RelativePositionBias, segment_mask
 from flan_jax.models.config import T5Config
 from flan_jax.models.dropout import NO_DROPOUT, Keep, draw_keep, drop
+from flan_jax.models.execution import Execution
 from flan_jax.models.layers import Embedding, FeedForward, Kernel, RMSNorm, constrain
-from flan_jax.models.memory import Memory
 from flan_jax.models.readout import Head, UnreadLogits, read
 from flan_jax.models.rematerialisation import rematerialised
 from flan_jax.shapes import BATCH_KEYS, Batch, Logits
@@ -317,7 +317,7 @@ def hidden(
 
     Args:
         rng: dropout key; None means no dropout.
-        remat: what the backward pass computes again, a name of `memory.REMAT_NAMES`.
+        remat: what the backward pass computes again, a name of `execution.REMAT_NAMES`.
     """
     rngs = None if rng is None else {"dropout": rng}
     found = Transformer(config, remat).apply({"params": params}, batch, deterministic=rng is None, rngs=rngs)
@@ -325,17 +325,17 @@ def hidden(
 
 
 def output(
-    params: Params, batch: Batch, rng: jax.Array | None = None, *, config: T5Config, memory: Memory
+    params: Params, batch: Batch, rng: jax.Array | None = None, *, config: T5Config, execution: Execution
 ) -> Logits | UnreadLogits:
-    """Returns the logits, or, where `memory` wants them read in pieces, what to read them from.
+    """Returns the logits, or, where `execution` wants them read in pieces, what to read them from.
 
-    With `config` and `memory` given, by `functools.partial`, this is what an objective calls `apply`.
+    With `config` and `execution` given, by `functools.partial`, this is what an objective calls `apply`.
 
     Args:
         rng: dropout key; None means no dropout.
     """
-    vectors_BTD, head = hidden(params, batch, rng, config=config, remat=memory.remat)
-    return read(vectors_BTD, head, memory=memory)
+    vectors_BTD, head = hidden(params, batch, rng, config=config, remat=execution.remat)
+    return read(vectors_BTD, head, execution=execution)
 
 
 def init_params(config: T5Config, *, rng: jax.Array, out_shardings: Any = None) -> Params:

@@ -11,16 +11,16 @@ import pytest
 from flan_jax import sharding
 from flan_jax.models import readout, t5
 from flan_jax.models.config import T5Config
-from flan_jax.models.memory import Memory
+from flan_jax.models.execution import Execution
 from flan_jax.objectives.seq2seq import Seq2Seq, statistics_of, token_losses
 
 B, T, D, V = 4, 6, 8, 48
 OBJECTIVE = Seq2Seq(label_smoothing=0.1, z_loss=0.01)
-WHOLE = Memory(logits="whole")
+WHOLE = Execution(logits="whole")
 
 
-def _pieces_of(rows: int) -> Memory:
-    return Memory(logits="chunked", chunk_bytes=4 * B * T * rows)
+def _pieces_of(rows: int) -> Execution:
+    return Execution(logits="chunked", chunk_bytes=4 * B * T * rows)
 
 
 def _made_up(tied: bool):
@@ -32,17 +32,19 @@ def _made_up(tied: bool):
     return vectors, table, targets
 
 
-def _loss(vectors, table, targets, *, tied, memory):
-    read = readout.read(vectors, readout.Head(table=table, is_tied=tied, divisor=2.0), memory=memory)
+def _loss(vectors, table, targets, *, tied, execution):
+    read = readout.read(vectors, readout.Head(table=table, is_tied=tied, divisor=2.0), execution=execution)
     apply = lambda params, batch, rng: read  # noqa: E731
     batch = {"decoder_target_tokens": targets, "decoder_loss_weights": jnp.linspace(0.0, 1.0, B * T).reshape(B, T)}
     total, _, sums = OBJECTIVE(apply, None, None, batch, None)
     return total, sums
 
 
-def _value_and_gradients(tied: bool, memory: Memory):
+def _value_and_gradients(tied: bool, execution: Execution):
     vectors, table, targets = _made_up(tied)
-    function = jax.value_and_grad(functools.partial(_loss, tied=tied, memory=memory), argnums=(0, 1), has_aux=True)
+    function = jax.value_and_grad(
+        functools.partial(_loss, tied=tied, execution=execution), argnums=(0, 1), has_aux=True
+    )
     return jax.jit(function)(vectors, table, targets)
 
 
@@ -82,14 +84,14 @@ def test_of_equal_logits_the_first_is_the_prediction():
     vectors, table = jnp.ones((1, 3, 1)), jnp.asarray([[0.0, 5.0, 1.0, 5.0, 5.0, 2.0]])
     targets = jnp.asarray([[1, 3, 4]])
     for rows in (6, 2, 3):
-        memory = Memory(logits="chunked", chunk_bytes=4 * 3 * rows)
-        read = readout.read(vectors, readout.Head(table=table, is_tied=False, divisor=1.0), memory=memory)
+        execution = Execution(logits="chunked", chunk_bytes=4 * 3 * rows)
+        read = readout.read(vectors, readout.Head(table=table, is_tied=False, divisor=1.0), execution=execution)
         assert read.statistics(targets).is_right.tolist() == [[1.0, 0.0, 0.0]]
 
 
 def test_vectors_of_fewer_bits_are_read_in_float32():
     vectors, table, targets = _made_up(True)
-    function = jax.grad(lambda x, w: _loss(x, w, targets, tied=True, memory=_pieces_of(16))[0], argnums=(0, 1))
+    function = jax.grad(lambda x, w: _loss(x, w, targets, tied=True, execution=_pieces_of(16))[0], argnums=(0, 1))
     few = jnp.asarray(vectors, jnp.bfloat16)
     x_grad, table_grad = jax.jit(function)(few, table)
     assert (x_grad.dtype, table_grad.dtype) == (jnp.bfloat16, jnp.float32)
@@ -101,10 +103,10 @@ def test_pieces_save_the_logits_memory(tied):
     shape = (8, 64, 64, 8192)
     logits_bytes = 4 * shape[0] * shape[1] * shape[3]
 
-    def temporary(memory):
+    def temporary(execution):
         def loss(vectors, table, targets):
-            read = readout.read(vectors, readout.Head(table=table, is_tied=tied, divisor=1.0), memory=memory)
-            found = statistics_of(read, targets_BT=targets) if memory is WHOLE else read.statistics(targets)
+            read = readout.read(vectors, readout.Head(table=table, is_tied=tied, divisor=1.0), execution=execution)
+            found = statistics_of(read, targets_BT=targets) if execution is WHOLE else read.statistics(targets)
             return jnp.sum(token_losses(found, z_loss=1e-4).total)
 
         arguments = (
@@ -115,7 +117,7 @@ def test_pieces_save_the_logits_memory(tied):
         compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*arguments).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    pieces = temporary(Memory(logits="chunked", chunk_bytes=logits_bytes // 32))
+    pieces = temporary(Execution(logits="chunked", chunk_bytes=logits_bytes // 32))
     assert temporary(WHOLE) - pieces > 0.9 * logits_bytes
 
 
@@ -123,13 +125,13 @@ def test_auto_reads_whole_what_is_small_on_each_device():
     vectors, table, _ = _made_up(True)
     head = readout.Head(table=table, is_tied=True, divisor=1.0)
     size = 4 * B * T * V
-    assert isinstance(readout.read(vectors, head, memory=Memory(whole_bytes=size)), jax.Array)
-    unread = readout.read(vectors, head, memory=Memory(whole_bytes=size - 1))
+    assert isinstance(readout.read(vectors, head, execution=Execution(whole_bytes=size)), jax.Array)
+    unread = readout.read(vectors, head, execution=Execution(whole_bytes=size - 1))
     assert isinstance(unread, readout.UnreadLogits)
-    np.testing.assert_array_equal(unread.logits(), readout.read(vectors, head, memory=WHOLE))
+    np.testing.assert_array_equal(unread.logits(), readout.read(vectors, head, execution=WHOLE))
     plan = sharding.MeshPlan(data=2, model=4, rules="model_parallel")
     with sharding.use_mesh(sharding.make_mesh(plan), rules=sharding.rules_named(plan.rules)):
-        jax.eval_shape(lambda x: _is_whole(readout.read(x, head, memory=Memory(whole_bytes=size // 8))), vectors)
+        jax.eval_shape(lambda x: _is_whole(readout.read(x, head, execution=Execution(whole_bytes=size // 8))), vectors)
 
 
 def _is_whole(read):
@@ -160,13 +162,13 @@ def _batch():
     return batch
 
 
-def _on_mesh(plan, *, memory):
+def _on_mesh(plan, *, execution):
     """Loss and gradients of the whole network on a mesh, and the compiled program."""
     params = t5.init_params(CONFIG, rng=jax.random.key(0))
     mesh, rules = sharding.make_mesh(plan), sharding.rules_named(plan.rules)
     axes = t5.logical_axes(CONFIG)
     places = sharding.state_shardings(params, params=params, axes=axes, mesh=mesh, rules=rules)
-    apply = functools.partial(t5.output, config=CONFIG, memory=memory)
+    apply = functools.partial(t5.output, config=CONFIG, execution=execution)
 
     def loss(params, batch):
         return OBJECTIVE(apply, params, None, batch, None)[0]
@@ -181,7 +183,7 @@ def _on_mesh(plan, *, memory):
 
 @pytest.fixture(scope="module")
 def on_one_device():
-    return _on_mesh(sharding.MeshPlan(data=1), memory=WHOLE)[0]
+    return _on_mesh(sharding.MeshPlan(data=1), execution=WHOLE)[0]
 
 
 @pytest.mark.parametrize(
@@ -194,8 +196,8 @@ def on_one_device():
     ids=lambda plan: plan.rules,
 )
 def test_on_a_mesh_each_device_reads_its_own_part_of_the_vocabulary(on_one_device, plan):
-    pieces_of_8 = Memory(logits="chunked", chunk_bytes=4 * (8 * 12 // plan.data) * 8)
-    found, program = _on_mesh(plan, memory=pieces_of_8)
+    pieces_of_8 = Execution(logits="chunked", chunk_bytes=4 * (8 * 12 // plan.data) * 8)
+    found, program = _on_mesh(plan, execution=pieces_of_8)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5), found, on_one_device)
     gathered = re.findall(r"= f32\[([\d,]*)\]\S* all-gather\(", program)
     sizes = [np.prod([int(size) for size in shape.split(",")]) for shape in gathered]

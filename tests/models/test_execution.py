@@ -10,7 +10,7 @@ import pytest
 from flan_jax.commands.assembly import Network
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
-from flan_jax.models.memory import Memory
+from flan_jax.models.execution import Execution
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.sharding import MeshPlan
 
@@ -40,7 +40,7 @@ def _batch():
 
 @functools.cache
 def _loss(remat: str, config: T5Config = CONFIG):
-    apply = functools.partial(t5.output, config=config, memory=Memory(remat=remat))
+    apply = functools.partial(t5.output, config=config, execution=Execution(remat=remat))
     return lambda params: Seq2Seq()(apply, params, None, _batch(), jax.random.key(1))[0]
 
 
@@ -82,7 +82,7 @@ def test_products_are_computed_again_only_where_all_is():
 
 def test_a_network_s_choice_reaches_the_layers_and_the_logits():
     params = t5.abstract_params(CONFIG)
-    network = Network(CONFIG, plan=MeshPlan(data=1), memory=Memory(remat="full", logits="chunked"))
+    network = Network(CONFIG, plan=MeshPlan(data=1), execution=Execution(remat="full", logits="chunked"))
     program = str(
         jax.make_jaxpr(lambda p: network.apply(p, _batch(), None).statistics(_batch()["decoder_target_tokens"]))(params)
     )
@@ -96,22 +96,27 @@ def test_a_network_s_choice_reaches_the_layers_and_the_logits():
     [
         (
             {"remat": "minimum"},
-            "Memory.remat is 'minimum'; allowed are none, minimal, full, offload. Did you mean 'minimal'",
+            "Execution.remat is 'minimum'; allowed are none, minimal, full, offload. Did you mean 'minimal'",
         ),
-        ({"logits": "chunks"}, "Memory.logits is 'chunks'; allowed are auto, whole, chunked. Did you mean 'chunked'"),
-        ({"chunk_bytes": 0}, "Memory.chunk_bytes is 0; it must be a positive integer"),
-        ({"whole_bytes": 1.5}, "Memory.whole_bytes is 1.5; it must be a positive integer"),
+        (
+            {"logits": "chunks"},
+            "Execution.logits is 'chunks'; allowed are auto, whole, chunked. Did you mean 'chunked'",
+        ),
+        ({"chunk_bytes": 0}, "Execution.chunk_bytes is 0; it must be a positive integer"),
+        ({"whole_bytes": 1.5}, "Execution.whole_bytes is 1.5; it must be a positive integer"),
     ],
 )
 def test_choices_that_do_not_exist_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
-        Memory(**arguments)
+        Execution(**arguments)
 
 
 def test_offloading_is_refused_where_the_host_is_the_device():
-    with pytest.raises(ValueError, match="Memory.remat is 'offload', .* 'cpu', whose arrays lie in the host's memory"):
-        Network(CONFIG, plan=MeshPlan(data=1), memory=Memory(remat="offload"))
-    Memory(remat="offload").require_platform("gpu")
+    with pytest.raises(
+        ValueError, match="Execution.remat is 'offload', .* 'cpu', whose arrays lie in the host's memory"
+    ):
+        Network(CONFIG, plan=MeshPlan(data=1), execution=Execution(remat="offload"))
+    Execution(remat="offload").require_platform("gpu")
 
 
 def test_offloading_keeps_products_in_the_host_s_memory():
@@ -120,6 +125,6 @@ def test_offloading_keeps_products_in_the_host_s_memory():
 
 
 def test_it_is_no_part_of_what_a_run_is_recognised_by():
-    assert not {field.name for field in dataclasses.fields(Memory)} & {
+    assert not {field.name for field in dataclasses.fields(Execution)} & {
         field.name for where in (T5Config, Seq2Seq) for field in dataclasses.fields(where)
     }

@@ -14,7 +14,7 @@ HOST_MEMORY_PLATFORMS = ("gpu", "tpu")  # have a device memory of their own, and
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Memory:
+class Execution:
     """How a training step trades arithmetic for memory.
 
     Args:
@@ -41,12 +41,12 @@ class Memory:
             value = getattr(self, field)
             if value not in allowed:
                 raise ValueError(
-                    f"Memory.{field} is {value!r}; allowed are {', '.join(allowed)}.{nearest(str(value), allowed)}"
+                    f"Execution.{field} is {value!r}; allowed are {', '.join(allowed)}.{nearest(str(value), allowed)}"
                 )
         for field in ("whole_bytes", "chunk_bytes"):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"Memory.{field} is {value!r}; it must be a positive integer.")
+                raise ValueError(f"Execution.{field} is {value!r}; it must be a positive integer.")
 
     def require_platform(self, platform: str) -> None:
         """Refuses what a platform cannot do.
@@ -59,7 +59,7 @@ class Memory:
         """
         if self.remat == "offload" and platform not in HOST_MEMORY_PLATFORMS:
             raise ValueError(
-                f"Memory.remat is 'offload', which keeps activations in the host's pinned memory, but the platform is "
+                f"Execution.remat is 'offload', which keeps activations in the host's pinned memory, but the platform is "
                 f"{platform!r}, whose arrays lie in the host's memory already: nothing would be saved. Offloading works "
                 f"on {' and '.join(HOST_MEMORY_PLATFORMS)}; use 'full' or 'minimal' here."
             )

@@ -4,6 +4,8 @@ The scores are not divided by sqrt(head size): T5 folds that factor into the ini
 Which query may see which key is one boolean array, from segment ids; decoding uses the same function on cached arrays.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +97,22 @@ class RelativePositionBias(nn.Module):
         return row_HS[None, :, None]
 
 
+class Sight(NamedTuple):
+    """Which keys the queries of an attention may see, and what is added to their scores."""
+
+    mask_B1TS: jax.Array
+    bias_1HTS: jax.Array | None = None
+
+    def biased(self, bias: RelativePositionBias) -> "Sight":
+        """Returns the same with a relative position bias over all of its queries and keys."""
+        return self._replace(bias_1HTS=bias(*self.mask_B1TS.shape[2:]))
+
+
+def sight_of(query_segment_ids_BT: jax.Array, key_segment_ids_BS: jax.Array, *, causal: bool = False) -> Sight:
+    """Returns what the positions of packed rows see, without a bias: those of their own example, and no later ones."""
+    return Sight(segment_mask(query_segment_ids_BT, key_segment_ids_BS, causal=causal))
+
+
 @jax.custom_vjp
 def attend(
     query_BTHK: jax.Array,
@@ -183,8 +201,7 @@ class Attention(nn.Module):
         x_BTD: jax.Array,
         keys_values: tuple[jax.Array, jax.Array],
         *,
-        mask_B1TS: jax.Array,
-        bias_1HTS: jax.Array | None,
+        sight: Sight,
         keep: Keep,
         place: str,
     ) -> jax.Array:
@@ -193,7 +210,7 @@ class Attention(nn.Module):
         key_BHKS, value_BHKS = keys_values
         # T5X drops a key for all queries of a row and head. Scaling its value is the same sum at 1/T of the cost.
         value_BHKS = drop(value_BHKS, keep, place)
-        mixed_BTHK = attend(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS)
+        mixed_BTHK = attend(query_BTHK, key_BHKS, value_BHKS, *sight)
         return self.out(mixed_BTHK.reshape(*x_BTD.shape[:2], -1))
 
     def _split_heads(self, x_BTX: jax.Array) -> jax.Array:

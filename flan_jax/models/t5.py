@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 from flax.core import meta
 
-from flan_jax.models.attention import Attention, RelativePositionBias, segment_mask
+from flan_jax.models.attention import Attention, RelativePositionBias, Sight, sight_of
 from flan_jax.models.config import T5Config
 from flan_jax.models.dropout import NO_DROPOUT, Keep, draw_keep, drop
 from flan_jax.models.execution import Execution
@@ -40,13 +40,6 @@ def _feed_forward(config: T5Config) -> FeedForward:
 
 def _norm(config: T5Config) -> RMSNorm:
     return RMSNorm(jnp.dtype(config.dtype))
-
-
-def _biases(stack, compute: Callable[[RelativePositionBias], jax.Array]) -> list[jax.Array]:
-    """What each layer's self-attention adds to its scores: from its own table, or from the one that all share."""
-    if stack.config.relpos_bias_per_layer:
-        return [compute(layer.relpos_bias) for layer in stack.layers]
-    return [compute(stack.relpos_bias)] * len(stack.layers)
 
 
 def _stack_keep(stack, places: dict[str, tuple[int, ...]], *, layers: int, deterministic: bool):
@@ -77,12 +70,12 @@ class EncoderLayer(nn.Module):
         self.pre_mlp_layer_norm = _norm(self.config)
         self.mlp = _feed_forward(self.config)
 
-    def over_row(self, x_BSD, *, mask_B1SS, bias_1HSS, keep: Keep):
+    def over_row(self, x_BSD, *, sight: Sight, keep: Keep):
+        if self.config.relpos_bias_per_layer:
+            sight = sight.biased(self.relpos_bias)
         h_BSD = self.pre_attention_layer_norm(x_BSD)
         keys_values = self.attention.keys_values(h_BSD)
-        h_BSD = self.attention(
-            h_BSD, keys_values, mask_B1TS=mask_B1SS, bias_1HTS=bias_1HSS, keep=keep, place="attention"
-        )
+        h_BSD = self.attention(h_BSD, keys_values, sight=sight, keep=keep, place="attention")
         x_BSD = x_BSD + drop(h_BSD, keep, "attention_out")
         h_BSD = self.mlp(self.pre_mlp_layer_norm(x_BSD), keep=keep)
         return constrain(x_BSD + drop(h_BSD, keep, "mlp_out"), "batch", "length", "width")
@@ -103,13 +96,15 @@ class DecoderLayer(nn.Module):
         self.pre_mlp_layer_norm = _norm(self.config)
         self.mlp = _feed_forward(self.config)
 
-    def over_row(self, x_BTD, *, encoded_BSD, self_mask, self_bias, cross_mask, keep: Keep):
+    def over_row(self, x_BTD, *, encoded_BSD, sight: Sight, cross_sight: Sight, keep: Keep):
         """Returns the layer's output for every position of a row: what training calls, and may compute twice."""
+        if self.config.relpos_bias_per_layer:
+            sight = sight.biased(self.relpos_bias)
         cross = self.encoder_decoder_attention.keys_values(encoded_BSD)
-        return self(x_BTD, cross=cross, self_mask=self_mask, self_bias=self_bias, cross_mask=cross_mask, keep=keep)[0]
+        return self(x_BTD, cross=cross, sight=sight, cross_sight=cross_sight, keep=keep)[0]
 
     def __call__(
-        self, x_BTD, *, cross: KeysValues, self_mask, self_bias, cross_mask, keep: Keep, cache=None, index=None
+        self, x_BTD, *, cross: KeysValues, sight: Sight, cross_sight: Sight, keep: Keep, cache=None, index=None
     ):
         """Returns the layer's output, and the keys and values that its self-attention looked at."""
         h_BTD = self.pre_self_attention_layer_norm(x_BTD)
@@ -118,14 +113,10 @@ class DecoderLayer(nn.Module):
             keys_values = jax.tree.map(
                 lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, index, axis=3), cache, keys_values
             )
-        h_BTD = self.self_attention(
-            h_BTD, keys_values, mask_B1TS=self_mask, bias_1HTS=self_bias, keep=keep, place="self_attention"
-        )
+        h_BTD = self.self_attention(h_BTD, keys_values, sight=sight, keep=keep, place="self_attention")
         x_BTD = x_BTD + drop(h_BTD, keep, "self_attention_out")
         h_BTD = self.pre_cross_attention_layer_norm(x_BTD)
-        h_BTD = self.encoder_decoder_attention(
-            h_BTD, cross, mask_B1TS=cross_mask, bias_1HTS=None, keep=keep, place="cross_attention"
-        )
+        h_BTD = self.encoder_decoder_attention(h_BTD, cross, sight=cross_sight, keep=keep, place="cross_attention")
         x_BTD = x_BTD + drop(h_BTD, keep, "cross_attention_out")
         h_BTD = self.mlp(self.pre_mlp_layer_norm(x_BTD), keep=keep)
         return constrain(x_BTD + drop(h_BTD, keep, "mlp_out"), "batch", "length", "width"), keys_values
@@ -145,12 +136,13 @@ class Encoder(nn.Module):
         self.encoder_norm = _norm(self.config)
 
     def __call__(self, x_BSD, segment_ids_BS, *, deterministic: bool):
-        mask_B1SS = segment_mask(segment_ids_BS, segment_ids_BS)
-        biases = _biases(self, lambda bias: bias(x_BSD.shape[1], x_BSD.shape[1]))
+        sight = sight_of(segment_ids_BS, segment_ids_BS)
+        if not self.config.relpos_bias_per_layer:
+            sight = sight.biased(self.relpos_bias)
         ends, keeps = self._keep(x_BSD.shape, deterministic=deterministic)
         x_BSD = drop(x_BSD, ends, "input")
-        for layer, bias_1HSS, keep in zip(self.layers, biases, keeps, strict=True):
-            x_BSD = layer.over_row(x_BSD, mask_B1SS=mask_B1SS, bias_1HSS=bias_1HSS, keep=keep)
+        for layer, keep in zip(self.layers, keeps, strict=True):
+            x_BSD = layer.over_row(x_BSD, sight=sight, keep=keep)
         # T5X alone draws a mask element by element here; the original T5 shares it along the length, as everywhere.
         return drop(self.encoder_norm(x_BSD), ends, "output")
 
@@ -182,21 +174,14 @@ class Decoder(nn.Module):
             self.logits_dense = Kernel(shape, ("embed", "vocab"))
 
     def __call__(self, x_BTD, encoded_BSD, segment_ids_BT, encoder_segment_ids_BS, *, deterministic: bool):
-        self_mask = segment_mask(segment_ids_BT, segment_ids_BT, causal=True)
-        length = x_BTD.shape[1]
-        biases = _biases(self, lambda bias: bias(length, length))
-        cross_mask = segment_mask(segment_ids_BT, encoder_segment_ids_BS)
+        sight = sight_of(segment_ids_BT, segment_ids_BT, causal=True)
+        if not self.config.relpos_bias_per_layer:
+            sight = sight.biased(self.relpos_bias)
+        cross_sight = sight_of(segment_ids_BT, encoder_segment_ids_BS)
         ends, keeps = self._keep(x_BTD.shape, encoded_BSD.shape[1], deterministic=deterministic)
         x_BTD = drop(x_BTD, ends, "input")
-        for layer, self_bias, keep in zip(self.layers, biases, keeps, strict=True):
-            x_BTD = layer.over_row(
-                x_BTD,
-                encoded_BSD=encoded_BSD,
-                self_mask=self_mask,
-                self_bias=self_bias,
-                cross_mask=cross_mask,
-                keep=keep,
-            )
+        for layer, keep in zip(self.layers, keeps, strict=True):
+            x_BTD = layer.over_row(x_BTD, encoded_BSD=encoded_BSD, sight=sight, cross_sight=cross_sight, keep=keep)
         return drop(self.decoder_norm(x_BTD), ends, "output")
 
     def _keep(self, shape, encoder_length: int, *, deterministic: bool):
@@ -219,15 +204,14 @@ class Decoder(nn.Module):
         """Returns the vectors of position `index`, and the cache with its keys and values written in."""
         length = cache[0][0].shape[3]
         self_mask = (jnp.arange(length) <= index)[None, None, None]
-        biases = _biases(self, lambda bias: bias.row(index, length))
+        shared = None if self.config.relpos_bias_per_layer else self.relpos_bias.row(index, length)
         kept = []
-        for layer, self_bias, layer_cache, layer_cross in zip(self.layers, biases, cache, cross, strict=True):
+        for layer, layer_cache, layer_cross in zip(self.layers, cache, cross, strict=True):
             x_B1D, layer_cache = layer(
                 x_B1D,
                 cross=layer_cross,
-                self_mask=self_mask,
-                self_bias=self_bias,
-                cross_mask=cross_mask,
+                sight=Sight(self_mask, layer.relpos_bias.row(index, length) if shared is None else shared),
+                cross_sight=Sight(cross_mask),
                 keep=NO_DROPOUT,
                 cache=layer_cache,
                 index=index,

@@ -1,69 +1,58 @@
 """Meshes, and where each array of a run lives on them.
 
-A mesh has two axes: `data`, over which batches are cut, and `model`. A table of rules says which of them, if any, each
-logical axis of the network ("embed", "mlp", ...) is cut over; from both follow the shardings of parameters and
-optimiser state. What does not fit is refused by name: nothing is replicated because it happened not to divide.
+A mesh has four axes, from the slowest links to the fastest: `replica` (copies of the whole run over a slow network, whose
+gradients are added up once a step), `data` (parts of the batch), `fsdp` (parts of the batch, and of every parameter) and
+`tensor` (heads, feed-forward and vocabulary). A table of rules says over which of them each logical axis of the network
+("embed", "mlp", ...) is cut; from both follow the shardings of parameters and optimiser state. A parameter that does not
+divide is refused by name: nothing is replicated because it happened not to.
 
-    mesh = make_mesh(MeshPlan(data=4, model=2))
-    with use_mesh(mesh, rules=PARAMETER_SHARDED):
-        shardings = state_shardings(abstract_state, params=abstract, axes=axes, mesh=mesh, rules=PARAMETER_SHARDED)
-        step = jax.jit(step, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=(shardings, None))
+    mesh, rules = make_mesh(MeshPlan(fsdp=4, tensor=2)), rules_of(MeshPlan(fsdp=4, tensor=2))
+    with use_mesh(mesh, rules=rules):
+        shardings = state_shardings(abstract_state, params=abstract, axes=axes, mesh=mesh, rules=rules)
+        step = jax.jit(step, in_shardings=(shardings, placement.batch_sharding(mesh)), out_shardings=(shardings, None))
 """
 
 import contextlib
 import dataclasses
-import functools
-import operator
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from flax import linen as nn
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flan_jax.names import nearest
-from flan_jax.shapes import Batch
 
-Rules = tuple[tuple[str, str | None], ...]
+Axes = str | tuple[str, ...] | None
+Rules = tuple[tuple[str, Axes], ...]
 Path = tuple[str, ...]
 
-# Of parameters: vocab, embed, mlp, heads, joined_kv, relpos_buckets. Of activations: batch, length, width (their D),
-# and heads, kv, mlp, vocab again.
-DATA_PARALLEL: Rules = (
-    ("batch", "data"),
-    ("vocab", None),
-    ("embed", None),
-    ("mlp", None),
-    ("heads", None),
-    ("joined_kv", None),
-    ("relpos_buckets", None),
-    ("length", None),
-    ("width", None),
-    ("kv", None),
-)
-# Megatron's cut: each device of `model` holds some heads and some of the feed-forward. T5X's (1, 1).
-MODEL_PARALLEL: Rules = (
-    ("batch", "data"),
-    ("vocab", "model"),
-    ("embed", None),
-    ("mlp", "model"),
-    ("heads", "model"),
-    ("joined_kv", "model"),
-    ("relpos_buckets", None),
-    ("length", None),
-    ("width", None),
-    ("kv", None),
-)
-# Besides, every parameter's other axis over `data`: no device holds a whole one (ZeRO-3). T5X's (1, 2).
-PARAMETER_SHARDED: Rules = tuple((name, "data" if name == "embed" else axis) for name, axis in MODEL_PARALLEL)
+AXES = ("replica", "data", "fsdp", "tensor")
+ROWS = ("replica", "data", "fsdp")  # What the rows of a batch are cut over.
 
-RULES: Mapping[str, Rules] = {
-    "data_parallel": DATA_PARALLEL,
-    "model_parallel": MODEL_PARALLEL,
-    "parameter_sharded": PARAMETER_SHARDED,
-}
+RULES: Rules = (
+    # Of parameters. Megatron's cut over `tensor`, and every parameter's other axis over `fsdp` (ZeRO-3).
+    ("vocab", "tensor"),
+    ("mlp", "tensor"),
+    ("heads", "tensor"),
+    ("joined_kv", "tensor"),
+    ("embed", "fsdp"),
+    ("relpos_buckets", None),
+    # Of activations.
+    ("batch", ROWS),
+    ("gathered_batch", ("replica", "data")),  # Rows brought together over `fsdp`, for what is cut there along `embed`.
+    ("sequence", None),  # Positions between the blocks,
+    ("length", None),  # and within them.
+    ("width", None),
+    ("kv", None),
+)
+# Positions between the blocks over `tensor`, whose devices would else all hold and norm the same ones (Korthikanti et
+# al., 2205.05198, section 4.2.2); the sums behind each block become half-sums, and what a backward pass waits for is cut.
+ACTIVATIONS: dict[str, Rules] = {"whole": (), "cut": (("sequence", "tensor"),)}
+
 PLATFORMS = {
     "cpu": "JAX_PLATFORMS must be unset or contain cpu",
     "gpu": "install the CUDA build with `pip install 'flan_jax[cuda]'`, see that `nvidia-smi` lists the GPU",
@@ -76,16 +65,25 @@ class MeshPlan:
     """How many devices stand along each axis.
 
     Args:
-        data: devices along the batch; -1 for all that `model` leaves.
-        model: devices along heads, feed-forward and vocabulary.
+        replica: copies of the run, joined by slow links: slices of TPUs, nodes of GPUs.
+        data: devices along the batch, each with all of its part of the model; -1 for all that the others leave.
+        fsdp: devices along the batch that hold a part of every parameter each, and bring them together layer by layer.
+        tensor: devices along heads, feed-forward and vocabulary.
+        activations: "whole", or "cut": positions between the blocks over `tensor` (sequence parallelism).
+        rules: (logical axis, mesh axis or None) pairs that replace those of `RULES`.
         platform: "cpu", "gpu" or "tpu" refuses to run elsewhere; None takes what JAX finds.
-        rules: name of the table in `RULES`.
     """
 
+    replica: int = 1
     data: int = -1
-    model: int = 1
+    fsdp: int = 1
+    tensor: int = 1
+    activations: str = "whole"
+    rules: Rules = ()
     platform: str | None = None
-    rules: str = "data_parallel"
+
+    def __str__(self) -> str:
+        return "MeshPlan(" + ", ".join(f"{axis}={getattr(self, axis)}" for axis in AXES) + ")"
 
 
 def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -98,24 +96,40 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
         require_platform(plan.platform)
     if devices is None:
         devices = jax.devices()
+    shape = _mesh_shape(plan, devices)
+    used = devices[: math.prod(shape)]
+    slices = {getattr(device, "slice_index", 0) for device in used}
+    if len(slices) > 1 and plan.replica == len(slices):
+        # Each slice a replica: what the other axes say stays on a slice's own links.
+        arranged = mesh_utils.create_hybrid_device_mesh((1, *shape[1:]), (plan.replica, 1, 1, 1), devices=used)
+        return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=used)
+
+
+def _mesh_shape(plan: MeshPlan, devices: Sequence[jax.Device]) -> tuple[int, ...]:
+    """Devices along each of `AXES`."""
     seen = f"JAX sees {len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
-    if plan.model < 1 or (plan.data < 1 and plan.data != -1):
+    sizes = {axis: getattr(plan, axis) for axis in AXES}
+    if any(size < 1 and (axis, size) != ("data", -1) for axis, size in sizes.items()):
         raise ValueError(
-            f"MeshPlan(data={plan.data}, model={plan.model}) is no mesh: both are at least 1, and data may be -1 "
-            f"for all that model leaves."
+            f"{plan} is no mesh: every axis is at least 1, and data may be -1 for all that the others leave."
         )
-    if len(devices) < plan.model or (plan.data == -1 and len(devices) % plan.model):
-        raise ValueError(f"MeshPlan.model is {plan.model}, but {seen}; use a divisor of {len(devices)}.")
-    data = len(devices) // plan.model if plan.data == -1 else plan.data
-    wanted = data * plan.model
+    others = math.prod(size for axis, size in sizes.items() if axis != "data")
+    if sizes["data"] == -1:
+        if len(devices) % others:
+            raise ValueError(
+                f"{plan} takes {others} devices, times data, but {seen}: replica * fsdp * tensor has to be a divisor of "
+                f"{len(devices)} ({', '.join(map(str, _divisors(len(devices))))})."
+            )
+        sizes["data"] = len(devices) // others
+    wanted = math.prod(sizes.values())
     if wanted > len(devices) or (jax.process_count() > 1 and wanted != len(devices)):
-        raise ValueError(
-            f"MeshPlan(data={plan.data}, model={plan.model}) needs {wanted} devices, but {seen}. Set data=-1 "
-            f"to use what there is."
-        )
-    return jax.make_mesh(
-        (data, plan.model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices[:wanted]
-    )
+        raise ValueError(f"{plan} needs {wanted} devices, but {seen}. Set data=-1 to use what there is.")
+    return tuple(sizes.values())
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
 
 
 def require_platform(platform: str) -> None:
@@ -135,11 +149,34 @@ def require_platform(platform: str) -> None:
         )
 
 
-def rules_named(name: str) -> Rules:
-    """Returns a table of `RULES`; ValueError with the nearest name where there is none."""
-    if name not in RULES:
-        raise ValueError(f"No sharding rules are named {name!r}; allowed are {', '.join(RULES)}.{nearest(name, RULES)}")
-    return RULES[name]
+def rules_of(plan: MeshPlan) -> Rules:
+    """Returns the table of a plan: `RULES` with what it cuts besides and what it replaces.
+
+    Raises:
+        ValueError: a logical axis or a mesh axis that does not exist.
+    """
+    if plan.activations not in ACTIVATIONS:
+        raise ValueError(
+            f"MeshPlan.activations is {plan.activations!r}; allowed are {', '.join(ACTIVATIONS)}."
+            f"{nearest(plan.activations, ACTIVATIONS)}"
+        )
+    table = dict(RULES)
+    for name, axes in (*ACTIVATIONS[plan.activations], *plan.rules):
+        if name not in table:
+            raise ValueError(
+                f"MeshPlan.rules names the logical axis {name!r}; the network has {', '.join(table)}.{nearest(name, table)}"
+            )
+        for axis in _as_tuple(axes):
+            if axis not in AXES:
+                raise ValueError(
+                    f"MeshPlan.rules puts {name!r} on the mesh axis {axis!r}; a mesh has {', '.join(AXES)}.{nearest(axis, AXES)}"
+                )
+        table[name] = axes
+    return tuple(table.items())
+
+
+def _as_tuple(axes: Axes) -> tuple[str, ...]:
+    return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
 
 
 @contextlib.contextmanager
@@ -147,16 +184,14 @@ def use_mesh(mesh: Mesh, *, rules: Rules) -> Iterator[None]:
     """Within it, functions traced by jit cut the network's activations as the rules say.
 
     Raises:
-        ValueError: a rule names an axis the mesh lacks, or no rule uses one that it has.
+        ValueError: no rule uses an axis that the mesh has several devices along.
     """
-    used = {axis for _, axis in rules if axis is not None}
-    for axis in sorted(used - set(mesh.axis_names)):
-        raise ValueError(f"Sharding rules name the mesh axis {axis!r}; the mesh has {', '.join(mesh.axis_names)}.")
+    used = {axis for _, axes in rules for axis in _as_tuple(axes)}
     for axis, size in mesh.shape.items():
         if size > 1 and axis not in used:
             raise ValueError(
                 f"The mesh has {size} devices along {axis!r}, but no sharding rule uses that axis: they would "
-                f"repeat each other's work. Set MeshPlan.{axis}=1, or choose other rules ({', '.join(RULES)})."
+                f"repeat each other's work. Set MeshPlan.{axis}=1, or leave it a rule in MeshPlan.rules."
             )
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
         yield
@@ -166,7 +201,8 @@ def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, 
     """Returns the tree of NamedShardings of a state: parameters, a train state, or any tree that mirrors parameters.
 
     A leaf whose path contains a parameter's path and whose shape is that parameter's (a moment, an accumulator) lies as
-    the parameter does; every other leaf (a step, Adafactor's rows and columns) is replicated.
+    the parameter does, and one whose shape lacks a dimension of it (Adafactor's rows and columns) as what is left of it;
+    every other leaf (a step) is replicated.
 
     Args:
         params: tree of the parameters' shapes, `models.t5.abstract_params`.
@@ -177,136 +213,83 @@ def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, 
     """
     names = dict(_with_paths(axes, is_leaf=lambda leaf: isinstance(leaf, tuple)))
     table = {
-        path: (leaf.shape, _param_sharding(path, leaf.shape, names[path], mesh=mesh, rules=rules))
+        path: (leaf.shape, _param_spec(path, leaf.shape, names[path], mesh=mesh, rules=dict(rules)))
         for path, leaf in _with_paths(params)
     }
-    replicated = NamedSharding(mesh, PartitionSpec())
+    _require_divisible_params(table, names, mesh=mesh)
 
     def sharding(key_path, leaf):
         path = _path(key_path)
         for start in range(len(path)):
             for end in range(len(path), start, -1):
-                shape, found = table.get(path[start:end], (None, replicated))
-                if shape is not None and shape == leaf.shape:
-                    return found
-        return replicated
+                shape, found = table.get(path[start:end], (None, PartitionSpec()))
+                if shape is not None and (spec := _spec_of_part(shape, found, leaf.shape, path)) is not None:
+                    return NamedSharding(mesh, spec)
+        return NamedSharding(mesh, PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(sharding, abstract_state)
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of every array of a batch: rows over `data`."""
-    return NamedSharding(mesh, PartitionSpec("data"))
-
-
-def require_divisible_batch(batch_size: int, *, mesh: Mesh) -> None:
-    """Raises ValueError where a global batch of so many rows cannot be cut evenly over the mesh and the processes."""
-    processes, step = jax.process_count(), mesh.shape["data"]  # Of which processes hold whole parts.
-    if batch_size < 1 or batch_size % step:
-        below, above = batch_size // step * step, (batch_size // step + 1) * step
-        allowed = f"{below} or {above}" if below > 0 else f"{above}"
-        raise ValueError(
-            f"A batch of {batch_size} rows does not divide over the mesh (data={step}, model={mesh.shape['model']}, "
-            f"{processes} process{'es' if processes > 1 else ''}); allowed are multiples of {step}. Use {allowed} "
-            f"rows, or a MeshPlan.data that divides {batch_size}."
-        )
-
-
-@functools.lru_cache(maxsize=8)
-def reading_share(
-    mesh: Mesh,
-    *,
-    process_index: int | None = None,
-    process_of: Callable[[jax.Device], int] = operator.attrgetter("process_index"),
-) -> tuple[int, int]:
-    """Returns (index, count): which of so many equal shares of a batch's rows lies on a process's devices.
-
-    Processes whose devices differ along `model` alone hold the same rows, and so read the same share.
-
-    Args:
-        process_index: of the process; None is this one.
-        process_of: whose a device is.
-
-    Raises:
-        ValueError: the mesh cuts the rows so that processes hold unequal or overlapping shares.
-    """
-    index = jax.process_index() if process_index is None else process_index
-    parts = batch_sharding(mesh).devices_indices_map((mesh.shape["data"],))
-    held: dict[int, set[int]] = {}
-    for device, (part,) in parts.items():
-        held.setdefault(process_of(device), set()).add(part.indices(mesh.shape["data"])[0])
-    shares = sorted({frozenset(places) for places in held.values()}, key=min)
-    if len({len(share) for share in shares}) > 1 or sum(map(len, shares)) != mesh.shape["data"]:
-        raise ValueError(
-            f"The mesh (data={mesh.shape['data']}, model={mesh.shape['model']}) gives the {len(held)} processes "
-            f"{', '.join(str(len(held[process])) for process in sorted(held))} parts of a batch's rows, some perhaps in "
-            "common: they cannot read equal shares. Choose a MeshPlan.model that divides the devices of a process, or "
-            "is divided by them."
-        )
-    return shares.index(frozenset(held[index])), len(shares)
-
-
-def put_batch(batch: Batch, *, mesh: Mesh) -> dict[str, jax.Array]:
-    """Returns the batch on the mesh; `batch` holds the rows of this process's `reading_share`.
-
-    Raises:
-        ValueError: the rows do not divide over the mesh.
-    """
-    arrays = {key: np.asarray(value) for key, value in batch.items()}
-    shares = 1 if jax.process_count() == 1 else reading_share(mesh)[1]
-    for rows in {value.shape[0] for value in arrays.values()}:
-        require_divisible_batch(rows * shares, mesh=mesh)
-    target = batch_sharding(mesh)
-    return {key: jax.make_array_from_process_local_data(target, value) for key, value in arrays.items()}
-
-
-def put_whole_batch(batch: Batch, *, mesh: Mesh) -> dict[str, jax.Array]:
-    """Returns on the mesh a batch of which every process holds all rows, as in an evaluation.
-
-    Raises:
-        ValueError: the rows do not divide over the mesh.
-    """
-    if jax.process_count() == 1:
-        return put_batch(batch, mesh=mesh)
-    arrays = {key: np.asarray(value) for key, value in batch.items()}
-    for rows in {value.shape[0] for value in arrays.values()}:
-        require_divisible_batch(rows, mesh=mesh)
-    target = batch_sharding(mesh)
-    return {key: jax.make_array_from_callback(value.shape, target, _part_of(value)) for key, value in arrays.items()}
-
-
-def _part_of(array: np.ndarray) -> Callable[[Any], np.ndarray]:
-    return lambda index: array[index]
-
-
-def _param_sharding(path: Path, shape: tuple[int, ...], names: Path, *, mesh: Mesh, rules: Rules) -> NamedSharding:
-    """The sharding of one parameter, or the refusal that names it."""
-    table = dict(rules)
-    what = f"parameter {'/'.join(path)} of shape {shape} and logical axes {names}"
+def _param_spec(
+    path: Path, shape: tuple[int, ...], names: Path, *, mesh: Mesh, rules: dict[str, Axes]
+) -> PartitionSpec:
+    """Over which mesh axes one parameter is cut, or the refusal that names it."""
+    what = _what(path, shape, names)
     taken: dict[str, str] = {}
-    for size, name in zip(shape, names, strict=True):
-        if name not in table:
+    for name in names:
+        if name not in rules:
             raise ValueError(
-                f"No sharding rule covers the logical axis {name!r} of {what}. Rules cover {', '.join(table)}."
-                f"{nearest(name, table)} Add ({name!r}, None) to replicate it."
+                f"No sharding rule covers the logical axis {name!r} of {what}. Rules cover {', '.join(rules)}."
+                f"{nearest(name, rules)} Add ({name!r}, None) to replicate it."
             )
-        axis = table[name]
-        if axis is None:
-            continue
-        if axis in taken:
+        for axis in _as_tuple(rules[name]):
+            if axis in taken:
+                raise ValueError(
+                    f"Sharding rules put two logical axes, {taken[axis]!r} and {name!r}, of {what} on one mesh axis, "
+                    f"{axis!r}. Give one of them None or another mesh axis."
+                )
+            taken[axis] = name
+    return PartitionSpec(*(rules[name] for name in names))
+
+
+def _require_divisible_params(
+    table: dict[Path, tuple[tuple[int, ...], PartitionSpec]], names: dict[Path, Path], *, mesh: Mesh
+) -> None:
+    """Refuses the first parameter that does not divide, with the sizes of that mesh axis that all would divide over."""
+    cut = [
+        (path, size, name, _as_tuple(axes))
+        for path, (shape, spec) in table.items()
+        for size, name, axes in zip(shape, names[path], spec, strict=True)
+    ]
+    for path, size, name, axes in cut:
+        if size % math.prod(mesh.shape[axis] for axis in axes):
+            common = math.gcd(*(other for _, other, _, over in cut if over == axes))
             raise ValueError(
-                f"Sharding rules put two logical axes, {taken[axis]!r} and {name!r}, of {what} on one mesh axis, "
-                f"{axis!r}. Give one of them None or another mesh axis."
+                f"The logical axis {name!r}, {size} long, of {_what(path, table[path][0], names[path])} does not divide "
+                f"over {math.prod(mesh.shape[axis] for axis in axes)} devices along {' * '.join(map(repr, axes))}. Use a "
+                f"MeshPlan.{'*'.join(axes)} of {', '.join(str(n) for n in _divisors(common) if n <= mesh.size)}, or put "
+                f"({name!r}, None) into MeshPlan.rules to replicate it."
             )
-        taken[axis] = name
-        if size % mesh.shape[axis]:
-            divisors = [n for n in range(1, size + 1) if size % n == 0 and n <= mesh.size]
-            raise ValueError(
-                f"The logical axis {name!r}, {size} long, of {what} does not divide over {mesh.shape[axis]} devices "
-                f"along {axis!r}. Use a MeshPlan.{axis} of {', '.join(map(str, divisors))}, or rules that replicate "
-                f"{name!r}."
-            )
-    return NamedSharding(mesh, PartitionSpec(*(table[name] for name in names)))
+
+
+def _what(path: Path, shape: tuple[int, ...], names: Path) -> str:
+    return f"parameter {'/'.join(path)} of shape {shape} and logical axes {names}"
+
+
+def _spec_of_part(
+    shape: tuple[int, ...], spec: PartitionSpec, part: tuple[int, ...], path: Path
+) -> PartitionSpec | None:
+    """How what has a parameter's shape, or all of it but one dimension, is cut; None where it has neither.
+
+    Of a square matrix the last dimension is what rows (`v_row`) lack, and the first is what columns lack, as in Optax.
+    """
+    if part == shape:
+        return spec
+    order = range(len(shape)) if "v_col" in path else reversed(range(len(shape)))
+    for lacking in order:
+        if part and shape[:lacking] + shape[lacking + 1 :] == part:
+            return PartitionSpec(*(axes for dimension, axes in enumerate(spec) if dimension != lacking))
+    return None
 
 
 def _with_paths(tree: Any, *, is_leaf=None) -> list[tuple[Path, Any]]:

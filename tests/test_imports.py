@@ -36,6 +36,7 @@ TABLE = {
     "launch": ({"processes"}, TENSORFLOW | {"gin", "orbax"}),
     "processes": (set(), TENSORFLOW | {"gin", "orbax"}),
     "sharding": (set(), TENSORFLOW | {"gin", "orbax"}),
+    "placement": ({"sharding"}, TENSORFLOW | {"gin", "orbax"}),
     "models": (set(), TENSORFLOW | {"gin", "orbax"}),
     "objectives": (set(), TENSORFLOW | {"gin", "orbax"}),
     "optim": (set(), TENSORFLOW | {"gin", "orbax"}),

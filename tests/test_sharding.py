@@ -10,10 +10,11 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
-from flan_jax import sharding
+from flan_jax import placement, sharding
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
-from flan_jax.sharding import MeshPlan, make_mesh, put_whole_batch, reading_share
+from flan_jax.placement import put_whole_batch, reading_share
+from flan_jax.sharding import RULES, MeshPlan, make_mesh, rules_of
 from tests import made_up_t5 as made_up
 
 CONFIG = T5Config(
@@ -34,20 +35,29 @@ def loss(params, batch, rng):
 
 
 @functools.cache
-def loss_and_gradient(data: int, model: int, rules: str):
-    mesh = make_mesh(MeshPlan(data=data, model=model))
-    with sharding.use_mesh(mesh, rules=sharding.rules_named(rules)):
-        where = sharding.state_shardings(TABLES["params"], **TABLES, mesh=mesh, rules=sharding.rules_named(rules))
+def loss_and_gradient(plan: MeshPlan):
+    mesh, rules = make_mesh(plan), rules_of(plan)
+    with sharding.use_mesh(mesh, rules=rules):
+        where = sharding.state_shardings(TABLES["params"], **TABLES, mesh=mesh, rules=rules)
         params = t5.init_params(CONFIG, rng=jax.random.key(0), out_shardings=where)
         step = jax.jit(jax.value_and_grad(loss), out_shardings=(None, where))
-        value, gradient = step(params, sharding.put_batch(eight_rows(), mesh=mesh), jax.random.key(1))
+        value, gradient = step(params, placement.put_batch(eight_rows(), mesh=mesh), jax.random.key(1))
     return float(value), jax.tree.map(np.asarray, gradient), params
 
 
-@pytest.mark.parametrize(("data", "model", "rules"), [(8, 1, "data_parallel"), (4, 2, "parameter_sharded")])
-def test_loss_and_gradient_with_dropout_are_those_of_one_device(data, model, rules):
-    one, one_gradient, _ = loss_and_gradient(1, 1, "data_parallel")
-    many, many_gradient, params = loss_and_gradient(data, model, rules)
+@pytest.mark.parametrize(
+    "plan",
+    [
+        MeshPlan(),
+        MeshPlan(fsdp=8),
+        MeshPlan(replica=2, fsdp=2, tensor=2),
+        MeshPlan(fsdp=2, tensor=4, activations="cut"),
+    ],
+    ids=str,
+)
+def test_loss_and_gradient_with_dropout_are_those_of_one_device(plan):
+    one, one_gradient, _ = loss_and_gradient(MeshPlan(data=1))
+    many, many_gradient, params = loss_and_gradient(plan)
     assert params["encoder"]["encoder_norm"]["scale"].sharding.num_devices == 8
     np.testing.assert_allclose(many, one, rtol=1e-5)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), many_gradient, one_gradient)
@@ -59,36 +69,49 @@ def specs(tree, mesh, rules):
 
 
 def test_parameters_lie_by_their_logical_axes():
-    mesh = make_mesh(MeshPlan(data=4, model=2))
-    found = specs(TABLES["params"], mesh, sharding.PARAMETER_SHARDED)
-    assert found["token_embedder"]["embedding"] == PartitionSpec("model", "data")
-    assert found["encoder"]["layers_0"]["attention"]["out"]["kernel"] == PartitionSpec("model", "data")
-    assert found["encoder"]["encoder_norm"]["scale"] == PartitionSpec("data")
-    assert found["decoder"]["relpos_bias"]["rel_embedding"] == PartitionSpec("model", None)
+    mesh = make_mesh(MeshPlan(fsdp=4, tensor=2))
+    found = specs(TABLES["params"], mesh, RULES)
+    assert found["token_embedder"]["embedding"] == PartitionSpec("tensor", "fsdp")
+    assert found["encoder"]["layers_0"]["attention"]["out"]["kernel"] == PartitionSpec("tensor", "fsdp")
+    assert found["encoder"]["encoder_norm"]["scale"] == PartitionSpec("fsdp")
+    assert found["decoder"]["relpos_bias"]["rel_embedding"] == PartitionSpec("tensor", None)
 
 
-def test_optimiser_state_lies_as_its_parameter_where_it_has_its_shape():
-    mesh = make_mesh(MeshPlan(data=4, model=2))
-    adam = specs(jax.eval_shape(optax.adam(1e-3).init, TABLES["params"]), mesh, sharding.PARAMETER_SHARDED)
-    assert adam[0].mu["decoder"]["logits_dense"]["kernel"] == PartitionSpec("data", "model")
+def test_rules_of_a_plan_replace_those_of_the_table():
+    plan = MeshPlan(fsdp=4, tensor=2, rules=(("embed", None), ("vocab", ("fsdp", "tensor"))))
+    found = specs(TABLES["params"], make_mesh(plan), rules_of(plan))
+    assert found["token_embedder"]["embedding"] == PartitionSpec(("fsdp", "tensor"), None)
+    assert dict(rules_of(MeshPlan(activations="cut")))["sequence"] == "tensor"
+
+
+def test_optimiser_state_lies_as_its_parameter():
+    mesh = make_mesh(MeshPlan(fsdp=4, tensor=2))
+    adam = specs(jax.eval_shape(optax.adam(1e-3).init, TABLES["params"]), mesh, RULES)
+    assert adam[0].mu["decoder"]["logits_dense"]["kernel"] == PartitionSpec("fsdp", "tensor")
     assert adam[0].count == PartitionSpec()
-    leaf = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in [("v", (16, 32)), ("v_row", (16,))]}
-    t5x_like = specs(
-        {"param_states": {"decoder": {"logits_dense": {"kernel": leaf}}}}, mesh, sharding.PARAMETER_SHARDED
-    )
-    inner = t5x_like["param_states"]["decoder"]["logits_dense"]["kernel"]
-    assert inner == {"v": PartitionSpec("data", "model"), "v_row": PartitionSpec()}
+
+
+def test_adafactor_s_rows_and_columns_lie_as_what_is_left_of_their_parameter():
+    mesh = make_mesh(MeshPlan(fsdp=4, tensor=2))
+    state = jax.eval_shape(optax.adafactor(1e-3, min_dim_size_to_factor=8).init, TABLES["params"])
+    (factored,) = [part for part in specs(state, mesh, RULES) if hasattr(part, "v_row")]
+    head = {name: getattr(factored, name)["decoder"]["logits_dense"]["kernel"] for name in ("v_row", "v_col")}
+    assert head == {"v_row": PartitionSpec("fsdp"), "v_col": PartitionSpec("tensor")}
+    # A square one: the row statistic has the first dimension's length, the column statistic the last one's.
+    square = {name: getattr(factored, name)["encoder"]["layers_0"]["attention"]["query"]["kernel"] for name in head}
+    assert square == head
+    assert factored.v["decoder"]["logits_dense"]["kernel"] == PartitionSpec()  # Optax's placeholder of length 1.
 
 
 def test_a_plan_may_name_fewer_devices_or_all():
-    assert dict(make_mesh(MeshPlan()).shape) == {"data": 8, "model": 1}
-    assert dict(make_mesh(MeshPlan(model=4)).shape) == {"data": 2, "model": 4}
+    assert dict(make_mesh(MeshPlan()).shape) == {"replica": 1, "data": 8, "fsdp": 1, "tensor": 1}
+    assert dict(make_mesh(MeshPlan(fsdp=2, tensor=4)).shape) == {"replica": 1, "data": 1, "fsdp": 2, "tensor": 4}
     assert make_mesh(MeshPlan(data=1)).devices.size == 1
 
 
-def test_a_batch_is_cut_over_data_only():
-    mesh = make_mesh(MeshPlan(data=4, model=2))
-    placed = sharding.put_batch({"decoder_target_tokens": np.arange(8, dtype=np.int32).reshape(4, 2)}, mesh=mesh)
+def test_a_batch_is_cut_over_all_axes_but_tensor():
+    mesh = make_mesh(MeshPlan(data=2, fsdp=2, tensor=2))
+    placed = placement.put_batch({"decoder_target_tokens": np.arange(8, dtype=np.int32).reshape(4, 2)}, mesh=mesh)
     array = placed["decoder_target_tokens"]
     assert array.sharding.shard_shape(array.shape) == (1, 2)
     np.testing.assert_array_equal(array, np.arange(8).reshape(4, 2))
@@ -102,44 +125,53 @@ REFUSALS = {
         "platform=None.",
     ),
     "platform unknown": (lambda: make_mesh(MeshPlan(platform="tpus")), "'tpus'; allowed are cpu, gpu, tpu, or None"),
-    "no mesh": (lambda: make_mesh(MeshPlan(data=0)), "MeshPlan(data=0, model=1) is no mesh"),
-    "model does not divide": (
-        lambda: make_mesh(MeshPlan(model=3)),
-        "MeshPlan.model is 3, but JAX sees 8 cpu devices; use a divisor of 8.",
+    "no mesh": (lambda: make_mesh(MeshPlan(data=0)), "MeshPlan(replica=1, data=0, fsdp=1, tensor=1) is no mesh"),
+    "axes do not multiply out": (
+        lambda: make_mesh(MeshPlan(fsdp=3, tensor=2)),
+        "MeshPlan(replica=1, data=-1, fsdp=3, tensor=2) takes 6 devices, times data, but JAX sees 8 cpu devices: replica * "
+        "fsdp * tensor has to be a divisor of 8 (1, 2, 4, 8).",
     ),
     "too few devices": (
-        lambda: make_mesh(MeshPlan(data=8, model=2)),
+        lambda: make_mesh(MeshPlan(data=8, tensor=2)),
         "needs 16 devices, but JAX sees 8 cpu devices. Set data=-1",
     ),
-    "rules unknown": (lambda: sharding.rules_named("data_paralel"), "Did you mean 'data_parallel'?"),
+    "activations unknown": (
+        lambda: rules_of(MeshPlan(activations="cuts")),
+        "allowed are whole, cut. Did you mean 'cut'?",
+    ),
+    "logical axis unknown": (
+        lambda: rules_of(MeshPlan(rules=(("embedd", None),))),
+        "'embedd'; the network has vocab, mlp",
+    ),
+    "mesh axis unknown": (
+        lambda: rules_of(MeshPlan(rules=(("embed", "model"),))),
+        "MeshPlan.rules puts 'embed' on the mesh axis 'model'; a mesh has replica, data, fsdp, tensor.",
+    ),
     "axis without rule": (
-        lambda: specs(TABLES["params"], make_mesh(MeshPlan()), sharding.DATA_PARALLEL[:3]),
+        lambda: specs(TABLES["params"], make_mesh(MeshPlan()), (RULES[0], RULES[1], RULES[4])),
         "No sharding rule covers the logical axis 'joined_kv' of parameter "
         "decoder/layers_0/encoder_decoder_attention/key/kernel of shape (16, 16)",
     ),
     "two axes on one": (
         lambda: specs(
-            TABLES["params"], make_mesh(MeshPlan(data=4, model=2)), (("embed", "model"), ("joined_kv", "model"))
+            TABLES["params"], make_mesh(MeshPlan(data=4, tensor=2)), (("embed", "tensor"), ("joined_kv", "tensor"))
         ),
         "put two logical axes, 'embed' and 'joined_kv', of parameter decoder/layers_0/encoder_decoder_attention/key/",
     ),
     "axis does not divide": (
-        lambda: specs(TABLES["params"], make_mesh(MeshPlan(model=8)), sharding.MODEL_PARALLEL),
+        lambda: specs(TABLES["params"], make_mesh(MeshPlan(tensor=8)), RULES),
         "The logical axis 'heads', 4 long, of parameter decoder/relpos_bias/rel_embedding of shape (4, 32) and logical "
-        "axes ('heads', 'relpos_buckets') does not divide over 8 devices along 'model'. Use a MeshPlan.model of 1, 2,",
+        "axes ('heads', 'relpos_buckets') does not divide over 8 devices along 'tensor'. Use a MeshPlan.tensor of 1, 2, 4,",
     ),
     "batch does not divide": (
-        lambda: sharding.put_batch({"a": np.zeros((6, 2))}, mesh=make_mesh(MeshPlan(data=4, model=2))),
-        "A batch of 6 rows does not divide over the mesh (data=4, model=2, 1 process); allowed are multiples of 4. Use "
-        "4 or 8 rows, or a MeshPlan.data that divides 6.",
+        lambda: placement.put_batch({"a": np.zeros((6, 2))}, mesh=make_mesh(MeshPlan(data=2, fsdp=2, tensor=2))),
+        "A batch of 6 rows does not divide over the mesh (replica=1, data=2, fsdp=2, tensor=2, 1 process), which cuts rows "
+        "over replica * data * fsdp; allowed are multiples of 4. Use 4 or 8 rows, or a MeshPlan whose replica * data * fsdp "
+        "divides 6.",
     ),
     "axis unused": (
-        lambda: enter(make_mesh(MeshPlan(data=4, model=2)), sharding.DATA_PARALLEL),
-        "The mesh has 2 devices along 'model', but no sharding rule uses that axis",
-    ),
-    "axis the mesh lacks": (
-        lambda: enter(make_mesh(MeshPlan()), (*sharding.DATA_PARALLEL, ("layers", "stage"))),
-        "Sharding rules name the mesh axis 'stage'; the mesh has data, model.",
+        lambda: enter(make_mesh(MeshPlan(data=4, tensor=2)), (("batch", "data"), ("embed", "fsdp"))),
+        "The mesh has 2 devices along 'tensor', but no sharding rule uses that axis",
     ),
 }
 
@@ -163,18 +195,18 @@ def owner(devices_of_each):
 
 
 @pytest.mark.parametrize(
-    "data, model, devices_of_each, shares",
+    "plan, devices_of_each, shares",
     [
-        (8, 1, (8,), [(0, 1)]),
-        (8, 1, (4, 4), [(0, 2), (1, 2)]),
-        (4, 2, (2, 2, 2, 2), [(0, 4), (1, 4), (2, 4), (3, 4)]),
+        (MeshPlan(), (8,), [(0, 1)]),
+        (MeshPlan(replica=2, data=2, fsdp=2), (4, 4), [(0, 2), (1, 2)]),
+        (MeshPlan(fsdp=4, tensor=2), (2, 2, 2, 2), [(0, 4), (1, 4), (2, 4), (3, 4)]),
         # Two processes hold one half of the model each, and the same rows.
-        (2, 4, (2, 2, 2, 2), [(0, 2), (0, 2), (1, 2), (1, 2)]),
-        (1, 8, (4, 4), [(0, 1), (0, 1)]),
+        (MeshPlan(tensor=4), (2, 2, 2, 2), [(0, 2), (0, 2), (1, 2), (1, 2)]),
+        (MeshPlan(tensor=8), (4, 4), [(0, 1), (0, 1)]),
     ],
 )
-def test_processes_read_the_rows_that_lie_on_their_devices(data, model, devices_of_each, shares):
-    mesh = make_mesh(MeshPlan(data=data, model=model))
+def test_processes_read_the_rows_that_lie_on_their_devices(plan, devices_of_each, shares):
+    mesh = make_mesh(plan)
     process_of = owner(devices_of_each)
     found = [reading_share(mesh, process_index=i, process_of=process_of) for i in range(len(devices_of_each))]
     assert found == shares
@@ -182,13 +214,15 @@ def test_processes_read_the_rows_that_lie_on_their_devices(data, model, devices_
 
 @pytest.mark.parametrize("devices_of_each, parts", [((3, 5), "2, 3"), ((2, 6), "1, 3")])
 def test_processes_that_would_read_unequal_shares_are_refused(devices_of_each, parts):
-    mesh = make_mesh(MeshPlan(data=4, model=2))
-    with pytest.raises(ValueError, match=rf"\(data=4, model=2\) gives the 2 processes {parts} parts of a batch's rows"):
+    mesh = make_mesh(MeshPlan(data=4, tensor=2))
+    with pytest.raises(
+        ValueError, match=rf"data=4, fsdp=1, tensor=2\) gives the 2 processes {parts} parts of a batch's rows"
+    ):
         reading_share(mesh, process_index=0, process_of=owner(devices_of_each))
 
 
 def test_rows_that_every_process_holds_lie_as_rows_of_shares_do(monkeypatch):
-    mesh = make_mesh(MeshPlan(data=4, model=2))
+    mesh = make_mesh(MeshPlan(data=4, tensor=2))
     batch = {"decoder_target_tokens": np.arange(16).reshape(8, 2)}
     (alone,) = put_whole_batch(batch, mesh=mesh).values()
     monkeypatch.setattr(jax, "process_count", lambda: 2)

@@ -12,14 +12,14 @@ from typing import Any, final
 import jax
 import numpy as np
 
-from flan_jax import sharding, vocab
+from flan_jax import placement, sharding, vocab
 from flan_jax.data.manifest import VocabularyRef
 from flan_jax.decoding.loop import generate
 from flan_jax.decoding.sampling import Greedy, Strategy
 from flan_jax.decoding.scoring import score
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
-from flan_jax.models.execution import Execution
+from flan_jax.models.execution import Execution, settled
 from flan_jax.models.readout import UnreadLogits
 from flan_jax.optim.selection import Selection
 from flan_jax.shapes import BATCH_KEYS, ENCODER_KEYS, Batch
@@ -83,7 +83,7 @@ def require_vocabulary(ref: VocabularyRef, *, asked: str | None, name: str) -> N
 
 @final
 class Network:
-    """A T5 on a mesh."""
+    """A T5 on a mesh; `picked` says in words what was chosen for it by platform and size."""
 
     def __init__(
         self,
@@ -105,10 +105,10 @@ class Network:
           ValueError: the mesh's platform cannot do what `execution` asks for.
         """
         self.config = config
-        self.execution = execution
-        self.rules = sharding.rules_named(plan.rules)
+        self.rules = sharding.rules_of(plan)
         self.mesh = sharding.make_mesh(plan, devices=devices)
-        execution.require_platform(self.mesh.devices.flat[0].platform)
+        platform = self.mesh.devices.flat[0].platform
+        self.execution, self.picked = settled(execution, platform=platform, config=config)
         # Every process reads all of what comes out.
         self._everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self._score = jax.jit(functools.partial(score, config=config), out_shardings=self._everywhere)
@@ -120,11 +120,11 @@ class Network:
 
     def place(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Puts this process's rows of a batch on the mesh."""
-        return sharding.put_batch(batch, mesh=self.mesh)
+        return placement.put_batch(batch, mesh=self.mesh)
 
     def place_whole(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Puts a batch on the mesh of which every process holds all rows."""
-        return sharding.put_whole_batch(batch, mesh=self.mesh)
+        return placement.put_whole_batch(batch, mesh=self.mesh)
 
     def within(self) -> Any:
         """Returns the context in which everything here is traced."""
@@ -150,7 +150,7 @@ class Network:
 
     def abstract_batch(self, batch_size: int, lengths: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shapes of a batch, and where it lives."""
-        where = sharding.batch_sharding(self.mesh)
+        where = placement.batch_sharding(self.mesh)
         sizes = {key: lengths["inputs" if key in ENCODER_KEYS else "targets"] for key in BATCH_KEYS}
         return {
             key: jax.ShapeDtypeStruct(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from flan_jax import processes, sharding
+from flan_jax import placement, processes, sharding
 from flan_jax.commands import provenance
 from flan_jax.commands.assembly import require_same_vocabulary
 from flan_jax.commands.evaluator import Evaluator
@@ -78,7 +78,7 @@ def evaluate(
         max_decode_length=max_decode_length,
         batch_size=batch_size,
     )
-    sharding.require_divisible_batch(plan.batch_size, mesh=run.network.mesh)
+    placement.require_divisible_batch(plan.batch_size, mesh=run.network.mesh)
     exported = group.first_first(lambda: _ensure(run, plan, module=mixture_or_task_module, use_cached=use_cached_tasks))
     fingerprints = {name: manifest.fingerprint() for name, manifest in exported.items()}
     group.require_agreement(

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from flan_jax import processes, sharding
+from flan_jax import placement, processes, sharding
 from flan_jax.commands import provenance
 from flan_jax.commands.trained import Trained, chosen_steps, open_trained
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
@@ -70,7 +70,7 @@ def infer(
         raise ValueError(
             f"{model_dir} was trained with a vocabulary class of its own, which no text can be encoded with here."
         )
-    sharding.require_divisible_batch(batch_size, mesh=run.network.mesh)
+    placement.require_divisible_batch(batch_size, mesh=run.network.mesh)
     pattern = Template(inputs=template, targets="-", name="--template")
     rows = [(row, pattern.render(row).inputs) for row in _read(input)]
     identity = sha256_of(

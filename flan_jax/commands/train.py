@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from flan_jax import processes, sharding
+from flan_jax import placement, processes, sharding
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.checkpoint.starts import Start
 from flan_jax.commands import narration, provenance
@@ -198,15 +198,15 @@ def _require_divisible(
     batch_size: int, num_microbatches: int, plan: suite.EvaluationPlan | None, *, network: Network
 ) -> None:
     """Refuses batches that cannot be cut over the mesh, before anything is exported or written."""
-    sharding.require_divisible_batch(batch_size, mesh=network.mesh)
+    placement.require_divisible_batch(batch_size, mesh=network.mesh)
     if num_microbatches < 1 or batch_size % num_microbatches:
         raise ValueError(
             f"A batch of {batch_size} rows cannot be cut into {num_microbatches} microbatches: choose a divisor of "
             f"{batch_size}."
         )
-    sharding.require_divisible_batch(batch_size // num_microbatches, mesh=network.mesh)
+    placement.require_divisible_batch(batch_size // num_microbatches, mesh=network.mesh)
     if plan is not None:
-        sharding.require_divisible_batch(plan.batch_size, mesh=network.mesh)
+        placement.require_divisible_batch(plan.batch_size, mesh=network.mesh)
 
 
 def _record(
@@ -265,7 +265,7 @@ def _feed(
     num_streams: int | None,
 ) -> TrainFeed:
     """Returns the feed of the rows that lie on this process's devices."""
-    index, count = sharding.reading_share(network.mesh)
+    index, count = placement.reading_share(network.mesh)
     return TrainFeed(
         {task.manifest.task: task for task in tasks},
         {member.task: member.rate for member in exported.members},
@@ -281,7 +281,7 @@ def _feed(
 
 def _total(network: Network) -> Callable[[Mapping[str, int]], Mapping[str, int]]:
     """Returns the sum of counts over the shares of a batch, each of which several processes may read."""
-    _, shares = sharding.reading_share(network.mesh)
+    _, shares = placement.reading_share(network.mesh)
     group = processes.group()
     readers = group.count // shares
     return lambda counts: {name: count // readers for name, count in group.summed(counts).items()}

@@ -1,13 +1,16 @@
-"""What training recomputes instead of keeping: a choice beside the network's sizes, because it changes no result.
+"""How a training step is executed: choices beside the network's sizes, because they change no result.
 
-It is no part of `T5Config`, so that a run may go on, and a checkpoint be read, under another choice than it began with.
-Nothing here knows JAX; `models.rematerialisation` and `models.readout` do what is chosen here.
+They are no part of `T5Config`, so that a run may go on, and a checkpoint be read, under other choices than it began with.
+Nothing here knows JAX; `models.layer_loop` and `models.readout` do what is chosen here.
 """
 
 import dataclasses
 
+from flan_jax.models.attention_choice import ATTENTION_NAMES
+from flan_jax.models.config import T5Config
 from flan_jax.names import nearest
 
+LAYERS_NAMES = ("auto", "scanned", "unrolled")
 REMAT_NAMES = ("none", "minimal", "full", "offload")
 LOGITS_NAMES = ("auto", "whole", "chunked")
 HOST_MEMORY_PLATFORMS = ("gpu", "tpu")  # have a device memory of their own, and pinned host memory beside it
@@ -15,13 +18,17 @@ HOST_MEMORY_PLATFORMS = ("gpu", "tpu")  # have a device memory of their own, and
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a training step trades arithmetic for memory.
+    """How a training step trades arithmetic, memory and compile time for each other.
 
     Args:
+        layers: "unrolled" compiles every layer; "scanned" one for all, in a loop over their stacked parameters: a program
+            of the size of one layer, for a copy of the parameters in the compute type. "auto" goes by platform and size.
         remat: what the backward pass finds of a layer's forward pass. "none": all it needs. "minimal": the outputs of
             matrix products without batch dimensions, as T5X's; the rest (attention, norms, activations) is computed
             again. "full": the layer's input alone. "offload": as "minimal", waiting in the host's memory. XLA on CPU
             computes again too early for the step's peak to fall: less is handed to the backward pass, but not held less.
+        attention: "xla" materialises scores, "cudnn" is NVIDIA's fused attention, "pallas" our own kernel
+            (`attention_choice`, which also says what "auto" is). Decoding and evaluation always use "xla".
         logits: "whole" makes the float32 logits of a batch at once; "chunked" reads them a piece of the vocabulary at
             a time, forward and again backward; "auto" is "chunked" where the logits of one device exceed `whole_bytes`.
         whole_bytes: for "auto".
@@ -31,13 +38,16 @@ class Execution:
         ValueError: a name that does not exist, a size that is not positive.
     """
 
+    layers: str = "auto"
     remat: str = "none"
+    attention: str = "auto"
     logits: str = "auto"
     whole_bytes: int = 256 << 20
     chunk_bytes: int = 32 << 20
 
     def __post_init__(self):
-        for field, allowed in (("remat", REMAT_NAMES), ("logits", LOGITS_NAMES)):
+        allowed_names = (LAYERS_NAMES, REMAT_NAMES, ATTENTION_NAMES, LOGITS_NAMES)
+        for field, allowed in zip(("layers", "remat", "attention", "logits"), allowed_names, strict=True):
             value = getattr(self, field)
             if value not in allowed:
                 raise ValueError(
@@ -64,6 +74,41 @@ class Execution:
                 f"on {' and '.join(HOST_MEMORY_PLATFORMS)}; use 'full' or 'minimal' here."
             )
 
-    def chunks_logits(self, logits_bytes: int) -> bool:
-        """Whether logits that would take so much of one device are read in pieces."""
-        return self.logits == "chunked" or (self.logits == "auto" and logits_bytes > self.whole_bytes)
+    def chunks_logits(self, logits_bytes: int, *, is_cut: bool) -> bool:
+        """Whether logits that would take so much of one device are read in pieces.
+
+        Args:
+            logits_bytes: of the float32 logits on one device.
+            is_cut: whether each row of the table is spread over devices.
+        """
+        return self.logits == "chunked" or (self.logits == "auto" and (is_cut or logits_bytes > self.whole_bytes))
+
+
+def settled(execution: Execution, *, platform: str, config: T5Config) -> tuple[Execution, tuple[str, ...]]:
+    """Returns the choices with "auto" made concrete where platform and size decide, and what was picked in words.
+
+    Args:
+        execution: what was asked for.
+        platform: as `jax.Device.platform` says it.
+        config: the network's sizes.
+
+    Raises:
+        ValueError: the platform cannot do what is asked for.
+    """
+    execution.require_platform(platform)
+    said = []
+    if execution.layers == "auto":
+        layers, why = _layers(platform, config)
+        execution = dataclasses.replace(execution, layers=layers)
+        said.append(f"layers {layers}: {why}")
+    return execution, tuple(said)
+
+
+def _layers(platform: str, config: T5Config) -> tuple[str, str]:
+    """How layers are gone through, and why."""
+    most = max(config.num_encoder_layers, config.num_decoder_layers)
+    if platform == "cpu":
+        return "unrolled", "a loop costs a CPU a third of the step"
+    if most >= 24 and (platform == "tpu" or config.emb_dim >= 2048):
+        return "scanned", f"{most} layers of width {config.emb_dim} on {platform} compile in minutes one by one"
+    return "unrolled", f"{most} layers of width {config.emb_dim} on {platform} compile soon, and are faster one by one"

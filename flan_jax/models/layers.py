@@ -33,9 +33,12 @@ fan_in_truncated_normal = nn.initializers.variance_scaling(1.0, "fan_in", "trunc
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     """Pins how an activation is laid out on the mesh, where a mesh and rules are set; elsewhere does nothing.
 
-    Without it the partitioner must guess between a batch and a parameter that are sharded over the same mesh axis.
+    Without it the partitioner must guess between a batch and a parameter that are sharded over the same mesh axis. A
+    dimension shorter than the devices it would be cut over (one position of decoding) is left whole.
     """
-    return nn.with_logical_constraint(x, names)
+    return nn.with_logical_constraint(
+        x, tuple(name if name and size >= shards_of(name) else None for size, name in zip(x.shape, names, strict=True))
+    )
 
 
 def shards_of(name: str) -> int:
@@ -154,5 +157,9 @@ class Embedding(nn.Module):
 
     def __call__(self, tokens_BT: jax.Array) -> jax.Array:
         """Returns [B, T, D]."""
-        # A gather. T5X multiplies by a one-hot matrix, which is 28 % of a small model's FLOPs.
-        return jnp.take(self.embedding, tokens_BT, axis=0, mode="clip").astype(self.dtype)
+        # A gather. T5X multiplies by a one-hot matrix, which is 28 % of a small model's FLOPs. Where the table is cut along
+        # D, every device looks up its part of D for the rows of all of them, and then gives away all rows but its own: the
+        # table itself, and the gradient of it, never travel.
+        tokens_BT = constrain(tokens_BT, "gathered_batch", "length")
+        x_BTD = jnp.take(self.embedding, tokens_BT, axis=0, mode="clip").astype(self.dtype)
+        return constrain(constrain(x_BTD, "gathered_batch", "length", "embed"), "batch", "sequence", "width")

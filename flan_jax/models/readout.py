@@ -82,10 +82,15 @@ class UnreadLogits(NamedTuple):
 def read(vectors_BTD: jax.Array, head: Head, *, execution: Execution) -> jax.Array | UnreadLogits:
     """Returns the logits [B, T, V], or, where `execution` wants them read in pieces, what can do so."""
     B, T, _ = vectors_BTD.shape
+    vectors_BTD = constrain(vectors_BTD, "batch", "length", "width")
     positions, shards = math.ceil(B * T / shards_of("batch")), shards_of("vocab")
-    if not execution.chunks_logits(4 * positions * head.vocab_size // shards):
+    # A table that is cut along D too is brought together a piece at a time, and never whole.
+    gathered = vectors_BTD.shape[-1] if shards_of("embed") > 1 else 0
+    if not execution.chunks_logits(4 * positions * head.vocab_size // shards, is_cut=gathered > 0):
         return head.logits(vectors_BTD)
-    width = width_of(head.vocab_size, positions=positions, shards=shards, chunk_bytes=execution.chunk_bytes)
+    width = width_of(
+        head.vocab_size, positions=max(positions, gathered), shards=shards, chunk_bytes=execution.chunk_bytes
+    )
     return UnreadLogits(vectors_BTD=vectors_BTD, head=head, shards=shards, width=width)
 
 

@@ -6,6 +6,8 @@ without scan. Outside this package parameters are plain nested dicts of arrays. 
 optimisers or checkpoints.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,13 +17,14 @@ import numpy as np
 from flax import linen as nn
 from flax.core import meta
 
-from flan_jax.models.attention import Attention, RelativePositionBias, Sight, sight_of
+from flan_jax.models.attention import Attention, MaskedSight, Sight, sight_of
+from flan_jax.models.attention_bias import RelativePositionBias
 from flan_jax.models.config import T5Config
 from flan_jax.models.dropout import NO_DROPOUT, Keep, draw_keep, drop
 from flan_jax.models.execution import Execution
+from flan_jax.models.layer_loop import through_layers
 from flan_jax.models.layers import Embedding, FeedForward, Kernel, RMSNorm, constrain
 from flan_jax.models.readout import Head, UnreadLogits, read
-from flan_jax.models.rematerialisation import rematerialised
 from flan_jax.shapes import BATCH_KEYS, Batch, Logits
 
 Params = dict[str, Any]
@@ -57,6 +60,32 @@ def _stack_keep(stack, places: dict[str, tuple[int, ...]], *, layers: int, deter
     return drawn["ends"], drawn["layers"]
 
 
+def _through_layers(stack, x_BTD: jax.Array, keeps: list[Keep], **seen) -> jax.Array:
+    """What the last of a stack's layers makes of x; `seen` is the same for all of them."""
+    if stack.is_initializing():
+        for layer, keep in zip(stack.layers, keeps, strict=True):
+            x_BTD = layer.over_row(x_BTD, keep=keep, **seen)
+        return x_BTD
+    # The layer as a function of its parameters, of no scope: a loop's body must not touch the scope outside it.
+    layer = type(stack.layers[0])(stack.config, parent=None)
+    return through_layers(
+        lambda params, x_BTD, keep: layer.apply({"params": params}, x_BTD, keep=keep, method="over_row", **seen),
+        x_BTD,
+        params=[each.variables["params"] for each in stack.layers],
+        axes=_layer_axes(type(layer), stack.config),
+        keeps=keeps,
+        dtype=jnp.dtype(stack.config.dtype),
+        execution=stack.execution,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _layer_axes(layer: type[nn.Module], config: T5Config) -> Params:
+    """The logical axis names of one layer's parameters."""
+    smallest = dataclasses.replace(config, num_encoder_layers=1, num_decoder_layers=1)
+    return logical_axes(smallest)["encoder" if layer is EncoderLayer else "decoder"]["layers_0"]
+
+
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each normed before and added to what came in."""
 
@@ -78,7 +107,7 @@ class EncoderLayer(nn.Module):
         h_BSD = self.attention(h_BSD, keys_values, sight=sight, keep=keep, place="attention")
         x_BSD = x_BSD + drop(h_BSD, keep, "attention_out")
         h_BSD = self.mlp(self.pre_mlp_layer_norm(x_BSD), keep=keep)
-        return constrain(x_BSD + drop(h_BSD, keep, "mlp_out"), "batch", "length", "width")
+        return constrain(x_BSD + drop(h_BSD, keep, "mlp_out"), "batch", "sequence", "width")
 
 
 class DecoderLayer(nn.Module):
@@ -119,30 +148,28 @@ class DecoderLayer(nn.Module):
         h_BTD = self.encoder_decoder_attention(h_BTD, cross, sight=cross_sight, keep=keep, place="cross_attention")
         x_BTD = x_BTD + drop(h_BTD, keep, "cross_attention_out")
         h_BTD = self.mlp(self.pre_mlp_layer_norm(x_BTD), keep=keep)
-        return constrain(x_BTD + drop(h_BTD, keep, "mlp_out"), "batch", "length", "width"), keys_values
+        return constrain(x_BTD + drop(h_BTD, keep, "mlp_out"), "batch", "sequence", "width"), keys_values
 
 
 class Encoder(nn.Module):
     """The stack over the inputs."""
 
     config: T5Config
-    remat: str
+    execution: Execution
 
     def setup(self):
         if not self.config.relpos_bias_per_layer:
             self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=True)
-        layer = rematerialised(EncoderLayer, self.remat, method="over_row")
-        self.layers = [layer(self.config) for _ in range(self.config.num_encoder_layers)]
+        self.layers = [EncoderLayer(self.config) for _ in range(self.config.num_encoder_layers)]
         self.encoder_norm = _norm(self.config)
 
     def __call__(self, x_BSD, segment_ids_BS, *, deterministic: bool):
-        sight = sight_of(segment_ids_BS, segment_ids_BS)
+        sight = sight_of(segment_ids_BS, segment_ids_BS, implementation=self.execution.attention)
         if not self.config.relpos_bias_per_layer:
             sight = sight.biased(self.relpos_bias)
         ends, keeps = self._keep(x_BSD.shape, deterministic=deterministic)
         x_BSD = drop(x_BSD, ends, "input")
-        for layer, keep in zip(self.layers, keeps, strict=True):
-            x_BSD = layer.over_row(x_BSD, sight=sight, keep=keep)
+        x_BSD = _through_layers(self, x_BSD, keeps, sight=sight)
         # T5X alone draws a mask element by element here; the original T5 shares it along the length, as everywhere.
         return drop(self.encoder_norm(x_BSD), ends, "output")
 
@@ -161,27 +188,26 @@ class Decoder(nn.Module):
     """The stack over the targets, up to the vectors that logits are read from."""
 
     config: T5Config
-    remat: str
+    execution: Execution
 
     def setup(self):
         if not self.config.relpos_bias_per_layer:
             self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=False)
-        layer = rematerialised(DecoderLayer, self.remat, method="over_row")
-        self.layers = [layer(self.config) for _ in range(self.config.num_decoder_layers)]
+        self.layers = [DecoderLayer(self.config) for _ in range(self.config.num_decoder_layers)]
         self.decoder_norm = _norm(self.config)
         if not self.config.logits_via_embedding:
             shape = (self.config.emb_dim, self.config.vocab_size)
             self.logits_dense = Kernel(shape, ("embed", "vocab"))
 
     def __call__(self, x_BTD, encoded_BSD, segment_ids_BT, encoder_segment_ids_BS, *, deterministic: bool):
-        sight = sight_of(segment_ids_BT, segment_ids_BT, causal=True)
+        implementation = self.execution.attention
+        sight = sight_of(segment_ids_BT, segment_ids_BT, causal=True, implementation=implementation)
         if not self.config.relpos_bias_per_layer:
             sight = sight.biased(self.relpos_bias)
-        cross_sight = sight_of(segment_ids_BT, encoder_segment_ids_BS)
+        cross_sight = sight_of(segment_ids_BT, encoder_segment_ids_BS, implementation=implementation)
         ends, keeps = self._keep(x_BTD.shape, encoded_BSD.shape[1], deterministic=deterministic)
         x_BTD = drop(x_BTD, ends, "input")
-        for layer, keep in zip(self.layers, keeps, strict=True):
-            x_BTD = layer.over_row(x_BTD, encoded_BSD=encoded_BSD, sight=sight, cross_sight=cross_sight, keep=keep)
+        x_BTD = _through_layers(self, x_BTD, keeps, encoded_BSD=encoded_BSD, sight=sight, cross_sight=cross_sight)
         return drop(self.decoder_norm(x_BTD), ends, "output")
 
     def _keep(self, shape, encoder_length: int, *, deterministic: bool):
@@ -210,8 +236,8 @@ class Decoder(nn.Module):
             x_B1D, layer_cache = layer(
                 x_B1D,
                 cross=layer_cross,
-                sight=Sight(self_mask, layer.relpos_bias.row(index, length) if shared is None else shared),
-                cross_sight=Sight(cross_mask),
+                sight=MaskedSight(self_mask, layer.relpos_bias.row(index, length) if shared is None else shared),
+                cross_sight=MaskedSight(cross_mask),
                 keep=NO_DROPOUT,
                 cache=layer_cache,
                 index=index,
@@ -224,13 +250,13 @@ class Transformer(nn.Module):
     """The whole network over a `flan_jax.shapes.Batch`."""
 
     config: T5Config
-    remat: str = "none"
+    execution: Execution = Execution()
 
     def setup(self):
         config = self.config
         self.token_embedder = Embedding(config.vocab_size, config.emb_dim, jnp.dtype(config.dtype))
-        self.encoder = Encoder(config, self.remat)
-        self.decoder = Decoder(config, self.remat)
+        self.encoder = Encoder(config, self.execution)
+        self.decoder = Decoder(config, self.execution)
 
     def __call__(self, batch: Batch, *, deterministic: bool) -> tuple[jax.Array, Head]:
         """Returns the decoder's vectors [B, T, D] of every position, given the true previous tokens, and the head."""
@@ -281,7 +307,7 @@ class Transformer(nn.Module):
         return self.head().logits(x_B1D)[:, 0], cache
 
     def _embed(self, tokens_BT):
-        return constrain(self.token_embedder(tokens_BT), "batch", "length", "width")
+        return self.token_embedder(tokens_BT)
 
 
 def forward(params: Params, batch: Batch, rng: jax.Array | None = None, *, config: T5Config) -> Logits:
@@ -295,16 +321,21 @@ def forward(params: Params, batch: Batch, rng: jax.Array | None = None, *, confi
 
 
 def hidden(
-    params: Params, batch: Batch, rng: jax.Array | None = None, *, config: T5Config, remat: str = "none"
+    params: Params,
+    batch: Batch,
+    rng: jax.Array | None = None,
+    *,
+    config: T5Config,
+    execution: Execution = Execution(),  # noqa: B008  (frozen)
 ) -> tuple[jax.Array, Head]:
     """Returns the decoder's vectors [B, T, D] of all positions, and the head that reads logits from them.
 
     Args:
         rng: dropout key; None means no dropout.
-        remat: what the backward pass computes again, a name of `execution.REMAT_NAMES`.
+        execution: how layers are gone through, and what the backward pass computes again.
     """
     rngs = None if rng is None else {"dropout": rng}
-    found = Transformer(config, remat).apply({"params": params}, batch, deterministic=rng is None, rngs=rngs)
+    found = Transformer(config, execution).apply({"params": params}, batch, deterministic=rng is None, rngs=rngs)
     return cast(tuple[jax.Array, Head], found)
 
 
@@ -318,7 +349,7 @@ def output(
     Args:
         rng: dropout key; None means no dropout.
     """
-    vectors_BTD, head = hidden(params, batch, rng, config=config, remat=execution.remat)
+    vectors_BTD, head = hidden(params, batch, rng, config=config, execution=execution)
     return read(vectors_BTD, head, execution=execution)
 
 
@@ -356,4 +387,5 @@ def _initialiser(config: T5Config) -> Callable[[jax.Array], Params]:
 
 def _boxed_initialiser(config: T5Config) -> Callable[[jax.Array], Params]:
     batch = {key: jnp.zeros((1, 1), jnp.int32) for key in BATCH_KEYS}
-    return lambda rng: Transformer(config).init(rng, batch, deterministic=True)["params"]
+    network = Transformer(config, parent=None)  # Of no scope, for a layer's axes are asked for from within another.
+    return lambda rng: network.init(rng, batch, deterministic=True)["params"]

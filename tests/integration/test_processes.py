@@ -243,7 +243,7 @@ def test_four_processes_killed_and_gone_on_with_by_two(export_dir, whole, tmp_pa
 @pytest.mark.slow
 def test_four_processes_that_hold_half_of_the_model_each(export_dir, tmp_path):
     """Two of them read each half of the rows."""
-    cut = ["sharding.MeshPlan.model=2", "sharding.MeshPlan.rules='parameter_sharded'"]
+    cut = ["sharding.MeshPlan.fsdp=2", "sharding.MeshPlan.tensor=2"]
     end(begin(recipe(export_dir, tmp_path / "whole", *cut), count=1, devices=4))
     notes = [tmp_path / f"notes{index}" for index in range(4)]
     environment = {index: {"NOTES": str(notes[index])} for index in range(4)}

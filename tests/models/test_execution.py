@@ -10,7 +10,7 @@ import pytest
 from flan_jax.commands.assembly import Network
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
-from flan_jax.models.execution import Execution
+from flan_jax.models.execution import Execution, settled
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.sharding import MeshPlan
 
@@ -39,14 +39,14 @@ def _batch():
 
 
 @functools.cache
-def _loss(remat: str, config: T5Config = CONFIG):
-    apply = functools.partial(t5.output, config=config, execution=Execution(remat=remat))
+def _loss(remat: str, config: T5Config = CONFIG, layers: str = "auto"):
+    apply = functools.partial(t5.output, config=config, execution=Execution(remat=remat, layers=layers))
     return lambda params: Seq2Seq()(apply, params, None, _batch(), jax.random.key(1))[0]
 
 
 @functools.cache
-def _value_and_gradient(remat: str, config: T5Config = CONFIG):
-    return jax.jit(jax.value_and_grad(_loss(remat, config)))(t5.init_params(config, rng=jax.random.key(0)))
+def _value_and_gradient(remat: str, config: T5Config = CONFIG, layers: str = "auto"):
+    return jax.jit(jax.value_and_grad(_loss(remat, config, layers)))(t5.init_params(config, rng=jax.random.key(0)))
 
 
 @pytest.mark.parametrize("per_layer", [False, True], ids=["a bias for all layers", "a bias a layer"])
@@ -57,6 +57,41 @@ def test_computing_again_changes_neither_loss_nor_gradient(remat, per_layer):
     np.testing.assert_allclose(got[0], wanted[0], rtol=1e-6)
     scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(wanted[1]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * scale), got[1], wanted[1])
+
+
+@pytest.mark.parametrize("per_layer", [False, True], ids=["a bias for all layers", "a bias a layer"])
+@pytest.mark.parametrize("remat", ["none", "minimal", "full"])
+def test_layers_in_a_loop_give_the_loss_and_gradient_of_layers_one_by_one(remat, per_layer):
+    """With dropout, and from the same tree of parameters."""
+    config = dataclasses.replace(CONFIG, relpos_bias_per_layer=per_layer, num_encoder_layers=3)
+    got, wanted = _value_and_gradient(remat, config, "scanned"), _value_and_gradient("none", config)
+    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-6)
+    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(wanted[1]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * scale), got[1], wanted[1])
+
+
+def test_a_loop_s_program_does_not_grow_with_the_layers():
+    def lines(layers, count):
+        config = dataclasses.replace(CONFIG, num_encoder_layers=count, num_decoder_layers=count)
+        lowered = jax.jit(_loss("none", config, layers)).lower(t5.abstract_params(config))
+        return lowered.as_text().count("stablehlo.dot_general")
+
+    assert lines("scanned", 8) == lines("scanned", 4)
+    assert lines("unrolled", 8) > 1.8 * lines("unrolled", 4)
+
+
+def test_how_layers_are_gone_through_goes_by_platform_and_size():
+    def picked(platform, **sizes):
+        return settled(Execution(), platform=platform, config=dataclasses.replace(CONFIG, **sizes))[0].layers
+
+    xl = {"num_encoder_layers": 24, "num_decoder_layers": 24, "emb_dim": 2048}
+    assert [picked("cpu", **xl), picked("tpu", **xl), picked("gpu", **xl)] == ["unrolled", "scanned", "scanned"]
+    assert [picked("tpu"), picked("gpu")] == ["unrolled", "unrolled"]
+    asked = Execution(layers="scanned")
+    assert settled(asked, platform="cpu", config=CONFIG) == (asked, ())
+    assert settled(Execution(), platform="cpu", config=CONFIG)[1] == (
+        "layers unrolled: a loop costs a CPU a third of the step",
+    )
 
 
 def test_less_waits_for_the_backward_pass_the_more_is_computed_again():
@@ -102,6 +137,7 @@ def test_a_network_s_choice_reaches_the_layers_and_the_logits():
             {"logits": "chunks"},
             "Execution.logits is 'chunks'; allowed are auto, whole, chunked. Did you mean 'chunked'",
         ),
+        ({"layers": "scan"}, "Execution.layers is 'scan'; allowed are auto, scanned, unrolled. Did you mean 'scanned'"),
         ({"chunk_bytes": 0}, "Execution.chunk_bytes is 0; it must be a positive integer"),
         ({"whole_bytes": 1.5}, "Execution.whole_bytes is 1.5; it must be a positive integer"),
     ],

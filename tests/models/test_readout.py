@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flan_jax import sharding
+from flan_jax import placement, sharding
 from flan_jax.models import readout, t5
 from flan_jax.models.config import T5Config
 from flan_jax.models.execution import Execution
@@ -129,8 +129,8 @@ def test_auto_reads_whole_what_is_small_on_each_device():
     unread = readout.read(vectors, head, execution=Execution(whole_bytes=size - 1))
     assert isinstance(unread, readout.UnreadLogits)
     np.testing.assert_array_equal(unread.logits(), readout.read(vectors, head, execution=WHOLE))
-    plan = sharding.MeshPlan(data=2, model=4, rules="model_parallel")
-    with sharding.use_mesh(sharding.make_mesh(plan), rules=sharding.rules_named(plan.rules)):
+    plan = sharding.MeshPlan(data=2, tensor=4)
+    with sharding.use_mesh(sharding.make_mesh(plan), rules=sharding.rules_of(plan)):
         jax.eval_shape(lambda x: _is_whole(readout.read(x, head, execution=Execution(whole_bytes=size // 8))), vectors)
 
 
@@ -165,7 +165,7 @@ def _batch():
 def _on_mesh(plan, *, execution):
     """Loss and gradients of the whole network on a mesh, and the compiled program."""
     params = t5.init_params(CONFIG, rng=jax.random.key(0))
-    mesh, rules = sharding.make_mesh(plan), sharding.rules_named(plan.rules)
+    mesh, rules = sharding.make_mesh(plan), sharding.rules_of(plan)
     axes = t5.logical_axes(CONFIG)
     places = sharding.state_shardings(params, params=params, axes=axes, mesh=mesh, rules=rules)
     apply = functools.partial(t5.output, config=CONFIG, execution=execution)
@@ -174,7 +174,7 @@ def _on_mesh(plan, *, execution):
         return OBJECTIVE(apply, params, None, batch, None)[0]
 
     with sharding.use_mesh(mesh, rules=rules):
-        batch = sharding.put_batch(_batch(), mesh=mesh)
+        batch = placement.put_batch(_batch(), mesh=mesh)
         params = jax.device_put(params, places)
         function = jax.jit(jax.value_and_grad(loss), out_shardings=(None, places))
         compiled = function.lower(params, batch).compile()
@@ -190,18 +190,18 @@ def on_one_device():
     "plan",
     [
         sharding.MeshPlan(data=8),
-        sharding.MeshPlan(data=2, model=4, rules="model_parallel"),
-        sharding.MeshPlan(data=2, model=4, rules="parameter_sharded"),
+        sharding.MeshPlan(data=2, tensor=4),
+        sharding.MeshPlan(data=1, fsdp=2, tensor=4),
     ],
-    ids=lambda plan: plan.rules,
+    ids=str,
 )
 def test_on_a_mesh_each_device_reads_its_own_part_of_the_vocabulary(on_one_device, plan):
-    pieces_of_8 = Execution(logits="chunked", chunk_bytes=4 * (8 * 12 // plan.data) * 8)
+    pieces_of_8 = Execution(logits="chunked", chunk_bytes=4 * (8 * 12 // (plan.data * plan.fsdp)) * 8)
     found, program = _on_mesh(plan, execution=pieces_of_8)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5), found, on_one_device)
     gathered = re.findall(r"= f32\[([\d,]*)\]\S* all-gather\(", program)
     sizes = [np.prod([int(size) for size in shape.split(",")]) for shape in gathered]
-    assert max(sizes, default=0) < 24 * 160 // plan.model  # the share of one device, where that is cut along D too
+    assert max(sizes, default=0) < 24 * 160 // plan.tensor  # the share of one device, where that is cut along D too
 
 
 @pytest.mark.parametrize("positions", [1, 1000, 100_000])

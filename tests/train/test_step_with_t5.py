@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flan_jax import sharding
+from flan_jax import placement, sharding
 from flan_jax.data.loader import packed_and_unpacked
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
@@ -61,7 +61,7 @@ def _losses(*, num_microbatches=1, plan=None, packed=False):
         Seq2Seq(), functools.partial(t5.forward, config=CONFIG), optimizer, seed=0, num_microbatches=num_microbatches
     )
     plan = plan or sharding.MeshPlan(data=1)
-    mesh, rules = sharding.make_mesh(plan), sharding.rules_named(plan.rules)
+    mesh, rules = sharding.make_mesh(plan), sharding.rules_of(plan)
     state = new_state(_params(), optimizer=optimizer)
     axes = t5.logical_axes(CONFIG)
     shardings = sharding.state_shardings(state, params=state.params, axes=axes, mesh=mesh, rules=rules)
@@ -71,7 +71,7 @@ def _losses(*, num_microbatches=1, plan=None, packed=False):
         step = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
         for in_few_rows, one_a_row in _batches():
             batch = _padded(in_few_rows, 16) if packed else one_a_row
-            state, metrics = step(state, None, sharding.put_batch(batch, mesh=mesh))
+            state, metrics = step(state, None, placement.put_batch(batch, mesh=mesh))
             losses.append(float(metrics.mean("loss")))
     assert jnp.isfinite(losses[-1])
     return losses
@@ -89,7 +89,7 @@ def reference():
         pytest.param({"packed": True}, id="packed rows"),
         pytest.param({"plan": sharding.MeshPlan(data=8), "num_microbatches": 2}, id="8 devices, 2 microbatches"),
         pytest.param(
-            {"plan": sharding.MeshPlan(data=4, model=2, rules="parameter_sharded")},
+            {"plan": sharding.MeshPlan(fsdp=4, tensor=2)},
             id="parameters sharded over 4 x 2 devices",
         ),
     ],

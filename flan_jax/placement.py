@@ -1,0 +1,109 @@
+"""The rows of a batch: which part of them lies on which device, and which process reads it."""
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flan_jax.shapes import Batch
+from flan_jax.sharding import ROWS
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of every array of a batch: rows over `replica`, `data` and `fsdp`."""
+    return NamedSharding(mesh, PartitionSpec(ROWS))
+
+
+def row_parts(mesh: Mesh) -> int:
+    """Returns into how many parts the rows of a batch are cut."""
+    return math.prod(mesh.shape[axis] for axis in ROWS)
+
+
+def require_divisible_batch(batch_size: int, *, mesh: Mesh) -> None:
+    """Raises ValueError where a global batch of so many rows cannot be cut evenly over the mesh and the processes."""
+    processes, step = jax.process_count(), row_parts(mesh)  # Of which processes hold whole parts.
+    if batch_size < 1 or batch_size % step:
+        below, above = batch_size // step * step, (batch_size // step + 1) * step
+        allowed = f"{below} or {above}" if below > 0 else f"{above}"
+        raise ValueError(
+            f"A batch of {batch_size} rows does not divide over the mesh ({_described(mesh)}, {processes} "
+            f"process{'es' if processes > 1 else ''}), which cuts rows over {' * '.join(ROWS)}; allowed are multiples of "
+            f"{step}. Use {allowed} rows, or a MeshPlan whose {' * '.join(ROWS)} divides {batch_size}."
+        )
+
+
+def _described(mesh: Mesh) -> str:
+    return ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+
+
+@functools.lru_cache(maxsize=8)
+def reading_share(
+    mesh: Mesh,
+    *,
+    process_index: int | None = None,
+    process_of: Callable[[jax.Device], int] = operator.attrgetter("process_index"),
+) -> tuple[int, int]:
+    """Returns (index, count): which of so many equal shares of a batch's rows lies on a process's devices.
+
+    Processes whose devices differ along `tensor` alone hold the same rows, and so read the same share.
+
+    Args:
+        process_index: of the process; None is this one.
+        process_of: whose a device is.
+
+    Raises:
+        ValueError: the mesh cuts the rows so that processes hold unequal or overlapping shares.
+    """
+    index = jax.process_index() if process_index is None else process_index
+    count = row_parts(mesh)
+    parts = batch_sharding(mesh).devices_indices_map((count,))
+    held: dict[int, set[int]] = {}
+    for device, (part,) in parts.items():
+        held.setdefault(process_of(device), set()).add(part.indices(count)[0])
+    shares = sorted({frozenset(places) for places in held.values()}, key=min)
+    if len({len(share) for share in shares}) > 1 or sum(map(len, shares)) != count:
+        raise ValueError(
+            f"The mesh ({_described(mesh)}) gives the {len(held)} processes "
+            f"{', '.join(str(len(held[process])) for process in sorted(held))} parts of a batch's rows, some perhaps in "
+            "common: they cannot read equal shares. Choose a MeshPlan.tensor that divides the devices of a process, or "
+            "is divided by them."
+        )
+    return shares.index(frozenset(held[index])), len(shares)
+
+
+def put_batch(batch: Batch, *, mesh: Mesh) -> dict[str, jax.Array]:
+    """Returns the batch on the mesh; `batch` holds the rows of this process's `reading_share`.
+
+    Raises:
+        ValueError: the rows do not divide over the mesh.
+    """
+    arrays = {key: np.asarray(value) for key, value in batch.items()}
+    shares = 1 if jax.process_count() == 1 else reading_share(mesh)[1]
+    for rows in {value.shape[0] for value in arrays.values()}:
+        require_divisible_batch(rows * shares, mesh=mesh)
+    target = batch_sharding(mesh)
+    return {key: jax.make_array_from_process_local_data(target, value) for key, value in arrays.items()}
+
+
+def put_whole_batch(batch: Batch, *, mesh: Mesh) -> dict[str, jax.Array]:
+    """Returns on the mesh a batch of which every process holds all rows, as in an evaluation.
+
+    Raises:
+        ValueError: the rows do not divide over the mesh.
+    """
+    if jax.process_count() == 1:
+        return put_batch(batch, mesh=mesh)
+    arrays = {key: np.asarray(value) for key, value in batch.items()}
+    for rows in {value.shape[0] for value in arrays.values()}:
+        require_divisible_batch(rows, mesh=mesh)
+    target = batch_sharding(mesh)
+    return {key: jax.make_array_from_callback(value.shape, target, _part_of(value)) for key, value in arrays.items()}
+
+
+def _part_of(array: np.ndarray) -> Callable[[Any], np.ndarray]:
+    return lambda index: array[index]

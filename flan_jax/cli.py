@@ -23,11 +23,19 @@ from flan_jax.names import nearest
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verb:
-    """A command: what it does in a line, its positional arguments in order, and whether several processes can share it."""
+    """A command.
+
+    Attributes:
+      does: what, in a line.
+      positional: its positional arguments in order; where that is `gin_file`, all of them are gin files.
+      in_many_processes: whether several processes can share it.
+      reads_recipe_of: the verb whose bindings it takes for what it is not told itself.
+    """
 
     does: str
     positional: tuple[str, ...] = ()
     in_many_processes: bool = False
+    reads_recipe_of: str | None = None
 
 
 VERBS = {
@@ -50,6 +58,11 @@ VERBS = {
     "show": Verb(
         does="tasks, mixtures, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, checkpoint DIR",
         positional=("what", "name"),
+    ),
+    "plan": Verb(
+        does="compiles a recipe for a machine that is not there (--topology=v5e:16x16): memory, FLOPs, communication, time",
+        positional=("gin_file",),
+        reads_recipe_of="train",
     ),
     "doctor": Verb(does="what is installed, which devices JAX sees, what would go wrong, with the mend"),
 }
@@ -98,7 +111,10 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
         if not argument.startswith("--"):
             if not positional:
                 raise ValueError(f"`{verb}` takes no word {argument!r} here: options are written --name=value.")
-            options[positional.pop(0)] = argument
+            if positional[0] == "gin_file":
+                files.append(argument)
+            else:
+                options[positional.pop(0)] = argument
         elif name == "gin_file":
             files.append(value)
         elif name == "gin_search_paths":
@@ -182,9 +198,14 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _in_its_group(call: Callable[[], Any], invocation: Invocation) -> Any:
-    """Calls a command as one of several processes, if this is one: they have to find each other before JAX is asked."""
-    from flan_jax import gin_config, launch
+    """Calls a command that computes, as one of several processes if this is one.
 
+    What XLA is told, and that the processes find each other, comes before anybody asks JAX for a device.
+    """
+    from flan_jax import backend, gin_config, launch
+
+    backend.require_known_flags()
+    gin_config.configured(backend.compile_cache, {})()
     with gin_config.configured(launch.join, invocation.processes)().ended_together():
         return call()
 
@@ -199,12 +220,16 @@ def prepare(invocation: Invocation) -> Callable[[], Any]:
     from flan_jax import gin_config
 
     gin_config.parse(invocation.gin_files, invocation.gin_bindings, search_paths=invocation.search_paths)
-    module = importlib.import_module(f"flan_jax.commands.{invocation.verb}")
-    function = getattr(module, invocation.verb)
+    function = _command(invocation.verb)
     options = dict(invocation.options)
     if "resolved_config" in inspect.signature(function).parameters:
         options["resolved_config"] = gin_config.resolved_text()
-    return gin_config.configured(function, options)
+    recipe_of = VERBS[invocation.verb].reads_recipe_of
+    return gin_config.configured(function, options, like=_command(recipe_of) if recipe_of else None)
+
+
+def _command(verb: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(f"flan_jax.commands.{verb}"), verb)
 
 
 def _left(status: int) -> int:
@@ -237,7 +262,7 @@ def usage() -> str:
 
 def verb_usage(verb: str) -> str:
     """Returns a verb's documentation and its options."""
-    function = getattr(importlib.import_module(f"flan_jax.commands.{verb}"), verb)
+    function = _command(verb)
     lines = [f"flan-jax {verb} {' '.join(p.upper() for p in VERBS[verb].positional)}: {VERBS[verb].does}", ""]
     lines += [inspect.getdoc(function) or "", "", "Options (or gin bindings of the same names):"]
     parameters = dict(inspect.signature(function).parameters)

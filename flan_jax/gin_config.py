@@ -4,6 +4,7 @@ With `cli.py` the only importer of gin. Nothing in the package is decorated: gin
 `from __gin__ import dynamic_registration`, import the modules they bind, and gin registers what they name.
 """
 
+import copy
 import dataclasses
 import inspect
 import os
@@ -109,8 +110,12 @@ def resolved_text() -> str:
     return gin.config_str(max_line_length=110)
 
 
-def configured(function: Callable, given: dict[str, Any]) -> Callable[[], Any]:
+def configured(function: Callable, given: dict[str, Any], *, like: Callable | None = None) -> Callable[[], Any]:
     """Returns `function` with gin's bindings and `given` keyword arguments applied, its parameters checked first.
+
+    Args:
+      given: keyword arguments.
+      like: another function, whose bindings serve for parameters of the same name that have none of their own.
 
     Raises:
       ValueError: a keyword is unknown, a required one is missing, or a literal has another type than annotated.
@@ -125,22 +130,28 @@ def configured(function: Callable, given: dict[str, Any]) -> Callable[[], Any]:
                 f"`{verb}` has no option --{name}.{nearest(name, parameters)} It takes: {', '.join(parameters)}."
             )
     bound = gin_config._CONFIG.get(("", selector), {})  # pylint: disable=protected-access
+    borrowed = {}
+    if like is not None:
+        theirs = gin_config._CONFIG.get(("", f"{like.__module__}.{like.__name__}"), {})
+        borrowed = {name: theirs[name] for name in parameters if name in theirs and name not in {*bound, *given}}
     missing = [
         name
         for name, parameter in parameters.items()
-        if parameter.default is parameter.empty and name not in bound and name not in given
+        if parameter.default is parameter.empty and name not in {*bound, *given, *borrowed}
     ]
     if missing:
+        owner = like if like is not None and missing[0] in inspect.signature(like).parameters else function
         raise ValueError(
             f"`{verb}` needs {', '.join(missing)}: give --{missing[0]}=..., or a --gin_file that binds "
-            f"{module.rsplit('.', 1)[-1]}.{function.__name__}.{missing[0]}."
+            f"{owner.__module__.rsplit('.', 1)[-1]}.{owner.__name__}.{missing[0]}."
         )
     _check_literal_types()
     try:
         wrapped = gin.get_configurable(function)
     except ValueError:  # No gin file has named it.
         wrapped = gin.external_configurable(function, module=module)
-    return lambda: wrapped(**given)
+    # A copy is how gin makes what its references stand for.
+    return lambda: wrapped(**given, **copy.deepcopy(borrowed))
 
 
 def _as_gin_line(binding: str) -> str:

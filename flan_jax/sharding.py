@@ -98,11 +98,19 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
         devices = jax.devices()
     shape = _mesh_shape(plan, devices)
     used = devices[: math.prod(shape)]
-    slices = {getattr(device, "slice_index", 0) for device in used}
-    if len(slices) > 1 and plan.replica == len(slices):
-        # Each slice a replica: what the other axes say stays on a slice's own links.
-        arranged = mesh_utils.create_hybrid_device_mesh((1, *shape[1:]), (plan.replica, 1, 1, 1), devices=used)
+    slices = len({getattr(device, "slice_index", 0) for device in used})
+    if slices > 1 and plan.replica % slices == 0:
+        # Copies of the run on slices of their own: what the other axes say stays on a slice's fast links.
+        of_slice, of_slices = (plan.replica // slices, *shape[1:]), (slices, 1, 1, 1)
+        arranged = mesh_utils.create_hybrid_device_mesh(
+            of_slice, of_slices, devices=used, allow_split_physical_axes=True
+        )
         return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    if slices > 1 and used[0].platform == "tpu":
+        raise ValueError(
+            f"{plan} spreads an axis over {slices} slices of TPUs, which slow links join: MeshPlan.replica has to be "
+            f"{slices}, or a multiple of it, and the other axes at most {len(used) // slices} devices together."
+        )
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=used)
 
 

@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_PLATFORMS"] = os.environ.get("FLAN_JAX_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["FLAN_JAX_COMPILE_CACHE"] = "off"  # Nothing of a test is found again by another, or left in the user's home.
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 os.environ.pop("FLAN_JAX_SUPERNI_DIR", None)  # Whoever runs the tests may have set it; it registers 790 tasks.
 os.environ.pop("FLAN_JAX_PROMPTSOURCE_DIR", None)
 
@@ -31,8 +33,10 @@ def pytest_collection_modifyitems(config, items):
     import importlib.util
 
     lacks = {
+        "gpu": os.environ["JAX_PLATFORMS"] != "cuda",
         "tensorflow": importlib.util.find_spec("seqio") is None,
         "reference": importlib.util.find_spec("transformers") is None,
+        "libtpu": importlib.util.find_spec("libtpu") is None,
         "t5x": importlib.util.find_spec("t5x") is None,
     }
     asked_for_slow = "slow" in (config.option.markexpr or "")

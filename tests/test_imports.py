@@ -11,7 +11,7 @@ from flan_jax import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flan_jax"
-LEAVES = {"names", "files", "draws", "shapes", "user_errors"}
+LEAVES = {"names", "files", "draws", "prefetch", "shapes", "user_errors"}
 TENSORFLOW = {"tensorflow", "seqio", "tensorflow_datasets", "tensorflow_text", "t5", "clu"}
 JAX = {"jax", "flax", "optax"}
 NEVER = {"torch", "transformers", "t5x", "safetensors", "tokenizers"}
@@ -21,6 +21,7 @@ TABLE = {
     "names": (set(), TENSORFLOW | JAX),
     "files": (set(), TENSORFLOW | JAX),
     "draws": (set(), TENSORFLOW | JAX | {"gin"}),
+    "prefetch": (set(), TENSORFLOW | JAX | {"gin"}),
     "shapes": (set(), TENSORFLOW | JAX | {"gin"}),
     "user_errors": (set(), TENSORFLOW | JAX | {"gin"}),
     "vocab": (set(), TENSORFLOW | JAX | {"gin"}),
@@ -33,6 +34,7 @@ TABLE = {
         {"templates", "vocab", "data", "evaluation.metrics", "evaluation.postprocess"},
         JAX | {"gin", "orbax"},
     ),
+    "backend": (set(), TENSORFLOW | {"gin", "orbax"}),
     "launch": ({"processes"}, TENSORFLOW | {"gin", "orbax"}),
     "processes": (set(), TENSORFLOW | {"gin", "orbax"}),
     "sharding": (set(), TENSORFLOW | {"gin", "orbax"}),
@@ -40,6 +42,7 @@ TABLE = {
     "models": (set(), TENSORFLOW | {"gin", "orbax"}),
     "objectives": (set(), TENSORFLOW | {"gin", "orbax"}),
     "optim": (set(), TENSORFLOW | {"gin", "orbax"}),
+    "planning": ({"sharding", "models"}, TENSORFLOW | {"gin", "orbax"}),
     "decoding": ({"models"}, TENSORFLOW | {"gin", "orbax"}),
     "train": ({"sharding", "optim"}, TENSORFLOW | {"gin", "orbax"}),
     "checkpoint": ({"models", "vocab"}, TENSORFLOW | {"gin", "torch"}),
@@ -48,7 +51,7 @@ TABLE = {
         TENSORFLOW | {"gin", "orbax"},
     ),
     "gin_config": (set(), TENSORFLOW | JAX),
-    "cli": ({"gin_config", "commands", "launch"}, TENSORFLOW | JAX),
+    "cli": ({"gin_config", "commands", "launch", "backend"}, TENSORFLOW | JAX),
 }
 
 

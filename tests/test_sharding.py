@@ -1,6 +1,8 @@
 """Meshes and shardings: the same numbers on eight devices as on one, and refusals that name the culprit."""
 
+import dataclasses
 import functools
+import math
 import re
 
 import jax
@@ -11,10 +13,15 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from flan_jax import placement, sharding
+from flan_jax.commands.assembly import Network
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
+from flan_jax.models.execution import Execution
+from flan_jax.objectives.seq2seq import Seq2Seq
+from flan_jax.optim import optimizers, selection
 from flan_jax.placement import put_whole_batch, reading_share
 from flan_jax.sharding import RULES, MeshPlan, make_mesh, rules_of
+from flan_jax.train.step import make_train_step
 from tests import made_up_t5 as made_up
 
 CONFIG = T5Config(
@@ -230,3 +237,46 @@ def test_rows_that_every_process_holds_lie_as_rows_of_shares_do(monkeypatch):
     assert of_two.sharding == alone.sharding and np.array_equal(of_two, alone)
     with pytest.raises(ValueError, match="A batch of 6 rows does not divide over the mesh .*2 processes"):
         put_whole_batch({"decoder_target_tokens": np.zeros((6, 2))}, mesh=mesh)
+
+
+@pytest.mark.parametrize(
+    "plan", [MeshPlan(fsdp=8), MeshPlan(fsdp=4, tensor=2), MeshPlan(data=2, fsdp=2, tensor=2)], ids=str
+)
+def test_no_device_ever_brings_the_whole_table_of_embeddings_together(plan):
+    """Of a whole training step with Adafactor, tied and untied; the program is read."""
+    for tied in (False, True):
+        config = dataclasses.replace(CONFIG, vocab_size=1024, logits_via_embedding=tied)
+        network = Network(config, plan=plan, execution=Execution(chunk_bytes=16_384))
+        optimizer = selection.by_path(default=optimizers.adafactor(1e-3, min_dim_size_to_factor=16))
+        step = make_train_step(Seq2Seq(), network.apply, optimizer.transformation, seed=0)
+        state = network.abstract_state(optimizer)
+        batch = network.abstract_batch(8, {"inputs": 16, "targets": 8})
+        program = network.lowered(step, state, batch).compile().as_text()
+        shapes = re.findall(r"= [a-z0-9]+\[([\d,]*)\]\S* all-gather\(", program)
+        gathered = [math.prod(int(size) for size in shape.split(",")) for shape in shapes if shape]
+        assert gathered and max(gathered) <= 1024 * 16 / plan.tensor / 2
+
+
+@pytest.mark.libtpu
+def test_copies_of_a_run_stand_on_slices_of_their_own():
+    """Two slices of 16 chips, as libtpu describes them."""
+    from flan_jax.planning.topologies import topology_named
+
+    devices = topology_named("v5e:4x4*2").devices
+    for plan in (
+        MeshPlan(replica=2, fsdp=4, tensor=4),
+        MeshPlan(replica=2, fsdp=2, tensor=4),
+        MeshPlan(replica=4, fsdp=8),
+    ):
+        mesh = make_mesh(plan, devices=devices)
+        half = plan.replica // 2
+        assert [
+            {device.slice_index for device in mesh.devices[part].flat} for part in (slice(half), slice(half, None))
+        ] == [
+            {0},
+            {1},
+        ]
+    with pytest.raises(
+        ValueError, match="over 2 slices of TPUs, .* MeshPlan.replica has to be 2, or a multiple of it, .* 16"
+    ):
+        make_mesh(MeshPlan(fsdp=16, tensor=2), devices=devices)

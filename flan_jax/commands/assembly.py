@@ -91,6 +91,7 @@ class Network:
         *,
         plan: sharding.MeshPlan,
         execution: Execution = Execution(),  # noqa: B008
+        lengths: Mapping[str, int] | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
         """Makes the mesh.
@@ -98,7 +99,8 @@ class Network:
         Args:
           config: the network's sizes.
           plan: its mesh and sharding rules.
-          execution: what training computes again instead of keeping.
+          execution: how a training step is executed.
+          lengths: of its rows, "inputs" and "targets"; None where nothing is trained.
           devices: what the mesh is made of; None: all that JAX finds.
 
         Raises:
@@ -107,8 +109,14 @@ class Network:
         self.config = config
         self.rules = sharding.rules_of(plan)
         self.mesh = sharding.make_mesh(plan, devices=devices)
-        platform = self.mesh.devices.flat[0].platform
-        self.execution, self.picked = settled(execution, platform=platform, config=config)
+        device = self.mesh.devices.flat[0]
+        self.execution, self.picked = settled(
+            execution,
+            platform=device.platform,
+            device_kind=device.device_kind,
+            config=config,
+            lengths=None if lengths is None else (lengths["inputs"], lengths["targets"]),
+        )
         # Every process reads all of what comes out.
         self._everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self._score = jax.jit(functools.partial(score, config=config), out_shardings=self._everywhere)

@@ -2,11 +2,14 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import sys
 
 from rich.console import Console
 from rich.table import Table
+
+from flan_jax import backend
 
 CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "array-record", "sentencepiece", "gin-config", "numpy")
 EXPORT = ("seqio", "tensorflow", "tensorflow-text", "tensorflow-datasets", "pyarrow")
@@ -20,7 +23,9 @@ def doctor(*, expect: str | None = None) -> int:
     """
     findings = [_python(), *(_package(name, needed=True) for name in CORE)]
     findings += [_package(name, needed=False) for name in EXPORT]
-    findings += [_devices(expect), _disk()]
+    flags = _flags()
+    # With flags that jaxlib does not take, asking it for a device would abort this very process.
+    findings += [flags, *([_devices(expect)] if flags[2] else []), _disk()]
     table = Table("what", "found", "state", "mend", title="flan-jax doctor", title_justify="left")
     for what, found, fine, mend in findings:
         table.add_row(what, found, "ok" if fine else "[red]look[/red]", "" if fine else mend)
@@ -41,6 +46,12 @@ def _package(name: str, *, needed: bool) -> tuple[str, str, bool, str]:
             "pip install flan_jax" if needed else "optional: pip install 'flan_jax[tasks]' to define and export tasks"
         )
         return name, "absent", False, mend
+
+
+def _flags() -> tuple[str, str, bool, str]:
+    given = os.environ.get("XLA_FLAGS", "")
+    trouble = backend.flags_trouble(given)
+    return "XLA_FLAGS", given or "not set", not trouble, trouble
 
 
 def _devices(expect: str | None) -> tuple[str, str, bool, str]:

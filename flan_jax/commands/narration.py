@@ -1,6 +1,6 @@
 """What a training run says to a person when it begins and when it has ended. No verb itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +23,7 @@ def introduce(
     *,
     directory: RunDirectory,
     resumed_step: int | None,
+    picked: Sequence[str] = (),
 ) -> None:
     """Says in a few lines what is about to run."""
     begin = "a new run" if resumed_step is None else f"resumed at step {resumed_step:,}"
@@ -32,6 +33,7 @@ def introduce(
         *exported.notes,
         *(f"{name} left out: {reason}" for name, reason in exported.skipped.items()),
         f"{t5.count_params(state.params):,} parameters",
+        *picked,
     ]
     if len(recipe["optimizer"]["rules"]) > 1:
         lines += [

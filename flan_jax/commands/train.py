@@ -1,14 +1,12 @@
 """`flan-jax train`: a run, from the name of a mixture to checkpoints, metrics and evaluations. The same command resumes it."""
 
-import concurrent.futures
 import dataclasses
 import functools
-import threading
+import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from flan_jax import placement, processes, sharding
@@ -31,10 +29,12 @@ from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import Selection
 from flan_jax.run_directory import RunDirectory
 from flan_jax.train import loop
+from flan_jax.train.compiling import Compiling
 from flan_jax.train.console import console_writer
 from flan_jax.train.early_stopping import EarlyStopping
+from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import TrainState
-from flan_jax.train.step import TrainStep, make_train_step
+from flan_jax.train.step import make_train_step
 from flan_jax.train.stopping import SharedStop, StopRequest
 from flan_jax.train.tensorboard import TensorBoardWriter
 from flan_jax.train.writers import JsonlWriter, WandbWriter, Writer
@@ -115,69 +115,149 @@ def train(
     Raises:
       ValueError: something in the recipe, the export, the directory or the machine does not fit; the text says what.
     """
-    group = processes.group()
+    asked = types.SimpleNamespace(**locals())
+    start_up, group = StartUp(), processes.group()
     if group.count > 1:
-        group.require_agreement(provenance.asked(locals(), selection=optimizer, learning_rate=learning_rate))
+        group.require_agreement(provenance.asked(vars(asked), selection=optimizer, learning_rate=learning_rate))
     console = Console(quiet=not group.is_first)
-    network = Network(model, plan=mesh, execution=execution)
+    with start_up.phase("devices"):
+        network = Network(model, plan=mesh, execution=execution, lengths=data.lengths)
     _require_divisible(batch_size, num_microbatches, evaluation, network=network)
-    exported, evaluated = group.first_first(
-        lambda: _ensure(data, evaluation, model=model, export_dir=export_dir, use_cached=use_cached_tasks)
-    )
-    members = open_members(exported, export_dir=export_dir)
-    hold_out = require_held_out(
-        members, evaluation, evaluated, mixture=exported, export_dir=export_dir, allow_leak=allow_leak
-    )
-    recipe = {
-        **provenance.what_learns(model, objective, optimizer, learning_rate=learning_rate),
-        **provenance.what_is_read(exported, batch_size=batch_size, packing=packing_strategy, seed=seed),
-        "initial_checkpoint_path": initial_checkpoint_path,
-        "start": None if start == Start() else dataclasses.asdict(start),
-    }
+    with start_up.phase("exports"):
+        inputs = _read(data, evaluation, model=model, export_dir=export_dir, use_cached=use_cached_tasks)
+        hold_out = require_held_out(
+            inputs.members,
+            evaluation,
+            inputs.evaluated,
+            mixture=inputs.exported,
+            export_dir=export_dir,
+            allow_leak=allow_leak,
+        )
+    recipe = _recipe(asked, inputs.exported)
     directory = RunDirectory(path=Path(model_dir).expanduser())
-    about = {**_record(recipe, exported, evaluation, evaluated, export_dir, network), "hold_out": hold_out}
+    about = {**_record(recipe, inputs, evaluation, network), "hold_out": hold_out}
     group.require_agreement({"recipe": recipe, "evaluation": about["evaluation"]})
     if group.is_first:
         directory.open(about, config=resolved_config)
+    _go(asked, network=network, inputs=inputs, recipe=recipe, directory=directory, console=console, start_up=start_up)
+
+
+def _go(
+    asked: types.SimpleNamespace,
+    *,
+    network: Network,
+    inputs: "_Inputs",
+    recipe: Mapping[str, Any],
+    directory: RunDirectory,
+    console: Console,
+    start_up: StartUp,
+) -> None:
+    """Trains from the first state to the last, and tells how it ended.
+
+    Args:
+      asked: the arguments of `train`, by name.
+      network: on its mesh.
+      inputs: what is read.
+      recipe: the run's identity.
+      directory: open for this recipe.
+      console: where a person reads.
+      start_up: what has taken its time until now.
+    """
+    group, cadence = processes.group(), asked.cadence
+    metadata = provenance.checkpoint_metadata(asked.model, inputs.exported)
     step_fn = make_train_step(
-        objective,
+        asked.objective,
         network.apply,
-        optimizer.transformation,
-        seed=seed,
-        num_microbatches=num_microbatches,
-        learning_rate=learning_rate,
-        trainable=optimizer.trainable,
-        weight_statistics=telling.weight_statistics,
+        asked.optimizer.transformation,
+        seed=asked.seed,
+        num_microbatches=asked.num_microbatches,
+        learning_rate=asked.learning_rate,
+        trainable=asked.optimizer.trainable,
+        weight_statistics=asked.telling.weight_statistics,
     )
-    metadata = provenance.checkpoint_metadata(model, exported)
-    evaluate = _evaluation_hook(evaluation, evaluated, network, directory, export_dir=export_dir, console=console)
     with (
         network.within(),
-        _feed(recipe, exported, members, network, strategy=packing_strategy, num_streams=num_streams) as feed,
-        Checkpoints(directory.checkpoints, policy=checkpoints, metadata=metadata) as saved,
+        _feed(recipe, inputs, network, strategy=asked.packing_strategy, num_streams=asked.num_streams) as feed,
+        Checkpoints(directory.checkpoints, policy=asked.checkpoints, metadata=metadata) as saved,
         StopRequest() as stop,
         group.ended_together(),
     ):
-        state, position = first_state(
-            network, optimizer, saved, recipe=recipe, start=start, total_steps=cadence.total_steps, console=console
-        )
+        shapes = network.abstract_state(asked.optimizer)
+        rows = network.abstract_batch(asked.batch_size, asked.data.lengths)
+        compiling = Compiling(lambda: network.lowered(step_fn, shapes, rows), start_up=start_up)
+        with start_up.phase("parameters"):
+            state, position = first_state(
+                network,
+                asked.optimizer,
+                saved,
+                recipe=recipe,
+                start=asked.start,
+                total_steps=cadence.total_steps,
+                console=console,
+            )
         resumed_step = None if position is None else int(state.step)
-        narration.introduce(console, exported, recipe, state, directory=directory, resumed_step=resumed_step)
+        narration.introduce(
+            console,
+            inputs.exported,
+            recipe,
+            state,
+            directory=directory,
+            resumed_step=resumed_step,
+            picked=network.picked,
+        )
         finished = loop.run(
             state,
-            step_fn=_compiled(step_fn, state, network.abstract_batch(batch_size, data.lengths), network=network),
+            step_fn=compiling,
             feed=feed,
             place_batch=network.place,
             cadence=cadence,
-            hooks=loop.Hooks(evaluate=evaluate, save=_save_hook(saved), check=saved.check_for_errors),
-            writers=_writers(directory, console, cadence, resumed_step=resumed_step, telling=telling),
-            early_stopping=early_stopping,
+            hooks=loop.Hooks(
+                evaluate=_evaluation_hook(asked.evaluation, inputs, network, directory, console=console),
+                save=_save_hook(saved),
+                check=saved.check_for_errors,
+            ),
+            writers=_writers(directory, console, cadence, resumed_step=resumed_step, telling=asked.telling),
+            early_stopping=asked.early_stopping,
             position=position,
             total=_total(network),
             stop=stop if group.count == 1 else SharedStop(stop, mesh=network.mesh),
+            start_up=start_up,
             say=functools.partial(console.print, highlight=False, soft_wrap=True),
         )
-    narration.conclude(console, directory, finished, show_predictions=telling.show_predictions)
+    narration.conclude(console, directory, finished, show_predictions=asked.telling.show_predictions)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """Exports: of the mixture, of what is evaluated, and where they lie."""
+
+    exported: MixtureManifest
+    evaluated: Mapping[str, MixtureManifest]
+    members: Sequence[ExportedTask]
+    export_dir: str
+
+
+def _read(
+    data: Request, plan: suite.EvaluationPlan | None, *, model: T5Config, export_dir: str, use_cached: Any
+) -> _Inputs:
+    """Returns what is read; the first process exports what is missing."""
+    exported, evaluated = processes.group().first_first(
+        lambda: _ensure(data, plan, model=model, export_dir=export_dir, use_cached=use_cached)
+    )
+    members = open_members(exported, export_dir=export_dir)
+    return _Inputs(exported=exported, evaluated=evaluated, members=members, export_dir=export_dir)
+
+
+def _recipe(asked: types.SimpleNamespace, exported: MixtureManifest) -> dict[str, Any]:
+    """Returns what makes two starts the same run."""
+    return {
+        **provenance.what_learns(asked.model, asked.objective, asked.optimizer, learning_rate=asked.learning_rate),
+        **provenance.what_is_read(
+            exported, batch_size=asked.batch_size, packing=asked.packing_strategy, seed=asked.seed
+        ),
+        "initial_checkpoint_path": asked.initial_checkpoint_path,
+        "start": None if asked.start == Start() else dataclasses.asdict(asked.start),
+    }
 
 
 def _ensure(
@@ -210,55 +290,27 @@ def _require_divisible(
 
 
 def _record(
-    recipe: Mapping[str, Any],
-    exported: MixtureManifest,
-    plan: suite.EvaluationPlan | None,
-    evaluated: Mapping[str, MixtureManifest],
-    export_dir: str,
-    network: Network,
+    recipe: Mapping[str, Any], inputs: _Inputs, plan: suite.EvaluationPlan | None, network: Network
 ) -> dict[str, Any]:
     """Returns what `run.json` says."""
     return {
         "identity": recipe,
-        "export_dir": str(Path(export_dir).expanduser().resolve()),
-        "vocabulary": dataclasses.asdict(exported.vocabulary),
-        "mixture": provenance.mixture(exported),
+        "export_dir": str(Path(inputs.export_dir).expanduser().resolve()),
+        "vocabulary": dataclasses.asdict(inputs.exported.vocabulary),
+        "mixture": provenance.mixture(inputs.exported),
         "evaluation": plan
         and {
             "plan": dataclasses.asdict(plan),
-            "mixtures": {name: provenance.mixture(manifest) for name, manifest in evaluated.items()},
+            "mixtures": {name: provenance.mixture(manifest) for name, manifest in inputs.evaluated.items()},
         },
         "devices": provenance.devices(network.mesh),
         "versions": provenance.versions(),
     }
 
 
-def _compiled(step_fn: TrainStep, state: TrainState, batch: Mapping[str, Any], *, network: Network) -> TrainStep:
-    """Returns the step with shardings; it takes the state's arrays over.
-
-    Compiled in a thread, for an evaluation before the first step compiles programs of its own at the same time.
-    """
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
-
-    def compile_it() -> Any:
-        return network.lowered(step_fn, shapes, batch).compile()
-
-    compiled = concurrent.futures.Future[Any]()
-    threading.Thread(target=_settle, args=(compiled, compile_it), daemon=True, name="compile").start()
-    return lambda state, frozen, batch: compiled.result()(state, frozen, batch)
-
-
-def _settle(future: concurrent.futures.Future, call: Callable[[], Any]) -> None:
-    try:
-        future.set_result(call())
-    except BaseException as error:  # Raised where the step is first called.
-        future.set_exception(error)
-
-
 def _feed(
     recipe: Mapping[str, Any],
-    exported: MixtureManifest,
-    tasks: Sequence[ExportedTask],
+    inputs: _Inputs,
     network: Network,
     *,
     strategy: packing.Strategy,
@@ -267,11 +319,11 @@ def _feed(
     """Returns the feed of the rows that lie on this process's devices."""
     index, count = placement.reading_share(network.mesh)
     return TrainFeed(
-        {task.manifest.task: task for task in tasks},
-        {member.task: member.rate for member in exported.members},
+        {task.manifest.task: task for task in inputs.members},
+        {member.task: member.rate for member in inputs.exported.members},
         seed=recipe["feed"]["seed"],
         batch_size=recipe["feed"]["batch_size"],
-        lengths=exported.request.lengths,
+        lengths=inputs.exported.request.lengths,
         strategy=strategy,
         num_streams=num_streams,
         process_index=index,
@@ -298,19 +350,18 @@ def _save_hook(saved: Checkpoints) -> loop.Save:
 
 def _evaluation_hook(
     plan: suite.EvaluationPlan | None,
-    evaluated: Mapping[str, MixtureManifest],
+    inputs: _Inputs,
     network: Network,
     directory: RunDirectory,
     *,
-    export_dir: str,
     console: Console,
 ) -> loop.Evaluate | None:
     if plan is None:
         return None
     evaluator = Evaluator(
         plan,
-        exported=evaluated,
-        export_dir=export_dir,
+        exported=inputs.evaluated,
+        export_dir=inputs.export_dir,
         network=network,
         directory=directory.evaluations,
         console=console,

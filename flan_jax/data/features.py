@@ -71,8 +71,8 @@ def show(batch: dict[str, np.ndarray], *, row: int = 0) -> None:
 
 def _lay_out(rows: Sequence[Sequence[Example]], lengths: Lengths) -> dict[str, np.ndarray]:
     row_of = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    inputs = [np.asarray(example[0], np.int32) for row in rows for example in row]
-    targets = [np.asarray(example[1], np.int32) for row in rows for example in row]
+    inputs = [example[0] for row in rows for example in row]
+    targets = [example[1] for row in rows for example in row]
     encoder = _place(inputs, row_of=row_of, shape=(len(rows), lengths["inputs"]), side="input")
     decoder = _place(targets, row_of=row_of, shape=(len(rows), lengths["targets"]), side="target")
     shifted = np.full_like(decoder[0], DECODER_START_ID)
@@ -90,10 +90,10 @@ def _lay_out(rows: Sequence[Sequence[Example]], lengths: Lengths) -> dict[str, n
 
 
 def _place(
-    sequences: list[np.ndarray], *, row_of: np.ndarray, shape: tuple[int, int], side: str
+    sequences: list[Tokens], *, row_of: np.ndarray, shape: tuple[int, int], side: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns tokens, segments and positions, int32 of `shape`; sequence i goes to row `row_of[i]`, behind others."""
-    counts = np.array([len(sequence) for sequence in sequences], np.int64)
+    counts = np.array(list(map(len, sequences)), np.int64)
     used = np.bincount(row_of, weights=counts, minlength=shape[0]).astype(np.int64)
     if used.max(initial=0) > shape[1]:
         row = int(used.argmax())
@@ -105,7 +105,7 @@ def _place(
     first = np.searchsorted(row_of, np.arange(shape[0]))  # the first sequence of each row
     behind = starts - starts[first[row_of]] + row_of * shape[1]
     places = np.repeat(behind - starts, counts) + np.arange(counts.sum())
-    tokens, segments, positions = (np.full(shape, PAD_ID, np.int32) for _ in range(3))
+    tokens, segments, positions = (np.full(shape, empty, np.int32) for empty in (PAD_ID, 0, 0))
     tokens.reshape(-1)[places] = np.concatenate([*sequences, np.zeros(0, np.int32)])
     segments.reshape(-1)[places] = np.repeat(np.arange(len(counts)) - first[row_of] + 1, counts)
     positions.reshape(-1)[places] = np.arange(counts.sum()) - np.repeat(starts, counts)

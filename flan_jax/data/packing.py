@@ -5,6 +5,7 @@ A pair fits a row when both its sides do. Every strategy takes lengths, int [N, 
 arithmetic, so that every machine packs alike. How packed tokens are laid out is `features`' business.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Callable, Mapping
 
@@ -40,29 +41,87 @@ def bin_centred(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     """
     _check(lengths, limits)
     # Dividing a dot product by S^2 T^2 changes no maximum, so the weights stay whole numbers, exact in float64.
-    weights = np.array([limits[1] ** 2, limits[0] ** 2], np.float64)
-    inputs, targets = lengths[:, 0].astype(np.float64), lengths[:, 1].astype(np.float64)
+    weights = (float(limits[1]) ** 2, float(limits[0]) ** 2)
+    inputs, targets = (np.ascontiguousarray(lengths[:, side], np.float64) for side in (0, 1))
     numbers, left = np.arange(len(lengths)), len(lengths)
+    # Room for what is computed at each choice: making it anew would cost a third of the time.
+    scores, part, fits, also = np.empty(left), np.empty(left), np.empty(left, bool), np.empty(left, bool)
     rows: Rows = []
     while left:
-        if 2 * left < len(numbers):  # Forget the taken ones now and then: each pair moves O(1) times.
+        if 4 * left < 3 * len(numbers):  # Forget the taken ones now and then: each pair moves O(1) times.
             keep = inputs < _TAKEN
             inputs, targets, numbers = inputs[keep], targets[keep], numbers[keep]
+            scores, part, fits, also = scores[:left], part[:left], fits[:left], also[:left]
         room_inputs, room_targets = float(limits[0]), float(limits[1])
         row: list[int] = []
         while left > len(row):
-            scores = inputs * (room_inputs * weights[0]) + targets * (room_targets * weights[1])
-            scores[(inputs > room_inputs) | (targets > room_targets)] = -1.0
+            np.multiply(inputs, room_inputs * weights[0], scores)
+            np.multiply(targets, room_targets * weights[1], part)
+            np.add(scores, part, scores)
+            np.less_equal(inputs, room_inputs, fits)
+            np.less_equal(targets, room_targets, also)
+            np.logical_and(fits, also, fits)
+            np.multiply(scores, fits, scores)
             best = int(scores.argmax())
-            if scores[best] < 0:
-                break
+            if not fits[best]:  # All scores are zero: there is none that fits, or one that takes no room.
+                best = int(fits.argmax())
+                if not fits[best]:
+                    break
             row.append(int(numbers[best]))
-            room_inputs -= inputs[best]
-            room_targets -= targets[best]
+            room_inputs -= float(inputs[best])
+            room_targets -= float(targets[best])
             inputs[best] = _TAKEN
         left -= len(row)
         rows.append(np.sort(np.array(row)))
     return rows
+
+
+def scarce_side_first(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
+    """Fills one row at a time, always with the pair that is longest on the scarce side among those that still fit.
+
+    The scarce side is the one that more rows are needed for. Where the other one has room to spare, as where answers are
+    short, rows get fuller than by `bin_centred`, in a tenth of the time; where both are scarce, much less full.
+
+    >>> pairs = np.array([[6, 1], [5, 1], [4, 1], [3, 1], [2, 1]])
+    >>> [row.tolist() for row in scarce_side_first(pairs, (10, 7))]
+    [[0, 2], [1, 3, 4]]
+    """
+    _check(lengths, limits)
+    sums = lengths.sum(axis=0, dtype=np.int64).tolist()
+    scarce = 0 if sums[0] * int(limits[1]) >= sums[1] * int(limits[0]) else 1
+    order = np.lexsort((lengths[:, 1 - scarce], lengths[:, scarce]))
+    numbers = order.tolist()  # Lists, not arrays: each choice is one bisection and one deletion.
+    sizes, others = lengths[order, scarce].tolist(), lengths[order, 1 - scarce].tolist()
+    rows: Rows = []
+    while numbers:
+        room, other_room = int(limits[scarce]), int(limits[1 - scarce])
+        row: list[int] = []
+        while True:
+            place = bisect.bisect_right(sizes, room) - 1
+            while place >= 0 and others[place] > other_room:
+                place -= 1
+            if place < 0:
+                break
+            room -= sizes.pop(place)
+            other_room -= others.pop(place)
+            row.append(numbers.pop(place))
+        rows.append(np.sort(np.array(row)))
+    return rows
+
+
+def fewest_rows(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
+    """Packs by `scarce_side_first`, and where that leaves more than a fortieth empty, by `bin_centred` if it needs less.
+
+    >>> pairs = np.array([[6, 1], [5, 5], [4, 2], [5, 1]])
+    >>> [row.tolist() for row in fewest_rows(pairs, (10, 7))]
+    [[0, 2], [1, 3]]
+    """
+    rows = scarce_side_first(lengths, limits)
+    sums = lengths.sum(axis=0, dtype=np.int64).tolist()
+    if any(40 * len(rows) * int(limit) <= 41 * total for limit, total in zip(limits, sums, strict=True)):
+        return rows
+    centred = bin_centred(lengths, limits)
+    return centred if len(centred) < len(rows) else rows
 
 
 def first_fit_decreasing(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
@@ -91,8 +150,10 @@ def first_fit_decreasing(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
 
 STRATEGIES: Mapping[str, Strategy] = {
     "bin_centred": bin_centred,
+    "fewest_rows": fewest_rows,
     "first_fit_decreasing": first_fit_decreasing,
     "one_per_row": one_per_row,
+    "scarce_side_first": scarce_side_first,
 }
 
 
@@ -133,6 +194,32 @@ def fill(lengths: np.ndarray, *, num_rows: int, limits: tuple[int, int]) -> Fill
         targets=targets / num_rows,
         bound_rows=max(inputs, targets),
     )
+
+
+def least_rows(lengths: np.ndarray, limits: tuple[int, int]) -> float:
+    """Returns a number of rows that no packing can do with less than, at least `bound_rows` of `fill`.
+
+    Pairs that leave less than e of one side's room share no row with each other, nor with one that takes e or more: they
+    need a row each, besides what the others need on either side. The largest such count over e is returned. Answers that
+    fill a row's targets are why log-normal lengths cannot fill its inputs.
+
+    >>> pairs = np.array([[2, 7], [2, 7], [5, 3], [5, 3]])  # By sums 20 / 7 rows: one of the four sides could be full.
+    >>> least_rows(pairs, (10, 7))
+    3.0
+    """
+    shares = lengths / np.array(limits)
+    least = float(shares.sum(axis=0).max())
+    for side, limit in enumerate(limits):
+        order = np.argsort(lengths[:, side], kind="stable")
+        sizes = lengths[order, side].astype(np.int64)
+        thresholds = np.unique(sizes[(sizes > 0) & (2 * sizes <= limit)])
+        middle = np.searchsorted(sizes, thresholds, side="left")
+        large = np.searchsorted(sizes, limit - thresholds, side="right")
+        for counted in (0, 1):
+            before = np.concatenate([[0.0], np.cumsum(shares[order, counted])])
+            rows = len(sizes) - large + before[large] - before[middle]
+            least = max(least, float(rows.max(initial=0.0)))
+    return least
 
 
 def _check(lengths: np.ndarray, limits: tuple[int, int]) -> None:

@@ -4,16 +4,21 @@ The scores are not divided by sqrt(head size): T5 folds that factor into the ini
 Which query may see which key is one boolean array, from segment ids; decoding uses the same function on cached arrays.
 """
 
-from typing import NamedTuple
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import cast, final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from flan_jax.models.config import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
+from flan_jax.models.attention_bias import RelativePositionBias
 from flan_jax.models.dropout import Keep, drop
-from flan_jax.models.layers import Dense, constrain, partitioned
+from flan_jax.models.layers import Dense, constrain
+from flan_jax.models.shards import on_each_device
 
 # Finite, so that a row that may see nothing gets equal weights and not NaN.
 MASKED_SCORE = -1e10
@@ -34,83 +39,34 @@ def segment_mask(query_segment_ids_BT: jax.Array, key_segment_ids_BS: jax.Array,
     return mask_BTS[:, None]
 
 
-def relative_position_buckets(distance: np.ndarray, *, bidirectional: bool) -> np.ndarray:
-    """Returns the row of the bias table for each distance, key position minus query position.
+class Sight(abc.ABC):
+    """Which keys the queries of an attention may see, and what is added to their scores: as its implementation wants it."""
 
-    Half of the buckets hold one distance each, the rest widen logarithmically up to 128; all beyond share the last.
-    T5 paper (1910.10683), section 2.1.
-
-    >>> relative_position_buckets(np.array([-200, -9, -1, 0, 1, 9, 200]), bidirectional=True)
-    array([15,  8,  1,  0, 17, 24, 31], dtype=int32)
-    >>> relative_position_buckets(np.array([-200, -9, -1, 0, 1]), bidirectional=False)
-    array([31,  9,  1,  0,  0], dtype=int32)
-    """
-    buckets = RELPOS_BUCKETS // 2 if bidirectional else RELPOS_BUCKETS
-    offset = np.where(distance > 0, buckets, 0) if bidirectional else 0
-    back = np.abs(distance) if bidirectional else np.maximum(-distance, 0)
-    exact = buckets // 2
-    # In float32 with its epsilon, as T5X: at a bucket's edge another rounding is another bucket.
-    ratio = back.astype(np.float32) / exact + np.finfo(np.float32).eps
-    spread = np.log(ratio) / np.log(RELPOS_MAX_DISTANCE / exact) * (buckets - exact)
-    wide = np.minimum(exact + spread.astype(np.int32), buckets - 1)
-    return (offset + np.where(back < exact, back, wide)).astype(np.int32)
-
-
-class RelativePositionBias(nn.Module):
-    """A table, one row a head, and the bias [1, H, T, S] that a stack's layers, or umT5's one layer, add to their scores.
-
-    Distances are those of the row's indices. In a packed row they equal those within each segment, which are the only
-    ones that the mask lets through.
-    """
-
-    num_heads: int
-    bidirectional: bool
-
-    def setup(self):
-        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        shape = (self.num_heads, RELPOS_BUCKETS)
-        self.rel_embedding = partitioned(self, "rel_embedding", init, shape, ("heads", "relpos_buckets"))
-
-    def by_distance(self, query_length: int, key_length: int) -> jax.Array:
-        """Returns float32 [H, T + S]: the bias of distance d at index d mod (T + S)."""
-        period = query_length + key_length
-        distance = np.arange(period)
-        distance = np.where(distance < key_length, distance, distance - period)
-        buckets = relative_position_buckets(distance, bidirectional=self.bidirectional)
-        # A product and not a gather: a gather's gradient is a scatter, slow on CPU and of no fixed order on GPU.
-        one_hot = np.eye(RELPOS_BUCKETS, dtype=np.float32)[:, buckets]
-        return jnp.dot(self.rel_embedding, one_hot, precision=jax.lax.Precision.HIGHEST)
-
-    def __call__(self, query_length: int, key_length: int) -> jax.Array:
-        """Returns float32 [1, H, T, S]."""
-        # Row t is row t-1 shifted by one. Repeating the T + S values and cutting the repetition into pieces one
-        # shorter does that with copies alone, forward and backward.
-        T, S = query_length, key_length
-        values = jnp.tile(self.by_distance(T, S), (1, T))
-        values = values[:, : T * (T + S - 1)].reshape(self.num_heads, T, T + S - 1)
-        return values[None, :, :, :S]
-
-    def row(self, index: jax.Array, key_length: int) -> jax.Array:
-        """Returns float32 [1, H, 1, S]: row `index` of the square bias, for one step of decoding."""
-        values = jnp.tile(self.by_distance(key_length, key_length), (1, 2))
-        row_HS = jax.lax.dynamic_slice_in_dim(values, 2 * key_length - index, key_length, axis=1)
-        return row_HS[None, :, None]
-
-
-class Sight(NamedTuple):
-    """Which keys the queries of an attention may see, and what is added to their scores."""
-
-    mask_B1TS: jax.Array
-    bias_1HTS: jax.Array | None = None
-
+    @abc.abstractmethod
     def biased(self, bias: RelativePositionBias) -> "Sight":
         """Returns the same with a relative position bias over all of its queries and keys."""
-        return self._replace(bias_1HTS=bias(*self.mask_B1TS.shape[2:]))
+
+    @abc.abstractmethod
+    def mix(self, query_BTHK: jax.Array, key_BHKS: jax.Array, value_BHKS: jax.Array) -> jax.Array:
+        """Returns [B, T, H, K]: the values of what each query sees, mixed by the softmax of query . key + bias."""
 
 
-def sight_of(query_segment_ids_BT: jax.Array, key_segment_ids_BS: jax.Array, *, causal: bool = False) -> Sight:
-    """Returns what the positions of packed rows see, without a bias: those of their own example, and no later ones."""
-    return Sight(segment_mask(query_segment_ids_BT, key_segment_ids_BS, causal=causal))
+def sight_of(
+    query_segment_ids_BT: jax.Array,
+    key_segment_ids_BS: jax.Array,
+    *,
+    causal: bool = False,
+    implementation: str = "xla",
+) -> Sight:
+    """Returns what the positions of packed rows see, without a bias: those of their own example, and no later ones.
+
+    Args:
+        implementation: a name of `attention_choice.ATTENTION_NAMES`; "auto", where nobody has settled it, is "xla".
+    """
+    if implementation == "pallas":
+        return TiledSight(query_segment_ids_BT, key_segment_ids_BS, causal=causal)
+    mask_B1TS = segment_mask(query_segment_ids_BT, key_segment_ids_BS, causal=causal)
+    return MaskedSight(mask_B1TS, mixer=attend_by_cudnn if implementation == "cudnn" else attend)
 
 
 @jax.custom_vjp
@@ -172,6 +128,95 @@ def _attend_backward(kept, grad_BTHK):
 attend.defvjp(_attend_forward, _attend_backward)
 
 
+def attend_by_cudnn(
+    query_BTHK: jax.Array,
+    key_BHKS: jax.Array,
+    value_BHKS: jax.Array,
+    mask_B1TS: jax.Array,
+    bias_1HTS: jax.Array | None,
+) -> jax.Array:
+    """Returns what `attend` returns, by cuDNN's fused attention; `attention_choice` says where it works.
+
+    Causality is in the mask already, and so is the bias for cuDNN: JAX adds both up to one array for it. A masked score
+    is very negative there, not -inf.
+    """
+    mixed = jax.nn.dot_product_attention(
+        query_BTHK,
+        jnp.moveaxis(key_BHKS, 3, 1),
+        jnp.moveaxis(value_BHKS, 3, 1),
+        bias=None if bias_1HTS is None else bias_1HTS.astype(query_BTHK.dtype),
+        mask=mask_B1TS,
+        scale=1.0,
+        implementation="cudnn",
+    )
+    return cast(jax.Array, mixed)
+
+
+@final
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["mask_B1TS", "bias_1HTS"], meta_fields=["mixer"])
+@dataclasses.dataclass(frozen=True)
+class MaskedSight(Sight):
+    """A mask and a bias for every query and key, and who adds them up: XLA or cuDNN."""
+
+    mask_B1TS: jax.Array
+    bias_1HTS: jax.Array | None = None
+    mixer: Callable[..., jax.Array] = attend
+
+    def biased(self, bias: RelativePositionBias) -> "MaskedSight":
+        """See the base class."""
+        return dataclasses.replace(self, bias_1HTS=bias(*self.mask_B1TS.shape[2:]))
+
+    def mix(self, query_BTHK: jax.Array, key_BHKS: jax.Array, value_BHKS: jax.Array) -> jax.Array:
+        """See the base class."""
+        return self.mixer(query_BTHK, key_BHKS, value_BHKS, self.mask_B1TS, self.bias_1HTS)
+
+
+@final
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["query_ids_BT", "key_ids_BS", "table_HR"],
+    meta_fields=["causal"],
+)
+@dataclasses.dataclass(frozen=True)
+class TiledSight(Sight):
+    """Segments and a table of biases, from which our own kernel makes mask and bias on chip."""
+
+    query_ids_BT: jax.Array
+    key_ids_BS: jax.Array
+    table_HR: jax.Array | None = None
+    causal: bool = False
+
+    def biased(self, bias: RelativePositionBias) -> "TiledSight":
+        """See the base class; the bias is two-sided where this is not causal, as T5's are."""
+        assert bias.bidirectional != self.causal
+        return dataclasses.replace(self, table_HR=bias.rel_embedding)
+
+    def mix(self, query_BTHK: jax.Array, key_BHKS: jax.Array, value_BHKS: jax.Array) -> jax.Array:
+        """See the base class. On a mesh every device works on its own rows and heads."""
+        # Pallas takes half a second to import, and few runs need it.
+        from flan_jax.models.attention_kernel import attend_in_tiles
+
+        def attend_here(query_BTHK, key_BSHK, value_BSHK, query_ids_BT, key_ids_BS, table_HR):
+            return attend_in_tiles(
+                query_BTHK,
+                key_BSHK,
+                value_BSHK,
+                table_HR,
+                query_ids_BT=query_ids_BT,
+                key_ids_BS=key_ids_BS,
+                causal=self.causal,
+            )
+
+        key_BSHK, value_BSHK = jnp.moveaxis(key_BHKS, 3, 1), jnp.moveaxis(value_BHKS, 3, 1)
+        per_head, ids = ("batch", None, "heads", None), ("batch", None)
+        return on_each_device(
+            attend_here,
+            (query_BTHK, key_BSHK, value_BSHK, self.query_ids_BT, self.key_ids_BS, self.table_HR),
+            names=(per_head, per_head, per_head, ids, ids, ("heads", None)),
+            out_names=per_head,
+        )
+
+
 class Attention(nn.Module):
     """Multi-head attention in two halves: `keys_values` of what is looked at, then the call on who looks."""
 
@@ -210,7 +255,7 @@ class Attention(nn.Module):
         key_BHKS, value_BHKS = keys_values
         # T5X drops a key for all queries of a row and head. Scaling its value is the same sum at 1/T of the cost.
         value_BHKS = drop(value_BHKS, keep, place)
-        mixed_BTHK = attend(query_BTHK, key_BHKS, value_BHKS, *sight)
+        mixed_BTHK = sight.mix(query_BTHK, key_BHKS, value_BHKS)
         return self.out(mixed_BTHK.reshape(*x_BTD.shape[:2], -1))
 
     def _split_heads(self, x_BTX: jax.Array) -> jax.Array:

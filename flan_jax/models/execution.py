@@ -5,7 +5,9 @@ Nothing here knows JAX; `models.layer_loop` and `models.readout` do what is chos
 """
 
 import dataclasses
+from collections.abc import Sequence
 
+from flan_jax.models import attention_choice
 from flan_jax.models.attention_choice import ATTENTION_NAMES
 from flan_jax.models.config import T5Config
 from flan_jax.names import nearest
@@ -84,23 +86,33 @@ class Execution:
         return self.logits == "chunked" or (self.logits == "auto" and (is_cut or logits_bytes > self.whole_bytes))
 
 
-def settled(execution: Execution, *, platform: str, config: T5Config) -> tuple[Execution, tuple[str, ...]]:
+def settled(
+    execution: Execution, *, platform: str, device_kind: str, config: T5Config, lengths: Sequence[int] | None
+) -> tuple[Execution, tuple[str, ...]]:
     """Returns the choices with "auto" made concrete where platform and size decide, and what was picked in words.
 
     Args:
         execution: what was asked for.
         platform: as `jax.Device.platform` says it.
+        device_kind: as `jax.Device.device_kind` says it.
         config: the network's sizes.
+        lengths: of the encoder's and the decoder's rows; None where they are not known.
 
     Raises:
         ValueError: the platform cannot do what is asked for.
     """
     execution.require_platform(platform)
+    scores = {"lengths": lengths, "head_dim": config.head_dim, "dtype": config.dtype}
+    attention_choice.require(execution.attention, platform=platform, device_kind=device_kind, **scores)
     said = []
     if execution.layers == "auto":
         layers, why = _layers(platform, config)
         execution = dataclasses.replace(execution, layers=layers)
         said.append(f"layers {layers}: {why}")
+    if execution.attention == "auto":
+        attention, why = attention_choice.choose(platform=platform, device_kind=device_kind, **scores)
+        execution = dataclasses.replace(execution, attention=attention)
+        said.append(f"attention {attention}: {why}")
     return execution, tuple(said)
 
 

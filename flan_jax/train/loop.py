@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from flan_jax.optim.selection import path_names
 from flan_jax.shapes import Batch
 from flan_jax.train.early_stopping import EarlyStopping, Memory
-from flan_jax.train.metrics import Meter, token_slots
+from flan_jax.train.metrics import Meter
+from flan_jax.train.placed_feed import Feed, Placed, PlacedFeed
+from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import TrainState
 from flan_jax.train.step import TrainStep
 from flan_jax.train.telemetry import Telemetry
@@ -19,18 +21,6 @@ POSITION_VERSION = 1
 
 Evaluate = Callable[[int, TrainState], Mapping[str, Any]]
 Save = Callable[[int, TrainState, dict[str, Any], Mapping[str, Any]], None]
-
-
-class Feed(Protocol):
-    """Batches of this process's rows with their counts, and a position in them."""
-
-    def __next__(self) -> tuple[Mapping[str, Any], Mapping[str, int]]: ...
-
-    def state(self) -> Any:
-        """Returns, as JSON, the position behind the last batch returned."""
-
-    def restore(self, state: Any) -> None:
-        """Goes to a position."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,6 +116,7 @@ def run(
     position: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
     total: Callable[[Mapping[str, int]], Mapping[str, int]] = lambda counts: counts,
+    start_up: StartUp | None = None,
     say: Callable[[str], None] = print,
 ) -> Finished:
     """Trains from a state to the end.
@@ -137,8 +128,8 @@ def run(
     Args:
       state: The first state, or a restored one; its arrays are given up to the first step.
       step_fn: The compiled step, `(state, frozen, batch) -> (state, metrics)`.
-      feed: Endless; not at a restored position yet.
-      place_batch: From the arrays of this process's rows to arrays on the devices.
+      feed: Endless; not at a restored position yet. It is drawn from in a thread, a few batches ahead.
+      place_batch: From the arrays of this process's rows to arrays on the devices; called in that thread.
       cadence: When to log, evaluate, save and end.
       hooks: Evaluation and saving.
       writers: Opened here and closed again.
@@ -147,6 +138,7 @@ def run(
       position: As the restored save got it; None at a beginning.
       stop: Asked at every boundary whether a stop was requested, as by `stopping.StopRequest`.
       total: From counts of this process's rows to those of all processes'; asked at the same steps in each.
+      start_up: What has taken its time until now.
       say: Prints one line for a person.
 
     Returns:
@@ -162,28 +154,35 @@ def run(
     if position is not None:
         feed.restore(position["feed"])
     meter = Meter(state=progress.meter, total=total)
+    start_up = start_up or StartUp()
     step = first_step = int(state.step)
     metrics: Mapping[str, Any] = {}
-    with _telemetry(state, cadence=cadence, writers=writers, meter=meter, say=say) as telemetry:
+    with (
+        contextlib.closing(PlacedFeed(feed, place_batch)) as placed,
+        _telemetry(state, cadence=cadence, writers=writers, meter=meter, start_up=start_up, say=say) as telemetry,
+    ):
         while True:
             if hooks.check is not None:
                 hooks.check()
             evaluated: Mapping[str, Any] = {}
             due = cadence.evaluates(step) and step != progress.evaluated_step
             if hooks.evaluate is not None and due and not stop():
-                evaluated = metrics = _evaluate(hooks.evaluate, step, state, telemetry)
+                with start_up.phase("evaluation"):
+                    evaluated = metrics = _evaluate(hooks.evaluate, step, state, telemetry)
                 progress.evaluated_step = step
                 if early_stopping is not None:
                     progress.best = early_stopping.update(progress.best, step=step, metrics=evaluated)
             reason = _reason_to_end(step, cadence=cadence, early_stopping=early_stopping, best=progress.best, stop=stop)
             if hooks.save is not None and step > first_step and (reason or cadence.saves(step)):
-                _save(hooks.save, step, state, telemetry, evaluated, position=lambda: progress.position(feed, meter))
+                _save(hooks.save, step, state, telemetry, evaluated, position=lambda: progress.position(placed, meter))
             if reason:
                 telemetry.settle()
                 return Finished(state=state, step=step, reason=reason, metrics=metrics, best=progress.best)
-            batch, stats, slots, wait_seconds = _draw(feed, place_batch, step)
+            with start_up.phase("batch"):
+                (batch, stats, slots), wait_seconds = _draw(placed, step)
             start = time.perf_counter()
-            state, step_metrics = step_fn(state, frozen, batch)
+            with start_up.phase("step"):
+                state, step_metrics = step_fn(state, frozen, batch)
             step += 1
             telemetry.follow(
                 step,
@@ -215,7 +214,7 @@ class _Progress:
         best = Memory(**position["best"])
         return cls(evaluated_step=position["evaluated_step"], best=best, meter=position["meter"])
 
-    def position(self, feed: Feed, meter: Meter) -> dict[str, Any]:
+    def position(self, feed: PlacedFeed, meter: Meter) -> dict[str, Any]:
         """The whole position, as JSON."""
         return {
             "version": POSITION_VERSION,
@@ -228,7 +227,13 @@ class _Progress:
 
 @contextlib.contextmanager
 def _telemetry(
-    state: TrainState, *, cadence: Cadence, writers: Sequence[Writer], meter: Meter, say: Callable[[str], None]
+    state: TrainState,
+    *,
+    cadence: Cadence,
+    writers: Sequence[Writer],
+    meter: Meter,
+    start_up: StartUp,
+    say: Callable[[str], None],
 ) -> Iterator[Telemetry]:
     """Opens the writers for as long as the loop runs."""
     with contextlib.ExitStack() as stack:
@@ -238,6 +243,7 @@ def _telemetry(
             tensor_names=path_names(state.params),
             logs=cadence.logs,
             max_skipped_steps=cadence.max_skipped_steps,
+            start_up=start_up,
             say=say,
         )
 
@@ -275,18 +281,15 @@ def _reason_to_end(
     return "stop requested" if stop() else ""
 
 
-def _draw(
-    feed: Feed, place_batch: Callable[[Mapping[str, Any]], Batch], step: int
-) -> tuple[Batch, Mapping[str, int], int, float]:
-    """The next batch on the devices, its counts, its room, and how long it took to come."""
+def _draw(placed: PlacedFeed, step: int) -> tuple[Placed, float]:
+    """The next batch on the devices, and how long it was waited for."""
     start = time.perf_counter()
     try:
-        batch, stats = next(feed)
+        return next(placed), time.perf_counter() - start
     except StopIteration:
         raise ValueError(
             f"The feed ended at step {step}, before the run did. Training needs a feed that repeats its examples."
         ) from None
-    return place_batch(batch), stats, token_slots(batch), time.perf_counter() - start
 
 
 def _is_multiple(step: int, every_steps: int | None) -> bool:

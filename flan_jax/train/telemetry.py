@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, final
 
 import jax
 
-from flan_jax.train.metrics import Meter, process_seconds
+from flan_jax.train.metrics import Meter
+from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import StepMetrics
 from flan_jax.train.writers import Writer
 
@@ -33,6 +34,7 @@ class Telemetry:
         tensor_names: Sequence[str],
         logs: Callable[[int], bool],
         max_skipped_steps: int,
+        start_up: StartUp,
         say: Callable[[str], None],
     ):
         """Takes where to write, what adds up, and when.
@@ -43,6 +45,7 @@ class Telemetry:
           tensor_names: Names of the parameters in flattened order, to name the one that went bad.
           logs: Whether there is a line at a step.
           max_skipped_steps: So many skipped steps in a row end the run.
+          start_up: Told when the first step is done.
           say: Prints one line for a person.
         """
         self._writers = writers
@@ -50,6 +53,7 @@ class Telemetry:
         self._tensor_names = tensor_names
         self._logs = logs
         self._max_skipped_steps = max_skipped_steps
+        self._start_up = start_up
         self._say = say
         self._pending: _Pending | None = None
         self._skipped_in_a_row = 0
@@ -79,8 +83,11 @@ class Telemetry:
         self._pending = _Pending(step, metrics, stats, slots, wait_seconds)
         if not self._started:  # The only step that is waited for, because someone at the screen waits for it too.
             self._started = True
-            jax.block_until_ready(metrics)
-            self._announce(step, compile_seconds=dispatch_seconds)
+            with self._start_up.phase("step"):
+                jax.block_until_ready(metrics)
+            self._meter.exclude(dispatch_seconds)
+            self._say(self._start_up.sentence())
+            self.record(step, kind="start", values=self._start_up.values())
             self._tell()
 
     def settle(self) -> None:
@@ -104,14 +111,6 @@ class Telemetry:
         start = time.perf_counter()
         yield lambda: time.perf_counter() - start
         self._meter.exclude(time.perf_counter() - start)
-
-    def _announce(self, step: int, *, compile_seconds: float) -> None:
-        self._meter.exclude(compile_seconds)
-        values = {"compile_seconds": compile_seconds, "first_step_seconds": process_seconds()}
-        since = values["first_step_seconds"]
-        after = "" if since is None else f" {since:.1f} s after the process started"
-        self._say(f"first step finished{after}; tracing and compiling it took {compile_seconds:.1f} s")
-        self.record(step, kind="start", values=values)
 
     def _tell(self) -> None:
         """Fetches the step that is pending, waiting for it when it is not done."""

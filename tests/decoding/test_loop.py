@@ -10,7 +10,7 @@ import pytest
 from flan_jax.decoding.loop import generate
 from flan_jax.decoding.sampling import Greedy
 from flan_jax.models import t5
-from flan_jax.models.attention import RelativePositionBias
+from flan_jax.models.attention_bias import RelativePositionBias
 from tests import made_up_t5 as made_up
 
 BATCH = made_up.goldens.made_up_batch()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from flan_jax.models import attention
-from flan_jax.models.attention import RelativePositionBias, attend, segment_mask
+from flan_jax.models.attention import attend, segment_mask
+from flan_jax.models.attention_bias import RelativePositionBias, relative_position_buckets
 from flan_jax.models.layers import project
 
 
@@ -86,5 +87,5 @@ def test_the_bias_at_t_s_is_the_table_at_the_bucket_of_s_minus_t(queries, keys):
     table = jnp.arange(64.0).reshape(2, 32)
     found = bias.apply({"params": {"rel_embedding": table}}, queries, keys)
     distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
-    buckets = attention.relative_position_buckets(distance, bidirectional=True)
+    buckets = relative_position_buckets(distance, bidirectional=True)
     np.testing.assert_array_equal(found[0], np.asarray(table)[:, buckets])

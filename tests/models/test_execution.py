@@ -82,16 +82,30 @@ def test_a_loop_s_program_does_not_grow_with_the_layers():
 
 def test_how_layers_are_gone_through_goes_by_platform_and_size():
     def picked(platform, **sizes):
-        return settled(Execution(), platform=platform, config=dataclasses.replace(CONFIG, **sizes))[0].layers
+        return _settled(Execution(), platform, dataclasses.replace(CONFIG, **sizes))[0].layers
 
     xl = {"num_encoder_layers": 24, "num_decoder_layers": 24, "emb_dim": 2048}
     assert [picked("cpu", **xl), picked("tpu", **xl), picked("gpu", **xl)] == ["unrolled", "scanned", "scanned"]
     assert [picked("tpu"), picked("gpu")] == ["unrolled", "unrolled"]
-    asked = Execution(layers="scanned")
-    assert settled(asked, platform="cpu", config=CONFIG) == (asked, ())
-    assert settled(Execution(), platform="cpu", config=CONFIG)[1] == (
+
+
+def test_what_is_picked_is_said_and_what_is_asked_for_is_left():
+    asked = Execution(layers="scanned", attention="xla")
+    assert _settled(asked, "cpu") == (asked, ())
+    picked, said = _settled(Execution(), "cpu")
+    assert (picked.layers, picked.attention) == ("unrolled", "xla")
+    assert said == (
         "layers unrolled: a loop costs a CPU a third of the step",
+        "attention xla: the implementation of every platform but NVIDIA GPUs",
     )
+    with pytest.raises(
+        ValueError, match="Execution.attention is 'cudnn', which runs on NVIDIA GPUs, but the platform is 'cpu'"
+    ):
+        _settled(Execution(attention="cudnn"), "cpu")
+
+
+def _settled(execution, platform, config=CONFIG):
+    return settled(execution, platform=platform, device_kind=platform, config=config, lengths=(512, 128))
 
 
 def test_less_waits_for_the_backward_pass_the_more_is_computed_again():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from flan_jax.train.metrics import Meter
+from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import StepMetrics
 from flan_jax.train.telemetry import Telemetry
 from flan_jax.train.writers import Writer
@@ -29,7 +30,7 @@ def _metrics(*, loss=2.0, first_bad_tensor=-1, skipped=False):
     )
 
 
-def _telemetry(*, every=1, max_skipped_steps=3, meter=None):
+def _telemetry(*, every=1, max_skipped_steps=3, meter=None, start_up=None):
     lines, said = _Lines(), []
     telemetry = Telemetry(
         writers=[lines],
@@ -37,6 +38,7 @@ def _telemetry(*, every=1, max_skipped_steps=3, meter=None):
         tensor_names=["decoder/kernel", "encoder/kernel"],
         logs=lambda step: step % every == 0,
         max_skipped_steps=max_skipped_steps,
+        start_up=start_up or StartUp(),
         say=said.append,
     )
     return telemetry, lines, said
@@ -60,23 +62,17 @@ def test_a_step_is_told_when_the_next_is_dispatched():
     assert lines.steps == [1, 2, 3]
 
 
-def test_the_first_step_is_announced_with_the_time_it_took():
-    telemetry, lines, said = _telemetry()
+def test_the_first_step_is_announced_with_where_the_time_went():
+    clock = [10.0]
+    start_up = StartUp(now=lambda: clock[0], alive=lambda: 2.0)
+    telemetry, lines, said = _telemetry(start_up=start_up)
+    with start_up.phase("parameters"):
+        clock[0] += 3.0
     _follow(telemetry, 1)
     _follow(telemetry, 2)
-    assert len(said) == 1
-    assert "first step finished" in said[0] and "tracing and compiling it took 1.5 s" in said[0]
+    assert said == ["first step finished 5.0 s after the process started: imports 2.0, parameters 3.0"]
     step, kind, values = lines.lines[0]
-    assert (step, kind, values["compile_seconds"]) == (1, "start", 1.5)
-    assert values["first_step_seconds"] is None or values["first_step_seconds"] > 0
-
-
-def test_an_unknown_start_is_left_out(monkeypatch):
-    monkeypatch.setattr("flan_jax.train.telemetry.process_seconds", lambda: None)
-    telemetry, lines, said = _telemetry()
-    _follow(telemetry, 1)
-    assert said == ["first step finished; tracing and compiling it took 1.5 s"]
-    assert lines.lines[0][2]["first_step_seconds"] is None
+    assert (step, kind, values["parameters_seconds"], values["first_step_seconds"]) == (1, "start", 3.0, 5.0)
 
 
 def test_lines_come_when_due_and_advances_always():

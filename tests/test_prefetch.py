@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from flan_jax.data.prefetch import Prefetcher
+from flan_jax.prefetch import Prefetcher
 
 
 def test_results_come_in_order():

@@ -1,0 +1,352 @@
+"""T5's attention as one kernel of our own: no array of [B, H, T, S] or [H, T, S] is made, forward or backward.
+
+The bias is built on chip from its table of [H, 32]; packed rows are masked by segment ids, and blocks of keys that share
+no segment with a block of queries are not read at all. The table's gradient is summed in float32 in a fixed order, without
+atomic additions, so that a run repeats to the bit. What one program does is `attention_tiles`; here are grids, blocks,
+which blocks see which, and the gradient's rule.
+
+On NVIDIA GPUs, Ampere and later, it is compiled through Pallas and Triton; elsewhere it is interpreted, which is for tests.
+JAX calls its Triton backend deprecated from 0.11 on, and says so (`DeprecationWarning`) when it lowers a kernel for a GPU;
+nothing here does in 0.10, and on other platforms nothing does in any. Names after FlashAttention-2 (2307.08691).
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from flan_jax.models import attention_tiles as tiles
+from flan_jax.models.attention_bias import relative_position_buckets
+from flan_jax.models.config import RELPOS_BUCKETS
+
+NO_SEGMENT = -1  # of positions that only fill up a last block; 0 is padding, and real
+SMALLEST_BLOCK = 16  # of a product on tensor cores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """Sizes of the tiles that one program goes through, powers of two, and how Triton compiles it."""
+
+    queries: int
+    keys: int
+    warps: int = 4
+    stages: int = 2
+
+    def within(self, query_length: int, key_length: int) -> "Tiling":
+        """Returns the same with blocks no longer than rows need."""
+        queries = min(self.queries, max(pl.next_power_of_2(query_length), SMALLEST_BLOCK))
+        keys = min(self.keys, max(pl.next_power_of_2(key_length), SMALLEST_BLOCK))
+        return dataclasses.replace(self, queries=queries, keys=keys)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tilings:
+    """One for each kernel; blocks of queries of `query_gradient` are a multiple of its blocks of keys."""
+
+    forward: Tiling = Tiling(queries=128, keys=64)
+    query_gradient: Tiling = Tiling(queries=64, keys=64)
+    key_value_gradient: Tiling = Tiling(queries=64, keys=64)
+
+    def within(self, query_length: int, key_length: int) -> "Tilings":
+        """Returns the same with blocks no longer than rows need."""
+        fitted = {
+            field.name: getattr(self, field.name).within(query_length, key_length) for field in dataclasses.fields(self)
+        }
+        gradient = fitted["query_gradient"]
+        fitted["query_gradient"] = dataclasses.replace(gradient, keys=min(gradient.keys, gradient.queries))
+        return Tilings(**fitted)
+
+    def padded(self, query_length: int, key_length: int) -> tuple[int, int]:
+        """Returns both lengths rounded up to whole blocks of every kernel."""
+        all_ = (self.forward, self.query_gradient, self.key_value_gradient)
+        longest = max(each.queries for each in all_), max(each.keys for each in all_)
+        return math.ceil(query_length / longest[0]) * longest[0], math.ceil(key_length / longest[1]) * longest[1]
+
+
+DEFAULT_TILINGS = Tilings()
+
+
+def attend_in_tiles(
+    query_BTHK: jax.Array,
+    key_BSHK: jax.Array,
+    value_BSHK: jax.Array,
+    table_HR: jax.Array | None,
+    *,
+    query_ids_BT: jax.Array,
+    key_ids_BS: jax.Array,
+    causal: bool = False,
+    tilings: Tilings = DEFAULT_TILINGS,
+) -> jax.Array:
+    """Returns [B, T, H, K]: values mixed by the softmax of query . key + bias over the keys of a query's own segment.
+
+    Differentiable in the first four. A query whose segment has no key gets 0.
+
+    Args:
+        table_HR: float32 bias of each head and bucket of distance; None for no bias. One-sided buckets where `causal`.
+        query_ids_BT: segments; 0, padding, is a segment like another. In a packed row they do not decrease up to the
+            padding at the end: then only blocks with a segment in common are read. Any other order is right too, and slower.
+        causal: whether a key later than the query is hidden.
+        tilings: sizes of blocks; the result does not depend on them but for rounding.
+    """
+    T, S = query_BTHK.shape[1], key_BSHK.shape[1]
+    tilings = tilings.within(T, S)
+    more_T, more_S = (padded - length for padded, length in zip(tilings.padded(T, S), (T, S), strict=True))
+    mixed_BTHK = _attend(
+        causal,
+        tilings,
+        *(_lengthened(x, more) for x, more in ((query_BTHK, more_T), (key_BSHK, more_S), (value_BSHK, more_S))),
+        None if table_HR is None else table_HR.astype(jnp.float32),
+        _lengthened(query_ids_BT.astype(jnp.int32), more_T, NO_SEGMENT),
+        _lengthened(key_ids_BS.astype(jnp.int32), more_S, NO_SEGMENT),
+    )
+    return mixed_BTHK[:, :T]
+
+
+def _lengthened(x, more: int, value=0):
+    return jnp.pad(x, [(0, more if axis == 1 else 0) for axis in range(x.ndim)], constant_values=value) if more else x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attend(causal, tilings, query_BTHK, key_BSHK, value_BSHK, table_HR, query_ids_BT, key_ids_BS):
+    return _forward(causal, tilings, query_BTHK, key_BSHK, value_BSHK, table_HR, query_ids_BT, key_ids_BS)[0]
+
+
+def _forward(causal, tilings, query_BTHK, key_BSHK, value_BSHK, table_HR, query_ids_BT, key_ids_BS):
+    tiling = tilings.forward
+    B, T, H, _ = query_BTHK.shape
+    seen = _seen_blocks(query_ids_BT, key_ids_BS, tiling, causal=causal)
+    mixed_BTHK, log_sum_BHT = _call(
+        functools.partial(tiles.forward, block_keys=tiling.keys, causal=causal),
+        "t5_attention",
+        tiling,
+        grid=(T // tiling.queries, H, B),
+        inputs=[
+            (query_BTHK, _rows(tiling.queries)),
+            (key_BSHK, _rows()),
+            (value_BSHK, _rows()),
+            (query_ids_BT, _ids(tiling.queries)),
+            (key_ids_BS, _ids()),
+            *((edge_BI, _ids(None)) for edge_BI in _first_and_end(seen)),
+            *_near(table_HR, causal=causal),
+        ],
+        outputs=[
+            (jax.ShapeDtypeStruct(query_BTHK.shape, query_BTHK.dtype), _rows(tiling.queries)),
+            (jax.ShapeDtypeStruct((B, H, T), jnp.float32), _per_head(tiling.queries)),
+        ],
+    )
+    kept = (query_BTHK, key_BSHK, value_BSHK, table_HR, query_ids_BT, key_ids_BS, mixed_BTHK, log_sum_BHT)
+    return mixed_BTHK, kept
+
+
+def _backward(causal, tilings, kept, grad_BTHK):
+    query_BTHK, key_BSHK, value_BSHK, table_HR, query_ids_BT, key_ids_BS, mixed_BTHK, log_sum_BHT = kept
+    grad_BTHK = grad_BTHK.astype(query_BTHK.dtype)
+    shared_BHT = jnp.einsum(
+        "BTHK,BTHK->BHT", grad_BTHK.astype(jnp.float32), mixed_BTHK.astype(jnp.float32), precision="highest"
+    )
+    arrays = (query_BTHK, key_BSHK, value_BSHK, query_ids_BT, key_ids_BS, grad_BTHK, log_sum_BHT, shared_BHT)
+    query_grad_BTHK, table_grad_HR = _query_and_table_gradient(causal, tilings.query_gradient, table_HR, *arrays)
+    key_grad_BSHK, value_grad_BSHK = _key_value_gradient(causal, tilings.key_value_gradient, table_HR, *arrays)
+    return query_grad_BTHK, key_grad_BSHK, value_grad_BSHK, table_grad_HR, None, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _key_value_gradient(causal, tiling, table_HR, query, key, value, query_ids, key_ids, grad, log_sum, shared):
+    B, S, H, _ = key.shape
+    seen = _seen_blocks(query_ids, key_ids, tiling, causal=causal)
+    return _call(
+        functools.partial(tiles.key_value_gradient, block_queries=tiling.queries, causal=causal),
+        "t5_attention_key_value_gradient",
+        tiling,
+        grid=(S // tiling.keys, H, B),
+        inputs=[
+            (query, _rows()),
+            (key, _rows(tiling.keys)),
+            (value, _rows(tiling.keys)),
+            (query_ids, _ids()),
+            (key_ids, _ids(tiling.keys)),
+            *((edge_BJ, _ids(None)) for edge_BJ in _first_and_end(jnp.swapaxes(seen, 1, 2))),
+            (grad, _rows()),
+            (log_sum, _per_head()),
+            (shared, _per_head()),
+            *_near(table_HR, causal=causal),
+        ],
+        outputs=[(jax.ShapeDtypeStruct(x.shape, x.dtype), _rows(tiling.keys)) for x in (key, value)],
+    )
+
+
+def _query_and_table_gradient(causal, tiling, table_HR, query, key, value, query_ids, key_ids, grad, log_sum, shared):
+    B, T, H, _ = query.shape
+    blocks = T // tiling.queries
+    first, end = _first_and_end(_seen_blocks(query_ids, key_ids, tiling, causal=causal))
+    near_tiles = _near_tiles(tiling, T, key.shape[1], causal=causal)
+    near = _near(table_HR, causal=causal)
+    far_sums = [] if table_HR is None else [(jax.ShapeDtypeStruct((B, H, blocks), jnp.float32), _per_head(None))] * 2
+    query_grad_BTHK, *far_BHI = _call(
+        functools.partial(tiles.query_gradient, block_keys=tiling.keys, causal=causal, near_tiles=near_tiles),
+        "t5_attention_query_gradient",
+        tiling,
+        grid=(blocks, H, B),
+        inputs=[
+            (query, _rows(tiling.queries)),
+            (key, _rows()),
+            (value, _rows()),
+            (query_ids, _ids(tiling.queries)),
+            (key_ids, _ids()),
+            (first, _ids(None)),
+            (end, _ids(None)),
+            (grad, _rows(tiling.queries)),
+            (log_sum, _per_head(tiling.queries)),
+            (shared, _per_head(tiling.queries)),
+            *near,
+        ],
+        outputs=[(jax.ShapeDtypeStruct(query.shape, query.dtype), _rows(tiling.queries)), *far_sums],
+    )
+    if table_HR is None:
+        return query_grad_BTHK, None
+    diagonals = near_tiles[1] - near_tiles[0] + 1
+    shape = (B, H, diagonals, tiling.queries, tiling.keys)
+    whole = [(x, _rows()) for x in (query, key, value)] + [(x, _ids()) for x in (query_ids, key_ids, first, end)]
+    (sums_BHOTS,) = _call(
+        functools.partial(tiles.table_gradient, causal=causal, first_near_tile=near_tiles[0]),
+        "t5_attention_table_gradient",
+        tiling,
+        grid=(diagonals, H, B),
+        inputs=[*whole, (grad, _rows()), (log_sum, _per_head()), (shared, _per_head()), *near],
+        outputs=[
+            (
+                jax.ShapeDtypeStruct(shape, jnp.float32),
+                pl.BlockSpec((None, None, None, *shape[3:]), lambda o, h, b: (b, h, o, 0, 0)),
+            )
+        ],
+    )
+    return query_grad_BTHK, _by_bucket(sums_BHOTS, far_BHI, tiling, first_near_tile=near_tiles[0], causal=causal)
+
+
+def _by_bucket(sums_BHOTS, far_BHI, tiling, *, first_near_tile: int, causal: bool):
+    """The table's gradient [H, 32]: what stands at each distance, added up to its bucket."""
+    offset_O11 = (first_near_tile + np.arange(sums_BHOTS.shape[2]))[:, None, None] * tiling.keys
+    distance_OTS = offset_O11 + np.arange(tiling.keys)[None, None, :] - np.arange(tiling.queries)[None, :, None]
+    one_hot = jax.nn.one_hot(_buckets(distance_OTS.reshape(-1), causal=causal), RELPOS_BUCKETS, dtype=jnp.float32)
+    sums_HX = jnp.sum(sums_BHOTS, axis=0).reshape(sums_BHOTS.shape[1], -1)
+    table_grad_HR = jnp.dot(sums_HX, one_hot, precision=jax.lax.Precision.HIGHEST)
+    for sums_BHI, distance in zip(far_BHI, (-tiles.NEAR, tiles.NEAR), strict=True):
+        bucket = int(_buckets(np.array([distance]), causal=causal)[0])
+        table_grad_HR = table_grad_HR.at[:, bucket].add(jnp.sum(sums_BHI, axis=(0, 2)))
+    return table_grad_HR
+
+
+def _buckets(distance: np.ndarray, *, causal: bool) -> np.ndarray:
+    return relative_position_buckets(distance, bidirectional=not causal)
+
+
+def _near(table_HR, *, causal: bool) -> list:
+    """The biases of near distances, [H, 256] in base 2, as an input of a kernel; none where there is no bias."""
+    if table_HR is None:
+        return []
+    one_hot = np.eye(RELPOS_BUCKETS, dtype=np.float32)[:, _buckets(np.arange(-tiles.NEAR, tiles.NEAR), causal=causal)]
+    near_HN = jnp.dot(table_HR, one_hot, precision=jax.lax.Precision.HIGHEST) * tiles.LOG2E
+    return [(near_HN, pl.BlockSpec((None, 2 * tiles.NEAR), lambda i, h, b: (h, 0)))]
+
+
+def _near_tiles(tiling: Tiling, query_length: int, key_length: int, *, causal: bool) -> tuple[int, int]:
+    """First and last block of keys, relative to a block of queries, in whose tile the distances have several buckets."""
+    buckets = _buckets(np.arange(-tiles.NEAR, tiles.NEAR + 1), causal=causal)
+    left = -tiles.NEAR + int(np.argmax(buckets != buckets[0]))  # the least distance that is not of the last bucket
+    right = 0 if causal else tiles.NEAR - int(np.argmax(buckets[::-1] != buckets[-1]))
+    per_row = tiling.queries // tiling.keys
+    first = max(math.ceil((left - tiling.keys + 1) / tiling.keys), -(query_length // tiling.queries - 1) * per_row)
+    last = min((right + tiling.queries - 1) // tiling.keys, key_length // tiling.keys - 1)
+    return first, last
+
+
+def _seen_blocks(query_ids_BT, key_ids_BS, tiling: Tiling, *, causal: bool) -> jax.Array:
+    """Bool [B, I, J]: whether a block of queries and a block of keys may have a segment in common."""
+
+    def ends(ids_BT, block):
+        # Padding stands at the end of a row: as the greatest segment it keeps a block's range of segments narrow.
+        ids_BIX = jnp.where(ids_BT > 0, ids_BT, 2**30 - ids_BT).reshape(ids_BT.shape[0], -1, block)
+        return jnp.min(ids_BIX, axis=2), jnp.max(ids_BIX, axis=2)
+
+    query_least, query_most = (x[:, :, None] for x in ends(query_ids_BT, tiling.queries))
+    key_least, key_most = (x[:, None, :] for x in ends(key_ids_BS, tiling.keys))
+    seen_BIJ = (query_least <= key_most) & (key_least <= query_most)
+    if causal:
+        blocks, key_blocks = seen_BIJ.shape[1:]
+        last_query = np.arange(1, blocks + 1)[:, None] * tiling.queries - 1
+        seen_BIJ = seen_BIJ & jnp.asarray(np.arange(key_blocks)[None] * tiling.keys <= last_query)[None]
+    return seen_BIJ
+
+
+def _first_and_end(seen_BIJ: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of each block i the first block j that it sees, and one more than the last: int32 [B, I] each."""
+    some_BI = jnp.any(seen_BIJ, axis=2)
+    first_BI = jnp.argmax(seen_BIJ, axis=2)
+    end_BI = seen_BIJ.shape[2] - jnp.argmax(seen_BIJ[:, :, ::-1], axis=2)
+    return tuple(jnp.where(some_BI, edge, 0).astype(jnp.int32) for edge in (first_BI, end_BI))
+
+
+# Which part of an array a program (i, h, b) sees. `block` is the length of block i; "all", or a single number for None.
+
+
+def _rows(block: int | str = "all") -> Callable:
+    def spec(shape):
+        if block == "all":
+            return pl.BlockSpec((None, shape[1], None, shape[3]), lambda i, h, b: (b, 0, h, 0))
+        return pl.BlockSpec((None, block, None, shape[3]), lambda i, h, b: (b, i, h, 0))
+
+    return spec
+
+
+def _ids(block: int | str | None = "all") -> Callable:
+    def spec(shape):
+        if block == "all":
+            return pl.BlockSpec((None, shape[1]), lambda i, h, b: (b, 0))
+        return pl.BlockSpec((None, block), lambda i, h, b: (b, i))
+
+    return spec
+
+
+def _per_head(block: int | str | None = "all") -> Callable:
+    def spec(shape):
+        if block == "all":
+            return pl.BlockSpec((None, None, shape[2]), lambda i, h, b: (b, h, 0))
+        return pl.BlockSpec((None, None, block), lambda i, h, b: (b, h, i))
+
+    return spec
+
+
+def _call(kernel, name: str, tiling: Tiling, *, grid, inputs: Sequence, outputs: Sequence) -> list[jax.Array]:
+    """Runs a kernel over a grid of (blocks, heads, rows): compiled where the program is for a GPU, else interpreted."""
+
+    def spec_of(array, where):
+        return where if isinstance(where, pl.BlockSpec) else where(array.shape)
+
+    def call(*arrays, interpret: bool):
+        return pl.pallas_call(
+            kernel,
+            grid=grid,
+            in_specs=[spec_of(*each) for each in inputs],
+            out_specs=[spec_of(*each) for each in outputs],
+            out_shape=[shape for shape, _ in outputs],
+            compiler_params=None
+            if interpret
+            else triton.CompilerParams(num_warps=tiling.warps, num_stages=tiling.stages),
+            interpret=interpret,
+            name=name,
+        )(*arrays)
+
+    # By the platform that the program is for, not the one it is traced on: programs for a GPU are made without one too.
+    return jax.lax.platform_dependent(
+        *(array for array, _ in inputs),
+        cuda=functools.partial(call, interpret=False),
+        default=functools.partial(call, interpret=True),
+    )

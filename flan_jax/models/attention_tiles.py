@@ -1,0 +1,271 @@
+"""What one program of the attention kernel computes: bodies for `pallas_call`, and nothing of grids or gradients' rules.
+
+Scores live in base 2: query . key + bias is multiplied by log2(e) once, so that every exponential is one instruction.
+A key that a query must not see has the score -inf, whose exponential is exactly 0; a query that sees nothing has output 0
+and no gradient. The bias of a tile is looked up in 256 numbers a head, the bias of each distance from -128 to 127: beyond
+that T5's bias is constant (`relative_position_buckets`), so the lookup never leaves the chip's first cache.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+LOG2E = math.log2(math.e)
+NEAR = 128  # distances from -NEAR to NEAR - 1 have a bias of their own; all others that of the nearer end
+
+
+def product(a: jax.Array, b: jax.Array, *, contract: tuple[int, int]) -> jax.Array:
+    """Returns the float32 product of two tiles over one axis of each."""
+    # Of float32 tiles in full: the default would round them to 10 bits of mantissa.
+    precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    dimensions = (((contract[0],), (contract[1],)), ((), ()))
+    return jax.lax.dot_general(a, b, dimensions, precision=precision, preferred_element_type=jnp.float32)
+
+
+def _scores(query_TK, key_SK, query_ids_T, key_ids_S, near_ref, *, query_start, key_start, causal, keys_first):
+    """Scores in base 2, -inf where masked: [T, S], or [S, T] with `keys_first`."""
+    column, row = (0, 1) if keys_first else (1, 0)  # the axes along keys and along queries
+    scores = (
+        product(key_SK, query_TK, contract=(1, 1)) if keys_first else product(query_TK, key_SK, contract=(1, 1))
+    ) * LOG2E
+    visible = jnp.expand_dims(key_ids_S, row) == jnp.expand_dims(query_ids_T, column)
+    if causal or near_ref is not None:
+        key_index = jnp.expand_dims(key_start + jnp.arange(key_SK.shape[0], dtype=jnp.int32), row)
+        query_index = jnp.expand_dims(query_start + jnp.arange(query_TK.shape[0], dtype=jnp.int32), column)
+        distance = key_index - query_index
+        if near_ref is not None:
+            scores = scores + near_ref[jnp.minimum(jnp.maximum(distance, -NEAR), NEAR - 1) + NEAR]
+        if causal:
+            visible = visible & (distance <= 0)
+    return jnp.where(visible, scores, -jnp.inf)
+
+
+def forward(
+    query_ref, key_ref, value_ref, query_ids_ref, key_ids_ref, first_ref, end_ref, *refs, block_keys: int, causal: bool
+):
+    """Mixes the values for one block of queries: the blocks of keys from `first` to before `end`, one after another.
+
+    `refs` are the near biases, where there are any, and the outputs: what is mixed [T, K] and, in base 2, the logarithm
+    of the softmax's sum [T].
+    """
+    *near_refs, mixed_ref, log_sum_ref = refs
+    near_ref = near_refs[0] if near_refs else None
+    T, K = query_ref.shape
+    query_TK, query_ids_T = query_ref[...], query_ids_ref[...]
+    query_start = pl.program_id(0) * T
+
+    def step(j, carry):
+        mixed_TK, sum_T, peak_T = carry
+        at = pl.ds(j * block_keys, block_keys)
+        scores_TS = _scores(
+            query_TK,
+            key_ref[at, :],
+            query_ids_T,
+            key_ids_ref[at],
+            near_ref,
+            query_start=query_start,
+            key_start=j * block_keys,
+            causal=causal,
+            keys_first=False,
+        )
+        new_peak_T = jnp.maximum(peak_T, jnp.max(scores_TS, axis=1))
+        # Of a row that has seen nothing yet the peak is -inf, and -inf - -inf no number.
+        finite_peak_T = jnp.where(new_peak_T == -jnp.inf, 0.0, new_peak_T)
+        power_TS = jnp.exp2(scores_TS - finite_peak_T[:, None])
+        shrink_T = jnp.exp2(peak_T - finite_peak_T)
+        value_SK = value_ref[at, :]
+        mixed_TK = mixed_TK * shrink_T[:, None] + product(power_TS.astype(value_SK.dtype), value_SK, contract=(1, 0))
+        return mixed_TK, sum_T * shrink_T + jnp.sum(power_TS, axis=1), new_peak_T
+
+    start = (jnp.zeros((T, K), jnp.float32), jnp.zeros((T,), jnp.float32), jnp.full((T,), -jnp.inf, jnp.float32))
+    mixed_TK, sum_T, peak_T = jax.lax.fori_loop(first_ref[...], end_ref[...], step, start)
+    sees_none_T = sum_T == 0.0
+    divisor_T = jnp.where(sees_none_T, 1.0, sum_T)
+    mixed_ref[...] = (mixed_TK / divisor_T[:, None]).astype(mixed_ref.dtype)
+    log_sum_ref[...] = jnp.where(sees_none_T, 0.0, peak_T + jnp.log(divisor_T) * LOG2E)
+
+
+def _scores_gradient(scores, key_or_query, grad_or_value, log_sum_T, shared_T, *, keys_first):
+    """Softmax weights of a tile and the gradient of its scores, float32, from what forward kept of each row."""
+    column = 0 if keys_first else 1
+    weights = jnp.exp2(scores - jnp.expand_dims(log_sum_T, column))
+    weights_grad = product(key_or_query, grad_or_value, contract=(1, 1))
+    return weights, weights * (weights_grad - jnp.expand_dims(shared_T, column))
+
+
+def query_gradient(
+    query_ref,
+    key_ref,
+    value_ref,
+    query_ids_ref,
+    key_ids_ref,
+    first_ref,
+    end_ref,
+    grad_ref,
+    log_sum_ref,
+    shared_ref,
+    *refs,
+    block_keys: int,
+    causal: bool,
+    near_tiles: tuple[int, int],
+):
+    """The gradient of one block of queries; with near biases also the sums over tiles that are far left and far right.
+
+    `near_tiles` are the first and last block of keys, relative to the block of queries, in which the bias is not one
+    number: those are `table_gradient`'s.
+    """
+    has_bias = len(refs) > 1
+    near_ref, query_grad_ref, *far_refs = refs if has_bias else (None, *refs)
+    T, K = query_ref.shape
+    query_TK, query_ids_T, grad_TK = query_ref[...], query_ids_ref[...], grad_ref[...]
+    log_sum_T, shared_T = log_sum_ref[...], shared_ref[...]
+    query_start = pl.program_id(0) * T
+    aligned = pl.program_id(0) * (T // block_keys)
+
+    def step(j, carry):
+        query_grad_TK, *far_T = carry
+        at = pl.ds(j * block_keys, block_keys)
+        key_SK = key_ref[at, :]
+        scores_TS = _scores(
+            query_TK,
+            key_SK,
+            query_ids_T,
+            key_ids_ref[at],
+            near_ref,
+            query_start=query_start,
+            key_start=j * block_keys,
+            causal=causal,
+            keys_first=False,
+        )
+        _, scores_grad_TS = _scores_gradient(
+            scores_TS, grad_TK, value_ref[at, :], log_sum_T, shared_T, keys_first=False
+        )
+        query_grad_TK = query_grad_TK + product(scores_grad_TS.astype(key_SK.dtype), key_SK, contract=(1, 0))
+        if has_bias:
+            over_keys_T = jnp.sum(scores_grad_TS, axis=1)
+            offset = j - aligned
+            far_T = (
+                far_T[0] + jnp.where(offset < near_tiles[0], over_keys_T, 0.0),
+                far_T[1] + jnp.where(offset > near_tiles[1], over_keys_T, 0.0),
+            )
+        return (query_grad_TK, *far_T)
+
+    start = (jnp.zeros((T, K), jnp.float32), *(jnp.zeros((T,), jnp.float32) for _ in far_refs))
+    query_grad_TK, *far_T = jax.lax.fori_loop(first_ref[...], end_ref[...], step, start)
+    query_grad_ref[...] = query_grad_TK.astype(query_grad_ref.dtype)
+    for ref, sum_T in zip(far_refs, far_T, strict=True):
+        ref[...] = jnp.sum(sum_T)
+
+
+def key_value_gradient(
+    query_ref,
+    key_ref,
+    value_ref,
+    query_ids_ref,
+    key_ids_ref,
+    first_ref,
+    end_ref,
+    grad_ref,
+    log_sum_ref,
+    shared_ref,
+    *refs,
+    block_queries: int,
+    causal: bool,
+):
+    """The gradients of one block of keys and values, from the blocks of queries from `first` to before `end`."""
+    *near_refs, key_grad_ref, value_grad_ref = refs
+    near_ref = near_refs[0] if near_refs else None
+    S, K = key_ref.shape
+    key_SK, value_SK, key_ids_S = key_ref[...], value_ref[...], key_ids_ref[...]
+    key_start = pl.program_id(0) * S
+
+    def step(i, carry):
+        key_grad_SK, value_grad_SK = carry
+        at = pl.ds(i * block_queries, block_queries)
+        query_TK, grad_TK = query_ref[at, :], grad_ref[at, :]
+        scores_ST = _scores(
+            query_TK,
+            key_SK,
+            query_ids_ref[at],
+            key_ids_S,
+            near_ref,
+            query_start=i * block_queries,
+            key_start=key_start,
+            causal=causal,
+            keys_first=True,
+        )
+        weights_ST, scores_grad_ST = _scores_gradient(
+            scores_ST, value_SK, grad_TK, log_sum_ref[at], shared_ref[at], keys_first=True
+        )
+        value_grad_SK = value_grad_SK + product(weights_ST.astype(grad_TK.dtype), grad_TK, contract=(1, 0))
+        key_grad_SK = key_grad_SK + product(scores_grad_ST.astype(query_TK.dtype), query_TK, contract=(1, 0))
+        return key_grad_SK, value_grad_SK
+
+    zeros_SK = jnp.zeros((S, K), jnp.float32)
+    key_grad_SK, value_grad_SK = jax.lax.fori_loop(first_ref[...], end_ref[...], step, (zeros_SK, zeros_SK))
+    key_grad_ref[...] = key_grad_SK.astype(key_grad_ref.dtype)
+    value_grad_ref[...] = value_grad_SK.astype(value_grad_ref.dtype)
+
+
+def table_gradient(
+    query_ref,
+    key_ref,
+    value_ref,
+    query_ids_ref,
+    key_ids_ref,
+    first_ref,
+    end_ref,
+    grad_ref,
+    log_sum_ref,
+    shared_ref,
+    near_ref,
+    sum_ref,
+    *,
+    causal: bool,
+    first_near_tile: int,
+):
+    """The sum of the scores' gradients over all tiles of one diagonal: what stands at one place of them has one distance.
+
+    Computed again from queries and keys, tile by tile, for the few diagonals near enough that the bias varies in them.
+    Summing distances up inside `query_gradient` would cost a pass over each tile for each of 32 buckets.
+    """
+    T, S = sum_ref.shape
+    per_row = T // S
+    offset = pl.program_id(0) + first_near_tile
+
+    def step(i, sum_TS):
+        j = i * per_row + offset
+        queries, keys = pl.ds(i * T, T), pl.ds(j * S, S)
+
+        def add(sum_TS):
+            scores_TS = _scores(
+                query_ref[queries, :],
+                key_ref[keys, :],
+                query_ids_ref[queries],
+                key_ids_ref[keys],
+                near_ref,
+                query_start=i * T,
+                key_start=j * S,
+                causal=causal,
+                keys_first=False,
+            )
+            _, scores_grad_TS = _scores_gradient(
+                scores_TS,
+                grad_ref[queries, :],
+                value_ref[keys, :],
+                log_sum_ref[queries],
+                shared_ref[queries],
+                keys_first=False,
+            )
+            return sum_TS + scores_grad_TS
+
+        is_seen = (j >= first_ref[i]) & (j < end_ref[i])
+        return jax.lax.cond(is_seen, add, lambda sum_TS: sum_TS, sum_TS)
+
+    # Rows i of tiles for which column i * per_row + offset exists.
+    start = jax.lax.div(jnp.maximum(0, -offset + per_row - 1), per_row)
+    last_column = key_ref.shape[0] // S - 1
+    stop = jnp.minimum(query_ref.shape[0] // T, jax.lax.div(jnp.maximum(last_column - offset + per_row, 0), per_row))
+    sum_ref[...] = jax.lax.fori_loop(start, stop, step, jnp.zeros((T, S), jnp.float32))

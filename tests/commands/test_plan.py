@@ -1,0 +1,98 @@
+"""`flan-jax plan`: from a training recipe to what its step takes, for machines that are not there."""
+
+import json
+
+import pytest
+
+from flan_jax import cli
+from flan_jax.commands import plan, plan_report
+
+QUICKSTART = "gin_configs/recipes/quickstart.gin"
+SMALL = (
+    "--gin.BATCH_SIZE=8",
+    "--gin.config.T5Config.num_encoder_layers=1",
+    "--gin.config.T5Config.num_decoder_layers=1",
+    "--search=none",
+)
+
+
+def planned(capsys, *arguments, status=0):
+    assert cli.run(["plan", QUICKSTART, *SMALL, *arguments, "--json"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_recipe_is_planned_for_this_machines_processor(capsys):
+    found = planned(capsys, "--topology=cpu:8", "--mesh=fsdp=4,tensor=2")
+    assert found["topology"]["devices"] == 8 and found["topology"]["chip"] is None
+    assert found["recipe"]["parameters"] == 402_432 - 98_624 and found["recipe"]["lengths"] == {"inputs": 64, "targets": 16}
+    assert found["memory"]["arguments"] > found["state_bytes"] > 0
+    assert found["memory"]["aliased"] >= 0.9 * found["state_bytes"]  # The state is given away.
+    # All matrix products of the model, and little else, on eight devices.
+    per_device = found["model_flops"]["per_step"] / 8
+    assert 1.0 <= found["program"]["flops"] / per_device < 1.3
+    assert "estimate" not in found and found["fits"]
+    assert found["recipe"]["mesh"] == "fsdp=4,tensor=2" and found["recipe"]["mesh_reason"] == "as asked for"
+    axes = {row["axis"] for row in found["program"]["exchanges"]}
+    assert {"fsdp", "tensor"} <= axes and not any("data" in axis for axis in axes)
+
+
+def test_a_described_gpu_has_an_estimate_and_says_what_was_compiled(capsys):
+    found = planned(capsys, "--topology=gpu:h200x2")
+    assert found["topology"]["compiled_for"] == "2 CPU devices" and not found["topology"]["is_compiled_for_itself"]
+    estimate = found["estimate"]["roofline"]
+    assert 0 < estimate["mfu"] < 1 and estimate["rows_per_second"] * estimate["step_seconds"] == pytest.approx(8)
+    plan_report.show(found)
+    text = capsys.readouterr().out
+    assert "COMPILED FOR 2 CPU DEVICES, NOT FOR GPU:H200X2" in text
+    for word in ("peak", "FLOPs of the model", "all-reduce", "MFU", "tokens/s", "assumed", "mesh data=2 (chosen"):
+        assert word in text
+
+
+def test_a_table_has_a_line_for_each_mesh_and_policy(capsys, monkeypatch):
+    monkeypatch.setattr(plan, "REMAT_NAMES", ("full", "offload"))
+    found = planned(capsys, "--topology=cpu:2", "--table", "--meshes=fsdp=2;tensor=16")
+    rows = {(row["mesh"], row["remat"]): row for row in found["rows"]}
+    assert list(rows) == [(mesh, remat) for mesh in ("fsdp=2", "tensor=16") for remat in ("full", "offload")]
+    assert rows["fsdp=2", "full"]["memory"]["peak"] > 0
+    assert "offload" in rows["fsdp=2", "offload"]["reason"]  # The processor has no other memory.
+    assert "takes 16 devices" in rows["tensor=16", "full"]["reason"]
+    plan_report.show(found)
+    assert "takes 16 devices" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--topology=v9x:4x4"], "No topology 'v9x:4x4'"),
+        ([], "needs topology: give --topology="),
+        (["--topology=cpu:8", "--mesh=fsdp=3"], "has to be a divisor of 8"),
+        (["--topology=cpu:8", "--mesh=tensor=8"], "heads"),
+        (["--topology=cpu:8", "--mesh=data=8", "--gin.BATCH_SIZE=12"], "multiples of 8. Use 8 or 16 rows"),
+        (["--topology=cpu:2", "--search=most"], "--search is 'most'; allowed are all, recipe, none"),
+        (["--topology=cpu:2", "--remat=ful"], "Did you mean 'full'"),
+        (["--topology=cpu:2", "--num_microbatches=3"], "cannot be cut into 3 microbatches"),
+        (["--topologie=cpu:2"], "Did you mean 'topology'"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_with_the_mend(arguments, message, capsys):
+    assert cli.run(["plan", QUICKSTART, *SMALL, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and "Traceback" not in captured.err
+
+
+def test_a_recipe_that_is_missing_says_what_to_give(capsys):
+    assert cli.run(["plan", "--topology=cpu:2"]) == 2
+    assert "give --data=..., or a --gin_file that binds train.train.data" in capsys.readouterr().err
+
+
+@pytest.mark.libtpu
+def test_a_recipe_is_compiled_for_a_slice_without_a_tpu(capfd):
+    assert cli.run(["plan", QUICKSTART, "--topology=v5e:2x2", "--gin.BATCH_SIZE=8", "--search=none", "--json"]) == 0
+    captured = capfd.readouterr()
+    found = json.loads(captured.out)
+    assert captured.err == ""  # None of libtpu's own noise.
+    assert found["fits"] and found["topology"]["chip"] == "TPU v5e"
+    assert found["recipe"]["mesh"] == "data=4"
+    assert 1.0 <= found["program"]["flops"] / (found["model_flops"]["per_step"] / 4) < 1.1
+    assert found["estimate"]["compiler_cycles"]["step_seconds"] > found["estimate"]["roofline"]["step_seconds"] > 0
+    assert [(row["kind"], row["axis"]) for row in found["program"]["exchanges"]] == [("all-reduce", "data")]

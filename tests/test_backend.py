@@ -1,0 +1,125 @@
+"""Flags are tried on the installed jaxlib itself; the cache, in processes of their own, for its settings are a process's."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flan_jax import backend, cli
+
+
+def run(program, **environment):
+    kept = {name: value for name, value in os.environ.items() if name != backend.CACHE_VARIABLE}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], env={**kept, **environment}, capture_output=True, text=True
+    )
+
+
+GONE = (  # Each of them in scripts of T5X's and Rosetta's time.
+    "xla_gpu_enable_async_all_reduce",
+    "xla_gpu_enable_triton_softmax_fusion",
+    "xla_gpu_simplify_all_fp_conversions",
+    "xla_gpu_graph_level",
+    "xla_gpu_cudnn_gemm_fusion",  # The beginning of one that exists.
+)
+THERE = ("xla_gpu_enable_latency_hiding_scheduler", "xla_gpu_enable_triton_gemm", "xla_gpu_cudnn_gemm_fusion_level")
+
+
+def test_flags_that_jaxlib_would_abort_on_are_named_with_the_nearest_that_it_has():
+    flags = " ".join(f"--{name}=true" for name in (*GONE, "xla_gpu_enable_latency_hiding"))
+    trouble = backend.flags_trouble(flags)
+    assert all(f"--{name}" in trouble for name in GONE) and "Take it out of XLA_FLAGS" in trouble
+    assert "Did you mean 'xla_gpu_enable_latency_hiding_scheduler'?" in trouble
+
+
+def test_flags_that_jaxlib_knows_pass():
+    assert backend.flags_trouble("--xla_gpu_enable_triton_gemm=false --xla_gpu_cudnn_gemm_fusion_level=1") == ""
+    assert backend.flags_trouble("") == backend.flags_trouble("  ") == ""
+    assert backend.known_flags() >= set(THERE) and not backend.known_flags() & set(GONE)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--xla_force_host_platform_device_count=many", "value 'many' of --xla_force_host_platform_device_count"),
+        ("--xla_dump_max_hlo_modules", "--xla_dump_max_hlo_modules without a value"),
+        ("xla_gpu_enable_triton_gemm", "neither flags that begin with -- nor a file of them"),
+    ],
+)
+def test_what_else_jaxlib_would_abort_on_is_said(flags, message):
+    assert message in backend.flags_trouble(flags)
+
+
+def test_a_file_of_flags_is_read_as_jaxlib_reads_it(tmp_path):
+    file = tmp_path / "flags"
+    file.write_text("--xla_gpu_graph_level=1\n")
+    assert "--xla_gpu_graph_level" in backend.flags_trouble(str(file))
+    file.write_text("--xla_gpu_enable_triton_gemm=false\n")
+    backend.flags_trouble.cache_clear()
+    assert backend.flags_trouble(str(file)) == ""
+
+
+def test_a_run_with_an_unknown_flag_ends_with_one_message_before_anything_is_done(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_graph_level=1")
+    recipe = Path(__file__).resolve().parents[1] / "gin_configs" / "recipes" / "quickstart.gin"
+    assert cli.run(["train", f"--gin_file={recipe}", f"--gin.MODEL_DIR='{tmp_path}/run'"]) == 2
+    assert "does not take --xla_gpu_graph_level" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_doctor_names_an_unknown_flag_and_asks_for_no_device(monkeypatch, capsys):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_graph_level=1")
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.run(["doctor"]) == 2
+    shown = capsys.readouterr().out
+    assert "--xla_gpu_graph_level" in shown and "devices" not in shown
+
+
+COMPILE = """
+from flan_jax import backend
+place = backend.compile_cache()
+import jax, jax.numpy as jnp
+from jax import monitoring
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+events = []
+monitoring.register_event_listener(lambda event, **_: events.append(event))
+def step(x):
+    for _ in range(20):
+        x = jnp.tanh(x @ x)
+    return x
+bits = float(jax.jit(step)(jnp.eye(8) * 0.5).sum()).hex()
+print(place, bits, sum("cache_hits" in event for event in events))
+"""
+
+
+def test_a_second_start_finds_what_the_first_compiled_in_the_users_cache_and_computes_the_same_bits(tmp_path):
+    home = {"XDG_CACHE_HOME": str(tmp_path)}
+    first, second, off = run(COMPILE, **home), run(COMPILE, **home), run(COMPILE, FLAN_JAX_COMPILE_CACHE="off", **home)
+    assert first.returncode == second.returncode == off.returncode == 0, first.stderr + second.stderr + off.stderr
+    (place, bits, hits), (again, same_bits, later_hits), without = (run.stdout.split() for run in (first, second, off))
+    assert place == again and place.startswith(str(tmp_path / "flan_jax" / "compiled"))
+    assert hits == "0" and int(later_hits) > 0 and without == ["None", bits, "0"] and same_bits == bits
+    assert len(list(tmp_path.glob("flan_jax/compiled/*/jit_step-*-cache"))) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_the_run_goes_on(tmp_path):
+    (tmp_path / "file").write_text("")
+    told = run(COMPILE, FLAN_JAX_COMPILE_CACHE=str(tmp_path / "file"))
+    assert told.returncode == 0 and told.stdout.startswith("None ")
+    assert told.stderr.startswith("flan-jax: compiled programs are not kept (")
+
+
+def test_jaxs_own_setting_goes_first(tmp_path):
+    told = run(COMPILE, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"), XDG_CACHE_HOME=str(tmp_path / "other"))
+    assert told.stdout.startswith("None ") and list((tmp_path / "own").glob("jit_step-*"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_oldest_programs_go_where_all_of_them_take_too_much(tmp_path):
+    for age, name in enumerate(("new", "middle", "old")):
+        (tmp_path / name).write_bytes(b"x" * 10)
+        os.utime(tmp_path / name, (1_000_000 - age, 1_000_000 - age))
+    backend._prune(tmp_path, max_bytes=20)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["middle", "new"]

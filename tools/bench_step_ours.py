@@ -1,0 +1,109 @@
+"""The contender "flan_jax" of bench_step.py: this project's feed, packing, network, step and Adafactor.
+
+Put together as `flan-jax train` does, without what surrounds a step there (exports, checkpoints, logs).
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import bench_step_contender as contender
+import jax
+import numpy as np
+
+from flan_jax.commands.assembly import Network
+from flan_jax.data.loader import TrainFeed
+from flan_jax.models import t5
+from flan_jax.models.config import T5Config
+from flan_jax.objectives.seq2seq import Seq2Seq
+from flan_jax.optim import optimizers, schedules, selection
+from flan_jax.sharding import MeshPlan
+from flan_jax.train.state import new_state
+from flan_jax.train.step import make_train_step
+
+
+class Examples:
+    """What the feed reads, in memory."""
+
+    def __init__(self, pairs):
+        self._pairs = pairs
+        self.lengths = np.array([[len(inputs), len(targets)] for inputs, targets in pairs], np.int32)
+
+    def __len__(self):
+        return len(self._pairs)
+
+    def read(self, indices):
+        return [self._pairs[int(i)] for i in indices]
+
+
+def made_network(spec):
+    sizes = spec["sizes"]
+    config = T5Config(
+        vocab_size=sizes["vocab_size"],
+        emb_dim=sizes["emb_dim"],
+        num_heads=sizes["num_heads"],
+        num_encoder_layers=sizes["num_layers"],
+        num_decoder_layers=sizes["num_layers"],
+        head_dim=sizes["head_dim"],
+        mlp_dim=sizes["mlp_dim"],
+        mlp_activations=("gelu", "linear"),
+        logits_via_embedding=False,
+        dropout_rate=spec["dropout"],
+        dtype=spec["dtype"],
+    )
+    return Network(config, plan=MeshPlan())
+
+
+def main():
+    spec = contender.read_spec()
+    if spec["compile_cache"]:
+        jax.config.update("jax_compilation_cache_dir", spec["compile_cache"])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    network = made_network(spec)
+    optimizer = selection.by_path(default=optimizers.adafactor(schedules.constant(1e-3)))
+    lengths = dict(zip(("inputs", "targets"), spec["lengths"], strict=True))
+    shapes = network.abstract_state(optimizer)
+    function = make_train_step(Seq2Seq(), network.apply, optimizer.transformation, seed=spec["seed"])
+    compiled = network.lowered(function, shapes, network.abstract_batch(spec["batch"], lengths)).compile()
+
+    where = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+
+    def initial(key):
+        params = t5.init_params(network.config, rng=key)
+        return new_state(params, optimizer=optimizer.transformation)
+
+    state = jax.jit(initial, out_shardings=where)(jax.random.key(spec["seed"]))
+    feed = TrainFeed(
+        {"examples": Examples(contender.read_examples(spec["examples"]))},
+        {"examples": 1.0},
+        seed=spec["seed"],
+        batch_size=spec["batch"],
+        lengths=lengths,
+    )
+
+    def step():
+        nonlocal state
+        batch, stats = next(feed)
+        state, metrics = compiled(state, None, network.place(batch))
+        loss = float(metrics.mean("loss"))
+        jax.block_until_ready(state)
+        return {
+            "loss": loss,
+            "examples": stats["examples"],
+            "tokens": stats["input_tokens"] + stats["target_tokens"],
+            "positions": spec["batch"] * sum(spec["lengths"]),
+        }
+
+    about = {
+        "parameters": t5.count_params(state.params),
+        "versions": contender.versions("jax", "flax", "optax"),
+        "notes": f"{jax.devices()[0].device_kind}",
+        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+    }
+    with feed:
+        contender.serve(step, about=about)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from flan_jax.models.attention_bias import RelativePositionBias
 from flan_jax.models.dropout import Keep, drop
-from flan_jax.models.layers import Dense, constrain
+from flan_jax.models.layers import Dense, constrain, shards_of
 from flan_jax.models.shards import on_each_device
 
 # Finite, so that a row that may see nothing gets equal weights and not NaN.
@@ -75,34 +75,36 @@ def attend(
     key_BHKS: jax.Array,
     value_BHKS: jax.Array,
     mask_B1TS: jax.Array,
-    bias_1HTS: jax.Array | None,
+    bias_GHTS: jax.Array | None,
 ) -> jax.Array:
     """Returns [B, T, H, K]: values mixed by the softmax of query . key + bias, over the keys that the mask allows.
+
+    Of G biases each belongs to a group of B / G rows that follow one another.
 
     Scores and softmax are float32. The gradient is written out because the derived one makes twice the passes over
     arrays of [B, H, T, S], which is what attention costs on every device: here the division by the softmax's sum is
     done on [B, T, H, K], the sum over keys in the softmax's gradient is output . cotangent (FlashAttention,
     2205.14135, appendix B), and one array of that size is kept.
     """
-    return _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS)[0]
+    return _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS)[0]
 
 
-def _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS):
+def _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS):
     dtype = query_BTHK.dtype
     scores_BHTS = jnp.einsum("BTHK,BHKS->BHTS", query_BTHK, key_BHKS, preferred_element_type=jnp.float32)
-    if bias_1HTS is not None:
-        scores_BHTS = scores_BHTS + bias_1HTS
+    if bias_GHTS is not None:
+        scores_BHTS = (_in_groups(scores_BHTS, bias_GHTS) + bias_GHTS[:, None]).reshape(scores_BHTS.shape)
     scores_BHTS = jnp.where(mask_B1TS, scores_BHTS, MASKED_SCORE)
     power_BHTS = jnp.exp(scores_BHTS - jnp.max(scores_BHTS, axis=-1, keepdims=True))
     inverse_BTH1 = jnp.swapaxes(1.0 / jnp.sum(power_BHTS, axis=-1, keepdims=True), 1, 2)
     power_BHTS = power_BHTS.astype(dtype)
     mixed_BTHK = jnp.einsum("BHTS,BHKS->BTHK", power_BHTS, value_BHKS) * inverse_BTH1.astype(dtype)
-    kept = (query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS, power_BHTS, inverse_BTH1, mixed_BTHK)
+    kept = (query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS, power_BHTS, inverse_BTH1, mixed_BTHK)
     return mixed_BTHK, kept
 
 
 def _attend_backward(kept, grad_BTHK):
-    query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_1HTS, power_BHTS, inverse_BTH1, mixed_BTHK = kept
+    query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS, power_BHTS, inverse_BTH1, mixed_BTHK = kept
     dtype = query_BTHK.dtype
     grad_BTHK = grad_BTHK.astype(jnp.float32) * inverse_BTH1
     shared_BHT1 = jnp.swapaxes(jnp.sum(grad_BTHK * mixed_BTHK.astype(jnp.float32), axis=-1, keepdims=True), 1, 2)
@@ -112,20 +114,25 @@ def _attend_backward(kept, grad_BTHK):
     # Kept once, and summed over the batch layer by layer: left to itself, XLA on CPU holds the array of every layer
     # for one long sum at the end.
     scores_grad_BHTS = jax.lax.optimization_barrier(scores_grad_BHTS)
-    bias_grad_1HTS = None
-    if bias_1HTS is not None:
-        bias_grad_1HTS = jax.lax.optimization_barrier(jnp.sum(scores_grad_BHTS, axis=0, keepdims=True))
+    bias_grad_GHTS = None
+    if bias_GHTS is not None:
+        bias_grad_GHTS = jax.lax.optimization_barrier(jnp.sum(_in_groups(scores_grad_BHTS, bias_GHTS), axis=1))
     scores_grad_BHTS = scores_grad_BHTS.astype(dtype)
     return (
         jnp.einsum("BHTS,BHKS->BTHK", scores_grad_BHTS, key_BHKS),
         jnp.einsum("BHTS,BTHK->BHKS", scores_grad_BHTS, query_BTHK),
         jnp.einsum("BHTS,BTHK->BHKS", power_BHTS, grad_BTHK),
         None,
-        bias_grad_1HTS,
+        bias_grad_GHTS,
     )
 
 
 attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _in_groups(scores_BHTS: jax.Array, bias_GHTS: jax.Array) -> jax.Array:
+    """The same as [G, B / G, H, T, S]."""
+    return scores_BHTS.reshape(bias_GHTS.shape[0], -1, *scores_BHTS.shape[1:])
 
 
 def attend_by_cudnn(
@@ -153,22 +160,25 @@ def attend_by_cudnn(
 
 
 @final
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["mask_B1TS", "bias_1HTS"], meta_fields=["mixer"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["mask_B1TS", "bias_GHTS"], meta_fields=["mixer"])
 @dataclasses.dataclass(frozen=True)
 class MaskedSight(Sight):
     """A mask and a bias for every query and key, and who adds them up: XLA or cuDNN."""
 
     mask_B1TS: jax.Array
-    bias_1HTS: jax.Array | None = None
+    bias_GHTS: jax.Array | None = None
     mixer: Callable[..., jax.Array] = attend
 
     def biased(self, bias: RelativePositionBias) -> "MaskedSight":
         """See the base class."""
-        return dataclasses.replace(self, bias_1HTS=bias(*self.mask_B1TS.shape[2:]))
+        rows, _, queries, keys = self.mask_B1TS.shape
+        devices = shards_of("batch")
+        copies = devices if self.mixer is attend and rows % devices == 0 else 1
+        return dataclasses.replace(self, bias_GHTS=bias(queries, keys, copies=copies))
 
     def mix(self, query_BTHK: jax.Array, key_BHKS: jax.Array, value_BHKS: jax.Array) -> jax.Array:
         """See the base class."""
-        return self.mixer(query_BTHK, key_BHKS, value_BHKS, self.mask_B1TS, self.bias_1HTS)
+        return self.mixer(query_BTHK, key_BHKS, value_BHKS, self.mask_B1TS, self.bias_GHTS)
 
 
 @final

@@ -6,7 +6,7 @@ import numpy as np
 from flax import linen as nn
 
 from flan_jax.models.config import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
-from flan_jax.models.layers import partitioned
+from flan_jax.models.layers import constrain, partitioned
 
 
 def relative_position_buckets(distance: np.ndarray, *, bidirectional: bool) -> np.ndarray:
@@ -56,14 +56,21 @@ class RelativePositionBias(nn.Module):
         one_hot = np.eye(RELPOS_BUCKETS, dtype=np.float32)[:, buckets]
         return jnp.dot(self.rel_embedding, one_hot, precision=jax.lax.Precision.HIGHEST)
 
-    def __call__(self, query_length: int, key_length: int) -> jax.Array:
-        """Returns float32 [1, H, T, S]."""
+    def __call__(self, query_length: int, key_length: int, *, copies: int = 1) -> jax.Array:
+        """Returns float32 [G, H, T, S], G equal copies.
+
+        With a copy on each device that holds rows, what they add to its gradient is brought together by distance, and
+        not as arrays of [T, S] in every layer.
+        """
         # Row t is row t-1 shifted by one. Repeating the T + S values and cutting the repetition into pieces one
         # shorter does that with copies alone, forward and backward.
         T, S = query_length, key_length
-        values = jnp.tile(self.by_distance(T, S), (1, T))
-        values = values[:, : T * (T + S - 1)].reshape(self.num_heads, T, T + S - 1)
-        return values[None, :, :, :S]
+        by_distance = jnp.broadcast_to(self.by_distance(T, S)[None], (copies, self.num_heads, T + S))
+        if copies > 1:
+            by_distance = constrain(by_distance, "batch", "heads", None)
+        values = jnp.tile(by_distance, (1, 1, T))
+        values = values[..., : T * (T + S - 1)].reshape(copies, self.num_heads, T, T + S - 1)
+        return values[..., :S]
 
     def row(self, index: jax.Array, key_length: int) -> jax.Array:
         """Returns float32 [1, H, 1, S]: row `index` of the square bias, for one step of decoding."""

@@ -121,6 +121,6 @@ def _layers(platform: str, config: T5Config) -> tuple[str, str]:
     most = max(config.num_encoder_layers, config.num_decoder_layers)
     if platform == "cpu":
         return "unrolled", "a loop costs a CPU a third of the step"
-    if most >= 24 and (platform == "tpu" or config.emb_dim >= 2048):
-        return "scanned", f"{most} layers of width {config.emb_dim} on {platform} compile in minutes one by one"
+    if (platform == "tpu" and most >= 8) or (most >= 24 and config.emb_dim >= 2048):
+        return "scanned", f"{most} layers of width {config.emb_dim} take {platform} minutes to compile one by one"
     return "unrolled", f"{most} layers of width {config.emb_dim} on {platform} compile soon, and are faster one by one"

@@ -166,6 +166,9 @@ def _read_backward(cut: Cut, kept, gradients):
             if cut.is_tied
             else jnp.einsum("BTD,BTMV->DMV", x_BTD, grad_BTMV)
         )
+        piece_grad = _constrain_table(
+            cut, piece_grad
+        )  # Added up over devices to each its part, and not to all the whole.
         table_grad = jax.lax.dynamic_update_slice_in_dim(table_grad, piece_grad, start, axis=_axis(cut))
         x_grad_MBTD = constrain(x_grad_MBTD, "vocab", "batch", "length", "width")
         return x_grad_MBTD, _constrain_table(cut, table_grad)

@@ -109,7 +109,7 @@ def compile_cache(directory: str = "auto") -> Path | None:
     import jax
 
     wanted = os.environ.get(CACHE_VARIABLE) or directory
-    if wanted == "off" or jax.config.jax_compilation_cache_dir is not None:
+    if wanted == "off" or getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return None
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "flan_jax" if wanted == "auto" else Path(wanted)

@@ -34,6 +34,7 @@ def pytest_collection_modifyitems(config, items):
 
     lacks = {
         "gpu": os.environ["JAX_PLATFORMS"] != "cuda",
+        "gpu_compiler": not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))),
         "tensorflow": importlib.util.find_spec("seqio") is None,
         "reference": importlib.util.find_spec("transformers") is None,
         "libtpu": importlib.util.find_spec("libtpu") is None,

@@ -75,12 +75,12 @@ def main():
                 name: compiled(arguments, tied=tied, execution=execution) for name, execution in variants.items()
             }
             for name, (wall, processor) in measured(programs, arguments, repeats=options.repeats).items():
-                spread = f"{min(wall):.2f} - {max(wall):.2f}"
+                spread = f"{min(wall):.3f} - {max(wall):.3f}"
                 temporary = programs[name].memory_analysis().temp_size_in_bytes / 1e6
                 row = [
-                    f"{statistics.median(wall):.2f}",
+                    f"{statistics.median(wall):.3f}",
                     spread,
-                    f"{statistics.median(processor):.2f}",
+                    f"{statistics.median(processor):.3f}",
                     f"{temporary:.0f}",
                 ]
                 table.add_row(size, "tied" if tied else "untied", name, *row)

@@ -9,9 +9,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bench_step_contender as contender
+import bench_step_parts as parts
 import jax
 import numpy as np
 
+from flan_jax import backend
 from flan_jax.commands.assembly import Network
 from flan_jax.data.loader import TrainFeed
 from flan_jax.models import t5
@@ -19,6 +21,8 @@ from flan_jax.models.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim import optimizers, schedules, selection
 from flan_jax.sharding import MeshPlan
+from flan_jax.train.compiling import Compiling
+from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import new_state
 from flan_jax.train.step import make_train_step
 
@@ -52,34 +56,34 @@ def made_network(spec):
         dropout_rate=spec["dropout"],
         dtype=spec["dtype"],
     )
-    return Network(config, plan=MeshPlan())
+    return Network(config, plan=MeshPlan(), lengths=lengths_of(spec))
+
+
+def lengths_of(spec):
+    return dict(zip(("inputs", "targets"), spec["lengths"], strict=True))
 
 
 def main():
     spec = contender.read_spec()
-    if spec["compile_cache"]:
-        jax.config.update("jax_compilation_cache_dir", spec["compile_cache"])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    backend.compile_cache(spec["compile_cache"])
     network = made_network(spec)
     optimizer = selection.by_path(default=optimizers.adafactor(schedules.constant(1e-3)))
-    lengths = dict(zip(("inputs", "targets"), spec["lengths"], strict=True))
     shapes = network.abstract_state(optimizer)
+    rows = network.abstract_batch(spec["batch"], lengths_of(spec))
     function = make_train_step(Seq2Seq(), network.apply, optimizer.transformation, seed=spec["seed"])
-    compiled = network.lowered(function, shapes, network.abstract_batch(spec["batch"], lengths)).compile()
-
-    where = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+    compiled = Compiling(lambda: network.lowered(function, shapes, rows), start_up=StartUp())
 
     def initial(key):
-        params = t5.init_params(network.config, rng=key)
-        return new_state(params, optimizer=optimizer.transformation)
+        return new_state(t5.init_params(network.config, rng=key), optimizer=optimizer.transformation)
 
+    where = jax.tree.map(lambda leaf: leaf.sharding, shapes)
     state = jax.jit(initial, out_shardings=where)(jax.random.key(spec["seed"]))
     feed = TrainFeed(
         {"examples": Examples(contender.read_examples(spec["examples"]))},
         {"examples": 1.0},
         seed=spec["seed"],
         batch_size=spec["batch"],
-        lengths=lengths,
+        lengths=lengths_of(spec),
     )
 
     def step():
@@ -95,14 +99,19 @@ def main():
             "positions": spec["batch"] * sum(spec["lengths"]),
         }
 
+    def extra():
+        nonlocal state
+        batch = network.place(next(feed)[0])
+        state, told = parts.measure(network, function, state, batch, rows, spec=spec)
+        return told
+
     about = {
         "parameters": t5.count_params(state.params),
         "versions": contender.versions("jax", "flax", "optax"),
-        "notes": f"{jax.devices()[0].device_kind}",
-        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+        "notes": "; ".join((f"{jax.devices()[0].device_kind}", *network.picked)),
     }
     with feed:
-        contender.serve(step, about=about)
+        contender.serve(step, about=about, extra=extra)
 
 
 if __name__ == "__main__":

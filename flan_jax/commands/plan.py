@@ -4,15 +4,15 @@ import dataclasses
 import functools
 import json as json_text
 import sys
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 from rich.console import Console
 
-from flan_jax import placement
 from flan_jax.commands import plan_report
 from flan_jax.commands.assembly import Network
+from flan_jax.commands.plan_search import Choice, Recipe, changes, largest_batch
 from flan_jax.data.manifest import Request
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
@@ -21,93 +21,13 @@ from flan_jax.names import nearest
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import Selection
-from flan_jax.planning import collectives, compiling, fitting, hlo, links, meshes, model_flops, roofline
+from flan_jax.planning import collectives, compiling, hlo, links, meshes, model_flops, roofline
 from flan_jax.planning.compiling import Compiled, TooLarge
-from flan_jax.planning.topologies import Topology, topology_named
+from flan_jax.planning.topologies import topology_named
 from flan_jax.sharding import MeshPlan
 from flan_jax.train.state import new_state
-from flan_jax.train.step import make_train_step
 
 SEARCHES = ("all", "recipe", "none")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What may be changed of a recipe without another result."""
-
-    batch_size: int
-    mesh: MeshPlan
-    execution: Execution
-    num_microbatches: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a step is made of, and the machine it is compiled for."""
-
-    topology: Topology
-    model: T5Config
-    optimizer: Selection
-    learning_rate: Schedule
-    objective: Seq2Seq
-    lengths: dict[str, int]
-    seed: int
-    console: Console
-
-    @functools.cached_property
-    def slices(self) -> int:
-        """Slices of TPUs that the devices are spread over."""
-        return len({getattr(device, "slice_index", 0) for device in self.topology.devices})
-
-    def network(self, choice: Choice) -> Network:
-        """Returns the network on its mesh.
-
-        Raises:
-          ValueError: the mesh, the batch or the execution does not go with the machine.
-        """
-        network = Network(
-            self.model,
-            plan=choice.mesh,
-            execution=choice.execution,
-            lengths=self.lengths,
-            devices=list(self.topology.devices),
-        )
-        if choice.num_microbatches < 1 or choice.batch_size % choice.num_microbatches:
-            raise ValueError(
-                f"A batch of {choice.batch_size} rows cannot be cut into {choice.num_microbatches} microbatches."
-            )
-        placement.require_divisible_batch(choice.batch_size // choice.num_microbatches, mesh=network.mesh)
-        return network
-
-    def compiled(self, choice: Choice) -> Compiled | TooLarge:
-        """Compiles the step, as `train` would."""
-        network = self.network(choice)
-        self.console.print(
-            f"compiling for {self.topology.name}: {choice.batch_size} rows, {meshes.named(choice.mesh)}, remat "
-            f"{choice.execution.remat}, {choice.num_microbatches} microbatch(es) ...",
-            highlight=False,
-            soft_wrap=True,
-        )
-        step_fn = make_train_step(
-            self.objective,
-            network.apply,
-            self.optimizer.transformation,
-            seed=self.seed,
-            num_microbatches=choice.num_microbatches,
-            learning_rate=self.learning_rate,
-            trainable=self.optimizer.trainable,
-        )
-        state, batch = self.state(choice), network.abstract_batch(choice.batch_size, self.lengths)
-        return compiling.compile_step(lambda: network.lowered(step_fn, state, batch))
-
-    def state(self, choice: Choice) -> Any:
-        """Returns the shapes of the train state, and where they live."""
-        return self.network(choice).abstract_state(self.optimizer)
-
-    def peak(self, choice: Choice) -> int | None:
-        """Returns the bytes that a step needs on one device; None where the compiler only refuses."""
-        found = self.compiled(choice)
-        return found.memory.peak if isinstance(found, Compiled) else found.needed
 
 
 def plan(
@@ -127,6 +47,7 @@ def plan(
     search: str | None = "all",
     table: bool = False,
     meshes: str | None = None,
+    save_program: str | None = None,
     json: bool = False,
 ) -> int:
     """Compiles a training recipe's step ahead of time, and tells what it would take.
@@ -150,6 +71,7 @@ def plan(
       search: the largest batch that fits: of "all" remat policies, of the "recipe"'s, or of "none".
       table: a line for each mesh and remat policy instead of one plan.
       meshes: those of the table, as "fsdp=16;fsdp=8,tensor=2"; by default those worth comparing.
+      save_program: a file for the text of the compiled program.
       json: everything as JSON.
     """
     remat, search = remat or "none", search or "none"  # The command line reads the word `none` as None.
@@ -171,7 +93,10 @@ def plan(
     base = MeshPlan() if isinstance(mesh, str) else dataclasses.replace(mesh, platform=None)
     choice = Choice(batch_size=batch_size, mesh=base, execution=execution, num_microbatches=num_microbatches)
     choice, reason = _with_mesh(recipe, choice, written=mesh if isinstance(mesh, str) else None)
-    found = _table(recipe, choice, meshes) if table else _plan(recipe, choice, reason=reason, search=search)
+    if table:
+        found = _table(recipe, choice, meshes)
+    else:
+        found = _plan(recipe, choice, reason=reason, search=search, save_program=save_program)
     if json:
         print(json_text.dumps(found, indent=2))
     else:
@@ -203,17 +128,20 @@ def _with_mesh(recipe: Recipe, choice: Choice, *, written: str | None) -> tuple[
     return dataclasses.replace(choice, mesh=found), f"chosen: {reason}"
 
 
-def _plan(recipe: Recipe, choice: Choice, *, reason: str, search: str) -> dict[str, Any]:
+def _plan(recipe: Recipe, choice: Choice, *, reason: str, search: str, save_program: str | None) -> dict[str, Any]:
     """One plan, as JSON has it."""
     found = recipe.compiled(choice)
+    if save_program is not None and isinstance(found, Compiled):
+        Path(save_program).expanduser().write_text(found.text)
     told = _told(recipe, choice, found, reason=reason)
     if not told["fits"]:
-        told["changes"] = _changes(recipe, choice, compiles=search != "none")
+        needed = found.needed if isinstance(found, TooLarge) else found.memory.peak
+        told["changes"] = changes(recipe, choice, needed=needed, compiles=search != "none")
     elif search != "none" and recipe.topology.chip is not None:
         policies = [choice.execution.remat, *(name for name in REMAT_NAMES if name != choice.execution.remat)]
         known = {choice.batch_size: told["memory"]["peak"]}
         told["largest_batch"] = {
-            name: _largest(recipe, choice, remat=name, known=known if name == choice.execution.remat else None)
+            name: largest_batch(recipe, choice, remat=name, known=known if name == choice.execution.remat else None)
             for name in (policies if search == "all" else policies[:1])
             if name != "offload" or recipe.topology.devices[0].platform != "cpu"
         }
@@ -250,7 +178,7 @@ def _told(recipe: Recipe, choice: Choice, found: Compiled | TooLarge, *, reason:
     if isinstance(found, TooLarge):
         return {**told, "fits": False, "refusal": dataclasses.asdict(found)}
     reading = _reading(recipe, network, found)
-    told["fits"] = chip is None or chip.platform != "tpu" or found.memory.peak <= chip.usable_bytes
+    told["fits"] = True  # What does not fit a TPU is refused by its compiler; of other machines it is not known.
     told["compile_seconds"] = found.seconds
     told["memory"] = {**dataclasses.asdict(found.memory), "peak": found.memory.peak}
     told["complaints"] = list(found.complaints)
@@ -305,56 +233,6 @@ def _estimate(
     return told
 
 
-def _largest(recipe: Recipe, choice: Choice, *, remat: str, known: dict[int, int | None] | None) -> dict[str, Any]:
-    """The largest batch of a remat policy, rows and microbatches as many as now a pass."""
-    chip = recipe.topology.chip
-    assert chip is not None
-    execution = dataclasses.replace(choice.execution, remat=remat)
-    quantum = meshes.row_parts(choice.mesh, devices=recipe.topology.size) * choice.num_microbatches
-
-    def peak_of(batch_size: int) -> int | None:
-        return recipe.peak(dataclasses.replace(choice, batch_size=batch_size, execution=execution))
-
-    fit = fitting.largest_batch(
-        peak_of, quantum=quantum, available=chip.usable_bytes, known=known, start=choice.batch_size
-    )
-    return dataclasses.asdict(fit)
-
-
-def _changes(recipe: Recipe, choice: Choice, *, compiles: bool) -> list[dict[str, Any]]:
-    """What would make a step fit that does not: each change alone, the one that helps most first."""
-    size, slices = recipe.topology.size, recipe.slices
-    rows = meshes.row_parts(choice.mesh, devices=size)
-    offers: list[tuple[str, Choice]] = []
-
-    def offer(words: str, **change: Any) -> None:
-        offers.append((words, dataclasses.replace(choice, **change)))
-
-    for name in ("full", "minimal"):
-        if choice.execution.remat != name and not (name == "minimal" and choice.execution.remat == "full"):
-            offer(
-                f"--remat={name}: compute layers again in the backward pass",
-                execution=dataclasses.replace(choice.execution, remat=name),
-            )
-    parts = choice.batch_size // rows
-    if parts > choice.num_microbatches:
-        offer(f"--num_microbatches={parts}: a row at a time on each device", num_microbatches=parts)
-    if choice.batch_size > rows * choice.num_microbatches:
-        offer(f"--batch_size={rows * choice.num_microbatches}: fewer rows", batch_size=rows * choice.num_microbatches)
-    for mesh in meshes.candidates(choice.mesh, config=recipe.model, devices=size, slices=slices):
-        part = choice.batch_size // choice.num_microbatches
-        if mesh.fsdp > 1 and mesh != choice.mesh and part % meshes.row_parts(mesh, devices=size) == 0:
-            offer(f"--mesh={meshes.named(mesh)}: parameters and optimiser state cut over more devices", mesh=mesh)
-            break
-    if not compiles:
-        return [{"change": words, "peak": None} for words, _ in offers]
-    chip = recipe.topology.chip
-    told = [{"change": words, "peak": recipe.peak(changed)} for words, changed in offers]
-    for row in told:
-        row["fits"] = row["peak"] is not None and chip is not None and row["peak"] <= chip.usable_bytes
-    return sorted(told, key=lambda row: row["peak"] if row["peak"] is not None else float("inf"))
-
-
 def _table(recipe: Recipe, choice: Choice, written: str | None) -> dict[str, Any]:
     """A line for each mesh and remat policy."""
     chosen = (
@@ -368,16 +246,12 @@ def _table(recipe: Recipe, choice: Choice, written: str | None) -> dict[str, Any
             changed = dataclasses.replace(
                 choice, mesh=mesh, execution=dataclasses.replace(choice.execution, remat=remat)
             )
-            rows.append({"mesh": meshes.named(mesh), "remat": remat, **_row(lambda c=changed: _of(recipe, c))})
+            rows.append({"mesh": meshes.named(mesh), "remat": remat, **_row(recipe, changed)})
     return {"topology": recipe.topology.name, "batch_size": choice.batch_size, "lengths": recipe.lengths, "rows": rows}
 
 
-def _of(recipe: Recipe, choice: Choice) -> dict[str, Any]:
-    return _told(recipe, choice, recipe.compiled(choice), reason="")
-
-
-def _row(told: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _row(recipe: Recipe, choice: Choice) -> dict[str, Any]:
     try:
-        return told()
+        return _told(recipe, choice, recipe.compiled(choice), reason="")
     except ValueError as error:  # This mesh does not go with the recipe; the others may.
         return {"fits": False, "reason": str(error)}

@@ -179,13 +179,15 @@ def _refusal(console: Console, told: Mapping[str, Any]) -> None:
     available = told["available_bytes"]
     if "refusal" in told:
         refusal = told["refusal"]
-        needed = f"needs {size(refusal['needed'])}" if refusal["needed"] else "needs more than that"
-        _say(console, f"DOES NOT FIT: a device has {size(refusal['available'] or available)}, and the step {needed}")
-        _say(console, f"of that the state is {size(told['state_bytes'])}; the largest arrays, as the compiler tells:")
+        needed = refusal["needed"]
+        asked = f"needs {size(needed)}" if needed else "needs more than that"
+        _say(console, f"DOES NOT FIT: a device has {size(refusal['available'] or available)}, and the step {asked}")
+        rest = f"; {size(needed - told['state_bytes'])} is what the step makes between" if needed else ""
+        _say(console, f"of that parameters and optimiser state are {size(told['state_bytes'])}{rest}")
         for line in refusal["largest"][:8]:
-            _say(console, f"  {line}")
+            _say(console, f"  among the largest: {line}")
         if not refusal["largest"]:
-            _say(console, f"  {refusal['message'].splitlines()[0]}")
+            _say(console, f"the compiler says: {refusal['message'].splitlines()[0]}")
     else:
         _say(
             console, f"DOES NOT FIT: a device has {size(available)}, and the step needs {size(told['memory']['peak'])}"

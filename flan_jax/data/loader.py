@@ -15,8 +15,8 @@ import numpy as np
 from flan_jax.data import features, feed_state, packing
 from flan_jax.data.blocks import BlockPlanner, default_block_examples
 from flan_jax.data.mixture import Mixture
-from flan_jax.prefetch import Prefetcher
 from flan_jax.data.streams import Position, Streams
+from flan_jax.prefetch import Prefetcher
 
 MAX_DEFAULT_STREAMS = 16
 WINDOW_EXAMPLES = 16_384  # Read together, and held: some 20 MB.

@@ -44,17 +44,27 @@ def bin_centred(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     weights = (float(limits[1]) ** 2, float(limits[0]) ** 2)
     inputs, targets = (np.ascontiguousarray(lengths[:, side], np.float64) for side in (0, 1))
     numbers, left = np.arange(len(lengths)), len(lengths)
+    # What an empty row makes of each pair, and -1 of one that has its row: the first choice needs no more than that.
+    whole = inputs * (limits[0] * weights[0]) + targets * (limits[1] * weights[1])
+    least = (inputs.min(initial=_TAKEN), targets.min(initial=_TAKEN))
     # Room for what is computed at each choice: making it anew would cost a third of the time.
     scores, part, fits, also = np.empty(left), np.empty(left), np.empty(left, bool), np.empty(left, bool)
     rows: Rows = []
     while left:
         if 4 * left < 3 * len(numbers):  # Forget the taken ones now and then: each pair moves O(1) times.
             keep = inputs < _TAKEN
-            inputs, targets, numbers = inputs[keep], targets[keep], numbers[keep]
+            inputs, targets, numbers, whole = inputs[keep], targets[keep], numbers[keep], whole[keep]
             scores, part, fits, also = scores[:left], part[:left], fits[:left], also[:left]
         room_inputs, room_targets = float(limits[0]), float(limits[1])
         row: list[int] = []
-        while left > len(row):
+        best = int(whole.argmax())
+        while True:
+            row.append(int(numbers[best]))
+            room_inputs -= float(inputs[best])
+            room_targets -= float(targets[best])
+            inputs[best], whole[best] = _TAKEN, -1.0
+            if room_inputs < least[0] or room_targets < least[1] or left == len(row):
+                break
             np.multiply(inputs, room_inputs * weights[0], scores)
             np.multiply(targets, room_targets * weights[1], part)
             np.add(scores, part, scores)
@@ -67,10 +77,6 @@ def bin_centred(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
                 best = int(fits.argmax())
                 if not fits[best]:
                     break
-            row.append(int(numbers[best]))
-            room_inputs -= float(inputs[best])
-            room_targets -= float(targets[best])
-            inputs[best] = _TAKEN
         left -= len(row)
         rows.append(np.sort(np.array(row)))
     return rows

@@ -1,7 +1,8 @@
-"""T5's attention: relative position bias, segment masks, keys and values that can be kept.
+"""T5's attention: who sees whom, what is mixed of it, keys and values that can be kept.
 
 The scores are not divided by sqrt(head size): T5 folds that factor into the initial value of the query kernel.
-Which query may see which key is one boolean array, from segment ids; decoding uses the same function on cached arrays.
+A stack makes one `Sight` for all of its layers; which class it is decides who computes the attention (`attention_choice`).
+A `MaskedSight` holds one boolean array, from segment ids, and decoding uses the same on cached arrays.
 """
 
 import abc

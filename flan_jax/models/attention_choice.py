@@ -70,6 +70,7 @@ def require(
             f"Execution.attention is {name!r}, which runs on NVIDIA GPUs, but the platform is {platform!r} "
             f"({device_kind}).{interpreted} Use 'auto' or 'xla' here."
         )
+    against: str | None
     if _OLDER.search(device_kind):
         against = f"it needs an NVIDIA GPU of Ampere or later, and this is {device_kind!r}"
     elif name == "cudnn":

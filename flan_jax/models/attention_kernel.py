@@ -69,7 +69,18 @@ class Tilings:
         return math.ceil(query_length / longest[0]) * longest[0], math.ceil(key_length / longest[1]) * longest[1]
 
 
-DEFAULT_TILINGS = Tilings()
+def tilings_for(head_dim: int, dtype: jnp.dtype) -> Tilings:
+    """Returns blocks whose programs fit registers and shared memory, by what the compiler says; no GPU has timed them."""
+    if dtype.itemsize > 2:  # Multiplied without tensor cores, number by number.
+        small = Tiling(queries=32, keys=32)
+        return Tilings(forward=small, query_gradient=small, key_value_gradient=small)
+    if head_dim > 64:
+        return Tilings(
+            forward=Tiling(queries=128, keys=64, warps=8),
+            query_gradient=Tiling(queries=64, keys=64, warps=8),
+            key_value_gradient=Tiling(queries=64, keys=64, warps=8),
+        )
+    return Tilings()
 
 
 def attend_in_tiles(
@@ -81,7 +92,7 @@ def attend_in_tiles(
     query_ids_BT: jax.Array,
     key_ids_BS: jax.Array,
     causal: bool = False,
-    tilings: Tilings = DEFAULT_TILINGS,
+    tilings: Tilings | None = None,
 ) -> jax.Array:
     """Returns [B, T, H, K]: values mixed by the softmax of query . key + bias over the keys of a query's own segment.
 
@@ -92,10 +103,10 @@ def attend_in_tiles(
         query_ids_BT: segments; 0, padding, is a segment like another. In a packed row they do not decrease up to the
             padding at the end: then only blocks with a segment in common are read. Any other order is right too, and slower.
         causal: whether a key later than the query is hidden.
-        tilings: sizes of blocks; the result does not depend on them but for rounding.
+        tilings: sizes of blocks, on which the result depends by rounding only; None for `tilings_for`.
     """
     T, S = query_BTHK.shape[1], key_BSHK.shape[1]
-    tilings = tilings.within(T, S)
+    tilings = (tilings or tilings_for(query_BTHK.shape[3], query_BTHK.dtype)).within(T, S)
     more_T, more_S = (padded - length for padded, length in zip(tilings.padded(T, S), (T, S), strict=True))
     mixed_BTHK = _attend(
         causal,
@@ -132,7 +143,7 @@ def _forward(causal, tilings, query_BTHK, key_BSHK, value_BSHK, table_HR, query_
             (value_BSHK, _rows()),
             (query_ids_BT, _ids(tiling.queries)),
             (key_ids_BS, _ids()),
-            *((edge_BI, _ids(None)) for edge_BI in _first_and_end(seen)),
+            *((edge_BI, _edge) for edge_BI in _first_and_end(seen)),
             *_near(table_HR, causal=causal),
         ],
         outputs=[
@@ -173,7 +184,7 @@ def _key_value_gradient(causal, tiling, table_HR, query, key, value, query_ids, 
             (value, _rows(tiling.keys)),
             (query_ids, _ids()),
             (key_ids, _ids(tiling.keys)),
-            *((edge_BJ, _ids(None)) for edge_BJ in _first_and_end(jnp.swapaxes(seen, 1, 2))),
+            *((edge_BJ, _edge) for edge_BJ in _first_and_end(jnp.swapaxes(seen, 1, 2))),
             (grad, _rows()),
             (log_sum, _per_head()),
             (shared, _per_head()),
@@ -189,7 +200,7 @@ def _query_and_table_gradient(causal, tiling, table_HR, query, key, value, query
     first, end = _first_and_end(_seen_blocks(query_ids, key_ids, tiling, causal=causal))
     near_tiles = _near_tiles(tiling, T, key.shape[1], causal=causal)
     near = _near(table_HR, causal=causal)
-    far_sums = [] if table_HR is None else [(jax.ShapeDtypeStruct((B, H, blocks), jnp.float32), _per_head(None))] * 2
+    far_sums = [] if table_HR is None else [(jax.ShapeDtypeStruct((B, H, blocks), jnp.float32), _sum)] * 2
     query_grad_BTHK, *far_BHI = _call(
         functools.partial(tiles.query_gradient, block_keys=tiling.keys, causal=causal, near_tiles=near_tiles),
         "t5_attention_query_gradient",
@@ -201,8 +212,8 @@ def _query_and_table_gradient(causal, tiling, table_HR, query, key, value, query
             (value, _rows()),
             (query_ids, _ids(tiling.queries)),
             (key_ids, _ids()),
-            (first, _ids(None)),
-            (end, _ids(None)),
+            (first, _edge),
+            (end, _edge),
             (grad, _rows(tiling.queries)),
             (log_sum, _per_head(tiling.queries)),
             (shared, _per_head(tiling.queries)),
@@ -221,12 +232,7 @@ def _query_and_table_gradient(causal, tiling, table_HR, query, key, value, query
         tiling,
         grid=(diagonals, H, B),
         inputs=[*whole, (grad, _rows()), (log_sum, _per_head()), (shared, _per_head()), *near],
-        outputs=[
-            (
-                jax.ShapeDtypeStruct(shape, jnp.float32),
-                pl.BlockSpec((None, None, None, *shape[3:]), lambda o, h, b: (b, h, o, 0, 0)),
-            )
-        ],
+        outputs=[(jax.ShapeDtypeStruct(shape, jnp.float32), _diagonal)],
     )
     return query_grad_BTHK, _by_bucket(sums_BHOTS, far_BHI, tiling, first_near_tile=near_tiles[0], causal=causal)
 
@@ -254,7 +260,7 @@ def _near(table_HR, *, causal: bool) -> list:
         return []
     one_hot = np.eye(RELPOS_BUCKETS, dtype=np.float32)[:, _buckets(np.arange(-tiles.NEAR, tiles.NEAR), causal=causal)]
     near_HN = jnp.dot(table_HR, one_hot, precision=jax.lax.Precision.HIGHEST) * tiles.LOG2E
-    return [(near_HN, pl.BlockSpec((None, 2 * tiles.NEAR), lambda i, h, b: (h, 0)))]
+    return [(near_HN, _head)]
 
 
 def _near_tiles(tiling: Tiling, query_length: int, key_length: int, *, causal: bool) -> tuple[int, int]:
@@ -291,51 +297,61 @@ def _first_and_end(seen_BIJ: jax.Array) -> tuple[jax.Array, jax.Array]:
     some_BI = jnp.any(seen_BIJ, axis=2)
     first_BI = jnp.argmax(seen_BIJ, axis=2)
     end_BI = seen_BIJ.shape[2] - jnp.argmax(seen_BIJ[:, :, ::-1], axis=2)
-    return tuple(jnp.where(some_BI, edge, 0).astype(jnp.int32) for edge in (first_BI, end_BI))
+    first_BI, end_BI = (jnp.where(some_BI, edge, 0).astype(jnp.int32) for edge in (first_BI, end_BI))
+    return first_BI, end_BI
 
 
-# Which part of an array a program (i, h, b) sees. `block` is the length of block i; "all", or a single number for None.
+# Which part of an array a program (i, h, b) sees: block i of so many positions, or with 0 all of them.
+Where = Callable[[tuple[int, ...]], pl.BlockSpec]
 
 
-def _rows(block: int | str = "all") -> Callable:
-    def spec(shape):
-        if block == "all":
-            return pl.BlockSpec((None, shape[1], None, shape[3]), lambda i, h, b: (b, 0, h, 0))
-        return pl.BlockSpec((None, block, None, shape[3]), lambda i, h, b: (b, i, h, 0))
-
-    return spec
+def _rows(block: int = 0) -> Where:
+    if block:
+        return lambda shape: pl.BlockSpec((None, block, None, shape[3]), lambda i, h, b: (b, i, h, 0))
+    return lambda shape: pl.BlockSpec((None, shape[1], None, shape[3]), lambda i, h, b: (b, 0, h, 0))
 
 
-def _ids(block: int | str | None = "all") -> Callable:
-    def spec(shape):
-        if block == "all":
-            return pl.BlockSpec((None, shape[1]), lambda i, h, b: (b, 0))
-        return pl.BlockSpec((None, block), lambda i, h, b: (b, i))
-
-    return spec
+def _ids(block: int = 0) -> Where:
+    if block:
+        return lambda shape: pl.BlockSpec((None, block), lambda i, h, b: (b, i))
+    return lambda shape: pl.BlockSpec((None, shape[1]), lambda i, h, b: (b, 0))
 
 
-def _per_head(block: int | str | None = "all") -> Callable:
-    def spec(shape):
-        if block == "all":
-            return pl.BlockSpec((None, None, shape[2]), lambda i, h, b: (b, h, 0))
-        return pl.BlockSpec((None, None, block), lambda i, h, b: (b, h, i))
+def _per_head(block: int = 0) -> Where:
+    if block:
+        return lambda shape: pl.BlockSpec((None, None, block), lambda i, h, b: (b, h, i))
+    return lambda shape: pl.BlockSpec((None, None, shape[2]), lambda i, h, b: (b, h, 0))
 
-    return spec
+
+def _edge(shape: tuple[int, ...]) -> pl.BlockSpec:
+    """One number of [B, I] for block i of a row."""
+    return pl.BlockSpec((None, None), lambda i, h, b: (b, i))
+
+
+def _sum(shape: tuple[int, ...]) -> pl.BlockSpec:
+    """One number of [B, H, I] for block i of a head."""
+    return pl.BlockSpec((None, None, None), lambda i, h, b: (b, h, i))
+
+
+def _diagonal(shape: tuple[int, ...]) -> pl.BlockSpec:
+    """One tile of [B, H, I, T, S]."""
+    return pl.BlockSpec((None, None, None, *shape[3:]), lambda i, h, b: (b, h, i, 0, 0))
+
+
+def _head(shape: tuple[int, ...]) -> pl.BlockSpec:
+    """One row of [H, N]."""
+    return pl.BlockSpec((None, shape[1]), lambda i, h, b: (h, 0))
 
 
 def _call(kernel, name: str, tiling: Tiling, *, grid, inputs: Sequence, outputs: Sequence) -> list[jax.Array]:
     """Runs a kernel over a grid of (blocks, heads, rows): compiled where the program is for a GPU, else interpreted."""
 
-    def spec_of(array, where):
-        return where if isinstance(where, pl.BlockSpec) else where(array.shape)
-
     def call(*arrays, interpret: bool):
         return pl.pallas_call(
             kernel,
             grid=grid,
-            in_specs=[spec_of(*each) for each in inputs],
-            out_specs=[spec_of(*each) for each in outputs],
+            in_specs=[where(array.shape) for array, where in inputs],
+            out_specs=[where(shape.shape) for shape, where in outputs],
             out_shape=[shape for shape, _ in outputs],
             compiler_params=None
             if interpret

@@ -6,6 +6,7 @@ Nothing here knows JAX; `models.layer_loop` and `models.readout` do what is chos
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from flan_jax.models import attention_choice
 from flan_jax.models.attention_choice import ATTENTION_NAMES
@@ -102,15 +103,16 @@ def settled(
         ValueError: the platform cannot do what is asked for.
     """
     execution.require_platform(platform)
-    scores = {"lengths": lengths, "head_dim": config.head_dim, "dtype": config.dtype}
-    attention_choice.require(execution.attention, platform=platform, device_kind=device_kind, **scores)
+    where: dict[str, Any] = {"platform": platform, "device_kind": device_kind}
+    where |= {"lengths": lengths, "head_dim": config.head_dim, "dtype": config.dtype}
+    attention_choice.require(execution.attention, **where)
     said = []
     if execution.layers == "auto":
         layers, why = _layers(platform, config)
         execution = dataclasses.replace(execution, layers=layers)
         said.append(f"layers {layers}: {why}")
     if execution.attention == "auto":
-        attention, why = attention_choice.choose(platform=platform, device_kind=device_kind, **scores)
+        attention, why = attention_choice.choose(**where)
         execution = dataclasses.replace(execution, attention=attention)
         said.append(f"attention {attention}: {why}")
     return execution, tuple(said)

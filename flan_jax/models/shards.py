@@ -35,7 +35,7 @@ def on_each_device(
 
     def spec(axes: Names) -> PartitionSpec:
         cut = (name if name is not None and sizes[name] % shards_of(name) == 0 else None for name in axes)
-        return PartitionSpec(*nn.logical_to_mesh_axes(tuple(cut)))
+        return nn.logical_to_mesh_axes(tuple(cut)) or PartitionSpec()
 
     specs: tuple[Any, ...] = tuple(
         None if array is None else spec(axes) for array, axes in zip(arrays, names, strict=True)

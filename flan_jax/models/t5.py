@@ -72,7 +72,7 @@ def _through_layers(stack, x_BTD: jax.Array, keeps: list[Keep], **seen) -> jax.A
         lambda params, x_BTD, keep: layer.apply({"params": params}, x_BTD, keep=keep, method="over_row", **seen),
         x_BTD,
         params=[each.variables["params"] for each in stack.layers],
-        axes=_layer_axes(type(layer), stack.config),
+        axes=_layer_axes("encoder" if isinstance(layer, EncoderLayer) else "decoder", stack.config),
         keeps=keeps,
         dtype=jnp.dtype(stack.config.dtype),
         execution=stack.execution,
@@ -80,10 +80,10 @@ def _through_layers(stack, x_BTD: jax.Array, keeps: list[Keep], **seen) -> jax.A
 
 
 @functools.lru_cache(maxsize=8)
-def _layer_axes(layer: type[nn.Module], config: T5Config) -> Params:
-    """The logical axis names of one layer's parameters."""
+def _layer_axes(stack: str, config: T5Config) -> Params:
+    """The logical axis names of the parameters of one layer of the "encoder" or the "decoder"."""
     smallest = dataclasses.replace(config, num_encoder_layers=1, num_decoder_layers=1)
-    return logical_axes(smallest)["encoder" if layer is EncoderLayer else "decoder"]["layers_0"]
+    return cast(Params, logical_axes(smallest)[stack]["layers_0"])
 
 
 class EncoderLayer(nn.Module):

@@ -25,6 +25,8 @@ class Memory:
       temporaries: everything between.
       code: the program.
       host_temporaries: in the host's memory.
+      live: the most of arguments, outputs and temporaries that is alive at once; None where the compiler does not say.
+        `temporaries` is what a TPU's compiler lays out, gaps and all, and may exceed it, and even the memory.
     """
 
     arguments: int
@@ -33,10 +35,13 @@ class Memory:
     temporaries: int
     code: int
     host_temporaries: int = 0
+    live: int | None = None
 
     @property
     def peak(self) -> int:
-        """What has to be there at once."""
+        """What has to be there at once, the program included."""
+        if self.live:
+            return self.live + self.code
         return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
 
 
@@ -103,6 +108,7 @@ def compile_step(lower: Any) -> Compiled | TooLarge:
         temporaries=found.temp_size_in_bytes,
         code=found.generated_code_size_in_bytes,
         host_temporaries=found.host_temp_size_in_bytes,
+        live=getattr(found, "peak_memory_in_bytes", 0) or None,
     )
     return Compiled(
         memory=memory,

@@ -60,6 +60,24 @@ def largest_batch(
     return Fit(batch_size=best, peak_bytes=peaks.get(best), refused=min(bad, default=None), compilations=made)
 
 
+def smaller_by(parts: int, *, needed: int | None, available: int, fixed: int) -> int:
+    """Returns the divisor of `parts` by which a step has to be cut, by a reckoning with a quarter to spare.
+
+    Args:
+      parts: rows on one device.
+      needed: bytes of the step as it is; None: unknown.
+      available: bytes of one device.
+      fixed: of the bytes needed, those that do not grow with the rows.
+
+    >>> smaller_by(64, needed=100, available=20, fixed=10)
+    16
+    """
+    if needed is None or available <= fixed or needed <= fixed:
+        return parts
+    least = 1.25 * (needed - fixed) / (available - fixed)
+    return min((n for n in range(1, parts + 1) if parts % n == 0 and n >= least), default=parts)
+
+
 def _next(
     peaks: Mapping[int, int | None],
     *,
@@ -74,8 +92,6 @@ def _next(
         return first
     good, bad = [b for b in peaks if fits(b)], [b for b in peaks if not fits(b)]
     low, high = max(good, default=0), min(bad, default=None)
-    if high is not None and high - low <= quantum:
-        return None
     line = sorted((batch, peak) for batch, peak in peaks.items() if peak is not None)
     if len(line) < 2:
         if low:

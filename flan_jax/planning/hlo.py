@@ -99,6 +99,21 @@ class Program:
                 yield inner
                 yield from self.reached(inner)
 
+    @functools.cached_property
+    def loops(self) -> Mapping[int, tuple[Instruction, Computation]]:
+        """The loop that runs a computation, and the computation that the loop stands in, by the former's identity."""
+        found = {}
+        for outside in self.computations.values():
+            for instruction in outside.values():
+                if instruction.opcode == "while":
+                    for part in ("body", "condition"):
+                        found[id(self.part(instruction, part))] = (instruction, outside)
+        return found
+
+    def part(self, instruction: Instruction, name: str) -> Computation:
+        """Returns what an instruction calls as its "body", "condition" or "calls"; empty where it calls none."""
+        return self.computations.get(str(instruction.attribute(name + r"=%?([\w.\-]+)")), {})
+
     def trip_count(self, loop: Instruction, *, within: Computation) -> int | None:
         """How often the body of a `while` runs; None where the text does not say."""
         said = loop.attribute(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -200,49 +215,66 @@ def _closing(line: str, opening: int) -> int:
 
 
 def _counted(program: Program, loop: Instruction, *, within: Computation) -> int | None:
-    """The length of a loop that counts a number up to a bound, as JAX's scans do."""
-    names = {part: loop.attribute(part + r"=%?([\w.\-]+)") for part in ("condition", "body")}
-    condition = program.computations.get(str(names["condition"]), {})
-    body = program.computations.get(str(names["body"]), {})
-    root = next((i for i in condition.values() if i.is_root), None)
-    if root is None or "compare" not in (root.opcode, *(i.opcode for i in program.reached(root))):
+    """The length of a loop that counts a number up to a bound in even steps, as JAX's scans do and the compiler's own loops."""
+    condition, body = (program.part(loop, part) for part in ("condition", "body"))
+    root, end, starts = _root(condition), _root(body), within.get(loop.operands[0])
+    if root is None or end is None or starts is None:
         return None
-    starts = within.get(loop.operands[0])
-    counter = _tuple_index(root.operands[0], condition)
-    bound = _number(root.operands[-1], condition, around=(starts, within))
-    if counter is None or bound is None or starts is None or len(starts.operands) <= counter:
+    comparisons = [i for i in (root, *program.reached(root)) if i.opcode == "compare"]
+    counter = _carried(root.operands[0], condition)
+    if not comparisons or "direction=LT" not in comparisons[0].attributes or counter is None:
         return None
-    first = _number(starts.operands[counter], within)
-    end = next((i for i in body.values() if i.is_root), None)
-    if first is None or end is None or not _counts_by_one(program, end.operands[counter], body, starts, within):
+    bound = _number(program, root.operands[-1], condition)
+    first = _number(program, starts.operands[counter], within)
+    step = _step(program, end.operands[counter], body)
+    if bound is None or first is None or not step or step < 0:
         return None
-    return max(0, bound - first)
+    return max(0, math.ceil((bound - first) / step))
 
 
-def _counts_by_one(program: Program, name: str, body: Computation, starts: Instruction, within: Computation) -> bool:
-    """Whether a body's result is a number one higher than what came in."""
-    step = body.get(name)
-    if step is None:
-        return False
-    if step.opcode == "copy":
-        return _counts_by_one(program, step.operands[0], body, starts, within)
-    adds = step.opcode == "add" or any(i.opcode == "add" and i.is_root for i in program.reached(step))
-    numbers = [_number(operand, body, around=(starts, within)) for operand in step.operands]
-    inner = [_number(i.name, {i.name: i}) for i in program.reached(step) if i.opcode == "constant"]
-    return adds and 1 in (*numbers, *inner)
+def _step(program: Program, name: str, body: Computation) -> int | None:
+    """What a body adds to its counter."""
+    instruction = body.get(name)
+    if instruction is None:
+        return None
+    if instruction.opcode == "copy":
+        return _step(program, instruction.operands[0], body)
+    if instruction.opcode == "fusion":
+        fused = program.part(instruction, "calls")
+        root = _root(fused)
+        if root is None or root.opcode != "add":
+            return None
+        given = {i.name: instruction.operands[int(i.operands[0])] for i in fused.values() if i.opcode == "parameter"}
+        found = [
+            _number(program, given[operand], body) if operand in given else _number(program, operand, fused)
+            for operand in root.operands
+        ]
+    elif instruction.opcode == "add":
+        found = [_number(program, operand, body) for operand in instruction.operands]
+    else:
+        return None
+    numbers = [number for number in found if number is not None]
+    return numbers[0] if len(numbers) == 1 else None
 
 
-def _tuple_index(name: str, computation: Computation) -> int | None:
+def _root(computation: Computation) -> Instruction | None:
+    return next((instruction for instruction in computation.values() if instruction.is_root), None)
+
+
+def _carried(name: str, computation: Computation) -> int | None:
+    """Which part of a computation's parameter a name is."""
     instruction = computation.get(name)
+    while instruction is not None and instruction.opcode in ("copy", "bitcast"):
+        instruction = computation.get(instruction.operands[0])
     if instruction is None or instruction.opcode != "get-tuple-element":
         return None
-    return int(str(instruction.attribute(r"index=(\d+)")))
+    source = computation.get(instruction.operands[0])
+    is_parameter = source is not None and source.opcode == "parameter"
+    return int(str(instruction.attribute(r"index=(\d+)"))) if is_parameter else None
 
 
-def _number(
-    name: str, computation: Computation, *, around: tuple[Instruction | None, Computation] | None = None
-) -> int | None:
-    """The integer that a name stands for: a constant, or one that a loop carries unchanged."""
+def _number(program: Program, name: str, computation: Computation) -> int | None:
+    """The integer that a name stands for: a constant, or one that the loops around carry unchanged."""
     instruction = computation.get(name)
     if instruction is None:
         return None
@@ -250,8 +282,13 @@ def _number(
         text = instruction.operands[0]
         return int(text) if re.fullmatch(r"-?\d+", text) else None
     if instruction.opcode in ("copy", "bitcast"):
-        return _number(instruction.operands[0], computation, around=around)
-    index = _tuple_index(name, computation)
-    if index is None or around is None or around[0] is None or index >= len(around[0].operands):
+        return _number(program, instruction.operands[0], computation)
+    index = _carried(name, computation)
+    around = program.loops.get(id(computation))
+    if index is None or around is None:
         return None
-    return _number(around[0].operands[index], around[1])
+    loop, outside = around
+    starts, end = outside.get(loop.operands[0]), _root(program.part(loop, "body"))
+    if starts is None or end is None or _carried(end.operands[index], program.part(loop, "body")) != index:
+        return None
+    return _number(program, starts.operands[index], outside)

@@ -10,6 +10,8 @@ from flan_jax.sharding import AXES, MeshPlan
 
 REPLICATED_SHARE = 0.15
 """A state that takes less of a chip's memory than this is copied to every chip: nothing then has to be gathered."""
+LANES = 128
+"""The width of a TPU's tiles. What is narrower is brought together as a sum of arrays of zeros, at twice the cost."""
 _WORDS = (*AXES, "activations")
 
 
@@ -72,7 +74,6 @@ def chosen_mesh(
         tensor //= 2
     rows = within // tensor
     cuts = available is None or state_bytes / tensor > REPLICATED_SHARE * available
-    sizes = {"replica": slices, "data": 1 if cuts else rows, "fsdp": rows if cuts else 1, "tensor": tensor}
     reasons = [f"the batch of {part} rows a pass goes over {rows * slices} devices"]
     if tensor > 1:
         reasons.append(f"heads and feed-forward over the other {tensor}")
@@ -80,7 +81,16 @@ def chosen_mesh(
     reasons.append(
         f"{share}, so parameters are cut" if cuts and rows > 1 else f"{share}, and each row's device holds it"
     )
-    return dataclasses.replace(base, **sizes), "; ".join(reasons)
+    fsdp = _fsdp(rows, config) if cuts else 1
+    if 1 < fsdp < rows:
+        reasons.append(f"over {fsdp}, for a part to be {LANES} wide")
+    plan = dataclasses.replace(base, replica=slices, data=rows // fsdp, fsdp=fsdp, tensor=tensor)
+    return plan, "; ".join(reasons)
+
+
+def _fsdp(rows: int, config: T5Config) -> int:
+    """The most of `rows` devices that leave a parameter's part as wide as a tile."""
+    return max(n for n in range(1, rows + 1) if rows % n == 0 and (n == 1 or config.emb_dim >= LANES * n))
 
 
 def candidates(base: MeshPlan, *, config: T5Config, devices: int, slices: int) -> list[MeshPlan]:
@@ -89,7 +99,9 @@ def candidates(base: MeshPlan, *, config: T5Config, devices: int, slices: int) -
     plans = []
     for tensor in (1, 2, 4, 8, 16):
         if within % tensor == 0 and _divides(config, tensor):
-            plans.append(dataclasses.replace(base, replica=slices, data=1, fsdp=within // tensor, tensor=tensor))
+            rows = within // tensor
+            fsdp = _fsdp(rows, config)
+            plans.append(dataclasses.replace(base, replica=slices, data=rows // fsdp, fsdp=fsdp, tensor=tensor))
     if within > 1:
         plans.append(dataclasses.replace(base, replica=slices, data=within, fsdp=1, tensor=1))
     return plans

@@ -163,11 +163,14 @@ class _Walk:
             tally.exposed += times * max(0.0, end - now)
             return max(now, end)
         took = self.network.seconds(collective) if self.network and axis != NOWHERE else 0.0
-        end = link_free[axis] = max(now, link_free.get(axis, 0.0)) + took
+        # Links go both ways: permutations in two directions do not wait for each other.
+        lane = f"{axis} {collective.groups[:1]}" if collective.kind == "collective-permute" else axis
+        end = link_free[lane] = max(now, link_free.get(lane, 0.0)) + took
         tally.number += times
         tally.bytes += times * collective.bytes
         tally.seconds += times * took
-        shapes = " ".join(f"{array.dtype}{list(array.sizes)}" for array in collective.arrays[:3])
+        named = [f"{array.dtype}{list(array.sizes)}" for array in collective.arrays[:3]]
+        shapes = " ".join(named + (["..."] if len(collective.arrays) > 3 else []))
         largest = self.largest.setdefault((collective.kind, axis, shapes), [collective.bytes, 0, collective.op_name])
         largest[1] += times
         if moment.phase == "start":

@@ -157,7 +157,7 @@ def _cpu_devices(count: int, *, name: str) -> tuple[jax.Device, ...]:
         raise _unknown(name)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX runs already: what it has must do.
-            jax.config.update("jax_num_cpu_devices", max(count, jax.config.jax_num_cpu_devices))
+            jax.config.update("jax_num_cpu_devices", max(count, jax.config.read("jax_num_cpu_devices")))
     devices = jax.devices("cpu")
     if len(devices) < count:
         raise ValueError(

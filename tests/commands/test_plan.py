@@ -5,7 +5,10 @@ import json
 import pytest
 
 from flan_jax import cli
-from flan_jax.commands import plan, plan_report
+from flan_jax.commands import plan, plan_report, plan_search
+from flan_jax.models.execution import Execution
+from flan_jax.planning.topologies import topology_named
+from flan_jax.sharding import MeshPlan
 
 QUICKSTART = "gin_configs/recipes/quickstart.gin"
 SMALL = (
@@ -24,7 +27,10 @@ def planned(capsys, *arguments, status=0):
 def test_a_recipe_is_planned_for_this_machines_processor(capsys):
     found = planned(capsys, "--topology=cpu:8", "--mesh=fsdp=4,tensor=2")
     assert found["topology"]["devices"] == 8 and found["topology"]["chip"] is None
-    assert found["recipe"]["parameters"] == 402_432 - 98_624 and found["recipe"]["lengths"] == {"inputs": 64, "targets": 16}
+    assert found["recipe"]["parameters"] == 402_432 - 98_624 and found["recipe"]["lengths"] == {
+        "inputs": 64,
+        "targets": 16,
+    }
     assert found["memory"]["arguments"] > found["state_bytes"] > 0
     assert found["memory"]["aliased"] >= 0.9 * found["state_bytes"]  # The state is given away.
     # All matrix products of the model, and little else, on eight devices.
@@ -96,3 +102,42 @@ def test_a_recipe_is_compiled_for_a_slice_without_a_tpu(capfd):
     assert 1.0 <= found["program"]["flops"] / (found["model_flops"]["per_step"] / 4) < 1.1
     assert found["estimate"]["compiler_cycles"]["step_seconds"] > found["estimate"]["roofline"]["step_seconds"] > 0
     assert [(row["kind"], row["axis"]) for row in found["program"]["exchanges"]] == [("all-reduce", "data")]
+
+
+@pytest.mark.libtpu
+def test_a_plan_that_cannot_fit_says_what_to_change_and_ends_with_2(capfd):
+    arguments = ["--topology=v5e:1x1", "--gin.BATCH_SIZE=262144", *SMALL[1:]]
+    assert cli.run(["plan", QUICKSTART, *arguments]) == 2
+    text = capfd.readouterr().out
+    assert "DOES NOT FIT: a device has 15.75 GiB, and the step needs" in text
+    assert "parameters and optimiser state are" in text and "is what the step makes between" in text
+    offered = [line for line in text.splitlines() if "--" in line]
+    assert len(offered) >= 3 and any("--num_microbatches=" in line for line in offered)
+
+
+def test_changes_are_told_in_the_order_of_what_they_gain(monkeypatch):
+    needs = {"full": 900, "minimal": 1100, "none": 1000}
+
+    class Machine:
+        topology = topology_named("gpu:h200")
+        slices, model = 1, None
+
+        def state(self, choice):
+            return {}
+
+        def peak(self, choice):
+            rows = choice.batch_size // choice.num_microbatches
+            return needs[choice.execution.remat] * rows << 30
+
+    choice = plan_search.Choice(batch_size=8, mesh=MeshPlan(data=1), execution=Execution(), num_microbatches=1)
+    monkeypatch.setattr(plan_search.meshes, "candidates", lambda *_, **__: [])
+    found = plan_search.changes(Machine(), choice, needed=1000 << 30, compiles=True)
+    assert [row["change"].split(":")[0] for row in found] == [
+        "--num_microbatches=8",
+        "--batch_size=1",
+        "--remat=full",
+        "--remat=minimal",
+    ]
+    assert [row["peak"] >> 30 for row in found] == [1000, 1000, 7200, 8800] and not any(row["fits"] for row in found)
+    reckoned = plan_search.changes(Machine(), choice, needed=None, compiles=False)
+    assert {row["peak"] for row in reckoned} == {None}

@@ -54,6 +54,82 @@ def test_complementary_pairs_share_a_row():
     assert [row.tolist() for row in packing.bin_centred(lengths, LIMITS)] == [[0, 1], [2, 3]]
 
 
+def reference_bin_centred(lengths, limits):
+    """The definition, pair by pair, in Python's integers; the first of equals."""
+    left, rows = list(range(len(lengths))), []
+    while left:
+        room, row = list(limits), []
+        while True:
+            fitting = [i for i in left if lengths[i][0] <= room[0] and lengths[i][1] <= room[1]]
+            if not fitting:
+                break
+            weights = (room[0] * limits[1] ** 2, room[1] * limits[0] ** 2)
+            best = max(fitting, key=lambda i, w=weights: (lengths[i][0] * w[0] + lengths[i][1] * w[1], -i))
+            left.remove(best)
+            row.append(best)
+            room = [room[0] - lengths[best][0], room[1] - lengths[best][1]]
+        rows.append(sorted(row))
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bin_centred_is_its_definition_to_the_last_tie_for_positions_of_runs_hang_on_it(seed):
+    rng = np.random.default_rng(seed)
+    limits = tuple(rng.integers(1, 40, 2).tolist())
+    lengths = rng.integers(0, np.array(limits) + 1, (60, 2))
+    got = [row.tolist() for row in packing.bin_centred(lengths, limits)]
+    assert got == reference_bin_centred(lengths.tolist(), limits)
+
+
+def test_where_answers_are_short_the_scarce_side_alone_packs_better_and_elsewhere_worse():
+    rng = np.random.default_rng(0)
+    inputs = np.clip(np.round(250 * np.exp(0.7 * rng.standard_normal(1000))), 1, 1024)
+    short = np.stack([inputs, rng.integers(1, 4, 1000)], axis=1).astype(np.int64)
+    rows = {strategy.__name__: len(strategy(short, (1024, 128))) for strategy in ALL}
+    assert rows["scarce_side_first"] < rows["bin_centred"]
+    both = log_normal(1000, limits=(512, 128))
+    assert len(packing.scarce_side_first(both, (512, 128))) > len(packing.bin_centred(both, (512, 128)))
+    for lengths, limits in ((short, (1024, 128)), (both, (512, 128)), (both[:, ::-1], (128, 512))):
+        tried = (packing.scarce_side_first(lengths, limits), packing.bin_centred(lengths, limits))
+        assert len(packing.fewest_rows(lengths, limits)) == min(map(len, tried))
+
+
+def fewest_possible(lengths, limits):
+    """By trying everything."""
+    best = len(lengths)
+
+    def place(i, rooms):
+        nonlocal best
+        if len(rooms) >= best:
+            return
+        if i == len(lengths):
+            best = len(rooms)
+            return
+        for k, room in enumerate(rooms):
+            if lengths[i][0] <= room[0] and lengths[i][1] <= room[1]:
+                less = (room[0] - lengths[i][0], room[1] - lengths[i][1])
+                place(i + 1, [*rooms[:k], less, *rooms[k + 1 :]])
+        place(i + 1, [*rooms, (limits[0] - lengths[i][0], limits[1] - lengths[i][1])])
+
+    place(0, [])
+    return best
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_packing_needs_fewer_rows_than_the_least(seed):
+    rng = np.random.default_rng(seed)
+    limits = tuple(rng.integers(3, 12, 2).tolist())
+    lengths = rng.integers(0, np.array(limits) + 1, (7, 2))
+    fewest = fewest_possible(lengths.tolist(), limits)
+    assert packing.least_rows(lengths, limits) <= fewest + 1e-9
+    assert packing.least_rows(lengths, limits) >= packing.fill(lengths, num_rows=1, limits=limits).bound_rows - 1e-9
+
+
+def test_the_least_sees_pairs_that_can_share_no_row():
+    lengths = np.array([[2, 30], [2, 30], [60, 16], [60, 16]])  # By sums 2.875 rows.
+    assert packing.least_rows(lengths, LIMITS) == 2 + 2 * 60 / 64
+
+
 def test_bin_centred_fills_more_than_first_fit_and_comes_near_the_bound():
     lengths = log_normal(1000, limits=(512, 128))
     filled = {

@@ -41,6 +41,8 @@ CASES = {
         queries=PACKED_100, keys=(((1, 16), (2, 8), (3, 8)), ((1, 12), (2, 12), (0, 8))), has_bias=False
     ),
 }
+# An interpreted kernel is a program of many small operations: compiling it well takes longer than running it.
+QUICKLY_COMPILED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NAMES = ("query", "key", "value", "table", "mixed_grad")
 
 

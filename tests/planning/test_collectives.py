@@ -129,4 +129,5 @@ def test_groups_are_read_in_every_notation(text, groups):
 def test_groups_along_a_part_of_an_axis_say_so():
     assert axes_of(((0, 1), (2, 3)), axes={"tensor": 4}) == "tensor (groups of 2)"
     assert axes_of(((0,), (1,)), axes={"tensor": 2}) == NOWHERE
+    assert axes_of(((0, 2), (0, 1)), axes={"data": 2, "tensor": 2}, kind="collective-permute") == "data+tensor"
     assert axes_of(((0, 5),), axes={"tensor": 4}) == NOWHERE

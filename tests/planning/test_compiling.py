@@ -1,5 +1,7 @@
 """Compiling ahead: memory as the compiler counts it, refusals read, and what lies whole everywhere."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -78,6 +80,7 @@ def test_a_refusal_of_the_compiler_is_read():
 def test_the_peak_counts_what_is_given_away_once():
     memory = Memory(arguments=10, outputs=8, aliased=7, temporaries=5, code=1)
     assert memory.peak == 17
+    assert dataclasses.replace(memory, live=12).peak == 13  # What the compiler says is alive, and the program.
 
 
 def test_leaves_that_lie_whole_on_several_devices_are_named():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flan_jax.planning.fitting import MOST_COMPILATIONS, largest_batch
+from flan_jax.planning.fitting import MOST_COMPILATIONS, largest_batch, smaller_by
 
 
 def search(memory, *, quantum=8, available=1000, known=None, start=None):
@@ -51,3 +51,8 @@ def test_what_is_found_fits_and_is_a_multiple(slope, bend):
 def test_memory_that_does_not_grow_ends_the_search_all_the_same():
     fit, tried = search(lambda batch: 500)
     assert fit.batch_size == max(tried) and len(tried) == MOST_COMPILATIONS
+
+
+@pytest.mark.parametrize("needed, fixed, cut", [(100, 0, 2), (1000, 0, 16), (100, 75, 4), (None, 0, 64), (100, 99, 64)])
+def test_a_step_is_cut_by_as_much_as_it_is_too_large(needed, fixed, cut):
+    assert smaller_by(64, needed=needed, available=90, fixed=fixed) == cut

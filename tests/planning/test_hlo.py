@@ -50,12 +50,49 @@ def test_a_stated_length_is_believed():
     assert trips(said=', backend_config={"known_trip_count":{"n":"5"}}') == 5
 
 
-def test_a_loop_that_does_not_count_by_one_has_no_known_length():
-    assert trips(step="2") is None
+def test_a_loop_may_take_larger_steps():
+    assert trips(step="2") == 12 and trips(step="5") == 5
+
+
+def test_a_loop_whose_step_is_no_number_has_no_known_length():
+    assert trips(step="nan") is None
+
+
+def test_a_loop_within_a_loop_may_start_at_what_the_outer_one_carries():
+    outer = """
+%outer (q: (s32[], s32[])) -> (s32[], s32[]) {
+  %q = (s32[], s32[]) parameter(0)
+  %j = s32[] get-tuple-element(%q), index=0
+  %kept = s32[] get-tuple-element(%q), index=1
+  %up = s32[] constant(1)
+  %more = s32[] add(%j, %up)
+  %x.2 = f32[4]{0} custom()
+  %begin = (s32[], f32[4]{0}, s32[]) tuple(%kept, %x.2, %up)
+  %inner = (s32[], f32[4]{0}, s32[]) while(%begin), condition=%condition, body=%body
+  ROOT %r = (s32[], s32[]) tuple(%more, %kept)
+}
+
+%until (q: (s32[], s32[])) -> pred[] {
+  %q.1 = (s32[], s32[]) parameter(0)
+  %j.1 = s32[] get-tuple-element(%q.1), index=0
+  %last = s32[] constant(3)
+  ROOT %lt.1 = pred[] compare(%j.1, %last), direction=LT
+}
+"""
+    entry = """
+ENTRY %main (x: f32[4]) -> s32[] {
+  %none = s32[] constant(0)
+  %four = s32[] constant(4)
+  %t.1 = (s32[], s32[]) tuple(%none, %four)
+  ROOT %w = (s32[], s32[]) while(%t.1), condition=%until, body=%outer
+}
+"""
+    program = hlo.read(LOOP.split("ENTRY")[0].replace("LENGTH", "24") + outer + entry)
+    assert [(times, sure) for _, times, sure in program.bodies()] == [(1, True), (3, True), (60, True)]
 
 
 def test_a_loop_of_unknown_length_counts_once_and_is_not_sure():
-    program = hlo.read(LOOP.replace("FIRST", "0").replace("LENGTH", "24").replace("STEP", "2"))
+    program = hlo.read(LOOP.replace("FIRST", "0").replace("LENGTH", "24").replace("STEP", "nan"))
     assert [(times, sure) for _, times, sure in program.bodies()] == [(1, True), (1, False)]
 
 

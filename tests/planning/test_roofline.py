@@ -42,6 +42,33 @@ def test_what_waits_for_memory_takes_its_bytes():
     assert found.hbm_bytes == 2e6 and found.step_seconds == pytest.approx(2 * MILLISECOND)
 
 
+def test_what_waits_for_memory_and_what_waits_for_arithmetic_follow_one_another():
+    found = read(f"%p = f32[1000,1000]{{1,0:S(1)}} {PRODUCT}", "ROOT %n = f32[250000]{0} negate(%h)")
+    assert found.step_seconds == pytest.approx(4 * MILLISECOND)
+    assert found.compute_seconds == pytest.approx(4 * MILLISECOND)
+
+
+def test_a_loop_takes_its_body_as_often_as_it_runs():
+    body = (
+        "%body (p: (s32[], f32[])) -> (s32[], f32[]) {\n"
+        "  %p = (s32[], f32[1000,1000]{1,0:S(1)}) parameter(0)\n"
+        "  %i = s32[] get-tuple-element(%p), index=0\n"
+        "  %a = f32[1000,1000]{1,0:S(1)} get-tuple-element(%p), index=1\n"
+        f"  %m = f32[1000,1000]{{1,0:S(1)}} {PRODUCT}\n"
+        "  ROOT %t = (s32[], f32[1000,1000]{1,0:S(1)}) tuple(%i, %m)\n"
+        "}\n"
+    )
+    loop = 'while(%s), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"5"}}'
+    start = "%s = (s32[], f32[1000,1000]{1,0:S(1)}) tuple(%z, %a)"
+    text = (
+        body
+        + HEAD
+        + f"  %z = s32[] constant(0)\n  {start}\n  ROOT %w = (s32[], f32[1000,1000]{{1,0:S(1)}}) {loop}\n}}\n"
+    )
+    found = read_program(hlo.read(text), axes=AXES, devices=2, chip=CHIP, network=NETWORK)
+    assert found.flops == 1e10 and found.step_seconds == pytest.approx(10 * MILLISECOND)
+
+
 def test_an_exchange_that_is_waited_for_is_not_hidden():
     found = read(
         f"%q = f32[500000]{{0:S(1)}} all-gather(%g), {GROUPS}", f"ROOT %p = f32[1000,1000]{{1,0:S(1)}} {PRODUCT}"
@@ -70,6 +97,7 @@ def test_what_an_exchange_outlasts_is_waited_for():
         "ROOT %d = f32[500000]{0:S(1)} all-gather-done(%q)",
     )
     assert found.exchanges[0].exposed_seconds == pytest.approx(MILLISECOND, rel=2e-3)
+    assert found.step_seconds == pytest.approx(MILLISECOND, rel=2e-3)
 
 
 CHAIN = """

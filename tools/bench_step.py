@@ -1,0 +1,291 @@
+"""Measures whole training steps beside transformers and T5X, in one run, on the same examples.
+
+    python tools/bench_step.py --torch-python=PATH --t5x-python=PATH
+    python tools/bench_step.py --torch-python=PATH --export-dir=exports --mixture=superni_train --lengths 1024 128
+    python tools/bench_step.py --torch-python=PATH --sizes large xl --lengths 1024 256 --dtype bfloat16 --compile --parts
+
+A contender is NAME:BATCH. "ours" and "t5x" take BATCH packed rows, packed by our feed and by SeqIO; "torch-grouped" and
+"torch-random" take BATCH padded examples, in batches of like lengths or as they come. Each runs in its own process under
+its own interpreter; one whose interpreter is not given is left out. The processes stay, and take turns: in every round each
+takes whole steps for --turn-seconds, so that a noisy machine disturbs all alike.
+
+Lengths are made up, log-normal (inputs: median 60 tokens, targets: median 12, cut at --lengths), or those of an export.
+"tokens/s" counts real input and target tokens, padding not, over all rounds, and its spread that of the rounds; the median of the rounds' quotients, by the clock and by the processor's time. "start" is from the start of the process to
+the end of its first step, with modules in the file cache; "again" the same once more, where ours finds its compiled step. "peak" is the process's largest resident memory.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from bench_step_contender import MARK
+from rich.console import Console
+from rich.table import Table
+
+from flan_jax.data import manifest, source
+
+TOOLS = Path(__file__).resolve().parent
+SCRIPTS = {"ours": "ours", "torch-grouped": "torch", "torch-random": "torch", "t5x": "t5x"}
+DEFAULT_CONTENDERS = ("ours:8", "torch-grouped:8", "torch-random:8", "t5x:8")
+SIZES = {
+    "tiny": {"emb_dim": 64, "num_heads": 2, "head_dim": 32, "mlp_dim": 128, "num_layers": 2},
+    "small": {"emb_dim": 512, "num_heads": 6, "head_dim": 64, "mlp_dim": 1024, "num_layers": 8},
+    "base": {"emb_dim": 768, "num_heads": 12, "head_dim": 64, "mlp_dim": 2048, "num_layers": 12},
+    "large": {"emb_dim": 1024, "num_heads": 16, "head_dim": 64, "mlp_dim": 2816, "num_layers": 24},
+    "xl": {"emb_dim": 2048, "num_heads": 32, "head_dim": 64, "mlp_dim": 5120, "num_layers": 24},
+}
+# JAX would take three quarters of a GPU for itself, and the others their turn without memory.
+SHARING = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+MEDIANS = (60, 12)
+NUM_EXAMPLES = 4096
+
+
+def made_up(limits, *, spread: float = 1.0):
+    """Tokens and lengths of both sides."""
+    rng = np.random.default_rng(0)
+    drawn = np.array(MEDIANS) * np.exp(spread * rng.standard_normal((NUM_EXAMPLES, 2)))
+    lengths = np.clip(np.round(drawn), 1, limits).astype(int)
+    sides = {"inputs": lengths[:, 0], "targets": lengths[:, 1]}
+    tokens = {name: rng.integers(2, 32_000, counts.sum()).astype(np.int32) for name, counts in sides.items()}
+    return tokens | {f"{name}_lengths": counts for name, counts in sides.items()}
+
+
+def exported(export_dir: str, mixture: str):
+    """The same of examples drawn evenly from an export's training split."""
+    paths = sorted(Path(export_dir).glob(f"mixtures/{manifest.safe_name(mixture)}-train-*.json"))
+    if not paths:
+        raise SystemExit(f"{export_dir} holds no export of {mixture!r}, split train; make one with `flan-jax export`.")
+    tasks = source.open_members(manifest.read_mixture(paths[-1]), export_dir=export_dir)
+    places = [(task, i) for task in tasks for i in range(len(task))]
+    chosen = np.random.default_rng(0).permutation(len(places))[:NUM_EXAMPLES]
+    pairs = [places[i][0].read([places[i][1]])[0] for i in chosen]
+    found = {}
+    for name, side in zip(("inputs", "targets"), zip(*pairs, strict=True), strict=True):
+        found[name] = np.concatenate(side).astype(np.int32)
+        found[f"{name}_lengths"] = np.array([len(tokens) for tokens in side])
+    return found
+
+
+class Contender:
+    """A process that takes steps when told to."""
+
+    def __init__(self, name: str, *, python: str, spec: dict, directory: Path):
+        kind, _, batch = name.partition(":")
+        self.name, self.turns, self.told = name, [], {}
+        path = directory / f"{name.replace(':', '_')}.json"
+        path.write_text(json.dumps({**spec, "kind": kind.removeprefix("torch-"), "batch": int(batch)}))
+        self._command = [python, str(TOOLS / f"bench_step_{SCRIPTS[kind]}.py"), str(path)]
+        self._log = directory / f"{name.replace(':', '_')}.log"
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> float:
+        """Starts the process and returns how many seconds it took to its first step's end."""
+        begin = time.perf_counter()
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                bufsize=1,
+                env=SHARING,
+            )
+        self.about = self._answer()["about"]
+        return time.perf_counter() - begin
+
+    def turn(self, *, seconds: float) -> None:
+        """Takes whole steps until so many seconds are over."""
+        steps = []
+        while sum(step["wall"] for step in steps) < seconds:
+            steps.append(self.ask("step"))
+        self.turns.append(steps)
+
+    def ask(self, what: str) -> dict:
+        """Sends a word and returns the answer."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(what + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def end(self) -> dict:
+        """Ends the process; returns what it said of its memory."""
+        told = self.ask("end")
+        assert self._process is not None
+        self._process.wait(timeout=60)
+        return told
+
+    def kill(self) -> None:
+        """Ends the process if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
+    def rates(self, clock: str) -> list[float]:
+        """Real tokens a second in each round."""
+        return [sum(step["tokens"] for step in turn) / sum(step[clock] for step in turn) for turn in self.turns]
+
+    def _answer(self) -> dict:
+        assert self._process is not None and self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
+        tail = "\n".join(self._log.read_text().splitlines()[-15:])
+        raise SystemExit(f"{self.name} ended before it answered:\n{tail}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one model size gave."""
+
+    contenders: list[Contender]
+    starts: dict[str, list[float]]
+
+
+def compete(names, *, pythons, spec, given, directory: Path) -> Run:
+    """Starts each contender alone, then lets them take turns."""
+    contenders = [
+        Contender(name, python=pythons[SCRIPTS[name.partition(":")[0]]], spec=spec, directory=directory)
+        for name in names
+        if pythons[SCRIPTS[name.partition(":")[0]]]
+    ]
+    starts: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    with contextlib.ExitStack() as ending:
+        for contender in contenders:
+            ending.callback(contender.kill)
+            for again in range(given.starts):
+                starts[contender.name].append(contender.start())
+                if again < given.starts - 1:
+                    contender.end()
+        for number in range(given.rounds):
+            for contender in contenders if number % 2 else contenders[::-1]:
+                contender.turn(seconds=given.turn_seconds)
+        for contender in contenders:
+            contender.told = contender.ask("extra") if given.parts else {}
+        # Asked for last, when the profile has been taken; the peak of steps alone where none was.
+        for contender in contenders:
+            contender.told |= contender.end()
+    return Run(contenders=contenders, starts=starts)
+
+
+def comparison(run: Run, *, title: str) -> Table:
+    heads = ("contender", "examples", "s/step", "CPU s/step", "real", "tokens/s", "spread", "tokens/CPU s")
+    table = Table(*heads, "ours/it", "ours/it CPU", "start s", "again", "peak GB", title=title)
+    first = run.contenders[0]
+    for contender in run.contenders:
+        steps = [step for turn in contender.turns for step in turn]
+        wall, processor = ([step[clock] for step in steps] for clock in ("wall", "processor"))
+        tokens = sum(step["tokens"] for step in steps)
+        rates = contender.rates("wall")
+        quotients = [
+            statistics.median(a / b for a, b in zip(first.rates(clock), contender.rates(clock), strict=True))
+            for clock in ("wall", "processor")
+        ]
+        starts = run.starts[contender.name]
+        table.add_row(
+            contender.name,
+            f"{statistics.mean(step['examples'] for step in steps):.1f}",
+            f"{statistics.median(wall):.2f}",
+            f"{statistics.median(processor):.2f}",
+            f"{tokens / sum(step['positions'] for step in steps):.0%}",
+            f"{tokens / sum(wall):.0f}",
+            f"{min(rates):.0f}-{max(rates):.0f}",
+            f"{tokens / sum(processor):.0f}",
+            *(("", "") if contender is first else (f"{quotient:.2f}" for quotient in quotients)),
+            f"{starts[0]:.1f}",
+            f"{starts[-1]:.1f}" if len(starts) > 1 else "",
+            f"{contender.told['peak_bytes'] / 1e9:.2f}",
+        )
+    return table
+
+
+def parts(run: Run, *, title: str) -> Table:
+    names = ("attention", "feed-forward", "loss", "optimiser", "rest")
+    table = Table("contender", "TFLOP/s", "ceiling", "share", *names, "gap", "temp GB", "device GB", title=title)
+    for contender in run.contenders:
+        told = contender.told
+        if "shares" not in told:
+            continue
+        seconds = statistics.median(step["wall"] for turn in contender.turns for step in turn)
+        speed = told["step_flops"] / seconds
+        table.add_row(
+            contender.name,
+            f"{speed / 1e12:.3g}",
+            f"{told['ceiling_flops'] / 1e12:.3g}",
+            f"{speed / told['ceiling_flops']:.0%}",
+            *(f"{told['shares'][name]:.0%}" for name in names),
+            f"{told['gap_share']:.0%}",
+            f"{told['temporary_bytes'] / 1e9:.2f}",
+            f"{told['device_peak_bytes'] / 1e9:.2f}" if told["device_peak_bytes"] else "",
+        )
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contenders", nargs="+", default=DEFAULT_CONTENDERS, metavar="NAME:BATCH", help="ours first")
+    parser.add_argument("--torch-python", help="interpreter that has torch and transformers")
+    parser.add_argument("--t5x-python", help="interpreter that has T5X")
+    parser.add_argument("--export-dir", help="take examples from an export instead")
+    parser.add_argument("--mixture", help="of the export")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["small"])
+    parser.add_argument("--lengths", nargs=2, type=int, default=(512, 128))
+    parser.add_argument("--vocab-size", type=int, default=32_128)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--dropout", type=float, default=0.05)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--turn-seconds", type=float, default=10.0)
+    parser.add_argument("--starts", type=int, default=2, help="fresh processes of each contender; the last one steps")
+    parser.add_argument("--compile", action="store_true", help="torch.compile for the torch contenders")
+    parser.add_argument("--parts", action="store_true", help="where our step goes, and its share of the ceiling")
+    given = parser.parse_args()
+    for name in given.contenders:
+        if name.partition(":")[0] not in SCRIPTS or not name.partition(":")[2].isdecimal():
+            parser.error(f"{name!r} is no contender; write NAME:BATCH with a name of {', '.join(SCRIPTS)}")
+    pythons = {"ours": sys.executable, "torch": given.torch_python, "t5x": given.t5x_python}
+    console = Console(width=150)
+    for size in given.sizes:
+        with tempfile.TemporaryDirectory() as directory:
+            examples = Path(directory, "examples.npz")
+            np.savez(
+                examples, **(exported(given.export_dir, given.mixture) if given.export_dir else made_up(given.lengths))
+            )
+            spec = {
+                "sizes": {"vocab_size": given.vocab_size, **SIZES[size]},
+                "lengths": list(given.lengths),
+                "dtype": given.dtype,
+                "dropout": given.dropout,
+                "seed": 0,
+                "examples": str(examples),
+                "compile": given.compile,
+                "compile_cache": str(Path(directory, "compiled")),
+            }
+            run = compete(given.contenders, pythons=pythons, spec=spec, given=given, directory=Path(directory))
+        what = f"T5 1.1 {size}, {'/'.join(map(str, given.lengths))}, {given.dtype}, {given.mixture or 'log-normal lengths'}"
+        console.print(comparison(run, title=what))
+        if given.parts:
+            console.print(parts(run, title=f"{what}: where our step goes"))
+        for contender in run.contenders:
+            about = contender.about
+            versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+            steps = sum(map(len, contender.turns))
+            console.print(
+                f"{contender.name}: {about['parameters']:,} parameters, {versions}; {about['notes']}; {steps} steps"
+            )
+        for name in given.contenders:
+            if not pythons[SCRIPTS[name.partition(":")[0]]]:
+                console.print(f"{name}: left out, no --{SCRIPTS[name.partition(':')[0]]}-python")
+    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
+    console.print(f"{os.cpu_count()} cores, load of the last 1, 5 and 15 minutes {load}\npython {' '.join(sys.argv)}")
+
+
+if __name__ == "__main__":
+    main()

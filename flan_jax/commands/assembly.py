@@ -12,7 +12,7 @@ from typing import Any, final
 import jax
 import numpy as np
 
-from flan_jax import placement, sharding, vocab
+from flan_jax import backend, placement, sharding, vocab
 from flan_jax.data.manifest import VocabularyRef
 from flan_jax.decoding.loop import generate
 from flan_jax.decoding.sampling import Greedy, Strategy
@@ -189,7 +189,13 @@ class Network:
         """
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
         where, rows = jax.tree.map(lambda leaf: leaf.sharding, (shapes, batch))
-        jitted = jax.jit(step_fn, donate_argnums=0, in_shardings=(where, None, rows), out_shardings=(where, None))
+        jitted = jax.jit(
+            step_fn,
+            donate_argnums=0,
+            in_shardings=(where, None, rows),
+            out_shardings=(where, None),
+            compiler_options=backend.step_options(self.mesh.devices.flat[0].platform),
+        )
         with self.within():
             return jitted.lower(shapes, None, batch)
 

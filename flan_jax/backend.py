@@ -1,9 +1,8 @@
-"""What XLA is told before it starts: flags that it knows, where the programs that it compiles are kept, what memory it keeps.
+"""What XLA is told before it starts: flags that it knows, and where the programs that it compiles are kept.
 
 Comes before anything asks JAX for a device; which processes share a run is `launch`'s.
 """
 
-import ctypes
 import functools
 import hashlib
 import mmap
@@ -88,39 +87,11 @@ def known_flags() -> frozenset[str]:
     return frozenset(found)
 
 
-def keep_freed_memory() -> bool:
-    """Lets the C library keep what XLA frees, where XLA computes on the processor; for a process that takes many like steps.
-
-    XLA asks for a step's temporaries at every step anew. The C library maps and unmaps such sizes, and the kernel clears
-    each page again: a seventh of a step, and the copies of several threads' pools besides. Before XLA starts its threads,
-    each of which would else get a pool of its own. glibc's `mallopt`; elsewhere nothing happens.
-
-    Returns:
-      Whether it did.
-    """
-    if sys.platform != "linux" or _sees_accelerator():
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # Another C library.
-        return False
-    arena_max, mmap_max, trim_threshold, top_pad = -8, -4, -1, -2  # As malloc.h numbers them.
-    settings = ((arena_max, 1), (mmap_max, 0), (trim_threshold, -1), (top_pad, 1 << 28))
-    taken = [mallopt(name, value) for name, value in settings]
-    return all(taken)
-
-
-def _sees_accelerator() -> bool:
-    """Whether JAX may find another device than the processor; without asking it, since that starts XLA."""
-    if os.environ.get("JAX_PLATFORMS", "").split(",")[0] == "cpu":
-        return False
-    return any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "accel[0-9]*", "vfio/[0-9]*", "kfd"))
-
-
 def step_options(platform_name: str) -> dict[str, str]:
     """Returns the compiler options of a training step on a platform, as `jax.jit` takes them.
 
-    On CPU the schedule that keeps least alive is the faster one too: fewer pages are touched.
+    On CPU the schedule that keeps least alive is the faster one too, by a sixth: XLA asks for a step's temporaries at every step
+    anew, and the kernel has to clear each page.
     """
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"} if platform_name == "cpu" else {}
 

@@ -205,7 +205,6 @@ def _in_its_group(call: Callable[[], Any], invocation: Invocation) -> Any:
     from flan_jax import backend, gin_config, launch
 
     backend.require_known_flags()
-    backend.keep_freed_memory()
     group = gin_config.configured(launch.join, invocation.processes)()
     if group.count == 1:  # Of several processes JAX lets only the first write, which has not been tried on loopback.
         gin_config.configured(backend.compile_cache, {})()

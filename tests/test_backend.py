@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from flan_jax import backend, cli
@@ -125,33 +126,9 @@ def test_the_oldest_programs_go_where_all_of_them_take_too_much(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["middle", "new"]
 
 
-_PAGES = """
-import resource, sys
-import jax, jax.numpy as jnp
-from flan_jax import backend
-if sys.argv[1] == "keep":
-    assert backend.keep_freed_memory()
-x = jnp.ones((2048, 2048))
-step = jax.jit(lambda x: (x @ x) @ (x + 1.0) @ (x * 2.0)).lower(x).compile()
-for _ in range(20):  # The library's pool grows to its size.
-    jax.block_until_ready(step(x))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    jax.block_until_ready(step(x))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 5)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
-def test_a_step_s_memory_is_not_cleared_anew_at_every_step():
-    def pages(mode):
-        done = subprocess.run([sys.executable, "-c", _PAGES, mode], capture_output=True, text=True, check=True)
-        return int(done.stdout)
-
-    assert pages("keep") < 100 < 5000 < pages("leave")
-
-
-def test_where_an_accelerator_may_be_the_host_s_memory_is_left_alone(monkeypatch):
-    monkeypatch.setattr(backend, "_sees_accelerator", lambda: True)
-    assert not backend.keep_freed_memory()
-    assert backend.step_options("gpu") == {} and "xla_cpu_scheduler_type" in backend.step_options("cpu")
+def test_only_the_processor_s_steps_have_options_of_their_own():
+    assert backend.step_options("gpu") == {} == backend.step_options("tpu")
+    options = backend.step_options("cpu")
+    assert jax.jit(lambda x: x + 1, compiler_options=options)(1) == 2
+    with pytest.raises(Exception, match="No such compile option"):
+        jax.jit(lambda x: x + 2, compiler_options={name + "_": value for name, value in options.items()})(1)

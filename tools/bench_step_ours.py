@@ -26,8 +26,6 @@ from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import new_state
 from flan_jax.train.step import make_train_step
 
-backend.keep_freed_memory()  # As the command line does, before JAX is asked for a device.
-
 
 class Examples:
     """What the feed reads, in memory."""

@@ -30,7 +30,7 @@ def through_layers(
     x_BTD: jax.Array,
     *,
     params: Sequence[Params],
-    axes: Params,
+    axes: Callable[[], Params],
     keeps: Sequence[Keep],
     dtype: jnp.dtype,
     execution: Execution,
@@ -41,7 +41,7 @@ def through_layers(
         visit: one layer, from its parameters, what came in and its dropout factors to what goes out.
         x_BTD: what the first layer gets.
         params: of each layer; trees alike.
-        axes: the logical axis names of one layer's parameters.
+        axes: returns the logical axis names of one layer's parameters; asked in a loop alone.
         keeps: dropout factors of each layer; alike.
         dtype: what matrices are computed in.
         execution: in a loop or not, and what the backward pass computes again.
@@ -54,16 +54,17 @@ def through_layers(
         for layer, keep in zip(params, keeps, strict=True):
             x_BTD = visit(layer, x_BTD, keep)
         return x_BTD
+    names_of = axes()
     # Cast first: the copy then takes half the room, and so does what is brought together from the devices for a layer.
     cast = [jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim > 1 else leaf, layer) for layer in params]
     stacked = jax.tree.map(
-        lambda names, *leaves: constrain(jnp.stack(leaves), None, *names), axes, *cast, is_leaf=_is_names
+        lambda names, *leaves: constrain(jnp.stack(leaves), None, *names), names_of, *cast, is_leaf=_is_names
     )
     stacked_keeps = jax.tree.map(lambda *leaves: jnp.stack(leaves), *keeps)
 
     def one(x_BTD: jax.Array, layer: tuple[Params, Keep]) -> tuple[jax.Array, None]:
         # Cut as it lies in the stack: what a layer needs whole is brought together in its own turn, not before the loop.
-        cut = jax.tree.map(lambda names, leaf: constrain(leaf, *names), axes, layer[0], is_leaf=_is_names)
+        cut = jax.tree.map(lambda names, leaf: constrain(leaf, *names), names_of, layer[0], is_leaf=_is_names)
         return visit(cut, x_BTD, layer[1]), None
 
     return jax.lax.scan(one, x_BTD, (stacked, stacked_keeps))[0]

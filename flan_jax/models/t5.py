@@ -72,7 +72,7 @@ def _through_layers(stack, x_BTD: jax.Array, keeps: list[Keep], **seen) -> jax.A
         lambda params, x_BTD, keep: layer.apply({"params": params}, x_BTD, keep=keep, method="over_row", **seen),
         x_BTD,
         params=[each.variables["params"] for each in stack.layers],
-        axes=_layer_axes("encoder" if isinstance(layer, EncoderLayer) else "decoder", stack.config),
+        axes=lambda: _layer_axes("encoder" if isinstance(layer, EncoderLayer) else "decoder", stack.config),
         keeps=keeps,
         dtype=jnp.dtype(stack.config.dtype),
         execution=stack.execution,

@@ -50,7 +50,13 @@ def test_a_batch_that_divides_goes_over_all_devices():
 
 
 def test_a_batch_of_fewer_rows_than_devices_leaves_the_rest_to_tensor():
-    assert choose(256, 64) == "fsdp=64,tensor=4"
+    assert choose(64, 16) == "fsdp=16,tensor=4"
+
+
+def test_parts_of_a_parameter_stay_as_wide_as_a_tile():
+    """XL is 2,048 wide, a tile 128: finer than 16 devices it is not cut, and the rest stands along the batch."""
+    assert choose(256, 256) == "data=16,fsdp=16"
+    assert choose(256, 64) == "data=4,fsdp=16,tensor=4"
 
 
 def test_a_small_state_lies_whole_on_every_device():

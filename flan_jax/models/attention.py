@@ -112,8 +112,8 @@ def _attend_backward(kept, grad_BTHK):
     grad_BTHK = jax.lax.optimization_barrier(grad_BTHK.astype(dtype))
     weights_grad_BHTS = jnp.einsum("BTHK,BHKS->BHTS", grad_BTHK, value_BHKS, preferred_element_type=jnp.float32)
     scores_grad_BHTS = jnp.where(mask_B1TS, power_BHTS * (weights_grad_BHTS - shared_BHT1), 0.0)
-    # Kept once, and summed over the batch layer by layer: left to itself, XLA on CPU holds the array of every layer
-    # for one long sum at the end.
+    # Kept once, to be summed over the batch layer by layer. (XLA on CPU, jaxlib 0.10.2, drops the barrier before it forms
+    # YNNPACK's fusions, and holds the array of every layer for one long sum at the end all the same.)
     scores_grad_BHTS = jax.lax.optimization_barrier(scores_grad_BHTS)
     bias_grad_GHTS = None
     if bias_GHTS is not None:

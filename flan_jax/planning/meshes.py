@@ -13,6 +13,7 @@ REPLICATED_SHARE = 0.15
 LANES = 128
 """The width of a TPU's tiles. What is narrower is brought together as a sum of arrays of zeros, at twice the cost."""
 _WORDS = (*AXES, "activations")
+_UNSAID: dict[str, Any] = {axis: getattr(MeshPlan(), axis) for axis in AXES}
 
 
 def mesh_written(text: str, *, base: MeshPlan) -> MeshPlan:
@@ -37,12 +38,12 @@ def mesh_written(text: str, *, base: MeshPlan) -> MeshPlan:
             given[name] = int(value)
         else:
             raise ValueError(f"--mesh has {part!r}; {name} is a whole number of devices.")
-    return dataclasses.replace(base, **{"replica": 1, "data": -1, "fsdp": 1, "tensor": 1, **given})
+    return dataclasses.replace(base, **{**_UNSAID, **given})
 
 
 def is_left_open(plan: MeshPlan) -> bool:
     """Whether a recipe says nothing of how many devices stand along which axis."""
-    return all(getattr(plan, axis) == default for axis, default in zip(AXES, (1, -1, 1, 1), strict=True))
+    return all(getattr(plan, axis) == size for axis, size in _UNSAID.items())
 
 
 def chosen_mesh(

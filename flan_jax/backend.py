@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 CACHE_VARIABLE = "FLAN_JAX_COMPILE_CACHE"
@@ -32,11 +33,11 @@ def require_known_flags() -> None:
     LIBTPU_INIT_ARGS, is left alone.
 
     Raises:
-      ValueError: a flag is unknown or has no such value.
+      UserError: a flag is unknown or has no such value.
     """
     trouble = flags_trouble(os.environ.get("XLA_FLAGS", ""))
     if trouble:
-        raise ValueError(trouble)
+        raise UserError(trouble)
 
 
 @functools.lru_cache(maxsize=8)

@@ -17,7 +17,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flan_jax import user_errors
+from flan_jax import errors
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 
@@ -93,13 +94,11 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
     ({'what': 'run', 'name': 'runs/a', 'json': True}, ('SEED=3',))
 
     Raises:
-      ValueError: an unknown verb, or more words than the verb takes.
+      UserError: an unknown verb, or more words than the verb takes.
     """
     verb = arguments[0] if arguments else ""
     if verb not in VERBS:
-        raise ValueError(
-            f"No verb {verb!r}.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}; flan-jax --help explains."
-        )
+        raise UserError(f"No verb {verb!r}.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}; flan-jax --help explains.")
     files: list[str] = []
     bindings: list[str] = []
     search_paths: list[str] = []
@@ -110,7 +109,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
         name, separator, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--"):
             if not positional:
-                raise ValueError(f"`{verb}` takes no word {argument!r} here: options are written --name=value.")
+                raise UserError(f"`{verb}` takes no word {argument!r} here: options are written --name=value.")
             if positional[0] == "gin_file":
                 files.append(argument)
             else:
@@ -220,7 +219,7 @@ def prepare(invocation: Invocation) -> Callable[[], Any]:
     """Parses the gin configuration of an invocation and returns the call that runs its command.
 
     Raises:
-      ValueError: whatever is wrong in the configuration; nothing has run yet.
+      UserError: whatever is wrong in the configuration; nothing has run yet.
     """
     # Imported here so that `--help` and mistakes in the verb answer at once.
     from flan_jax import gin_config
@@ -284,14 +283,14 @@ def verb_usage(verb: str) -> str:
 
 def _report(error: Exception, *, show_traceback: bool) -> int:
     """Prints one message for what the user can mend, a traceback for a defect of ours."""
-    if show_traceback or not user_errors.is_users(error):
+    if show_traceback or not isinstance(error, errors.UserError):
         traceback.print_exception(error)
-    if not user_errors.is_users(error):
+    if not isinstance(error, errors.UserError):
         print(
             "This is a defect of flan_jax, not of your input: please report it with the lines above.", file=sys.stderr
         )
         return 1
-    print(f"flan-jax: {user_errors.message(error)}", file=sys.stderr)
+    print(f"flan-jax: {errors.message(error)}", file=sys.stderr)
     return 2
 
 

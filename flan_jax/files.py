@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flan_jax.errors import UserError
+
 
 def write_atomic(path: Path | str, content: str | bytes) -> None:
     """Writes `content` under a temporary name and renames it, so that readers never see half a file."""
@@ -58,14 +60,14 @@ def require_free_space(directory: Path | str, needed_bytes: int, *, for_what: st
     """Refuses to start writing what cannot fit.
 
     Raises:
-      ValueError: the file system of `directory` has less than `needed_bytes` free.
+      UserError: the file system of `directory` has less than `needed_bytes` free.
     """
     place = Path(directory)
     while not place.exists():
         place = place.parent
     free_bytes = shutil.disk_usage(place).free
     if free_bytes < needed_bytes:
-        raise ValueError(
+        raise UserError(
             f"No room on disk for {for_what}: it needs {needed_bytes / 2**20:,.0f} MiB and {place} has "
             f"{free_bytes / 2**20:,.0f} MiB free. Free some space or choose another directory."
         )

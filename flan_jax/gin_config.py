@@ -19,6 +19,7 @@ import gin
 from gin import config as gin_config
 from gin import config_parser
 
+from flan_jax.errors import MissingFileError, UserError
 from flan_jax.names import nearest
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[1]
@@ -62,8 +63,8 @@ def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequen
       search_paths: folders in which files and includes are looked for.
 
     Raises:
-      FileNotFoundError: a file or an include is not there.
-      ValueError: a name is unknown, a macro undefined or unused, or a required value missing.
+      MissingFileError: a file or an include is not there.
+      UserError: a name is unknown, a macro undefined or unused, or a required value missing.
     """
     gin.clear_config()
     prefixes = ["", *search_paths, str(PACKAGE_PARENT), str(PACKAGE_PARENT / "gin_configs")]
@@ -81,7 +82,7 @@ def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequen
     try:
         gin.parse_config_files_and_bindings(list(files), lines, finalize_config=False, print_includes_and_imports=False)
     except (ValueError, TypeError, SyntaxError, ImportError, AttributeError, OSError) as error:
-        raise ValueError(_with_nearest_name(str(error))) from error
+        raise UserError(_with_nearest_name(str(error))) from error
     _ORIGINS.clear()
     _ORIGINS.update({statement.name: statement.origin for statement in statements})
     _refuse_unset_and_unused(statements)
@@ -118,7 +119,7 @@ def configured(function: Callable, given: dict[str, Any], *, like: Callable | No
       like: another function, whose bindings serve for parameters of the same name that have none of their own.
 
     Raises:
-      ValueError: a keyword is unknown, a required one is missing, or a literal has another type than annotated.
+      UserError: a keyword is unknown, a required one is missing, or a literal has another type than annotated.
     """
     parameters = inspect.signature(function).parameters
     module = function.__module__
@@ -126,7 +127,7 @@ def configured(function: Callable, given: dict[str, Any], *, like: Callable | No
     verb = function.__name__.rstrip("_")
     for name in given:
         if name not in parameters:
-            raise ValueError(
+            raise UserError(
                 f"`{verb}` has no option --{name}.{nearest(name, parameters)} It takes: {', '.join(parameters)}."
             )
     bound = gin_config._CONFIG.get(("", selector), {})  # pylint: disable=protected-access
@@ -141,7 +142,7 @@ def configured(function: Callable, given: dict[str, Any], *, like: Callable | No
     ]
     if missing:
         owner = like if like is not None and missing[0] in inspect.signature(like).parameters else function
-        raise ValueError(
+        raise UserError(
             f"`{verb}` needs {', '.join(missing)}: give --{missing[0]}=..., or a --gin_file that binds "
             f"{owner.__module__.rsplit('.', 1)[-1]}.{owner.__name__}.{missing[0]}."
         )
@@ -157,7 +158,7 @@ def configured(function: Callable, given: dict[str, Any], *, like: Callable | No
 def _as_gin_line(binding: str) -> str:
     name, separator, value = binding.partition("=")
     if not separator:
-        raise ValueError(f"--gin.{binding} has no value: write --gin.NAME=VALUE.")
+        raise UserError(f"--gin.{binding} has no value: write --gin.NAME=VALUE.")
     name, value = name.strip(), value.strip()
     try:
         config_parser.ConfigParser(value, _Names()).parse_value()
@@ -172,7 +173,7 @@ def _statements_of_file(file: str, *, prefixes: Sequence[str]) -> Iterator[_Stat
     path = next((p for p in tried if p.is_file()), None)
     if path is None:
         siblings = {str(q.relative_to(PACKAGE_PARENT)) for q in (PACKAGE_PARENT / "gin_configs").rglob("*.gin")}
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"No gin file {file!r} in the working directory, --gin_search_paths or the package."
             f"{nearest(file, siblings)}"
         )
@@ -183,7 +184,7 @@ def _statements(text: str, *, origin: str, prefixes: Sequence[str], from_command
     try:
         parsed = list(config_parser.ConfigParser(text, _Names()))
     except SyntaxError as error:
-        raise ValueError(f"{origin}: not gin syntax: {error.msg} (line {error.lineno}).") from error
+        raise UserError(f"{origin}: not gin syntax: {error.msg} (line {error.lineno}).") from error
     for statement in parsed:
         if isinstance(statement, config_parser.IncludeStatement):
             yield from _statements_of_file(statement.filename, prefixes=prefixes)
@@ -216,11 +217,11 @@ def _refuse_unset_and_unused(statements: Sequence[_Statement]) -> None:
     referenced = _macro_references()
     for name, user in sorted(referenced.items()):
         if name not in defined and name != "gin.REQUIRED":
-            raise ValueError(f"{user} refers to the macro %{name}, which no gin file sets.{nearest(name, defined)}")
+            raise UserError(f"{user} refers to the macro %{name}, which no gin file sets.{nearest(name, defined)}")
     for statement in statements:
         if statement.name in defined and statement.name not in referenced:
             others = set(referenced) | set(defined - {statement.name})
-            raise ValueError(
+            raise UserError(
                 f"Nothing uses the macro {statement.name}, set in {statement.origin}.{nearest(statement.name, others)}"
             )
     required = gin_config.REQUIRED
@@ -228,7 +229,7 @@ def _refuse_unset_and_unused(statements: Sequence[_Statement]) -> None:
     if unset:
         first = unset[0].name
         lines = "\n".join(f"  {s.name}  (declared in {s.origin})" for s in unset)
-        raise ValueError(f"These have no value yet:\n{lines}\nSet them in a gin file or with --gin.{first}=VALUE.")
+        raise UserError(f"These have no value yet:\n{lines}\nSet them in a gin file or with --gin.{first}=VALUE.")
 
 
 def _is_required(value: Any, required: Any) -> bool:
@@ -266,7 +267,7 @@ def _check_literal_types() -> None:
             literal = _literal_of(value)
             if parameter in hints and literal is not _NOT_LITERAL and not _fits(literal, hints[parameter]):
                 name = gin_config._format_binding_key(scope, selector, parameter)
-                raise ValueError(
+                raise UserError(
                     f"{name} is {literal!r} ({type(literal).__name__}); it must be {_spelled(hints[parameter])}. "
                     f"{_origin_of(value, name)}"
                 )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flan_jax import processes
+from flan_jax.errors import UserError
 from flan_jax.processes import Group, Store
 
 CLUSTERS = ("slurm", "ompi", "gcetpu", "gketpu")  # JAX's names of what it can read: SLURM, Open MPI, TPU metadata.
@@ -43,7 +44,7 @@ def join(
       patience_seconds: how long to wait for the others, here and wherever all have to agree.
 
     Raises:
-      ValueError: settings that are incomplete or impossible, an address that cannot be had, processes that disagree.
+      UserError: settings that are incomplete or impossible, an address that cannot be had, processes that disagree.
     """
     settings = {
         "coordinator_address": coordinator_address,
@@ -82,18 +83,18 @@ def _require_whole(settings: Mapping[str, Any]) -> None:
     """Refuses settings with which no processes can find each other."""
     missing = [name for name, value in settings.items() if value is None]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"Several processes need --coordinator_address=HOST:PORT, --process_count and --process_index; got no "
             f"{', '.join(missing)}. Give all three, or none under SLURM, Open MPI or on a TPU pod."
         )
     address, count, index = settings.values()
     host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"coordinator_address is {address!r}; wanted HOST:PORT of process 0, as 10.0.0.1:8476.")
+        raise UserError(f"coordinator_address is {address!r}; wanted HOST:PORT of process 0, as 10.0.0.1:8476.")
     if not isinstance(count, int) or count < 1:
-        raise ValueError(f"process_count is {count!r}; it is a whole number from 1.")
+        raise UserError(f"process_count is {count!r}; it is a whole number from 1.")
     if not isinstance(index, int) or not 0 <= index < count:
-        raise ValueError(f"process_index is {index!r}; of {count} processes they are 0 to {count - 1}.")
+        raise UserError(f"process_index is {index!r}; of {count} processes they are 0 to {count - 1}.")
 
 
 def _detected() -> _Found | None:
@@ -116,7 +117,7 @@ def _initialize(arguments: Mapping[str, Any], *, timeout_seconds: float) -> tupl
         jax.distributed.initialize(**arguments, initialization_timeout=round(timeout_seconds))
     except RuntimeError as error:  # Such as a port in use.
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f"The processes could not be brought together ({', '.join(map(str, arguments.values()))}): {reason}. See "
             "that the address is process 0's and its port is free, and start all of them again."
         ) from error

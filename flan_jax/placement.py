@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from flan_jax.errors import UserError
 from flan_jax.shapes import Batch
 from flan_jax.sharding import ROWS
 
@@ -32,10 +33,10 @@ def require_divisible_batch(batch_size: int, *, mesh: Mesh, num_microbatches: in
     """Refuses a global batch that cannot be cut evenly into microbatches, and each of them over mesh and processes.
 
     Raises:
-        ValueError: with the nearest numbers of rows that can.
+        UserError: with the nearest numbers of rows that can.
     """
     if num_microbatches < 1 or batch_size % num_microbatches:
-        raise ValueError(
+        raise UserError(
             f"A batch of {batch_size} rows cannot be cut into {num_microbatches} microbatches: choose a divisor of "
             f"{batch_size}."
         )
@@ -44,7 +45,7 @@ def require_divisible_batch(batch_size: int, *, mesh: Mesh, num_microbatches: in
         below, above = batch_size // step * step, (batch_size // step + 1) * step
         allowed = f"{below} or {above}" if below > 0 else f"{above}"
         parts = f", in {num_microbatches} microbatches," if num_microbatches > 1 else ""
-        raise ValueError(
+        raise UserError(
             f"A batch of {batch_size} rows{parts} does not divide over the mesh ({_described(mesh)}, {processes} "
             f"process{'es' if processes > 1 else ''}), which cuts rows over {' * '.join(ROWS)}; allowed are multiples of "
             f"{step}. Use {allowed} rows, or a MeshPlan whose {' * '.join(ROWS)} divides {batch_size // num_microbatches}."
@@ -94,7 +95,7 @@ def reading_share(
         process_of: whose a device is.
 
     Raises:
-        ValueError: the mesh cuts the rows so that processes hold unequal or overlapping shares.
+        UserError: the mesh cuts the rows so that processes hold unequal or overlapping shares.
     """
     index = jax.process_index() if process_index is None else process_index
     count = row_parts(mesh)
@@ -104,7 +105,7 @@ def reading_share(
         held.setdefault(process_of(device), set()).add(part.indices(count)[0])
     shares = sorted({frozenset(places) for places in held.values()}, key=min)
     if len({len(share) for share in shares}) > 1 or sum(map(len, shares)) != count:
-        raise ValueError(
+        raise UserError(
             f"The mesh ({_described(mesh)}) gives the {len(held)} processes "
             f"{', '.join(str(len(held[process])) for process in sorted(held))} parts of a batch's rows, some perhaps in "
             "common: they cannot read equal shares. Choose a MeshPlan.tensor that divides the devices of a process, or "
@@ -117,7 +118,7 @@ def put_batch(batch: Batch, *, mesh: Mesh) -> dict[str, jax.Array]:
     """Returns the batch on the mesh; `batch` holds the rows of this process's `reading_share`.
 
     Raises:
-        ValueError: the rows do not divide over the mesh.
+        UserError: the rows do not divide over the mesh.
     """
     arrays = {key: np.asarray(value) for key, value in batch.items()}
     shares = 1 if jax.process_count() == 1 else reading_share(mesh)[1]
@@ -131,7 +132,7 @@ def put_whole_batch(batch: Batch, *, mesh: Mesh) -> dict[str, jax.Array]:
     """Returns on the mesh a batch of which every process holds all rows, as in an evaluation.
 
     Raises:
-        ValueError: the rows do not divide over the mesh.
+        UserError: the rows do not divide over the mesh.
     """
     if jax.process_count() == 1:
         return put_batch(batch, mesh=mesh)

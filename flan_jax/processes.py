@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, Protocol, TypeVar, final
 
-from flan_jax import user_errors
+from flan_jax import errors
+from flan_jax.errors import UserError
 from flan_jax.files import differing_fields
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ _LAST_WORDS_SECONDS = 10.0
 _SHOWN = 20
 
 
-class Disagreement(ValueError):
+class Disagreement(UserError):
     """The processes were not started as one run; every one of them raises the same text."""
 
 
@@ -115,7 +116,7 @@ class Group:
         """Returns the values, JSON, of all processes in their order.
 
         Raises:
-          ValueError: some process did not come to this place in time.
+          UserError: some process did not come to this place in time.
         """
         prefix = self._next_key()
         if self._store is None:
@@ -131,7 +132,7 @@ class Group:
         if failure is not None and not late:
             raise failure
         if late:
-            raise ValueError(
+            raise UserError(
                 f"Of {self.count} processes, {_listed(late)} did not come to where process {self.index} waited for "
                 f"{self._patience_seconds:.0f} s: slow, stopped, or started with another command. See what they said "
                 "last; start all of them again with the same command, which resumes."
@@ -154,7 +155,7 @@ class Group:
 
         Raises:
           Disagreement: some field differs; processes, fields and values are named. The same text in all of them.
-          ValueError: some process did not come in time.
+          UserError: some process did not come in time.
         """
         first, *others = self.gathered(json.loads(json.dumps(fields, default=str)))
         lines = [
@@ -178,7 +179,7 @@ class Group:
             raise
         except BaseException as error:
             if self._store is not None and not self._failed:
-                if isinstance(error, Exception) and not user_errors.is_users(error):
+                if isinstance(error, Exception) and not isinstance(error, errors.UserError):
                     self._end_with_another(error)
                 self._tell_failure(error)
             raise
@@ -305,8 +306,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _put(error: BaseException) -> tuple[int, str]:
     """Returns the exit status of an error, and how the other processes tell it."""
-    if user_errors.is_users(error):
-        return 2, user_errors.message(error)
+    if isinstance(error, errors.UserError):
+        return 2, errors.message(error)
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT, "interrupted"
     return 1, f"{type(error).__name__}: {error}"

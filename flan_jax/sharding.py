@@ -24,6 +24,7 @@ from flax import linen as nn
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 Axes = str | tuple[str, ...] | None
@@ -90,7 +91,7 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
     """Returns the mesh of a plan, over all devices or, where the plan names fewer, over the first of them.
 
     Raises:
-        ValueError: the platform is absent, or the devices do not make up the mesh.
+        UserError: the platform is absent, or the devices do not make up the mesh.
     """
     if plan.platform is not None:
         require_platform(plan.platform)
@@ -106,7 +107,7 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
             of_slice, of_slices, devices=used, allow_split_physical_axes=True
         )
     elif slices > 1 and used[0].platform == "tpu":
-        raise ValueError(
+        raise UserError(
             f"{plan} spreads an axis over {slices} slices of TPUs, which slow links join: MeshPlan.replica has to be "
             f"{slices}, or a multiple of it, and the other axes at most {len(used) // slices} devices together."
         )
@@ -126,20 +127,20 @@ def _mesh_shape(plan: MeshPlan, devices: Sequence[jax.Device]) -> tuple[int, ...
     seen = f"JAX sees {len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
     sizes = {axis: getattr(plan, axis) for axis in AXES}
     if any(size < 1 and (axis, size) != ("data", -1) for axis, size in sizes.items()):
-        raise ValueError(
+        raise UserError(
             f"{plan} is no mesh: every axis is at least 1, and data may be -1 for all that the others leave."
         )
     others = math.prod(size for axis, size in sizes.items() if axis != "data")
     if sizes["data"] == -1:
         if len(devices) % others:
-            raise ValueError(
+            raise UserError(
                 f"{plan} takes {others} devices, times data, but {seen}: replica * fsdp * tensor has to be a divisor of "
                 f"{len(devices)} ({', '.join(map(str, _divisors(len(devices))))})."
             )
         sizes["data"] = len(devices) // others
     wanted = math.prod(sizes.values())
     if wanted > len(devices) or (jax.process_count() > 1 and wanted != len(devices)):
-        raise ValueError(f"{plan} needs {wanted} devices, but {seen}. Set data=-1 to use what there is.")
+        raise UserError(f"{plan} needs {wanted} devices, but {seen}. Set data=-1 to use what there is.")
     return tuple(sizes.values())
 
 
@@ -150,14 +151,14 @@ def _divisors(number: int) -> list[int]:
 def require_platform(platform: str) -> None:
     """Raises ValueError, with the mend, where JAX does not run on `platform`."""
     if platform not in PLATFORMS:
-        raise ValueError(
+        raise UserError(
             f"MeshPlan.platform is {platform!r}; allowed are {', '.join(PLATFORMS)}, or None for what JAX finds."
             f"{nearest(platform, PLATFORMS)}"
         )
     found = jax.devices()
     if found[0].platform != platform:
         variable = os.environ.get("JAX_PLATFORMS")
-        raise ValueError(
+        raise UserError(
             f"MeshPlan.platform is {platform!r}, but JAX sees {len(found)} {found[0].platform} device"
             f"{'s' if len(found) > 1 else ''} ({found[0].device_kind}) only. To mend it, {PLATFORMS[platform]}"
             f"{f'; JAX_PLATFORMS is now {variable!r}' if variable else ''}. Or set platform=None."
@@ -168,22 +169,22 @@ def rules_of(plan: MeshPlan) -> Rules:
     """Returns the table of a plan: `RULES` with what it cuts besides and what it replaces.
 
     Raises:
-        ValueError: a logical axis or a mesh axis that does not exist.
+        UserError: a logical axis or a mesh axis that does not exist.
     """
     if plan.activations not in ACTIVATIONS:
-        raise ValueError(
+        raise UserError(
             f"MeshPlan.activations is {plan.activations!r}; allowed are {', '.join(ACTIVATIONS)}."
             f"{nearest(plan.activations, ACTIVATIONS)}"
         )
     table = dict(RULES)
     for name, axes in (*ACTIVATIONS[plan.activations], *plan.rules):
         if name not in table:
-            raise ValueError(
+            raise UserError(
                 f"MeshPlan.rules names the logical axis {name!r}; the network has {', '.join(table)}.{nearest(name, table)}"
             )
         for axis in _as_tuple(axes):
             if axis not in AXES:
-                raise ValueError(
+                raise UserError(
                     f"MeshPlan.rules puts {name!r} on the mesh axis {axis!r}; a mesh has {', '.join(AXES)}.{nearest(axis, AXES)}"
                 )
         table[name] = axes
@@ -199,12 +200,12 @@ def use_mesh(mesh: Mesh, *, rules: Rules) -> Iterator[None]:
     """Within it, functions traced by jit cut the network's activations as the rules say.
 
     Raises:
-        ValueError: no rule uses an axis that the mesh has several devices along.
+        UserError: no rule uses an axis that the mesh has several devices along.
     """
     used = {axis for _, axes in rules for axis in _as_tuple(axes)}
     for axis, size in mesh.shape.items():
         if size > 1 and axis not in used:
-            raise ValueError(
+            raise UserError(
                 f"The mesh has {size} devices along {axis!r}, but no sharding rule uses that axis: they would "
                 f"repeat each other's work. Set MeshPlan.{axis}=1, or leave it a rule in MeshPlan.rules."
             )
@@ -224,7 +225,7 @@ def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, 
         axes: tree of their logical axis names, `models.t5.logical_axes`.
 
     Raises:
-        ValueError: names the parameter whose axis has no rule, meets another on one mesh axis, or does not divide.
+        UserError: names the parameter whose axis has no rule, meets another on one mesh axis, or does not divide.
     """
     names = dict(_with_paths(axes, is_leaf=lambda leaf: isinstance(leaf, tuple)))
     table = {
@@ -253,13 +254,13 @@ def _param_spec(
     taken: dict[str, str] = {}
     for name in names:
         if name not in rules:
-            raise ValueError(
+            raise UserError(
                 f"No sharding rule covers the logical axis {name!r} of {what}. Rules cover {', '.join(rules)}."
                 f"{nearest(name, rules)} Add ({name!r}, None) to replicate it."
             )
         for axis in _as_tuple(rules[name]):
             if axis in taken:
-                raise ValueError(
+                raise UserError(
                     f"Sharding rules put two logical axes, {taken[axis]!r} and {name!r}, of {what} on one mesh axis, "
                     f"{axis!r}. Give one of them None or another mesh axis."
                 )
@@ -279,7 +280,7 @@ def _require_divisible_params(
     for path, size, name, axes in cut:
         if size % math.prod(mesh.shape[axis] for axis in axes):
             common = math.gcd(*(other for _, other, _, over in cut if over == axes))
-            raise ValueError(
+            raise UserError(
                 f"The logical axis {name!r}, {size} long, of {_what(path, table[path][0], names[path])} does not divide "
                 f"over {math.prod(mesh.shape[axis] for axis in axes)} devices along {' * '.join(map(repr, axes))}. Use a "
                 f"MeshPlan.{'*'.join(axes)} of {', '.join(str(n) for n in _divisors(common) if n <= mesh.size)}, or put "

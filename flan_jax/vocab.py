@@ -16,10 +16,11 @@ from typing import ClassVar, Literal
 
 from sentencepiece import SentencePieceProcessor
 
+from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import sha256_of, sha256_of_file
 from flan_jax.names import nearest
 
-EMBEDDED_MODEL = Path(__file__).parent / "tasks" / "embedded" / "embedded.model"
+EMBEDDED_MODEL = Path(__file__).parent / "vocabularies" / "embedded.model"
 NUM_SPECIAL_BYTE_IDS = 3  # padding, end of sequence, unknown; a byte's id is its value + 3 (ByT5, arXiv 2105.13626)
 
 Kind = Literal["sentencepiece", "bytes"]
@@ -90,10 +91,10 @@ class Vocabulary(abc.ABC):
         """Returns the id of `<extra_id_k>`: the last id for k = 0, then downwards.
 
         Raises:
-          ValueError: the vocabulary has no such sentinel.
+          UserError: the vocabulary has no such sentinel.
         """
         if not 0 <= k < self.extra_ids:
-            raise ValueError(f"No sentinel {k}: the vocabulary has {self.extra_ids} extra ids, counted from 0.")
+            raise UserError(f"No sentinel {k}: the vocabulary has {self.extra_ids} extra ids, counted from 0.")
         return self.size - 1 - k
 
 
@@ -114,7 +115,7 @@ class SentencePieceVocabulary(Vocabulary):
         path = Path(self.path).expanduser()
         if not path.is_file():
             beside = path.parent.glob("*.model") if path.parent.is_dir() else []
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"No SentencePiece model at {self.path}.{nearest(path.name, (p.name for p in beside))} "
                 "Give the path of a .model file on this machine's disk, 'embedded' or 'bytes'."
             )
@@ -132,12 +133,12 @@ class SentencePieceVocabulary(Vocabulary):
             processor.load_from_serialized_proto(Path(self.path).read_bytes() + b"".join(pieces))
         except RuntimeError as error:
             if "already defined" in str(error):
-                raise ValueError(
+                raise UserError(
                     f"{self.path} has sentinels among its pieces already ({str(error).strip()}): give extra_ids=0."
                 ) from error
-            raise ValueError(f"{self.path} is not a SentencePiece model ({str(error).strip()}).") from error
+            raise UserError(f"{self.path} is not a SentencePiece model ({str(error).strip()}).") from error
         if processor.eos_id() < 0 or not (processor.is_control(0) or processor.is_unknown(0)):
-            raise ValueError(
+            raise UserError(
                 f"{self.path} cannot be used: id 0 must be padding (got {processor.id_to_piece(0)!r}) and there must "
                 f"be an end of sequence (got id {processor.eos_id()}). Train it with --pad_id=0 --eos_id=1 --unk_id=2."
             )
@@ -250,7 +251,7 @@ def load(spec: str | Vocabulary, *, extra_ids: int | None = None) -> Vocabulary:
       extra_ids: number of sentinels; None for the kind's own (100 for SentencePiece, 0 for bytes).
 
     Raises:
-      FileNotFoundError: the path leads nowhere.
+      MissingFileError: the path leads nowhere.
     """
     if isinstance(spec, Vocabulary):
         return spec
@@ -267,7 +268,7 @@ def _cores() -> int:
 
 def _require_count(extra_ids: int) -> None:
     if extra_ids < 0:
-        raise ValueError(f"extra_ids must be 0 or more, got {extra_ids}.")
+        raise UserError(f"extra_ids must be 0 or more, got {extra_ids}.")
 
 
 def _user_defined_piece(text: str) -> bytes:

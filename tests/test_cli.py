@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from flan_jax import cli, user_errors
+from flan_jax import cli
 
 
 def test_words_files_bindings_and_options_are_told_apart():

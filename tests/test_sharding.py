@@ -13,13 +13,13 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from flan_jax import placement, sharding
-from flan_jax.commands.assembly import Network
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
 from flan_jax.models.execution import Execution
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim import optimizers, selection
 from flan_jax.placement import put_whole_batch, reading_share
+from flan_jax.run.network import Network
 from flan_jax.sharding import RULES, MeshPlan, make_mesh, rules_of
 from flan_jax.train.step import make_train_step
 from tests import made_up_t5 as made_up

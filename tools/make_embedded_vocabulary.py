@@ -17,8 +17,8 @@ from pathlib import Path
 
 import sentencepiece
 
+from flan_jax.collections.embedded import family as embedded
 from flan_jax.files import write_atomic
-from flan_jax.tasks.embedded import family as embedded
 from flan_jax.vocab import EMBEDDED_MODEL
 
 # At most; with the 100 sentinels behind them 1,600 ids. The words of the suite and the letters decide how many there are.

@@ -15,7 +15,7 @@ import transformers
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from flan_jax.checkpoint.huggingface_tokenizer import write_tokenizer  # noqa: E402
+from flan_jax.checkpoint.huggingface.tokenizer import write_tokenizer  # noqa: E402
 from flan_jax.vocab import EMBEDDED_MODEL  # noqa: E402
 from tests.checkpoint.tokenizer_lines import made_lines  # noqa: E402
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from flan_jax.collections.natural_instructions.instances import SuperNISource
+from flan_jax.collections.natural_instructions.task_files import task_files, task_lists
 from flan_jax.evaluation.metrics import rouge_l
-from flan_jax.tasks.natural_instructions.instances import SuperNISource
-from flan_jax.tasks.natural_instructions.task_files import task_files, task_lists
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 
 MAX_INSTANCES = 100
 PUBLISHED = {"copy the input": 14.20, "copy the demonstration": 28.54}

@@ -17,11 +17,14 @@ from typing import Any, final
 import numpy as np
 
 from flan_jax import files, vocab
-from flan_jax.checkpoint import formats, huggingface, own, t5x_writing
+from flan_jax.checkpoint import formats, own
 from flan_jax.checkpoint.digest import leaves_digest
+from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.leaves import BFLOAT16, cast, same_dtypes
 from flan_jax.checkpoint.starts import require_same_network
+from flan_jax.checkpoint.t5x import writing
 from flan_jax.checkpoint.weights import FORMATS, Format, Weights
+from flan_jax.errors import UserError
 from flan_jax.models.config import T5Config
 from flan_jax.models.parameters import require_shapes
 from flan_jax.names import nearest
@@ -53,11 +56,11 @@ class Choices:
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
-            raise ValueError(
+            raise UserError(
                 f"No format {self.format!r}; allowed are {', '.join(FORMATS)}.{nearest(str(self.format), FORMATS)}"
             )
         if self.dtype is not None and self.dtype not in DTYPES:
-            raise ValueError(
+            raise UserError(
                 f"dtype is {self.dtype!r}; allowed are {', '.join(DTYPES)}.{nearest(str(self.dtype), DTYPES)}"
             )
 
@@ -97,7 +100,7 @@ def convert(
       vocabulary: put beside the weights; None: the one that lies with them.
 
     Raises:
-      ValueError: the weights are no whole T5, mix types, do not fit `model`, or the output is not equal to them.
+      UserError: the weights are no whole T5, mix types, do not fit `model`, or the output is not equal to them.
     """
     started = time.monotonic()
     config = required_config(weights, model)
@@ -107,7 +110,7 @@ def convert(
     _require_room_for_ids(vocabulary, config, place=weights.path)
     to = to.expanduser().absolute()
     if choices.format == "t5x" and re.fullmatch(r"checkpoint_\d+", to.name):
-        raise ValueError(
+        raise UserError(
             f"T5X's checkpoints lie in the directory of a run, and get their names there: give --to={to.parent} (a new "
             f"directory), not {to.name} in it."
         )
@@ -132,12 +135,12 @@ def required_config(weights: Weights, model: T5Config | None) -> T5Config:
     """Returns the network of the weights: the one given, or the one that they say or show.
 
     Raises:
-      ValueError: they are no whole T5, or not this one.
+      UserError: they are no whole T5, or not this one.
     """
     config = model or weights.config
     if config is None:
         reason = " ".join(weights.notes)
-        raise ValueError(f"{weights.path} does not hold one whole T5, so that it cannot be converted. {reason}")
+        raise UserError(f"{weights.path} does not hold one whole T5, so that it cannot be converted. {reason}")
     require_shapes({name: leaf.shape for name, leaf in weights.params.items()}, config, place=weights.path)
     require_same_network(weights, config)
     return config
@@ -161,12 +164,12 @@ def _typed(weights: Weights, choices: Choices) -> Weights:
     usual, most = next(iter(groups.items()))
     for dtype, names in groups.items():
         if dtype != usual:
-            raise ValueError(
+            raise UserError(
                 f"{weights.path} mixes types: {names[0]} is {dtype} ({len(names)} such), where {len(most)} others are "
                 f"{usual}. Give --dtype=float32 (or bfloat16) to have all of them cast."
             )
     if usual not in DTYPES.values():
-        raise ValueError(
+        raise UserError(
             f"{weights.path}: {most[0]} and others are {usual}, which cannot be kept. Give --dtype=float32."
         )
     return weights
@@ -177,7 +180,7 @@ def _digest(weights: Weights, choices: Choices) -> str:
     digest = leaves_digest(weights.params)
     said = weights.metadata.get("params_digest")
     if said is not None and said != digest and choices.dtype is None:
-        raise ValueError(
+        raise UserError(
             f"The parameters of {weights.path} have the digest {digest[:12]}, and its metadata says {said[:12]}: they have "
             "changed since they were written. Copy the checkpoint anew, or convert it again."
         )
@@ -187,11 +190,11 @@ def _digest(weights: Weights, choices: Choices) -> str:
 def _compare(weights: Weights, written: Weights, digest: str) -> None:
     """Refuses an output that is not the input."""
     if leaves_digest(written.params) != digest:
-        raise ValueError(
+        raise UserError(
             f"What was written of {weights.path} reads back differently, and was removed: {_differing(weights, written)}."
         )
     if written.slots and leaves_digest(written.slots) != leaves_digest(weights.slots):
-        raise ValueError(f"The optimiser's state of {weights.path} reads back differently; nothing was kept.")
+        raise UserError(f"The optimiser's state of {weights.path} reads back differently; nothing was kept.")
 
 
 def _differing(weights: Weights, written: Weights) -> str:
@@ -205,14 +208,14 @@ def _differing(weights: Weights, written: Weights) -> str:
 
 def _require_free_place(to: Path, weights: Weights) -> None:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ValueError(f"{to} exists and is not empty. Choose another --to, or remove it.")
+        raise UserError(f"{to} exists and is not empty. Choose another --to, or remove it.")
     needed = sum(leaf.nbytes for leaf in (*weights.params.values(), *weights.slots.values()))
     files.require_free_space(to.parent, needed + _OVERHEAD_BYTES, for_what=f"the converted checkpoint {to.name}")
 
 
 def _require_room_for_ids(vocabulary: vocab.Vocabulary | None, config: T5Config, *, place: str) -> None:
     if vocabulary is not None and vocabulary.size > config.vocab_size:
-        raise ValueError(
+        raise UserError(
             f"The vocabulary has {vocabulary.size} ids, and the embedding table of {place} has {config.vocab_size} rows: "
             "it is not the vocabulary that these weights were trained with."
         )
@@ -243,7 +246,7 @@ def _write_t5x(
 ) -> None:
     place = directory / f"checkpoint_{weights.step or 0}"
     place.mkdir()
-    t5x_writing.write(weights, place, layout="scanned" if choices.scanned else "unrolled")
+    writing.write(weights, place, layout="scanned" if choices.scanned else "unrolled")
 
 
 def _write_hf(

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from flan_jax.checkpoint import huggingface, own, t5x
+from flan_jax.checkpoint import own
+from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.places import BucketPath, Place, place_at
+from flan_jax.checkpoint.t5x import reading as t5x
 from flan_jax.checkpoint.weights import Weights
+from flan_jax.errors import MissingFileError, UserError
 
 _ON_DISK = (own, huggingface, t5x)
 _IN_BUCKETS = (t5x, own)  # In this order: TensorStore alone serves T5X's, without a client library.
@@ -23,16 +26,16 @@ def open_weights(path: Any, *, step: int | None = None) -> Weights:
       step: which one, where the path holds several; None takes the latest.
 
     Raises:
-      FileNotFoundError: there is nothing, or no checkpoint of that step.
-      ValueError: it is of no known format, or incomplete.
+      MissingFileError: there is nothing, or no checkpoint of that step.
+      UserError: it is of no known format, or incomplete.
     """
     place = place_at(path)
     if not place.exists():
-        raise FileNotFoundError(f"There is no checkpoint at {path}: no such file or directory.")
+        raise MissingFileError(f"There is no checkpoint at {path}: no such file or directory.")
     for module in _IN_BUCKETS if isinstance(place, BucketPath) else _ON_DISK:
         if module.looks_like(str(place)):
             return module.open_weights(str(place), step=step)
-    raise ValueError(f"{path} is no checkpoint that is known here: it holds {_content(place)}. Known are {_KNOWN}.")
+    raise UserError(f"{path} is no checkpoint that is known here: it holds {_content(place)}. Known are {_KNOWN}.")
 
 
 def _content(place: Place) -> str:

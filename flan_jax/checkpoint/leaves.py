@@ -14,6 +14,8 @@ from typing import Any, final
 import ml_dtypes
 import numpy as np
 
+from flan_jax.errors import UserError
+
 Index = tuple[slice, ...]
 """One slice a dimension, with start and stop in range and no step."""
 
@@ -112,12 +114,12 @@ def stacked(parts: Sequence[Leaf], *, axis: int) -> Leaf:
     """Returns leaves of one shape as one with a new axis; the inverse of `at`.
 
     Raises:
-      ValueError: they differ in shape or type.
+      UserError: they differ in shape or type.
     """
     first = parts[0]
     for part in parts:
         if (part.shape, part.dtype) != (first.shape, first.dtype):
-            raise ValueError(f"got {part.dtype}{list(part.shape)} beside {first.dtype}{list(first.shape)} in one stack")
+            raise UserError(f"got {part.dtype}{list(part.shape)} beside {first.dtype}{list(first.shape)} in one stack")
 
     def read(index: Index) -> np.ndarray:
         chosen = parts[index[axis]]
@@ -149,10 +151,10 @@ def divided(leaf: Leaf, *, axis: int, inner: int) -> Leaf:
     """Returns the leaf with dimension `axis` as two, the second of size `inner`; the inverse of `joined`.
 
     Raises:
-      ValueError: `inner` does not divide the dimension.
+      UserError: `inner` does not divide the dimension.
     """
     if leaf.shape[axis] % inner:
-        raise ValueError(f"got dimension {axis} of size {leaf.shape[axis]}, which {inner} does not divide")
+        raise UserError(f"got dimension {axis} of size {leaf.shape[axis]}, which {inner} does not divide")
     shape = (*leaf.shape[:axis], leaf.shape[axis] // inner, inner, *leaf.shape[axis + 1 :])
 
     def read(index: Index) -> np.ndarray:

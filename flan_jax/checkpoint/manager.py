@@ -23,6 +23,7 @@ import numpy as np
 from flan_jax import files
 from flan_jax.checkpoint import reading
 from flan_jax.checkpoint.trees import named_leaves, nbytes, nested
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 _TREES = ("params", "opt_state")
@@ -52,11 +53,11 @@ class CheckpointPolicy:
 
     def __post_init__(self) -> None:
         if self.keep < 1:
-            raise ValueError(f"keep must be at least 1, or there is nothing to resume from; got {self.keep}.")
+            raise UserError(f"keep must be at least 1, or there is nothing to resume from; got {self.keep}.")
         if self.keep_period_steps is not None and self.keep_period_steps < 1:
-            raise ValueError(f"keep_period_steps must be at least 1, or None; got {self.keep_period_steps}.")
+            raise UserError(f"keep_period_steps must be at least 1, or None; got {self.keep_period_steps}.")
         if self.best_mode not in ("max", "min"):
-            raise ValueError(f"best_mode must be 'max' or 'min'; got {self.best_mode!r}.")
+            raise UserError(f"best_mode must be 'max' or 'min'; got {self.best_mode!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ class Checkpoints:
           False when this step is saved already.
 
         Raises:
-          ValueError: no room, the writer failed now or at an earlier save, or the metrics lack the one to keep by.
+          UserError: no room, the writer failed now or at an earlier save, or the metrics lack the one to keep by.
         """
         import orbax.checkpoint as ocp
 
@@ -165,7 +166,7 @@ class Checkpoints:
         """Waits until the last save is on disk.
 
         Raises:
-          ValueError: it could not be written.
+          UserError: it could not be written.
         """
         if self._is_settled:
             return
@@ -191,8 +192,8 @@ class Checkpoints:
           step: which one; None takes the latest.
 
         Raises:
-          FileNotFoundError: there is none of that step.
-          ValueError: names, shapes or dtypes differ from the checkpoint's.
+          MissingFileError: there is none of that step.
+          UserError: names, shapes or dtypes differ from the checkpoint's.
         """
         self.wait()
         place = reading.find(self.directory, step=step)
@@ -200,7 +201,7 @@ class Checkpoints:
         stored = reading.read_json(place, "step")
         scalars = {f.name: getattr(abstract_state, f.name) for f in fields(abstract_state) if f.name not in _TREES}
         if set(stored) != set(scalars):
-            raise ValueError(f"The checkpoint {place} has the counters {sorted(stored)}, wanted {sorted(scalars)}.")
+            raise UserError(f"The checkpoint {place} has the counters {sorted(stored)}, wanted {sorted(scalars)}.")
         placed = {name: _scalar_like(scalars[name], value) for name, value in stored.items()}
         return Restored(
             step=stored["step"],
@@ -213,7 +214,7 @@ class Checkpoints:
     def _require_metric(self, metrics: Mapping[str, float]) -> None:
         name = self.policy.keep_best
         if name is not None and metrics and name not in metrics:
-            raise ValueError(
+            raise UserError(
                 f"keep_best is {name!r}, which the evaluation does not give.{nearest(name, metrics)} "
                 f"It gives: {', '.join(sorted(metrics))}."
             )
@@ -230,7 +231,7 @@ class Checkpoints:
             self._manager.reload()  # Orbax has forgotten the steps that it would have deleted after this save.
             if not _is_disk_trouble(error):
                 raise
-            raise ValueError(
+            raise UserError(
                 f"Saving checkpoint {self._last_saved} to {self.directory} failed: {_reason(error)}. The checkpoints "
                 f"there are {self.all_steps()}. Make room or choose another directory; the same command resumes."
             ) from error

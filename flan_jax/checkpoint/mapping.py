@@ -13,6 +13,7 @@ from typing import final
 
 from flan_jax.checkpoint import leaves
 from flan_jax.checkpoint.leaves import Leaf
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 _LAYER = "{i}"
@@ -110,7 +111,7 @@ def to_ours(theirs: Mapping[str, Leaf], rules: Sequence[Rule], *, place: str) ->
       place: which checkpoint, for messages.
 
     Raises:
-      ValueError: a name that no rule has, or one that a rule wants and that is missing; all are named.
+      UserError: a name that no rule has, or one that a rule wants and that is missing; all are named.
     """
     counts = _layer_counts(rules, theirs)
     _require_cover([r.theirs for r in rules], theirs, counts, place=place)
@@ -182,7 +183,7 @@ def _require_cover(
     missing = [name for name in wanted if name not in names]
     extra = [name for name in names if name not in wanted]
     if missing or extra:
-        raise ValueError(
+        raise UserError(
             f"The tensors of {place} do not fit.\n"
             + _listed("missing", missing, candidates=extra)
             + _listed("not known", extra, candidates=missing)

@@ -13,6 +13,7 @@ import numpy as np
 
 from flan_jax.checkpoint.leaves import Index, Leaf
 from flan_jax.checkpoint.places import directory_spec, place_at
+from flan_jax.errors import MissingFileError, UserError
 
 _TREE = "_METADATA"
 
@@ -29,7 +30,7 @@ def open_arrays(directory: Any) -> dict[str, Leaf]:
       directory: an absolute `epath.Path` or `Path`, local or gs://.
 
     Raises:
-      ValueError: an array that the item names has no description or lacks a part, or its type is not known here.
+      UserError: an array that the item names has no description or lacks a part, or its type is not known here.
     """
     import tensorstore as ts
 
@@ -41,7 +42,7 @@ def open_arrays(directory: Any) -> dict[str, Leaf]:
     for path in _array_paths(directory):
         name, key = "/".join(path), ".".join(path)
         if f"{key}/.zarray" not in keys:
-            raise ValueError(f"{directory}: the array {name} is named and not there. The checkpoint is incomplete.")
+            raise UserError(f"{directory}: the array {name} is named and not there. The checkpoint is incomplete.")
         spec = {"driver": "zarr", "kvstore": {**base, "path": f"{key}/"}}
         leaves[name] = zarr_leaf(spec, name=name, place=str(directory), context=context)
         require_parts(leaves[name], keys=keys, prefix=f"{key}/", name=name, place=str(directory))
@@ -85,7 +86,7 @@ def require_parts(leaf: Leaf, *, keys: set[str], prefix: str, name: str, place: 
     assert leaf.chunk is not None
     missing = [part for part in _chunk_keys(leaf.shape, leaf.chunk) if f"{prefix}{part}" not in keys]
     if missing:
-        raise ValueError(f"{place}: the array {name} lacks its part {missing[0]} ({len(missing)} of them).")
+        raise UserError(f"{place}: the array {name} lacks its part {missing[0]} ({len(missing)} of them).")
 
 
 class _naming:
@@ -100,7 +101,7 @@ class _naming:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, ValueError | OSError | RuntimeError):
             reason = str(error).splitlines()[0][:300]
-            raise ValueError(
+            raise UserError(
                 f"{self._text}: {reason}. It was cut short or changed; copy the checkpoint anew."
             ) from error
 
@@ -109,9 +110,9 @@ def _array_paths(directory: Any) -> list[tuple[str, ...]]:
     try:
         tree = json.loads((directory / _TREE).read_text())["tree_metadata"]
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(f"{directory} has no {_TREE}: the checkpoint is incomplete.") from error
+        raise MissingFileError(f"{directory} has no {_TREE}: the checkpoint is incomplete.") from error
     except (json.JSONDecodeError, KeyError) as error:
-        raise ValueError(f"{directory / _TREE} cannot be read: it was cut short.") from error
+        raise UserError(f"{directory / _TREE} cannot be read: it was cut short.") from error
     return [
         tuple(part["key"] for part in entry["key_metadata"])
         for entry in tree.values()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from flan_jax.errors import MissingFileError, UserError
+
 _GCS = "gs://"
 
 
@@ -62,11 +64,11 @@ class BucketPath:
         """Returns an object's bytes.
 
         Raises:
-          FileNotFoundError: there is no such object.
+          MissingFileError: there is no such object.
         """
         result = self._read()
         if result.state != "value":
-            raise FileNotFoundError(f"There is no {self}.")
+            raise MissingFileError(f"There is no {self}.")
         return result.value
 
     def read_text(self) -> str:
@@ -93,7 +95,7 @@ def place_at(path: Any) -> Place:
       path: local, or gs://bucket/name; a string or any kind of path object.
 
     Raises:
-      ValueError: a bucket of another service, or no bucket's name after gs://.
+      UserError: a bucket of another service, or no bucket's name after gs://.
     """
     if isinstance(path, BucketPath):
         return path
@@ -101,10 +103,10 @@ def place_at(path: Any) -> Place:
     if text.startswith(_GCS):
         bucket, _, name = text.removeprefix(_GCS).partition("/")
         if not bucket:
-            raise ValueError(f"{text!r} names no bucket. Give gs://BUCKET/NAME.")
+            raise UserError(f"{text!r} names no bucket. Give gs://BUCKET/NAME.")
         return BucketPath(root={"driver": "gcs", "bucket": bucket}, path=name.strip("/"))
     if "://" in text:
-        raise ValueError(f"{text!r} is neither a local path nor in a gs:// bucket; copy it to one of these.")
+        raise UserError(f"{text!r} is neither a local path nor in a gs:// bucket; copy it to one of these.")
     return Path(text).expanduser().absolute()
 
 
@@ -133,4 +135,4 @@ def _asked(place: Place, spec: Mapping[str, Any], question: Callable[[Any], Any]
     except ValueError as error:  # TensorStore has no other kind.
         if absent is not None and str(error).startswith("NOT_FOUND"):
             return absent
-        raise ValueError(f"{place} cannot be read: {str(error).splitlines()[0][:300]}.") from error
+        raise UserError(f"{place} cannot be read: {str(error).splitlines()[0][:300]}.") from error

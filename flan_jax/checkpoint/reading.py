@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flan_jax.checkpoint.trees import differences, named_leaves, nested, unflatten
+from flan_jax.errors import MissingFileError, UserError
 
 DIRECTORY_NAME = "checkpoints"
 _ORBAX_RECORD = "_CHECKPOINT_METADATA"
@@ -58,7 +59,7 @@ def find(path: Any, *, step: int | None = None) -> Any:
       step: which one; None takes the latest.
 
     Raises:
-      FileNotFoundError: there is no checkpoint there, or not of that step.
+      MissingFileError: there is no checkpoint there, or not of that step.
     """
     place = as_path(path)
     if is_whole(place) and step in (None, _as_step(place.name)):
@@ -66,11 +67,11 @@ def find(path: Any, *, step: int | None = None) -> Any:
     directory = place / DIRECTORY_NAME if (place / DIRECTORY_NAME).is_dir() else place
     steps = all_steps(directory)
     if not steps:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"No checkpoint in {path}. Wanted a run's directory, its {DIRECTORY_NAME!r} folder or one checkpoint's."
         )
     if step is not None and step not in steps:
-        raise FileNotFoundError(f"No checkpoint of step {step} in {directory}. There are steps {steps}.")
+        raise MissingFileError(f"No checkpoint of step {step} in {directory}. There are steps {steps}.")
     return directory / str(steps[-1] if step is None else step)
 
 
@@ -78,7 +79,7 @@ def read_json(checkpoint: Any, item: str) -> dict[str, Any]:
     """Returns a JSON item (`step`, `data`, `metrics` or `metadata`) of one checkpoint's directory."""
     file = as_path(checkpoint) / item / ("metrics" if item == "metrics" else "metadata")
     if not file.exists():
-        raise FileNotFoundError(f"The checkpoint {checkpoint} has no {item!r}: {file} is missing.")
+        raise MissingFileError(f"The checkpoint {checkpoint} has no {item!r}: {file} is missing.")
     return json.loads(file.read_text())
 
 
@@ -92,7 +93,7 @@ def read_tree(checkpoint: Any, item: str, abstract: Any) -> Any:
         another than the one that saved.
 
     Raises:
-      ValueError: names, shapes or dtypes differ; the differing ones are named.
+      UserError: names, shapes or dtypes differ; the differing ones are named.
     """
     import jax
     import orbax.checkpoint as ocp
@@ -124,7 +125,7 @@ def _require_same(wanted: dict[str, Any], got: dict[str, Any], *, place: str) ->
     lines = differences(wanted=wanted, got=got)
     if lines:
         shown = [*lines[:20], *([f"and {len(lines) - 20} more"] if len(lines) > 20 else [])]
-        raise ValueError(
+        raise UserError(
             f"The checkpoint {place} does not fit this model:\n  " + "\n  ".join(shown) + "\n"
             "Use the model and optimizer it was saved with, or another directory."
         )

@@ -14,6 +14,7 @@ import numpy as np
 from flan_jax.checkpoint.leaves import Index, Leaf, cast, same_dtypes
 from flan_jax.checkpoint.trees import named_leaves
 from flan_jax.checkpoint.weights import Weights
+from flan_jax.errors import UserError
 from flan_jax.models.config import T5Config
 from flan_jax.models.families import recognise
 from flan_jax.models.parameters import require_shapes
@@ -47,17 +48,17 @@ class Start:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", tuple(tuple(rule) for rule in self.rules))  # gin hands over lists
         if self.restore not in _RESTORE:
-            raise ValueError(
+            raise UserError(
                 f"Start.restore is {self.restore!r}; allowed are {', '.join(map(repr, _RESTORE))}."
                 f"{nearest(str(self.restore), _RESTORE)}"
             )
         for rule in self.rules:
             if len(rule) != 2 or not isinstance(rule[0], str) or not isinstance(rule[1], str | None):
-                raise ValueError(f"Start.rules has {rule!r}; a rule is a pair of a pattern and a name, or None.")
+                raise UserError(f"Start.rules has {rule!r}; a rule is a pair of a pattern and a name, or None.")
             try:
                 re.compile(rule[0])
             except re.error as error:
-                raise ValueError(f"Start.rules has {rule[0]!r}, which is no regular expression: {error}.") from error
+                raise UserError(f"Start.rules has {rule[0]!r}, which is no regular expression: {error}.") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def plan(weights: Weights, abstract_params: Any, start: Start, *, config: T5Conf
       config: the run's network.
 
     Raises:
-      ValueError: something does not fit; every leaf that does not is named.
+      UserError: something does not fit; every leaf that does not is named.
     """
     wanted = named_leaves(abstract_params)
     _require_one_dtype(weights)
@@ -106,7 +107,7 @@ def plan(weights: Weights, abstract_params: Any, start: Start, *, config: T5Conf
         elif got is not None and got.shape != tuple(wanted[name].shape):
             lines.append(f"{name}: got {list(got.shape)} in the checkpoint, wanted {list(wanted[name].shape)}")
     if lines:
-        raise ValueError(
+        raise UserError(
             f"{weights.path} does not fit by the rules given:\n  " + "\n  ".join(lines[:20]) + "\n"
             "A rule (name, None) initialises a parameter anew."
         )
@@ -129,7 +130,7 @@ def require_same_network(weights: Weights, config: T5Config, *, fields: Sequence
       fields: what is compared.
 
     Raises:
-      ValueError: some field differs.
+      UserError: some field differs.
     """
     if not weights.config_is_stated or weights.config is None:
         return
@@ -138,7 +139,7 @@ def require_same_network(weights: Weights, config: T5Config, *, fields: Sequence
         f"{name}: got {got!r}, the model's is {wanted!r}" for name, (got, wanted) in pairs.items() if got != wanted
     ]
     if differing:
-        raise ValueError(
+        raise UserError(
             f"{weights.path} is of another network than the model; it is {recognise(weights.config).title}.\n  "
             + "\n  ".join(differing)
         )
@@ -210,12 +211,12 @@ def restored_optimizer(weights: Weights, abstract_state: Any, *, params: Mapping
       params: the run's parameters by name; what they are does not matter.
 
     Raises:
-      ValueError: the checkpoint has no slots or no step, or the run's optimiser keeps something that it has not.
+      UserError: the checkpoint has no slots or no step, or the run's optimiser keeps something that it has not.
     """
     from flan_jax.checkpoint.own import slots_of
 
     if not weights.slots or weights.step is None:
-        raise ValueError(f"{weights.path} holds parameters only, no state of Adafactor: set Start.restore to 'params'.")
+        raise UserError(f"{weights.path} holds parameters only, no state of Adafactor: set Start.restore to 'params'.")
     named = named_leaves(abstract_state)
     slots = {name: slot for slot, name in slots_of({name: name for name in named}, params).items()}
     found, lines = {}, []
@@ -231,7 +232,7 @@ def restored_optimizer(weights: Weights, abstract_state: Any, *, params: Mapping
     kept_there = sorted(set(weights.slots) - {slots[name] for name in found if name in slots})
     lines += [f"{slot}: the checkpoint keeps it, this run's optimiser does not" for slot in kept_there]
     if lines:
-        raise ValueError(
+        raise UserError(
             f"The optimiser's state in {weights.path} is not that of this run's optimiser:\n  "
             + "\n  ".join(lines[:12])
             + "\nUse a plain Adafactor, as T5X's, or set Start.restore to 'params'."
@@ -263,7 +264,7 @@ def _sources(names: Sequence[str], rules: Sequence[Rule]) -> dict[str, str | Non
                 break
     for count, (text, _) in zip(took, rules, strict=True):
         if not count:
-            raise ValueError(
+            raise UserError(
                 f"Start.rules: {text!r} takes no parameter of this model. Names are as {names[0]!r}; a pattern has to "
                 f"match the whole of one.{nearest(text, names)}"
             )
@@ -275,7 +276,7 @@ def _require_one_dtype(weights: Weights) -> None:
     groups = same_dtypes(dict(weights.params))
     if len(groups) > 1:
         (usual, most), (odd, few) = list(groups.items())[:2]
-        raise ValueError(
+        raise UserError(
             f"{weights.path} mixes types: {few[0]} is {odd} ({len(few)} such), where {len(most)} others are {usual}. "
             "Convert it first, `flan-jax convert --dtype=float32`, which casts all of them."
         )

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from flan_jax import vocab
 from flan_jax.checkpoint import conversion, formats
-from flan_jax.commands.terminal import console
-from flan_jax.commands.trained import vocabulary_of_run
 from flan_jax.models.config import T5Config
 from flan_jax.models.families import recognise
+from flan_jax.run.terminal import console
+from flan_jax.run.trained import vocabulary_of_run
 
 
 def convert(

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from flan_jax import placement, processes, sharding
-from flan_jax.commands import provenance
-from flan_jax.commands.assembly import require_same_vocabulary
-from flan_jax.commands.evaluator import Evaluator
-from flan_jax.commands.trained import Trained, chosen_checkpoints, open_trained
 from flan_jax.data import exports
 from flan_jax.data.manifest import MixtureManifest, safe_name
+from flan_jax.errors import UserError
 from flan_jax.evaluation import report, suite
 from flan_jax.models.config import T5Config
+from flan_jax.run import provenance
+from flan_jax.run.evaluator import Evaluator
+from flan_jax.run.network import require_same_vocabulary
+from flan_jax.run.trained import Trained, chosen_checkpoints, open_trained
 
 
 def evaluate(
@@ -54,8 +55,8 @@ def evaluate(
       show_predictions: how many predictions of each suite are printed.
 
     Raises:
-      ValueError: there is nothing to evaluate, or another vocabulary than the run's.
-      FileNotFoundError: there is no run, or no such checkpoint.
+      UserError: there is nothing to evaluate, or another vocabulary than the run's.
+      MissingFileError: there is no run, or no such checkpoint.
     """
     group = processes.group()
     console = Console(quiet=not group.is_first)
@@ -70,7 +71,7 @@ def evaluate(
     elif run.plan is not None:
         suites, split = run.plan.suites, run.plan.split
     else:
-        raise ValueError(f"{model_dir} evaluates nothing by itself: give --mixture_or_task_name=NAME.")
+        raise UserError(f"{model_dir} evaluates nothing by itself: give --mixture_or_task_name=NAME.")
     plan = suite.EvaluationPlan(
         suites=suites,
         split=split,

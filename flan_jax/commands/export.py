@@ -10,11 +10,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flan_jax import user_errors
-from flan_jax.commands.terminal import console
+from flan_jax import errors
 from flan_jax.data import exports
 from flan_jax.data.export_process import USER_ERROR_STATUS
 from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task, request_from_json
+from flan_jax.errors import UserError
+from flan_jax.run.terminal import console
 
 SHOWN_TASKS = 50
 
@@ -48,7 +49,7 @@ def export(
         says so in the manifest.
 
     Raises:
-      ValueError: no task has any of the splits, or whatever else refuses the export; see `flan_jax.tasks.export`.
+      UserError: no task has any of the splits, or whatever else refuses the export; see `flan_jax.tasks.exporting.export`.
     """
     requests = [
         Request(
@@ -67,7 +68,7 @@ def export(
     manifests = exports.ensure_all(requests, export_dir=export_dir)
     if not any(manifest.members for manifest in manifests):
         reasons = "; ".join(f"{task} {reason}" for task, reason in sorted(manifests[0].skipped.items())[:5])
-        raise ValueError(f"Nothing of {mixture_or_task_name!r} to export: {reasons}. Choose other splits.")
+        raise UserError(f"Nothing of {mixture_or_task_name!r} to export: {reasons}. Choose other splits.")
     print_summary(manifests, export_dir=Path(export_dir).expanduser())
 
 
@@ -124,15 +125,13 @@ def _child(order: str, export_dir: str, answer: str) -> int:
     # Loading what the export needs can take a minute the first time.
     print(f"To be exported: {names}. Loading ...", file=sys.stderr, flush=True)
     try:
-        from flan_jax.tasks.export import export_requests
+        from flan_jax.tasks.exporting.export import export_requests
 
         export_requests(requests, export_dir=export_dir)
     except KeyboardInterrupt:
         return 130
-    except user_errors.KINDS as error:
-        if not user_errors.is_users(error):
-            raise
-        Path(answer).write_text(user_errors.message(error))
+    except errors.UserError as error:
+        Path(answer).write_text(errors.message(error))
         return USER_ERROR_STATUS
     return 0
 

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.progress import track
 
 from flan_jax import placement, processes, sharding
-from flan_jax.commands import provenance
-from flan_jax.commands.trained import Trained, chosen_checkpoints, open_trained
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
+from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import sha256_of, write_atomic
 from flan_jax.models.config import T5Config
+from flan_jax.run import provenance
+from flan_jax.run.trained import Trained, chosen_checkpoints, open_trained
 from flan_jax.templates.render import Template
 
 CHUNK_BATCHES = 8  # Written together; what a kill loses at most.
@@ -54,12 +55,12 @@ def infer(
       mesh: devices and sharding rules.
 
     Raises:
-      ValueError: a row that cannot be read or rendered, or an output begun with another model or input.
-      FileNotFoundError: there is no run, no such checkpoint or no input.
+      UserError: a row that cannot be read or rendered, or an output begun with another model or input.
+      MissingFileError: there is no run, no such checkpoint or no input.
     """
     group = processes.group()
     if group.count > 1 and input == "-":
-        raise ValueError(
+        raise UserError(
             f"{group.count} processes cannot share one standard input: give --input=FILE, in a folder that all of them see."
         )
     run = open_trained(
@@ -67,7 +68,7 @@ def infer(
     )
     number, weights = list(chosen_checkpoints(run, step).items())[-1]
     if run.vocabulary is None:
-        raise ValueError(
+        raise UserError(
             f"{model_dir} was trained with a vocabulary class of its own, which no text can be encoded with here."
         )
     placement.require_divisible_batch(batch_size, mesh=run.network.mesh)
@@ -136,14 +137,14 @@ def _read(place: str) -> Iterator[Mapping[str, Any]]:
         return
     path = Path(place).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"There is no input file {place}.")
+        raise MissingFileError(f"There is no input file {place}.")
     with open(path, encoding="utf-8") as lines:
         if path.suffix == ".tsv":
             columns = next(lines, "").rstrip("\n").split("\t")
             for number, line in enumerate(lines, start=2):
                 values = line.rstrip("\n").split("\t")
                 if len(values) != len(columns):
-                    raise ValueError(
+                    raise UserError(
                         f"{place}, line {number}: {len(values)} columns; the first line names {len(columns)}."
                     )
                 yield dict(zip(columns, values, strict=True))
@@ -164,7 +165,7 @@ def _objects(lines: Iterable[str], *, name: str, texts: bool) -> Iterator[Mappin
         elif texts:
             yield {"inputs": line.rstrip("\n")}
         else:
-            raise ValueError(f"{name}, line {number}: not a JSON object: {line.strip()[:80]!r}.")
+            raise UserError(f"{name}, line {number}: not a JSON object: {line.strip()[:80]!r}.")
 
 
 def _begun(output: str, identity: str) -> tuple[Path | None, int]:
@@ -178,7 +179,7 @@ def _begun(output: str, identity: str) -> tuple[Path | None, int]:
         write_atomic(begun_with, identity)
         return partial, 0
     if not begun_with.exists() or begun_with.read_text() != identity:
-        raise ValueError(
+        raise UserError(
             f"{partial} was begun with another checkpoint, input or template. Delete it, or choose another output."
         )
     whole = list(

@@ -10,10 +10,8 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from flan_jax.commands import plan_report
-from flan_jax.commands.assembly import Network
-from flan_jax.commands.plan_search import Choice, Recipe, changes, largest_batch
 from flan_jax.data.manifest import Request
+from flan_jax.errors import UserError
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
 from flan_jax.models.execution import REMAT_NAMES, Execution
@@ -21,9 +19,11 @@ from flan_jax.names import nearest
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import Selection
-from flan_jax.planning import collectives, compiling, gpus, hlo, links, meshes, model_flops, roofline
+from flan_jax.planning import collectives, compiling, gpus, hlo, links, meshes, model_flops, report, roofline
 from flan_jax.planning.compiling import Compiled, TooLarge
+from flan_jax.planning.search import Choice, Recipe, changes, largest_batch
 from flan_jax.planning.topologies import topology_named
+from flan_jax.run.network import Network
 from flan_jax.sharding import MeshPlan
 from flan_jax.train.state import new_state
 
@@ -76,7 +76,7 @@ def plan(
     """
     remat, search = remat or "none", search or "none"  # The command line reads the word `none` as None.
     if search not in SEARCHES:
-        raise ValueError(f"--search is {search!r}; allowed are {', '.join(SEARCHES)}.{nearest(str(search), SEARCHES)}")
+        raise UserError(f"--search is {search!r}; allowed are {', '.join(SEARCHES)}.{nearest(str(search), SEARCHES)}")
     jax.config.update("jax_platforms", "cpu")  # Whatever is in this machine: nothing is run on it.
     if remat != "recipe":
         execution = dataclasses.replace(execution, remat=remat)
@@ -104,7 +104,7 @@ def plan(
     if json:
         print(json_text.dumps(found, indent=2))
     else:
-        plan_report.show(found)
+        report.show(found)
     return 0 if table or found["fits"] else 2
 
 

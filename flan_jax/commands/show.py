@@ -15,8 +15,9 @@ from rich.pretty import Pretty
 from rich.table import Table
 from rich.text import Text
 
-from flan_jax.commands.terminal import console
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
+from flan_jax.run.terminal import console
 
 Found = dict[str, Any]
 
@@ -73,14 +74,14 @@ def show(
       json: print JSON and nothing else.
 
     Raises:
-      ValueError: an unknown thing to show, or no name where one is needed; `lint` has found problems.
-      KeyError, FileNotFoundError: there is no such task, mixture, file, export, run or checkpoint.
+      UserError: an unknown thing to show, or no name where one is needed; `lint` has found problems.
+      UnknownNameError, MissingFileError: there is no such task, mixture, file, export, run or checkpoint.
     """
     if what not in NOUNS:
-        raise ValueError(f"show what? Got {what!r}.{nearest(what, NOUNS)} Allowed: {', '.join(NOUNS)}.")
+        raise UserError(f"show what? Got {what!r}.{nearest(what, NOUNS)} Allowed: {', '.join(NOUNS)}.")
     if NOUNS[what] and not name:
         word = "NAME" if what in ("task", "mixture") else "PATH"
-        raise ValueError(f"show which {what}? Write: flan-jax show {what} {word}.")
+        raise UserError(f"show which {what}? Write: flan-jax show {what} {word}.")
     if what in ("tasks", "mixtures", "task", "mixture", "lint"):
         _define(mixture_or_task_module, vocabulary=vocabulary, tfds_data_dir=tfds_data_dir)
     gather: dict[str, Callable[[], tuple[Found, RenderableType]]] = {
@@ -110,13 +111,14 @@ def show(
         console().print(table)
     problems = [line for line in found.get("findings", ()) if line["severity"] == "problem"]
     if problems:
-        raise ValueError(f"{len(problems):,} problems in templates; mend them, or leave those templates out.")
+        raise UserError(f"{len(problems):,} problems in templates; mend them, or leave those templates out.")
 
 
 def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | None) -> None:
-    from flan_jax.tasks import registry, sources
+    from flan_jax.tasks import registry
+    from flan_jax.tasks.sources import file_sources
 
-    sources.set_tfds_data_dir(tfds_data_dir)
+    file_sources.set_tfds_data_dir(tfds_data_dir)
     registry.use_vocabulary(vocabulary or "embedded")
     registry.register_all()
     if module:
@@ -270,7 +272,7 @@ def _export(path: str) -> tuple[Found, RenderableType]:
 
 def _run(path: str) -> tuple[Found, RenderableType]:
     from flan_jax.checkpoint import describe, reading
-    from flan_jax.run_directory import RunDirectory
+    from flan_jax.run.directory import RunDirectory
 
     directory = RunDirectory(path=Path(path).expanduser())
     run = directory.read()

@@ -12,11 +12,6 @@ from rich.console import Console
 from flan_jax import placement, processes, sharding
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.checkpoint.starts import Start
-from flan_jax.commands import narration, provenance
-from flan_jax.commands.assembly import Network, require_same_vocabulary, require_vocabulary
-from flan_jax.commands.evaluator import Evaluator
-from flan_jax.commands.first_state import first_state
-from flan_jax.commands.held_out import require_held_out
 from flan_jax.data import exports, feed_state, packing
 from flan_jax.data.loader import TrainFeed
 from flan_jax.data.manifest import MixtureManifest, Request
@@ -27,7 +22,12 @@ from flan_jax.models.execution import Execution
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import Selection
-from flan_jax.run_directory import RunDirectory
+from flan_jax.run import provenance, summary
+from flan_jax.run.directory import RunDirectory
+from flan_jax.run.evaluator import Evaluator
+from flan_jax.run.held_out import require_held_out
+from flan_jax.run.initial_state import first_state
+from flan_jax.run.network import Network, require_same_vocabulary, require_vocabulary
 from flan_jax.train import loop
 from flan_jax.train.console import console_writer
 from flan_jax.train.early_stopping import EarlyStopping
@@ -196,7 +196,7 @@ def _go(
                 console=console,
             )
         resumed_step = None if position is None else int(state.step)
-        narration.introduce(
+        summary.introduce(
             console,
             inputs.exported,
             recipe,
@@ -224,7 +224,7 @@ def _go(
             start_up=start_up,
             say=functools.partial(console.print, highlight=False, soft_wrap=True),
         )
-    narration.conclude(console, directory, finished, show_predictions=asked.telling.show_predictions)
+    summary.conclude(console, directory, finished, show_predictions=asked.telling.show_predictions)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

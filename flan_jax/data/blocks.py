@@ -9,6 +9,7 @@ import numpy as np
 
 from flan_jax.data import packing, permutation
 from flan_jax.data.mixture import Mixture
+from flan_jax.errors import UserError
 
 MAX_BLOCK_EXAMPLES = 1024
 MIN_BLOCK_EXAMPLES = 256
@@ -63,7 +64,7 @@ class BlockPlanner:
         for name in self.mixture.names:
             longest = np.max(self.lengths[name], axis=0)
             if np.any(longest > np.array(self.limits)):
-                raise ValueError(
+                raise UserError(
                     f"Task {name!r} has examples of up to {longest[0]} input and {longest[1]} target tokens; a row "
                     f"holds {self.limits[0]} and {self.limits[1]}. Export it again with these lengths, or raise them."
                 )

@@ -20,8 +20,9 @@ Kind = Literal["package", "module", "vocabulary", "data"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGE_PATTERNS = (
+    "collections/**/*.py",
     "tasks/**/*.py",
-    "tasks/**/*.model",
+    "vocabularies/*.model",
     "templates/**/*.py",
     "templates/**/*.yaml",
     "draws.py",

@@ -6,6 +6,7 @@ import numpy as np
 
 from flan_jax.data import features
 from flan_jax.data.loader import Batch, ExampleSource
+from flan_jax.errors import UserError
 
 PADDING_ROW = -1
 
@@ -45,7 +46,7 @@ def eval_batches(
       process_count: processes that share each batch.
 
     Raises:
-      ValueError: an example longer than a row; a bucket longer than S; a batch that does not divide.
+      UserError: an example longer than a row; a bucket longer than S; a batch that does not divide.
     """
     numbers = np.arange(len(task)) if indices is None else np.asarray(indices, np.int64)
     plan = _plan(
@@ -73,7 +74,7 @@ def score_batches(
     targets: options to rank are short, and the decoder with its vocabulary is most of the work.
 
     Raises:
-      ValueError: as `eval_batches`.
+      UserError: as `eval_batches`.
     """
     plan = _plan(
         np.array([len(inputs) for inputs, _ in pairs], np.int64),
@@ -101,10 +102,10 @@ def _plan(
     """
     index, count = share
     if batch_size < 1 or batch_size % count:
-        raise ValueError(f"An evaluation batch of {batch_size} rows does not divide over {count} processes.")
+        raise UserError(f"An evaluation batch of {batch_size} rows does not divide over {count} processes.")
     buckets = default_bucket_lengths(limit) if bucket_lengths is None else tuple(sorted({*bucket_lengths, limit}))
     if buckets[-1] > limit or buckets[0] < 1:
-        raise ValueError(f"bucket_lengths must lie between 1 and the input length {limit}; got {bucket_lengths}.")
+        raise UserError(f"bucket_lengths must lie between 1 and the input length {limit}; got {bucket_lengths}.")
     order = np.argsort(-input_lengths.astype(np.int64), kind="stable")
     own = slice(index * batch_size // count, (index + 1) * batch_size // count)
     plan = []
@@ -133,7 +134,7 @@ def _batches(
 
 def _bucket(longest: int, buckets: Sequence[int], *, side: str) -> int:
     if longest > buckets[-1]:
-        raise ValueError(
+        raise UserError(
             f"An example has {longest} {side} tokens; a row holds {buckets[-1]}. Shorten it when exporting, or raise "
             "the length."
         )

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flan_jax.data.manifest import Request
+from flan_jax.errors import UserError
 
 CHILD_MODULE = "flan_jax.commands.export"
 USER_ERROR_STATUS = 2
 
 
-class ExportFailed(ValueError):
+class ExportFailed(UserError):
     """An export was refused for something that the user can mend; the text is the child's, printed nowhere else."""
 
 

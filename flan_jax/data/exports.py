@@ -1,7 +1,7 @@
 """From what a run asks to the export that answers it: found when it is there and fresh, made by a child otherwise.
 
 Nothing here imports TensorFlow: a run whose export is in place starts without it. How an export is made is
-`flan_jax.tasks.export`'s business; `flan_jax.data.export_process` runs it in a child.
+`flan_jax.tasks.exporting.export`'s business; `flan_jax.data.export_process` runs it in a child.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from flan_jax.data.manifest import (
     read_mixture,
     read_task,
 )
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 UseCached = bool | Literal["auto"]
@@ -116,7 +117,7 @@ def ensure_all(
       use_cached: True never exports; "auto" and False export what is missing or out of date.
 
     Raises:
-      ValueError: `use_cached` is True and an export is missing or out of date: the fields that differ are named.
+      UserError: `use_cached` is True and an export is missing or out of date: the fields that differ are named.
       ExportFailed: the export was refused; the text is its message.
     """
     export_dir = Path(export_dir).expanduser()
@@ -126,7 +127,7 @@ def ensure_all(
     if not missing:
         return tuple(answer for answer in found if isinstance(answer, MixtureManifest))
     if never:
-        raise ValueError(
+        raise UserError(
             "\n".join(
                 _refusal(r, a, export_dir) for r, a in zip(requests, found, strict=True) if isinstance(a, Unusable)
             )
@@ -139,7 +140,7 @@ def ensure_all(
     made = [find(request, export_dir) for request in requests]
     for answer in made:
         if isinstance(answer, Unusable):  # Only when a definition or the export was changed at that very moment.
-            raise ValueError(f"Exported, and yet {answer.reason}. Was it changed meanwhile? Run the command again.")
+            raise UserError(f"Exported, and yet {answer.reason}. Was it changed meanwhile? Run the command again.")
     return tuple(answer for answer in made if isinstance(answer, MixtureManifest))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flan_jax.data.manifest import Lengths
+from flan_jax.errors import UserError
 from flan_jax.shapes import DECODER_START_ID, PAD_ID
 
 Tokens = Sequence[int] | np.ndarray
@@ -34,7 +35,7 @@ def packed_batch(rows: Sequence[Sequence[Example]], *, lengths: Lengths) -> dict
       The eight arrays of `shapes.BATCH_KEYS`: int32 [B, S] or [B, T], the loss weights float32.
 
     Raises:
-      ValueError: the examples of a row have more tokens than the row.
+      UserError: the examples of a row have more tokens than the row.
     """
     batch = _lay_out(rows, lengths)
     batch["decoder_input_tokens"][batch["decoder_positions"] == 0] = DECODER_START_ID
@@ -58,7 +59,7 @@ def unpacked_batch(examples: Sequence[Example], *, lengths: Lengths) -> dict[str
       As `packed_batch`.
 
     Raises:
-      ValueError: an example has more tokens than a row.
+      UserError: an example has more tokens than a row.
     """
     return _lay_out([[example] for example in examples], lengths)
 
@@ -97,7 +98,7 @@ def _place(
     used = np.bincount(row_of, weights=counts, minlength=shape[0]).astype(np.int64)
     if used.max(initial=0) > shape[1]:
         row = int(used.argmax())
-        raise ValueError(
+        raise UserError(
             f"Row {row} has {used[row]} {side} tokens; a row holds {shape[1]}. Shorten its examples when exporting, or "
             "raise the length."
         )

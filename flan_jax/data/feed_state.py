@@ -8,6 +8,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flan_jax.errors import UserError
+
 VERSION = 1
 
 
@@ -15,10 +17,10 @@ def merge(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the state of the whole feed from those of its processes at the same step.
 
     Raises:
-      ValueError: no states, or states of different feeds.
+      UserError: no states, or states of different feeds.
     """
     if not states or any(state["feed"] != states[0]["feed"] for state in states):
-        raise ValueError("States to merge must be of one feed at one step, at least one; got none, or different ones.")
+        raise UserError("States to merge must be of one feed at one step, at least one; got none, or different ones.")
     streams = zip(*(state["streams"] for state in states), strict=True)
     known = [next((position for position in positions if position is not None), None) for positions in streams]
     return {**states[0], "streams": known}
@@ -28,23 +30,23 @@ def check(state: Mapping[str, Any], *, identity: Mapping[str, Any], owned: Itera
     """Refuses a state that does not belong to a feed.
 
     Raises:
-      ValueError: the state is of another version or of another feed, or lacks one of the `owned` streams.
+      UserError: the state is of another version or of another feed, or lacks one of the `owned` streams.
     """
     if state.get("version") != VERSION:
-        raise ValueError(
+        raise UserError(
             f"The saved data position has version {state.get('version')!r}; this program reads version {VERSION}."
         )
     saved = state["feed"]
     differing = [name for name in identity if saved.get(name) != identity[name]]
     if differing:
         shown = "; ".join(f"{name} was {saved.get(name)!r} and is {identity[name]!r}" for name in differing)
-        raise ValueError(
+        raise UserError(
             f"The saved data position belongs to another feed: {shown}. Give the values of the run that saved it, or "
             "start a new run directory."
         )
     missing = [stream for stream in owned if state["streams"][stream] is None]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"The saved data position lacks streams {missing}, which another process owned: merge the states of all "
             "processes with feed_state.merge before saving."
         )

@@ -9,6 +9,8 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from flan_jax.errors import UserError
+
 UNKNOWN_CLUSTERS = ("", "foreign", "user")
 """Clusters of tasks that were given none: two of them need not have a skill in common."""
 SHOWN = 8  # Leaks in a message.
@@ -67,7 +69,7 @@ class HoldOut:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str) or not all(isinstance(name, str) for name in value):
-                raise ValueError(f"{field.name} of a hold-out must list names; got {value!r}.")
+                raise UserError(f"{field.name} of a hold-out must list names; got {value!r}.")
             object.__setattr__(self, field.name, tuple(value))
 
 

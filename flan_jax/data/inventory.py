@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.data.manifest import MANIFEST_NAME, Lengths, TaskManifest, read_mixture, read_task
+from flan_jax.errors import MissingFileError
 
 # A row is filled to this share of the fewer rows that any packing needs (measured on instruction data, `packing`).
 _TYPICAL_FILL = 0.97
@@ -18,15 +19,15 @@ def inventory(export_dir: Path | str) -> dict[str, Any]:
       "mixtures" and "tasks", each a list in the order of file names, and "partial": folders of unfinished splits.
 
     Raises:
-      FileNotFoundError: there is no export in it.
-      ValueError: a manifest is not of this version's format.
+      MissingFileError: there is no export in it.
+      UserError: a manifest is not of this version's format.
     """
     root = Path(export_dir).expanduser()
     mixtures = [(path, read_mixture(path)) for path in sorted((root / "mixtures").glob("*.json"))]
     tasks = [(path.parent, read_task(path.parent)) for path in sorted(root.glob(f"tasks/*/*/{MANIFEST_NAME}"))]
     tasks = [(path, task) for path, task in tasks if not path.name.endswith(".partial")]
     if not mixtures and not tasks:
-        raise FileNotFoundError(f"No export in {root}: it has no mixtures/*.json and no tasks/. Run `flan-jax export`.")
+        raise MissingFileError(f"No export in {root}: it has no mixtures/*.json and no tasks/. Run `flan-jax export`.")
     return {
         "directory": str(root),
         "mixtures": [
@@ -58,7 +59,7 @@ def examples_per_row(shares: Mapping[str, float], *, export_dir: Path | str, spl
       lengths: of a row, and those the tasks were exported with.
 
     Raises:
-      FileNotFoundError: a task is not exported there with these lengths.
+      MissingFileError: a task is not exported there with these lengths.
     """
     means = {
         name: tuple(task.tokens[side] / task.num_examples for side in ("inputs", "targets"))
@@ -67,7 +68,7 @@ def examples_per_row(shares: Mapping[str, float], *, export_dir: Path | str, spl
     }
     missing = sorted(set(shares) - set(means))
     if missing:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{export_dir} does not hold {missing[0]!r}{f' and {len(missing) - 1} more tasks' if missing[1:] else ''}, "
             f"split {split!r}, with lengths {dict(lengths)}: export them, or ask for lengths that are there."
         )

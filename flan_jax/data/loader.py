@@ -16,6 +16,7 @@ from flan_jax.data import features, feed_state, packing
 from flan_jax.data.blocks import BlockPlanner, default_block_examples
 from flan_jax.data.mixture import Mixture
 from flan_jax.data.streams import Position, Streams
+from flan_jax.errors import UserError
 from flan_jax.prefetch import Prefetcher
 
 MAX_DEFAULT_STREAMS = 16
@@ -73,8 +74,8 @@ class TrainFeed:
       prefetch_batches: batches made ahead, in a thread.
 
     Raises:
-      ValueError: numbers that do not divide, an example longer than a row, a task without examples.
-      KeyError: tasks and rates that do not match.
+      UserError: numbers that do not divide, an example longer than a row, a task without examples.
+      UnknownNameError: tasks and rates that do not match.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class TrainFeed:
         self._num_streams = default_num_streams(batch_size) if num_streams is None else num_streams
         _check_division(batch_size, self._num_streams, process_index, process_count)
         if prefetch_batches < 1:
-            raise ValueError(f"prefetch_batches must be at least 1; got {prefetch_batches}.")
+            raise UserError(f"prefetch_batches must be at least 1; got {prefetch_batches}.")
         sizes = {name: len(task) for name, task in tasks.items()}
         if block_examples is None:
             block_examples = default_block_examples(sum(sizes.values()), self._num_streams)
@@ -139,7 +140,7 @@ class TrainFeed:
 
     def __next__(self) -> tuple[Batch, Stats]:
         if self._closed:
-            raise ValueError("This feed is closed; make a new one and restore its state.")
+            raise UserError("This feed is closed; make a new one and restore its state.")
         batch, stats, drawn, positions = self._batches.get()
         self._positions = positions
         self._drawn += drawn
@@ -158,7 +159,7 @@ class TrainFeed:
         """Goes to a saved position, forwards or back, whatever the number of processes that saved it.
 
         Raises:
-          ValueError: the state is of another version or of another feed, or lacks a stream of this process.
+          UserError: the state is of another version or of another feed, or lacks a stream of this process.
         """
         feed_state.check(state, identity=self._identity, owned=self._owned)
         self._stop()
@@ -277,14 +278,14 @@ def packed_and_unpacked(
 
 def _check_division(batch_size: int, num_streams: int, process_index: int, process_count: int) -> None:
     if batch_size < 1 or num_streams < 1 or batch_size % num_streams:
-        raise ValueError(
+        raise UserError(
             f"A batch of {batch_size} rows does not divide over {num_streams} streams; choose num_streams so that it "
             f"divides the batch (the default is {default_num_streams(max(1, batch_size))})."
         )
     if process_count < 1 or num_streams % process_count:
-        raise ValueError(
+        raise UserError(
             f"{num_streams} streams do not divide over {process_count} processes; set num_streams, and with it the "
             f"batch of {batch_size} rows, to a multiple of {process_count}."
         )
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index must be at least 0 and below {process_count}; got {process_index}.")
+        raise UserError(f"process_index must be at least 0 and below {process_count}; got {process_index}.")

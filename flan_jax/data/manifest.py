@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from flan_jax.data.holdout import Facts
+from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import differing_fields, sha256_of, write_atomic
 from flan_jax.names import nearest
 from flan_jax.vocab import Vocabulary
@@ -196,18 +197,18 @@ class Request:
         """Refuses what no export could answer."""
         given = self.lengths if isinstance(self.lengths, Mapping) else {}
         if set(given) != {"inputs", "targets"} or not all(isinstance(n, int) and n >= 2 for n in given.values()):
-            raise ValueError(
+            raise UserError(
                 f"Lengths of {self.name!r}: got {self.lengths!r}, wanted {{'inputs': S, 'targets': T}} with whole "
                 "numbers of at least 2 tokens (TASK_FEATURE_LENGTHS)."
             )
         for name, allowed in (("on_missing_split", OnMissingSplit), ("on_missing_source", OnMissingSource)):
             if getattr(self, name) not in get_args(allowed):
-                raise ValueError(
+                raise UserError(
                     f"{name} must be one of {', '.join(get_args(allowed))}; got {getattr(self, name)!r}."
                     f"{nearest(str(getattr(self, name)), get_args(allowed))}"
                 )
         if not 0 <= self.max_truncated_targets <= 1:
-            raise ValueError(f"max_truncated_targets is a share between 0 and 1, got {self.max_truncated_targets}.")
+            raise UserError(f"max_truncated_targets is a share between 0 and 1, got {self.max_truncated_targets}.")
 
     def content(self) -> dict[str, Any]:
         """What decides the answer; the fields that only decide whether it will do are left out."""
@@ -312,8 +313,8 @@ def read_task(directory: Path | str) -> TaskManifest:
     """Reads the manifest of an exported split.
 
     Raises:
-      FileNotFoundError: the directory holds no export.
-      ValueError: the manifest is not of this format.
+      MissingFileError: the directory holds no export.
+      UserError: the manifest is not of this format.
     """
     return _read(Path(directory) / MANIFEST_NAME, TaskManifest)
 
@@ -327,7 +328,7 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
     """A request from its JSON form.
 
     Raises:
-      ValueError: a field is missing or unknown.
+      UserError: a field is missing or unknown.
     """
     return _build(Request, value, where="request")
 
@@ -336,14 +337,14 @@ def _read(path: Path, kind: type[Manifest]) -> Manifest:
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"No {path.name} in {path.parent}: not an export, or not a finished one. Run `flan-jax export`."
         ) from None
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): delete it and run `flan-jax export`.") from None
+        raise UserError(f"{path} is not JSON ({error}): delete it and run `flan-jax export`.") from None
     if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
         got = value.get("format_version") if isinstance(value, dict) else type(value).__name__
-        raise ValueError(f"{path}: format_version: got {got!r}, wanted {FORMAT_VERSION}. Run `flan-jax export` again.")
+        raise UserError(f"{path}: format_version: got {got!r}, wanted {FORMAT_VERSION}. Run `flan-jax export` again.")
     return _build(kind, value, where=str(path))
 
 
@@ -353,7 +354,7 @@ def _build(kind: type[Any], value: Mapping[str, Any], *, where: str) -> Any:
     required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
     missing, unknown = sorted(required - value.keys()), sorted(value.keys() - fields.keys())
     if missing or unknown:
-        raise ValueError(
+        raise UserError(
             f"{where}: fields missing: {missing or 'none'}; unknown: {unknown or 'none'}. Run `flan-jax export` again."
         )
     return kind(**{name: _field(name, item, where=where) for name, item in value.items()})

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from flan_jax.data import permutation, rates
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest
 
@@ -56,15 +57,19 @@ class Mixture:
     def __post_init__(self):
         for name in self.rates:
             if name not in self.sizes:
-                raise KeyError(f"The mixture has a rate for {name!r} but no such task.{nearest(name, self.sizes)}")
+                raise UnknownNameError(
+                    f"The mixture has a rate for {name!r} but no such task.{nearest(name, self.sizes)}"
+                )
         for name, size in self.sizes.items():
             if name not in self.rates:
-                raise KeyError(f"The mixture has the task {name!r} but no rate for it.{nearest(name, self.rates)}")
+                raise UnknownNameError(
+                    f"The mixture has the task {name!r} but no rate for it.{nearest(name, self.rates)}"
+                )
             if size < 1:
-                raise ValueError(f"Task {name!r} has no examples; leave it out of the mixture or mend its source.")
+                raise UserError(f"Task {name!r} has no examples; leave it out of the mixture or mend its source.")
         rates.flatten(list(self.rates.items()))  # Refuses an empty mixture and rates that are not positive.
         if self.block_examples < 1:
-            raise ValueError(f"block_examples must be at least 1; got {self.block_examples}.")
+            raise UserError(f"block_examples must be at least 1; got {self.block_examples}.")
 
     @cached_property
     def names(self) -> tuple[str, ...]:

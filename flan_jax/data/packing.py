@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from flan_jax.errors import UnknownNameError
 from flan_jax.names import nearest
 
 Rows = list[np.ndarray]
@@ -167,10 +168,12 @@ def named(name: str) -> Strategy:
     """Returns the strategy of this name.
 
     Raises:
-      KeyError: there is none.
+      UnknownNameError: there is none.
     """
     if name not in STRATEGIES:
-        raise KeyError(f"No packing is called {name!r}; there are {', '.join(STRATEGIES)}.{nearest(name, STRATEGIES)}")
+        raise UnknownNameError(
+            f"No packing is called {name!r}; there are {', '.join(STRATEGIES)}.{nearest(name, STRATEGIES)}"
+        )
     return STRATEGIES[name]
 
 

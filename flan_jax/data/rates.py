@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 ShareUnit = Literal["examples", "tokens"]
@@ -36,13 +37,13 @@ def proportional_rate(
       minimum: a smaller task counts as this many examples, before the temperature.
 
     Raises:
-      ValueError: a number that is not positive.
+      UserError: a number that is not positive.
     """
     given = {"num_examples": num_examples, "temperature": temperature, "scale": scale}
     given |= {name: bound for name, bound in (("maximum", maximum), ("minimum", minimum)) if bound is not None}
     for name, number in given.items():
         if not (number > 0 and math.isfinite(number)):
-            raise ValueError(f"A rate needs a positive, finite {name}; got {number!r}.")
+            raise UserError(f"A rate needs a positive, finite {name}; got {number!r}.")
     size = num_examples * scale
     size = size if maximum is None else min(size, maximum)
     size = size if minimum is None else max(size, minimum)
@@ -69,7 +70,7 @@ class ProportionalRate:
         """Returns the rate of a SeqIO task that has as many training examples as its source has rows."""
         num_examples = task.num_input_examples("train")
         if not num_examples:
-            raise ValueError(
+            raise UserError(
                 f"The training rows of task {task.name!r} are not known ({num_examples!r}), so a proportional rate "
                 "cannot be computed; give the source its number of rows, or the member a number as its rate."
             )
@@ -92,13 +93,13 @@ class StatedShare(float):
         """Makes a share.
 
         Raises:
-          ValueError: not between 0 and 1, or of an unknown unit.
+          UserError: not between 0 and 1, or of an unknown unit.
         """
         if unit not in get_args(ShareUnit):
             allowed = get_args(ShareUnit)
-            raise ValueError(f"A share is of {' or '.join(allowed)}; got {unit!r}.{nearest(str(unit), allowed)}")
+            raise UserError(f"A share is of {' or '.join(allowed)}; got {unit!r}.{nearest(str(unit), allowed)}")
         if not 0 < share < 1:
-            raise ValueError(f"A share of {unit} must be above 0 and below 1; got {share!r}.")
+            raise UserError(f"A share of {unit} must be above 0 and below 1; got {share!r}.")
         made = super().__new__(cls, share)
         made.unit = unit
         return made
@@ -161,15 +162,15 @@ def flatten(members: Members) -> dict[str, float]:
     {'a': 1.5, 'b': 0.5, 'c': 1.0}
 
     Raises:
-      ValueError: an empty mixture, or a rate that is not positive.
+      UserError: an empty mixture, or a rate that is not positive.
     """
     if not members:
-        raise ValueError("A mixture needs at least one member; got none.")
+        raise UserError("A mixture needs at least one member; got none.")
     flat: dict[str, float] = {}
     for member, rate in members:
         if not (rate > 0 and math.isfinite(rate)):
             shown = member if isinstance(member, str) else "a nested mixture"
-            raise ValueError(f"The rate of {shown} must be positive and finite; got {rate!r}. Leave it out instead.")
+            raise UserError(f"The rate of {shown} must be positive and finite; got {rate!r}. Leave it out instead.")
         for name, share in ({member: 1.0} if isinstance(member, str) else shares(flatten(member))).items():
             flat[name] = flat.get(name, 0.0) + rate * share
     return flat

@@ -2,7 +2,7 @@
 
     uint32 n | n x uint32 lengths | int32 payloads, one after the other | UTF-8 JSON, absent when there is none
 
-All little-endian. `flan_jax.tasks.export` writes records, `flan_jax.data.source` reads them.
+All little-endian. `flan_jax.tasks.exporting.export` writes records, `flan_jax.data.source` reads them.
 """
 
 import json
@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from flan_jax.errors import UserError
 
 _PAIR, _INT32 = struct.Struct("<3I"), np.dtype("<i4")
 
@@ -49,7 +51,7 @@ def decode_record(record: bytes) -> tuple[list[np.ndarray], dict[str, Any] | Non
     """Reads a record back: the features (read-only views, int32) and the JSON object or None.
 
     Raises:
-      ValueError: the bytes are not a record.
+      UserError: the bytes are not a record.
     """
     features, end = _features(record)
     return features, json.loads(record[end:].decode()) if end < len(record) else None
@@ -59,7 +61,7 @@ def decode_features(record: bytes) -> list[np.ndarray]:
     """Reads a record's features alone, without parsing its JSON.
 
     Raises:
-      ValueError: the bytes are not a record.
+      UserError: the bytes are not a record.
     """
     return _features(record)[0]
 
@@ -71,7 +73,7 @@ def decode_pair(record: bytes) -> tuple[np.ndarray, np.ndarray]:
     (array([5, 1], dtype=int32), array([9], dtype=int32))
 
     Raises:
-      ValueError: the bytes are not a record of two features.
+      UserError: the bytes are not a record of two features.
     """
     try:
         count, inputs, targets = _PAIR.unpack_from(record)
@@ -80,7 +82,7 @@ def decode_pair(record: bytes) -> tuple[np.ndarray, np.ndarray]:
         count = 0
     if count != 2:
         features, _ = _features(record)  # Raises for what is no record at all.
-        raise ValueError(f"A record of {len(features)} features is no example, which has inputs and targets.")
+        raise UserError(f"A record of {len(features)} features is no example, which has inputs and targets.")
     return ids[:inputs], ids[inputs:]
 
 
@@ -91,7 +93,7 @@ def _features(record: bytes) -> tuple[list[np.ndarray], int]:
         lengths = struct.unpack_from(f"<{count}I", record, 4)
         payload = np.frombuffer(record, "<i4", count=sum(lengths), offset=4 + 4 * count)
     except (struct.error, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"Not a record ({len(record)} bytes: {error}). The shard is damaged or was written by something else: "
             "delete its folder and export again."
         ) from None

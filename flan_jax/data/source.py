@@ -17,6 +17,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from flan_jax.data.manifest import LENGTHS_NAME, MixtureManifest, TaskManifest, read_task
 from flan_jax.data.record import decode_pair, decode_record
+from flan_jax.errors import UserError
 
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"  # Random access: nothing read ahead, no buffers kept.
 PLENTY_OF_FILES = 2**20  # Where the system sets no limit.
@@ -112,12 +113,12 @@ class ExportedTask:
         """Tokens of each example's inputs and targets, int32 [N, 2].
 
         Raises:
-          ValueError: the array does not fit the manifest.
+          UserError: the array does not fit the manifest.
         """
         lengths = np.load(self.directory / LENGTHS_NAME)
         wanted = (self.manifest.num_examples, 2)
         if lengths.shape != wanted or lengths.dtype != np.int32:
-            raise ValueError(
+            raise UserError(
                 f"{self.directory / LENGTHS_NAME}: got {lengths.dtype} {lengths.shape}, wanted int32 {wanted} by the "
                 "manifest beside it. The export is damaged: delete its folder and export again."
             )
@@ -171,7 +172,7 @@ class _Shards:
         """Returns the record of an example of the split.
 
         Raises:
-          ValueError: the shard is damaged or not there.
+          UserError: the shard is damaged or not there.
         """
         shard = 0 if self._alone else bisect.bisect_right(self._starts, index) - 1
         index -= self._starts[shard]
@@ -182,7 +183,7 @@ class _Shards:
             return reader.read(index, index + 1)[0]
         except (RuntimeError, ValueError, IndexError) as error:  # Files are opened by the first read.
             path = Path(self._paths[shard])
-            raise ValueError(
+            raise UserError(
                 f"Cannot read the shard {path} ({error}). The export is damaged: delete the folder {path.parent} and "
                 "export again."
             ) from None

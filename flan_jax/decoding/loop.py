@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flan_jax.decoding.sampling import Greedy, Strategy
+from flan_jax.errors import UserError
 from flan_jax.models.config import T5Config
 from flan_jax.models.t5 import Params, Transformer
 from flan_jax.shapes import DECODER_START_ID, EOS_ID, PAD_ID, Batch
@@ -33,10 +34,10 @@ def generate(
         rng: key of a strategy that draws.
 
     Raises:
-        ValueError: max_decode_length is below 1.
+        UserError: max_decode_length is below 1.
     """
     if max_decode_length < 1:
-        raise ValueError(f"max_decode_length is {max_decode_length}; it must be at least 1.")
+        raise UserError(f"max_decode_length is {max_decode_length}; it must be at least 1.")
     bound = Transformer(config).bind({"params": params})
     encoded_BSD = bound.encode(batch, deterministic=True)
     cross = bound.cross_keys_values(encoded_BSD)

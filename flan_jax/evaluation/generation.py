@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from flan_jax.data.evaluation_feed import PADDING_ROW, eval_batches
+from flan_jax.errors import UserError
 from flan_jax.evaluation.examples import Example, Task, read_examples, spell
 from flan_jax.evaluation.metrics import Metric, RowFact, metric
 from flan_jax.evaluation.postprocess import postprocessor
@@ -124,12 +125,12 @@ def generation_scores(metrics: Iterable[str], generated: Sequence[Generated]) ->
     """Returns the scores of predictions by all of the named metrics.
 
     Raises:
-      ValueError: a metric judges scores of options, not texts.
+      UserError: a metric judges scores of options, not texts.
     """
     scores: dict[str, float] = {}
     for name in metrics:
         if metric(name).kind == "rank":
-            raise ValueError(
+            raise UserError(
                 f"Metric {name!r} judges scores of options, but the task is evaluated by generating. "
                 "Declare it with evaluation='rank', or choose another metric."
             )

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.evaluation import rank_metrics
 from flan_jax.names import nearest
 
@@ -89,12 +90,12 @@ def _check(references: References, predictions: Sequence[str], **facts: Sequence
     given = {"predictions": predictions, **{name: fact for name, fact in facts.items() if fact is not None}}
     for name, values in given.items():
         if len(references) != len(values):
-            raise ValueError(f"Got {len(values)} {name} for {len(references)} rows; there must be one for each.")
+            raise UserError(f"Got {len(values)} {name} for {len(references)} rows; there must be one for each.")
     if not predictions:
-        raise ValueError("There are no predictions to score.")
+        raise UserError("There are no predictions to score.")
     for index, row in enumerate(references):
         if isinstance(row, str) or not row:
-            raise ValueError(f"Row {index} must have a list of one or more references, got {row!r}.")
+            raise UserError(f"Row {index} must have a list of one or more references, got {row!r}.")
 
 
 def exact_match(references: References, predictions: Sequence[str]) -> dict[str, float]:
@@ -222,7 +223,7 @@ def multirc(
     right: dict[str, bool] = {}
     for index, (group, is_right) in enumerate(zip(groups, wanted == got, strict=True)):
         if group is None:
-            raise ValueError(f"Row {index} belongs to no group; MultiRC is judged by question. Give the task a group.")
+            raise UserError(f"Row {index} belongs to no group; MultiRC is judged by question. Give the task a group.")
         right[group] = right.get(group, True) and bool(is_right)
     return {"f1a": _binary_f1(wanted, got), "em": 100.0 * float(np.mean(list(right.values())))}
 
@@ -234,7 +235,7 @@ def _positive(references: References, predictions: Sequence[str], options: Optio
     for index, (row, prediction, pair) in enumerate(zip(references, predictions, options, strict=True)):
         right, given = row[0].strip(), prediction.strip()
         if len(set(pair)) != 2 or len(pair) != 2 or right not in pair:
-            raise ValueError(
+            raise UserError(
                 f"Row {index} must have two options with the right one, {right!r}, among them, got {list(pair)}."
             )
         wanted.append(right == pair[1])
@@ -389,8 +390,8 @@ def metric(name: str) -> Metric:
     """Returns the metric of that name.
 
     Raises:
-      KeyError: there is none of that name.
+      UnknownNameError: there is none of that name.
     """
     if name not in METRICS:
-        raise KeyError(f"Unknown metric {name!r}.{nearest(name, METRICS)} Available: {', '.join(METRICS)}.")
+        raise UnknownNameError(f"Unknown metric {name!r}.{nearest(name, METRICS)} Available: {', '.join(METRICS)}.")
     return METRICS[name]

@@ -8,6 +8,7 @@ holds a chain of thought is read the same way as the model's. Comparing the resu
 import re
 from collections.abc import Callable, Mapping
 
+from flan_jax.errors import UnknownNameError
 from flan_jax.names import nearest
 
 # What introduces an answer at the end of a reasoning; the last cue in the text counts.
@@ -103,12 +104,12 @@ def postprocessor(name: str | None) -> Callable[[str], str]:
     """Returns the postprocessor of that name; for None, `strip`.
 
     Raises:
-      KeyError: there is none of that name.
+      UnknownNameError: there is none of that name.
     """
     if name is None:
         return strip
     if name not in POSTPROCESSORS:
-        raise KeyError(
+        raise UnknownNameError(
             f"Unknown postprocessor {name!r}.{nearest(name, POSTPROCESSORS)} Available: {', '.join(POSTPROCESSORS)}."
         )
     return POSTPROCESSORS[name]

@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from flan_jax.errors import UserError
+
 Scores = Sequence[Sequence[float]]
 Gold = Sequence[Collection[int]]
 
@@ -34,7 +36,7 @@ def rank_classification(
       `accuracy`; with two classes `f1`, `auc_roc`, `auc_pr`; with more `mean_f1`.
 
     Raises:
-      ValueError: rows and gold do not fit together, or a score is not a number.
+      UserError: rows and gold do not fit together, or a score is not a number.
     """
     if lengths is not None:
         scores = [np.asarray(s, float) / np.asarray(n) for s, n in zip(scores, lengths, strict=True)]
@@ -124,13 +126,13 @@ def _weights_by_value(positive: np.ndarray, values: np.ndarray, weight: np.ndarr
 
 def _check(scores: Scores, gold: Gold, num_classes: int | None) -> None:
     if len(scores) != len(gold):
-        raise ValueError(f"Got scores of {len(scores)} rows and right options of {len(gold)}; wanted one each.")
+        raise UserError(f"Got scores of {len(scores)} rows and right options of {len(gold)}; wanted one each.")
     if not len(scores):
-        raise ValueError("There are no rows to rank.")
+        raise UserError("There are no rows to rank.")
     for index, (row, right) in enumerate(zip(scores, gold, strict=True)):
         if not len(row) or (num_classes is not None and len(row) != num_classes):
-            raise ValueError(f"Row {index} has {len(row)} option scores, wanted {num_classes or 'at least 1'}.")
+            raise UserError(f"Row {index} has {len(row)} option scores, wanted {num_classes or 'at least 1'}.")
         if not right or min(right) < 0 or max(right) >= len(row):
-            raise ValueError(f"Row {index} has right options {sorted(right)}, allowed are 0 to {len(row) - 1}.")
+            raise UserError(f"Row {index} has right options {sorted(right)}, allowed are 0 to {len(row) - 1}.")
         if np.isnan(np.asarray(row, float)).any():
-            raise ValueError(f"Row {index} has option scores {list(row)}: a score is not a number.")
+            raise UserError(f"Row {index} has option scores {list(row)}: a score is not a number.")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
+from flan_jax.errors import UserError
 from flan_jax.evaluation.examples import Example, Task, read_examples
 from flan_jax.evaluation.generation import one_late, text_scores
 from flan_jax.evaluation.metrics import metric
@@ -72,7 +73,7 @@ def rank_options(
       on_examples: told how many examples were done since the last call.
 
     Raises:
-      ValueError: an example has no options, or none of them is right.
+      UserError: an example has no options, or none of them is right.
     """
     examples = read_examples(task, indices, vocabulary=vocabulary)
     _require_options(examples, task=task.manifest.task)
@@ -122,7 +123,7 @@ def ranking_scores(metrics: Iterable[str], ranked: Sequence[Ranked]) -> dict[str
 def _require_options(examples: list[Example], *, task: str) -> None:
     for example in examples:
         if not example.options or len(example.options) != len(example.option_tokens) or not example.gold:
-            raise ValueError(
+            raise UserError(
                 f"Task {task!r} is evaluated by ranking, but its example {example.index} has the options "
                 f"{list(example.options)} with {len(example.option_tokens)} token lists, of which the right ones are "
                 f"{sorted(example.gold)}; the references are {list(example.references)}. Every example needs options "

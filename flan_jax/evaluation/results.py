@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import write_atomic
 
 FORMAT_VERSION = 1
@@ -128,15 +129,15 @@ def read_summary(directory: Path | str) -> SuiteResult:
     """Reads the evaluation of one step back.
 
     Raises:
-      FileNotFoundError: there is none, or it was not finished.
-      ValueError: it is of another format.
+      MissingFileError: there is none, or it was not finished.
+      UserError: it is of another format.
     """
     path = Path(directory) / SUMMARY_NAME
     if not path.exists():
-        raise FileNotFoundError(f"No {SUMMARY_NAME} in {directory}: no evaluation, or one that was not finished.")
+        raise MissingFileError(f"No {SUMMARY_NAME} in {directory}: no evaluation, or one that was not finished.")
     value = json.loads(path.read_text())
     if value.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
+        raise UserError(
             f"{path}: format_version: got {value.get('format_version')!r}, wanted {FORMAT_VERSION}. Evaluate again."
         )
     tasks = tuple(_task_from_json(task) for task in value["tasks"])

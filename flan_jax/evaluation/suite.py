@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.data.manifest import safe_name
+from flan_jax.errors import UserError
 from flan_jax.evaluation import generation, ranking
 from flan_jax.evaluation.examples import Task, select
 from flan_jax.evaluation.generation import GenerateFn
@@ -48,10 +49,10 @@ class EvaluationPlan:
         for name in ("max_examples_per_task", "batch_size", "max_decode_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} of an evaluation must be at least 1; got {value}.")
+                raise UserError(f"{name} of an evaluation must be at least 1; got {value}.")
         for label, names in self.suites.items():
             if isinstance(names, str) or not names:
-                raise ValueError(f"Suite {label!r} must list names of mixtures or tasks; got {names!r}.")
+                raise UserError(f"Suite {label!r} must list names of mixtures or tasks; got {names!r}.")
 
     def members(self) -> list[tuple[str, str]]:
         """The (label, name of a mixture or task) of all suites, in order."""
@@ -73,18 +74,18 @@ def labelled(suites: Iterable[tuple[str, Iterable[Task]]]) -> tuple[Labelled, ..
       suites: (label, exported tasks) of each; a label may come several times.
 
     Raises:
-      ValueError: a task is under two labels, or there are none.
+      UserError: a task is under two labels, or there are none.
     """
     found: dict[str, Labelled] = {}
     for label, tasks in suites:
         for task in tasks:
             name = task.manifest.task
             if found.setdefault(name, Labelled(label=label, task=task)).label != label:
-                raise ValueError(
+                raise UserError(
                     f"Task {name!r} is in the suites {found[name].label!r} and {label!r}; a task can have one label."
                 )
     if not found:
-        raise ValueError("There is no task to evaluate: the evaluation's suites are empty.")
+        raise UserError("There is no task to evaluate: the evaluation's suites are empty.")
     return tuple(found.values())
 
 

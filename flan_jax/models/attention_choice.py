@@ -8,6 +8,8 @@
 import re
 from collections.abc import Sequence
 
+from flan_jax.errors import UserError
+
 ATTENTION_NAMES = ("auto", "xla", "cudnn", "pallas")
 HALF_TYPES = ("bfloat16", "float16")
 _TYPES = (*HALF_TYPES, "float32")
@@ -60,13 +62,13 @@ def require(
     """Refuses an implementation asked for by name that cannot work; arguments as for `choose`.
 
     Raises:
-        ValueError: with the condition that fails, and what to do.
+        UserError: with the condition that fails, and what to do.
     """
     if name in ("auto", "xla"):
         return
     if platform != "gpu" or _NOT_NVIDIA.search(device_kind):
         interpreted = " Off a GPU the kernel can only be interpreted, which is for tests." if name == "pallas" else ""
-        raise ValueError(
+        raise UserError(
             f"Execution.attention is {name!r}, which runs on NVIDIA GPUs, but the platform is {platform!r} "
             f"({device_kind}).{interpreted} Use 'auto' or 'xla' here."
         )
@@ -78,7 +80,7 @@ def require(
     else:
         against = _against_pallas(head_dim=head_dim, dtype=dtype)
     if against:
-        raise ValueError(f"Execution.attention is {name!r}, but {against}. Or use 'auto' or 'xla'.")
+        raise UserError(f"Execution.attention is {name!r}, but {against}. Or use 'auto' or 'xla'.")
 
 
 def _against_cudnn(*, device_kind: str, lengths: Sequence[int], head_dim: int, dtype: str) -> str | None:

@@ -6,6 +6,7 @@ JAX: converters and `show` read a config without starting a backend.
 
 import dataclasses
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 ACTIVATION_NAMES = ("relu", "gelu", "silu", "swish", "tanh", "linear")
@@ -32,7 +33,7 @@ class T5Config:
         dtype: type of the activations. Parameters, norms' statistics, softmax and logits are float32 whatever it says.
 
     Raises:
-        ValueError: a size that is not a positive integer, a choice that is not True or False, an unknown activation, a
+        UserError: a size that is not a positive integer, a choice that is not True or False, an unknown activation, a
             type that cannot train T5.
     """
 
@@ -55,25 +56,25 @@ class T5Config:
         for field in _SIZES:
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"T5Config.{field} is {value!r}; it must be a positive integer.")
+                raise UserError(f"T5Config.{field} is {value!r}; it must be a positive integer.")
         for field in _CHOICES:
             if not isinstance(getattr(self, field), bool):
-                raise ValueError(f"T5Config.{field} is {getattr(self, field)!r}; it must be True or False.")
+                raise UserError(f"T5Config.{field} is {getattr(self, field)!r}; it must be True or False.")
         if self.scale_decoder_outputs is not None and not isinstance(self.scale_decoder_outputs, bool):
-            raise ValueError(
+            raise UserError(
                 f"T5Config.scale_decoder_outputs is {self.scale_decoder_outputs!r}; it must be True, False or None "
                 "(as logits_via_embedding)."
             )
         if not self.mlp_activations:
-            raise ValueError("T5Config.mlp_activations is empty; T5 1.0 has ('relu',), T5 1.1 ('gelu', 'linear').")
+            raise UserError("T5Config.mlp_activations is empty; T5 1.0 has ('relu',), T5 1.1 ('gelu', 'linear').")
         for name in self.mlp_activations:
             if name not in ACTIVATION_NAMES:
-                raise ValueError(
+                raise UserError(
                     f"T5Config.mlp_activations has {name!r}; allowed are {', '.join(ACTIVATION_NAMES)}."
                     f"{nearest(str(name), ACTIVATION_NAMES)}"
                 )
         if not 0.0 <= self.dropout_rate < 1.0:
-            raise ValueError(f"T5Config.dropout_rate is {self.dropout_rate!r}; it must be at least 0 and below 1.")
+            raise UserError(f"T5Config.dropout_rate is {self.dropout_rate!r}; it must be at least 0 and below 1.")
         _check_dtype(self.dtype)
 
     @property
@@ -86,13 +87,13 @@ class T5Config:
 
 def _check_dtype(dtype: str) -> None:
     if dtype == "float16":
-        raise ValueError(
+        raise UserError(
             "T5Config.dtype is 'float16', in which T5 cannot be trained: the output of its feed-forward layers exceeds "
             "float16's largest number, 65,504, and the run ends in NaN. Use 'bfloat16', which has float32's range, or "
             "'float32'."
         )
     if dtype not in DTYPE_NAMES:
-        raise ValueError(
+        raise UserError(
             f"T5Config.dtype is {dtype!r}; allowed are {', '.join(map(repr, DTYPE_NAMES))}."
             f"{nearest(str(dtype), DTYPE_NAMES)}"
         )

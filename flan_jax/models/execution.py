@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from flan_jax.errors import UserError
 from flan_jax.models import attention_choice
 from flan_jax.models.attention_choice import ATTENTION_NAMES
 from flan_jax.models.config import T5Config
@@ -38,7 +39,7 @@ class Execution:
         chunk_bytes: about what a piece's logits take on one device.
 
     Raises:
-        ValueError: a name that does not exist, a size that is not positive.
+        UserError: a name that does not exist, a size that is not positive.
     """
 
     layers: str = "auto"
@@ -53,13 +54,13 @@ class Execution:
         for field, allowed in zip(("layers", "remat", "attention", "logits"), allowed_names, strict=True):
             value = getattr(self, field)
             if value not in allowed:
-                raise ValueError(
+                raise UserError(
                     f"Execution.{field} is {value!r}; allowed are {', '.join(allowed)}.{nearest(str(value), allowed)}"
                 )
         for field in ("whole_bytes", "chunk_bytes"):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"Execution.{field} is {value!r}; it must be a positive integer.")
+                raise UserError(f"Execution.{field} is {value!r}; it must be a positive integer.")
 
     def require_platform(self, platform: str) -> None:
         """Refuses what a platform cannot do.
@@ -68,10 +69,10 @@ class Execution:
             platform: as `jax.Device.platform` says it: "cpu", "gpu", "tpu".
 
         Raises:
-            ValueError: offloading where there is no host memory apart from the device's.
+            UserError: offloading where there is no host memory apart from the device's.
         """
         if self.remat == "offload" and platform not in HOST_MEMORY_PLATFORMS:
-            raise ValueError(
+            raise UserError(
                 f"Execution.remat is 'offload', which keeps activations in the host's pinned memory, but the platform is "
                 f"{platform!r}, whose arrays lie in the host's memory already: nothing would be saved. Offloading works "
                 f"on {' and '.join(HOST_MEMORY_PLATFORMS)}; use 'full' or 'minimal' here."
@@ -100,7 +101,7 @@ def settled(
         lengths: of the encoder's and the decoder's rows; None where they are not known.
 
     Raises:
-        ValueError: the platform cannot do what is asked for.
+        UserError: the platform cannot do what is asked for.
     """
     execution.require_platform(platform)
     where: dict[str, Any] = {"platform": platform, "device_kind": device_kind}

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from flan_jax.errors import UserError
 from flan_jax.models.config import RELPOS_BUCKETS, T5Config
 from flan_jax.models.families import GATED_GELU, GATED_SILU, PLAIN_RELU, describe, recognise
 
@@ -49,14 +50,12 @@ def config_of_shapes(shapes: Shapes) -> T5Config:
     gelu, or silu where the logits are tied, as in UL2. `dropout_rate` and `dtype` are the defaults.
 
     Raises:
-      ValueError: no T5 has them; leaves that do not fit the nearest one are named.
+      UserError: no T5 has them; leaves that do not fit the nearest one are named.
     """
     config = _nearest_config(shapes)
     lines = _misfits(shapes, parameter_shapes(config))
     if lines:
-        raise ValueError(
-            f"These are not the parameters of a whole T5. Nearest is {describe(config)}.\n{_listed(lines)}"
-        )
+        raise UserError(f"These are not the parameters of a whole T5. Nearest is {describe(config)}.\n{_listed(lines)}")
     return config
 
 
@@ -69,7 +68,7 @@ def require_shapes(shapes: Shapes, config: T5Config, *, place: str) -> None:
       place: which checkpoint, for the message.
 
     Raises:
-      ValueError: names or shapes differ. Says which family the checkpoint looks like, and names what does not fit.
+      UserError: names or shapes differ. Says which family the checkpoint looks like, and names what does not fit.
     """
     lines = _misfits(shapes, parameter_shapes(config))
     if not lines:
@@ -84,7 +83,7 @@ def require_shapes(shapes: Shapes, config: T5Config, *, place: str) -> None:
         file = recognise(found).gin_file
         if file is not None and not _misfits(shapes, parameter_shapes(found)):
             mend = f"Include {file}, which has its sizes, or use another checkpoint."
-    raise ValueError(f"{place} does not fit the model, which is {describe(config)}.\n{looks}\n{_listed(lines)}{mend}")
+    raise UserError(f"{place} does not fit the model, which is {describe(config)}.\n{looks}\n{_listed(lines)}{mend}")
 
 
 def _layer_shapes(config: T5Config, stack: str) -> dict[str, Shape]:
@@ -119,14 +118,14 @@ def _nearest_config(shapes: Shapes) -> T5Config:
         layers[match[1]] = max(layers[match[1]], int(match[2]) + 1)
     for stack, count in layers.items():
         if not count:
-            raise ValueError(f"These are not the parameters of a whole T5: there is no leaf under {stack}/layers_0.")
+            raise UserError(f"These are not the parameters of a whole T5: there is no leaf under {stack}/layers_0.")
     vocab_size, _ = _usual(shapes, _TABLE, rank=2)
     (emb_dim,) = _usual(shapes, r".*_norm/scale", rank=1)
     heads, _ = _usual(shapes, r".*relpos_bias/rel_embedding", rank=2)
     _, joined = _usual(shapes, r".*/(query|key|value)/kernel", rank=2)
     _, mlp_dim = _usual(shapes, r".*/mlp/wi(_\d+)?/kernel", rank=2)
     if not heads or joined % heads:
-        raise ValueError(
+        raise UserError(
             f"These are not the parameters of a T5: its query kernels have {joined} columns, which the {heads} heads of "
             f"relpos_bias/rel_embedding do not divide."
         )
@@ -152,7 +151,7 @@ def _usual(shapes: Shapes, pattern: str, *, rank: int) -> Shape:
     found = Counter(s for name, s in shapes.items() if re.fullmatch(pattern, name) and len(s) == rank)
     if not found:
         kind = pattern.replace(".*", "...").replace(r"(_\d+)?", "")
-        raise ValueError(
+        raise UserError(
             f"These are not the parameters of a whole T5: there is no leaf {kind} with {rank} dimension{'s' * (rank > 1)}."
         )
     return found.most_common(1)[0][0]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flan_jax.errors import UserError
 from flan_jax.shapes import Batch, DecoderTokens, Logits, LogitStatistics
 
 
@@ -94,7 +95,7 @@ class Seq2Seq:
       z_loss: Factor of log(Z)^2; T5X fine-tunes with 1e-4.
 
     Raises:
-      ValueError: a label smoothing outside [0, 1), or a negative z-loss.
+      UserError: a label smoothing outside [0, 1), or a negative z-loss.
     """
 
     label_smoothing: float = 0.0
@@ -102,11 +103,11 @@ class Seq2Seq:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(
+            raise UserError(
                 f"Seq2Seq: label_smoothing is {self.label_smoothing}; allowed is from 0 (none) up to, not including, 1."
             )
         if not self.z_loss >= 0.0:
-            raise ValueError(f"Seq2Seq: z_loss is {self.z_loss}; allowed is 0 (none) or more.")
+            raise UserError(f"Seq2Seq: z_loss is {self.z_loss}; allowed is 0 (none) or more.")
 
     def __call__(self, apply: Apply, params: Any, frozen: Mapping | None, batch: Batch, rng: jax.Array | None) -> Sums:
         """Returns the summed loss, the summed weights, and more sums to be divided by those weights.

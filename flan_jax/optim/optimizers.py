@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flan_jax.errors import UserError
 from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import path_name
 
@@ -114,7 +115,7 @@ def _clipped(
     if max_gradient_norm is None:
         return transformation
     if not max_gradient_norm > 0:
-        raise ValueError(
+        raise UserError(
             f"max_gradient_norm is {max_gradient_norm}; it has to be above 0, or None for gradients left as they are."
         )
     return optax.chain(optax.clip_by_global_norm(max_gradient_norm), transformation)

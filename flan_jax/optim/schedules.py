@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flan_jax.errors import UserError
+
 Schedule = Callable[[Any], jax.Array]
 
 MINIMUM_LEARNING_RATE = 1e-8
@@ -27,7 +29,7 @@ def constant(learning_rate: float, *, warmup_steps: int = 0, step_offset: int = 
       step_offset: The step from which the schedule counts, that of the checkpoint when fine-tuning goes on from one.
 
     Raises:
-      ValueError: a rate or a number of steps that cannot be.
+      UserError: a rate or a number of steps that cannot be.
 
     >>> [round(float(constant(1e-3, warmup_steps=4)(step)), 5) for step in (1, 2, 4, 100)]
     [0.00025, 0.0005, 0.001, 0.001]
@@ -57,7 +59,7 @@ def linear(
       step_offset: The step from which the schedule counts.
 
     Raises:
-      ValueError: a rate or a number of steps that cannot be.
+      UserError: a rate or a number of steps that cannot be.
 
     >>> [round(float(linear(1.0, total_steps=12, warmup_steps=2)(step)), 5) for step in (1, 2, 7, 12, 20)]
     [0.5, 1.0, 0.5, 0.0, 0.0]
@@ -65,7 +67,7 @@ def linear(
     _check("linear", learning_rate=learning_rate, warmup_steps=warmup_steps, step_offset=step_offset)
     _check_fraction("linear", final_fraction)
     if total_steps <= warmup_steps:
-        raise ValueError(
+        raise UserError(
             f"linear: total_steps is {total_steps}, but the decay begins at warmup_steps, which is {warmup_steps}. "
             "Give more total_steps (those of the whole run) or fewer warmup_steps."
         )
@@ -92,14 +94,14 @@ def rsqrt(
       step_offset: The step from which the schedule counts.
 
     Raises:
-      ValueError: a rate or a number of steps that cannot be.
+      UserError: a rate or a number of steps that cannot be.
 
     >>> [round(float(rsqrt(1.0)(step)), 5) for step in (0, 10_000, 40_000)]
     [0.01, 0.01, 0.005]
     """
     _check("rsqrt", learning_rate=learning_rate, warmup_steps=warmup_steps, step_offset=step_offset)
     if flat_steps < 1:
-        raise ValueError(f"rsqrt: flat_steps is {flat_steps}; the rate is finite at step 0 only with at least 1.")
+        raise UserError(f"rsqrt: flat_steps is {flat_steps}; the rate is finite at step 0 only with at least 1.")
     return _schedule(
         lambda step: learning_rate * _warmup(step, warmup_steps) / jnp.sqrt(jnp.maximum(step, flat_steps)),
         step_offset,
@@ -126,7 +128,7 @@ def cosine(
       step_offset: The step from which the schedule counts.
 
     Raises:
-      ValueError: a rate or a number of steps that cannot be.
+      UserError: a rate or a number of steps that cannot be.
 
     >>> [round(float(cosine(1.0, cycle_steps=8)(step)), 5) for step in (0, 4, 8)]
     [1.0, 0.5, 1.0]
@@ -134,7 +136,7 @@ def cosine(
     _check("cosine", learning_rate=learning_rate, warmup_steps=warmup_steps, step_offset=step_offset)
     _check_fraction("cosine", final_fraction)
     if cycle_steps < 1:
-        raise ValueError(f"cosine: cycle_steps is {cycle_steps}; a cycle has at least 1 step.")
+        raise UserError(f"cosine: cycle_steps is {cycle_steps}; a cycle has at least 1 step.")
 
     def rate(step: jax.Array) -> jax.Array:
         progress = jnp.maximum(0.0, (step - warmup_steps) / cycle_steps) % 1.0
@@ -161,12 +163,12 @@ def _warmup(step: jax.Array, warmup_steps: int) -> jax.Array:
 
 def _check(name: str, *, learning_rate: float, warmup_steps: int, step_offset: int) -> None:
     if not learning_rate > 0 or not math.isfinite(learning_rate):
-        raise ValueError(f"{name}: learning_rate is {learning_rate}; it has to be a finite number above 0.")
+        raise UserError(f"{name}: learning_rate is {learning_rate}; it has to be a finite number above 0.")
     for what, steps in (("warmup_steps", warmup_steps), ("step_offset", step_offset)):
         if steps < 0:
-            raise ValueError(f"{name}: {what} is {steps}; it cannot be negative.")
+            raise UserError(f"{name}: {what} is {steps}; it cannot be negative.")
 
 
 def _check_fraction(name: str, final_fraction: float) -> None:
     if not 0.0 <= final_fraction <= 1.0:
-        raise ValueError(f"{name}: final_fraction is {final_fraction}; it is a share of the rate, from 0 to 1.")
+        raise UserError(f"{name}: final_fraction is {final_fraction}; it is a share of the rate, from 0 to 1.")

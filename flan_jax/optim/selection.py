@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import optax
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 Rule = tuple[str, optax.GradientTransformation | None]
@@ -71,7 +72,7 @@ class Selection:
         """Returns the tree with, for each leaf, the label of what optimises it.
 
         Raises:
-          ValueError: a parameter that no rule covers, or a rule that takes nothing.
+          UserError: a parameter that no rule covers, or a rule that takes nothing.
         """
         labels = [self._label(index) for index in self._assign(path_names(params))]
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(params), labels)
@@ -80,7 +81,7 @@ class Selection:
         """Returns the tree with True where a leaf is trained and False where it is frozen.
 
         Raises:
-          ValueError: as `labels`.
+          UserError: as `labels`.
         """
         return jax.tree.map(lambda label: label != _FROZEN, self.labels(params))
 
@@ -91,7 +92,7 @@ class Selection:
           params: Arrays, or their shapes.
 
         Raises:
-          ValueError: as `labels`.
+          UserError: as `labels`.
         """
         leaves = jax.tree_util.tree_leaves(params)
         assigned = self._assign(path_names(params))
@@ -114,10 +115,10 @@ class Selection:
         assigned = [next((i for i, p in enumerate(patterns) if p.fullmatch(name)), len(patterns)) for name in names]
         for index, pattern in enumerate(patterns):
             if index not in assigned:
-                raise ValueError(_took_nothing(pattern, names, assigned, self.rules))
+                raise UserError(_took_nothing(pattern, names, assigned, self.rules))
         uncovered = [name for name, taker in zip(names, assigned, strict=True) if taker == len(patterns)]
         if uncovered and self.default is None:
-            raise ValueError(
+            raise UserError(
                 f"No rule says what optimises {len(uncovered)} of {len(names)} parameters, the first {uncovered[0]!r}. "
                 "Give a default optimiser, or end the rules with ('.*', None) to freeze what is left."
             )
@@ -133,7 +134,7 @@ def by_path(rules: Sequence[Rule] = (), *, default: optax.GradientTransformation
       default: What optimises a parameter that no rule matches; None: there must be no such parameter.
 
     Raises:
-      ValueError: neither rules nor a default, or a regular expression that is none. What depends on the parameters
+      UserError: neither rules nor a default, or a regular expression that is none. What depends on the parameters
         is checked when they are there: by the transformation's `init`, and by `report`.
 
     >>> selection = by_path([("encoder/.*", None)], default=optax.sgd(0.1))
@@ -145,12 +146,12 @@ def by_path(rules: Sequence[Rule] = (), *, default: optax.GradientTransformation
     Taken(rule='default', trained=True, tensors=1, parameters=32)
     """
     if not rules and default is None:
-        raise ValueError("Nothing is optimised: there are neither rules nor a default optimiser. Give one of them.")
+        raise UserError("Nothing is optimised: there are neither rules nor a default optimiser. Give one of them.")
     for pattern, _ in rules:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ValueError(f"The rule {pattern!r} is no regular expression: {error}.") from error
+            raise UserError(f"The rule {pattern!r} is no regular expression: {error}.") from error
     return Selection(rules=tuple((pattern, transformation) for pattern, transformation in rules), default=default)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from flan_jax.errors import UserError
 from flan_jax.planning import gpus
 from flan_jax.planning.topologies import captured_stderr
 
@@ -94,7 +95,7 @@ def compile_step(lower: Any, *, options: Mapping[str, Any] = MappingProxyType({}
       options: for the compiler, besides those lowered with.
 
     Raises:
-      ValueError: XLA's compiler for GPUs lacks what it takes from a CUDA toolkit.
+      UserError: XLA's compiler for GPUs lacks what it takes from a CUDA toolkit.
     """
     start = time.monotonic()
     with captured_stderr() as printed:
@@ -104,9 +105,7 @@ def compile_step(lower: Any, *, options: Mapping[str, Any] = MappingProxyType({}
             compiled = lowered.compile(compiler_options=dict(options))
         except jax.errors.JaxRuntimeError as error:
             if "libdevice" in str(error) or "ptxas" in str(error):
-                raise ValueError(
-                    f"XLA finds no CUDA toolkit ({str(error).splitlines()[0]}): {gpus.INSTALL}."
-                ) from error
+                raise UserError(f"XLA finds no CUDA toolkit ({str(error).splitlines()[0]}): {gpus.INSTALL}.") from error
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             return too_large(str(error))

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import jax
 
+from flan_jax.errors import UserError
 from flan_jax.planning.chips import CHIPS, Chip
 
 INSTALL = "pip install 'flan_jax[plan-gpu]' brings XLA's compiler for GPUs; no GPU is needed for it"
@@ -67,7 +68,7 @@ def described(name: str, count: int = 1) -> tuple[jax.Device, ...]:
     """Returns so many devices of a kind of GPU, to compile for: of one node, or of whole nodes.
 
     Raises:
-      ValueError: the plugin does not describe them.
+      UserError: the plugin does not describe them.
     """
     from jax.experimental import topologies
 
@@ -76,7 +77,7 @@ def described(name: str, count: int = 1) -> tuple[jax.Device, ...]:
     try:
         found = topologies.get_topology_desc(platform="cuda", target_config=description(name), topology=shape)
     except Exception as error:  # Whatever a plugin of another version than JAX's comes to.
-        raise ValueError(f"JAX's CUDA plugin does not describe a GPU here: {error}. {INSTALL}.") from error
+        raise UserError(f"JAX's CUDA plugin does not describe a GPU here: {error}. {INSTALL}.") from error
     return tuple(found.devices)
 
 

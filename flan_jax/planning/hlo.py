@@ -10,6 +10,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
+from flan_jax.errors import UserError
+
 VMEM, HOST = 1, 5
 """Memory spaces in a layout, as `S(1)`: a TPU's vector memory, the host's memory. HBM is 0 and not written."""
 
@@ -143,7 +145,7 @@ def read(text: str) -> Program:
     """Reads what `jax.stages.Compiled.as_text` returns.
 
     Raises:
-      ValueError: there is no entry computation in it.
+      UserError: there is no entry computation in it.
     """
     computations: dict[str, dict[str, Instruction]] = {}
     entry, current = "", None
@@ -160,7 +162,7 @@ def read(text: str) -> Program:
             if instruction is not None:
                 current[instruction.name] = instruction
     if not entry:
-        raise ValueError("This is no compiled program: it has no ENTRY computation.")
+        raise UserError("This is no compiled program: it has no ENTRY computation.")
     return Program(computations=computations, entry=entry)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+from flan_jax.errors import UserError
 from flan_jax.models.config import T5Config
 from flan_jax.names import nearest
 from flan_jax.sharding import AXES, MeshPlan
@@ -23,13 +24,13 @@ def mesh_written(text: str, *, base: MeshPlan) -> MeshPlan:
       base: whose rules are kept.
 
     Raises:
-      ValueError: a name or a number that cannot be.
+      UserError: a name or a number that cannot be.
     """
     given: dict[str, Any] = {}
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
         if name not in _WORDS:
-            raise ValueError(
+            raise UserError(
                 f"--mesh has {part!r}; it is written as fsdp=16,tensor=4 with {', '.join(_WORDS)}.{nearest(name, _WORDS)}"
             )
         if name == "activations":
@@ -37,7 +38,7 @@ def mesh_written(text: str, *, base: MeshPlan) -> MeshPlan:
         elif value.lstrip("-").isdigit():
             given[name] = int(value)
         else:
-            raise ValueError(f"--mesh has {part!r}; {name} is a whole number of devices.")
+            raise UserError(f"--mesh has {part!r}; {name} is a whole number of devices.")
     return dataclasses.replace(base, **{**_UNSAID, **given})
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.planning import gpus
 from flan_jax.planning.chips import CHIPS, GPUS, TPUS, Chip
@@ -78,7 +79,7 @@ def topology_named(name: str) -> Topology:
     """Returns a machine by its name.
 
     Raises:
-      ValueError: no such machine, its compiler is not installed or refuses, or this process has too few CPU devices.
+      UserError: no such machine, its compiler is not installed or refuses, or this process has too few CPU devices.
     """
     kind, _, shape = name.strip().lower().partition(":")
     if kind == "cpu":
@@ -128,7 +129,7 @@ def _unknown(name: str) -> ValueError:
 
 def _slice(kind: str, sides: Sequence[int], *, slices: int, name: str) -> tuple[jax.Device, ...]:
     if importlib.util.find_spec("libtpu") is None:
-        raise ValueError(f"{name!r} is a TPU slice, which libtpu compiles for, and it is not installed: {_INSTALL}.")
+        raise UserError(f"{name!r} is a TPU slice, which libtpu compiles for, and it is not installed: {_INSTALL}.")
     from jax.experimental import topologies
 
     more: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
@@ -146,7 +147,7 @@ def _slice(kind: str, sides: Sequence[int], *, slices: int, name: str) -> tuple[
             return tuple(described.devices)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f"libtpu refuses the topology {name!r}: {reason}. Known slices of {kind}: {', '.join(SLICES[kind])}."
         ) from error
 
@@ -165,9 +166,7 @@ def _gpu(name: str, shape: str) -> Topology:
     kind, count = found.group(1), int(found.group(2) or 1)
     chip = CHIPS[kind]
     if count < 1 or (count > chip.node_chips and count % chip.node_chips):
-        raise ValueError(
-            f"{name!r} has {count} GPUs; more than {chip.node_chips} are whole nodes of {chip.node_chips}."
-        )
+        raise UserError(f"{name!r} has {count} GPUs; more than {chip.node_chips} are whole nodes of {chip.node_chips}.")
     if gpus.is_installed():
         with captured_stderr():  # That there is no GPU is known.
             devices = gpus.described(kind, count)
@@ -189,7 +188,7 @@ def _cpu_devices(count: int, *, name: str) -> tuple[jax.Device, ...]:
             jax.config.update("jax_num_cpu_devices", max(count, jax.config.read("jax_num_cpu_devices")))
     devices = jax.devices("cpu")
     if len(devices) < count:
-        raise ValueError(
+        raise UserError(
             f"{name!r} needs {count} CPU devices, and this process has {len(devices)}. Unset XLA_FLAGS, or have "
             f"XLA_FLAGS=--xla_force_host_platform_device_count={count} set."
         )

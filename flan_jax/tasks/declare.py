@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from flan_jax.errors import UserError
 from flan_jax.evaluation import metrics as metrics_lib
 from flan_jax.evaluation import postprocess
 from flan_jax.names import nearest
 from flan_jax.tasks.filters.rule import RowFilter
-from flan_jax.tasks.rows import Row, Source
+from flan_jax.tasks.sources.rows import Row, Source
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import Pattern
 from flan_jax.vocab import Vocabulary
@@ -61,14 +62,14 @@ class FewShot:
 
     def __post_init__(self) -> None:
         if self.num_exemplars < 1 or not self.formats or self.max_pool_rows < 1:
-            raise ValueError(
+            raise UserError(
                 "Few-shot needs at least one exemplar, one format and one row to draw from; got "
                 f"num_exemplars={self.num_exemplars}, {len(self.formats)} formats, max_pool_rows={self.max_pool_rows}. "
                 "Zero-shot is few_shot=None."
             )
         if self.templates not in get_args(ExemplarTemplates):
             allowed = get_args(ExemplarTemplates)
-            raise ValueError(
+            raise UserError(
                 f"templates of few-shot must be one of {', '.join(allowed)}; got {self.templates!r}."
                 f"{nearest(str(self.templates), allowed)}"
             )
@@ -135,7 +136,7 @@ class TemplatedTask:
         if self.options is not None and not isinstance(self.options, str):
             object.__setattr__(self, "options", tuple(self.options))
         for wrong in (*self._wrong_templates(), *self._wrong_evaluation(), *self._wrong_numbers()):
-            raise ValueError(f"Task {self.name!r}: {wrong}")
+            raise UserError(f"Task {self.name!r}: {wrong}")
 
     def _wrong_templates(self) -> Iterable[str]:
         if not self.templates:
@@ -206,12 +207,12 @@ class TemplatedTask:
         """Returns the positions of the templates that a split's rows take turns under.
 
         Raises:
-          ValueError: an evaluation split of a task with inverted templates only.
+          UserError: an evaluation split of a task with inverted templates only.
         """
         if split == TRAIN_SPLIT:
             return tuple(range(len(self.templates)))
         if not self.forward_templates:
-            raise ValueError(
+            raise UserError(
                 f"Task {self.name!r}: its split {split!r} cannot be evaluated, because all its templates are inverted. "
                 "Give it a forward template or leave the split out."
             )
@@ -241,10 +242,10 @@ def require_name(name: str, *, also: str = "") -> None:
       also: a character that is allowed besides.
 
     Raises:
-      ValueError: it has other characters than those allowed.
+      UserError: it has other characters than those allowed.
     """
     if not isinstance(name, str) or not NAME_PATTERN.match(name.replace(also, "_") if also else name):
-        raise ValueError(
+        raise UserError(
             f"The name {name!r} cannot be a task's or a mixture's: use letters, digits and _ . : # "
             f"(SeqIO's rule, {NAME_PATTERN.pattern})."
         )

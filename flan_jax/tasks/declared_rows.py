@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest
-from flan_jax.tasks.rows import BadRow, DerivedSource, Record, Row, Source
+from flan_jax.tasks.sources.rows import BadRow, DerivedSource, Record, Row, Source
 from flan_jax.tasks.user_sources import SOURCE_KEYS, parse_source
 from flan_jax.templates.load import require_mapping
 from flan_jax.templates.render import shortened
@@ -135,7 +136,7 @@ class AbsentSource(Source):
 
     def _refuse(self, split: str) -> NoReturn:
         self.require_split(split)
-        raise FileNotFoundError(self.why)
+        raise MissingFileError(self.why)
 
 
 def declared_sources(value: Mapping[str, Any], *, base: Path, where: str) -> dict[str, Source]:
@@ -150,7 +151,7 @@ def declared_sources(value: Mapping[str, Any], *, base: Path, where: str) -> dic
       Sources by the names of datasets.
 
     Raises:
-      ValueError: an unknown kind or key, or values that cannot be right; names the place.
+      UserError: an unknown kind or key, or values that cannot be right; names the place.
     """
     datasets = require_mapping(value, where=where)
     return {name: _declared(entry, base=base, where=f"{where}.{name}") for name, entry in datasets.items()}
@@ -160,24 +161,24 @@ def _declared(value: object, *, base: Path, where: str) -> Source:
     entry = require_mapping(value, where=where)
     for key, needed in (("kind", f"one of {', '.join(SOURCE_KEYS)}"), ("splits", "a mapping from splits to files")):
         if key not in entry:
-            raise ValueError(f"{where}: the key {key!r} is missing, {needed}; got {', '.join(entry) or 'nothing'}.")
+            raise UserError(f"{where}: the key {key!r} is missing, {needed}; got {', '.join(entry) or 'nothing'}.")
     allowed = (*MAPPING_KEYS, *SOURCE_KEYS.get(entry["kind"], ()))
     for key in entry:
         if key not in allowed and entry["kind"] in SOURCE_KEYS:
-            raise ValueError(f"{where}: unknown key {key!r}.{nearest(key, allowed)} Allowed: {', '.join(allowed)}.")
+            raise UserError(f"{where}: unknown key {key!r}.{nearest(key, allowed)} Allowed: {', '.join(allowed)}.")
     own = {key: setting for key, setting in entry.items() if key not in MAPPING_KEYS}
     source = parse_source(own, entry["splits"], base=base, where=where)
     fields = require_mapping(entry.get("fields", {}), where=f"{where}.fields")
     for new, old in fields.items():
         if not isinstance(old, str):
-            raise ValueError(f"{where}.fields.{new}: expected the name of a field, got {shortened(old)}.")
+            raise UserError(f"{where}.fields.{new}: expected the name of a field, got {shortened(old)}.")
     classes = require_mapping(entry.get("classes", {}), where=f"{where}.classes")
     for name, values in classes.items():
         if not isinstance(values, list) or not values:
-            raise ValueError(f"{where}.classes.{name}: expected a list of values, got {shortened(values)}.")
+            raise UserError(f"{where}.classes.{name}: expected a list of values, got {shortened(values)}.")
     numbers = entry.get("numbers", [])
     if not isinstance(numbers, list) or not all(isinstance(name, str) for name in numbers):
-        raise ValueError(f"{where}.numbers: expected a list of fields, got {shortened(numbers)}.")
+        raise UserError(f"{where}.numbers: expected a list of fields, got {shortened(numbers)}.")
     if not (fields or classes or numbers):
         return source
     return MappedSource(

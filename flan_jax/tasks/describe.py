@@ -16,10 +16,11 @@ from flan_jax.data import packing
 from flan_jax.data.features import packed_batch
 from flan_jax.data.manifest import Lengths
 from flan_jax.data.record import decode_features
-from flan_jax.tasks import foreign, registry, rendering, user_files
+from flan_jax.errors import UnknownNameError, UserError
+from flan_jax.tasks import external, registry, rendering, user_files
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.rows import Record, plain_record
-from flan_jax.tasks.tokens import Tokeniser
+from flan_jax.tasks.exporting.tokens import Tokeniser
+from flan_jax.tasks.sources.rows import Record, plain_record
 from flan_jax.tasks.vocabularies import from_seqio
 from flan_jax.templates.render import Rendered
 from flan_jax.vocab import Vocabulary
@@ -93,8 +94,8 @@ def task_example(name: str, *, split: str | None, index: int, lengths: Lengths, 
       "packed" (features of one row). A task registered with plain SeqIO has one rendering, its own.
 
     Raises:
-      KeyError: no such task or split.
-      ValueError: the row cannot become an example, or there are not so many.
+      UnknownNameError: no such task or split.
+      UserError: the row cannot become an example, or there are not so many.
     """
     task, record = registry.task(name), registry.templated(name)
     chosen = split or ("train" if "train" in task.splits else sorted(task.splits)[0])
@@ -115,7 +116,7 @@ def user_file(path: Path | str, *, num_rows: int) -> Description:
       num_rows: how many rows of each task.
 
     Raises:
-      FileNotFoundError, KeyError, ValueError: what is wrong with the file, its templates or its rows.
+      MissingFileError, UnknownNameError, UserError: what is wrong with the file, its templates or its rows.
     """
     tasks = []
     for task in user_files.read_yaml(path).tasks:
@@ -148,7 +149,7 @@ def _templated_example(
     renderings = []
     for number, rendered in preview.rendered.items():
         ids, notes = _encoded(tokeniser, [rendering.RenderedRow(index, rendered, number)])
-        tokens = {f: _spelled(i, vocabulary) for f, i in zip(foreign.FEATURES, ids[0], strict=True)} if ids else {}
+        tokens = {f: _spelled(i, vocabulary) for f, i in zip(external.FEATURES, ids[0], strict=True)} if ids else {}
         renderings.append({**_template(record, number), **_texts(rendered), "tokens": tokens, "notes": notes})
     rest = (
         example
@@ -177,31 +178,31 @@ def _encoded(
 
 
 def _foreign_example(task: Any, split: str, *, index: int, lengths: Lengths, num_packed: int) -> Description:
-    foreign.check_features(task)
+    external.check_features(task)
     if split not in task.splits:
-        raise KeyError(f"Task {task.name!r} has no split {split!r}. Splits: {', '.join(sorted(task.splits))}.")
-    numbered = foreign.examples(task, split, lengths=lengths)
+        raise UnknownNameError(f"Task {task.name!r} has no split {split!r}. Splits: {', '.join(sorted(task.splits))}.")
+    numbered = external.examples(task, split, lengths=lengths)
     examples = [example for _, example in itertools.islice(numbered, index, index + num_packed)]
     if not examples:
-        raise ValueError(f"Task {task.name!r}: the split {split!r} has no example {index}.")
+        raise UserError(f"Task {task.name!r}: the split {split!r} has no example {index}.")
     raw: Mapping[str, Any] = next(
         itertools.islice(task.source.get_dataset(split, shuffle=False).as_numpy_iterator(), index, None), {}
     )
-    ids = [tuple(example[f][: lengths[f]] for f in foreign.FEATURES) for example in examples]
-    whole = [len(examples[0][feature]) for feature in foreign.FEATURES]
+    ids = [tuple(example[f][: lengths[f]] for f in external.FEATURES) for example in examples]
+    whole = [len(examples[0][feature]) for feature in external.FEATURES]
     vocabulary = task.output_features["inputs"].vocabulary
     spell = from_seqio(vocabulary) or vocabulary
     rendering_ = {
         "template": 0,
         "name": None,
         "direction": "forward",
-        **{feature: _foreign_text(examples[0], feature, vocabulary) for feature in foreign.FEATURES},
+        **{feature: _foreign_text(examples[0], feature, vocabulary) for feature in external.FEATURES},
         "options": [],
         "references": [],
-        "tokens": {feature: _spelled(i, spell) for feature, i in zip(foreign.FEATURES, ids[0], strict=True)},
+        "tokens": {feature: _spelled(i, spell) for feature, i in zip(external.FEATURES, ids[0], strict=True)},
         "notes": [
             f"{feature} cut to {lengths[feature]} tokens"
-            for feature, length in zip(foreign.FEATURES, whole, strict=True)
+            for feature, length in zip(external.FEATURES, whole, strict=True)
             if length > lengths[feature]
         ],
     }

@@ -13,6 +13,7 @@ from typing import Any
 from flan_jax import vocab
 from flan_jax.data.holdout import Facts, HoldOut
 from flan_jax.data.rates import ProportionalRate
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.names import nearest
 from flan_jax.tasks import lazy
 from flan_jax.tasks import members as members_lib
@@ -48,7 +49,7 @@ def use_vocabulary(spec: str | vocab.Vocabulary, *, extra_ids: int | None = None
       extra_ids: number of sentinels; None for the kind's own.
 
     Raises:
-      FileNotFoundError: the path leads nowhere.
+      MissingFileError: the path leads nowhere.
     """
     _state.default_vocabulary = vocab.load(spec, extra_ids=extra_ids)
 
@@ -80,7 +81,7 @@ def register(task: TemplatedTask | PretrainingTask, *, vocabulary: str | vocab.V
       The `seqio.Task`.
 
     Raises:
-      ValueError: the name is taken.
+      UserError: the name is taken.
     """
     chosen = _chosen(vocabulary)
     require_free(task.name)
@@ -122,8 +123,8 @@ def register_mixture(
       The `seqio.Mixture`.
 
     Raises:
-      KeyError: a member, or a task that is held out, is not registered.
-      ValueError: no members, one given twice, a rate that cannot be one, vocabularies that differ, or a member that
+      UnknownNameError: a member, or a task that is held out, is not registered.
+      UserError: no members, one given twice, a rate that cannot be one, vocabularies that differ, or a member that
         gives away what is held out.
     """
     require_name(name, also="+")  # SeqIO's rule is for tasks alone, and T0 has mixtures with a plus.
@@ -220,11 +221,11 @@ def task(name: str) -> Any:
     """Returns the `seqio.Task` of a name.
 
     Raises:
-      KeyError: there is none; names the nearest.
+      UnknownNameError: there is none; names the nearest.
     """
     tasks, mixtures = _registries()
     if not _is_registered(name) or name not in tasks.names():
-        raise KeyError(_unknown("task", name, [known for known in names() if known not in mixtures.names()]))
+        raise UnknownNameError(_unknown("task", name, [known for known in names() if known not in mixtures.names()]))
     return tasks.get(name)
 
 
@@ -232,11 +233,11 @@ def mixture_or_task(name: str) -> Any:
     """Returns the `seqio.Mixture` or `seqio.Task` of a name.
 
     Raises:
-      KeyError: there is none; names the nearest.
+      UnknownNameError: there is none; names the nearest.
     """
     tasks, mixtures = _registries()
     if not _is_registered(name):
-        raise KeyError(_unknown("task or mixture", name, names()))
+        raise UnknownNameError(_unknown("task or mixture", name, names()))
     return mixtures.get(name) if name in mixtures.names() else tasks.get(name)
 
 
@@ -244,7 +245,7 @@ def templated(name: str) -> TemplatedTask | None:
     """Returns the record of a task; None for a task that was registered with plain SeqIO.
 
     Raises:
-      KeyError: there is no such task; names the nearest.
+      UnknownNameError: there is no such task; names the nearest.
     """
     task(name)
     return _state.templated.get(name)
@@ -254,7 +255,7 @@ def pretraining(name: str) -> PretrainingTask | None:
     """Returns the record of a task that was registered from one of pretraining; None for any other.
 
     Raises:
-      KeyError: there is no such task; names the nearest.
+      UnknownNameError: there is no such task; names the nearest.
     """
     task(name)
     return _state.pretraining.get(name)
@@ -289,34 +290,32 @@ def require_free(name: str) -> None:
     """Refuses a name that is taken.
 
     Raises:
-      ValueError: a task or mixture of this name is registered.
+      UserError: a task or mixture of this name is registered.
     """
     tasks, mixtures = _registries()
     if name in tasks.names() or name in mixtures.names():
         kind = "a mixture" if name in mixtures.names() else "a task"
-        raise ValueError(f"The name {name!r} is taken by {kind} that is registered already; choose another.")
+        raise UserError(f"The name {name!r} is taken by {kind} that is registered already; choose another.")
 
 
 def _check_members(name: str, rated: Sequence[tuple[str, Rate]]) -> None:
     tasks, mixtures = _registries()
     if not rated:
-        raise ValueError(f"Mixture {name!r} has no members.")
+        raise UserError(f"Mixture {name!r} has no members.")
     if all(rate == 0 for _, rate in rated):
-        raise ValueError(f"Mixture {name!r}: no member has a weight above 0, so there is nothing to draw.")
+        raise UserError(f"Mixture {name!r}: no member has a weight above 0, so there is nothing to draw.")
     seen: set[str] = set()
     for member, rate in rated:
         if member in seen:
-            raise ValueError(
-                f"Mixture {name!r}: {member!r} is a member twice; give it once, with the sum of its rates."
-            )
+            raise UserError(f"Mixture {name!r}: {member!r} is a member twice; give it once, with the sum of its rates.")
         seen.add(member)
         if not _is_registered(member):
-            raise KeyError(f"Mixture {name!r}: {_unknown('member', member, names())}")
+            raise UnknownNameError(f"Mixture {name!r}: {_unknown('member', member, names())}")
         is_number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
         if member not in tasks.names() and not is_number:
-            raise ValueError(f"Mixture {name!r}: its member {member!r} is a mixture and needs a number as its rate.")
+            raise UserError(f"Mixture {name!r}: its member {member!r} is a mixture and needs a number as its rate.")
         if not callable(rate) and not (is_number and 0 < rate < float("inf")):
-            raise ValueError(
+            raise UserError(
                 f"Mixture {name!r}: the rate of {member!r} must be a number above 0, got {rate!r}; to keep it out, leave it out."
             )
     _check_vocabularies(name, [mixture_or_task(member) for member, _ in rated])
@@ -330,7 +329,7 @@ def _check_vocabularies(name: str, members: Sequence[Any]) -> None:
             if theirs is None or theirs.vocabulary is ours.vocabulary:
                 continue
             if theirs.vocabulary != ours.vocabulary:
-                raise ValueError(
+                raise UserError(
                     f"Mixture {name!r}: {first.name!r} and {other.name!r} differ in the vocabulary of {feature!r}. "
                     "Register the members of a mixture under one vocabulary."
                 )

@@ -7,8 +7,9 @@ How many fit and how they are joined is `templates.fewshot`'s; which rows there 
 from collections.abc import Callable, Sequence
 
 from flan_jax.draws import Draws
+from flan_jax.errors import UserError
 from flan_jax.tasks.declare import FewShot
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates.fewshot import num_fitting
 from flan_jax.templates.options import OptionStyle
 from flan_jax.templates.render import NotApplicable, Rendered
@@ -43,10 +44,10 @@ class Exemplars:
           count_tokens: of a text, without end of sequence; needed when there is a budget.
 
         Raises:
-          ValueError: a budget in tokens and no way to count them.
+          UserError: a budget in tokens and no way to count them.
         """
         if few_shot.max_tokens is not None and count_tokens is None:
-            raise ValueError("Few-shot prompts within max_tokens need a vocabulary to count tokens with.")
+            raise UserError("Few-shot prompts within max_tokens need a vocabulary to count tokens with.")
         self._few_shot, self._pool, self._num_templates = few_shot, pool, num_templates
         self._render, self._count_tokens = render, count_tokens
         self._counted: dict[str, int] = {}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flan_jax.errors import MissingFileError, UserError
 from flan_jax.templates.load import require_keys
 
 
@@ -25,20 +26,20 @@ def checked(
       where: the entry's place, for messages.
 
     Raises:
-      ValueError: a key that is not allowed, a value of another type, or no folder.
-      FileNotFoundError: the folder is not there.
+      UserError: a key that is not allowed, a value of another type, or no folder.
+      MissingFileError: the folder is not there.
     """
     require_keys(settings, tuple(allowed), where=where)
     for key, value in settings.items():
         if type(value) is not allowed[key]:
-            raise ValueError(f"{where}.{key}: expected {allowed[key].__name__}, got {value!r}.")
+            raise UserError(f"{where}.{key}: expected {allowed[key].__name__}, got {value!r}.")
     given = dict(settings)
     declared, overriding = given.pop("data_dir", None), os.environ.get(variable)
     if not declared and not overriding:
-        raise ValueError(f"{where}: give data_dir, or set the environment variable {variable}.")
+        raise UserError(f"{where}: give data_dir, or set the environment variable {variable}.")
     folder = Path(overriding) if overriding else base / Path(declared or "").expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{where}: no folder {folder} to read {what} from. "
             f"Give another data_dir, or set the environment variable {variable}."
         )

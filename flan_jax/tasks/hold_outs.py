@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flan_jax.data.holdout import Facts, HoldOut, in_words, leaks, parted, record, ways
+from flan_jax.errors import UserError
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.pretraining.task import PretrainingTask
 
@@ -42,11 +43,11 @@ def require_held_out(
       The hold-out with the leaks that it allows, for the manifest.
 
     Raises:
-      ValueError: a leak that `allow_leak` does not name.
+      UserError: a leak that `allow_leak` does not name.
     """
     refused, allowed = parted(leaks(members, hold_out=hold_out, tasks=held_out), allow_leak=hold_out.allow_leak)
     if refused:
-        raise ValueError(
+        raise UserError(
             f"Mixture {mixture!r} trains on what it holds out: {in_words(refused)}. Leave these tasks out, or accept "
             f"the leak by name: allow_leak={ways(refused)}."
         )

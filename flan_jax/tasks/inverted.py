@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flan_jax.errors import UserError
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.filters.rule import words_of
-from flan_jax.tasks.rows import DerivedSource
+from flan_jax.tasks.sources.rows import DerivedSource
 from flan_jax.templates.render import Direction, NotApplicable, Pattern, Rendered
 
 STANDS_IN_INPUT = "target stands in the input"
@@ -97,12 +98,12 @@ def inverted(task: TemplatedTask) -> TemplatedTask:
     """Returns the inverted templates of a task as a task `<name>_inverted`, with the split "train" alone.
 
     Raises:
-      ValueError: none of its templates is inverted.
-      KeyError: it has no split "train".
+      UserError: none of its templates is inverted.
+      UnknownNameError: it has no split "train".
     """
     templates = [WithoutCopies(pattern=template) for template in task.templates if template.direction == "inverted"]
     if not templates:
-        raise ValueError(
+        raise UserError(
             f"Task {task.name!r} has no inverted template, so there is no inverted task of it. Give one of its "
             "templates direction='inverted'."
         )
@@ -125,11 +126,11 @@ def forward(task: TemplatedTask) -> TemplatedTask:
     """Returns the forward templates of a task as a task `<name>_forward`, which is evaluated as the task is.
 
     Raises:
-      ValueError: all its templates are inverted.
+      UserError: all its templates are inverted.
     """
     templates = tuple(template for template in task.templates if template.direction == "forward")
     if not templates:
-        raise ValueError(f"Task {task.name!r} has inverted templates only, so there is no forward task of it.")
+        raise UserError(f"Task {task.name!r} has inverted templates only, so there is no forward task of it.")
     return dataclasses.replace(
         task,
         name=f"{task.name}_forward",

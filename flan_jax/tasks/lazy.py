@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from types import ModuleType
 
+from flan_jax.errors import UserError
+
 
 def import_seqio() -> ModuleType:
     """Returns SeqIO.
 
     Raises:
-      ValueError: the `tasks` extra is not installed.
+      UserError: the `tasks` extra is not installed.
     """
     return _import("seqio")
 
@@ -22,7 +24,7 @@ def import_tfds() -> ModuleType:
     """Returns TensorFlow Datasets.
 
     Raises:
-      ValueError: the `tasks` extra is not installed.
+      UserError: the `tasks` extra is not installed.
     """
     return _import("tensorflow_datasets")
 
@@ -31,7 +33,7 @@ def import_parquet() -> ModuleType:
     """Returns `pyarrow.parquet`.
 
     Raises:
-      ValueError: the `tasks` extra is not installed.
+      UserError: the `tasks` extra is not installed.
     """
     return _import("pyarrow.parquet")
 
@@ -46,7 +48,7 @@ def _import(name: str) -> ModuleType:
                 _keep_off_accelerators()
             return importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"Defining and exporting tasks needs {name.split('.')[0]} ({error}). "
             "Install it with: pip install 'flan_jax[tasks]'. Training from an existing export does not need it."
         ) from error

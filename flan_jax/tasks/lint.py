@@ -15,7 +15,7 @@ from flan_jax.data.manifest import Lengths
 from flan_jax.tasks import registry, rendering, user_files
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.describe import vocabulary_of
-from flan_jax.tasks.tokens import Tokeniser
+from flan_jax.tasks.exporting.tokens import Tokeniser
 from flan_jax.templates.load import template_sets
 from flan_jax.templates.render import OPTIONS_FIELD, Pattern, Rendered, Template, shortened
 from flan_jax.vocab import Vocabulary

@@ -12,8 +12,9 @@ from typing import Any
 
 from flan_jax.data.manifest import NO_SPLIT, OnMissingSplit
 from flan_jax.data.rates import Counted, Members, flatten
+from flan_jax.errors import UserError
 from flan_jax.tasks import lazy
-from flan_jax.tasks.shares import is_stated, stated_rates
+from flan_jax.tasks.exporting.shares import is_stated, stated_rates
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ def select(provider: Any, split: str, *, on_missing_split: OnMissingSplit) -> Se
     """Returns the tasks of a mixture, or of a single task, that have a split.
 
     Raises:
-      ValueError: a task lacks it, or all do, as `on_missing_split` says.
+      UserError: a task lacks it, or all do, as `on_missing_split` says.
     """
     tasks, skipped = {}, {}
     for task in tasks_of(provider):
@@ -54,7 +55,7 @@ def select(provider: Any, split: str, *, on_missing_split: OnMissingSplit) -> Se
         listed = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:5])
         more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         what = "none of its tasks has" if not tasks else "not all of its tasks have"
-        raise ValueError(
+        raise UserError(
             f"{provider.name!r} cannot be exported for split {split!r}: {what} it ({listed}{more}). Choose another "
             "split, or add it to the tasks' sources."
         )
@@ -100,7 +101,7 @@ def rates(
       mean_tokens: of an example of each counted task, for shares that are stated in tokens; None when nobody measured.
 
     Raises:
-      ValueError: a rate below 0, no rate above 0, a function as the rate of a nested mixture, or a share of tokens that
+      UserError: a rate below 0, no rate above 0, a function as the rate of a nested mixture, or a share of tokens that
         nobody measured.
     """
     if not hasattr(provider, "rate_per_task_name"):
@@ -108,7 +109,7 @@ def rates(
     caps: dict[str, float] = {}
     nested = _nested(provider, counts, caps, absent, mean_tokens)
     if not nested:
-        raise ValueError(f"The mixture {provider.name!r} has no member with a rate above 0.")
+        raise UserError(f"The mixture {provider.name!r} has no member with a rate above 0.")
     flat = flatten(nested)
     return {name: Rate(rate=rate, cap=caps.get(name)) for name, rate in sorted(flat.items()) if name in counts}
 
@@ -136,7 +137,7 @@ def _nested(
         member = mixture._task_map[name]  # Has no public name; SeqIO is bounded below its next version.
         if hasattr(member, "rate_per_task_name"):
             if callable(rate):
-                raise ValueError(
+                raise UserError(
                     f"The rate of the mixture {name!r} inside {mixture.name!r} is a function; SeqIO allows a number "
                     "only, because a function is given a task."
                 )
@@ -148,9 +149,7 @@ def _nested(
             if cap is not None:
                 caps[name] = cap
         if value < 0:
-            raise ValueError(
-                f"The rate of {name!r} in the mixture {mixture.name!r} is {value}: it must not be below 0."
-            )
+            raise UserError(f"The rate of {name!r} in the mixture {mixture.name!r} is {value}: it must not be below 0.")
         if value > 0:
             members.append((item, value))
         elif name in counts:

@@ -11,11 +11,11 @@ from typing import Any
 from flan_jax.data.inventory import examples_per_row, exported
 from flan_jax.data.manifest import NO_SOURCE, Lengths, TaskManifest
 from flan_jax.data.rates import member_shares, shares
-from flan_jax.tasks import foreign, members, registry, rendering
+from flan_jax.tasks import external, members, registry, rendering
 from flan_jax.tasks.describe import Description, vocabulary_of
-from flan_jax.tasks.plans import gap_of
+from flan_jax.tasks.exporting.plans import gap_of
+from flan_jax.tasks.exporting.shares import realised
 from flan_jax.tasks.pretraining import task as pretrain
-from flan_jax.tasks.shares import realised
 
 
 def mixture(
@@ -99,7 +99,7 @@ def num_examples(name: str, split: str, *, lengths: Lengths) -> int:
     if documents is not None:
         return pretrain.num_examples(documents, split, vocabulary=vocabulary_of(task), lengths=lengths)
     known = task.num_input_examples(split)
-    return known if known is not None else sum(1 for _ in foreign.examples(task, split, lengths=lengths))
+    return known if known is not None else sum(1 for _ in external.examples(task, split, lengths=lengths))
 
 
 def _recorded(name: str) -> Mapping[str, Any]:

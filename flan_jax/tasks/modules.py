@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from flan_jax.errors import MissingFileError
 from flan_jax.names import nearest
 
 
@@ -22,7 +23,7 @@ def load(word: str) -> tuple[str, ...]:
       The files it is made of: its own; for a package all .py files beneath it.
 
     Raises:
-      FileNotFoundError: there is none; says where it was looked for.
+      MissingFileError: there is none; says where it was looked for.
     """
     module = _from_file(Path(word)) if word.endswith(".py") or os.sep in word else _from_name(word)
     return files_of(module)
@@ -39,7 +40,7 @@ def _from_file(given: Path) -> ModuleType:
     path = given.expanduser().resolve()
     if not path.is_file() or path.suffix != ".py":
         beside = [p.name for p in path.parent.glob("*") if p.suffix in (".py", ".yaml")] if path.parent.is_dir() else []
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"No file {path} to take tasks from.{nearest(path.name, beside)} "
             "Give a dotted module, or a path that ends in .py, .yaml or .yml."
         )
@@ -70,7 +71,7 @@ def _is_another(name: str, path: Path) -> bool:
 
 def _from_name(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise FileNotFoundError(f"No module {name!r} to take tasks from: a dotted name looks like package.module.")
+        raise MissingFileError(f"No module {name!r} to take tasks from: a dotted name looks like package.module.")
     # First while the module is looked for, as under `python -m`; last afterwards, for what it imports when called.
     here = os.getcwd()
     sys.path.insert(0, here)
@@ -79,7 +80,7 @@ def _from_name(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # The module is there; something that it imports is not.
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"No module {name!r} to take tasks from: {error.name!r} is neither in {here} nor installed."
             f"{nearest(name, _beside(name, here))} A path that ends in .py, .yaml or .yml does as well."
         ) from error

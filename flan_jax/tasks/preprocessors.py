@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flan_jax.tasks.rows import Row
+from flan_jax.errors import UserError
+from flan_jax.tasks.sources.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,8 @@ class LabelNames:
         """Returns the row with names.
 
         Raises:
-          KeyError: the row lacks the field.
-          ValueError: the field holds a value without a name.
+          UnknownNameError: the row lacks the field.
+          UserError: the field holds a value without a name.
         """
         named = dict(row)
         for field, names in self.names.items():
@@ -36,6 +37,6 @@ class LabelNames:
             found = [name for value, name in known.items() if type(value) is type(row[field]) and value == row[field]]
             if not found:
                 named_values = ", ".join(map(repr, known))
-                raise ValueError(f"the field {field!r} holds {row[field]!r}, which has no name. Named: {named_values}.")
+                raise UserError(f"the field {field!r} holds {row[field]!r}, which has no name. Named: {named_values}.")
             named[field] = found[0]
         return named

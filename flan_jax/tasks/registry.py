@@ -20,6 +20,7 @@ from typing import Any
 from flan_jax import vocab
 from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ShareUnit, StatedShare
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.tasks import modules, user_files
 from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask, require_name
@@ -52,8 +53,8 @@ from flan_jax.tasks.inverted import forward, inverted
 from flan_jax.tasks.members import tasks_of
 from flan_jax.tasks.pretraining.task import PretrainingTask
 from flan_jax.tasks.rendering import Preview, RenderedRow, check, iter_rendered, num_examples, preview
-from flan_jax.tasks.rows import OnBadRow
-from flan_jax.tasks.sources import Paths
+from flan_jax.tasks.sources.file_sources import Paths
+from flan_jax.tasks.sources.rows import OnBadRow
 from flan_jax.tasks.vocabularies import from_seqio
 from flan_jax.templates.render import Pattern
 
@@ -66,16 +67,16 @@ __all__ = [
 ]  # fmt: skip
 
 DECLARED_FAMILIES = {
-    "cot": "flan_jax.tasks.flan2022.cot",
-    "dialog": "flan_jax.tasks.flan2022.dialog",
-    "flan2021": "flan_jax.tasks.flan2021.family",
-    "flan2022": "flan_jax.tasks.flan2022.family",
-    "natural_instructions": "flan_jax.tasks.natural_instructions.family",
-    "natural_instructions_v1": "flan_jax.tasks.natural_instructions.version1",
-    "t0": "flan_jax.tasks.t0.family",
+    "cot": "flan_jax.collections.flan2022.cot",
+    "dialog": "flan_jax.collections.flan2022.dialog",
+    "flan2021": "flan_jax.collections.flan2021.family",
+    "flan2022": "flan_jax.collections.flan2022.family",
+    "natural_instructions": "flan_jax.collections.natural_instructions.family",
+    "natural_instructions_v1": "flan_jax.collections.natural_instructions.version1",
+    "t0": "flan_jax.collections.t0.family",
 }
 """Those that a YAML file may register with settings of its own: modules with a function `register_declared`."""
-FAMILIES = ("flan_jax.tasks.embedded.family", *DECLARED_FAMILIES.values())
+FAMILIES = ("flan_jax.collections.embedded.family", *DECLARED_FAMILIES.values())
 """The package's own families: modules with a function `register()`."""
 
 
@@ -119,7 +120,7 @@ def register_jsonl(
       The `seqio.Task`.
 
     Raises:
-      ValueError: a declaration that cannot be right; see `TemplatedTask`.
+      UserError: a declaration that cannot be right; see `TemplatedTask`.
     """
     record = user_files.jsonl_task(
         name,
@@ -169,8 +170,8 @@ def register_files(
       The `seqio.Task`.
 
     Raises:
-      KeyError: no format of this name.
-      ValueError: a declaration that cannot be right; see `TemplatedTask`.
+      UnknownNameError: no format of this name.
+      UserError: a declaration that cannot be right; see `TemplatedTask`.
     """
     record = format_task(
         name,
@@ -208,18 +209,18 @@ def register_mixture_with_share(
       The `seqio.Mixture`.
 
     Raises:
-      KeyError: a member is not registered.
-      ValueError: no share, or the two have a task in common.
+      UnknownNameError: a member is not registered.
+      UserError: no share, or the two have a task in common.
     """
     try:
         stated = StatedShare(share, unit=unit)
     except ValueError as error:
-        raise ValueError(f"Mixture {name!r}, the share of {share_of!r}: {error}") from error
+        raise UserError(f"Mixture {name!r}, the share of {share_of!r}: {error}") from error
     both = [{task.name for task in tasks_of(mixture_or_task(member))} for member in (main, share_of)]
     common = sorted(both[0] & both[1])
     if common:
         more = f" and {len(common) - 1} more tasks" if len(common) > 1 else ""
-        raise ValueError(
+        raise UserError(
             f"Mixture {name!r}: {common[0]!r}{more} is in {main!r} and in {share_of!r}, so that the share of the latter "
             "could be read in two ways. Leave it out of one of them."
         )
@@ -237,8 +238,8 @@ def register_inverted(name: str) -> Any:
       The `seqio.Task`.
 
     Raises:
-      KeyError: there is no such task, or it has no split "train".
-      ValueError: it has no inverted templates, was registered with plain SeqIO, or the name is taken.
+      UnknownNameError: there is no such task, or it has no split "train".
+      UserError: it has no inverted templates, was registered with plain SeqIO, or the name is taken.
     """
     return register(inverted(_own(name)), vocabulary=from_seqio(task(name).output_features["inputs"].vocabulary))
 
@@ -250,8 +251,8 @@ def register_forward(name: str) -> Any:
       The `seqio.Task`.
 
     Raises:
-      KeyError: there is no such task.
-      ValueError: it has no forward templates, was registered with plain SeqIO, or the name is taken.
+      UnknownNameError: there is no such task.
+      UserError: it has no forward templates, was registered with plain SeqIO, or the name is taken.
     """
     return register(forward(_own(name)), vocabulary=from_seqio(task(name).output_features["inputs"].vocabulary))
 
@@ -259,7 +260,7 @@ def register_forward(name: str) -> Any:
 def _own(name: str) -> TemplatedTask:
     record = templated(name)
     if record is None:
-        raise ValueError(f"Task {name!r} has no templates of ours, so it has no directions to take apart.")
+        raise UserError(f"Task {name!r} has no templates of ours, so it has no directions to take apart.")
     return record
 
 
@@ -270,7 +271,7 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
       Their names.
 
     Raises:
-      FileNotFoundError, ValueError: as `user_files.read_yaml`; also when a name is taken. Nothing is registered then.
+      MissingFileError, UserError: as `user_files.read_yaml`; also when a name is taken. Nothing is registered then.
     """
     declared = user_files.read_yaml(path)
     chosen = vocabulary(declared.vocabulary)
@@ -324,7 +325,7 @@ def _register_declared_mixture(mixture: user_files.UserMixture) -> list[str]:
 def _register_family(name: str, settings: Mapping[str, Any], *, vocabulary: vocab.Vocabulary, path: Path) -> None:
     """Registers a family that takes settings, as a YAML file gives them."""
     if name not in DECLARED_FAMILIES:
-        raise ValueError(
+        raise UserError(
             f"families: unknown family {name!r}.{nearest(name, DECLARED_FAMILIES)} "
             f"Allowed: {', '.join(DECLARED_FAMILIES)}."
         )
@@ -342,8 +343,8 @@ def import_module(words: str) -> tuple[str, ...]:
       The files that define what was registered, as absolute paths; a package counts with all .py files beneath it.
 
     Raises:
-      FileNotFoundError: there is no such module or file.
-      KeyError, ValueError: as `register_yaml`, and whatever the modules raise.
+      MissingFileError: there is no such module or file.
+      UnknownNameError, UserError: as `register_yaml`, and whatever the modules raise.
     """
     files: list[str] = []
     for word in filter(None, (word.strip() for word in words.split(","))):

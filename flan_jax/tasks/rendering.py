@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from flan_jax.draws import Draws
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.exemplars import CountTokens, Exemplars
 from flan_jax.tasks.filters.rule import Judge, RowFilter
-from flan_jax.tasks.rows import BadRow, Record, Row
+from flan_jax.tasks.sources.rows import BadRow, Record, Row
 from flan_jax.templates.options import OptionStyle, drawn_style
 from flan_jax.templates.render import MissingField, NotApplicable, Rendered, Template, shortened
 
@@ -89,8 +90,8 @@ def iter_rendered(
       count_tokens: of a text, without end of sequence; needed by few-shot prompts within a budget.
 
     Raises:
-      KeyError: no such split, or a template names a field that the rows lack.
-      ValueError: a bad row, an empty split, or a split of which no row is left.
+      UnknownNameError: no such split, or a template names a field that the rows lack.
+      UserError: a bad row, an empty split, or a split of which no row is left.
     """
     dropped = Counter() if dropped is None else dropped
     templates = task.templates_of(split)
@@ -110,7 +111,7 @@ def iter_rendered(
             else:
                 dropped[rendered] += 1
     if not yielded:
-        raise ValueError(_none_left(task, split, dropped))
+        raise UserError(_none_left(task, split, dropped))
 
 
 def _example(
@@ -175,7 +176,7 @@ def usable_rows(task: TemplatedTask, split: str, *, dropped: Counter[str] | None
         if kept == task.max_rows:
             return
     if not kept:
-        raise ValueError(_none_left(task, split, dropped))
+        raise UserError(_none_left(task, split, dropped))
 
 
 def _none_left(task: TemplatedTask, split: str, dropped: Counter[str]) -> str:
@@ -201,7 +202,7 @@ def check(task: TemplatedTask, split: str) -> tuple[Rendered, ...]:
     """Renders the first row of a split under each template the split uses, so that mistakes show before long work.
 
     Raises:
-      KeyError, ValueError: as `iter_rendered`.
+      UnknownNameError, UserError: as `iter_rendered`.
     """
     first = next(usable_rows(task, split))
     return tuple(_applicable(task, first.row, split).values())
@@ -217,11 +218,11 @@ def preview(task: TemplatedTask, split: str, *, index: int = 0, count_tokens: Co
       count_tokens: as in `iter_rendered`.
 
     Raises:
-      KeyError, ValueError: as `iter_rendered`; also when there are not so many rows.
+      UnknownNameError, UserError: as `iter_rendered`; also when there are not so many rows.
     """
     usable = next(itertools.islice(usable_rows(task, split), index, None), None)
     if usable is None:
-        raise ValueError(
+        raise UserError(
             f"Task {task.name!r}: the split {split!r} has fewer than {index + 1} rows; ask for an earlier one."
         )
     exemplars = _exemplars(task, count_tokens=count_tokens)
@@ -229,7 +230,7 @@ def preview(task: TemplatedTask, split: str, *, index: int = 0, count_tokens: Co
     for template in task.templates_of(split):
         shown = _example(task, split, usable, template=template, key=(index, 0), exemplars=exemplars)
         if isinstance(shown, BadRow):
-            raise ValueError(f"{shown.place}: {shown.detail}")
+            raise UserError(f"{shown.place}: {shown.detail}")
         if isinstance(shown, Rendered):
             rendered[template] = shown
     return Preview(place=usable.place, raw=usable.raw, row=usable.row, rendered=rendered)
@@ -254,7 +255,7 @@ def render_row(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle 
 
     Raises:
       NotApplicable: the template leaves the row out.
-      MissingField, ValueError: it cannot be rendered; names task and template.
+      MissingField, UserError: it cannot be rendered; names task and template.
     """
     template = task.templates[index]
     options = options_of(task, row)
@@ -263,7 +264,7 @@ def render_row(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle 
     try:
         rendered = template.render(row, options=options, references=references, block=block)
     except ValueError as error:
-        raise ValueError(f"Task {task.name!r}, template {index}: {error}") from error
+        raise UserError(f"Task {task.name!r}, template {index}: {error}") from error
     if style is None or block is None:
         return rendered
     return dataclasses.replace(rendered, targets=style.answer(rendered.targets, options))
@@ -319,7 +320,7 @@ def _apply_normaliser(task: TemplatedTask, record: Record, dropped: Counter[str]
         task.source.refuse(BadRow(LACKS_A_FIELD, detail + ", ".join(record.row), record.place), dropped=dropped)
         return ()
     except Exception as error:
-        raise ValueError(
+        raise UserError(
             f"{record.place}: the normaliser of task {task.name!r} failed on {shortened(record.row)}: "
             f"{type(error).__name__}: {error}"
         ) from error
@@ -349,7 +350,7 @@ def _refuse_unknown_fields(task: TemplatedTask, split: str, *, wanted: Mapping[s
     known = dict.fromkeys(field for row in rows for field, value in row.items() if value is not None)
     for field, who in wanted.items():
         if rows and field not in known:
-            raise KeyError(
+            raise UnknownNameError(
                 f"Task {task.name!r}: {who} {field!r}, which the rows of the split {split!r} lack."
                 f"{nearest(field, known)} Fields: {', '.join(known)}. Literal braces are written twice: {{{{ }}}}."
             )

@@ -5,6 +5,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from flan_jax.errors import UserError
 from flan_jax.templates.render import shortened
 
 _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -23,7 +24,7 @@ def checked(settings: Mapping[str, Any], kind: type, *, where: str) -> dict[str,
       where: the place, for messages.
 
     Raises:
-      ValueError: a value of another type than its attribute's; names the place.
+      UserError: a value of another type than its attribute's; names the place.
     """
     hints = typing.get_type_hints(kind)
     return {name: _setting(value, hints[name], where=f"{where}.{name}") for name, value in settings.items()}
@@ -33,12 +34,12 @@ def texts(value: object, *, where: str) -> tuple[str, ...]:
     """Returns a text, or a list of texts, as a tuple.
 
     Raises:
-      ValueError: something else; names the place.
+      UserError: something else; names the place.
     """
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{where}: expected a list of texts, got {shortened(value)}.")
+        raise UserError(f"{where}: expected a list of texts, got {shortened(value)}.")
     return tuple(value)
 
 
@@ -52,4 +53,4 @@ def _setting(value: Any, hint: Any, *, where: str) -> Any:
     if type(value) in allowed or (type(value) is int and float in allowed):
         return value
     names = " or ".join(_KINDS.get(kind, str(kind)) for kind in allowed if kind is not types.NoneType)
-    raise ValueError(f"{where}: expected {names}, got {shortened(value)}.")
+    raise UserError(f"{where}: expected {names}, got {shortened(value)}.")

@@ -58,6 +58,7 @@ from typing import Any
 
 from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ProportionalRate
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask
 from flan_jax.tasks.filters.settings import parse_filters
@@ -65,8 +66,8 @@ from flan_jax.tasks.formats.declare import format_task, parse_format
 from flan_jax.tasks.preprocessors import LabelNames
 from flan_jax.tasks.pretraining.declared import UserShare, pretraining_task, share_of
 from flan_jax.tasks.pretraining.task import PretrainingTask
-from flan_jax.tasks.rows import OnBadRow
-from flan_jax.tasks.sources import JsonlSource, Paths
+from flan_jax.tasks.sources.file_sources import JsonlSource, Paths
+from flan_jax.tasks.sources.rows import OnBadRow
 from flan_jax.tasks.user_sources import files_of, parse_source, texts
 from flan_jax.templates.load import parse_sets, parse_templates, read_mapping, require_keys, require_mapping
 from flan_jax.templates.render import Template
@@ -137,8 +138,8 @@ def read_yaml(path: Path | str) -> UserFile:
     """Reads a file of the schema above.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: not YAML, an unknown key, or a declaration that cannot be right; names the file and the place.
+      MissingFileError: no such file.
+      UserError: not YAML, an unknown key, or a declaration that cannot be right; names the file and the place.
     """
     path = Path(path).expanduser()
     content = read_mapping(path)
@@ -149,11 +150,11 @@ def read_yaml(path: Path | str) -> UserFile:
     families = require_mapping(content.get("families", {}), where=f"{path}: families")
     pretraining = require_mapping(content.get("pretraining", {}), where=f"{path}: pretraining")
     if not tasks and not mixtures and not families and not pretraining:
-        raise ValueError(f"{path}: it declares neither tasks nor mixtures.")
+        raise UserError(f"{path}: it declares neither tasks nor mixtures.")
     base = path.parent
     vocabulary = content.get("vocabulary")
     if not isinstance(vocabulary, str | None):
-        raise ValueError(f"{path}: vocabulary must be embedded, bytes or a path; got {vocabulary!r}.")
+        raise UserError(f"{path}: vocabulary must be embedded, bytes or a path; got {vocabulary!r}.")
     return UserFile(
         vocabulary=vocabulary
         if vocabulary in (None, "embedded", "bytes")
@@ -229,7 +230,7 @@ def _task(
     try:
         return TemplatedTask(name=name, source=source, cluster=fields["cluster"], templates=templates, **given)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
 
 
 def _format_task(
@@ -245,7 +246,7 @@ def _format_task(
     try:
         return format_task(name, files, format=format, cluster=fields.get("cluster"), on_bad_row=on_bad_row, **given)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
 
 
 def _given(fields: Mapping[str, Any], *, base: Path, where: str) -> dict[str, Any]:
@@ -273,9 +274,7 @@ def _templates(value: object, *, sets: Mapping[str, tuple[Template, ...]], where
     if not isinstance(value, str):
         return parse_templates(value, where=where)
     if value not in sets:
-        raise ValueError(
-            f"{where}: no template set {value!r}.{nearest(value, sets)} Sets: {', '.join(sets) or 'none'}."
-        )
+        raise UserError(f"{where}: no template set {value!r}.{nearest(value, sets)} Sets: {', '.join(sets) or 'none'}.")
     return sets[value]
 
 
@@ -286,7 +285,7 @@ def _mixture(name: str, value: object, *, where: str) -> UserMixture:
     if isinstance(members, dict):
         for member, weight in members.items():
             if weight is not None and (isinstance(weight, bool) or not isinstance(weight, (int, float))):
-                raise ValueError(f"{where}.members: the weight of {member!r} must be a number, got {weight!r}.")
+                raise UserError(f"{where}.members: the weight of {member!r} must be a number, got {weight!r}.")
         pairs = tuple(members.items())
     else:
         pairs = tuple((member, None) for member in texts(members, where=f"{where}.members"))
@@ -294,7 +293,7 @@ def _mixture(name: str, value: object, *, where: str) -> UserMixture:
     for key, number in rate.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)) or number <= 0:
             shown = "cap" if key == "maximum" else key
-            raise ValueError(f"{where}: {shown} must be a number above 0, got {number!r}.")
+            raise UserError(f"{where}: {shown} must be a number above 0, got {number!r}.")
     return UserMixture(
         name=name,
         members=pairs,
@@ -307,7 +306,7 @@ def _mixture(name: str, value: object, *, where: str) -> UserMixture:
 def _hold_out(fields: Mapping[str, Any], *, where: str) -> HoldOut | None:
     if "hold_out" not in fields:
         if "allow_leak" in fields:
-            raise ValueError(f"{where}: allow_leak accepts leaks of what is held out, and there is no hold_out.")
+            raise UserError(f"{where}: allow_leak accepts leaks of what is held out, and there is no hold_out.")
         return None
     held_out = require_mapping(fields["hold_out"], where=f"{where}.hold_out")
     require_keys(held_out, HOLD_OUT_KEYS, where=f"{where}.hold_out")
@@ -321,7 +320,7 @@ def _members_first(mixtures: list[UserMixture], *, where: str) -> tuple[UserMixt
     while waiting:
         ready = [m for m in waiting.values() if waiting.keys().isdisjoint(m.needed)]
         if not ready:
-            raise ValueError(f"{where}: the mixtures {', '.join(sorted(waiting))} contain one another.")
+            raise UserError(f"{where}: the mixtures {', '.join(sorted(waiting))} contain one another.")
         for mixture in ready:
             ordered.append(waiting.pop(mixture.name))
     return tuple(ordered)

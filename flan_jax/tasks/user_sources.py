@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.pretraining.wiki import WikiSource
-from flan_jax.tasks.sources import (
+from flan_jax.tasks.sources.file_sources import (
     CsvSource,
     FileSource,
     JsonlSource,
@@ -42,13 +43,13 @@ def parse_source(value: object, splits: object, *, base: Path, where: str) -> So
       where: the place, for messages.
 
     Raises:
-      ValueError: an unknown kind or key, or values that cannot be right.
+      UserError: an unknown kind or key, or values that cannot be right.
     """
     fields = {"kind": value} if isinstance(value, str) else require_mapping(value, where=f"{where}.source")
     kind = fields.get("kind")
     if kind not in SOURCE_KEYS:
         near = nearest(str(kind), SOURCE_KEYS)
-        raise ValueError(f"{where}.source: unknown kind {kind!r}.{near} Allowed: {', '.join(SOURCE_KEYS)}.")
+        raise UserError(f"{where}.source: unknown kind {kind!r}.{near} Allowed: {', '.join(SOURCE_KEYS)}.")
     require_keys(fields, SOURCE_KEYS[kind], where=f"{where}.source", needed=("name",) if kind == "tfds" else ())
     settings: dict[str, Any] = {key: fields[key] for key in ("on_bad_row",) if key in fields}
     try:
@@ -60,7 +61,7 @@ def parse_source(value: object, splits: object, *, base: Path, where: str) -> So
             return (CsvSource if kind == "csv" else TsvSource)(files=files, columns=fields.get("columns"), **settings)
         return FILE_SOURCES[kind](files=files, **settings)
     except ValueError as error:
-        raise ValueError(f"{where}.source: {error}") from error
+        raise UserError(f"{where}.source: {error}") from error
 
 
 def files_of(splits: object, *, base: Path, where: str) -> dict[str, list[Path]]:
@@ -76,12 +77,12 @@ def texts(value: object, *, where: str) -> tuple[str, ...]:
     """Returns a text, or a list of texts and numbers, as texts.
 
     Raises:
-      ValueError: something else; also true or false, which is how YAML reads an unquoted yes, no, on or off.
+      UserError: something else; also true or false, which is how YAML reads an unquoted yes, no, on or off.
     """
     values = value if isinstance(value, list) else [value]
     for item in values:
         if isinstance(item, bool):
-            raise ValueError(f"{where}: YAML reads an unquoted yes, no, on, off as {item}; put it in quotes.")
+            raise UserError(f"{where}: YAML reads an unquoted yes, no, on, off as {item}; put it in quotes.")
         if not isinstance(item, (str, int, float)):
-            raise ValueError(f"{where}: expected texts, got {item!r}.")
+            raise UserError(f"{where}: expected texts, got {item!r}.")
     return tuple(map(str, values))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.templates.load import read_mapping, require_keys, require_mapping
 
@@ -137,8 +138,8 @@ def style_named(name: str) -> ChatStyle:
     """Returns a style.
 
     Raises:
-      ValueError: there is none of this name.
+      UserError: there is none of this name.
     """
     if name not in styles():
-        raise ValueError(f"No chat style {name!r}.{nearest(name, styles())} Styles: {', '.join(styles())}.")
+        raise UserError(f"No chat style {name!r}.{nearest(name, styles())} Styles: {', '.join(styles())}.")
     return styles()[name]

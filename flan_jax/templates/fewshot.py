@@ -6,6 +6,8 @@ Which rows serve as examples is `tasks.exemplars`' business.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flan_jax.errors import UserError
+
 PROMPT = "{prompt}"
 
 
@@ -46,7 +48,7 @@ class FewShotFormat:
 
     def __post_init__(self) -> None:
         if self.wrapper.count(PROMPT) != 1:
-            raise ValueError(f"The wrapper of few-shot format {self.name!r} must have {PROMPT} once: {self.wrapper!r}.")
+            raise UserError(f"The wrapper of few-shot format {self.name!r} must have {PROMPT} once: {self.wrapper!r}.")
 
     def join(self, exemplars: Sequence[tuple[str, str]], query: str) -> str:
         """Returns the prompt.

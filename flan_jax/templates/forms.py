@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flan_jax.draws import Draws
+from flan_jax.errors import UserError
 from flan_jax.templates.render import Direction, MissingField, Pattern, Rendered, Template
 
 
@@ -22,9 +23,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if not self.templates:
-            raise ValueError(
-                f"A case needs forms to draw from; the one for {', '.join(self.fields) or 'all'} has none."
-            )
+            raise UserError(f"A case needs forms to draw from; the one for {', '.join(self.fields) or 'all'} has none.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class DrawnForm(Pattern):
 
     def __post_init__(self) -> None:
         if not self.cases or self.cases[-1].fields:
-            raise ValueError("A drawn form needs cases, the last of them for rows without any of the fields.")
+            raise UserError("A drawn form needs cases, the last of them for rows without any of the fields.")
 
     @property
     def shows_options(self) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from flan_jax.errors import MissingFileError, UserError
 from flan_jax.names import nearest
 from flan_jax.templates.render import Template, shortened
 
@@ -31,8 +32,8 @@ def template_sets(path: Path | str) -> dict[str, tuple[Template, ...]]:
     """Reads the sets of templates in a file.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: not YAML, an unknown key, or a template that cannot be one.
+      MissingFileError: no such file.
+      UserError: not YAML, an unknown key, or a template that cannot be one.
     """
     content = read_mapping(path)
     require_keys(content, FILE_KEYS, where=str(path))
@@ -56,7 +57,7 @@ def parse_templates(entries: object, *, where: str) -> tuple[Template, ...]:
       where: the place, for messages.
     """
     if not isinstance(entries, list):
-        raise ValueError(
+        raise UserError(
             f"{where}: expected a list of templates, each with inputs and targets; got {shortened(entries)}."
         )
     templates = []
@@ -67,7 +68,7 @@ def parse_templates(entries: object, *, where: str) -> tuple[Template, ...]:
         try:
             templates.append(Template(**fields))
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
+            raise UserError(f"{place}: {error}") from error
     return tuple(templates)
 
 
@@ -75,17 +76,17 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
     """Reads a YAML file whose top is a mapping; a key given twice is an error, not a silent replacement.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: not YAML, or another thing than a mapping.
+      MissingFileError: no such file.
+      UserError: not YAML, or another thing than a mapping.
     """
     path = Path(path)
     if not path.is_file():
         beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"No file {path}.{nearest(path.name, beside)}")
+        raise MissingFileError(f"No file {path}.{nearest(path.name, beside)}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # A SafeLoader: runs no code.
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: not YAML: {error}. Texts with a colon, a brace or a quote in them need quotes."
         ) from error
     return require_mapping(content, where=str(path))
@@ -94,7 +95,7 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
 def require_mapping(value: object, *, where: str) -> dict[str, Any]:
     """Returns the value when it is a mapping with text keys."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"{where}: expected names with values; got {shortened(value)}.")
+        raise UserError(f"{where}: expected names with values; got {shortened(value)}.")
     return value
 
 
@@ -104,10 +105,10 @@ def require_keys(
     """Refuses a key that is not allowed, naming the nearest, and the absence of one that is needed."""
     for key in mapping:
         if key not in allowed:
-            raise ValueError(f"{where}: unknown key {key!r}.{nearest(key, allowed)} Allowed: {', '.join(allowed)}.")
+            raise UserError(f"{where}: unknown key {key!r}.{nearest(key, allowed)} Allowed: {', '.join(allowed)}.")
     for key in needed:
         if key not in mapping:
-            raise ValueError(f"{where}: the key {key!r} is missing; got {', '.join(mapping) or 'nothing'}.")
+            raise UserError(f"{where}: the key {key!r} is missing; got {', '.join(mapping) or 'nothing'}.")
 
 
 class _StrictLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]

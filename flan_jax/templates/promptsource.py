@@ -13,6 +13,7 @@ import jinja2
 from jinja2.sandbox import SecurityError
 
 from flan_jax.draws import Draws
+from flan_jax.errors import UserError
 from flan_jax.templates import sandbox
 from flan_jax.templates.render import Direction, NotApplicable, Pattern, Rendered, shortened
 
@@ -99,7 +100,7 @@ class PromptTemplate(Pattern):
         """The fields of a row that it names, sorted.
 
         Raises:
-          ValueError: it is not Jinja.
+          UserError: it is not Jinja.
         """
         try:
             named = sandbox.variables(self.jinja) | sandbox.variables(self.answer_choices or "")
@@ -112,7 +113,7 @@ class PromptTemplate(Pattern):
         """The choices when they are the same for every row, so that their positions are classes; else None.
 
         Raises:
-          ValueError: they are not Jinja.
+          UserError: they are not Jinja.
         """
         if self.answer_choices is None:
             return None
@@ -147,12 +148,12 @@ class PromptTemplate(Pattern):
 
         Raises:
           NotApplicable: nothing, or only one part of two, is left; or there are more parts.
-          ValueError: the template fails, or reaches for what the sandbox refuses.
+          UserError: the template fails, or reaches for what the sandbox refuses.
         """
         del block
         shown = {name.replace("-", "_"): _protected(value) for name, value in row.items()}
         if CHOICES in shown:
-            raise ValueError(f"{self}: the row has a field {CHOICES!r}, which is the template's own word; rename it.")
+            raise UserError(f"{self}: the row has a field {CHOICES!r}, which is the template's own word; rename it.")
         choices = None if self.answer_choices is None else self._choices(row, shown)
         # As the original does: in the text itself, so that in `{{ a + b }}` it is b that is cut.
         source = self.jinja.replace("}}", f" | string | truncate({MAX_CHARACTERS}) }}}}")
@@ -188,9 +189,9 @@ class PromptTemplate(Pattern):
         except jinja2.TemplateSyntaxError as error:
             raise self._not_jinja(error) from error
         except SecurityError as error:
-            raise ValueError(f"{self} reaches for what no template is given: {error}.") from error
+            raise UserError(f"{self} reaches for what no template is given: {error}.") from error
         except Exception as error:
-            raise ValueError(f"{self} fails on {shortened(dict(row))}: {type(error).__name__}: {error}.") from error
+            raise UserError(f"{self} fails on {shortened(dict(row))}: {type(error).__name__}: {error}.") from error
         return tuple(part.replace(_PROTECTED, SEPARATOR).strip() for part in text.split(SEPARATOR))
 
     def _not_jinja(self, error: jinja2.TemplateSyntaxError) -> ValueError:

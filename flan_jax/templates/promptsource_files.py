@@ -26,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.names import nearest
 from flan_jax.templates.load import require_keys, require_mapping
 from flan_jax.templates.promptsource import PromptMetadata, PromptTemplate
@@ -54,11 +55,11 @@ class PromptArchive:
         """Returns the templates of a dataset by name, as the original sorts them.
 
         Raises:
-          KeyError: there is none of this name.
-          ValueError: its file is not what it should be; names the file and the place.
+          UnknownNameError: there is none of this name.
+          UserError: its file is not what it should be; names the file and the place.
         """
         if dataset not in self.members:
-            raise KeyError(
+            raise UnknownNameError(
                 f"{self.path} has no templates for {dataset!r}.{nearest(dataset, self.members)} "
                 f"It has {len(self.members)} datasets."
             )
@@ -70,13 +71,13 @@ def open_archive(path: Path | str) -> PromptArchive:
     """Lists the datasets of a folder or archive; reads no template.
 
     Raises:
-      FileNotFoundError: nothing is there.
-      ValueError: it is neither a folder nor a zip archive, or has no templates.
+      MissingFileError: nothing is there.
+      UserError: it is neither a folder nor a zip archive, or has no templates.
     """
     place = Path(path).expanduser()
     if not place.exists():
         beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        raise FileNotFoundError(f"No folder or archive {place} to read templates from.{nearest(place.name, beside)}")
+        raise MissingFileError(f"No folder or archive {place} to read templates from.{nearest(place.name, beside)}")
     if place.is_dir():
         names = [p.relative_to(place).as_posix() for p in place.rglob(FILE_NAME)]
     else:
@@ -84,10 +85,10 @@ def open_archive(path: Path | str) -> PromptArchive:
             with zipfile.ZipFile(place) as archive:
                 names = archive.namelist()
         except zipfile.BadZipFile as error:
-            raise ValueError(f"{place}: neither a folder nor a zip archive of templates ({error}).") from error
+            raise UserError(f"{place}: neither a folder nor a zip archive of templates ({error}).") from error
     found = {(match[1] or match[2]): name for name in sorted(names) if (match := _MEMBER.fullmatch(name))}
     if not found:
-        raise ValueError(f"{place}: no <dataset>/{FILE_NAME} in it.")
+        raise UserError(f"{place}: no <dataset>/{FILE_NAME} in it.")
     return PromptArchive(path=str(place.absolute()), members=found)
 
 
@@ -101,7 +102,7 @@ def _read(path: str, member: str, dataset: str, version: tuple[int, int]) -> tup
     subset = content.get("subset")
     said = str(content["dataset"]) if subset is None else f"{content['dataset']}/{subset}"
     if said != dataset:
-        raise ValueError(f"{where}: it says that it is for {said}, and lies where {dataset} belongs.")
+        raise UserError(f"{where}: it says that it is for {said}, and lies where {dataset} belongs.")
     entries = require_mapping(content["templates"], where=f"{where}: templates")
     templates = [
         _template(key, entry, dataset=dataset, file=_file(path, member), where=f"{where}: templates.{key}")
@@ -110,7 +111,7 @@ def _read(path: str, member: str, dataset: str, version: tuple[int, int]) -> tup
     by_name: dict[str, PromptTemplate] = {}
     for template in sorted(templates, key=lambda t: t.name):
         if by_name.setdefault(template.name, template) is not template:
-            raise ValueError(f"{where}: two templates have the name {template.name!r}.")
+            raise UserError(f"{where}: two templates have the name {template.name!r}.")
     return tuple(by_name.values())
 
 
@@ -128,18 +129,18 @@ def _parsed(path: str, member: str, where: str) -> object:
     try:
         return yaml.load(data.decode(), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where}: not a file of templates: {error}") from error
+        raise UserError(f"{where}: not a file of templates: {error}") from error
 
 
 def _template(key: str, value: object, *, dataset: str, file: str, where: str) -> PromptTemplate:
     entry = require_mapping(value, where=where)
     require_keys(entry, TEMPLATE_KEYS, where=where, needed=("name", "jinja"))
     if entry.get("id", key) != key:
-        raise ValueError(f"{where}: its id is {entry['id']!r}; it must be its key.")
+        raise UserError(f"{where}: its id is {entry['id']!r}; it must be its key.")
     for name in ("name", "jinja", "answer_choices", "reference"):
         needed = name in ("name", "jinja")
         if not isinstance(entry.get(name), str if needed else str | None) or (needed and not entry[name].strip()):
-            raise ValueError(f"{where}.{name}: expected a text, got {shortened(entry.get(name))}.")
+            raise UserError(f"{where}.{name}: expected a text, got {shortened(entry.get(name))}.")
     return PromptTemplate(
         id=key,
         name=entry["name"],
@@ -157,11 +158,11 @@ def _metadata(value: object, *, where: str) -> PromptMetadata:
     require_keys(entry, METADATA_KEYS, where=where)
     for name in ("original_task", "choices_in_prompt"):
         if not isinstance(entry.get(name), bool | None):
-            raise ValueError(f"{where}.{name}: expected true or false, got {shortened(entry[name])}.")
+            raise UserError(f"{where}.{name}: expected true or false, got {shortened(entry[name])}.")
     for name in ("metrics", "languages"):
         texts = entry.get(name) or []
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{where}.{name}: expected a list of texts, got {shortened(entry[name])}.")
+            raise UserError(f"{where}.{name}: expected a list of texts, got {shortened(entry[name])}.")
     return PromptMetadata(
         original_task=bool(entry.get("original_task")),
         choices_in_prompt=entry.get("choices_in_prompt"),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest
 
@@ -19,7 +20,7 @@ Direction = Literal["forward", "inverted"]
 OPTIONS_FIELD = "options_"
 
 
-class MissingField(KeyError):
+class MissingField(UnknownNameError):
     """A pattern names a field that a row does not have.
 
     Attributes:
@@ -29,9 +30,6 @@ class MissingField(KeyError):
     def __init__(self, message: str, *, field: str):
         super().__init__(message)
         self.field = field
-
-    def __str__(self) -> str:  # KeyError shows its message in quotes, with escapes.
-        return str(self.args[0])
 
 
 class Pattern(abc.ABC):
@@ -82,7 +80,7 @@ class Pattern(abc.ABC):
 
         Raises:
           NotApplicable: the template has nothing to say about this row.
-          MissingField, ValueError: the row is not one for it.
+          MissingField, UserError: the row is not one for it.
         """
 
 
@@ -117,16 +115,16 @@ class Template(Pattern):
 
     def __post_init__(self) -> None:
         if self.direction not in get_args(Direction):
-            raise ValueError(
+            raise UserError(
                 f"{self}: direction must be one of {', '.join(get_args(Direction))}; got {self.direction!r}."
                 f"{nearest(self.direction, get_args(Direction))}"
             )
         for side, pattern in (("inputs", self.inputs), ("targets", self.targets)):
             if not isinstance(pattern, str) or not pattern.strip():
-                raise ValueError(f"{self}: {side} must be a text with something in it; got {pattern!r}.")
+                raise UserError(f"{self}: {side} must be a text with something in it; got {pattern!r}.")
             _parts(pattern)
         if OPTIONS_FIELD in _fields(self.targets):
-            raise ValueError(f"{self}: {{{OPTIONS_FIELD}}} belongs into inputs, not into targets.")
+            raise UserError(f"{self}: {{{OPTIONS_FIELD}}} belongs into inputs, not into targets.")
 
     def __str__(self) -> str:
         return f"template {self.name!r}" if self.name else f"template {shortened(self.inputs, characters=50)}"
@@ -177,10 +175,10 @@ class Template(Pattern):
 
         Raises:
           MissingField: the row lacks a field (a `KeyError`).
-          ValueError: a field holds neither text nor a number, or there are no options to show.
+          UserError: a field holds neither text nor a number, or there are no options to show.
         """
         if self.shows_options and not options:
-            raise ValueError(f"{self} shows options, and the row has none: {shortened(row)}.")
+            raise UserError(f"{self} shows options, and the row has none: {shortened(row)}.")
         shown = {**row, OPTIONS_FIELD: option_block(options) if block is None else block} if self.shows_options else row
         return Rendered(
             inputs=_fill(self, "inputs", _parts(self.inputs), shown),
@@ -245,13 +243,13 @@ def _parts(pattern: str) -> tuple[tuple[str, str | None], ...]:
     try:
         parsed = list(string.Formatter().parse(pattern))
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"The pattern {pattern!r} has a brace without its partner ({error}). Write literal braces twice: {{{{ }}}}."
         ) from error
     for _, field, spec, conversion in parsed:
         if field is not None and (not field.strip() or spec or conversion):
             shown = "{" + field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
-            raise ValueError(
+            raise UserError(
                 f"The pattern {pattern!r} has {shown}, which is not a field's name alone. Write {{field}}, and "
                 "literal braces twice: {{ }}; format a number in the task's normaliser."
             )

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.names import nearest
 
 
@@ -34,7 +35,7 @@ class EarlyStopping:
       min_delta: A change that is not larger than this is no gain.
 
     Raises:
-      ValueError: a mode that is neither, or a patience or a change that cannot be.
+      UserError: a mode that is neither, or a patience or a change that cannot be.
     """
 
     metric: str
@@ -44,20 +45,20 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         if self.mode not in ("max", "min"):
-            raise ValueError(f"Early stopping on {self.metric!r}: mode is {self.mode!r}; allowed are 'max' and 'min'.")
+            raise UserError(f"Early stopping on {self.metric!r}: mode is {self.mode!r}; allowed are 'max' and 'min'.")
         if self.patience_evaluations < 1:
-            raise ValueError(
+            raise UserError(
                 f"Early stopping on {self.metric!r}: patience_evaluations is {self.patience_evaluations}; "
                 "at least 1 evaluation must be able to be no better."
             )
         if not self.min_delta >= 0:
-            raise ValueError(f"Early stopping on {self.metric!r}: min_delta is {self.min_delta}; allowed is 0 or more.")
+            raise UserError(f"Early stopping on {self.metric!r}: min_delta is {self.min_delta}; allowed is 0 or more.")
 
     def update(self, memory: Memory, *, step: int, metrics: Mapping[str, float]) -> Memory:
         """Returns what to remember after an evaluation.
 
         Raises:
-          KeyError: the evaluation gives no such metric.
+          UnknownNameError: the evaluation gives no such metric.
 
         >>> stopping, memory = EarlyStopping(metric="accuracy"), Memory(value=50.0, step=10)
         >>> stopping.update(memory, step=20, metrics={"accuracy": 49.0})
@@ -66,7 +67,7 @@ class EarlyStopping:
         Memory(value=51.0, step=20, evaluations_since=0)
         """
         if self.metric not in metrics:
-            raise KeyError(
+            raise UnknownNameError(
                 f"Early stopping watches {self.metric!r}, which the evaluation does not give."
                 f"{nearest(self.metric, metrics)} It gives: {', '.join(sorted(metrics)) or 'nothing'}."
             )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from flan_jax.errors import UserError
 from flan_jax.optim.selection import path_names
 from flan_jax.shapes import Batch
 from flan_jax.train.early_stopping import EarlyStopping, Memory
@@ -36,7 +37,7 @@ class Cadence:
       max_skipped_steps: So many steps in a row that are not finite end the run.
 
     Raises:
-      ValueError: a number below 1.
+      UserError: a number below 1.
     """
 
     total_steps: int
@@ -50,7 +51,7 @@ class Cadence:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None and field.name.endswith("steps") and value < 1:
-                raise ValueError(f"Cadence: {field.name} is {value}; it has to be at least 1.")
+                raise UserError(f"Cadence: {field.name} is {value}; it has to be at least 1.")
 
     def logs(self, step: int) -> bool:
         """Returns whether there is a line of metrics at a step."""
@@ -145,11 +146,11 @@ def run(
       The last state and why it is the last.
 
     Raises:
-      ValueError: too many steps in a row that are not finite, a feed that ends, early stopping without an evaluation.
-      KeyError: early stopping on a metric that the evaluation does not give.
+      UserError: too many steps in a row that are not finite, a feed that ends, early stopping without an evaluation.
+      UnknownNameError: early stopping on a metric that the evaluation does not give.
     """
     if early_stopping is not None and hooks.evaluate is None:
-        raise ValueError(f"Early stopping watches {early_stopping.metric!r}, but nothing evaluates in this run.")
+        raise UserError(f"Early stopping watches {early_stopping.metric!r}, but nothing evaluates in this run.")
     progress = _Progress.restored(position)
     if position is not None:
         feed.restore(position["feed"])
@@ -207,7 +208,7 @@ class _Progress:
         if position is None:
             return cls()
         if position.get("version") != POSITION_VERSION:
-            raise ValueError(
+            raise UserError(
                 f"The checkpoint's position has version {position.get('version')!r}; this program reads version "
                 f"{POSITION_VERSION}. Resume with the program that began the run, or begin one from its parameters."
             )
@@ -287,7 +288,7 @@ def _draw(placed: PlacedFeed, step: int) -> tuple[Placed, float]:
     try:
         return next(placed), time.perf_counter() - start
     except StopIteration:
-        raise ValueError(
+        raise UserError(
             f"The feed ended at step {step}, before the run did. Training needs a feed that repeats its examples."
         ) from None
 

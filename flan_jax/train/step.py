@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flan_jax.errors import UserError
 from flan_jax.optim.selection import path_names
 from flan_jax.shapes import Batch
 from flan_jax.train.state import StepMetrics, TrainState
@@ -52,10 +53,10 @@ def make_train_step(
       weight_statistics: Whether to report the root mean square of each trained parameter, its gradient and its update.
 
     Raises:
-      ValueError: fewer than one microbatch; when traced, rows that do not divide into them, or nothing to train.
+      UserError: fewer than one microbatch; when traced, rows that do not divide into them, or nothing to train.
     """
     if num_microbatches < 1:
-        raise ValueError(f"num_microbatches is {num_microbatches}; a batch has at least 1 part.")
+        raise UserError(f"num_microbatches is {num_microbatches}; a batch has at least 1 part.")
 
     def step(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, StepMetrics]:
         mask = jax.tree.map(lambda _: True, state.params) if trainable is None else trainable(state.params)
@@ -129,7 +130,7 @@ def _parts(array: jax.Array, parts: int) -> jax.Array:
     """
     rows = array.shape[0]
     if rows % parts:
-        raise ValueError(
+        raise UserError(
             f"A batch of {rows} rows cannot be cut into {parts} microbatches. Let num_microbatches divide {rows}."
         )
     return jnp.swapaxes(array.reshape(rows // parts, parts, *array.shape[1:]), 0, 1)
@@ -139,7 +140,7 @@ def _metrics(total: _Totals, gradients: Any, mask: Any) -> StepMetrics:
     """What the step tells; one sum of squares a tensor serves both the norm and the search for what is not finite."""
     places = [place for place, is_trained in enumerate(jax.tree.leaves(mask)) if is_trained]
     if not places:
-        raise ValueError("Every parameter is frozen: there is nothing to train. Let a rule or the default train some.")
+        raise UserError("Every parameter is frozen: there is nothing to train. Let a rule or the default train some.")
     squares = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients)])
     bad = ~jnp.isfinite(squares)
     norm = jnp.sqrt(jnp.sum(squares))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, final
 
 import jax
 
+from flan_jax.errors import UserError
 from flan_jax.train.metrics import Meter
 from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import StepMetrics
@@ -86,7 +87,7 @@ class Telemetry:
             with self._start_up.phase("step"):
                 jax.block_until_ready(metrics)
             self._meter.exclude(dispatch_seconds)
-            # In this order: who waits for the sentence, as tools/bench_startup.py does, finds the record.
+            # In this order: who waits for the sentence, as tools/bench/startup.py does, finds the record.
             self.record(step, kind="start", values=self._start_up.values())
             self._say(self._start_up.sentence())
             self._tell()
@@ -138,7 +139,7 @@ class Telemetry:
             what += f", gradients not finite in {bad} of {len(self._tensor_names)} tensors, the first {first!r}"
         self._say(f"step {step:,} skipped, for its numbers are not finite: {what}")
         if self._skipped_in_a_row >= self._max_skipped_steps:
-            raise ValueError(
+            raise UserError(
                 f"{self._skipped_in_a_row} steps in a row, up to step {step}, were skipped because their numbers were "
                 f"not finite: {what}. The parameters are as they were before them. Lower the learning rate or lengthen "
                 "the warm-up; if a low rate does the same, look at the data and the starting weights."

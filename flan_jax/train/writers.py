@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO, final
 
+from flan_jax.errors import UserError
 from flan_jax.files import write_atomic
 
 Values = Mapping[str, float | None]
@@ -106,12 +107,12 @@ class WandbWriter(Writer):
           config: Settings to show beside it.
 
         Raises:
-          ValueError: the package is not installed.
+          UserError: the package is not installed.
         """
         try:
             import wandb
         except ImportError as error:
-            raise ValueError(
+            raise UserError(
                 "Weights & Biases was asked for, but the package wandb is not installed. "
                 "Run `pip install wandb`, or leave that writer out; metrics.jsonl is written in any case."
             ) from error

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flan_jax.checkpoint import huggingface
+from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.leaves import from_array
 from flan_jax.checkpoint.trees import nested
 from flan_jax.checkpoint.weights import Weights

@@ -14,7 +14,7 @@ from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, cast
 from flan_jax.checkpoint.weights import FORMATS
 from flan_jax.models.families import FAMILIES, Size
-from tests.checkpoint.test_huggingface_tokenizer import trained
+from tests.checkpoint.huggingface.test_tokenizer import trained
 from tests.checkpoint.test_own import CONFIG, made_up
 
 TINY = Size(emb_dim=8, num_heads=2, head_dim=4, mlp_dim=12, num_encoder_layers=3, num_decoder_layers=2)

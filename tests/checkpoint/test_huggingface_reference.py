@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from flan_jax.checkpoint import huggingface
+from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.leaves import BFLOAT16
 from flan_jax.decoding.loop import generate
 from tests.checkpoint import huggingface_made_up as made_up

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from flan_jax.checkpoint import t5x, t5x_writing
 from flan_jax.checkpoint.leaves import from_array, same_values
 from flan_jax.checkpoint.own import slots_of
+from flan_jax.checkpoint.t5x import reading as t5x
+from flan_jax.checkpoint.t5x import writing
 from flan_jax.checkpoint.trees import named_leaves, nested
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.optim import optimizers
@@ -56,8 +57,8 @@ def test_t5x_restores_all_of_it_and_saves_it_back_unchanged(tmp_path, network, l
     places = {name: tmp_path / name / "checkpoint_9" for name in ("all", "alone")}
     for place in places.values():
         place.mkdir(parents=True)
-    t5x_writing.write(original, places["all"], layout=layout)
-    t5x_writing.write(dataclasses.replace(original, slots={}), places["alone"], layout=layout)
+    writing.write(original, places["all"], layout=layout)
+    writing.write(dataclasses.replace(original, slots={}), places["alone"], layout=layout)
     unset = ("XLA_FLAGS", "JAX_NUMPY_RANK_PROMOTION")
     subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.checkpoint.t5x_restoring", network]

@@ -121,7 +121,7 @@ def test_an_error_of_a_users_module_keeps_its_traceback(yaml, in_this_process):
 
 
 def test_an_interrupt_ends_quietly(yaml, in_this_process, monkeypatch):
-    from flan_jax.tasks import export
+    from flan_jax.tasks.exporting import export
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

@@ -6,9 +6,9 @@ import jax
 import pytest
 
 from flan_jax import cli
-from flan_jax.commands import plan, plan_report, plan_search
+from flan_jax.commands import plan
 from flan_jax.models.execution import Execution
-from flan_jax.planning import gpus
+from flan_jax.planning import gpus, report, search
 from flan_jax.planning.compiling import Memory
 from flan_jax.planning.topologies import topology_named
 from flan_jax.sharding import MeshPlan
@@ -51,7 +51,7 @@ def test_without_its_compiler_a_gpu_has_an_estimate_and_says_what_was_compiled(c
     assert found["topology"]["compiled_for"] == "2 CPU devices" and not found["topology"]["is_compiled_for_itself"]
     estimate = found["estimate"]["roofline"]
     assert 0 < estimate["mfu"] < 1 and estimate["rows_per_second"] * estimate["step_seconds"] == pytest.approx(8)
-    plan_report.show(found)
+    report.show(found)
     text = capsys.readouterr().out
     assert "COMPILED FOR 2 CPU DEVICES, NOT FOR GPU:H200X2" in text
     assert "pip install 'flan_jax[plan-gpu]'" in text and "autotun" not in text
@@ -67,7 +67,7 @@ def test_a_table_has_a_line_for_each_mesh_and_policy(capsys, monkeypatch):
     assert rows["fsdp=2", "full"]["memory"]["peak"] > 0
     assert "offload" in rows["fsdp=2", "offload"]["reason"]  # The processor has no other memory.
     assert "takes 16 devices" in rows["tensor=16", "full"]["reason"]
-    plan_report.show(found)
+    report.show(found)
     assert "takes 16 devices" in capsys.readouterr().out
 
 
@@ -134,7 +134,7 @@ def test_a_recipe_is_compiled_for_gpus_without_one(capfd):
     assert 1.0 <= found["program"]["flops"] / (found["model_flops"]["per_step"] / 2) < 1.1
     assert {row["axis"] for row in found["program"]["exchanges"]} == {"fsdp"}
     assert 0 < found["estimate"]["roofline"]["mfu"] < 1
-    plan_report.show(found)
+    report.show(found)
     text = capfd.readouterr().out
     assert "compiled for 2 x NVIDIA H200" in text and "the compiler's count" not in text
     assert all(line in text for line in gpus.ASSUMPTIONS)
@@ -169,12 +169,12 @@ def test_a_gpus_memory_is_held_against_the_plan(peak, fits, share, capsys, monke
     monkeypatch.setattr(gpus, "is_installed", lambda: True)
     monkeypatch.setattr(gpus, "OPTIONS", {})
     monkeypatch.setattr(gpus, "described", lambda _, count: tuple(jax.devices("cpu")[:count]))
-    monkeypatch.setattr(plan_search.compiling, "Memory", lambda **found: Memory(**found | {"live": peak}))
+    monkeypatch.setattr(search.compiling, "Memory", lambda **found: Memory(**found | {"live": peak}))
     found = planned(capsys, "--topology=gpu:h100", status=0 if fits else 2)
     assert found["fits"] == fits
     if share:
         assert found["client_share"] == pytest.approx(share, abs=0.011)
-    plan_report.show(found)
+    report.show(found)
     text = capsys.readouterr().out
     assert ("XLA_PYTHON_CLIENT_MEM_FRACTION=" in text) == bool(share)
     assert ("DOES NOT FIT: a device has 78.00 GiB, and the step needs 79" in text) != fits
@@ -195,9 +195,9 @@ def test_changes_are_told_in_the_order_of_what_they_gain(monkeypatch):
             rows = choice.batch_size // choice.num_microbatches
             return needs[choice.execution.remat] * rows << 30
 
-    choice = plan_search.Choice(batch_size=8, mesh=MeshPlan(data=1), execution=Execution(), num_microbatches=1)
-    monkeypatch.setattr(plan_search.meshes, "candidates", lambda *_, **__: [])
-    found = plan_search.changes(Machine(), choice, needed=1000 << 30, compiles=True)
+    choice = search.Choice(batch_size=8, mesh=MeshPlan(data=1), execution=Execution(), num_microbatches=1)
+    monkeypatch.setattr(search.meshes, "candidates", lambda *_, **__: [])
+    found = search.changes(Machine(), choice, needed=1000 << 30, compiles=True)
     assert [row["change"].split(":")[0] for row in found] == [
         "--num_microbatches=8",
         "--batch_size=1",
@@ -205,7 +205,7 @@ def test_changes_are_told_in_the_order_of_what_they_gain(monkeypatch):
         "--remat=minimal",
     ]
     assert [row["peak"] >> 30 for row in found] == [1000, 1000, 7200, 8800] and not any(row["fits"] for row in found)
-    reckoned = plan_search.changes(Machine(), choice, needed=None, compiles=False)
+    reckoned = search.changes(Machine(), choice, needed=None, compiles=False)
     assert {row["peak"] for row in reckoned} == {None}
 
 
@@ -219,7 +219,7 @@ def test_the_mesh_that_a_plan_has_is_no_change(monkeypatch, now, is_offered):
             return {}
 
     found = [MeshPlan(data=8), MeshPlan(data=1, fsdp=8)]
-    monkeypatch.setattr(plan_search.meshes, "candidates", lambda *_, **__: found)
-    choice = plan_search.Choice(batch_size=32, mesh=now, execution=Execution(), num_microbatches=1)
-    told = plan_search.changes(Machine(), choice, needed=1000 << 30, compiles=False)
+    monkeypatch.setattr(search.meshes, "candidates", lambda *_, **__: found)
+    choice = search.Choice(batch_size=32, mesh=now, execution=Execution(), num_microbatches=1)
+    told = search.changes(Machine(), choice, needed=1000 << 30, compiles=False)
     assert any(row["change"].startswith("--mesh=fsdp=8:") for row in told) == is_offered

@@ -15,7 +15,7 @@ from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.commands.show import NOUNS, show
 from flan_jax.data.manifest import Request
-from flan_jax.run_directory import RunDirectory
+from flan_jax.run.directory import RunDirectory
 from tests.data.export_made_by_hand import LENGTHS, write_mixture
 
 
@@ -188,7 +188,7 @@ def test_tasks_and_mixtures_of_a_users_module_are_shown(registries, rows, capsys
 @pytest.mark.tensorflow
 def test_members_that_lack_the_split_are_listed_below_the_table(registries, rows, capsys):
     registries.import_module(str(rows))
-    from flan_jax.tasks.sources import InMemorySource
+    from flan_jax.tasks.sources.file_sources import InMemorySource
 
     data = {"validation": [{"country": "Mali", "capital": "Bamako"}]}
     record = registries.templated("capitals")

@@ -5,7 +5,7 @@ from pathlib import Path
 from flan_jax.data import definitions
 from flan_jax.data.manifest import Member, MixtureManifest, Request, TaskManifest, VocabularyRef, write
 from flan_jax.data.record import encode_record
-from flan_jax.tasks import shards
+from flan_jax.tasks.exporting import shards
 
 VOCABULARY = VocabularyRef(kind="bytes", digest="d" * 64, size=259, eos_id=1)
 LENGTHS = {"inputs": 8, "targets": 4}

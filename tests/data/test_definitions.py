@@ -31,7 +31,7 @@ def test_the_package_files_are_those_that_put_rows_into_words_and_ids():
     files = definitions.package_files()
     assert "flan_jax/vocab.py" in files
     assert "flan_jax/tasks/registry.py" in files
-    assert "flan_jax/tasks/embedded/embedded.model" in files
+    assert "flan_jax/vocabularies/embedded.model" in files
     assert any(f.startswith("flan_jax/templates/") and f.endswith(".yaml") for f in files)
     assert list(files) == sorted(files)
 
@@ -158,5 +158,5 @@ def test_modules_are_found_without_being_imported(tmp_path, monkeypatch):
     assert definitions.module_file("pack") == str(tmp_path / "pack/__init__.py")
     assert definitions.module_file("pack.leaf") == str(tmp_path / "pack/leaf.py")
     assert definitions.module_file("pack.inner") == str(tmp_path / "pack/inner/__init__.py")
-    assert definitions.module_file("flan_jax.tasks.embedded.family") is None
+    assert definitions.module_file("flan_jax.collections.embedded.family") is None
     assert definitions.module_file("no_such_module_anywhere") is None

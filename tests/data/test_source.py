@@ -7,7 +7,7 @@ from export_made_by_hand import LENGTHS, write_mixture, write_task
 from flan_jax.data import source
 from flan_jax.data.manifest import Request
 from flan_jax.data.source import ExportedTask, open_members
-from flan_jax.tasks import shards
+from flan_jax.tasks.exporting import shards
 
 
 @pytest.fixture

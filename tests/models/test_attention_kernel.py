@@ -127,7 +127,7 @@ def test_the_program_for_a_gpu_is_the_kernel_and_makes_no_array_of_both_lengths(
     "choices", [(), ("--causal",), ("--head-dim", "128"), ("--dtype", "float32"), ("--gpu", "a100")]
 )
 def test_the_kernel_compiles_for_gpus_that_are_not_there(choices):
-    tool = Path(__file__).resolve().parents[2] / "tools/compile_for_gpu.py"
+    tool = Path(__file__).resolve().parents[2] / "tools/bench/compile_for_gpu.py"
     asked = ["--lengths", "512", "--tokens", "1024", "--implementations", "pallas", *choices]
     found = subprocess.run([sys.executable, tool, *asked], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr

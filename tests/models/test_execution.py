@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from flan_jax.commands.assembly import Network
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
 from flan_jax.models.execution import Execution, settled
 from flan_jax.objectives.seq2seq import Seq2Seq
+from flan_jax.run.network import Network
 from flan_jax.sharding import MeshPlan
 
 CONFIG = T5Config(

@@ -19,7 +19,7 @@ SUMS = [{"q": "2+2", "a": "4"}, {"q": "3+3", "a": "6"}, {"q": "a question too lo
 
 @pytest.fixture
 def sums(registries):
-    from flan_jax.tasks.sources import InMemorySource
+    from flan_jax.tasks.sources.file_sources import InMemorySource
     from flan_jax.templates.render import Template
 
     return registries.register(

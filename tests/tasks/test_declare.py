@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from flan_jax.tasks.declare import NAME_PATTERN, TemplatedTask, require_name
-from flan_jax.tasks.sources import InMemorySource
+from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.render import Template
 
 ASK = Template(inputs="{q}", targets="{a}")

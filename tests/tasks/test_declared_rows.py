@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from flan_jax.tasks.declared_rows import AbsentSource, MappedSource, declared_sources
-from flan_jax.tasks.sources import InMemorySource, TfdsSource
+from flan_jax.tasks.sources.file_sources import InMemorySource, TfdsSource
 
 ROWS = [
     {"text": "Ann met Eve.", "target": {"span": "Ann", "at": {"word": 0}}, "label": False, "score": "2.50"},

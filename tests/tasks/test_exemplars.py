@@ -6,7 +6,7 @@ import pytest
 
 from flan_jax.tasks.declare import FewShot, TemplatedTask
 from flan_jax.tasks.rendering import NO_EXEMPLAR, iter_rendered, num_examples, preview
-from flan_jax.tasks.sources import InMemorySource
+from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import Template
 

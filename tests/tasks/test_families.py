@@ -7,7 +7,7 @@ pytestmark = pytest.mark.tensorflow
 
 def declare(registry, *, words=("one", "two")):
     from flan_jax.tasks.declare import TemplatedTask
-    from flan_jax.tasks.sources import InMemorySource
+    from flan_jax.tasks.sources.file_sources import InMemorySource
     from flan_jax.templates.render import Template
 
     made = []

@@ -5,9 +5,9 @@ import pytest
 from flan_jax.data.holdout import Facts, HoldOut
 from flan_jax.data.manifest import Request, read_mixture, read_task
 from flan_jax.tasks.declare import FewShot, TemplatedTask
-from flan_jax.tasks.export import export_mixture
+from flan_jax.tasks.exporting.export import export_mixture
 from flan_jax.tasks.hold_outs import exemplar_corpora, facts
-from flan_jax.tasks.sources import InMemorySource, JsonlSource
+from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import Template
 

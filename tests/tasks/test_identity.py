@@ -8,7 +8,7 @@ import pytest
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.identity import described, identity
 from flan_jax.tasks.preprocessors import LabelNames
-from flan_jax.tasks.sources import InMemorySource
+from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.render import Template
 
 ROWS = [{"q": "a", "a": "1", "l": ["1"]}]

@@ -3,11 +3,11 @@ from collections import Counter
 import pytest
 
 from flan_jax.data.manifest import Request
-from flan_jax.tasks import export
 from flan_jax.tasks.declare import FewShot, TemplatedTask
+from flan_jax.tasks.exporting import export
 from flan_jax.tasks.inverted import TrainOnly, WithoutCopies, forward, inverted, stands_in
 from flan_jax.tasks.rendering import iter_rendered
-from flan_jax.tasks.sources import InMemorySource, JsonlSource
+from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import NotApplicable, Template, digest
 

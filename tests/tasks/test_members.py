@@ -6,7 +6,7 @@ import pytest
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.tasks import members
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.sources import InMemorySource
+from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.render import Template
 
 pytestmark = pytest.mark.tensorflow

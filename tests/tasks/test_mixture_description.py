@@ -37,7 +37,7 @@ def test_members_without_the_split_are_listed_with_the_reason(registries, sums, 
 
 
 def test_epochs_count_the_examples_that_share_a_row_in_the_export(registries, sums, tmp_path):
-    from flan_jax.tasks.export import export_task
+    from flan_jax.tasks.exporting.export import export_task
 
     export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path)
     alone, packed = mixture("sums"), mixture("sums", export_dir=tmp_path)
@@ -63,7 +63,7 @@ def test_a_mixture_of_which_nothing_can_be_had_is_still_described(registries, lo
 
 
 def test_what_an_export_measured_is_told(registries, sums, tmp_path):
-    from flan_jax.tasks.export import export_task
+    from flan_jax.tasks.exporting.export import export_task
 
     made = export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path)
     (told,) = mixture("sums", export_dir=tmp_path)["members"]

@@ -11,7 +11,7 @@ import pytest
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.tasks import registry as registry_lib
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.sources import InMemorySource, JsonlSource
+from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.render import Template
 from flan_jax.vocab import ByteVocabulary
 

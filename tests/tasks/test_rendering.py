@@ -5,7 +5,7 @@ import pytest
 
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.rendering import check, iter_rendered, num_examples, preview
-from flan_jax.tasks.sources import InMemorySource, JsonlSource
+from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.render import Template
 
 ROWS = [{"q": q, "a": a} for q, a in ("a1", "b2", "c3")]

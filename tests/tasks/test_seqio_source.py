@@ -4,7 +4,7 @@ import pytest
 
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.rendering import iter_rendered
-from flan_jax.tasks.sources import InMemorySource, JsonlSource
+from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.render import Template
 from flan_jax.vocab import ByteVocabulary
 

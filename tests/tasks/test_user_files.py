@@ -13,7 +13,14 @@ from flan_jax.tasks.pretraining.declared import UserShare
 from flan_jax.tasks.pretraining.task import PretrainingTask
 from flan_jax.tasks.pretraining.wiki import WikiSource
 from flan_jax.tasks.rendering import iter_rendered
-from flan_jax.tasks.sources import CsvSource, JsonlSource, JsonSource, ParquetSource, TfdsSource, TsvSource
+from flan_jax.tasks.sources.file_sources import (
+    CsvSource,
+    JsonlSource,
+    JsonSource,
+    ParquetSource,
+    TfdsSource,
+    TsvSource,
+)
 from flan_jax.tasks.user_files import UserMixture, jsonl_task, read_yaml
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

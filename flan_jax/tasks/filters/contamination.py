@@ -8,9 +8,10 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from flan_jax.errors import UserError
 from flan_jax.tasks.filters.rule import Judge, RowFilter, text_of, words_of
 from flan_jax.tasks.filters.source_texts import SourceTexts, Texts, files_of, revision_of, texts_of
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates.render import shortened
 
 
@@ -40,12 +41,12 @@ class Contamination(RowFilter):
         if not isinstance(self.evaluation, SourceTexts):
             object.__setattr__(self, "evaluation", tuple(self.evaluation))
         if not self.fields or not self.evaluation:
-            raise ValueError(
+            raise UserError(
                 "Contamination needs fields to look at and evaluation texts to look for; got "
                 f"fields={list(self.fields)}, evaluation={shortened(self.evaluation)}."
             )
         if self.ngram < 1 or not 0 <= self.share <= 1 or self.shortest < 1:
-            raise ValueError(
+            raise UserError(
                 "Contamination needs ngram and shortest of 1 or more and a share from 0 to 1; got "
                 f"ngram={self.ngram}, share={self.share}, shortest={self.shortest}."
             )

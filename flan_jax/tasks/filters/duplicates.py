@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flan_jax.draws import hash64
+from flan_jax.errors import UserError
 from flan_jax.tasks.filters.rule import Judge, RowFilter, plain, text_of, words_of
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 
 NUM_HASHES = 128
 PRIME = 2**31 - 1  # So that products of a hash and a coefficient stay within 64 bits.
@@ -65,7 +66,7 @@ class NearDuplicates(RowFilter):
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", _some(self.fields, rule="NearDuplicates"))
         if not 0 < self.threshold <= 1 or self.shingle_words < 1:
-            raise ValueError(
+            raise UserError(
                 "NearDuplicates needs a threshold above 0 and up to 1, and shingles of 1 word or more; got "
                 f"threshold={self.threshold}, shingle_words={self.shingle_words}."
             )
@@ -191,5 +192,5 @@ def _key(row: Row, fields: tuple[str, ...], *, rule: RowFilter) -> int:
 
 def _some(fields: Iterable[str], *, rule: str) -> tuple[str, ...]:
     if isinstance(fields, str) or not tuple(fields):
-        raise ValueError(f"{rule} needs a list of fields to compare; got {fields!r}.")
+        raise UserError(f"{rule} needs a list of fields to compare; got {fields!r}.")
     return tuple(fields)

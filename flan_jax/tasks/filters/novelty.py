@@ -13,9 +13,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from flan_jax.errors import UserError
 from flan_jax.tasks.filters.rule import Judge, RowFilter, text_of
 from flan_jax.tasks.filters.source_texts import SourceTexts, Texts, files_of, revision_of, texts_of
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 
 _Numbered = tuple[str, int]
 
@@ -42,7 +43,7 @@ class Novelty(RowFilter):
         if not isinstance(self.against, SourceTexts):
             object.__setattr__(self, "against", tuple(self.against))
         if not 0 < self.threshold < 1:
-            raise ValueError(f"Novelty needs a threshold between 0 and 1; got {self.threshold}.")
+            raise UserError(f"Novelty needs a threshold between 0 and 1; got {self.threshold}.")
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Reads the split once to learn which words are rare, then returns a function that remembers what it kept."""

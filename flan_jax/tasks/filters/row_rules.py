@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from flan_jax.errors import UserError
 from flan_jax.tasks.filters.rule import Judge, RowFilter, RowRule, plain, text_of, words_of
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Length(RowRule):
 
     def __post_init__(self) -> None:
         if self.min_words < 0 or (self.max_words is not None and self.max_words < max(1, self.min_words)):
-            raise ValueError(
+            raise UserError(
                 f"Length needs 0 <= min_words <= max_words; got min_words={self.min_words}, max_words={self.max_words}."
             )
 
@@ -55,7 +56,7 @@ class Keywords(RowRule):
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", tuple(self.words))
         if not self.words or not all(word.strip() for word in self.words):
-            raise ValueError(f"Keywords needs words to look for; got {list(self.words)}.")
+            raise UserError(f"Keywords needs words to look for; got {list(self.words)}.")
 
     def reason(self, row: Row) -> str | None:
         """Returns the first of the words that is there."""
@@ -85,7 +86,7 @@ class Beginnings(RowRule):
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefixes", tuple(self.prefixes))
         if not (self.prefixes or self.punctuation or self.non_ascii):
-            raise ValueError("Beginnings needs something to look for: prefixes, punctuation or non_ascii.")
+            raise UserError("Beginnings needs something to look for: prefixes, punctuation or non_ascii.")
 
     def reason(self, row: Row) -> str | None:
         """Returns the beginning that it has."""
@@ -190,7 +191,7 @@ class Values(RowRule):
         object.__setattr__(self, "only", tuple(self.only))
         object.__setattr__(self, "without", tuple(self.without))
         if not (self.only or self.without):
-            raise ValueError("Values needs values to keep (only) or to leave out (without).")
+            raise UserError("Values needs values to keep (only) or to leave out (without).")
 
     def reason(self, row: Row) -> str | None:
         """Returns that the value is not wanted."""
@@ -213,7 +214,7 @@ class AtMost(RowFilter):
 
     def __post_init__(self) -> None:
         if self.rows < 1:
-            raise ValueError(f"AtMost needs rows of 1 or more; got {self.rows}.")
+            raise UserError(f"AtMost needs rows of 1 or more; got {self.rows}.")
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Returns a function that counts."""

@@ -11,8 +11,9 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.names import nearest
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates.render import shortened
 
 Judge = Callable[[Row], str | None]
@@ -56,11 +57,11 @@ def text_of(row: Mapping[str, Any], field: str, *, rule: RowFilter) -> str:
     """Returns a field's text, a number's digits, "" for a field that is null.
 
     Raises:
-      KeyError: the rows have no such field: a rule that looks past them would leave nothing out, in silence.
-      ValueError: it holds something else.
+      UnknownNameError: the rows have no such field: a rule that looks past them would leave nothing out, in silence.
+      UserError: it holds something else.
     """
     if field not in row:
-        raise KeyError(
+        raise UnknownNameError(
             f"{type(rule).__name__} looks at the field {field!r}, which the rows lack.{nearest(field, row)} "
             f"Fields: {', '.join(row)}."
         )
@@ -68,7 +69,7 @@ def text_of(row: Mapping[str, Any], field: str, *, rule: RowFilter) -> str:
     if value is None:
         return ""
     if not isinstance(value, (str, int, float)):
-        raise ValueError(
+        raise UserError(
             f"{type(rule).__name__} looks at the field {field!r}, which holds {shortened(value)}; it needs a text."
         )
     return str(value)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.filters.contamination import Contamination
 from flan_jax.tasks.filters.duplicates import Conflicts, Duplicates, NearDuplicates
@@ -34,7 +35,7 @@ from flan_jax.tasks.filters.rule import RowFilter
 from flan_jax.tasks.filters.source_texts import SourceTexts, Texts
 from flan_jax.tasks.settings import checked
 from flan_jax.tasks.settings import texts as texts_in
-from flan_jax.tasks.sources import FileSource, JsonlSource, JsonSource
+from flan_jax.tasks.sources.file_sources import FileSource, JsonlSource, JsonSource
 from flan_jax.templates.load import require_keys, require_mapping
 
 FILTERS: Mapping[str, type[RowFilter]] = {
@@ -105,7 +106,7 @@ def parse_filters(value: object, *, base: Path, where: str) -> tuple[RowFilter, 
       where: the place, for messages.
 
     Raises:
-      ValueError: an unknown kind, preset or key, or values that cannot be right; names the place.
+      UserError: an unknown kind, preset or key, or values that cannot be right; names the place.
     """
     entries = value if isinstance(value, list) else [value]
     found: list[RowFilter] = []
@@ -120,7 +121,7 @@ def _preset(entry: Mapping[str, Any], *, base: Path, where: str) -> tuple[RowFil
     require_keys(entry, ("preset", *FILE_KEYS), where=where)
     name = entry["preset"]
     if name not in PRESETS:
-        raise ValueError(
+        raise UserError(
             f"{where}: no preset {name!r}.{nearest(str(name), PRESETS)} Presets: {', '.join(PRESETS)}. A rule by itself "
             "is a mapping with its kind."
         )
@@ -131,7 +132,7 @@ def _preset(entry: Mapping[str, Any], *, base: Path, where: str) -> tuple[RowFil
 def _rule(entry: Mapping[str, Any], *, base: Path, where: str) -> RowFilter:
     kind = str(entry.get("kind"))
     if kind not in FILTERS:
-        raise ValueError(f"{where}: unknown kind {kind!r}.{nearest(kind, FILTERS)} Allowed: {', '.join(FILTERS)}.")
+        raise UserError(f"{where}: unknown kind {kind!r}.{nearest(kind, FILTERS)} Allowed: {', '.join(FILTERS)}.")
     rule = FILTERS[kind]
     fields = {f.name: f for f in dataclasses.fields(rule)}  # type: ignore[arg-type]
     compared = COMPARED_WITH.get(rule)
@@ -145,7 +146,7 @@ def _rule(entry: Mapping[str, Any], *, base: Path, where: str) -> RowFilter:
     try:
         return rule(**settings)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
 
 
 def _file_texts(entry: Mapping[str, Any], *, base: Path, where: str) -> SourceTexts | None:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from flan_jax.errors import UnknownNameError
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest
-from flan_jax.tasks.rows import Source
+from flan_jax.tasks.sources.rows import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +31,14 @@ class SourceTexts:
         """Yields the texts.
 
         Raises:
-          KeyError: the rows lack a field.
-          FileNotFoundError, ValueError: as the source.
+          UnknownNameError: the rows lack a field.
+          MissingFileError, UserError: as the source.
         """
         for split in self.splits or tuple(self.source.splits):
             for record in self.source.records(split):
                 for field in self.fields:
                     if field not in record.row:
-                        raise KeyError(
+                        raise UnknownNameError(
                             f"{record.place}: a row without the field {field!r}."
                             f"{nearest(field, record.row)} Fields: {', '.join(record.row)}."
                         )

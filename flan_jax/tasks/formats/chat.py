@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from flan_jax.draws import Draws
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import CountsTokens
 from flan_jax.tasks.formats.shape import Format, Shape, Unusable, items, text
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates.chat import ANSWERS, ChatStyle, CountTokens, Prompt, Role, Turn, style_named, styles
 from flan_jax.templates.render import Pattern, Template, shortened
 from flan_jax.vocab import Vocabulary
@@ -69,7 +70,7 @@ class Conversational(Format, CountsTokens):
         for name in self.styles:
             style_named(name)
         if self.max_tokens is not None and self.max_tokens < 2:
-            raise ValueError(f"max_tokens of a prompt must be 2 or more, or None for no limit; got {self.max_tokens}.")
+            raise UserError(f"max_tokens of a prompt must be 2 or more, or None for no limit; got {self.max_tokens}.")
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> "Conversational":
         """Returns the format as it counts this vocabulary's tokens."""
@@ -120,13 +121,13 @@ class Chat(Conversational):
         super().__post_init__()
         object.__setattr__(self, "predict", tuple(self.predict))
         if self.turns not in get_args(Which):
-            raise ValueError(
+            raise UserError(
                 f"turns must be one of {', '.join(get_args(Which))}; got {self.turns!r}."
                 f"{nearest(str(self.turns), get_args(Which))}"
             )
         for kind in self.predict:
             if kind not in ANSWERS:
-                raise ValueError(
+                raise UserError(
                     f"predict names kinds of the assistant's turns, {', '.join(ANSWERS)}; got {kind!r}."
                     f"{nearest(kind, ANSWERS)}"
                 )

@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import Evaluation, TemplatedTask
 from flan_jax.tasks.filters.rule import RowFilter
@@ -13,9 +14,9 @@ from flan_jax.tasks.formats.chat import Chat
 from flan_jax.tasks.formats.instructions import Alpaca, Dolly, Prompted, SelfInstruct, Unnatural
 from flan_jax.tasks.formats.preferences import Preference
 from flan_jax.tasks.formats.shape import Format, FormattedSource, settings_of
-from flan_jax.tasks.rows import OnBadRow, Source
 from flan_jax.tasks.settings import checked
-from flan_jax.tasks.sources import Paths
+from flan_jax.tasks.sources.file_sources import Paths
+from flan_jax.tasks.sources.rows import OnBadRow, Source
 from flan_jax.templates.load import require_keys, require_mapping
 from flan_jax.templates.render import Pattern
 
@@ -62,12 +63,12 @@ def format_task(
       on_bad_row: for rows that break the format or have other fields than those before them.
 
     Raises:
-      KeyError: no format of this name.
-      ValueError: a declaration that cannot be right.
+      UnknownNameError: no format of this name.
+      UserError: a declaration that cannot be right.
     """
     if isinstance(format, str):
         if format not in FORMATS:
-            raise KeyError(f"No format {format!r}.{nearest(format, FORMATS)} Available: {', '.join(FORMATS)}.")
+            raise UnknownNameError(f"No format {format!r}.{nearest(format, FORMATS)} Available: {', '.join(FORMATS)}.")
         format = FORMATS[format]()
     chosen = format.evaluated(evaluation) if evaluation in get_args(Evaluation) else format
     by_split = files if isinstance(files, Mapping) else {"train": files}
@@ -99,12 +100,12 @@ def parse_format(value: object, *, where: str) -> tuple[Format, Any]:
       where: the place, for messages.
 
     Raises:
-      ValueError: an unknown kind or key, or a value that cannot be right; names the place.
+      UserError: an unknown kind or key, or a value that cannot be right; names the place.
     """
     fields = {"kind": value} if isinstance(value, str) else require_mapping(value, where=where)
     kind = str(fields.get("kind"))
     if kind not in FORMATS:
-        raise ValueError(f"{where}: unknown kind {kind!r}.{nearest(kind, FORMATS)} Allowed: {', '.join(FORMATS)}.")
+        raise UserError(f"{where}: unknown kind {kind!r}.{nearest(kind, FORMATS)} Allowed: {', '.join(FORMATS)}.")
     # What a task says by other keys is no setting of the format's here.
     own = tuple(name for name in settings_of(FORMATS[kind]) if name not in ("vocabulary", "rows"))
     require_keys(fields, ("kind", "on_bad_row", *own), where=where)
@@ -112,4 +113,4 @@ def parse_format(value: object, *, where: str) -> tuple[Format, Any]:
     try:
         return FORMATS[kind](**settings), fields.get("on_bad_row", Source.on_bad_row)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {error}") from error

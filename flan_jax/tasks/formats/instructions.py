@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from flan_jax.draws import Draws
+from flan_jax.errors import UserError
 from flan_jax.tasks.formats.generations import instances_of
 from flan_jax.tasks.formats.shape import Format, Shape, Unusable, items, text
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates import load
 from flan_jax.templates.forms import Case, DrawnForm
 from flan_jax.templates.render import Pattern, Template, shortened
@@ -97,7 +98,7 @@ class SelfInstruct(Format):
 
     def __post_init__(self) -> None:
         if not 0 <= self.strip_labels <= 1:
-            raise ValueError(f"strip_labels is a chance from 0 to 1; got {self.strip_labels}.")
+            raise UserError(f"strip_labels is a chance from 0 to 1; got {self.strip_labels}.")
 
     def __call__(self, row: Row) -> Iterable[Row]:
         """Returns an example for each instance."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from flan_jax.draws import Draws
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.filters.rule import RowFilter, RowRule
 from flan_jax.tasks.formats.chat import CONVERSATIONS, Conversational, turns_of
 from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, Unusable, text
-from flan_jax.tasks.rows import Row
+from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates.chat import Turn
 from flan_jax.templates.render import shortened
 
@@ -72,7 +73,7 @@ class Preference(Conversational):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rows not in get_args(Rows):
-            raise ValueError(
+            raise UserError(
                 f"rows must be one of {', '.join(get_args(Rows))}; got {self.rows!r}."
                 f"{nearest(str(self.rows), get_args(Rows))}"
             )

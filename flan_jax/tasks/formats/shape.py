@@ -11,11 +11,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
-from flan_jax.tasks import file_rows
 from flan_jax.tasks.filters.rule import RowFilter
-from flan_jax.tasks.rows import BadRow, OnBadRow, Record, Row
-from flan_jax.tasks.sources import CsvSource, FileSource, JsonlSource, JsonSource, ParquetSource, Paths, TsvSource
+from flan_jax.tasks.sources import file_rows
+from flan_jax.tasks.sources.file_sources import (
+    CsvSource,
+    FileSource,
+    JsonlSource,
+    JsonSource,
+    ParquetSource,
+    Paths,
+    TsvSource,
+)
+from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row
 from flan_jax.templates.render import Pattern, shortened
 
 NOT_THE_FORMAT = "not of the format"
@@ -97,10 +106,10 @@ class Format(abc.ABC):
         """Returns the format with the settings that a way of evaluation needs.
 
         Raises:
-          ValueError: there are no options to rank.
+          UserError: there are no options to rank.
         """
         if evaluation == "rank" and self.options is None:
-            raise ValueError(f"{type(self).__name__} rows have no options to rank; evaluate by 'generate'.")
+            raise UserError(f"{type(self).__name__} rows have no options to rank; evaluate by 'generate'.")
         return self
 
 

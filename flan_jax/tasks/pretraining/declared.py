@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flan_jax.data.rates import ShareUnit, StatedShare
+from flan_jax.errors import UserError
 from flan_jax.tasks.pretraining.span_corruption import Noise
 from flan_jax.tasks.pretraining.task import PretrainingTask
-from flan_jax.tasks.rows import Source
+from flan_jax.tasks.sources.rows import Source
 from flan_jax.templates.load import require_keys, require_mapping
 
 AS_THEY_ARE = ("field", "objective", "stand", "chunks_together", "passes", "seed", "cluster", "licence")
@@ -46,7 +47,7 @@ def pretraining_task(
       where: the place, for messages.
 
     Raises:
-      ValueError: an unknown key, or a declaration that cannot be right.
+      UserError: an unknown key, or a declaration that cannot be right.
     """
     fields = require_mapping(value, where=where)
     require_keys(fields, TASK_KEYS, where=where, needed=("source", "splits"))
@@ -60,14 +61,14 @@ def pretraining_task(
         noise = Noise(**{new: fields[key] for key, new in NOISE_KEYS.items() if key in fields})
         return PretrainingTask(name=name, source=rows, noise=noise, **given)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
 
 
 def share_of(fields: Mapping[str, Any], *, where: str) -> UserShare | None:
     """Returns the share that a mixture's entry states; None when it states none.
 
     Raises:
-      ValueError: an unknown or missing key, or a number or unit that cannot be.
+      UserError: an unknown or missing key, or a number or unit that cannot be.
     """
     if "share" not in fields:
         return None
@@ -75,11 +76,11 @@ def share_of(fields: Mapping[str, Any], *, where: str) -> UserShare | None:
     said = require_mapping(fields["share"], where=where)
     require_keys(said, SHARE_KEYS, where=where, needed=SHARE_KEYS)
     if not isinstance(said["member"], str) or not isinstance(said["share"], (int, float)):
-        raise ValueError(
+        raise UserError(
             f"{where}: expected a member's name and a number, as in {{member: wiki, share: 0.05, of: tokens}}."
         )
     try:
         StatedShare(said["share"], unit=said["of"])
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
     return UserShare(member=said["member"], share=float(said["share"]), of=said["of"])

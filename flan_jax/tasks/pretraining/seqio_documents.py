@@ -10,6 +10,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from flan_jax.errors import UserError
 from flan_jax.tasks.pretraining import task as pretrain
 from flan_jax.tasks.vocabularies import to_seqio
 from flan_jax.vocab import Vocabulary
@@ -57,7 +58,7 @@ def make_task(task: pretrain.PretrainingTask, *, vocabulary: Vocabulary) -> seqi
 
     def corrupt(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None) -> tf.data.Dataset:
         if sequence_length is None:
-            raise ValueError(
+            raise UserError(
                 f"Task {task.name!r} cuts documents to length: ask for its dataset with a sequence_length of inputs "
                 "and targets."
             )

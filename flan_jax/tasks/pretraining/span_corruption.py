@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from flan_jax.errors import UserError
+
 Stand = Literal["sentinels", "one sentinel", "nothing"]
 """What stands for a hidden span: a sentinel of its own, the same one everywhere, or nothing."""
 
@@ -29,9 +31,9 @@ class Noise:
 
     def __post_init__(self) -> None:
         if not 0 <= self.density < 1:
-            raise ValueError(f"The density of noise must be at least 0 and below 1; got {self.density}.")
+            raise UserError(f"The density of noise must be at least 0 and below 1; got {self.density}.")
         if not self.mean_span >= 1:
-            raise ValueError(f"The mean length of hidden spans must be at least 1 token; got {self.mean_span}.")
+            raise UserError(f"The mean length of hidden spans must be at least 1 token; got {self.mean_span}.")
 
     def counts(self, num_tokens: int) -> tuple[int, int]:
         """Returns how many of a text's tokens are hidden, and in how many spans.
@@ -69,14 +71,14 @@ class Noise:
         568
 
         Raises:
-          ValueError: not even two tokens are within it.
+          UserError: not even two tokens are within it.
         """
         num_tokens = 2
         while self.lengths(num_tokens + 1, stand=stand)[0] <= max_input_tokens:
             num_tokens += 1
         inputs, targets = self.lengths(num_tokens, stand=stand)
         if inputs > max_input_tokens:
-            raise ValueError(f"Corrupted texts need inputs of at least {inputs} tokens; got {max_input_tokens}.")
+            raise UserError(f"Corrupted texts need inputs of at least {inputs} tokens; got {max_input_tokens}.")
         return num_tokens - 1 if self.density == 0.5 and targets > inputs and num_tokens > 2 else num_tokens
 
     def mask(self, num_tokens: int, rng: np.random.Generator) -> np.ndarray:

@@ -18,12 +18,13 @@ import numpy as np
 from flan_jax.data.manifest import Lengths
 from flan_jax.data.record import encode_record
 from flan_jax.draws import hash64
+from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import require_name
+from flan_jax.tasks.exporting.shards import Encoded
 from flan_jax.tasks.pretraining.span_corruption import Noise, Stand, corrupted, prefix_mask, without
 from flan_jax.tasks.rendering import LACKS_A_FIELD
-from flan_jax.tasks.rows import BadRow, Source
-from flan_jax.tasks.shards import Encoded
+from flan_jax.tasks.sources.rows import BadRow, Source
 from flan_jax.vocab import Vocabulary
 
 Objective = Literal["span_corruption", "prefix_lm"]
@@ -79,13 +80,11 @@ class PretrainingTask:
         ):
             if value not in allowed:
                 near = nearest(str(value), allowed)
-                raise ValueError(
-                    f"Task {self.name!r}: {what} must be one of {', '.join(allowed)}; got {value!r}.{near}"
-                )
+                raise UserError(f"Task {self.name!r}: {what} must be one of {', '.join(allowed)}; got {value!r}.{near}")
         if self.noise.density == 0 and self.objective == "span_corruption":
-            raise ValueError(f"Task {self.name!r}: a noise density of 0 hides nothing, so there is nothing to learn.")
+            raise UserError(f"Task {self.name!r}: a noise density of 0 hides nothing, so there is nothing to learn.")
         if self.chunks_together < 1 or self.passes < 1:
-            raise ValueError(
+            raise UserError(
                 f"Task {self.name!r}: chunks_together and passes must be 1 or more; got {self.chunks_together} and "
                 f"{self.passes}."
             )
@@ -174,8 +173,8 @@ def documents(task: PretrainingTask, split: str, *, dropped: Counter[str] | None
     """Yields the texts of a split's documents; those without text are counted and left out.
 
     Raises:
-      KeyError: no such split.
-      ValueError: a bad row, such as one without the task's field.
+      UnknownNameError: no such split.
+      UserError: a bad row, such as one without the task's field.
     """
     dropped = Counter() if dropped is None else dropped
     for record in task.source.records(split, dropped=dropped):
@@ -243,7 +242,7 @@ def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, leng
       lengths: of the run; the task's own are at most these.
 
     Raises:
-      ValueError: the limits cannot be kept, or there are too few sentinels.
+      UserError: the limits cannot be kept, or there are too few sentinels.
     """
     limits = _limits(task, lengths)
     if task.objective == "prefix_lm":  # Either part may be all but one of the tokens.
@@ -251,7 +250,7 @@ def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, leng
     raw_tokens = task.noise.raw_length(limits["inputs"], stand=task.stand)
     _, targets = task.noise.lengths(raw_tokens, stand=task.stand)
     if targets > limits["targets"]:
-        raise ValueError(
+        raise UserError(
             f"Task {task.name!r}: inputs of {limits['inputs']:,} tokens hide so much that targets have {targets:,}, and "
             f"{limits['targets']:,} are allowed. Raise TASK_FEATURE_LENGTHS['targets'], hide less, or give the task "
             "shorter lengths of its own, lengths={'inputs': ..., 'targets': ...}."
@@ -259,7 +258,7 @@ def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, leng
     _, spans = task.noise.counts(raw_tokens)
     sentinels = {"sentinels": spans, "one sentinel": 1, "nothing": 0}[task.stand]
     if sentinels > vocabulary.extra_ids:
-        raise ValueError(
+        raise UserError(
             f"Task {task.name!r}: inputs of {limits['inputs']:,} tokens hide {spans:,} spans, and the vocabulary has "
             f"{vocabulary.extra_ids:,} sentinels (extra ids). Give the vocabulary more of them, hide longer spans "
             "(mean_span), or give the task shorter lengths of its own."
@@ -271,7 +270,7 @@ def num_examples(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, l
     """Returns how many examples a split makes; reads and tokenises its documents.
 
     Raises:
-      ValueError: as `corrupter` and `documents`.
+      UserError: as `corrupter` and `documents`.
     """
     made = corrupter(task, split, vocabulary=vocabulary, lengths=lengths)
     return sum(len(segment.tokens) > 1 for segment in made.segments(documents(task, split)))
@@ -281,7 +280,7 @@ def _limits(task: PretrainingTask, lengths: Lengths) -> Mapping[str, int]:
     if task.lengths is None:
         return lengths
     if set(task.lengths) != {"inputs", "targets"} or any(not 3 <= task.lengths[k] <= lengths[k] for k in lengths):
-        raise ValueError(
+        raise UserError(
             f"Task {task.name!r}: its own lengths must be inputs and targets of at least 3 tokens and at most those of "
             f"the run, {dict(lengths)}; got {dict(task.lengths)}."
         )

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flan_jax.tasks.file_rows import numbered_lines
-from flan_jax.tasks.rows import NOT_UNICODE, BadRow, Record
-from flan_jax.tasks.sources import FileSource
+from flan_jax.tasks.sources.file_rows import numbered_lines
+from flan_jax.tasks.sources.file_sources import FileSource
+from flan_jax.tasks.sources.rows import NOT_UNICODE, BadRow, Record
 
 NOT_CLOSED = "document is not closed"
 OUTSIDE = "text outside a document"

@@ -6,7 +6,7 @@ import pytest
 
 from flan_jax.tasks.filters.contamination import Contamination
 from flan_jax.tasks.filters.source_texts import SourceTexts
-from flan_jax.tasks.sources import JsonlSource
+from flan_jax.tasks.sources.file_sources import JsonlSource
 from tests.tasks.judging import judged
 
 EVALUATION = " ".join(f"e{i}" for i in range(20))

@@ -11,7 +11,7 @@ from flan_jax.tasks.filters.novelty import Novelty
 from flan_jax.tasks.filters.row_rules import Length, Truncated
 from flan_jax.tasks.filters.settings import FILTERS, parse_filters, self_instruct_filters
 from flan_jax.tasks.filters.source_texts import SourceTexts
-from flan_jax.tasks.sources import JsonlSource, JsonSource
+from flan_jax.tasks.sources.file_sources import JsonlSource, JsonSource
 
 
 def parsed(*entries):

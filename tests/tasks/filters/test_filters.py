@@ -10,7 +10,7 @@ from flan_jax.tasks.filters.row_rules import Length
 from flan_jax.tasks.filters.rule import text_of
 from flan_jax.tasks.identity import identity
 from flan_jax.tasks.rendering import iter_rendered
-from flan_jax.tasks.sources import InMemorySource
+from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.render import Template
 
 RULE = Length(field="question", min_words=1)

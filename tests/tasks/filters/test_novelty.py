@@ -6,7 +6,7 @@ from flan_jax.draws import Draws
 from flan_jax.tasks.filters import novelty
 from flan_jax.tasks.filters.novelty import Novelty, least_common, longest_common, rouge_words
 from flan_jax.tasks.filters.source_texts import SourceTexts
-from flan_jax.tasks.sources import InMemorySource
+from flan_jax.tasks.sources.file_sources import InMemorySource
 from tests.tasks.judging import judged, kept
 
 # Few words, so that texts are often alike; many repeats, so that occurrences count.

@@ -94,7 +94,7 @@ EXPORTED = [
 def test_the_shared_files_export(
     registries, shared_data, tmp_path, name, format, evaluation, split, files, examples, dropped
 ):
-    from flan_jax.tasks.export import export_task
+    from flan_jax.tasks.exporting.export import export_task
 
     given = {split: [shared_data / file for file in files]}
     task = registries.register_files(name, given, format=format, evaluation=evaluation, vocabulary="embedded")
@@ -116,7 +116,7 @@ def test_the_seeds_are_those_of_the_paper(shared_data):
 @pytest.mark.tensorflow
 @pytest.mark.shared_data
 def test_rules_leave_rows_out_of_a_shared_file_by_reason(registries, shared_data, tmp_path):
-    from flan_jax.tasks.export import export_task
+    from flan_jax.tasks.exporting.export import export_task
 
     path = tmp_path / "mine.yaml"
     evaluation, seeds = (
@@ -133,7 +133,7 @@ def test_rules_leave_rows_out_of_a_shared_file_by_reason(registries, shared_data
     # Of its 999 rows 985 differ in instruction and input, as a count of them says; none repeats the evaluation set.
     assert manifest.dropped == {"input: ends with ':'": 1, "input equals output": 2, "duplicate": 14}
     assert manifest.num_examples == 999 - 17
-    from flan_jax.tasks.plans import plan
+    from flan_jax.tasks.exporting.plans import plan
 
     planned = plan(registries.task("mine"), "train", lengths=LENGTHS, export_dir=tmp_path)
     assert planned.fingerprint == manifest.fingerprint

@@ -6,12 +6,12 @@ import pytest
 from flan_jax.data.manifest import Request
 from flan_jax.data.record import decode_features
 from flan_jax.data.source import open_members
-from flan_jax.tasks import export, plans
+from flan_jax.tasks.exporting import export, plans
 from flan_jax.tasks.pretraining import task as pretrain
 from flan_jax.tasks.pretraining.span_corruption import Noise
 from flan_jax.tasks.pretraining.task import PretrainingTask, corrupter, documents, segments
 from flan_jax.tasks.pretraining.wiki import WikiSource
-from flan_jax.tasks.sources import InMemorySource, JsonlSource
+from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.vocab import ByteVocabulary, load
 
 LENGTHS = {"inputs": 64, "targets": 64}

@@ -1,0 +1,108 @@
+"""The rules between this project's tree and the names of Hugging Face's T5, mT5 and umT5, and what may lie beside them.
+
+Theirs has each kernel transposed, and `shared.weight` under up to four names: only one of them is a parameter, and the
+others have to be its copies.
+"""
+
+import re
+from collections.abc import Mapping
+
+from flan_jax.checkpoint.leaves import Leaf, same_values
+from flan_jax.checkpoint.mapping import Rule, Transposed
+from flan_jax.errors import UserError
+from flan_jax.models.config import T5Config
+
+TABLE = "shared.weight"
+HEAD = "lm_head.weight"
+_OTHER_TABLES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# Cross attention has no bias; early versions of transformers stored an untrained one, and all since then pass it over.
+_OBSOLETE = re.compile(r"decoder\.block\.\d+\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight")
+_COMPARED_BYTES = 2**22
+
+
+def rules(config: T5Config) -> tuple[Rule, ...]:
+    """Returns the table of one network's shape, in the order in which its tensors are written."""
+    head = (
+        []
+        if config.logits_via_embedding
+        else [Rule(ours="decoder/logits_dense/kernel", theirs=HEAD, form=Transposed())]
+    )
+    return (
+        Rule(ours="token_embedder/embedding", theirs=TABLE),
+        *_stack(config, "encoder", {"SelfAttention": ("attention", "pre_attention_layer_norm")}),
+        *_stack(
+            config,
+            "decoder",
+            {
+                "SelfAttention": ("self_attention", "pre_self_attention_layer_norm"),
+                "EncDecAttention": ("encoder_decoder_attention", "pre_cross_attention_layer_norm"),
+            },
+        ),
+        *head,
+    )
+
+
+def _stack(config: T5Config, stack: str, attentions: Mapping[str, tuple[str, str]]) -> list[Rule]:
+    """The rules of one stack; `attentions` gives our names by theirs, in their order."""
+    ours, theirs = f"{stack}/layers_{{i}}", f"{stack}.block.{{i}}.layer"
+    table = []
+    for number, (attention, (name, norm)) in enumerate(attentions.items()):
+        for projection in ("query", "key", "value", "out"):
+            table.append(
+                Rule(
+                    ours=f"{ours}/{name}/{projection}/kernel",
+                    theirs=f"{theirs}.{number}.{attention}.{projection[0]}.weight",
+                    form=Transposed(),
+                )
+            )
+        table.append(Rule(ours=f"{ours}/{norm}/scale", theirs=f"{theirs}.{number}.layer_norm.weight"))
+    last = f"{theirs}.{len(attentions)}"
+    for name in ("wi", "wo") if len(config.mlp_activations) == 1 else ("wi_0", "wi_1", "wo"):
+        wide = f"{last}.DenseReluDense.{name}.weight"
+        table.append(Rule(ours=f"{ours}/mlp/{name}/kernel", theirs=wide, form=Transposed()))
+    table.append(Rule(ours=f"{ours}/pre_mlp_layer_norm/scale", theirs=f"{last}.layer_norm.weight"))
+    owner, first = (ours, theirs) if config.relpos_bias_per_layer else (stack, f"{stack}.block.0.layer")
+    bias = f"{first}.0.SelfAttention.relative_attention_bias.weight"
+    table.append(Rule(ours=f"{owner}/relpos_bias/rel_embedding", theirs=bias, form=Transposed()))
+    return [*table, Rule(ours=f"{stack}/{stack}_norm/scale", theirs=f"{stack}.final_layer_norm.weight")]
+
+
+def without_copies(tensors: Mapping[str, Leaf], *, place: str) -> tuple[dict[str, Leaf], list[str]]:
+    """Returns the tensors with the table under one name and without obsolete ones, and a note on each left out.
+
+    An output layer that is equal to the table bit for bit is the table: that is how transformers 5 reads it.
+
+    Args:
+      tensors: by Hugging Face's names.
+      place: which folder, for messages.
+
+    Raises:
+      UserError: a copy of the table differs from it.
+    """
+    kept, notes = dict(tensors), []
+    for name in [name for name in kept if _OBSOLETE.fullmatch(name)]:
+        del kept[name]
+        notes.append(f"{name} is obsolete (no T5 uses it) and is not read.")
+    others = [name for name in _OTHER_TABLES if name in kept]
+    if TABLE not in kept and others:
+        kept[TABLE] = kept[others[0]]
+        notes.append(f"{TABLE} is absent; {others[0]} is read as the table of both stacks.")
+    if TABLE not in kept:
+        return kept, notes
+    for name in others:
+        if not _same(kept[name], kept[TABLE]):
+            raise UserError(
+                f"{name} of {place} differs from {TABLE}: the stacks have embedding tables of their own, which is no "
+                "T5 of this project."
+            )
+        if kept[name] is not kept[TABLE]:
+            notes.append(f"{name} is a copy of {TABLE} and is not read again.")
+        del kept[name]
+    if HEAD in kept and _same(kept[HEAD], kept[TABLE]):
+        del kept[HEAD]
+        notes.append(f"{HEAD} is a copy of {TABLE}: the logits are tied.")
+    return kept, notes
+
+
+def _same(a: Leaf, b: Leaf) -> bool:
+    return same_values(a, b, max_bytes=_COMPARED_BYTES)

@@ -1,0 +1,168 @@
+"""T5X's parameter trees and ours: which one a checkpoint has, and the rules between them.
+
+Our tree is that of T5X's `examples/t5`: a name for each layer, heads and head size joined in a kernel. Its
+`examples/scalable_t5` keeps them apart, and one relative position bias a layer; with scanned layers (the default there,
+umT5's released checkpoints) all layers of a stack are one tensor, whose second dimension counts them. Heads joined or
+apart, bias a layer or a stack, layers stacked or not are read in any combination.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import final
+
+from flan_jax.checkpoint import mapping
+from flan_jax.checkpoint.leaves import Leaf
+from flan_jax.checkpoint.mapping import Form, Rule, Same, SplitHeads
+from flan_jax.checkpoint.unstacking import rows_apart, unstacked
+from flan_jax.errors import UserError
+
+STACK_AXIS = 1
+_NORMS = {
+    "encoder": ("pre_attention_layer_norm", "pre_mlp_layer_norm"),
+    "decoder": ("pre_self_attention_layer_norm", "pre_cross_attention_layer_norm", "pre_mlp_layer_norm"),
+}
+_ATTENTIONS = {"encoder": ("attention",), "decoder": ("self_attention", "encoder_decoder_attention")}
+_BIAS = "relpos_bias/rel_embedding"
+_MLP = ("wi", "wi_0", "wi_1", "wo")
+_STACKED = re.compile(r"encoder/encoder/.+|decoder/decoder/.+")
+_QUERY = re.compile(r".*attention/query/kernel")
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a T5X tree differs from ours.
+
+    Attributes:
+      is_scanned: the layers of a stack are one tensor.
+      has_split_heads: heads and head size are two dimensions of a kernel.
+    """
+
+    is_scanned: bool
+    has_split_heads: bool
+
+    def __str__(self) -> str:
+        layers = "layers stacked" if self.is_scanned else "a name for each layer"
+        return layers + (", heads apart" if self.has_split_heads else "")
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Translated:
+    """A T5X tree under our names.
+
+    Attributes:
+      params: ours; names that no rule has are as they were.
+      layout: what it was.
+      rules: those that found their tensors.
+      notes: why some of it, or all, kept its names.
+    """
+
+    params: dict[str, Leaf]
+    layout: Layout
+    rules: tuple[Rule, ...]
+    notes: tuple[str, ...] = ()
+
+
+def rules(layout: Layout, *, head_dim: int) -> tuple[Rule, ...]:
+    """Returns the rules between our tree and a layout's, for every kind of T5: gated or plain, tied or not.
+
+    Args:
+      layout: T5X's.
+      head_dim: needed to split kernels, not to join them.
+    """
+    split = layout.has_split_heads
+    inner, outer = (SplitHeads(1, head_dim), SplitHeads(0, head_dim)) if split else (Same(), Same())
+    table = [Rule(ours="token_embedder/embedding", theirs="token_embedder/embedding")]
+    for stack in ("encoder", "decoder"):
+        layer: dict[str, Form] = {f"{norm}/scale": Same() for norm in _NORMS[stack]}
+        for attention in _ATTENTIONS[stack]:
+            layer |= {f"{attention}/{name}/kernel": inner for name in ("query", "key", "value")}
+            layer[f"{attention}/out/kernel"] = outer
+        layer |= {f"mlp/{name}/kernel": Same() for name in _MLP}
+        layer[_BIAS] = Same()
+        table += [_layer_rule(stack, name, form, layout) for name, form in layer.items()]
+        table += [Rule(ours=f"{stack}/{n}", theirs=f"{stack}/{n}") for n in (_BIAS, f"{stack}_norm/scale")]
+    table.append(Rule(ours="decoder/logits_dense/kernel", theirs="decoder/logits_dense/kernel"))
+    return tuple(table)
+
+
+def layout_of(theirs: Mapping[str, Leaf]) -> Layout:
+    """Returns the layout of a T5X tree, by its names and the dimensions of its query kernels."""
+    is_scanned = any(_STACKED.fullmatch(name) for name in theirs)
+    ranks = [len(leaf.shape) for name, leaf in theirs.items() if _QUERY.fullmatch(name)]
+    return Layout(is_scanned=is_scanned, has_split_heads=max(ranks, default=0) == (4 if is_scanned else 3))
+
+
+def to_ours(theirs: Mapping[str, Leaf], *, place: str) -> Translated:
+    """Returns a T5X tree under our names, as far as it is a T5's.
+
+    What no rule knows keeps its name, and so does everything where a layer is missing or a tensor has not the
+    dimensions of its kind: a run that starts from parts of it can still name them.
+    """
+    layout = layout_of(theirs)
+    found = tuple(rule for rule in rules(layout, head_dim=_head_dim(theirs, layout)) if names_of(rule, theirs))
+    known = {name for rule in found for name in names_of(rule, theirs)}
+    rest = {name: leaf for name, leaf in theirs.items() if name not in known}
+    try:
+        _require_stacks(theirs, found)
+        params = mapping.to_ours(parts_apart({name: theirs[name] for name in known}, found), found, place=place)
+    except ValueError as error:
+        return Translated(params=dict(theirs), layout=layout, rules=(), notes=(str(error),))
+    return Translated(params=params | rest, layout=layout, rules=found)
+
+
+def to_theirs(ours: Mapping[str, Leaf], found: Sequence[Rule], *, place: str) -> dict[str, Leaf]:
+    """Returns our tree in the layout of rules from `present`; errors as in `mapping.to_theirs`."""
+    return mapping.to_theirs(ours, found, place=place)
+
+
+def present(ours: Mapping[str, Leaf], table: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Returns the rules whose tensors our tree has: a plain T5 has no gate, a tied one no kernel for logits."""
+    return tuple(rule for rule in table if mapping.fits(ours, [rule.ours]))
+
+
+def parts_apart(theirs: Mapping[str, Leaf], found: Sequence[Rule]) -> dict[str, Leaf]:
+    """Returns a T5X tree in which one layer of a stack, or a block of rows, costs no more to read than itself."""
+    axes = {rule.theirs: rule.stack_axis for rule in found if rule.stack_axis is not None}
+    return {n: unstacked(leaf, axis=axes[n]) if n in axes else rows_apart(leaf) for n, leaf in theirs.items()}
+
+
+def names_of(rule: Rule, theirs: Mapping[str, Leaf]) -> list[str]:
+    """Returns the names in a T5X tree that a rule is about."""
+    if "{i}" not in rule.theirs:
+        return [rule.theirs] if rule.theirs in theirs else []
+    pattern = re.compile(re.escape(rule.theirs).replace(re.escape("{i}"), r"\d+"))
+    return [name for name in theirs if pattern.fullmatch(name)]
+
+
+def _layer_rule(stack: str, name: str, form: Form, layout: Layout) -> Rule:
+    ours = f"{stack}/layers_{{i}}/{name}"
+    if layout.is_scanned:
+        return Rule(ours=ours, theirs=f"{stack}/{stack}/{name}", form=form, stack_axis=STACK_AXIS)
+    return Rule(ours=ours, theirs=ours, form=form)
+
+
+def _head_dim(theirs: Mapping[str, Leaf], layout: Layout) -> int:
+    """Returns the head size of split query kernels; 1, which nothing reads, where heads are joined."""
+    if not layout.has_split_heads:
+        return 1
+    return next(leaf.shape[-1] for name, leaf in theirs.items() if _QUERY.fullmatch(name))
+
+
+def _require_stacks(theirs: Mapping[str, Leaf], found: Sequence[Rule]) -> None:
+    """Refuses tensors whose number of dimensions their rule cannot take, and stacks of different heights."""
+    heights: dict[str, tuple[int, str]] = {}
+    for rule in found:
+        wanted = 1 if rule.theirs.endswith("/scale") else 2
+        wanted += (rule.stack_axis is not None) + isinstance(rule.form, SplitHeads)
+        for name in names_of(rule, theirs):
+            shape = theirs[name].shape
+            if len(shape) != wanted:
+                raise UserError(f"{name} has the shape {list(shape)}, where {wanted} dimensions are expected.")
+            if rule.stack_axis is None:
+                continue
+            height, first = heights.setdefault(name.partition("/")[0], (shape[rule.stack_axis], name))
+            if shape[rule.stack_axis] != height:
+                raise UserError(f"{name} has {shape[rule.stack_axis]} layers and {first} has {height}.")

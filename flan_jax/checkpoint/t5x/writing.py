@@ -1,0 +1,159 @@
+"""Weights into a checkpoint that T5X restores: its legacy form, a msgpack index beside Zarr arrays.
+
+T5X reads this form whichever of its two checkpoint managers a run uses (`use_orbax` True or False), and nothing of what
+it needs depends on T5X itself. Arrays that it partitions (parameters, unfactored second moments, momentum) are Zarr
+directories, the small rest is in the index, as it writes them. With Adafactor's state a run there goes on; parameters
+alone have the tree of its `InferenceState`, which evaluation and inference restore as it is and training with
+`fallback_to_scratch = True` and `assignment_map = ((r'state/param_states/.*', None),)`.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from flan_jax.checkpoint.leaves import BFLOAT16, Index, Leaf, cast
+from flan_jax.checkpoint.places import directory_spec
+from flan_jax.checkpoint.t5x import adafactor_slots, index_file, layouts
+from flan_jax.checkpoint.t5x.index_file import Entry, ZarrArray
+from flan_jax.checkpoint.t5x.layouts import STACK_AXIS, Layout
+from flan_jax.checkpoint.weights import Weights
+from flan_jax.errors import UserError
+
+LayoutName = Literal["unrolled", "scanned"]
+LAYOUTS: tuple[LayoutName, ...] = ("unrolled", "scanned")
+CHUNK_BYTES = 2**26
+_DTYPES = (np.dtype(np.float32), BFLOAT16, np.dtype(np.float16))
+_IN_FLIGHT = 2
+_INDEX = "checkpoint"
+
+
+def write(
+    weights: Weights,
+    directory: Path,
+    *,
+    layout: LayoutName = "unrolled",
+    split_heads: bool | None = None,
+    dtype: Any = None,
+) -> None:
+    """Writes a checkpoint: parameters, step (0 when there is none), and Adafactor's state when there is one.
+
+    Args:
+      weights: what to write; read a part at a time.
+      directory: exists and is empty. T5X finds it under the name checkpoint_<step>.
+      layout: "unrolled", a name for each layer; "scanned", layers stacked, which `scalable_t5` restores.
+      split_heads: whether heads and head size are two dimensions. None: as T5X's network has them, apart in
+        `scalable_t5` (layers scanned, or a relative position bias in each), joined in `examples/t5`.
+      dtype: of the parameters; the optimiser's state keeps its own. None keeps the parameters' too.
+
+    Raises:
+      UserError: T5X has no network of this kind, or a parameter has a type that it does not keep.
+    """
+    chosen = _layout(weights, layout, split_heads)
+    head_dim = weights.config.head_dim if weights.config else 1
+    table = layouts.present(weights.params, layouts.rules(chosen, head_dim=head_dim))
+    typed = {name: cast(leaf, leaf.dtype if dtype is None else dtype) for name, leaf in weights.params.items()}
+    for name, leaf in typed.items():
+        if leaf.dtype not in _DTYPES:
+            raise UserError(f"{weights.path}: {name} is {leaf.dtype}; T5X keeps {', '.join(map(str, _DTYPES))}.")
+    params = layouts.to_theirs(typed, table, place=weights.path)
+    states: dict[str, Leaf] = {}
+    if weights.slots:
+        states = adafactor_slots.to_theirs(weights.slots, table, weights.params, place=weights.path)
+    stacked = {rule.theirs for rule in table if rule.stack_axis is not None}
+    entries: dict[str, Entry] = {}
+    for name, leaf in params.items():
+        entries[f"target/{name}"] = _write_array(directory, f"target/{name}", leaf, is_stacked=name in stacked)
+    entries["state/step"] = np.asarray(weights.step or 0, np.int32)
+    for name, leaf in states.items():
+        param, _, slot = name.rpartition("/")
+        full = f"state/param_states/{name}"
+        if slot in ("v", adafactor_slots.MOMENTUM) and leaf.shape != adafactor_slots.UNUSED_SHAPE:
+            entries[full] = _write_array(directory, full, leaf, is_stacked=param in stacked)
+        else:
+            entries[full] = leaf.whole()
+    # Last: without its index nothing takes the directory for a checkpoint.
+    (directory / _INDEX).write_bytes(index_file.encode(entries))
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int, *, is_stacked: bool = False) -> tuple[int, ...]:
+    """Returns the sizes of an array's parts, at most 64 MiB each.
+
+    T5X's rule: the largest size goes to its next smaller divisor until that fits. Before it, layers that are stacked are
+    parted from each other, which T5X does not do and restores as well: one layer is then read without all others.
+
+    >>> chunk_shape((32128, 512), 4), chunk_shape((32128, 4096), 4)
+    ((32128, 512), (4016, 4096))
+    >>> chunk_shape((4096, 24, 64, 64), 4, is_stacked=True), chunk_shape((512, 8, 6, 64), 4, is_stacked=True)
+    ((4096, 1, 64, 64), (512, 8, 6, 64))
+    """
+    sizes = list(shape)
+    most = CHUNK_BYTES // itemsize
+    while math.prod(sizes) > most:
+        axis = STACK_AXIS if is_stacked and sizes[STACK_AXIS] > 1 else sizes.index(max(sizes))
+        sizes[axis] = next(size for size in range(sizes[axis] - 1, 0, -1) if shape[axis] % size == 0)
+    return tuple(sizes)
+
+
+def _layout(weights: Weights, layout: LayoutName, split_heads: bool | None) -> Layout:
+    if layout not in LAYOUTS:
+        raise UserError(f"No layout {layout!r} of T5X's; allowed are {', '.join(LAYOUTS)}.")
+    is_scanned = layout == "scanned"
+    config = weights.config
+    bias_is_per_layer = config is not None and config.relpos_bias_per_layer
+    chosen = Layout(
+        is_scanned=is_scanned, has_split_heads=is_scanned or bias_is_per_layer if split_heads is None else split_heads
+    )
+    if config is None:
+        if is_scanned or chosen.has_split_heads:
+            raise UserError(f"{weights.path} is no whole T5, and can be written with a name for each layer only.")
+        return chosen
+    if is_scanned and not bias_is_per_layer:
+        raise UserError(
+            f"{weights.path} has one relative position bias for all layers of a stack, and T5X's network of scanned "
+            "layers (scalable_t5) one in each. Write the layout 'unrolled', which T5X's examples/t5 restores."
+        )
+    if config.decoder_outputs_are_scaled != config.logits_via_embedding:
+        raise UserError(
+            f"{weights.path} has scale_decoder_outputs={config.decoder_outputs_are_scaled} with logits_via_embedding="
+            f"{config.logits_via_embedding}; T5X's network scales the decoder's outputs exactly when it reads logits from "
+            "the embedding table, so it would compute other logits."
+        )
+    return chosen
+
+
+def _write_array(directory: Path, name: str, leaf: Leaf, *, is_stacked: bool) -> ZarrArray:
+    """Writes one array, part by part; two parts are in flight, so that reading and compressing go on together."""
+    import tensorstore as ts
+
+    path = name.replace("/", ".")
+    chunk = chunk_shape(leaf.shape, leaf.dtype.itemsize, is_stacked=is_stacked)
+    spec = {
+        "driver": "zarr",
+        "dtype": leaf.dtype.name,
+        "kvstore": directory_spec(directory / path),
+        "metadata": {
+            "chunks": list(chunk),
+            "compressor": {"id": "gzip", "level": 1},
+            "shape": list(leaf.shape),
+        },
+    }
+    store = ts.open(spec, create=True, open=True, context=ts.Context({"file_io_sync": False})).result()
+    pending: deque[Any] = deque()
+    for index in _chunks(leaf.shape, chunk):
+        if len(pending) == _IN_FLIGHT:
+            pending.popleft().result()
+        pending.append(store[index].write(leaf.read(index), can_reference_source_data_indefinitely=True))
+    for write_future in pending:
+        write_future.result()
+    return ZarrArray(path=path, shape=leaf.shape, dtype=leaf.dtype.name, chunk=chunk)
+
+
+def _chunks(shape: tuple[int, ...], chunk: tuple[int, ...]) -> Iterator[Index]:
+    ranges = (range(0, size, piece) for size, piece in zip(shape, chunk, strict=True))
+    for starts in product(*ranges):
+        yield tuple(slice(a, min(a + c, s)) for a, c, s in zip(starts, chunk, shape, strict=True))

@@ -1,0 +1,1 @@
+"""The published collections as tables and templates, each a folder."""

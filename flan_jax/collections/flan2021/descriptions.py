@@ -1,0 +1,84 @@
+"""FLAN 2021's structure to text: sentences from facts or words, where several sentences are right."""
+
+from flan_jax.collections.flan2021 import repairs
+from flan_jax.collections.flan2021.fields import Fields, From
+from flan_jax.collections.flan2021.records import FlanDataset
+
+SPLITS = {"train": "train[:30000]", "validation": "train[-200:]", "test": "validation"}
+TARGET = From(path="target", then=repairs.one_line)
+# GEM's training rows have a target and no references, its evaluation rows both.
+REFERENCES = From(path=("target", "references"), then=repairs.distinct_lines)
+
+
+def _dataset(name: str, *, corpus: str, normaliser: Fields, references: str, licence: str, size: int) -> FlanDataset:
+    return FlanDataset(
+        name=name,
+        cluster="structure_to_text",
+        tfds=f"gem/{name}:1.1.0",
+        splits=SPLITS,
+        corpora=(corpus,),
+        normaliser=normaliser,
+        template_set=name,
+        metrics=("rouge",),
+        references=references,
+        licence=licence,
+        size=size,
+    )
+
+
+DESCRIPTIONS: tuple[FlanDataset, ...] = (
+    _dataset(
+        "web_nlg_en",
+        corpus="web_nlg",
+        normaliser=Fields(
+            fields={"facts": From(path="input", then=repairs.triples), "text": TARGET, "texts": REFERENCES}
+        ),
+        references="texts",
+        licence="CC BY-NC-SA 4.0",
+        size=35_220,
+    ),
+    _dataset(
+        "common_gen",
+        corpus="common_gen",
+        normaliser=Fields(
+            fields={
+                "concepts": From(path="concepts", then=repairs.with_commas),
+                "concept_lines": From(path="concepts", then=repairs.on_lines),
+                "sentence": TARGET,
+                "sentences": REFERENCES,
+            }
+        ),
+        references="sentences",
+        licence="MIT",
+        size=67_180,
+    ),
+    _dataset(
+        "e2e_nlg",
+        corpus="e2e_nlg",
+        normaliser=Fields(
+            fields={
+                "facts": From(path="meaning_representation", then=repairs.pairs),
+                "text": TARGET,
+                "texts": REFERENCES,
+            }
+        ),
+        references="texts",
+        licence="CC BY-SA 4.0",
+        size=33_320,
+    ),
+    _dataset(
+        "dart",
+        corpus="dart",
+        normaliser=Fields(
+            fields={
+                "facts": From(path="tripleset", then=repairs.facts_in_line),
+                "fact_lines": From(path="tripleset", then=repairs.fact_lines),
+                "text": TARGET,
+                "texts": REFERENCES,
+            }
+        ),
+        references="texts",
+        licence="MIT",
+        size=62_450,
+    ),
+)

@@ -1,0 +1,169 @@
+"""FLAN 2021 (Wei et al. 2021, arXiv:2109.01652): 70 datasets of TFDS, ten ways of asking each, and the splits of the paper.
+
+Tasks and mixtures have the names of the released code and are registered when they are asked for; `names`,
+`variants` and `mixtures` say which there are. Rows come from what TFDS has prepared on disk; a YAML
+file may say otherwise, in TFDS's shape:
+
+    families:
+      flan2021:
+        rows:
+          rte:
+            kind: jsonl
+            splits: {train: rte/train.jsonl, validation: rte/val.jsonl}
+            classes: {label: [entailment, not_entailment]}
+        format: flan       # the marks of the paper's own model around prompts; plain when left out
+        on_bad_row: skip   # for rows of TFDS
+        seed: 1            # of exemplars
+
+Departures from the released code: a row is put under one template and none is lost (there, rows came in batches of as
+many as there are templates, and the last incomplete batch was dropped); options are ranked under forward templates
+only; an inverted template is trained on and never evaluated. The baselines that have a text gone on with
+(`continuations_...`) are not there.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from flan_jax.collections.flan2021 import choices, mixtures, texts
+from flan_jax.collections.flan2021.mixtures import CAP, EVERYTHING, mixture_names, released_names
+from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName, parse, train_name
+from flan_jax.collections.flan2021.records import FlanDataset
+from flan_jax.collections.flan2021.variants import FORMATS, Settings, Variants
+from flan_jax.data.rates import ProportionalRate
+from flan_jax.errors import UserError
+from flan_jax.names import nearest
+from flan_jax.tasks import registry
+from flan_jax.tasks.declare import TRAIN_SPLIT
+from flan_jax.tasks.declared_rows import declared_sources
+from flan_jax.tasks.sources.rows import OnBadRow
+from flan_jax.templates.load import require_keys, template_sets
+from flan_jax.templates.render import Template
+from flan_jax.vocab import Vocabulary
+
+FAMILY = "flan2021"
+TEMPLATES = Path(__file__).parents[2] / "templates" / FAMILY
+SETTINGS = {"rows": dict, "format": str, "on_bad_row": str, "seed": int}
+"""What a YAML file may say about this family, and of which type."""
+
+_settings = Settings()
+"""Those that YAML files gave; kept, since the family is declared anew when the vocabulary changes."""
+
+
+@functools.cache
+def datasets() -> Mapping[str, FlanDataset]:
+    """Returns the 70 datasets by name."""
+    return {dataset.name: dataset for dataset in (*choices.DATASETS, *texts.DATASETS)}
+
+
+@functools.cache
+def templates() -> Mapping[str, tuple[Template, ...]]:
+    """Returns the template sets of all files."""
+    found: dict[str, tuple[Template, ...]] = {}
+    for path in sorted(TEMPLATES.glob("*.yaml")):
+        sets = template_sets(path)
+        assert sets.keys().isdisjoint(found), path
+        found |= sets
+    return found
+
+
+def settings_in_use() -> Settings:
+    """Returns what YAML files said about the family."""
+    return _settings
+
+
+def register() -> None:
+    """Declares the family; nothing is registered before it is asked for, no template is read."""
+    family = Family(_settings)
+    registry.declare_family(FAMILY, names=family.names, define=family.define, covering=family.covering)
+
+
+def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
+    """Declares the family as the entry `families: {flan2021: ...}` of a YAML file says; see the module.
+
+    Args:
+      settings: `rows`, `format`, `on_bad_row`, `seed`. Rows are added to those of an earlier file.
+      vocabulary: of the file.
+      base: the folder that relative paths start from.
+      where: the entry's place, for messages.
+
+    Raises:
+      UserError: a key that is not allowed, a value of another type, or a dataset that there is not.
+    """
+    global _settings
+    require_keys(settings, tuple(SETTINGS), where=where)
+    for key, value in settings.items():
+        if type(value) is not SETTINGS[key]:
+            raise UserError(f"{where}.{key}: expected {SETTINGS[key].__name__}, got {value!r}.")
+    for key, allowed in (("format", tuple(FORMATS)), ("on_bad_row", get_args(OnBadRow))):
+        if settings.get(key, allowed[0]) not in allowed:
+            near = nearest(settings[key], allowed)
+            raise UserError(f"{where}.{key}: got {settings[key]!r}.{near} Allowed: {', '.join(allowed)}.")
+    sources = declared_sources(settings.get("rows", {}), base=base, where=f"{where}.rows")
+    for name in sources:
+        if name not in datasets():
+            near = nearest(name, datasets())
+            raise UserError(f"{where}.rows: FLAN 2021 has no dataset {name!r}.{near}")
+    given = {key: value for key, value in settings.items() if key != "rows"}
+    own = None if vocabulary == registry.vocabulary() else vocabulary
+    _settings = dataclasses.replace(_settings, sources={**_settings.sources, **sources}, vocabulary=own, **given)
+    register()
+
+
+class Family:
+    """All names of FLAN 2021 under one set of settings."""
+
+    def __init__(self, settings: Settings):
+        """Takes the settings; tables and templates are read when a name is asked for."""
+        self._settings = settings
+        self._variants: dict[str, Variants] = {}
+
+    def names(self) -> Iterator[str]:
+        """Yields the names that the released code has; others of the same forms are defined just so."""
+        for dataset in datasets():
+            yield from map(str, self._of(dataset).names())
+        yield EVERYTHING
+        yield from released_names()
+
+    def covering(self) -> Iterator[str]:
+        """Yields tasks that use every template."""
+        for name in datasets():
+            whole = train_name(name, num_templates=NUM_TEMPLATES, shot="zero")
+            single = [TaskName(dataset=name, purpose="generate", number=i) for i in range(NUM_TEMPLATES)]
+            variants = self._of(name)
+            # A user's rows may be for evaluation alone.
+            yield from [whole] if TRAIN_SPLIT in variants.source.splits else map(str, filter(variants.has, single))
+
+    def define(self, name: str) -> bool:
+        """Registers the task or the mixture of a name, with its members; False for a name that is none of these.
+
+        Raises:
+          UserError: options are to be ranked under an inverted template.
+        """
+        said = parse(name)
+        if said is not None and said.dataset in datasets() and self._of(said.dataset).has(said):
+            declared = self._of(said.dataset).declared(said)
+            registry.register(declared, vocabulary=self._settings.vocabulary)
+            return True
+        if name == EVERYTHING:
+            registry.register_mixture(name, mixtures.everything(), default_rate=ProportionalRate(maximum=CAP))
+            return True
+        mixture = mixture_names().get(name)
+        if mixture is None:
+            return False
+        registry.register_mixture(
+            name,
+            mixture.members,
+            default_rate=mixture.default_rate,
+            hold_out=mixture.hold_out(lambda dataset: datasets()[dataset].corpora),
+        )
+        return True
+
+    def _of(self, dataset: str) -> Variants:
+        if dataset not in self._variants:
+            record = datasets()[dataset]
+            chosen = templates()[record.template_set]
+            self._variants[dataset] = Variants(record, templates=chosen, settings=self._settings)
+        return self._variants[dataset]

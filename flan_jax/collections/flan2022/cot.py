@@ -1,0 +1,236 @@
+"""Chain-of-thought sets (Longpre et al. 2023, arXiv:2301.13688, 3.1): a question, the reasons, and then the answer.
+
+Nine sets lie as `<set>_train.tsv` (or `.tsv.gz`) in one folder: question, answer and rationale between tabs, with `\\n`
+written out. Each is a task named `cot_<set>` (`stream_<set>` for the two whose rationales are rough notes) and, turned
+around, `cot_input_inversion_<set>`; the mixtures `cot` and `cot_input_inversion` have all nine of a kind. They are
+registered when they are asked for. Their variants with examples are `flan2022`'s.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flan_jax.data.rates import ProportionalRate
+from flan_jax.errors import MissingFileError
+from flan_jax.tasks import registry
+from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
+from flan_jax.tasks.family_settings import checked
+from flan_jax.tasks.inverted import WithoutCopies
+from flan_jax.tasks.sources.file_sources import TsvSource
+from flan_jax.tasks.sources.rows import BadRow, Record
+from flan_jax.templates import load
+from flan_jax.templates.render import Pattern, Template
+from flan_jax.vocab import Vocabulary
+
+DATA_DIR_VARIABLE = "FLAN_JAX_COT_DIR"
+SETTINGS = {"data_dir": str}
+"""What a YAML file may say about this family, and of which type."""
+CLUSTER = "chain_of_thought"
+COLUMNS = ("question", "answer", "rationale")
+CAP = 100_000
+"""Training rows of a set count at most so many in a mixture."""
+EMPTY_FIELD = "an empty field"
+TEMPLATES = Path(load.__file__).parent / "cot.yaml"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CotSet:
+    """One of the nine sets.
+
+    Attributes:
+      name: as its file has it.
+      num_rows: that the released file has.
+      corpora: what hold-out goes by.
+      licence: of the rows.
+      are_notes: whether the rationales are rough notes ("stream") and not explanations.
+    """
+
+    name: str
+    num_rows: int
+    corpora: tuple[str, ...]
+    licence: str
+    are_notes: bool = False
+
+    def task(self, *, inverted: bool = False) -> str:
+        """Returns the name of its task."""
+        return ("stream_" if self.are_notes else "cot_") + ("input_inversion_" if inverted else "") + self.name
+
+
+SETS = (
+    CotSet(name="gsm8k", num_rows=7_473, corpora=("gsm8k",), licence="MIT"),
+    CotSet(name="strategyqa", num_rows=2_061, corpora=("strategyqa",), licence="MIT"),
+    CotSet(name="creak", num_rows=6_915, corpora=("creak",), licence="MIT"),
+    CotSet(name="qasc", num_rows=1_084, corpora=("qasc",), licence="CC BY 4.0"),
+    CotSet(name="esnli", num_rows=36_174, corpora=("esnli", "snli"), licence="unknown"),
+    CotSet(name="ecqa", num_rows=7_112, corpora=("ecqa", "commonsense_qa"), licence="CDLA-Sharing-1.0"),
+    CotSet(name="sensemaking", num_rows=6_070, corpora=("sensemaking",), licence="CC BY-SA 4.0"),
+    CotSet(name="aqua", num_rows=2_728, corpora=("aqua",), licence="Apache-2.0", are_notes=True),
+    CotSet(name="qed", num_rows=5_154, corpora=("qed", "natural_questions"), licence="unknown", are_notes=True),
+)
+MIXTURES: Mapping[str, bool] = {"cot": False, "cot_input_inversion": True}
+"""Each mixture, and whether its members are the inverted tasks."""
+
+_declared: dict[str, Path] = {}
+"""The folder that `register` was given last."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Which of the nine sets a folder holds.
+
+    Attributes:
+      readable: names of those that are there.
+      missing: names of the others.
+    """
+
+    readable: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, init=False)
+class CotSource(TsvSource):
+    """The rows of a set, with its line ends put back."""
+
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Yields the rows; places are "file:line"."""
+        for record in super().read(split):
+            if isinstance(record, BadRow):
+                yield record
+                continue
+            row = {name: text.replace("\\n", "\n").strip() for name, text in record.row.items()}
+            empty = [name for name, text in row.items() if not text]
+            if empty:
+                yield BadRow(EMPTY_FIELD, f"nothing stands in {', '.join(empty)}", record.place)
+            else:
+                yield Record(row, record.place)
+
+
+def coverage(data_dir: Path | str) -> Coverage:
+    """Says which of the nine sets a folder holds, and which are missing, by name.
+
+    Raises:
+      MissingFileError: there is no such folder, or none of them in it.
+    """
+    folder = Path(data_dir).expanduser()
+    if not folder.is_dir():
+        raise MissingFileError(f"No folder {folder} to read chain-of-thought sets from.")
+    there = {one.name: _file(folder, one).is_file() for one in SETS}
+    if not any(there.values()):
+        expected = ", ".join(f"{name}_train.tsv" for name in there)
+        raise MissingFileError(f"{folder} holds no chain-of-thought set: expected some of {expected} (or .tsv.gz).")
+    return Coverage(
+        readable=tuple(name for name, is_there in there.items() if is_there),
+        missing=tuple(name for name, is_there in there.items() if not is_there),
+    )
+
+
+def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str | None = None) -> Coverage | None:
+    """Declares the tasks of all nine sets and their mixtures; a set without a file has no rows on this machine.
+
+    Args:
+      data_dir: the folder; None takes the environment variable FLAN_JAX_COT_DIR.
+      vocabulary: as in `registry.register`.
+
+    Returns:
+      What was found; None when neither the argument nor the variable names a folder, and then nothing is declared.
+
+    Raises:
+      MissingFileError: as `coverage`.
+    """
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    if not folder:
+        return None
+    found = coverage(folder)
+    _declared["folder"] = Path(folder).expanduser()
+    registry.declare_family(
+        "cot",
+        names=lambda: (*MIXTURES, *(one.task(inverted=inverted) for one in SETS for inverted in (False, True))),
+        define=functools.partial(_define, folder=_declared["folder"], vocabulary=vocabulary),
+        covering=lambda: [one.task(inverted=inverted) for one in (SETS[0], SETS[-1]) for inverted in (False, True)],
+    )
+    return found
+
+
+def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
+    """Registers as the entry `families: {cot: {data_dir: ...}}` of a YAML file says.
+
+    Args:
+      settings: `data_dir`, which gives way to the environment variable.
+      vocabulary: of the file.
+      base: the folder that a relative `data_dir` starts from.
+      where: the entry's place, for messages.
+
+    Raises:
+      UserError, MissingFileError: as `family_settings.checked` and `coverage`.
+    """
+    what = "chain-of-thought sets"
+    folder, _ = checked(settings, SETTINGS, variable=DATA_DIR_VARIABLE, what=what, base=base, where=where)
+    register(folder, vocabulary=vocabulary)
+
+
+def data_dir_in_use() -> Path | None:
+    """Returns the folder in use; None when there is none."""
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    return _declared.get("folder") or (Path(named).expanduser() if named else None)
+
+
+def records(folder: Path | str, *, inverted: bool = False) -> tuple[TemplatedTask, ...]:
+    """Returns the tasks of all nine sets, whether or not their files are there."""
+    return tuple(record(one, folder, inverted=inverted) for one in SETS)
+
+
+def record(one: CotSet, folder: Path | str, *, inverted: bool = False) -> TemplatedTask:
+    """Returns the task of a set: under ten templates (fifteen for rough notes), or turned around under eighteen.
+
+    Turned around, a row whose target stands in its input is left out and counted.
+    """
+    return TemplatedTask(
+        name=one.task(inverted=inverted),
+        source=CotSource(files={TRAIN_SPLIT: _file(Path(folder), one)}, columns=COLUMNS),
+        cluster=CLUSTER,
+        templates=_templates(one, inverted=inverted),
+        metrics=("rouge_l",) if inverted else ("exact_match",),
+        postprocessor=None if inverted else "chain_of_thought",
+        licence=one.licence,
+        corpora=one.corpora,
+    )
+
+
+def _templates(one: CotSet, *, inverted: bool) -> tuple[Pattern, ...]:
+    sets = _template_sets()
+    if inverted:
+        return tuple(WithoutCopies(pattern=template) for template in sets["inverted"])
+    return sets["forward"] + sets["forward_notes"] if one.are_notes else sets["forward"]
+
+
+@functools.cache
+def _template_sets() -> Mapping[str, tuple[Template, ...]]:
+    return load.template_sets(TEMPLATES)
+
+
+def _file(folder: Path, one: CotSet) -> Path:
+    """The set's file; the plain one when there is none."""
+    plain = folder / f"{one.name}_train.tsv"
+    packed = plain.with_suffix(".tsv.gz")
+    return packed if packed.is_file() and not plain.is_file() else plain
+
+
+@functools.cache
+def _named() -> Mapping[str, tuple[CotSet, bool]]:
+    return {one.task(inverted=inverted): (one, inverted) for one in SETS for inverted in (False, True)}
+
+
+def _define(name: str, *, folder: Path, vocabulary: Vocabulary | str | None) -> bool:
+    """Registers a task, or a mixture with its members."""
+    if name in MIXTURES:
+        members = [one.task(inverted=MIXTURES[name]) for one in SETS]
+        registry.register_mixture(name, members, default_rate=ProportionalRate(maximum=CAP))
+        return True
+    if name not in _named():
+        return False
+    one, inverted = _named()[name]
+    registry.register(record(one, folder, inverted=inverted), vocabulary=vocabulary)
+    return True

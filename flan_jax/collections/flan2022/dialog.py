@@ -1,0 +1,201 @@
+"""Dialogue sets (Longpre et al. 2023, arXiv:2301.13688, 3.1): one turn from the turns before it, or the other way round.
+
+`wiki_dialog` and `qrecc` are read as TFDS has prepared them, or from `wiki_dialog_<split>.jsonl` (or `.jsonl.gz`) and
+likewise `qrecc` in a folder that a YAML file or FLAN_JAX_DIALOG_DIR names, with the same fields. Tasks: the two names,
+and with `_input_inversion`; mixtures: `dialog` and `dialog_input_inversion`. They are registered when they are asked
+for. What becomes of a row is `dialog_rows`' business, variants with examples are `flan2022`'s.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flan_jax.collections.flan2022.dialog_rows import AskForTurn, Conversations, NumberedRows
+from flan_jax.data.rates import ProportionalRate
+from flan_jax.errors import MissingFileError
+from flan_jax.tasks import registry
+from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
+from flan_jax.tasks.family_settings import checked
+from flan_jax.tasks.inverted import WithoutCopies
+from flan_jax.tasks.sources.file_sources import JsonlSource, TfdsSource
+from flan_jax.tasks.sources.rows import Source
+from flan_jax.templates import dialogue, load
+from flan_jax.templates.render import Pattern
+from flan_jax.vocab import Vocabulary
+
+DATA_DIR_VARIABLE = "FLAN_JAX_DIALOG_DIR"
+SETTINGS = {"data_dir": str}
+"""What a YAML file may say about this family, and of which type."""
+CLUSTER = "dialog"
+CAP = 200_000
+"""Training rows of a set count at most so many in a mixture."""
+INVERSION = "_input_inversion"
+TEMPLATES = Path(load.__file__).parent / "dialog.yaml"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DialogSet:
+    """One of the two sets.
+
+    Attributes:
+      name: of its task.
+      tfds: as TFDS spells it.
+      splits: TFDS expressions.
+      turns: the field that lists the turns.
+      skipped: how many turns at the beginning are not part of the conversation.
+      min_turn_id: rows whose "turn_id" is smaller are left out; None has no such field.
+      corpora: what hold-out goes by.
+      licence: of the rows.
+    """
+
+    name: str
+    tfds: str
+    splits: Mapping[str, str]
+    turns: str
+    corpora: tuple[str, ...]
+    skipped: int = 0
+    min_turn_id: int | None = None
+    licence: str
+
+    def task(self, *, inverted: bool = False) -> str:
+        """Returns the name of its task."""
+        return self.name + (INVERSION if inverted else "")
+
+
+SETS = (
+    DialogSet(
+        name="wiki_dialog",
+        tfds="wiki_dialog:1.0.0",
+        splits={"train": "train", "validation": "validation"},
+        turns="utterances",
+        corpora=("wiki_dialog",),
+        skipped=1,  # A greeting that says whom the assistant is for.
+        licence="CC BY-SA 3.0",
+    ),
+    DialogSet(
+        name="qrecc",
+        tfds="q_re_cc:1.0.0",
+        splits={"train": "train", "test": "test"},
+        turns="context",
+        corpora=("qrecc", "quac", "natural_questions"),  # Its conversations go on from questions of both.
+        min_turn_id=7,
+        licence="CC BY-SA 3.0",
+    ),
+)
+MIXTURES: Mapping[str, bool] = {"dialog": False, "dialog_input_inversion": True}
+"""Each mixture, and whether its members are the inverted tasks."""
+
+_declared: dict[str, Path] = {}
+"""The folder that `register` was given last, if any."""
+
+
+def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str | None = None) -> None:
+    """Declares the tasks of both sets and their mixtures.
+
+    Args:
+      data_dir: a folder of JSONL files; None takes the environment variable FLAN_JAX_DIALOG_DIR, without it the folder
+        of the last call, and without that what TFDS has prepared.
+      vocabulary: as in `registry.register`.
+
+    Raises:
+      MissingFileError: there is no such folder.
+    """
+    named = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    if named:
+        _declared["folder"] = Path(named).expanduser()
+    folder = data_dir_in_use()
+    if folder is not None and not folder.is_dir():
+        raise MissingFileError(f"No folder {folder} to read dialogue sets from.")
+    tasks = [one.task(inverted=inverted) for one in SETS for inverted in (False, True)]
+    registry.declare_family(
+        "dialog",
+        names=lambda: (*MIXTURES, *tasks),
+        define=functools.partial(_define, folder=folder, vocabulary=vocabulary),
+        covering=lambda: tasks[:2],
+    )
+
+
+def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
+    """Registers as the entry `families: {dialog: {data_dir: ...}}` of a YAML file says; see `cot.register_declared`."""
+    folder, _ = checked(settings, SETTINGS, variable=DATA_DIR_VARIABLE, what="dialogues", base=base, where=where)
+    register(folder, vocabulary=vocabulary)
+
+
+def data_dir_in_use() -> Path | None:
+    """Returns the folder of JSONL files in use; None when rows come from TFDS."""
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    return _declared.get("folder") or (Path(named).expanduser() if named else None)
+
+
+def record(
+    one: DialogSet,
+    folder: Path | str | None = None,
+    *,
+    inverted: bool = False,
+    varied: bool = True,
+    name: str | None = None,
+    seed: int = 0,
+) -> TemplatedTask:
+    """Returns the task of a set.
+
+    Args:
+      one: the set.
+      folder: of JSONL files; None for TFDS.
+      inverted: whether the turns before are asked for.
+      varied: whether training draws the style in which the turns are written.
+      name: of the task, which its draws depend on; None for the set's own.
+      seed: of the draws.
+    """
+    task = name or one.task(inverted=inverted)
+    return TemplatedTask(
+        name=task,
+        source=NumberedRows(source=_source(one, folder)),
+        cluster=CLUSTER,
+        templates=_templates(inverted=inverted),
+        metrics=("rouge_l", "exact_match"),
+        postprocessor=None if inverted else "first_line",
+        normaliser=AskForTurn(
+            task=task,
+            turns=one.turns,
+            skipped=one.skipped,
+            styles=dialogue.pools() if varied and not inverted else None,
+            seed=seed,
+        ),
+        filters=(Conversations(min_turn_id=one.min_turn_id),),
+        licence=one.licence,
+        corpora=one.corpora,
+        seed=seed,
+    )
+
+
+def _source(one: DialogSet, folder: Path | str | None) -> Source:
+    if folder is None:
+        return TfdsSource(name=one.tfds, splits=one.splits)
+    plain = {split: Path(folder) / f"{one.name}_{split}.jsonl" for split in one.splits}
+    packed = {split: path.with_suffix(".jsonl.gz") for split, path in plain.items()}
+    found = {s: p if p.is_file() or not packed[s].is_file() else packed[s] for s, p in plain.items()}
+    # A folder without the evaluation split is usual; without the training split it is incomplete, and that is told.
+    return JsonlSource(files={s: p for s, p in found.items() if s == TRAIN_SPLIT or p.is_file()})
+
+
+@functools.cache
+def _templates(*, inverted: bool) -> tuple[Pattern, ...]:
+    sets = load.template_sets(TEMPLATES)
+    return tuple(WithoutCopies(pattern=template) for template in sets["inverted"]) if inverted else sets["forward"]
+
+
+def _define(name: str, *, folder: Path | None, vocabulary: Vocabulary | str | None) -> bool:
+    """Registers a task, or a mixture with its members."""
+    if name in MIXTURES:
+        members = [one.task(inverted=MIXTURES[name]) for one in SETS]
+        registry.register_mixture(name, members, default_rate=ProportionalRate(maximum=CAP))
+        return True
+    named = {one.task(inverted=inverted): (one, inverted) for one in SETS for inverted in (False, True)}
+    if name not in named:
+        return False
+    one, inverted = named[name]
+    registry.register(record(one, folder, inverted=inverted), vocabulary=vocabulary)
+    return True

@@ -1,0 +1,109 @@
+"""From conversations to one turn and the turns before it: which turn, in which style, and which rows are left out.
+
+Turn and style are drawn by the row's split and place. The sets are `dialog`'s.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+from flan_jax.draws import Draws
+from flan_jax.tasks.declare import TRAIN_SPLIT
+from flan_jax.tasks.filters.rule import Judge, RowFilter
+from flan_jax.tasks.sources.rows import BadRow, DerivedSource, Record, Row
+from flan_jax.templates import dialogue
+
+MAX_PREDICTED_TURNS = 20
+TOO_SHORT = "fewer than two turns"
+TOO_EARLY = "too early in its conversation"
+NO_TURN_ID = "no turn_id"
+EMPTY_TURN = "the turn asked for is empty"
+SPLIT, NUMBER = "split_", "number_"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NumberedRows(DerivedSource):
+    """A source whose rows also say which split and which place they have, so that draws can go by it."""
+
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Yields the source's rows."""
+        for number, record in enumerate(self.source.read(split)):
+            if isinstance(record, BadRow):
+                yield record
+            else:
+                yield Record({**record.row, SPLIT: split, NUMBER: number}, record.place)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskForTurn:
+    """From a conversation to a turn of the second speaker and the turns before it.
+
+    The turn is the second of a pair drawn evenly below min(number of turns / 2, 20).
+
+    >>> ask = AskForTurn(task="t", turns="said")
+    >>> row = ask({"said": ["Hi!", "Hello."], "split_": "validation", "number_": 0})
+    >>> row["dialogue"], row["answer"]
+    ('DIALOGUE:\\n- Hi!\\n-', 'Hello.')
+
+    Attributes:
+      task: whose name the draws depend on.
+      turns: the field that lists the turns.
+      skipped: how many of them are left out at the beginning.
+      styles: the pools that training draws from; None writes all dialogues in the fixed form.
+      seed: of the draws.
+    """
+
+    task: str
+    turns: str
+    skipped: int = 0
+    styles: dialogue.Pools | None = None
+    seed: int = 0
+
+    def __call__(self, row: Row) -> Row:
+        """Returns the fields of the templates, or so many as can be found."""
+        kept = {"turn_id": row["turn_id"]} if "turn_id" in row else {}
+        listed = row.get(self.turns)
+        if not isinstance(listed, list) or not all(isinstance(turn, str) for turn in listed):
+            return kept
+        turns = [turn.strip() for turn in listed[self.skipped :]]
+        kept["num_turns"] = len(turns)
+        if len(turns) < 2:
+            return kept
+        key = (self.seed, self.task, row[SPLIT], row[NUMBER], 0)
+        asked = 2 * Draws(*key, "turn").below(min(len(turns) // 2, MAX_PREDICTED_TURNS)) + 1
+        said = turns[:asked]
+        varied = self.styles is not None and row[SPLIT] == TRAIN_SPLIT
+        style = dialogue.drawn_style(Draws(*key, "style"), said) if varied else dialogue.FIXED
+        return {
+            **kept,
+            "dialogue": style.write(said),
+            "earlier": dialogue.FIXED.write(said, asks=False),
+            "previous": said[-1],
+            "answer": turns[asked],
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conversations(RowFilter):
+    """Leaves out conversations that have no turn to ask for, and rows from their first turns.
+
+    Attributes:
+      min_turn_id: of a row that is used; None where rows are whole conversations.
+    """
+
+    min_turn_id: int | None = None
+
+    def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
+        """Returns the judge of a row by itself."""
+        del split, rows
+        return self._reason
+
+    def _reason(self, row: Row) -> str | None:
+        if self.min_turn_id is not None:
+            turn_id = row.get("turn_id")
+            if not isinstance(turn_id, int):
+                return NO_TURN_ID
+            if turn_id < self.min_turn_id:
+                return TOO_EARLY
+        if row.get("num_turns", 2) < 2:
+            return TOO_SHORT
+        return EMPTY_TURN if not row.get("answer", "?") or not row.get("previous", "?") else None

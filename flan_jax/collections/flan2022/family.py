@@ -1,0 +1,233 @@
+"""The Flan 2022 Collection (Longpre et al. 2023, arXiv:2301.13688): five submixtures, each with its variants of prompts.
+
+Mixtures, from the outside in, with the released code's names and weights where it has them:
+
+    flan2022                        the five submixtures at 0.40, 0.32, 0.20, 0.05 and 0.03
+    flan2022_proportion_a, _b       four of them as in the scaling studies and in the release of Flan-T5
+    flan2021_submix                 kinds of prompts at equal weights; also t0_, niv2_, cot_ and dialog_submix
+    flan_zsopt                      one kind: zs or fs (with examples), opt or noopt; cot and dialog with what is turned
+                                    around at 0.3
+    palmflan_flan_zs_opt            every dataset of one kind; a task counts with its rows, at most the submixture's cap
+
+`variants` says what the tasks under them are called, `submixtures` which datasets there are. All are
+registered when they are asked for. A submixture whose folder nobody has named makes a mixture of it an error; a
+dataset that is not on this machine is left to the export.
+
+Departures: every draw depends on seed, task and row; caps are over measured rows; Super-NaturalInstructions is a task a
+file, so that its cap holds, and only of the train list; dialogues that are turned around are written in one form. Not
+there, for their rows were never released: DrRepair, CodeContests and TaskMaster.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flan_jax.collections.flan2022 import niv2, small_sets, t0_prompts
+from flan_jax.collections.flan2022.submixtures import (
+    COT,
+    COT_INVERTED,
+    DIALOG,
+    DIALOG_INVERTED,
+    FLAN2021,
+    NIV2,
+    T0,
+    Collection,
+    Submixture,
+)
+from flan_jax.collections.flan2022.variants import Setting
+from flan_jax.collections.t0 import family as t0
+from flan_jax.data.rates import ProportionalRate
+from flan_jax.errors import MissingFileError, UserError
+from flan_jax.tasks import registry
+from flan_jax.templates.load import require_keys
+from flan_jax.vocab import Vocabulary
+
+FAMILY = "flan2022"
+SETTINGS = {"superni_dir": str, "seed": int}
+"""What a YAML file may say about this family, and of which type."""
+SUBMIXTURES: tuple[Submixture, ...] = (FLAN2021, T0, NIV2, COT, DIALOG)
+INVERTED: Mapping[str, Submixture] = {COT.key: COT_INVERTED, DIALOG.key: DIALOG_INVERTED}
+INVERSION_RATE = 0.3
+
+MIXTURES: Mapping[str, Mapping[str, float]] = {
+    "flan2022": {"flan2021": 0.40, "t0": 0.32, "niv2": 0.20, "cot": 0.05, "dialog": 0.03},
+    # Chung et al. 2022, arXiv:2210.11416, Table 23.
+    "flan2022_proportion_a": {"flan2021": 52, "t0": 15, "cot": 3, "niv2": 30},
+    "flan2022_proportion_b": {"flan2021": 46.0, "t0": 27.9, "cot": 1.8, "niv2": 24.2},
+}
+"""What the mixtures at the top are made of, and at what weights."""
+
+
+def leaf_name(submixture: Submixture, setting: Setting) -> str:
+    """Returns the name of the mixture of a submixture's datasets under one kind of prompts.
+
+    >>> leaf_name(FLAN2021, "zs_opt"), leaf_name(COT_INVERTED, "fs_opt")
+    ('palmflan_flan_zs_opt', 'palmflan_cot_ii_fs_opt')
+    """
+    return f"palmflan_{submixture.key}_{setting}"
+
+
+def setting_name(submixture: Submixture, setting: Setting) -> str:
+    """Returns the name of the mixture that has, beside it, what is turned around.
+
+    >>> setting_name(FLAN2021, "fs_noopt")
+    'flan_fsnoopt'
+    """
+    return f"{submixture.key}_{setting.replace('_', '')}"
+
+
+def nested_mixtures() -> dict[str, dict[str, float]]:
+    """Returns the members of every mixture of mixtures, with their weights."""
+    found: dict[str, dict[str, float]] = {
+        name: {f"{submixture}_submix": weight for submixture, weight in weights.items()}
+        for name, weights in MIXTURES.items()
+    }
+    for submixture in SUBMIXTURES:
+        found[f"{submixture.name}_submix"] = {setting_name(submixture, s): 1.0 for s in submixture.settings}
+        for setting in submixture.settings:
+            halves = {leaf_name(submixture, setting): 1.0}
+            if submixture.key in INVERTED:
+                halves[leaf_name(INVERTED[submixture.key], setting)] = INVERSION_RATE
+            found[setting_name(submixture, setting)] = halves
+    return found
+
+
+def leaf_mixtures() -> dict[str, tuple[Submixture, Setting]]:
+    """Returns what every mixture of tasks is made of."""
+    halves = (*SUBMIXTURES, *INVERTED.values())
+    return {leaf_name(half, setting): (half, setting) for half in halves for setting in half.settings}
+
+
+def register() -> None:
+    """Declares the family; nothing is read before it is asked for."""
+    _declare(Family(Collection()))
+
+
+def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
+    """Declares the family as the entry `families: {flan2022: ...}` of a YAML file says.
+
+    Args:
+      settings: `superni_dir`, the folder of Super-NaturalInstructions, and `seed`.
+      vocabulary: of the file.
+      base: the folder that a relative `superni_dir` starts from.
+      where: the entry's place, for messages.
+
+    Raises:
+      UserError: a key that is not allowed, or a value of another type.
+      MissingFileError: there is no such folder.
+    """
+    require_keys(settings, tuple(SETTINGS), where=where)
+    for key, value in settings.items():
+        if type(value) is not SETTINGS[key]:
+            raise UserError(f"{where}.{key}: expected {SETTINGS[key].__name__}, got {value!r}.")
+    folder = base / Path(settings["superni_dir"]).expanduser() if "superni_dir" in settings else None
+    if folder is not None and not folder.is_dir():
+        raise MissingFileError(f"{where}.superni_dir: no folder {folder} to read Super-NaturalInstructions from.")
+    _declare(Family(Collection(superni_dir=folder, seed=settings.get("seed", 0)), vocabulary=vocabulary))
+
+
+def _declare(family: "Family") -> None:
+    registry.declare_family(FAMILY, names=family.names, define=family.define, covering=family.covering)
+
+
+class Family:
+    """All names of Flan 2022 over one collection of datasets."""
+
+    def __init__(self, collection: Collection, *, vocabulary: Vocabulary | None = None):
+        """Takes the datasets.
+
+        Args:
+          collection: where they are found.
+          vocabulary: of the tasks; None for the one in use.
+        """
+        self._collection, self._vocabulary = collection, vocabulary
+
+    def names(self) -> Iterator[str]:
+        """Yields the names of mixtures, and those of the tasks whose datasets can be listed on this machine."""
+        yield from nested_mixtures()
+        yield from leaf_mixtures()
+        for half in (*SUBMIXTURES, *INVERTED.values()):
+            for member in self._collection.of(half).values():
+                for variant in member.variants:
+                    yield variant.name(member.dataset)
+
+    def covering(self) -> Iterator[str]:
+        """Yields tasks that use the templates that are in no other family."""
+        small = self._collection.of(FLAN2021)
+        yield from (small[name].variants[0].name(name) for name in small_sets.NAMES)
+        for half in (T0, NIV2):
+            seen: list[object] = []
+            for member in self._collection.of(half).values():
+                for variant in member.variants if half is NIV2 else member.variants[:1]:
+                    kind = (variant, half is NIV2 or member.declare(variant).templates)
+                    if kind not in seen:
+                        seen.append(kind)
+                        yield variant.name(member.dataset)
+
+    def define(self, name: str) -> bool:
+        """Registers the task or the mixture of a name, with its members; False for a name that is none of these.
+
+        Raises:
+          UserError: a mixture of which nothing can be listed on this machine; says what to do.
+        """
+        if name in _nested():
+            self._require_members(name)
+            registry.register_mixture(name, list(_nested()[name].items()))
+            return True
+        if name in _leaves():
+            self._require_members(name)
+            half, setting = _leaves()[name]
+            tasks = [task for member in self._collection.of(half).values() for task in member.tasks(setting)]
+            rate = ProportionalRate(maximum=half.cap)
+            registry.register_mixture(name, tasks, default_rate=rate, notes=self._notes(half))
+            return True
+        return self._define_task(name)
+
+    def _define_task(self, name: str) -> bool:
+        dataset, is_of_this_form, _ = name.rpartition("_template_")
+        if not is_of_this_form:
+            return False
+        for half in (*SUBMIXTURES, *INVERTED.values()):
+            member = self._collection.of(half).get(dataset)
+            if member is None:
+                continue
+            for variant in member.variants:
+                if variant.name(dataset) == name:
+                    registry.register(member.declare(variant), vocabulary=self._vocabulary)
+                    return True
+        return False
+
+    def _require_members(self, name: str) -> None:
+        """Refuses a mixture whose datasets nobody has said the place of, all of them at once."""
+        empty = {half.name: half.mend for half in _halves(name) if not self._collection.of(half)}
+        if empty:
+            ways = " ".join(f"{submixture}: {mend}" for submixture, mend in empty.items())
+            raise UserError(
+                f"The mixture {name!r} has no member of {', '.join(empty)} on this machine. {ways} "
+                "Or mix the others yourself."
+            )
+
+    def _notes(self, half: Submixture) -> tuple[str, ...]:
+        """Says which tasks of a published list are not there: nothing else would miss them."""
+        folder, settings = self._collection.superni_dir(), t0.settings_in_use()
+        if half is NIV2 and folder is not None:
+            return niv2.notes(folder)
+        return t0_prompts.notes(settings) if half is T0 and settings is not None else ()
+
+
+def _halves(name: str) -> list[Submixture]:
+    """The submixtures, and halves of them, that a mixture comes to."""
+    if name in _leaves():
+        return [_leaves()[name][0]]
+    return list(dict.fromkeys(half for member in _nested()[name] for half in _halves(member)))
+
+
+@functools.cache
+def _nested() -> dict[str, dict[str, float]]:
+    return nested_mixtures()
+
+
+@functools.cache
+def _leaves() -> dict[str, tuple[Submixture, Setting]]:
+    return leaf_mixtures()

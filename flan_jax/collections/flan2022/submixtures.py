@@ -1,0 +1,224 @@
+"""Which datasets each submixture of Flan 2022 has, and the task of each variant (arXiv:2301.13688, 3.1 and 3.2).
+
+A submixture's datasets come from where its own family reads them: FLAN 2021's from TFDS or a user's files, chain of
+thought, dialogue, Super-NaturalInstructions and T0 from their folders. What they are mixed into is `flan2022`'s.
+"""
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flan_jax.collections.flan2021 import family as flan2021
+from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName
+from flan_jax.collections.flan2021.records import FlanDataset
+from flan_jax.collections.flan2021.variants import Settings, Variants
+from flan_jax.collections.flan2021.windows import WindowedTfdsSource
+from flan_jax.collections.flan2022 import cot, dialog, niv2, small_sets, t0_prompts
+from flan_jax.collections.flan2022.variants import SETTINGS, Setting, Variant, variants, varied
+from flan_jax.collections.natural_instructions import family as natural_instructions
+from flan_jax.collections.t0 import family as t0
+from flan_jax.collections.t0.prompted import T0Settings
+from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
+
+_FIRST = re.compile(r"^(\w+)\[:\d+\]$")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Submixture:
+    """One of the five sources, or the turned-around half of one.
+
+    Attributes:
+      name: what messages call it.
+      key: what the names of its mixtures have.
+      cap: training rows of a task count at most so many.
+      settings: its kinds of prompts; not all have prompts without options.
+      mend: what to do when there is nothing of it.
+    """
+
+    name: str
+    key: str
+    cap: int
+    settings: tuple[Setting, ...] = SETTINGS
+    mend: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """A dataset of a submixture.
+
+    Attributes:
+      dataset: what the names of its tasks begin with.
+      variants: those that it has.
+      declare: makes the task of one of them.
+    """
+
+    dataset: str
+    variants: tuple[Variant, ...]
+    declare: Callable[[Variant], TemplatedTask]
+
+    def tasks(self, setting: Setting) -> list[str]:
+        """Returns the names of its tasks for a mixture of one kind of prompts."""
+        return [variant.name(self.dataset) for variant in self.variants if variant.setting == setting]
+
+
+WITH_OPTIONS: tuple[Setting, ...] = ("zs_opt", "fs_opt")
+_COT = "Name the folder of its files: FLAN_JAX_COT_DIR, or families: {cot: {data_dir: ...}} in a YAML file."
+FLAN2021 = Submixture(name="flan2021", key="flan", cap=30_000)
+T0 = Submixture(
+    name="t0",
+    key="t0",
+    cap=20_000,
+    mend=f"Name promptsource's templates: {t0.ARCHIVE_VARIABLE}, or families: {{t0: {{promptsource: ...}}}} in a YAML file.",
+)
+NIV2 = Submixture(
+    name="niv2",
+    key="niv2",
+    cap=5_000,
+    settings=WITH_OPTIONS,
+    mend="Name the folder of Super-NaturalInstructions: FLAN_JAX_SUPERNI_DIR, or families: "
+    "{flan2022: {superni_dir: ...}} in a YAML file.",
+)
+COT = Submixture(name="cot", key="cot", cap=cot.CAP, settings=WITH_OPTIONS, mend=_COT)
+COT_INVERTED = Submixture(name="cot", key="cot_ii", cap=cot.CAP, settings=WITH_OPTIONS, mend=_COT)
+DIALOG = Submixture(name="dialog", key="dialog", cap=dialog.CAP, settings=WITH_OPTIONS)
+DIALOG_INVERTED = Submixture(name="dialog", key="dialog_ii", cap=dialog.CAP, settings=WITH_OPTIONS)
+
+
+def uncapped(splits: Mapping[str, str]) -> dict[str, str]:
+    """Gives a training window of first rows all rows but those that another split takes from the end.
+
+    FLAN 2021 takes 30,000 at most; here the limit is in the mixture's rate. Windows that are not of this form, such as
+    those of several tasks over one split, stay as they are.
+
+    >>> uncapped({"train": "train[:30000]", "validation": "train[-200:]", "test": "test"})["train"]
+    'train[:-200]'
+    >>> uncapped({"train": "train[:30000]", "validation": "validation[:200]", "test": "test"})["train"]
+    'train'
+    >>> uncapped({"train": "train[:30000]", "validation": "train[30000:30200]", "test": "train[-3000:]"})["train"]
+    'train[:30000]'
+    """
+    window = _FIRST.match(splits[TRAIN_SPLIT])
+    if window is None:
+        return dict(splits)
+    taken = [e for name, e in splits.items() if name != TRAIN_SPLIT and e.partition("[")[0] == window[1]]
+    last = [re.fullmatch(rf"{window[1]}\[-(\d+):\]", expression) for expression in taken]
+    if not taken:
+        return {**splits, TRAIN_SPLIT: window[1]}
+    if len(last) > 1 or last[0] is None:
+        return dict(splits)
+    return {**splits, TRAIN_SPLIT: f"{window[1]}[:-{last[0][1]}]"}
+
+
+class Collection:
+    """The datasets of all submixtures, found when they are asked for and kept while their folders stay the same."""
+
+    def __init__(self, *, superni_dir: Path | None = None, seed: int = 0):
+        """Takes what a user may say.
+
+        Args:
+          superni_dir: the folder of Super-NaturalInstructions; None takes the environment variable.
+          seed: of all draws.
+        """
+        self._superni_dir, self._seed = superni_dir, seed
+        self._kept: dict[str, tuple[object, Mapping[str, Member]]] = {}
+
+    def of(self, submixture: Submixture) -> Mapping[str, Member]:
+        """Returns the datasets of a submixture by name; {} when its folder is not known.
+
+        Raises:
+          FileNotFoundError, ValueError: the folder cannot be read.
+        """
+        origin = self._origin(submixture)
+        if submixture.key not in self._kept or self._kept[submixture.key][0] != origin:
+            found = _FINDERS[submixture.key](origin, seed=self._seed)
+            self._kept[submixture.key] = origin, {member.dataset: member for member in found}
+        return self._kept[submixture.key][1]
+
+    def superni_dir(self) -> Path | None:
+        """Returns the folder of Super-NaturalInstructions; None when there is none."""
+        named = os.environ.get(natural_instructions.DATA_DIR_VARIABLE)
+        return Path(named).expanduser() if named else self._superni_dir
+
+    def _origin(self, submixture: Submixture) -> Any:
+        """What the datasets of a submixture depend on: settings of their family, or a folder."""
+        if submixture is FLAN2021:
+            return flan2021.settings_in_use()
+        if submixture is T0:
+            return t0.settings_in_use()
+        if submixture is NIV2:
+            return self.superni_dir()
+        return cot.data_dir_in_use() if submixture.name == COT.name else dialog.data_dir_in_use()
+
+
+def _plain(bases: Iterable[TemplatedTask], *, has_no_options: bool, seed: int) -> Iterator[Member]:
+    """Datasets whose variants differ in nothing but templates, options and examples."""
+    for base in bases:
+        varies = any(template.shows_options for template in base.templates)
+        yield Member(
+            dataset=base.name,
+            variants=variants(varies=varies, has_no_options=has_no_options),
+            declare=functools.partial(varied, dataclasses.replace(base, seed=seed), dataset=base.name),
+        )
+
+
+def _flan2021(settings: Settings, *, seed: int) -> Iterator[Member]:
+    """FLAN 2021's 70 datasets without WSC273, which has no training rows, and two small sets: 71."""
+    plain = dataclasses.replace(settings, format="plain")
+    bases = [_flan2021_base(d, plain) for d in flan2021.datasets().values() if TRAIN_SPLIT in d.splits]
+    yield from _plain((*bases, *small_sets.records()), has_no_options=True, seed=seed)
+
+
+def _flan2021_base(dataset: FlanDataset, settings: Settings) -> TemplatedTask:
+    made = Variants(dataset, templates=flan2021.templates()[dataset.template_set], settings=settings)
+    base = made.declared(TaskName(dataset=dataset.name, purpose="train", number=NUM_TEMPLATES))
+    whole = settings.sources.get(dataset.name) or WindowedTfdsSource(
+        name=dataset.tfds, splits=uncapped(dataset.splits), on_bad_row=settings.on_bad_row
+    )
+    return dataclasses.replace(base, name=dataset.name, source=whole)
+
+
+def _t0(settings: T0Settings | None, *, seed: int) -> Iterator[Member]:
+    """T0's prompts over datasets that FLAN 2021 does not have."""
+    if settings is not None:
+        yield from _plain(t0_prompts.records(settings), has_no_options=True, seed=seed)
+
+
+def _niv2(folder: Path | None, *, seed: int) -> Iterator[Member]:
+    """The tasks of Super-NaturalInstructions that are trained on."""
+    for name, file in ({} if folder is None else niv2.members(folder)).items():
+        declare = functools.partial(niv2.record, name, file, seed=seed)
+        yield Member(dataset=name, variants=niv2.VARIANTS, declare=declare)
+
+
+def _cot(folder: Path | None, *, inverted: bool, seed: int) -> Iterator[Member]:
+    """The nine chain-of-thought sets."""
+    if folder is not None:
+        yield from _plain(cot.records(folder, inverted=inverted), has_no_options=False, seed=seed)
+
+
+def _dialog(folder: Path | None, *, inverted: bool, seed: int) -> Iterator[Member]:
+    """The two dialogue sets. Turned around, turns are written in the fixed form, whatever the name says."""
+    for one in dialog.SETS:
+        dataset = one.task(inverted=inverted)
+
+        def declare(variant: Variant, one: dialog.DialogSet = one, dataset: str = dataset) -> TemplatedTask:
+            name = variant.name(dataset)
+            base = dialog.record(one, folder, inverted=inverted, varied=variant.varies, name=name, seed=seed)
+            return varied(base, variant, dataset=dataset)
+
+        yield Member(dataset=dataset, variants=variants(varies=True, has_no_options=False), declare=declare)
+
+
+_FINDERS: Mapping[str, Callable[..., Iterator[Member]]] = {
+    FLAN2021.key: _flan2021,
+    T0.key: _t0,
+    NIV2.key: _niv2,
+    COT.key: functools.partial(_cot, inverted=False),
+    COT_INVERTED.key: functools.partial(_cot, inverted=True),
+    DIALOG.key: functools.partial(_dialog, inverted=False),
+    DIALOG_INVERTED.key: functools.partial(_dialog, inverted=True),
+}

@@ -1,0 +1,335 @@
+"""Natural Instructions v1 (Mishra et al. 2021, arXiv:2104.08773): a SeqIO task a file, `ni1_` and the file's name.
+
+A folder of task files (`subtask001_x.json`, or the same under `Dataset_Jsons/`) in the first version's own schema; the
+second version's is read by `natural_instructions`. The split "test" is what the authors evaluated on, 100 instances
+evenly spaced from position 60 on; "train" is all others, so that no instance is in both. A task that is held out has
+"test" only. The mixtures are `ni1_train` (all tasks but those held out) and `ni1_test` (the held-out ones; all tasks
+when none is). Prompts are written by `templates.natural_instructions_v1`.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flan_jax.collections.natural_instructions.corpora import corpora
+from flan_jax.collections.natural_instructions.family import seqio_name
+from flan_jax.collections.natural_instructions.instances import BREAKS_SCHEMA
+from flan_jax.collections.natural_instructions.schema import instance_problem, instances_problem, is_v1, is_v2
+from flan_jax.data.rates import ProportionalRate
+from flan_jax.draws import Draws, hash64
+from flan_jax.errors import MissingFileError, UnknownNameError, UserError
+from flan_jax.files import sha256_of
+from flan_jax.names import nearest
+from flan_jax.tasks import registry
+from flan_jax.tasks.declare import TemplatedTask
+from flan_jax.tasks.family_settings import checked
+from flan_jax.tasks.sources.rows import BadRow, Record, Row, Source
+from flan_jax.templates.natural_instructions_v1 import FIELDS, InstructionEncoding, InstructionPrompter
+from flan_jax.templates.render import Template, shortened
+from flan_jax.vocab import Vocabulary
+
+DATA_DIR_VARIABLE = "FLAN_JAX_NI1_DIR"
+SETTINGS = {
+    "data_dir": str, "max_source_tokens": int, "encoding": str, "max_instances": int, "held_out": list, "seed": int,
+}  # fmt: skip
+"""What a YAML file may say about this family, and of which type; see `register`."""
+TEMPLATE = Template(inputs="{prompt}", targets="{target}", name="natural-instructions-v1")
+NUM_TEST, FIRST_TEST = 100, 60
+ENCODINGS: Mapping[str, InstructionEncoding] = {
+    "full": InstructionEncoding(),
+    "definition": InstructionEncoding(num_negative=0, num_positive=0),
+    "positive": InstructionEncoding(fields=(), num_negative=0),
+}
+SHOWN_KEYS = (*FIELDS, "Examples")
+# The six kinds of tasks of the paper's Table 1, found in the files' names; the first that fits.
+_KINDS = (
+    (r"question_generation|generat\w*_question|question_modification", "question_generation"),
+    (r"wrong|incorrect", "incorrect_answer_generation"),
+    (r"modification|paraphras", "minimal_modification"),
+    (r"classif|binary|presence|category|answerability|typing|identify|grammatical|needed", "classification"),
+    (r"answer|span|generation|combined|fact|words", "answer_generation"),
+)
+
+_registered: list[str] = []
+"""What the last call registered."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InstructionSource(Source):
+    """The instances of one task, each with the task's instruction.
+
+    Attributes:
+      path: the task's file.
+      is_held_out: whether it has the split "test" alone, and not "train" as well.
+      max_instances: training takes at most so many, drawn by the seed; None takes all.
+      seed: of the sample.
+    """
+
+    path: Path
+    is_held_out: bool
+    max_instances: int | None
+    seed: int
+
+    @property
+    def splits(self) -> Collection[str]:
+        """Names of the splits."""
+        return ("test",) if self.is_held_out else ("train", "test")
+
+    @property
+    def name(self) -> str:
+        """The file's own name for the task."""
+        return self.path.name.removesuffix(".json")
+
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Yields the instances; places are "file: instance position"."""
+        record = read_task(self.path)
+        shown = {"Task": self.name, **{key: record.get(key) for key in SHOWN_KEYS}}
+        for position in self._positions(split, len(record["Instances"])):
+            instance, place = record["Instances"][position], f"{self.path}: instance {position}"
+            problem = instance_problem(instance)
+            row = {**shown, "position": position, **instance}
+            yield BadRow(BREAKS_SCHEMA, problem, place) if problem else Record(row, place)
+
+    def revision(self, split: str) -> str:
+        """Returns the SHA-256 of all that the rows hold."""
+        self.require_split(split)
+        record = read_task(self.path)
+        positions = self._positions(split, len(record["Instances"]))
+        return sha256_of([[record.get(key) for key in SHOWN_KEYS], [record["Instances"][i] for i in positions]])
+
+    def files(self, split: str) -> tuple[str, ...]:
+        """Returns the task's file.
+
+        Raises:
+          MissingFileError: it is gone.
+        """
+        self.require_split(split)
+        if not self.path.is_file():
+            raise MissingFileError(f"No file {self.path} any more, which held the task {self.name}.")
+        return (str(self.path.absolute()),)
+
+    def looked_for(self, split: str) -> tuple[str, ...]:
+        """Returns the same path, whether or not the file is there."""
+        self.require_split(split)
+        return (str(self.path.absolute()),)
+
+    def num_rows(self, split: str) -> int | None:
+        """Returns the number of instances used."""
+        self.require_split(split)
+        return len(self._positions(split, len(read_task(self.path)["Instances"])))
+
+    def _positions(self, split: str, num_instances: int) -> Sequence[int]:
+        tested = evaluated_positions(num_instances)
+        if split == "test":
+            return tested
+        others = sorted(set(range(num_instances)) - set(tested))
+        if self.max_instances is None or len(others) <= self.max_instances:
+            return others
+        drawn = Draws(self.seed, self.name, "instances").sample(len(others), self.max_instances)
+        return [others[i] for i in sorted(drawn)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodeInstruction:
+    """From an instance to its prompt, its target (one of its outputs, drawn by the seed) and its references (all).
+
+    Attributes:
+      encoding: which parts the prompt shows.
+      vocabulary: counts the tokens.
+      max_source_tokens: the budget that examples have to fit in.
+      seed: draws the target.
+    """
+
+    encoding: InstructionEncoding
+    vocabulary: Vocabulary
+    max_source_tokens: int
+    seed: int
+
+    @functools.cached_property
+    def _kept(self) -> dict[str, InstructionPrompter]:
+        """The prompter of each task. No field: an export's fingerprint digests fields, and this must not change it."""
+        return {}
+
+    def __call__(self, row: Row) -> Row:
+        """Returns the fields that `TEMPLATE` names, and `references`."""
+        if row["Task"] not in self._kept:
+            self._kept[row["Task"]] = InstructionPrompter(
+                row, encoding=self.encoding, count_tokens=self.vocabulary.count, max_tokens=self.max_source_tokens
+            )
+        written = [output for output in row["output"] if output.strip()] or [""]
+        target = written[hash64(self.seed, row["Task"], row["position"]) % len(written)]
+        return {"prompt": self._kept[row["Task"]](row["input"]), "target": target, "references": row["output"]}
+
+
+def evaluated_positions(num_instances: int) -> range:
+    """Returns which instances of a task are evaluated: 100 evenly spaced from position 60 on; all of a smaller task.
+
+    >>> evaluated_positions(1060)[:3], len(evaluated_positions(1060))
+    (range(60, 90, 10), 100)
+    """
+    if num_instances <= FIRST_TEST:
+        return range(num_instances)
+    step = max(1, (num_instances - FIRST_TEST) // NUM_TEST)
+    return range(FIRST_TEST, num_instances, step)[:NUM_TEST]
+
+
+def read_task(path: Path) -> Mapping[str, Any]:
+    """Returns a task, checked but for its instances' fields.
+
+    Raises:
+      UserError: not JSON, of the second version, or it breaks the schema; names the file and the field.
+    """
+    stat = path.stat()
+    return _read(path, stat.st_size, stat.st_mtime_ns)
+
+
+def register(
+    data_dir: Path | str | None = None,
+    *,
+    vocabulary: Vocabulary | str | None = None,
+    max_source_tokens: int = 1024,
+    encoding: InstructionEncoding | str = "full",
+    max_instances: int | None = None,
+    held_out: Sequence[str] = (),
+    seed: int = 0,
+) -> tuple[str, ...]:
+    """Registers every task of a folder and the two mixtures; replaces an earlier call's.
+
+    Args:
+      data_dir: the folder; None takes the environment variable FLAN_JAX_NI1_DIR.
+      vocabulary: as in `registry.register`; it also counts the tokens of prompts.
+      max_source_tokens: the budget of a prompt; TASK_FEATURE_LENGTHS' inputs should be the same.
+      encoding: a name in `ENCODINGS`, or another choice of parts.
+      max_instances: cap of a training task; None takes all.
+      held_out: tasks, by their files' names, that are for evaluation only.
+      seed: draws training instances beyond the cap, and targets among several outputs.
+
+    Returns:
+      The tasks' own names; () when neither the argument nor the variable names a folder.
+
+    Raises:
+      MissingFileError: there is no such folder, or no task in it.
+      UnknownNameError: no encoding, or no task to hold out, of this name.
+      UserError: the tasks are of the second version; a number below 1.
+    """
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    if not folder:
+        return ()
+    if isinstance(encoding, str) and encoding not in ENCODINGS:
+        raise UnknownNameError(
+            f"No encoding {encoding!r}.{nearest(encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}."
+        )
+    if max_source_tokens < 1 or (max_instances is not None and max_instances < 1):
+        raise UserError(
+            "max_source_tokens and max_instances of Natural Instructions v1 must be 1 or more; "
+            f"got {max_source_tokens} and {max_instances}."
+        )
+    paths = _task_paths(Path(folder))
+    unknown = [name for name in held_out if name not in paths]
+    if unknown:
+        raise UnknownNameError(f"held_out: {folder} has no task {unknown[0]!r}.{nearest(unknown[0], paths)}")
+    read_task(next(iter(paths.values())))  # One stands for all: the folder of the other version is told at once.
+    used = registry.vocabulary(vocabulary)
+    registry.unregister(_registered)
+    _registered.clear()
+    for name, path in paths.items():
+        record = TemplatedTask(
+            name=seqio_name(name, prefix="ni1"),
+            source=InstructionSource(path=path, is_held_out=name in held_out, max_instances=max_instances, seed=seed),
+            cluster=_kind(name),
+            templates=(TEMPLATE,),
+            metrics=("rouge_l", "exact_match"),
+            normaliser=EncodeInstruction(
+                encoding=ENCODINGS[encoding] if isinstance(encoding, str) else encoding,
+                vocabulary=used,
+                max_source_tokens=max_source_tokens,
+                seed=seed,
+            ),
+            references="references",
+            corpora=corpora(name.split("_")[1:2]),
+        )
+        registry.register(record, vocabulary=used)
+        _registered.append(record.name)
+    _register_mixtures(list(paths), held_out=held_out, max_instances=max_instances)
+    return tuple(paths)
+
+
+def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
+    """Registers as the entry `families: {natural_instructions_v1: ...}` says; see `family.register_declared`."""
+    folder, given = checked(
+        settings, SETTINGS, variable=DATA_DIR_VARIABLE, what="Natural Instructions v1", base=base, where=where
+    )
+    register(folder, vocabulary=vocabulary, **given)
+
+
+def _register_mixtures(names: list[str], *, held_out: Collection[str], max_instances: int | None) -> None:
+    mixtures: dict[str, tuple[list[str], registry.Rate]] = {
+        "ni1_train": ([n for n in names if n not in held_out], ProportionalRate(maximum=max_instances)),
+        "ni1_test": ([n for n in names if n in held_out] or names, 1.0),
+    }
+    for mixture, (members, rate) in mixtures.items():
+        if members:
+            registry.register_mixture(mixture, [(seqio_name(name, prefix="ni1"), rate) for name in members])
+            _registered.append(mixture)
+
+
+def _task_paths(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise MissingFileError(f"No folder {folder} to read Natural Instructions v1 from.")
+    found = sorted([*folder.glob("*.json"), *folder.glob("Dataset_Jsons/*.json")], key=lambda path: path.name)
+    if not found:
+        raise MissingFileError(
+            f"{folder} holds no task of Natural Instructions v1: expected *.json or Dataset_Jsons/*.json."
+        )
+    return {path.name.removesuffix(".json"): path for path in found}
+
+
+def _kind(name: str) -> str:
+    return next((kind for pattern, kind in _KINDS if re.search(pattern, name)), "natural_instructions_v1")
+
+
+# A task is read several times over on its way to an export, by one thread: only the last few are kept.
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, size_bytes: int, modified_ns: int) -> Mapping[str, Any]:
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:  # Not JSON, or not Unicode.
+        raise UserError(f"{path}: not JSON ({error}). {_MEND}") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: expected a JSON object, got a {type(record).__name__}. {_MEND}")
+    if is_v2(record) and not is_v1(record):
+        raise UserError(
+            f"{path}: this is a task of Super-NaturalInstructions (version 2), whose schema differs: it has its own "
+            "reader, `natural_instructions`."
+        )
+    problem = _head_problem(record) or instances_problem(record)
+    if problem is not None:
+        raise UserError(f"{path}: {problem}. {_MEND}")
+    return record
+
+
+def _head_problem(record: Mapping[str, Any]) -> str | None:
+    if not isinstance(record.get("Definition"), str):
+        return f"'Definition' must be a text, got {shortened(record.get('Definition'))}"
+    for field in FIELDS[1:]:
+        if not isinstance(record.get(field, "-"), str):
+            return f"{field!r} must be a text, got {shortened(record[field])}"
+    examples = record.get("Examples")
+    if not isinstance(examples, dict):
+        return f"'Examples' must hold 'Positive Examples' and 'Negative Examples', got {shortened(examples)}"
+    for key in ("Positive Examples", "Negative Examples"):
+        for index, example in enumerate(examples.get(key, [])):
+            has_both = isinstance(example, dict) and all(isinstance(example.get(k), str) for k in ("input", "output"))
+            if example != "-" and not has_both:
+                return (
+                    f"'Examples'[{key!r}][{index}] must have the texts 'input' and 'output', got {shortened(example)}"
+                )
+    return None
+
+
+_MEND = "Mend the file, download it again or remove it."

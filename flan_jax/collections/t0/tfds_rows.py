@@ -1,0 +1,190 @@
+"""Where the rows of T0's datasets come from when nobody says otherwise: TFDS, where it has them in the same shape.
+
+Promptsource's templates ask about rows as Hugging Face's datasets has them. TFDS has some datasets under equal names,
+fields and classes; for a few a normaliser makes up the difference; the others have no rows until a file declares some
+(`declared_rows`). Splits without labels are left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from flan_jax.collections.t0.table import ANLI, ANLI_ROUNDS
+from flan_jax.tasks.declare import Normaliser
+from flan_jax.tasks.declared_rows import AbsentSource, MappedSource
+from flan_jax.tasks.sources.file_sources import TfdsSource
+from flan_jax.tasks.sources.rows import OnBadRow, Row, Source
+
+LETTERS = "ABCDE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TfdsRows:
+    """A dataset of TFDS whose rows fit the templates.
+
+    Attributes:
+      name: as TFDS spells it.
+      splits: our names and its expressions.
+      fields: new names of fields, and TFDS's.
+      normaliser: makes up what is left of the difference.
+    """
+
+    name: str
+    splits: Mapping[str, str]
+    fields: Mapping[str, str] = field(default_factory=dict)
+    normaliser: Normaliser | None = None
+
+    def source(self, *, on_bad_row: OnBadRow) -> Source:
+        """Returns the source; nothing is opened."""
+        rows = TfdsSource(name=self.name, splits=self.splits, on_bad_row=on_bad_row)
+        return MappedSource(source=rows, fields=self.fields, on_bad_row=on_bad_row) if self.fields else rows
+
+
+def winogrande(row: Row) -> Row:
+    """The answer as the number of its option, in words.
+
+    >>> winogrande({"option1": "Ann", "option2": "Eve", "label": 1})
+    {'option1': 'Ann', 'option2': 'Eve', 'label': 1, 'answer': '2'}
+    """
+    return {**row, "answer": str(row["label"] + 1)}
+
+
+def arc(row: Row) -> Row:
+    """Letters in place of class numbers.
+
+    >>> arc({"choices": {"label": [0, 1], "text": ["air", "ice"]}, "answerKey": 1})
+    {'choices': {'label': ['A', 'B'], 'text': ['air', 'ice']}, 'answerKey': 'B'}
+    """
+    choices = row["choices"]
+    letters = [LETTERS[label] for label in choices["label"]]
+    return {**row, "choices": {**choices, "label": letters}, "answerKey": LETTERS[row["answerKey"]]}
+
+
+def openbookqa(row: Row) -> Row:
+    """The question's parts as fields of the row.
+
+    >>> asked = {"stem": "What melts?", "choice_A": "ice", "choice_B": "air", "choice_C": "fire", "choice_D": "soot"}
+    >>> openbookqa({"question": asked, "answerKey": 0})["choices"]
+    {'label': ['A', 'B', 'C', 'D'], 'text': ['ice', 'air', 'fire', 'soot']}
+    """
+    letters = list(LETTERS[:4])
+    return {
+        "question_stem": row["question"]["stem"],
+        "choices": {"label": letters, "text": [row["question"][f"choice_{letter}"] for letter in letters]},
+        "answerKey": LETTERS[row["answerKey"]],
+    }
+
+
+def race(row: Row) -> Iterator[Row]:
+    """A row for each question about an article.
+
+    >>> exam = {"article": "...", "questions": ["a?", "b?"], "options": [["1", "2"], ["3", "4"]], "answers": ["A", "B"]}
+    >>> [(asked["question"], asked["options"], asked["answer"]) for asked in race(exam)]
+    [('a?', ['1', '2'], 'A'), ('b?', ['3', '4'], 'B')]
+    """
+    for question, options, answer in zip(row["questions"], row["options"], row["answers"], strict=True):
+        yield {"article": row["article"], "question": question, "options": options, "answer": answer}
+
+
+def ag_news(row: Row) -> Row:
+    """Title and description in one text.
+
+    >>> ag_news({"title": "Rain", "description": "It rained.", "label": 0})
+    {'text': 'Rain It rained.', 'label': 0}
+    """
+    return {"text": f"{row['title']} {row['description']}", "label": row["label"]}
+
+
+def _same(*splits: str) -> dict[str, str]:
+    return {split: split for split in splits}
+
+
+_BOTH = _same("train", "validation")
+_ALL = _same("train", "validation", "test")
+
+TFDS: Mapping[str, TfdsRows] = {
+    "super_glue/axg": TfdsRows(name="super_glue/axg", splits=_same("test")),
+    **{
+        name: TfdsRows(name=name, splits=_BOTH)
+        for name in (
+            "super_glue/wsc.fixed", "super_glue/cb", "super_glue/rte", "super_glue/record", "super_glue/boolq",
+            "super_glue/copa", "super_glue/multirc", "super_glue/wic", "glue/qqp", "trivia_qa/unfiltered", "cosmos_qa",
+            "qasc", "piqa",
+        )
+    },
+    **{name: TfdsRows(name=name, splits=_ALL) for name in ("wiki_bio", "gigaword", "multi_news", "samsum", "xsum")},
+    **{
+        f"{ANLI}/{which}": TfdsRows(name=f"anli/{which}", splits=_ALL, fields={"premise": "context"})
+        for which in ANLI_ROUNDS
+    },
+    "glue/mrpc": TfdsRows(name="glue/mrpc", splits=_ALL),
+    "winogrande/winogrande_xl": TfdsRows(
+        name="winogrande", splits={"train": "train_xl", "validation": "validation"}, normaliser=winogrande
+    ),
+    "paws/labeled_final": TfdsRows(name="paws_wiki/labeled_final_tokenized", splits=_ALL),
+    "ai2_arc/ARC-Challenge": TfdsRows(name="ai2_arc/ARC-Challenge", splits=_ALL, normaliser=arc),
+    "ai2_arc/ARC-Easy": TfdsRows(name="ai2_arc/ARC-Easy", splits=_ALL, normaliser=arc),
+    "web_questions": TfdsRows(name="web_questions", splits=_same("train", "test")),
+    "squad_v2": TfdsRows(name="squad/v2.0", splits=_BOTH),
+    "cos_e/v1.11": TfdsRows(name="cos_e", splits=_BOTH),
+    "openbookqa/main": TfdsRows(name="openbookqa", splits=_ALL, normaliser=openbookqa),
+    **{
+        name: TfdsRows(name=name, splits={"train": "train", "validation": "dev", "test": "test"}, normaliser=race)
+        for name in ("race/high", "race/middle")
+    },
+    "imdb": TfdsRows(name="imdb_reviews/plain_text", splits=_same("train", "test")),
+    "cnn_dailymail/3.0.0": TfdsRows(name="cnn_dailymail", splits=_ALL),
+    "ag_news": TfdsRows(name="ag_news_subset", splits=_same("train", "test"), normaliser=ag_news),
+}  # fmt: skip
+"""By our name; ANLI by round. trec, hellaswag and story_cloze are in TFDS too, with classes or fields that differ."""
+
+_OTHER_SPLITS = {
+    "crows_pairs": ("test",),
+    "wino_bias": ("validation", "test"),
+    "amazon_polarity": ("train", "test"),
+    "app_reviews": ("train",),
+    "yelp_review_full": ("train", "test"),
+    "story_cloze/2016": ("validation", "test"),
+    "dbpedia_14": ("train", "test"),
+    "trec": ("train", "test"),
+}
+
+
+def usual_rows(
+    dataset: str, *, round_: str | None = None, on_bad_row: OnBadRow = "error"
+) -> tuple[Source, Normaliser | None]:
+    """Returns where a dataset's rows come from, and what makes them fit; a source without rows where there are none.
+
+    Args:
+      dataset: with its subset.
+      round_: of ANLI.
+      on_bad_row: what becomes of rows that cannot be used.
+    """
+    found = TFDS.get(dataset if round_ is None else f"{dataset}/{round_}")
+    if found is not None:
+        return found.source(on_bad_row=on_bad_row), found.normaliser
+    splits = _OTHER_SPLITS.get(dataset) or _OTHER_SPLITS.get(dataset.partition("/")[0], ("train", "validation"))
+    why = (
+        f"TensorFlow Datasets has no rows of {dataset} that promptsource's templates could be asked about. Say where they "
+        f"are in a YAML file: families: {{t0: {{rows: {{{dataset}: {{kind: ..., splits: ...}}}}}}}}."
+    )
+    return AbsentSource(why=why, split_names=splits), None
+
+
+def declared_rows(dataset: str, rows: Source, *, round_: str | None = None) -> Source:
+    """Returns the source that was declared for a dataset, for one of ANLI's rounds with the splits of the round.
+
+    Args:
+      dataset: with its subset.
+      rows: as declared.
+      round_: of ANLI, whose splits are named "train_r1", "dev_r1", "test_r1", ...
+    """
+    if round_ is None:
+        return rows
+    theirs = {"train": f"train_{round_}", "validation": f"dev_{round_}", "test": f"test_{round_}"}
+    names = {ours: split for ours, split in theirs.items() if split in rows.splits}
+    if names:
+        return MappedSource(source=rows, split_names=names, on_bad_row=rows.on_bad_row)
+    why = (
+        f"The rows declared for {dataset} have no split {' or '.join(theirs.values())}, only {', '.join(rows.splits)}."
+    )
+    return AbsentSource(why=why, split_names=tuple(theirs))

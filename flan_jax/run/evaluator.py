@@ -1,0 +1,74 @@
+"""An evaluation plan and a network put together: parameters of a step in, scores and predictions out."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+from rich.console import Console
+
+from flan_jax import processes
+from flan_jax.data.manifest import MixtureManifest
+from flan_jax.data.source import open_members
+from flan_jax.evaluation import suite
+from flan_jax.evaluation.results import SuiteResult
+from flan_jax.run import provenance
+from flan_jax.run.network import Network, open_vocabulary
+
+
+@final
+class Evaluator:
+    """Evaluates parameters by one plan, again and again."""
+
+    def __init__(
+        self,
+        plan: suite.EvaluationPlan,
+        *,
+        exported: Mapping[str, MixtureManifest],
+        export_dir: Path | str,
+        network: Network,
+        directory: Path,
+        console: Console,
+    ):
+        """Opens the exports.
+
+        Args:
+          plan: what to evaluate.
+          exported: the plan's mixtures and tasks, by name.
+          export_dir: where they lie.
+          network: compiled functions of the network.
+          directory: results go to `<directory>/<step>`.
+          console: where progress is told.
+        """
+        self.plan = plan
+        self._members = suite.labelled(
+            (label, open_members(exported[name], export_dir=export_dir)) for label, name in plan.members()
+        )
+        self._lengths = next(iter(exported.values())).request.lengths
+        self._network = network
+        ref = next(iter(exported.values())).vocabulary
+        self._vocabulary = open_vocabulary(ref, export_dir)
+        self._eos_id = ref.eos_id
+        self._directory = directory
+        self._console = console
+
+    def __call__(self, step: int, params: Any) -> SuiteResult:
+        """Returns the scores of the parameters of a step; predictions and summary are in the run's directory."""
+        max_decode_length = self.plan.max_decode_length or self._lengths["targets"]
+        told = {"decoding": {"strategy": "Greedy", "max_decode_length": max_decode_length}}
+        with self._console.status("evaluating") as status:
+            return suite.run_suite(
+                self._members,
+                plan=self.plan,
+                step=step,
+                vocabulary=self._vocabulary,
+                generate_fn=self._network.generate_fn(params, max_decode_length=max_decode_length, eos_id=self._eos_id),
+                score_fn=self._network.score_fn(params),
+                directory=self._directory / str(step) if processes.group().is_first else None,
+                provenance={**told, "versions": provenance.versions(), "plan": dataclasses.asdict(self.plan)},
+                progress=_progress(status.update),
+            )
+
+
+def _progress(update: Callable[[str], Any]) -> Callable[[str, int, int], None]:
+    return lambda task, done, total: update(f"evaluating {task}: {done} of {total}")

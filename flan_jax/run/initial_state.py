@@ -1,0 +1,149 @@
+"""Where a run's first state comes from: its own latest checkpoint, an initial one of any format, or new parameters.
+
+No verb itself.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from flan_jax import processes
+from flan_jax.checkpoint import conversion, formats, starts
+from flan_jax.checkpoint.manager import Checkpoints
+from flan_jax.checkpoint.trees import named_leaves, unflatten
+from flan_jax.checkpoint.weights import Weights
+from flan_jax.errors import UserError
+from flan_jax.models import t5
+from flan_jax.optim.selection import Selection
+from flan_jax.run.network import Network
+from flan_jax.train.state import TrainState, new_state
+
+
+def first_state(
+    network: Network,
+    optimizer: Selection,
+    saved: Checkpoints,
+    *,
+    abstract: TrainState,
+    recipe: Mapping[str, Any],
+    start: starts.Start,
+    total_steps: int,
+    console: Console,
+) -> tuple[TrainState, Mapping[str, Any] | None]:
+    """Returns the state to go on from and, when it is a restored one, the position of its feed.
+
+    In this order: the run's latest checkpoint; what `start` takes of the initial checkpoint; new parameters.
+
+    Args:
+      network: on its mesh.
+      optimizer: makes the state's second part.
+      saved: the run's checkpoints.
+      abstract: the state's shapes, and where its arrays live.
+      recipe: the run's identity: seed, vocabulary, initial checkpoint.
+      start: what to take of the initial checkpoint.
+      total_steps: of the run.
+      console: where it is told what was taken.
+
+    Raises:
+      UserError: a checkpoint that does not fit; the text names every leaf.
+    """
+    latest = processes.group().told_by_first(saved.latest_step())
+    if latest is not None:
+        restored = saved.restore(abstract, step=latest)
+        return restored.state, restored.data_state
+    path, rng = recipe["initial_checkpoint_path"], jax.random.key(recipe["feed"]["seed"])
+    if path is None:
+        where = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
+        params = t5.init_params(network.config, rng=rng, out_shardings=where)
+        return fresh_state(params, abstract, optimizer), None
+    weights = formats.open_weights(path, step=start.step)
+    _require_vocabulary(weights, recipe["vocabulary"], console=console)
+    params = _params(weights, abstract.params, start, network=network, rng=rng, console=console)
+    if start.restore == "params":
+        return fresh_state(params, abstract, optimizer), None
+    return _with_optimizer(weights, abstract, params, total_steps=total_steps), None
+
+
+def fresh_state(params: Any, abstract: TrainState, optimizer: Selection) -> TrainState:
+    """Returns the state before the first step. The parameters go past the program that makes the rest.
+
+    Args:
+      params: where they are to stay.
+      abstract: the state's shapes, and where its arrays live.
+      optimizer: makes the state's second part.
+    """
+
+    def rest(params: Any) -> TrainState:
+        return dataclasses.replace(new_state(params, optimizer=optimizer.transformation), params=None)
+
+    where = jax.tree.map(lambda leaf: leaf.sharding, dataclasses.replace(abstract, params=None))
+    return dataclasses.replace(jax.jit(rest, out_shardings=where)(params), params=params)
+
+
+def _params(
+    weights: Weights, abstract: Any, start: starts.Start, *, network: Network, rng: jax.Array, console: Console
+) -> Any:
+    """Returns the run's parameters: those taken read onto the mesh, the others initialised there."""
+    rows = starts.plan(weights, abstract, start, config=network.config)
+    taken = starts.taken_params(weights, rows, abstract)
+    wanted = named_leaves(abstract)
+    missing = {name: leaf for name, leaf in wanted.items() if name not in taken}
+    if missing:  # The same values as in a run from nothing.
+        where = {name: leaf.sharding for name, leaf in missing.items()}
+        taken |= t5.init_some(network.config, rng=rng, out_shardings=where)
+    _tell(weights, rows, console=console)
+    return unflatten(taken, abstract)
+
+
+def _with_optimizer(weights: Weights, abstract: TrainState, params: Any, *, total_steps: int) -> TrainState:
+    """Returns the state of the checkpoint's own run: step and second moments as well."""
+    found = starts.restored_optimizer(weights, abstract.opt_state, params=named_leaves(params))
+    assert weights.step is not None
+    if weights.step >= total_steps:
+        raise UserError(
+            f"{weights.path} is at step {weights.step:,}, and TRAIN_STEPS is {total_steps:,}: there is nothing left to "
+            "do. Steps are counted from the checkpoint's; give a larger number."
+        )
+    step = jax.device_put(jnp.asarray(weights.step, jnp.int32), abstract.step.sharding)
+    return dataclasses.replace(abstract, step=step, params=params, opt_state=unflatten(found, abstract.opt_state))
+
+
+def _require_vocabulary(weights: Weights, digest: str, *, console: Console) -> None:
+    """Refuses weights of another vocabulary, where they say which they have."""
+    found = weights.metadata.get("vocabulary_digest")
+    if found is None and weights.vocabulary_file is not None:
+        beside = conversion.vocabulary_of(weights)
+        found = beside and beside.digest
+    if found is None:
+        console.print(
+            f"{weights.path} does not say which vocabulary it was trained with: it could not be compared.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    elif found != digest:
+        raise UserError(
+            f"{weights.path} was trained with another vocabulary (vocabulary_digest {found[:12]}) than this run's tasks "
+            f"have ({digest[:12]}): its embeddings would stand for other words. Set VOCABULARY to the one it was trained "
+            "with."
+        )
+
+
+def _tell(weights: Weights, rows: list[starts.Row], *, console: Console) -> None:
+    """Prints what became of every leaf: in one line when all were taken as they are, else layers that fare alike in one."""
+    place = f"{weights.path} ({weights.layout})"
+    if all(row.name == row.source for row in rows):
+        lines = [f"all {len(rows):,} parameters are taken from {place}, {rows[0].dtype}"]
+    else:
+        groups = starts.grouped(rows)
+        width = max(len(group["parameter"]) for group in groups)
+        lines = [f"parameters, and what is taken from {place}:"]
+        lines += [
+            f"  {group['parameter']:<{width}}  {group['leaves']:>3}  {' x '.join(map(str, group['shape'])):<16}  {group['from']}"
+            for group in groups
+        ]
+    for line in (*lines, *weights.notes):
+        console.print(line, highlight=False, soft_wrap=True)

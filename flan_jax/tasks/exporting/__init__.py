@@ -1,0 +1,1 @@
+"""Exporting tasks: splits planned, encoded, and written as shards with manifests."""

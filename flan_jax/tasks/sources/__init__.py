@@ -1,0 +1,1 @@
+"""Where rows come from: files, TFDS and Python; plain dictionaries in a fixed order."""

@@ -1,0 +1,124 @@
+"""Rows of TensorFlow Datasets, read from what is prepared on disk. Nothing is downloaded."""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flan_jax.errors import MissingFileError, UserError
+from flan_jax.files import sha256_of
+from flan_jax.names import nearest
+from flan_jax.tasks import lazy
+from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Source, plain_record
+
+_tfds_data_dir: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
+class TfdsSource(Source):
+    """A dataset that TensorFlow Datasets has prepared on disk. Nothing is downloaded.
+
+    Args:
+      name: as TFDS spells it, "glue/rte:2.0.0"; without a version the newest on disk.
+      splits: for each split its expression, {"train": "train[:90%]", "validation": "train[90%:]"}.
+    """
+
+    name: str
+    expressions: Mapping[str, str]
+
+    def __init__(self, *, name: str, splits: Mapping[str, str], on_bad_row: OnBadRow = "error"):
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "expressions", dict(splits))
+        object.__setattr__(self, "on_bad_row", on_bad_row)
+        self.__post_init__()
+
+    @property
+    def splits(self) -> Collection[str]:
+        """Names of the splits."""
+        return tuple(self.expressions)
+
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Yields the rows with texts as `str`, numbers and arrays as Python's; places are "name/split: row N"."""
+        builder, tfds = self._builder(), lazy.import_tfds()
+        in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        dataset = builder.as_dataset(split=self._expression(split, builder), shuffle_files=False, read_config=in_order)
+        for index, row in enumerate(tfds.as_numpy(dataset)):
+            yield plain_record(row, place=f"{self.describe(split)}: row {index}")
+
+    def revision(self, split: str) -> str:
+        """Returns a SHA-256 over the dataset's full name, its version, the split's expression and its size."""
+        return sha256_of([self._builder().info.full_name, self.expressions[split], self.num_rows(split)])
+
+    def num_rows(self, split: str) -> int | None:
+        """Returns the number that the dataset's metadata give."""
+        builder = self._builder()
+        return builder.info.splits[self._expression(split, builder)].num_examples
+
+    def unavailable(self, split: str) -> str | None:
+        """Returns why the dataset cannot be read; None when it is prepared."""
+        self.require_split(split)
+        try:
+            self._builder()
+        except FileNotFoundError as error:
+            return str(error)
+        return None
+
+    def looked_for(self, split: str) -> tuple[str, ...]:
+        """Returns the folder that TensorFlow Datasets prepares the dataset in."""
+        self.require_split(split)
+        place = _tfds_data_dir or lazy.import_tfds().core.constants.DATA_DIR
+        return (os.path.join(os.path.expanduser(place), self.name.partition("/")[0].partition(":")[0]),)
+
+    def describe(self, split: str) -> str:
+        """Returns the dataset's name with the split's expression."""
+        return f"{self.name} {self.expressions[split]}"
+
+    def window(self, split: str, *, sizes: Mapping[str, int]) -> str:
+        """Returns the expression that TFDS is asked for; a kind of source may fit it to what is there.
+
+        Args:
+          split: one of `splits`.
+          sizes: rows of each of the dataset's own splits.
+        """
+        del sizes
+        return self.expressions[split]
+
+    def _expression(self, split: str, builder: Any) -> str:
+        self.require_split(split)
+        sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+        expression = self.window(split, sizes=sizes)
+        try:
+            builder.info.splits[expression]
+        except (KeyError, ValueError) as error:
+            known = list(builder.info.splits)
+            raise UserError(
+                f"{self.name} has no split {expression!r} (asked for as {split!r})."
+                f"{nearest(expression.partition('[')[0], known)} On disk: {', '.join(known) or 'none'}."
+            ) from error
+        return expression
+
+    def _builder(self) -> Any:
+        tfds = lazy.import_tfds()
+        place = _tfds_data_dir or tfds.core.constants.DATA_DIR
+        try:
+            builder = tfds.builder(self.name, data_dir=_tfds_data_dir)
+        except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+            on_disk = [p.name for p in Path(place).iterdir()] if Path(place).is_dir() else []
+            raise MissingFileError(
+                f"TensorFlow Datasets knows no {self.name!r}, and {place} does not hold it."
+                f"{nearest(self.name.partition('/')[0].partition(':')[0], on_disk)} Set --tfds_data_dir."
+            ) from error
+        if not Path(builder.data_dir).is_dir() and "://" not in str(builder.data_dir):
+            raise MissingFileError(
+                f"The dataset {self.name!r} is not prepared: {builder.data_dir} is not there. Set --tfds_data_dir, or "
+                f"prepare it: tfds build {self.name} --data_dir={place}."
+            )
+        return builder
+
+
+def set_tfds_data_dir(data_dir: str | None) -> None:
+    """Says where TFDS datasets lie, for `TfdsSource` and for SeqIO's own sources alike; None for TFDS's default."""
+    global _tfds_data_dir
+    _tfds_data_dir = None if data_dir is None else os.path.expanduser(data_dir)
+    lazy.import_seqio().utils.set_tfds_data_dir_override(_tfds_data_dir)

@@ -1,0 +1,308 @@
+"""Hugging Face folders: transformers' logits, the identity both ways, and every way in which one can be wrong."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from flan_jax.checkpoint.huggingface import folder as huggingface
+from flan_jax.checkpoint.huggingface import rules, safetensors_files
+from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, from_array, same_values
+from flan_jax.models.parameters import parameter_shapes
+from tests.checkpoint import huggingface_made_up as made_up
+
+WHOLE, INDEX = safetensors_files.WHOLE, safetensors_files.INDEX
+_OTHER_LOGITS = "transformers {} computes other logits from this folder: it {} the decoder's output by d_model**-0.5."
+NOT_FOR_4 = _OTHER_LOGITS.format(4, "reads shared.weight in place of lm_head.weight and multiplies")
+UNSCALED_IN_4 = _OTHER_LOGITS.format(4, "does not multiply")
+NOT_FOR_5 = (
+    _OTHER_LOGITS.format(5, "multiplies")
+    + " Set model.config.tie_word_embeddings = False there, after loading (with 5.3 or later)."
+)
+
+
+def tensors(folder) -> dict[str, Leaf]:
+    if (folder / INDEX).exists():
+        return safetensors_files.open_sharded(folder / INDEX)
+    return safetensors_files.open_file(folder / WHOLE)
+
+
+def assert_same(got: dict[str, Leaf], wanted: dict[str, Leaf]) -> None:
+    assert sorted(got) == sorted(wanted)
+    for name, leaf in wanted.items():
+        assert same_values(got[name], leaf), name
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of what transformers 4 saved of a T5 1.1, to be damaged."""
+    shutil.copytree(made_up.GOLDEN_DIR / "t5_1_1_v4", tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def changed(folder, **changes) -> None:
+    """Replaces tensors of a folder; None removes one."""
+    arrays = {name: leaf.whole() for name, leaf in tensors(folder).items()} | changes
+    kept = {name: from_array(array) for name, array in arrays.items() if array is not None}
+    safetensors_files.write(kept, folder)
+
+
+def refused(folder, error_type=ValueError, **arguments) -> str:
+    with pytest.raises(error_type) as error:
+        huggingface.open_weights(folder, **arguments)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("golden", made_up.GOLDENS)
+def test_a_folder_that_transformers_saved_gives_its_logits(golden):
+    opened = huggingface.open_weights(made_up.GOLDEN_DIR / golden)
+    with np.load(made_up.GOLDEN_DIR / golden / "expected.npz") as expected:
+        got = made_up.logits(opened, dict(expected))
+        np.testing.assert_allclose(got, expected["logits"], atol=1e-4, rtol=0)
+        assert np.abs(expected["logits"]).max() > 0.5
+
+
+def test_the_goldens_are_of_every_family_and_both_versions():
+    families = ("byt5", "mt5", "t5_1_0", "t5_1_1", "ul2", "umt5")
+    assert made_up.GOLDENS == [f"{family}_v{version}" for family in families for version in (4, 5)]
+
+
+@pytest.mark.parametrize("golden", made_up.GOLDENS)
+def test_export_of_import_is_the_identity(golden, tmp_path):
+    source = made_up.GOLDEN_DIR / golden
+    huggingface.write(huggingface.open_weights(source), tmp_path)
+    assert_same(tensors(tmp_path), tensors(source))
+    written = huggingface.open_weights(tmp_path)
+    assert written.config == huggingface.open_weights(source).config
+
+
+@pytest.mark.parametrize("dtype", [np.float32, BFLOAT16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("max_shard_bytes", [5 * 10**9, 3000], ids=["single", "sharded"])
+@pytest.mark.parametrize("family", made_up.FAMILIES)
+def test_import_of_export_is_the_identity(family, max_shard_bytes, dtype, tmp_path):
+    weights = made_up.write(family, tmp_path, dtype=dtype, max_shard_bytes=max_shard_bytes)
+    assert (tmp_path / INDEX).exists() == (max_shard_bytes == 3000)
+    opened = huggingface.open_weights(tmp_path)
+    assert_same(dict(opened.params), dict(weights.params))
+    assert opened.config == weights.config
+    assert opened.metadata["config"]["torch_dtype"] == np.dtype(dtype).name
+
+
+def test_kernels_are_transposed_and_layers_keep_their_numbers(tmp_path):
+    weights = made_up.write("umt5", tmp_path)
+    theirs, ours = tensors(tmp_path), weights.params
+    attention, bias = "encoder.block.1.layer.0.SelfAttention", "relative_attention_bias.weight"
+    pairs = {
+        "decoder.block.1.layer.1.EncDecAttention.o.weight": "decoder/layers_1/encoder_decoder_attention/out/kernel",
+        "decoder.block.1.layer.2.DenseReluDense.wi_1.weight": "decoder/layers_1/mlp/wi_1/kernel",
+        f"{attention}.{bias}": "encoder/layers_1/relpos_bias/rel_embedding",
+        "lm_head.weight": "decoder/logits_dense/kernel",
+    }
+    for their_name, our_name in pairs.items():
+        np.testing.assert_array_equal(theirs[their_name].whole(), ours[our_name].whole().T)
+    np.testing.assert_array_equal(
+        theirs["decoder.block.1.layer.2.layer_norm.weight"].whole(),
+        ours["decoder/layers_1/pre_mlp_layer_norm/scale"].whole(),
+    )
+
+
+@pytest.mark.parametrize("family", made_up.FAMILIES)
+def test_the_rules_cover_the_whole_tree(family):
+    model = made_up.config(family, num_encoder_layers=1, num_decoder_layers=1)
+    ours = [rule.ours.replace("{i}", "0") for rule in rules.rules(model)]
+    assert sorted(ours) == sorted(parameter_shapes(model))
+
+
+def test_a_type_to_cast_to_is_that_of_all_tensors_and_of_the_config(tmp_path):
+    huggingface.write(huggingface.open_weights(made_up.GOLDEN_DIR / "t5_1_0_v4"), tmp_path, dtype=BFLOAT16)
+    opened = huggingface.open_weights(tmp_path)
+    assert {leaf.dtype for leaf in opened.params.values()} == {BFLOAT16}
+    assert opened.metadata["config"]["torch_dtype"] == "bfloat16"
+
+
+def test_types_are_told_as_they_are(folder):
+    changed(folder, **{"shared.weight": tensors(folder)["shared.weight"].whole().astype(BFLOAT16)})
+    params = huggingface.open_weights(folder).params
+    assert [name for name, leaf in params.items() if leaf.dtype == BFLOAT16] == ["token_embedder/embedding"]
+
+
+def test_what_a_folder_is_and_where(folder):
+    assert huggingface.looks_like(folder) and huggingface.looks_like(folder / WHOLE)
+    assert not huggingface.looks_like(folder.parent) and not huggingface.looks_like(folder / "absent")
+    opened = huggingface.open_weights(folder)
+    assert (opened.format, opened.layout, opened.path) == ("hf", "safetensors, one file", str(folder))
+    assert (opened.step, opened.config_is_stated, opened.slots) == (None, True, {})
+    assert opened.metadata["config"]["transformers_version"].startswith("4.")
+
+
+@pytest.mark.parametrize(
+    ("golden", "notes"),
+    [
+        ("t5_1_1_v4", ()),
+        ("t5_1_0_v5", ()),
+        ("t5_1_1_v5", (NOT_FOR_4,)),
+        ("mt5_v5", (NOT_FOR_4,)),
+        ("umt5_v4", (NOT_FOR_5,)),
+    ],
+)
+def test_a_version_that_computes_other_logits_is_noted(golden, notes):
+    assert huggingface.open_weights(made_up.GOLDEN_DIR / golden).notes == notes
+
+
+@pytest.mark.parametrize(
+    ("family", "notes"),
+    [
+        *((family, ()) for family in ("t5_1_0", "t5_1_1", "mt5", "byt5", "ul2", "umt5_tied")),
+        ("umt5", (NOT_FOR_5,)),
+        ("t5_tied_unscaled", ("lm_head.weight is a copy of shared.weight: the logits are tied.",)),
+        ("t5_untied_scaled", (UNSCALED_IN_4,)),
+    ],
+)
+def test_every_published_family_is_written_for_both_versions_but_umt5(family, notes, tmp_path):
+    made_up.write(family, tmp_path)
+    assert huggingface.open_weights(tmp_path).notes == notes
+
+
+def test_a_vocabulary_lies_beside_the_weights(tmp_path):
+    from flan_jax.vocab import EMBEDDED_MODEL
+
+    weights = made_up.weights(made_up.config("t5_1_1", vocab_size=32128, emb_dim=2))
+    huggingface.write(weights, tmp_path, vocabulary_file=EMBEDDED_MODEL)
+    opened = huggingface.open_weights(tmp_path)
+    assert opened.vocabulary_file == tmp_path / "spiece.model" and not opened.is_byte_vocabulary
+    assert opened.vocabulary_file.read_bytes() == EMBEDDED_MODEL.read_bytes()
+
+
+def test_bytes_need_no_file(tmp_path):
+    made_up.write("byt5", tmp_path, is_byte_vocabulary=True)
+    opened = huggingface.open_weights(tmp_path)
+    assert opened.is_byte_vocabulary and opened.vocabulary_file is None
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["extra_ids"] == 125
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "count"),
+    [("t5_1_1", {}, 100), ("mt5", {"vocab_size": 250112}, 0), ("umt5", {}, 300), ("ul2", {}, 100)],
+)
+def test_each_family_has_its_sentinels(family, changes, count):
+    assert huggingface.sentinels(made_up.config(family, **changes)) == count
+    assert huggingface.sentinels(made_up.config("byt5"), is_byte_vocabulary=True) == 125
+
+
+def test_no_file_tells_where_it_was_written(tmp_path):
+    made_up.write("t5_1_1", tmp_path)
+    for file in tmp_path.iterdir():
+        assert str(tmp_path).encode() not in file.read_bytes() and b"made/up" not in file.read_bytes()
+
+
+def test_copies_of_the_table_are_passed_over_by_name(folder):
+    table = tensors(folder)["shared.weight"].whole()
+    changed(folder, **{"encoder.embed_tokens.weight": table, "decoder.embed_tokens.weight": table})
+    opened = huggingface.open_weights(folder)
+    assert opened.notes == tuple(
+        f"{stack}.embed_tokens.weight is a copy of shared.weight and is not read again."
+        for stack in ("encoder", "decoder")
+    )
+    assert sorted(opened.params) == sorted(parameter_shapes(opened.config))
+
+
+def test_a_table_under_another_name_is_found(folder):
+    table = tensors(folder)["shared.weight"].whole()
+    changed(folder, **{"shared.weight": None, "decoder.embed_tokens.weight": table})
+    opened = huggingface.open_weights(folder)
+    assert opened.notes == (
+        "shared.weight is absent; decoder.embed_tokens.weight is read as the table of both stacks.",
+    )
+    np.testing.assert_array_equal(opened.params["token_embedder/embedding"].whole(), table)
+
+
+def test_a_copy_that_differs_in_one_bit_is_refused(folder):
+    table = np.array(tensors(folder)["shared.weight"].whole())
+    table[-1, -1] = np.nextafter(table[-1, -1], 9)
+    changed(folder, **{"encoder.embed_tokens.weight": table})
+    assert "encoder.embed_tokens.weight of" in (told := refused(folder))
+    assert "differs from shared.weight: the stacks have embedding tables of their own" in told
+
+
+def test_an_obsolete_tensor_is_passed_over_by_name(folder):
+    name = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    changed(folder, **{name: np.zeros((32, 3), np.float32)})
+    assert huggingface.open_weights(folder).notes == (f"{name} is obsolete (no T5 uses it) and is not read.",)
+
+
+def test_an_index_beside_a_whole_file_is_noted(folder):
+    (folder / INDEX).write_text("{}")
+    assert huggingface.open_weights(folder).notes == (f"{INDEX} lies beside {WHOLE} and is not read.",)
+
+
+def test_missing_and_unknown_tensors_are_named_on_both_sides(folder):
+    wo = "decoder.block.1.layer.2.DenseReluDense.wo.weight"
+    w0 = wo.replace("wo", "w0")
+    changed(folder, **{wo: None, w0: tensors(folder)[wo].whole()})
+    told = refused(folder)
+    assert f"missing: {wo} Did you mean '{w0}'?" in told and f"not known: {w0} Did you mean '{wo}'?" in told
+    assert str(folder) in told
+
+
+def test_another_family_than_the_config_says_is_refused(folder):
+    made_up.edit(folder / "config.json", feed_forward_proj="relu", dense_act_fn="relu", is_gated_act=False)
+    told = refused(folder)
+    assert "missing: encoder.block.0.layer.1.DenseReluDense.wi.weight" in told
+    assert "not known: encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"vocab_size": 50}, "token_embedder/embedding: got [48, 16], wanted [50, 16]"),
+        ({"d_ff": 24}, "encoder/layers_0/mlp/wi_0/kernel: got [16, 20], wanted [16, 24]"),
+        ({"num_layers": 3}, "encoder/layers_2/attention/query/kernel: missing, wanted [16, 12]"),
+    ],
+)
+def test_shapes_that_do_not_fit_the_config_are_named(folder, changes, told):
+    made_up.edit(folder / "config.json", **changes)
+    assert told in refused(folder) and f"{folder}, going by its config.json," in refused(folder)
+
+
+def test_a_pickle_is_refused_with_the_lines_that_convert_it(folder):
+    (folder / WHOLE).rename(folder / "pytorch_model.bin")
+    told = refused(folder)
+    assert huggingface.looks_like(folder) and huggingface.looks_like(folder / "pytorch_model.bin")
+    assert "opening a pickle runs whatever code is in it" in told
+    first, second = told.splitlines()[-2:]
+    assert first == "  from transformers import AutoModelForSeq2SeqLM"
+    assert second == (
+        f"  AutoModelForSeq2SeqLM.from_pretrained('{folder}')"
+        f".save_pretrained('{folder}-safetensors', safe_serialization=True)"
+    )
+
+
+@pytest.mark.parametrize(("name", "argument"), [("flax_model.msgpack", "from_flax"), ("tf_model.h5", "from_tf")])
+def test_weights_of_other_libraries_are_named(folder, name, argument):
+    (folder / WHOLE).rename(folder / name)
+    told = refused(folder)
+    assert f"are {name}, which is not read here" in told and f"'{folder}', {argument}=True)" in told
+
+
+def test_a_folder_without_weights_is_told(folder):
+    (folder / WHOLE).rename(folder / "model.fp16.safetensors")
+    told = refused(folder, FileNotFoundError)
+    assert f"has neither {WHOLE} nor {INDEX}. There are model.fp16.safetensors, without an index." in told
+
+
+def test_a_folder_without_a_config_is_told(folder):
+    (folder / "config.json").unlink()
+    assert huggingface.looks_like(folder)
+    assert "config.json is missing, which says what network" in refused(folder, FileNotFoundError)
+
+
+def test_a_truncated_file_is_told(folder):
+    (folder / WHOLE).write_bytes((folder / WHOLE).read_bytes()[:20000])
+    assert "is cut off: tensor " in refused(folder)
+
+
+def test_one_file_a_bucket_and_a_step_are_refused(folder):
+    assert f"is one file of a Hugging Face folder; give the folder, {folder}." in refused(folder / WHOLE)
+    assert "is a Hugging Face folder in a bucket; copy it to a local disk first" in refused("gs://bucket/flan-t5-small")
+    assert "which holds one checkpoint and not its step; leave step out" in refused(folder, step=3)

@@ -1,0 +1,102 @@
+"""What a run trains on against the suites that it calls held out, from manifests alone."""
+
+import dataclasses
+import json
+
+import pytest
+
+from flan_jax.data.manifest import MANIFEST_NAME, Request, read_task
+from flan_jax.data.source import open_members
+from flan_jax.evaluation.suite import EvaluationPlan
+from flan_jax.run.held_out import require_held_out
+from tests.data.export_made_by_hand import LENGTHS, write_mixture
+
+FACTS = {
+    "anli": {"cluster": "entailment", "corpora": ["anli", "snli"]},
+    "cb": {"cluster": "entailment", "corpora": ["cb"]},
+    "premises": {"cluster": "writing", "corpora": ["snli"]},
+    "shows": {"cluster": "talking", "exemplar_corpora": ["anli"]},
+    "sums": {"cluster": "numbers"},
+}
+
+
+@pytest.fixture
+def mixture(tmp_path):
+    def write(name, *tasks, hold_out=None):
+        made = write_mixture(tmp_path, Request(name=name, lengths=LENGTHS), dict.fromkeys(tasks, 2))
+        for member in made.members:
+            path = tmp_path / member.path / MANIFEST_NAME
+            path.write_text(json.dumps({**json.loads(path.read_text()), **FACTS[member.task]}))
+        return dataclasses.replace(made, hold_out=hold_out or {})
+
+    return write
+
+
+@pytest.fixture
+def check(mixture, tmp_path):
+    def run(*training, label="held_out", allow_leak=(), hold_out=None):
+        made = mixture("mine", *training, hold_out=hold_out)
+        return require_held_out(
+            open_members(made, export_dir=tmp_path),
+            EvaluationPlan(suites={label: ("tested",), "others": ("premises",)}),
+            {"tested": mixture("tested", "anli")},
+            mixture=made,
+            export_dir=tmp_path,
+            allow_leak=allow_leak,
+        )
+
+    return run
+
+
+def test_facts_are_read_from_manifests_older_ones_included(mixture, tmp_path):
+    made = mixture("mine", "shows", "sums")
+    facts = [read_task(tmp_path / member.path).facts for member in made.members]
+    assert [(f.task, f.cluster, f.corpora, f.exemplar_corpora) for f in facts] == [
+        ("shows", "talking", (), ("anli",)), ("sums", "numbers", (), ())
+    ]  # fmt: skip
+    path = tmp_path / made.members[0].path / MANIFEST_NAME
+    old = {k: v for k, v in json.loads(path.read_text()).items() if not k.endswith("corpora")}
+    path.write_text(json.dumps(old))
+    assert read_task(path.parent).corpora == read_task(path.parent).exemplar_corpora == ()
+
+
+@pytest.mark.parametrize(
+    ("training", "leak", "way"),
+    [
+        ("cb", "'cb' is of the held-out cluster 'entailment' (of 'anli')", ["entailment"]),
+        ("premises", "'premises' is made from the held-out corpus 'snli' (of 'anli')", ["snli"]),
+        ("shows", "'shows' shows exemplars from the held-out corpus 'anli' (of 'anli')", ["anli"]),
+        ("anli", "'anli' is itself held out", ["entailment", "anli", "snli"]),
+    ],
+)
+def test_every_way_of_leaking_stops_the_run_and_is_allowed_by_name_only(check, training, leak, way):
+    with pytest.raises(ValueError) as stopped:
+        check("sums", training)
+    said = str(stopped.value)
+    assert said.startswith("'mine' trains on what the suite 'held_out' (tested) holds out: ") and leak in said
+    assert f"train.train.allow_leak = {way}; it is then written down in run.json." in said
+    written = check("sums", training, allow_leak=way)
+    assert written["tasks"] == ["tested"] and written["allow_leak"] == way and leak in written["allowed"]
+    assert check("sums", training, allow_leak=[training])["allowed"] == written["allowed"]
+    with pytest.raises(ValueError, match="trains on what"):
+        check("sums", training, allow_leak=["sums", "numbers"])
+
+
+def test_what_is_clean_is_written_down_too(check):
+    assert check("sums") == {"clusters": [], "corpora": [], "tasks": ["tested"], "allow_leak": [], "allowed": []}
+
+
+def test_other_labels_hold_nothing_out(check):
+    assert check("cb", "premises", label="trained") is None
+
+
+def test_leaks_that_the_mixture_was_defined_with_are_allowed(check):
+    defined = {"allow_leak": ["entailment"], "allowed": []}
+    assert check("cb", hold_out=defined)["allowed"] == ["'cb' is of the held-out cluster 'entailment' (of 'anli')"]
+    with pytest.raises(ValueError, match="'premises'"):
+        check("cb", "premises", hold_out=defined)
+
+
+def test_a_run_without_evaluation_is_not_checked(mixture, tmp_path):
+    made = mixture("mine", "cb")
+    assert require_held_out((), None, {}, mixture=made, export_dir=tmp_path, allow_leak=["x"]) is None

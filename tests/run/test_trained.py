@@ -1,0 +1,52 @@
+"""A trained network's checkpoints, as `evaluate` and `infer` open them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from flan_jax.checkpoint import formats, own
+from flan_jax.checkpoint.leaves import from_array
+from flan_jax.checkpoint.weights import Weights
+from flan_jax.models.config import T5Config
+from flan_jax.models.parameters import parameter_shapes
+from flan_jax.run.trained import chosen_checkpoints, open_trained
+from flan_jax.sharding import MeshPlan
+
+CONFIG = T5Config(
+    emb_dim=8, num_heads=2, head_dim=4, mlp_dim=12, num_encoder_layers=1, num_decoder_layers=1, vocab_size=384
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Checkpoints of two steps, whose parameters are all equal to their step."""
+    place = tmp_path_factory.mktemp("run")
+    for step in (3, 7):
+        params = {
+            name: from_array(np.full(shape, step, np.float32)) for name, shape in parameter_shapes(CONFIG).items()
+        }
+        made = Weights(
+            format="t5x", layout="", path="", step=step, config=CONFIG, config_is_stated=True, params=params, slots={}
+        )
+        own.write(made, place, metadata={"model": dataclasses.asdict(CONFIG)})
+    return open_trained(str(place), mesh=MeshPlan(data=1), vocabulary="bytes")
+
+
+@pytest.mark.parametrize("asked, steps", [("latest", [7]), ("all", [3, 7]), (3, [3]), (7, [7])])
+def test_each_chosen_checkpoint_is_opened_once(run, asked, steps, monkeypatch):
+    opened, open_weights = [], formats.open_weights
+    monkeypatch.setattr(formats, "open_weights", lambda *a, **k: opened.append(a) or open_weights(*a, **k))
+    found = chosen_checkpoints(run, asked)
+    assert list(found) == steps and len(opened) == len(steps)
+    for step, weights in found.items():
+        assert all((leaf == step).all() for leaf in jax.tree.leaves(run.params(weights)))
+    assert len(opened) == len(steps)
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(run):
+    with pytest.raises(FileNotFoundError, match="No checkpoint of step 4 .* There are steps"):
+        chosen_checkpoints(run, 4)
+    with pytest.raises(ValueError, match="step is 'last'; allowed are 'latest', 'all' and a number"):
+        chosen_checkpoints(run, "last")

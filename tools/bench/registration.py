@@ -1,0 +1,105 @@
+"""Measures what registering costs beyond importing SeqIO: seconds, memory, TensorFlow graphs, network connections.
+
+    python tools/bench/registration.py               # the package's own families
+    python tools/bench/registration.py --module gin_configs/tasks/superni.yaml
+    python tools/bench/registration.py --prefix flan_ # only names that begin so are defined
+
+"declared" is `registry.register_all()`: names that are registered when asked for are known, and no more. "defined" asks
+for every one of them, which nobody does: it shows that each can be, and what all of them would take. Run it on an idle
+machine: times are of one core, by the wall.
+"""
+
+import argparse
+import socket
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flan_jax.tasks import lazy
+
+PAGE_BYTES = 4096
+
+
+class Watch:
+    """Seconds, memory, and how many graphs and connections were made since it was set."""
+
+    graphs = 0
+    connections = 0
+
+    def __init__(self) -> None:
+        self._graphs, self._connections = Watch.graphs, Watch.connections
+        self._start, self._bytes = time.perf_counter(), resident_bytes()
+
+    def row(self, what: str, names: int) -> list[str]:
+        seconds, grown = time.perf_counter() - self._start, resident_bytes() - self._bytes
+        counts = [Watch.graphs - self._graphs, Watch.connections - self._connections]
+        return [what, f"{names:,}", f"{seconds:.2f}", f"{grown / 2**20:.1f}", *map(str, counts)]
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+
+
+def count_graphs_and_connections() -> None:
+    from tensorflow.python.framework import ops
+
+    make, connect = ops.Graph.__init__, socket.socket.connect
+
+    def made(self, *args, **settings):
+        Watch.graphs += 1
+        return make(self, *args, **settings)
+
+    def connected(self, address):
+        Watch.connections += 1
+        return connect(self, address)
+
+    ops.Graph.__init__ = made
+    socket.socket.connect = connected
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--module", default="", help="modules and YAML files, as MIXTURE_OR_TASK_MODULE names them")
+    parser.add_argument("--prefix", default="", help="of the names to define")
+    arguments = parser.parse_args()
+    start, before = time.perf_counter(), resident_bytes()
+    lazy.import_seqio()
+    lazy.import_tfds()
+    from flan_jax.tasks import registry, seqio_source  # noqa: F401  (what every registration imports)
+
+    count_graphs_and_connections()
+    table = Table("", "names", "seconds", "MiB", "graphs", "connections")
+    grown = (resident_bytes() - before) / 2**20
+    table.add_row(
+        "importing SeqIO and TensorFlow Datasets", "", f"{time.perf_counter() - start:.2f}", f"{grown:.1f}", "", ""
+    )
+    whole = Watch()
+    declared = Watch()
+    registry.use_vocabulary("embedded")
+    registry.register_all()
+    if arguments.module:
+        registry.import_module(arguments.module)
+    table.add_row(*declared.row("declared", sum(registry.families().values()) + len(registry.defined_names())))
+    listed = Watch()
+    names = [name for name in registry.names() if name.startswith(arguments.prefix)]
+    table.add_row(*listed.row("listed", len(names)))
+    defined = Watch()
+    refused = 0
+    for name in names:
+        try:
+            registry.mixture_or_task(name)
+        except (FileNotFoundError, ValueError):  # A mixture of data that this machine has not.
+            refused += 1
+    table.add_row(*defined.row("defined", len(names) - refused))
+    table.add_section()
+    table.add_row(*whole.row("all three", len(registry.defined_names())))
+    console = Console()
+    console.print(table)
+    console.print(f"Refused, for want of data: {refused:,}.")
+    console.print("Names by family: " + ", ".join(f"{name} {count:,}" for name, count in registry.families().items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What the contenders of step.py have in common: what they are told, how they pad, how they take their turns.
+
+Runs under each contender's own interpreter, so it needs NumPy alone.
+"""
+
+import importlib.metadata
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+MARK = "@bench "  # Libraries print too; what begins with this is for the driver.
+MEGABATCH = 50  # Batches that are sorted by length together, as transformers' Trainer does.
+GOLDEN = 0.6180339887498949
+
+
+def read_spec() -> dict:
+    """What the driver wants: sizes, lengths, batch, compute type, dropout, seed, and where the examples lie."""
+    return json.loads(Path(sys.argv[1]).read_text())
+
+
+def read_examples(path: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns pairs of inputs and targets, int32, end of sequence included."""
+    with np.load(path) as arrays:
+        sides = [np.split(arrays[side], np.cumsum(arrays[f"{side}_lengths"])[:-1]) for side in ("inputs", "targets")]
+    return list(zip(*sides, strict=True))
+
+
+def padded_batches(examples, *, batch: int, is_grouped: bool, seed: int) -> Iterator[list[int]]:
+    """Yields for ever the numbers of the examples of a batch.
+
+    In random order, or such that batches are of similar lengths: shuffled, cut into runs of 50 batches, each run sorted.
+    Whole passes are the same as in training; within a pass the batches come in an order in which every stretch, and so
+    the few that are timed, holds long and short ones in their shares.
+    """
+    lengths = np.array([len(inputs) for inputs, _ in examples])
+    targets = np.array([len(target) for _, target in examples])
+    for number in range(sys.maxsize):
+        order = np.random.default_rng((seed, number)).permutation(len(lengths))
+        if is_grouped:
+            runs = [order[i : i + MEGABATCH * batch] for i in range(0, len(order), MEGABATCH * batch)]
+            order = np.concatenate([run[np.argsort(-lengths[run], kind="stable")] for run in runs])
+        batches = order[: len(order) // batch * batch].reshape(-1, batch)
+        cost = lengths[batches].max(axis=1) + targets[batches].max(axis=1)
+        yield from batches[np.argsort(cost, kind="stable")][_spread(len(batches))].tolist()
+
+
+def _spread(count: int) -> np.ndarray:
+    """The numbers below `count` in an order of which every stretch is spread evenly over them."""
+    return np.argsort(np.argsort((np.arange(count) * GOLDEN + 0.5) % 1.0))
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Returns those of the packages that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def tell(message: dict) -> None:
+    """Says something to the driver."""
+    print(MARK + json.dumps(message), flush=True)
+
+
+def serve(step: Callable[[], dict], *, about: dict, extra: Callable[[], dict] | None = None) -> None:
+    """Takes the first step, then does as told on standard input until it ends.
+
+    Args:
+      step: takes a whole step and returns, when it is done, `examples`, `tokens` (real ones), `positions` and `loss`.
+      about: of the contender, for the table's notes.
+      extra: what else it can tell when asked.
+    """
+    tell({"first": step(), "about": about})
+    for line in sys.stdin:
+        match line.strip():
+            case "step":
+                wall, processor = time.perf_counter(), time.process_time()
+                done = step()
+                tell({**done, "wall": time.perf_counter() - wall, "processor": time.process_time() - processor})
+            case "extra":
+                tell({} if extra is None else extra())
+            case "end":
+                tell({"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024})
+                return

@@ -10,7 +10,7 @@ from flan_jax import gin_config
 FIXTURES = Path(__file__).parent / "fixtures"
 GIN = """
 from __gin__ import dynamic_registration
-import toy_command
+from tests.fixtures import toy_command
 TRAIN_STEPS = %gin.REQUIRED
 LENGTHS = {"inputs": 3}
 toy_command.toy:

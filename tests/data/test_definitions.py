@@ -1,10 +1,10 @@
 import os
 
 import pytest
-from export_made_by_hand import LENGTHS, write_mixture
 
 from flan_jax.data import definitions
 from flan_jax.data.manifest import Request
+from tests.data.export_made_by_hand import LENGTHS, write_mixture
 
 
 def request(**changes):

@@ -7,11 +7,11 @@ import sys
 import time
 
 import pytest
-from export_made_by_hand import LENGTHS
 
 from flan_jax.data import export_process
 from flan_jax.data.export_process import ExportFailed, run_child
 from flan_jax.data.manifest import Request
+from tests.data.export_made_by_hand import LENGTHS
 
 REQUEST = Request(name="toys", lengths=LENGTHS)
 PREAMBLE = "import sys, os, time, json, pathlib\norder, export_dir, answer = map(pathlib.Path, sys.argv[1:])\n"

@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from export_made_by_hand import LENGTHS, write_mixture
 
 from flan_jax.data import exports
 from flan_jax.data.exports import Unusable, ensure, ensure_all, find
 from flan_jax.data.manifest import Request, write
+from tests.data.export_made_by_hand import LENGTHS, write_mixture
 
 
 def request(**changes):

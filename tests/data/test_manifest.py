@@ -2,10 +2,10 @@ import dataclasses
 import json
 
 import pytest
-from export_made_by_hand import LENGTHS, VOCABULARY, write_mixture, write_task
 
 from flan_jax.data import manifest as m
 from flan_jax.data.manifest import Request
+from tests.data.export_made_by_hand import LENGTHS, VOCABULARY, write_mixture, write_task
 
 
 def request(**changes):

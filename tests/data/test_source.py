@@ -2,12 +2,12 @@ import threading
 
 import numpy as np
 import pytest
-from export_made_by_hand import LENGTHS, write_mixture, write_task
 
 from flan_jax.data import source
 from flan_jax.data.manifest import Request
 from flan_jax.data.source import ExportedTask, open_members
 from flan_jax.tasks.exporting import shards
+from tests.data.export_made_by_hand import LENGTHS, write_mixture, write_task
 
 
 @pytest.fixture

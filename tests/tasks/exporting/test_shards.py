@@ -81,7 +81,7 @@ def test_a_build_killed_outright_goes_on_to_the_same_bytes(tmp_path):
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-import test_shards
+from tests.tasks.exporting import test_shards
 test_shards.shards.CHUNK_EXAMPLES, test_shards.shards.SHARD_EXAMPLES = 2, 4
 class Kill(test_shards.Encode):
     def __call__(self, chunk):

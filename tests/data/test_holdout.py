@@ -1,10 +1,7 @@
 """Leaks between what is trained on and what is held out, in words."""
 
-import doctest
-
 import pytest
 
-from flan_jax.data import holdout
 from flan_jax.data.holdout import Facts, HoldOut, in_words, leaks, parted, record, ways, with_origins
 
 
@@ -18,10 +15,6 @@ RTE = facts("rte", "entailment", corpora=("rte",))
 
 def words(*training, **held_out):
     return [str(leak) for leak in leaks(training, **held_out)]
-
-
-def test_doctests():
-    assert doctest.testmod(holdout).failed == 0
 
 
 def test_a_task_leaks_through_itself_its_cluster_its_corpora_and_its_exemplars():

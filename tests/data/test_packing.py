@@ -115,14 +115,18 @@ def fewest_possible(lengths, limits):
     return best
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_no_packing_needs_fewer_rows_than_the_least(seed):
-    rng = np.random.default_rng(seed)
-    limits = tuple(rng.integers(3, 12, 2).tolist())
-    lengths = rng.integers(0, np.array(limits) + 1, (7, 2))
-    fewest = fewest_possible(lengths.tolist(), limits)
-    assert packing.least_rows(lengths, limits) <= fewest + 1e-9
-    assert packing.least_rows(lengths, limits) >= packing.fill(lengths, num_rows=1, limits=limits).bound_rows - 1e-9
+def test_no_packing_needs_fewer_rows_than_the_least(subtests):
+    for seed in range(20):
+        with subtests.test(seed):
+            rng = np.random.default_rng(seed)
+            limits = tuple(rng.integers(3, 12, 2).tolist())
+            lengths = rng.integers(0, np.array(limits) + 1, (7, 2))
+            fewest = fewest_possible(lengths.tolist(), limits)
+            assert packing.least_rows(lengths, limits) <= fewest + 1e-9
+            assert (
+                packing.least_rows(lengths, limits)
+                >= packing.fill(lengths, num_rows=1, limits=limits).bound_rows - 1e-9
+            )
 
 
 def test_the_least_sees_pairs_that_can_share_no_row():

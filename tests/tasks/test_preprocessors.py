@@ -1,13 +1,6 @@
-import doctest
-
 import pytest
 
-from flan_jax.tasks import preprocessors
 from flan_jax.tasks.preprocessors import LabelNames
-
-
-def test_doctests():
-    assert doctest.testmod(preprocessors).failed == 0
 
 
 def test_numbers_and_truth_values_are_not_mixed_up():

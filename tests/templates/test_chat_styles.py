@@ -58,15 +58,16 @@ def test_as_many_turns_are_kept_as_fit_with_the_end_of_sequence(spec, length):
             assert found.left_out == fewer.index(found.text)
 
 
-@pytest.mark.parametrize("budget", range(2, 60))
-def test_near_the_limit_the_whole_is_counted(budget):
-    def count(text):  # What is cut into pieces of four characters has more of them in parts than as a whole.
+def test_near_the_limit_the_whole_is_counted(subtests):
+    def count(text):  # Text that is split into pieces of four characters has more of them in parts than as one text.
         return -(-len(text) // 4)
 
-    fewer = [STYLE.prompt(turns).text for turns in (TALK, [*TALK[:2], *TALK[3:]], [*TALK[:2], *TALK[4:]])]
-    fewer += [STYLE.prompt(turns).text for turns in ([TALK[0], *TALK[4:]], TALK[4:])]
-    expected = next((text for text in fewer if count(text) + 1 <= budget), fewer[-1])
-    assert STYLE.prompt(TALK, count_tokens=count, max_tokens=budget).text == expected
+    for budget in range(2, 60):
+        with subtests.test(budget):
+            fewer = [STYLE.prompt(turns).text for turns in (TALK, [*TALK[:2], *TALK[3:]], [*TALK[:2], *TALK[4:]])]
+            fewer += [STYLE.prompt(turns).text for turns in ([TALK[0], *TALK[4:]], TALK[4:])]
+            expected = next((text for text in fewer if count(text) + 1 <= budget), fewer[-1])
+            assert STYLE.prompt(TALK, count_tokens=count, max_tokens=budget).text == expected
 
 
 def test_a_system_turn_in_the_middle_is_a_turn_like_others():

@@ -1,4 +1,3 @@
-import doctest
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,6 @@ def write(tmp_path, text):
     path = tmp_path / "words.yaml"
     path.write_text(text)
     return path
-
-
-def test_doctests():
-    assert doctest.testmod(load_lib).failed == 0
 
 
 def test_sets_are_read_in_order(tmp_path):
@@ -40,9 +35,10 @@ template_sets:
     )
 
 
-@pytest.mark.parametrize("path", PACKAGE_FILES, ids=lambda path: path.name)
-def test_the_packages_own_files_are_read(path):
-    assert template_sets(path)
+def test_the_packages_own_files_are_read(subtests):
+    for path in PACKAGE_FILES:
+        with subtests.test(path.name):
+            assert template_sets(path)
 
 
 @pytest.mark.parametrize(

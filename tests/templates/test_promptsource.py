@@ -1,18 +1,11 @@
-import doctest
-
 import pytest
 
-from flan_jax.templates import promptsource
 from flan_jax.templates.promptsource import PromptTemplate
 from flan_jax.templates.render import NotApplicable
 
 
 def template(jinja="{{a}} ||| {{b}}", **settings):
     return PromptTemplate(**{"id": "1", "name": "plain", "dataset": "made_up/one", "jinja": jinja, **settings})
-
-
-def test_doctests():
-    assert doctest.testmod(promptsource).failed == 0
 
 
 def test_a_separator_within_a_field_is_no_separator():

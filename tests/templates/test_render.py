@@ -1,16 +1,9 @@
-import doctest
-
 import pytest
 
-from flan_jax.templates import render as render_lib
 from flan_jax.templates.render import MissingField, Rendered, Template, digest
 
 ASK = Template(inputs="Q: {question}\n{options_}", targets="{answer}", name="ask")
 ROW = {"question": "2+2?", "answer": 4}
-
-
-def test_doctests():
-    assert doctest.testmod(render_lib).failed == 0
 
 
 def test_fields_options_and_numbers_are_filled_in():

@@ -1,5 +1,3 @@
-import doctest
-
 import jinja2
 import pytest
 from jinja2.sandbox import SecurityError
@@ -10,10 +8,6 @@ from flan_jax.templates import sandbox
 
 def fill(source, *, key="key", **fields):
     return sandbox.fill(source, fields, draws=lambda: Draws(key))
-
-
-def test_doctests():
-    assert doctest.testmod(sandbox).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,15 @@
 """Windows of rows that never overlap, and the first rows of what a user declares."""
 
-import doctest
 from collections import Counter
 
 import pytest
 
 from flan_jax.collections.flan2021 import family as flan2021
-from flan_jax.collections.flan2021 import windows as flan2021_sources
 from flan_jax.collections.flan2021.windows import MAX_TRAIN_ROWS, PartOf, WindowedTfdsSource, clipped
 from flan_jax.tasks.sources import file_sources
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 
 LAST_200 = ["train[-200:]", "validation"]
-
-
-def test_doctests():
-    assert doctest.testmod(flan2021_sources).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,6 @@ from flan_jax.evaluation.postprocess import chain_of_thought
 
 GSM8K = "Ann has 2 pens and buys 3.\\nHow many?\t5\tAnn has 2 + 3 = 5 pens.\n"
 AQUA = "1+1?\\nOptions:\\n(A) 2\\n(B) 3\t(A)\t1+1 = 2\\nSo A\n"
-PUBLISHED_ROWS = {
-    "gsm8k": 7473, "strategyqa": 2061, "creak": 6915, "qasc": 1084, "esnli": 36174, "ecqa": 7112,
-    "sensemaking": 6070, "aqua": 2728, "qed": 5154,
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -33,8 +29,8 @@ def every_rendering(task):
 
 
 def test_the_nine_sets_have_the_published_sizes_and_names():
-    assert {one.name: one.num_rows for one in cot.SETS} == PUBLISHED_ROWS
-    assert sum(PUBLISHED_ROWS.values()) == 74_771  # 74,730 once each is rounded down to tens.
+    assert len(cot.SETS) == 9
+    assert sum(one.num_rows for one in cot.SETS) == 74_771  # 74,730 once each is rounded down to tens.
     assert [one.task() for one in cot.SETS if not one.task().startswith("cot_")] == ["stream_aqua", "stream_qed"]
     assert of("gsm8k").task(inverted=True) == "cot_input_inversion_gsm8k"
     assert of("qed").task(inverted=True) == "stream_input_inversion_qed"
@@ -42,7 +38,7 @@ def test_the_nine_sets_have_the_published_sizes_and_names():
 
 def test_there_are_ten_templates_or_fifteen_forward_and_eighteen_of_four_kinds_inverted(folder):
     numbers = {one.name: len(cot.record(one, folder).templates) for one in cot.SETS}
-    assert numbers == {**dict.fromkeys(PUBLISHED_ROWS, 10), "aqua": 15, "qed": 15}
+    assert numbers == {**dict.fromkeys(numbers, 10), "aqua": 15, "qed": 15}
     inverted = cot.record(of("gsm8k"), folder, inverted=True).templates
     assert len(inverted) == 18 and {template.direction for template in inverted} == {"inverted"}
     kinds = Counter(template.name for template in inverted)

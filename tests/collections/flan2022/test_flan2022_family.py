@@ -1,7 +1,5 @@
 """Flan 2022's mixtures: names, members, weights and the shares that follow from them; what cannot be had, by name."""
 
-import doctest
-
 import pytest
 
 from flan_jax.collections.flan2021 import family as flan2021
@@ -73,13 +71,6 @@ def measured(registries, name):
     """Each task's share of a mixture, in per cent, by the arithmetic that exports use."""
     rates = members.rates(registries.mixture_or_task(name), counts=published_counts(registries, name))
     return {task: 100 * share for task, share in shares({name: rate.rate for name, rate in rates.items()}).items()}
-
-
-def test_doctests():
-    from flan_jax.collections.flan2022 import niv2 as flan2022_niv2
-    from flan_jax.collections.flan2022 import small_sets as flan2022_small
-    from flan_jax.collections.flan2022 import submixtures as flan2022_members
-    from flan_jax.collections.flan2022 import variants as flan2022_variants
 
     for module in (flan2022, flan2022_members, flan2022_niv2, flan2022_small, flan2022_variants):
         assert doctest.testmod(module).failed == 0, module

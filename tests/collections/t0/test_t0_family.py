@@ -1,6 +1,5 @@
 """The family T0: which names there are, what each task is, its mixtures, and how files declare it."""
 
-import doctest
 import hashlib
 import json
 import zipfile
@@ -99,10 +98,6 @@ def toys(empty, tmp_path):
         return empty
 
     return declare
-
-
-def test_doctests():
-    assert doctest.testmod(t0_family).failed == 0
 
 
 @pytest.mark.shared_data

@@ -32,15 +32,16 @@ def test_lengths_are_t5s(max_input_tokens, density, mean_span, raw, targets):
     assert inputs <= max_input_tokens < noise.lengths(raw + 1)[0]
 
 
-@pytest.mark.parametrize("num_tokens", [2, 3, 7, 70, 141, 568])
-@pytest.mark.parametrize("noise", [Noise(), Noise(density=0.2, mean_span=1), Noise(density=0.8, mean_span=1.5)])
-@pytest.mark.parametrize("stand", ["sentinels", "one sentinel", "nothing"])
-def test_what_a_text_becomes_has_the_lengths_foretold_and_all_its_tokens(num_tokens, noise, stand):
-    tokens = np.arange(100, 100 + num_tokens)
-    mask = noise.mask(num_tokens, np.random.default_rng(num_tokens))
-    inputs, targets = corrupted(tokens, mask, last_id=9999, stand=stand)
-    assert (len(inputs) + 1, len(targets) + 1) == noise.lengths(num_tokens, stand=stand)
-    assert sorted([*inputs[inputs < 9000], *targets[targets < 9000]]) == tokens.tolist()
+def test_what_a_text_becomes_has_the_lengths_foretold_and_all_its_tokens(subtests):
+    for num_tokens in [2, 3, 7, 70, 141, 568]:
+        for noise in [Noise(), Noise(density=0.2, mean_span=1), Noise(density=0.8, mean_span=1.5)]:
+            for stand in ["sentinels", "one sentinel", "nothing"]:
+                with subtests.test(num_tokens=num_tokens, noise=noise, stand=stand):
+                    tokens = np.arange(100, 100 + num_tokens)
+                    mask = noise.mask(num_tokens, np.random.default_rng(num_tokens))
+                    inputs, targets = corrupted(tokens, mask, last_id=9999, stand=stand)
+                    assert (len(inputs) + 1, len(targets) + 1) == noise.lengths(num_tokens, stand=stand)
+                    assert sorted([*inputs[inputs < 9000], *targets[targets < 9000]]) == tokens.tolist()
 
 
 def test_the_number_of_hidden_tokens_and_spans_is_exact_and_their_places_are_not():

@@ -1,4 +1,3 @@
-import doctest
 import gzip
 import json
 from collections import Counter
@@ -20,10 +19,6 @@ ROWS = [{"q": "2+2", "a": 4}, {"q": "a\u2028b 😀", "a": None}, {"q": "{x}", "a
 def write_jsonl(path, rows=ROWS):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def test_doctests():
-    assert doctest.testmod(sources).failed == 0
 
 
 def test_jsonl_rows_are_the_same_plain_zipped_and_from_several_files(tmp_path):

@@ -1,7 +1,7 @@
 """Conversations to prompts: turns under their speakers' labels, as many of the latest as fit, and the label of the next.
 
-Only the answer is a target, so that nothing but the turn that is asked for has a loss. Which turns those are, and how
-files of conversations are read, is `tasks.chat`'s business. Dialogues of two speakers without roles are `dialogue`'s.
+Only the answer is a target, so that nothing but the turn that is asked for has a loss. `tasks.formats.chat`
+decides which turns those are and reads files of conversations. `dialogue` is for two speakers without roles.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """How the turns of a dialogue are written into a prompt: the one fixed form, and styles that training may vary.
 
 The pools of openings, labels and endings are data (`styles/dialogue.yaml`; as many of each as the Flan Collection has,
-Longpre et al. 2023, arXiv:2301.13688). Which turn is asked for is `tasks.dialog`'s business.
+Longpre et al. 2023, arXiv:2301.13688). Which turn is asked for is `collections.flan2022.dialog`'s business.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """The few-shot formats of the Flan 2022 tasks: eleven structures, read from `styles/fewshot_formats.yaml`.
 
-Which templates stand in them and how many examples are drawn is left to `tasks.flan2022_variants`.
+Which templates stand in them and how many examples are drawn is left to `collections.flan2022.variants`.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Promptsource's templates (Bach et al. 2022, arXiv:2202.01279): a prompt, a target and choices in Jinja.
 
 What a template is filled in by is `sandbox`; files of templates are read by `promptsource_files`, and which rows go with
-a dataset is left to `tasks.t0`.
+a dataset is left to `collections.t0`.
 """
 
 import functools

@@ -95,7 +95,7 @@ def plan(task: Any, split: str, *, lengths: Lengths, export_dir: Path, module_di
       module_digests: of the files that define tasks of others.
 
     Raises:
-      ValueError: a task that cannot be trained on; see `foreign.check_features`.
+      ValueError: a task that cannot be trained on; see `external.check_features`.
       FileNotFoundError: its data are not there.
     """
     record = templated_record(task)

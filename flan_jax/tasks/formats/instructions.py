@@ -1,6 +1,6 @@
 """Instruction files: Self-Instruct, Unnatural Instructions, Alpaca's and Dolly's shapes, and prompts with completions.
 
-Each is a `formatted.Format`: it knows the fields of its rows and turns them into examples with `instruction`, `input`
+Each is a `shape.Format`: it knows the fields of its rows and turns them into examples with `instruction`, `input`
 ("" when there is none) and `output`, which the forms of `templates/self_instruct.yaml` put into words. What is left out
 of generated data is up to rules: `filters.settings.self_instruct_filters`. Raw generations are read by `generated`.
 """

@@ -15,7 +15,7 @@ from flan_jax.files import sha256_of
 from flan_jax.vocab import EMBEDDED_MODEL, ByteVocabulary, SentencePieceVocabulary
 from tests.checkpoint.tokenizer_lines import SPECIAL, all_lines, made_lines
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "tokenizer_ids.json"
+GOLDEN = Path(__file__).parents[2] / "golden" / "tokenizer_ids.json"
 GOLDEN_STEPS = GOLDEN.with_name("tokenizer_steps.json")
 MODELS = {
     "embedded": None,

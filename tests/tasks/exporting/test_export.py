@@ -440,7 +440,7 @@ def strangers(tmp_path_factory):
 
 def test_plain_seqio_tasks_of_others_are_exported_without_change(tmp_path, strangers, monkeypatch, request, registries):
     """Ids equal to those that SeqIO itself gives, written by a child as in a run."""
-    fixture = request.path.parents[1] / "fixtures" / "plain_seqio_tasks.py"
+    fixture = request.path.parents[2] / "fixtures" / "plain_seqio_tasks.py"
     monkeypatch.setenv("PLAIN_MODEL", str(strangers / "own.model"))
     monkeypatch.setenv("PLAIN_LINES", str(strangers / "lines.txt"))
     asked = Request(name="strangers_mixture", lengths={"inputs": 32, "targets": 32}, module=str(fixture))

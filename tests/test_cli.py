@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 from flan_jax import cli
+from flan_jax.errors import UnknownNameError
 
 
 def test_words_files_bindings_and_options_are_told_apart():
@@ -59,12 +60,10 @@ def test_a_defect_of_ours_is_status_1_with_a_traceback(error, monkeypatch, capsy
     assert "defect of flan_jax" in capsys.readouterr().err
 
 
-def test_a_key_error_is_shown_as_it_was_written(monkeypatch, capsys):
+def test_an_unknown_name_is_shown_as_it_was_written(monkeypatch, capsys):
     def unknown(*, expect: str = ""):
-        cli.VERBS  # noqa: B018
-        raise KeyError(f"No task 'x'. Did you mean 'y'?\nAllowed: y. {expect}")
+        raise UnknownNameError(f"No task 'x'. Did you mean 'y'?\nAllowed: y. {expect}")
 
-    monkeypatch.setattr(user_errors, "PACKAGE", __file__)
     monkeypatch.setattr(importlib.import_module("flan_jax.commands.doctor"), "doctor", unknown)
     assert cli.run(["doctor"]) == 2
     assert capsys.readouterr().err.startswith("flan-jax: No task 'x'. Did you mean 'y'?\nAllowed: y.")

@@ -163,7 +163,7 @@ def test_means_and_momentum_of_stacked_layers_come_back_bit_for_bit(place):
 
 
 def test_arrays_of_several_parts_are_written_in_full_and_no_more_than_a_part_is_read_at_a_time(place, monkeypatch):
-    monkeypatch.setattr(t5x_writing, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(writing, "CHUNK_BYTES", 100)
     asked = []
 
     def counted(leaf: Leaf) -> Leaf:

@@ -100,7 +100,7 @@ def test_two_exports_are_equal_bytes_whatever_the_number_of_cores(
     register("other", train=5)
     registries.register_mixture("both", ["toy", "other"])
     for name, cores in (("one", 1), ("two", 7)):
-        monkeypatch.setattr(export_lanes, "available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(worker_pool, "available_cores", lambda cores=cores: cores)
         export.export_mixture(request(name="both"), export_dir=tmp_path / name)
     one, two = all_files(tmp_path / "one"), all_files(tmp_path / "two")
     assert len([name for name in one if name.endswith(".array_record")]) == 6 + 2
@@ -138,7 +138,7 @@ def test_a_task_is_exported_once_for_all_its_mixtures(tmp_path, register, regist
     registries.register_mixture("both", ["a", "b"])
     export.export_mixture(request(name="a"), export_dir=tmp_path)
     exported, real = [], worker_pool._export_split
-    monkeypatch.setattr(export_lanes, "_export_split", lambda p, *a, **k: exported.append(p.task) or real(p, *a, **k))
+    monkeypatch.setattr(worker_pool, "_export_split", lambda p, *a, **k: exported.append(p.task) or real(p, *a, **k))
     manifest = export.export_mixture(request(name="both"), export_dir=tmp_path)
     assert exported == ["b"]
     assert [(m.task, m.rate) for m in manifest.members] == [("a", 6.0), ("b", 6.0)]

@@ -48,9 +48,9 @@ def six(registries, monkeypatch, tmp_path):
         templates = (Template(inputs="{q}", targets="{a}"),)
         registries.register(registries.TemplatedTask(name=name, source=source, cluster="toys", templates=templates))
     registries.register_mixture("all", list(NAMES))
-    monkeypatch.setattr(export_lanes, "available_cores", lambda: 2)
-    monkeypatch.setattr(export_lanes, "SECONDS_WITHOUT_WORKERS", -1.0)
-    monkeypatch.setattr(export_lanes, "Worker", FakeWorker)
+    monkeypatch.setattr(worker_pool, "available_cores", lambda: 2)
+    monkeypatch.setattr(worker_pool, "SECONDS_WITHOUT_WORKERS", -1.0)
+    monkeypatch.setattr(worker_pool, "Worker", FakeWorker)
     monkeypatch.setattr(FakeWorker, "made", [])
     real = worker_pool._export_split
 
@@ -58,7 +58,7 @@ def six(registries, monkeypatch, tmp_path):
         time.sleep(0.05)  # So that no lane has done it all before the others have begun.
         return real(*args, **more)
 
-    monkeypatch.setattr(export_lanes, "_export_split", slowly)
+    monkeypatch.setattr(worker_pool, "_export_split", slowly)
     request = Request(name="all", lengths=LENGTHS)
     return request, Definition(request=request, module_files=())
 
@@ -80,7 +80,7 @@ def test_the_second_lane_has_a_process_of_its_own_and_the_bytes_are_the_same(six
 
 def test_a_short_export_loads_no_other_process(six, tmp_path, monkeypatch):
     request, definition = six
-    monkeypatch.setattr(export_lanes, "SECONDS_WITHOUT_WORKERS", 5.0)
+    monkeypatch.setattr(worker_pool, "SECONDS_WITHOUT_WORKERS", 5.0)
     export.export_mixture(request, export_dir=tmp_path, definition=definition)
     assert not FakeWorker.made
 
@@ -158,7 +158,7 @@ def test_a_process_registers_the_same_tasks_and_ends_when_told_to(registries, tm
 
 def test_a_large_export_loads_other_processes_at_once(six, tmp_path, monkeypatch):
     request, definition = six
-    monkeypatch.setattr(export_lanes, "SECONDS_WITHOUT_WORKERS", 1e9)
-    monkeypatch.setattr(export_lanes, "BYTES_FOR_WORKERS", 1)
+    monkeypatch.setattr(worker_pool, "SECONDS_WITHOUT_WORKERS", 1e9)
+    monkeypatch.setattr(worker_pool, "BYTES_FOR_WORKERS", 1)
     export.export_mixture(request, export_dir=tmp_path, definition=definition)
     assert len(FakeWorker.made) == 1

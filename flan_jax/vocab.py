@@ -88,13 +88,8 @@ class Vocabulary(abc.ABC):
         """Returns what an id below `size` stands for, as people read it."""
 
     def sentinel_id(self, k: int) -> int:
-        """Returns the id of `<extra_id_k>`: the last id for k = 0, then downwards.
-
-        Raises:
-          UserError: the vocabulary has no such sentinel.
-        """
-        if not 0 <= k < self.extra_ids:
-            raise UserError(f"No sentinel {k}: the vocabulary has {self.extra_ids} extra ids, counted from 0.")
+        """Returns the id of `<extra_id_k>`, 0 <= k < extra_ids: the last id for k = 0, then downwards."""
+        assert 0 <= k < self.extra_ids, (k, self.extra_ids)
         return self.size - 1 - k
 
 

@@ -190,11 +190,11 @@ def _digest(weights: Weights, choices: Choices) -> str:
 def _compare(weights: Weights, written: Weights, digest: str) -> None:
     """Refuses an output that is not the input."""
     if leaves_digest(written.params) != digest:
-        raise UserError(
+        raise RuntimeError(
             f"What was written of {weights.path} reads back differently, and was removed: {_differing(weights, written)}."
         )
     if written.slots and leaves_digest(written.slots) != leaves_digest(weights.slots):
-        raise UserError(f"The optimiser's state of {weights.path} reads back differently; nothing was kept.")
+        raise RuntimeError(f"The optimiser's state of {weights.path} reads back differently; nothing was kept.")
 
 
 def _differing(weights: Weights, written: Weights) -> str:

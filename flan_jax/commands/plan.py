@@ -260,5 +260,5 @@ def _table(recipe: Recipe, choice: Choice, written: str | None) -> dict[str, Any
 def _row(recipe: Recipe, choice: Choice) -> dict[str, Any]:
     try:
         return _told(recipe, choice, recipe.compiled(choice), reason="")
-    except ValueError as error:  # This mesh does not go with the recipe; the others may.
+    except UserError as error:  # This mesh does not go with the recipe; the others may.
         return {"fits": False, "reason": str(error)}

@@ -14,13 +14,8 @@ VERSION = 1
 
 
 def merge(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the state of the whole feed from those of its processes at the same step.
-
-    Raises:
-      UserError: no states, or states of different feeds.
-    """
-    if not states or any(state["feed"] != states[0]["feed"] for state in states):
-        raise UserError("States to merge must be of one feed at one step, at least one; got none, or different ones.")
+    """Returns the state of the whole feed from those of its processes at the same step."""
+    assert states and all(state["feed"] == states[0]["feed"] for state in states)
     streams = zip(*(state["streams"] for state in states), strict=True)
     known = [next((position for position in positions if position is not None), None) for positions in streams]
     return {**states[0], "streams": known}

@@ -139,8 +139,7 @@ class TrainFeed:
         return self
 
     def __next__(self) -> tuple[Batch, Stats]:
-        if self._closed:
-            raise UserError("This feed is closed; make a new one and restore its state.")
+        assert not self._closed, "This feed is closed."
         batch, stats, drawn, positions = self._batches.get()
         self._positions = positions
         self._drawn += drawn
@@ -287,5 +286,4 @@ def _check_division(batch_size: int, num_streams: int, process_index: int, proce
             f"{num_streams} streams do not divide over {process_count} processes; set num_streams, and with it the "
             f"batch of {batch_size} rows, to a multiple of {process_count}."
         )
-    if not 0 <= process_index < process_count:
-        raise UserError(f"process_index must be at least 0 and below {process_count}; got {process_index}.")
+    assert 0 <= process_index < process_count, (process_index, process_count)

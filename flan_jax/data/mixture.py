@@ -16,9 +16,8 @@ from functools import cached_property
 import numpy as np
 
 from flan_jax.data import permutation, rates
-from flan_jax.errors import UnknownNameError, UserError
+from flan_jax.errors import UserError
 from flan_jax.files import sha256_of
-from flan_jax.names import nearest
 
 _FRACTION_BITS = 32  # Draws are counted in units of 2^-32 example, in integers: floats lose count near 2^53 / W blocks.
 MAX_BLOCKS = 2**31
@@ -55,16 +54,8 @@ class Mixture:
     block_examples: int
 
     def __post_init__(self):
-        for name in self.rates:
-            if name not in self.sizes:
-                raise UnknownNameError(
-                    f"The mixture has a rate for {name!r} but no such task.{nearest(name, self.sizes)}"
-                )
+        assert self.rates.keys() == self.sizes.keys(), self.rates.keys() ^ self.sizes.keys()
         for name, size in self.sizes.items():
-            if name not in self.rates:
-                raise UnknownNameError(
-                    f"The mixture has the task {name!r} but no rate for it.{nearest(name, self.rates)}"
-                )
             if size < 1:
                 raise UserError(f"Task {name!r} has no examples; leave it out of the mixture or mend its source.")
         rates.flatten(list(self.rates.items()))  # Refuses an empty mixture and rates that are not positive.

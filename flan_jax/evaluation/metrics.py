@@ -89,10 +89,8 @@ def _mean_of_best(references: References, predictions: Sequence[str], score: Cal
 def _check(references: References, predictions: Sequence[str], **facts: Sequence[Any] | None) -> None:
     given = {"predictions": predictions, **{name: fact for name, fact in facts.items() if fact is not None}}
     for name, values in given.items():
-        if len(references) != len(values):
-            raise UserError(f"Got {len(values)} {name} for {len(references)} rows; there must be one for each.")
-    if not predictions:
-        raise UserError("There are no predictions to score.")
+        assert len(references) == len(values), f"{len(values)} {name} for {len(references)} rows"
+    assert predictions, "There are no predictions to score."
     for index, row in enumerate(references):
         if isinstance(row, str) or not row:
             raise UserError(f"Row {index} must have a list of one or more references, got {row!r}.")

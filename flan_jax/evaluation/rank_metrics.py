@@ -125,14 +125,10 @@ def _weights_by_value(positive: np.ndarray, values: np.ndarray, weight: np.ndarr
 
 
 def _check(scores: Scores, gold: Gold, num_classes: int | None) -> None:
-    if len(scores) != len(gold):
-        raise UserError(f"Got scores of {len(scores)} rows and right options of {len(gold)}; wanted one each.")
-    if not len(scores):
-        raise UserError("There are no rows to rank.")
+    assert 0 < len(scores) == len(gold), (len(scores), len(gold))
     for index, (row, right) in enumerate(zip(scores, gold, strict=True)):
         if not len(row) or (num_classes is not None and len(row) != num_classes):
             raise UserError(f"Row {index} has {len(row)} option scores, wanted {num_classes or 'at least 1'}.")
-        if not right or min(right) < 0 or max(right) >= len(row):
-            raise UserError(f"Row {index} has right options {sorted(right)}, allowed are 0 to {len(row) - 1}.")
+        assert right and 0 <= min(right) <= max(right) < len(row), (index, right, len(row))
         if np.isnan(np.asarray(row, float)).any():
             raise UserError(f"Row {index} has option scores {list(row)}: a score is not a number.")

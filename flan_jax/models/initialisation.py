@@ -15,8 +15,6 @@ from flax import linen as nn
 from flax import struct, traverse_util
 from flax.core.scope import LazyRng
 
-from flan_jax.errors import UserError
-
 Initializer = Callable[..., jax.Array]
 """From a key, a shape and a dtype to an array. Equal ones share a program, so let modules share the object."""
 
@@ -40,15 +38,10 @@ class _Box(nn.LogicallyPartitioned):
 def parameter(
     module: nn.Module, name: str, init: Initializer, shape: tuple[int, ...], axes: tuple[str, ...]
 ) -> jax.Array:
-    """Returns the float32 parameter `name` of `module`, its only one; `axes` are the logical names of its dimensions.
-
-    Raises:
-      UserError: what the module was given as this parameter has another shape.
-    """
+    """Returns the float32 parameter `name` of `module`, its only one; `axes` are the logical names of its dimensions."""
     if module.has_variable("params", name):  # Flax would trace the initialiser here, for its shape.
         value = cast(jax.Array, module.get_variable("params", name))
-        if value.shape != shape:
-            raise UserError(f"Parameter {'/'.join((*module.path, name))} has shape {value.shape}; wanted {shape}.")
+        assert value.shape == shape, f"Parameter {'/'.join((*module.path, name))} has shape {value.shape}, not {shape}."
         return value
 
     def boxed(key: jax.Array) -> _Box:

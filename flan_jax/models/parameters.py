@@ -76,7 +76,7 @@ def require_shapes(shapes: Shapes, config: T5Config, *, place: str) -> None:
     mend = "Use the model that it was trained as, or another checkpoint."
     try:
         found = _nearest_config(shapes)
-    except ValueError as error:
+    except UserError as error:
         looks = str(error)
     else:
         looks = f"It looks like {describe(found)}."

@@ -74,8 +74,9 @@ def described(name: str, count: int = 1) -> tuple[jax.Device, ...]:
 
     within = min(count, CHIPS[name].node_chips)
     shape = f"1x{count // within}x{within}"  # partitions, hosts, devices of a host
+    target = description(name)
     try:
-        found = topologies.get_topology_desc(platform="cuda", target_config=description(name), topology=shape)
+        found = topologies.get_topology_desc(platform="cuda", target_config=target, topology=shape)
     except Exception as error:  # Whatever a plugin of another version than JAX's comes to.
         raise UserError(f"JAX's CUDA plugin does not describe a GPU here: {error}. {INSTALL}.") from error
     return tuple(found.devices)

@@ -118,9 +118,9 @@ def captured_stderr() -> Iterator[list[str]]:
             lines += kept.read().decode(errors="replace").splitlines()
 
 
-def _unknown(name: str) -> ValueError:
+def _unknown(name: str) -> UserError:
     kinds = "; ".join(f"{kind}: {', '.join(shapes)}" for kind, shapes in SLICES.items())
-    return ValueError(
+    return UserError(
         f"No topology {name!r}.{nearest(name, examples())} TPU slices are written v5e:16x16 ({kinds}; *2 behind one for two "
         f"slices), this machine's processor cpu or cpu:8, GPUs gpu:{GPUS[-1].name} or gpu:{GPUS[-1].name}x8 (of "
         f"{', '.join(chip.name for chip in GPUS)})."

@@ -163,10 +163,10 @@ def lint_task(
         try:
             found += [_finding(task, None, "source's rules", "note", told) for told in task.source.problems(split)]
             rows = [u.row for u in itertools.islice(rendering.usable_rows(task, split), num_rows)]
-        except KeyError as error:
+        except UnknownNameError as error:
             found.append(_finding(task, None, "unresolvable field", "problem", str(error.args[0])))
             continue
-        except ValueError as error:
+        except UserError as error:
             found.append(_finding(task, None, "bad row", "problem", str(error)))
             continue
         tokeniser = Tokeniser(vocabulary=vocabulary, lengths=lengths, ends_inputs=task.ends_inputs)
@@ -186,8 +186,8 @@ def _rendered(
             shown.append(rendering.render_row(task, row, index))
         except rendering.NotApplicable:
             continue
-        except (KeyError, ValueError) as error:
-            rule = "unresolvable field" if isinstance(error, KeyError) else "fails"
+        except UserError as error:
+            rule = "unresolvable field" if isinstance(error, UnknownNameError) else "fails"
             yield _finding(task, index, rule, "problem", str(error.args[0]))
             return
     if not shown:

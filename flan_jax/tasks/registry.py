@@ -214,7 +214,7 @@ def register_mixture_with_share(
     """
     try:
         stated = StatedShare(share, unit=unit)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"Mixture {name!r}, the share of {share_of!r}: {error}") from error
     both = [{task.name for task in tasks_of(mixture_or_task(member))} for member in (main, share_of)]
     common = sorted(both[0] & both[1])
@@ -290,10 +290,9 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
             done.append(register_inverted(name).name)
         for mixture in declared.mixtures:
             done += _register_declared_mixture(mixture)
-    except (KeyError, ValueError) as error:
+    except UserError as error:
         unregister(done)
-        kind = KeyError if isinstance(error, KeyError) else ValueError
-        raise kind(f"{path}: {error.args[0]}") from error
+        raise type(error)(f"{path}: {error}") from error
     return tuple(done)
 
 
@@ -316,7 +315,7 @@ def _register_declared_mixture(mixture: user_files.UserMixture) -> list[str]:
             unit=mixture.share.of,
             hold_out=mixture.hold_out,
         )
-    except (KeyError, ValueError):
+    except UserError:
         unregister([main])
         raise
     return [main, mixture.name]

@@ -134,7 +134,7 @@ def _example(
         return left_out.reason
     except MissingField:
         raise
-    except ValueError as error:
+    except UserError as error:
         return BadRow(TEMPLATE_FAILED, str(error), usable.place)
     if exemplars is None:
         return rendered
@@ -263,7 +263,7 @@ def render_row(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle 
     block = style.write(options) if style is not None and template.shows_options else None
     try:
         rendered = template.render(row, options=options, references=references, block=block)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"Task {task.name!r}, template {index}: {error}") from error
     if style is None or block is None:
         return rendered
@@ -379,7 +379,7 @@ def _wrong_lists(task: TemplatedTask, split: str, usable: UsableRow) -> BadRow |
     if task.evaluation == "rank" and split != TRAIN_SPLIT:
         try:
             renderings = _applicable(task, row, split)
-        except ValueError as error:
+        except UserError as error:
             return BadRow(TEMPLATE_FAILED, str(error), place)
         for index, rendered in renderings.items():
             where = f"task {task.name!r}, template {index}"

@@ -229,7 +229,7 @@ def _task(
     templates = _templates(fields["templates"], sets=sets, where=f"{where}.templates")
     try:
         return TemplatedTask(name=name, source=source, cluster=fields["cluster"], templates=templates, **given)
-    except (ValueError, TypeError) as error:
+    except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
 
@@ -245,7 +245,7 @@ def _format_task(
     files = files_of(fields["splits"], base=base, where=where)
     try:
         return format_task(name, files, format=format, cluster=fields.get("cluster"), on_bad_row=on_bad_row, **given)
-    except (ValueError, TypeError) as error:
+    except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
 

@@ -60,7 +60,7 @@ def parse_source(value: object, splits: object, *, base: Path, where: str) -> So
         if kind in ("csv", "tsv"):
             return (CsvSource if kind == "csv" else TsvSource)(files=files, columns=fields.get("columns"), **settings)
         return FILE_SOURCES[kind](files=files, **settings)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{where}.source: {error}") from error
 
 

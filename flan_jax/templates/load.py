@@ -67,7 +67,7 @@ def parse_templates(entries: object, *, where: str) -> tuple[Template, ...]:
         require_keys(fields, TEMPLATE_KEYS, where=place, needed=("inputs", "targets"))
         try:
             templates.append(Template(**fields))
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"{place}: {error}") from error
     return tuple(templates)
 

@@ -194,8 +194,8 @@ class PromptTemplate(Pattern):
             raise UserError(f"{self} fails on {shortened(dict(row))}: {type(error).__name__}: {error}.") from error
         return tuple(part.replace(_PROTECTED, SEPARATOR).strip() for part in text.split(SEPARATOR))
 
-    def _not_jinja(self, error: jinja2.TemplateSyntaxError) -> ValueError:
-        return ValueError(f"{self} is not Jinja: {error.message} (line {error.lineno}).")
+    def _not_jinja(self, error: jinja2.TemplateSyntaxError) -> UserError:
+        return UserError(f"{self} is not Jinja: {error.message} (line {error.lineno}).")
 
 
 def _protected(value: Any) -> Any:

@@ -284,7 +284,7 @@ def _not_text(field: str, row: Mapping[str, Any], *, template: Template, side: s
             f"Fields: {', '.join(available)}.",
             field=field,
         )
-    return ValueError(
+    return UserError(
         f"{template}: the field {field!r} of its {side} holds {shortened(row[field])}; a pattern takes text or a "
         "number. Turn it into words in the task's normaliser (in YAML: `labels`)."
     )

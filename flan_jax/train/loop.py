@@ -288,9 +288,7 @@ def _draw(placed: PlacedFeed, step: int) -> tuple[Placed, float]:
     try:
         return next(placed), time.perf_counter() - start
     except StopIteration:
-        raise UserError(
-            f"The feed ended at step {step}, before the run did. Training needs a feed that repeats its examples."
-        ) from None
+        raise RuntimeError(f"The feed ended at step {step}; a training feed repeats its examples.") from None
 
 
 def _is_multiple(step: int, every_steps: int | None) -> bool:

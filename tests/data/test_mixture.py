@@ -114,16 +114,6 @@ def test_the_fingerprint_tells_sizes_rates_and_names_apart():
     assert scaled.fingerprint == make().fingerprint  # Rates are relative.
 
 
-def test_a_rate_without_a_task_names_the_nearest_task():
-    with pytest.raises(KeyError, match="a rate for 'sentimet' but no such task. Did you mean 'sentiment'"):
-        make(sizes={"sentiment": 3}, rates={"sentimet": 1.0})
-
-
-def test_a_task_without_a_rate_is_named():
-    with pytest.raises(KeyError, match="the task 'b' but no rate for it"):
-        make(sizes={"a": 3, "b": 2}, rates={"a": 1.0})
-
-
 def test_a_task_without_examples_is_named():
     with pytest.raises(ValueError, match="Task 'b' has no examples"):
         make(sizes={"a": 3, "b": 0}, rates={"a": 1.0, "b": 1.0})

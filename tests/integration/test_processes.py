@@ -25,6 +25,7 @@ from flan_jax import cli
 from flan_jax.commands import provenance
 from flan_jax.data.loader import TrainFeed
 from flan_jax.data.source import ExportedTask
+from flan_jax.errors import UserError
 
 read, draw, versions = ExportedTask.read, TrainFeed.__next__, provenance.versions
 
@@ -36,7 +37,7 @@ def noting(self, numbers):
 def failing(self):
     failing.drawn = getattr(failing, "drawn", 0) + 1
     if failing.drawn == int(os.environ["FAILS_AT"]):
-        self.close()
+        raise {"user": UserError, "defect": KeyError}[os.environ["FAILS_AS"]]("pyhton")
     return draw(self)
 
 if "NOTES" in os.environ:
@@ -212,11 +213,13 @@ def test_processes_that_disagree_stop_before_the_first_step(export_dir, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_failure_in_one_process_ends_the_other(export_dir, tmp_path):
-    started = begin(recipe(export_dir, tmp_path / "run"), count=2, environment={1: {"FAILS_AT": "20"}})
-    (_, first), (_, second) = end(started, status=2)
-    assert "flan-jax: process 1 stopped: This feed is closed" in first
-    assert second.count("flan-jax: This feed is closed") == 1
+@pytest.mark.parametrize(("kind", "status", "text"), [("user", 2, "pyhton"), ("defect", 1, "KeyError: 'pyhton'")])
+def test_a_failure_in_one_process_ends_the_other(export_dir, tmp_path, kind, status, text):
+    fails = {1: {"FAILS_AT": "20", "FAILS_AS": kind}}
+    (_, first), (_, second) = end(begin(recipe(export_dir, tmp_path / "run"), count=2, environment=fails), status=status)
+    assert f"flan-jax: process 1 stopped: {text}" in first
+    assert second.count(text) == 1
+    assert ("Traceback" in second) == (kind == "defect")
 
 
 def test_a_process_waits_for_the_others_as_long_as_it_is_told_to(export_dir, tmp_path):

@@ -280,7 +280,7 @@ def test_frozen_weights_reach_the_step():
 
 
 def test_a_feed_that_ends_is_an_error_with_the_step(world):
-    with pytest.raises(ValueError, match="The feed ended at step 3, before the run did"):
+    with pytest.raises(RuntimeError, match="The feed ended at step 3"):
         world.run(CADENCE, feed=_Feed(last=3))
 
 

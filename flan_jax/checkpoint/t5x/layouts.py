@@ -108,7 +108,7 @@ def to_ours(theirs: Mapping[str, Leaf], *, place: str) -> Translated:
     try:
         _require_stacks(theirs, found)
         params = mapping.to_ours(parts_apart({name: theirs[name] for name in known}, found), found, place=place)
-    except ValueError as error:
+    except UserError as error:
         return Translated(params=dict(theirs), layout=layout, rules=(), notes=(str(error),))
     return Translated(params=params | rest, layout=layout, rules=found)
 

@@ -88,7 +88,7 @@ def open_weights(path: Any, *, step: int | None = None) -> Weights:
     config: T5Config | None = None
     try:
         config = config_of_shapes({name: leaf.shape for name, leaf in params.items()})
-    except ValueError as error:
+    except UserError as error:
         notes += (str(error),)
     slots, why_not = _slots(contents, translated, target, place)
     return Weights(
@@ -115,7 +115,7 @@ def _with_never_trained(params: Mapping[str, Leaf]) -> tuple[Mapping[str, Leaf],
         whole = {**params, **dict.fromkeys(absent, from_array(np.ones(like.shape, like.dtype)))}
         try:
             config = config_of_shapes({name: leaf.shape for name, leaf in whole.items()})
-        except ValueError:
+        except UserError:
             continue
         if family.has_network_of(config):
             return whole, (f"{', '.join(absent)} is not there, as in T5X's {family.title}: it is taken for ones.",)
@@ -295,7 +295,7 @@ def _slots(
     states = {name: leaf for name, leaf in states.items() if name.rpartition("/")[0] in known}
     try:
         return adafactor_slots.to_ours(states, translated.rules, translated.params, place=str(place)), ()
-    except ValueError as error:
+    except UserError as error:
         return {}, (f"Adafactor's state is not carried over: {error}",)
 
 

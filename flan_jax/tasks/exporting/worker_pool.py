@@ -16,7 +16,7 @@ from typing import Any
 from flan_jax.data import definitions
 from flan_jax.data.exports import shard_damage
 from flan_jax.data.manifest import Lengths, Request, TaskManifest, read_task
-from flan_jax.errors import UserError
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.files import require_free_space
 from flan_jax.tasks import registry
 from flan_jax.tasks.exporting import shards
@@ -108,7 +108,7 @@ def export_one(
     """
     try:
         task = registry.task(name)
-    except KeyError:
+    except UnknownNameError:
         return None
     planned = plan(task, split, lengths=lengths, export_dir=export_dir, module_digests=digests_of(module_files))
     made = published(planned, export_dir) or _export_split(planned, export_dir, on_chunk=lambda examples: None)
@@ -125,7 +125,7 @@ def published(planned: SplitPlan, export_dir: Path) -> TaskManifest | None:
     directory = export_dir / planned.path
     try:
         manifest = read_task(directory)
-    except (FileNotFoundError, ValueError):
+    except UserError:
         return None
     is_whole = manifest.fingerprint == planned.fingerprint and not shard_damage(manifest, directory)
     return manifest if is_whole else None

@@ -145,7 +145,7 @@ def _rule(entry: Mapping[str, Any], *, base: Path, where: str) -> RowFilter:
         settings[compared] = texts
     try:
         return rule(**settings)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
 

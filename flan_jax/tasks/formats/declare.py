@@ -112,5 +112,5 @@ def parse_format(value: object, *, where: str) -> tuple[Format, Any]:
     settings = checked({key: fields[key] for key in own if key in fields}, FORMATS[kind], where=where)
     try:
         return FORMATS[kind](**settings), fields.get("on_bad_row", Source.on_bad_row)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{where}: {error}") from error

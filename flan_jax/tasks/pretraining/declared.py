@@ -60,7 +60,7 @@ def pretraining_task(
     try:
         noise = Noise(**{new: fields[key] for key, new in NOISE_KEYS.items() if key in fields})
         return PretrainingTask(name=name, source=rows, noise=noise, **given)
-    except (ValueError, TypeError) as error:
+    except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
 
@@ -81,6 +81,6 @@ def share_of(fields: Mapping[str, Any], *, where: str) -> UserShare | None:
         )
     try:
         StatedShare(said["share"], unit=said["of"])
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return UserShare(member=said["member"], share=float(said["share"]), of=said["of"])

@@ -64,8 +64,9 @@ class InMemorySource(Source):
           UserError: the rows hold something that JSON does not know.
         """
         self.require_split(split)
+        rows = list(self._rows(split))
         try:
-            return sha256_of(list(self._rows(split)))
+            return sha256_of(rows)
         except TypeError as error:
             raise UserError(
                 f"The {split!r} rows in memory cannot be fingerprinted: {error}. Use texts, numbers, lists and dicts."

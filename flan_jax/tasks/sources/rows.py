@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from flan_jax.errors import UnknownNameError, UserError
+from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.names import nearest
 
 Row = dict[str, Any]
@@ -75,7 +75,7 @@ class Source(abc.ABC):
         """Returns why the rows of a split cannot be had on this machine; None when they can. Reads no row."""
         try:
             self.files(split)
-        except FileNotFoundError as error:
+        except MissingFileError as error:
             return str(error)
         return None
 

@@ -60,7 +60,7 @@ class TfdsSource(Source):
         self.require_split(split)
         try:
             self._builder()
-        except FileNotFoundError as error:
+        except MissingFileError as error:
             return str(error)
         return None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from flan_jax.data.manifest import Lengths
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.tasks import registry, rendering, user_files
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.describe import vocabulary_of

@@ -66,6 +66,7 @@ from flan_jax.tasks.formats.declare import format_task, parse_format
 from flan_jax.tasks.preprocessors import LabelNames
 from flan_jax.tasks.pretraining.declared import UserShare, pretraining_task, share_of
 from flan_jax.tasks.pretraining.task import PretrainingTask
+from flan_jax.tasks.settings import checked
 from flan_jax.tasks.sources.file_sources import JsonlSource, Paths
 from flan_jax.tasks.sources.rows import OnBadRow
 from flan_jax.tasks.user_sources import files_of, parse_source, texts
@@ -251,7 +252,7 @@ def _format_task(
 
 def _given(fields: Mapping[str, Any], *, base: Path, where: str) -> dict[str, Any]:
     """What every kind of task may say about itself, as arguments."""
-    given: dict[str, Any] = {key: fields[key] for key in AS_THEY_ARE if key in fields}
+    given = checked({key: fields[key] for key in AS_THEY_ARE if key in fields}, TemplatedTask, where=where)
     for key in ("metrics", "corpora"):
         if key in fields:
             given[key] = texts(fields[key], where=f"{where}.{key}")

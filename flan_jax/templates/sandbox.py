@@ -15,7 +15,6 @@ from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment, SecurityError
 
 from flan_jax.draws import Draws
-from flan_jax.errors import UserError
 
 MAX_STEPS = 100_000
 """Of a rendering: calls, and numbers that `range` gives. Without it a list that grows while it is gone through never
@@ -125,7 +124,7 @@ def most_frequent(items: Iterable[Any]) -> list[Any] | None:
 def _choice(context: Context, items: Iterable[Any]) -> Any:
     given = list(items)
     if not given:
-        raise UserError("nothing to choose from")
+        raise ValueError("nothing to choose from")
     return context[_RUN].draws.choice(given)
 
 

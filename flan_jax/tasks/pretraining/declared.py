@@ -11,6 +11,7 @@ from flan_jax.data.rates import ShareUnit, StatedShare
 from flan_jax.errors import UserError
 from flan_jax.tasks.pretraining.span_corruption import Noise
 from flan_jax.tasks.pretraining.task import PretrainingTask
+from flan_jax.tasks.settings import checked
 from flan_jax.tasks.sources.rows import Source
 from flan_jax.templates.load import require_keys, require_mapping
 
@@ -51,14 +52,15 @@ def pretraining_task(
     """
     fields = require_mapping(value, where=where)
     require_keys(fields, TASK_KEYS, where=where, needed=("source", "splits"))
-    given: dict[str, Any] = {key: fields[key] for key in AS_THEY_ARE if key in fields}
+    given = checked({key: fields[key] for key in AS_THEY_ARE if key in fields}, PretrainingTask, where=where)
     if "corpora" in fields:
         given["corpora"] = texts(fields["corpora"])
     if "lengths" in fields:
         given["lengths"] = require_mapping(fields["lengths"], where=f"{where}.lengths")
     rows = source(fields["source"], fields["splits"])
+    noises = {new: fields[key] for key, new in NOISE_KEYS.items() if key in fields}
     try:
-        noise = Noise(**{new: fields[key] for key, new in NOISE_KEYS.items() if key in fields})
+        noise = Noise(**checked(noises, Noise, where=where))
         return PretrainingTask(name=name, source=rows, noise=noise, **given)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error

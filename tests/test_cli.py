@@ -49,7 +49,9 @@ def test_a_traceback_is_shown_when_asked_for(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [TypeError("x"), AssertionError("x"), ValueError("x"), KeyError("x"), FileNotFoundError("x")])
+@pytest.mark.parametrize(
+    "error", [TypeError("x"), AssertionError("x"), ValueError("x"), KeyError("x"), FileNotFoundError("x")]
+)
 def test_a_defect_of_ours_is_status_1_with_a_traceback(error, monkeypatch, capsys):
     def broken(*, expect: str = ""):
         raise error

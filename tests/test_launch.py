@@ -2,13 +2,13 @@
 
 import json
 import signal
-import time
 
 import pytest
 
 from flan_jax import launch, processes
 from flan_jax.processes import Group
 from tests.dictionary_store import DictionaryStore
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_waiting_for_processes_that_do_not_come_ends(monkeypatch, capsys):
     ended = []
     monkeypatch.setattr(processes, "end_now", ended.append)
     with launch._impatient("2 processes at a:1 did not all come together", seconds=0.05):
-        time.sleep(0.2)
+        wait_for(lambda: ended)
     assert ended == [2]
     assert (
         "2 processes at a:1 did not all come together within 0 s. See that each was started" in capsys.readouterr().err

@@ -33,7 +33,7 @@ def run(command, folder):
     # A process of its own, as a user's; the checkout is found though it may not be installed.
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from flan_jax import cli; sys.exit(cli.run(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, *words], cwd=folder, capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "ignore", "-c", code, *words], cwd=folder, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

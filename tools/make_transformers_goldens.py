@@ -1,7 +1,7 @@
 """What `transformers` computes for each T5 family on made-up weights, for tests/models and tests/decoding.
 
     python tools/make_transformers_goldens.py          # needs the `reference` extra; writes tests/golden/transformers_*.npz
-    python tools/make_transformers_goldens.py --check  # compares with what is there, under whatever release is installed
+    python tools/make_transformers_goldens.py --check  # compares the files with the installed release
 
 The weights are not stored: `made_up_weight` draws each from its T5X name alone, and the tests draw the same. Stored are
 the encoder's states, the logits, the gradients of the mean cross-entropy, and greedy tokens, all by the library's own
@@ -226,7 +226,7 @@ def greedy(model, **seen) -> np.ndarray:
 def main() -> None:
     """Writes one file a family, or compares."""
     parser = argparse.ArgumentParser(description="Writes tests/golden/transformers_*.npz.")
-    parser.add_argument("--check", action="store_true", help="compare with the files and write nothing")
+    parser.add_argument("--check", action="store_true", help="compare with the files, fail at 1e-4, write nothing")
     check = parser.parse_args().check
     for family in FAMILIES:
         file, arrays = GOLDEN_DIR / f"transformers_{family}.npz", computed(family)
@@ -235,7 +235,9 @@ def main() -> None:
             np.savez_compressed(file, **arrays)
             continue
         with np.load(file) as stored:
-            print("  largest difference", {name: float(np.abs(stored[name] - arrays[name]).max()) for name in stored})
+            differences = {name: float(np.abs(stored[name] - arrays[name]).max()) for name in stored}
+        print("  largest difference", differences)
+        assert max(differences.values()) < 1e-4, f"{family}: this release computes other numbers than the stored ones"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from flan_jax.checkpoint import reading
 from flan_jax.checkpoint.digest import leaves_digest, params_digest
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.checkpoint.orbax_arrays import open_arrays
+from tests.waiting import wait_for
 
 
 @struct.dataclass
@@ -254,10 +255,7 @@ def test_the_writers_errors_surface_and_the_last_good_checkpoint_stays(open_run,
         run.save(state_at(2), data_state={})
         with pytest.raises(ValueError, match=r"Saving checkpoint 2 to .* failed: .*No space left.*there are \[1\]"):
             if notice == "check_for_errors":
-                deadline = time.monotonic() + 20
-                while time.monotonic() < deadline:
-                    run.check_for_errors()
-                    time.sleep(0.01)
+                wait_for(run.check_for_errors)  # Returns nothing until it raises.
             elif notice == "save":
                 run.save(state_at(3), data_state={})
             else:

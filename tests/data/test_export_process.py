@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from flan_jax.data import export_process
 from flan_jax.data.export_process import ExportFailed, run_child
 from flan_jax.data.manifest import Request
 from tests.data.export_made_by_hand import LENGTHS
+from tests.waiting import wait_for
 
 REQUEST = Request(name="toys", lengths=LENGTHS)
 PREAMBLE = "import sys, os, time, json, pathlib\norder, export_dir, answer = map(pathlib.Path, sys.argv[1:])\n"
@@ -69,7 +69,7 @@ def test_a_killed_child_is_told_as_such(child, tmp_path):
 def parent_with_child(tmp_path, child_code):
     """A process that exports, with a stand-in for its child; waits until the child runs and returns (parent, pid)."""
     (tmp_path / "stand_in_child.py").write_text(
-        PREAMBLE + child_code + "(export_dir / 'pid').write_text(str(os.getpid())); time.sleep(60)"
+        PREAMBLE + child_code + "(export_dir / 'pid').write_text(str(os.getpid())); time.sleep(900)"
     )
     code = f"""
 import signal, sys
@@ -86,16 +86,6 @@ export_process.run_child([Request(name="toys", lengths={LENGTHS!r})], export_dir
     return parent, int(pid)
 
 
-def wait_for(condition, *, seconds=20.0):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not happen in time")
-
-
 def is_running(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -109,12 +99,12 @@ def test_a_child_ends_with_its_parent(tmp_path, number):
     parent, pid = parent_with_child(tmp_path, FROM_COMMAND)
     assert is_running(pid)
     os.kill(parent.pid, number)
-    assert parent.wait(timeout=20) != 0
+    assert parent.wait() != 0
     wait_for(lambda: not is_running(pid))
 
 
 def test_a_stop_that_the_parent_only_notes_still_ends_the_child(child, tmp_path, monkeypatch):
-    child(f"os.kill({os.getpid()}, 15); time.sleep(60)")
+    child(f"os.kill({os.getpid()}, 15); time.sleep(900)")
     noted = []
     previous = signal.signal(signal.SIGTERM, lambda number, frame: noted.append(number))
     try:
@@ -127,7 +117,7 @@ def test_a_stop_that_the_parent_only_notes_still_ends_the_child(child, tmp_path,
 
 
 def test_an_interrupt_ends_the_child_before_it_is_raised(child, tmp_path):
-    child(f"(export_dir / 'pid').write_text(str(os.getpid())); os.kill({os.getpid()}, 2); time.sleep(60)")
+    child(f"(export_dir / 'pid').write_text(str(os.getpid())); os.kill({os.getpid()}, 2); time.sleep(900)")
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

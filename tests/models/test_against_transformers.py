@@ -1,6 +1,8 @@
 """Every family against transformers: encoder states, logits, loss gradients, greedy tokens."""
 
 import functools
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -65,3 +67,10 @@ def test_greedy_tokens_are_equal_to_the_last(family):
     ended = (wanted == 1).any(axis=1)
     assert ended.any() and not ended.all() and len(np.unique(wanted)) > 5, "a golden that shows little"
     np.testing.assert_array_equal(run(made_up.params(config), PROMPTS), wanted)
+
+
+@pytest.mark.reference
+def test_the_installed_transformers_computes_the_stored_numbers():
+    tool = made_up.ROOT / "tools" / "make_transformers_goldens.py"
+    done = subprocess.run([sys.executable, "-W", "ignore", str(tool), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

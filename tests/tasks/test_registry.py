@@ -147,12 +147,12 @@ def test_registering_reads_nothing_and_is_cheap(registries):
         raise AssertionError("read")
 
     registries.register(task_of("warm_up"))
-    start = time.perf_counter()
+    start = time.process_time()
     for i in range(1000):
         source = JsonlSource(files={"train": f"/nowhere/{i}.jsonl"}) if i % 2 else InMemorySource(data={"train": fail})
         registries.register(task_of(f"t{i}", source=source))
     registries.register_mixture("all", [f"t{i}" for i in range(1000)])
-    assert time.perf_counter() - start < 5  # 0.1 s on a quiet machine.
+    assert time.process_time() - start < 5  # Usually 0.1 s; processor time, since the machine may be busy.
 
 
 def test_the_vocabulary_in_use_is_that_of_tasks_without_one(registries):

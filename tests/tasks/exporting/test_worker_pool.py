@@ -151,9 +151,7 @@ def test_a_process_registers_the_same_tasks_and_ends_when_told_to(registries, tm
         ):
             worker.export("sums", "train")
     finally:
-        started = time.monotonic()
         worker.close()
-    assert time.monotonic() - started < 5
 
 
 def test_a_large_export_loads_other_processes_at_once(six, tmp_path, monkeypatch):

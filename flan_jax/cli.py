@@ -1,25 +1,29 @@
-"""The command line: a verb, gin files and bindings, turned into one call.
+"""The command line: turns a verb, gin files and bindings into one call, and prints its result.
 
     flan-jax VERB [--gin_file=FILE]... [--gin.NAME=VALUE]... [--gin_search_paths=DIRS] [--check] [--OPTION=VALUE]...
 
-Exit status: 0; 2 for what the user can mend (one message, no traceback; `--traceback` shows it); 1 for a defect of
-ours. A command is imported only when it is called.
+Exit status: 0; 2 for what the user can fix (one message, no traceback; `--traceback` shows it); 1 for a defect of this
+package, with a traceback; 130 when interrupted. A command is imported only when it is called.
 """
 
 import ast
 import dataclasses
 import importlib
 import inspect
+import json
 import keyword
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from flan_jax import errors
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,49 +31,59 @@ class Verb:
     """A command.
 
     Attributes:
-      does: what, in a line.
-      positional: its positional arguments in order; where that is `gin_file`, all of them are gin files.
-      in_many_processes: whether several processes can share it.
-      reads_recipe_of: the verb whose bindings it takes for what it is not told itself.
+      does: One line of help.
+      positional: Its positional arguments in order; `gin_file` takes all that are left.
+      in_many_processes: Whether several processes can run it together.
+      takes_run_config: Whether its first argument is the recipe's `RunConfig`, whose fields are options too.
+      yields_rows: Whether it returns an iterator of rows, which `--output` names a file for.
+      has_json: Whether `--json` prints the `data` of its result.
     """
 
     does: str
     positional: tuple[str, ...] = ()
     in_many_processes: bool = False
-    reads_recipe_of: str | None = None
+    takes_run_config: bool = False
+    yields_rows: bool = False
+    has_json: bool = False
 
 
 VERBS = {
     "train": Verb(
-        does="a run: exports what is missing, trains, evaluates, saves; the same command again resumes it",
+        does="one run: exports what is missing, trains, evaluates, saves; the same command resumes it",
         in_many_processes=True,
+        takes_run_config=True,
     ),
     "evaluate": Verb(
-        does="checkpoints of a run, or imported weights, on tasks and mixtures",
+        does="evaluates checkpoints of a run, or imported weights, on tasks and mixtures",
         positional=("model_dir",),
         in_many_processes=True,
     ),
     "infer": Verb(
-        does="rows of a file or of standard input to JSONL, with a run's or a checkpoint's weights",
+        does="adds predictions to the rows of a file or of standard input, with the weights of a run or a checkpoint",
         positional=("model_dir",),
         in_many_processes=True,
+        yields_rows=True,
     ),
-    "export": Verb(does="tasks and mixtures to tokenised shards"),
-    "convert": Verb(does="weights between this project, T5X and Hugging Face: --from=PATH --to=PATH --format=hf"),
+    "export": Verb(does="exports tasks and mixtures to tokenized shards"),
+    "convert": Verb(
+        does="converts weights between this project, T5X and Hugging Face: --from=PATH --to=PATH --format=hf"
+    ),
     "show": Verb(
         does="tasks, mixtures, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, checkpoint DIR",
         positional=("what", "name"),
+        has_json=True,
     ),
     "plan": Verb(
-        does="compiles a recipe for a machine that is not there (--topology=v5e:16x16): memory, FLOPs, communication, time",
+        does="compiles a recipe for another machine (--topology=v5e:16x16): memory, FLOPs, communication, time",
         positional=("gin_file",),
-        reads_recipe_of="train",
+        takes_run_config=True,
     ),
-    "doctor": Verb(does="what is installed, which devices JAX sees, what would go wrong, with the mend"),
+    "doctor": Verb(does="checks the installation and the devices that JAX finds, and says how to fix what is wrong"),
 }
 
-
 PROCESS_OPTIONS = ("coordinator_address", "process_count", "process_index")
+SUPPLIED = ("config", "console", "resolved_config")  # Parameters of verbs that the command line fills in.
+PIPED_COLUMNS = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +97,7 @@ class Invocation:
     options: dict[str, Any]
     processes: dict[str, Any]
     check: bool
+    json: bool
     traceback: bool
 
 
@@ -90,11 +105,11 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
     """Splits a command line into verb, gin files, bindings and the verb's own options.
 
     >>> parsed = parse_arguments(["show", "run", "runs/a", "--json", "--gin.SEED=3"])
-    >>> parsed.options, parsed.gin_bindings
-    ({'what': 'run', 'name': 'runs/a', 'json': True}, ('SEED=3',))
+    >>> parsed.options, parsed.gin_bindings, parsed.json
+    ({'what': 'run', 'name': 'runs/a'}, ('SEED=3',), True)
 
     Raises:
-      UserError: an unknown verb, or more words than the verb takes.
+      UserError: The verb is unknown, or there are more positional arguments than it takes.
     """
     verb = arguments[0] if arguments else ""
     if verb not in VERBS:
@@ -109,7 +124,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
         name, separator, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--"):
             if not positional:
-                raise UserError(f"`{verb}` takes no word {argument!r} here: options are written --name=value.")
+                raise UserError(f"`{verb}` takes no argument {argument!r} here: options are written --name=value.")
             if positional[0] == "gin_file":
                 files.append(argument)
             else:
@@ -126,7 +141,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
             bindings.append(f"TFDS_DATA_DIR={value!r}")
         elif VERBS[verb].in_many_processes and _parameter(name) in PROCESS_OPTIONS:
             processes[_parameter(name)] = _literal(value) if name.startswith("process") else value
-        elif name not in ("check", "traceback"):
+        elif name not in ("check", "traceback") and not (name == "json" and VERBS[verb].has_json):
             options[_parameter(name)] = _literal(value) if separator else True
     return Invocation(
         verb=verb,
@@ -136,6 +151,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
         options=options,
         processes=processes,
         check="--check" in arguments,
+        json="--json" in arguments and VERBS[verb].has_json,
         traceback="--traceback" in arguments,
     )
 
@@ -152,7 +168,7 @@ def _join_values(arguments: Sequence[str]) -> list[str]:
 
 
 def _parameter(name: str) -> str:
-    """Returns the parameter of an option; one that Python keeps for itself, as `--from`, has a stroke behind it."""
+    """Returns the parameter name of an option; a Python keyword such as `--from` gets an underscore at its end."""
     name = name.replace("-", "_")
     return f"{name}_" if keyword.iskeyword(name) else name
 
@@ -183,62 +199,141 @@ def run(arguments: Sequence[str]) -> int:
         if invocation.check:
             print_settings()
             return 0
-        outcome = _in_its_group(call, invocation) if VERBS[invocation.verb].in_many_processes else call()
-        return outcome if isinstance(outcome, int) else 0
+        return _in_process_group(call, invocation) if VERBS[invocation.verb].in_many_processes else call()
     except BrokenPipeError:
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        return _left(128 + signal.SIGINT)
-    except Exception as error:  # pylint: disable=broad-except
-        status = _report(error, show_traceback="--traceback" in arguments)
-        return _left(status)
+        return _leave_group(128 + signal.SIGINT)
+    except Exception as error:
+        return _leave_group(_report(error, show_traceback="--traceback" in arguments))
 
 
-def _in_its_group(call: Callable[[], Any], invocation: Invocation) -> Any:
+def _in_process_group(call: Callable[[], int], invocation: Invocation) -> int:
     """Calls a command that computes, as one of several processes if this is one.
 
-    What XLA is told, and that the processes find each other, comes before anybody asks JAX for a device.
+    XLA's flags are set and the processes connect before anything asks JAX for a device.
     """
     from flan_jax import backend, gin_config, launch
 
     backend.require_known_flags()
     backend.compute_in_calling_thread()
-    group = gin_config.configured(launch.join, invocation.processes)()
+    group = gin_config.configured(launch.join, invocation.processes, verb=invocation.verb)()
     if group.count == 1:
-        # Of several JAX lets the first alone write, and on CPU the others find nothing, for its keys differ by process. On
-        # GPUs one that finds its program would leave those that do not waiting for its share of XLA's trials. Where
-        # a shared folder is known to serve all, JAX's own JAX_COMPILATION_CACHE_DIR names it.
-        gin_config.configured(backend.compile_cache, {})()
+        # Of several processes JAX lets only the first write. On CPU the others would find nothing, because their keys
+        # differ. On GPUs a process that finds its program would leave the others waiting for its share of XLA's
+        # autotuning. JAX_COMPILATION_CACHE_DIR names a cache where a shared folder is known to serve all processes.
+        gin_config.configured(backend.compile_cache, {}, verb=invocation.verb)()
     with group.ended_together():
         return call()
 
 
-def prepare(invocation: Invocation) -> Callable[[], Any]:
-    """Parses the gin configuration of an invocation and returns the call that runs its command.
+def prepare(invocation: Invocation) -> Callable[[], int]:
+    """Parses the gin configuration of an invocation.
+
+    Returns:
+      The call that runs the verb, prints its result and returns the exit status.
 
     Raises:
-      UserError: whatever is wrong in the configuration; nothing has run yet.
+      UserError: The configuration is wrong; nothing has run yet.
     """
-    # Imported here so that `--help` and mistakes in the verb answer at once.
+    # Imported here so that `--help` and an unknown verb answer at once.
     from flan_jax import gin_config
 
+    verb = VERBS[invocation.verb]
     gin_config.parse(invocation.gin_files, invocation.gin_bindings, search_paths=invocation.search_paths)
     function = _command(invocation.verb)
+    own = inspect.signature(function).parameters
     options = dict(invocation.options)
-    if "resolved_config" in inspect.signature(function).parameters:
-        options["resolved_config"] = gin_config.resolved_text()
-    recipe_of = VERBS[invocation.verb].reads_recipe_of
-    return gin_config.configured(function, options, like=_command(recipe_of) if recipe_of else None)
+    _require_known_options(invocation.verb, options)
+    output = options.pop("output", "-") if verb.yields_rows else "-"
+    call = gin_config.configured(
+        function, {name: value for name, value in options.items() if name in own}, verb=invocation.verb, later=SUPPLIED
+    )
+    make_config: Callable[[], Any] | None = None
+    if verb.takes_run_config:
+        from flan_jax.run.run_config import RunConfig
+
+        rest = {name: value for name, value in options.items() if name not in own}
+        make_config = gin_config.configured(RunConfig, rest, verb=invocation.verb)
+        if invocation.check:
+            make_config()
+
+    def run_verb() -> int:
+        supplied: dict[str, Any] = {} if make_config is None else {"config": make_config()}
+        if "console" in own:
+            supplied["console"] = _console(stderr=verb.yields_rows)
+        if "resolved_config" in own:
+            supplied["resolved_config"] = gin_config.resolved_text()
+        result = call(**supplied)
+        return _write_rows(result, output) if verb.yields_rows else _print_result(result, as_json=invocation.json)
+
+    return run_verb
+
+
+def _require_known_options(verb: str, options: Iterable[str]) -> None:
+    parameters = option_parameters(verb)
+    for name in options:
+        if name not in parameters:
+            raise UserError(
+                f"`{verb}` has no option --{name}.{nearest(name, parameters)} It takes: {', '.join(parameters)}."
+            )
+
+
+def option_parameters(verb: str) -> dict[str, inspect.Parameter]:
+    """Returns the parameters of a verb that are options of the command line: its own, and the fields of `RunConfig`."""
+    parameters = {n: p for n, p in inspect.signature(_command(verb)).parameters.items() if n not in SUPPLIED}
+    if VERBS[verb].takes_run_config:
+        from flan_jax.run.run_config import RunConfig
+
+        parameters = {**inspect.signature(RunConfig).parameters, **parameters}
+    if VERBS[verb].yields_rows:
+        parameters["output"] = inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default="-")
+    return parameters
+
+
+def _print_result(result: Any, *, as_json: bool) -> int:
+    """Prints the result of a verb and returns the exit status; of several processes the first one prints."""
+    if isinstance(result, int):
+        return result
+    if _is_first_process():
+        if as_json:
+            print(json.dumps(result.data, ensure_ascii=False, default=str))
+        else:
+            # Not cropped: a line that has to be copied as a whole, such as a digest, may be wider than the terminal.
+            _console().print(result, crop=False)
+    return getattr(result, "exit_status", 0)
+
+
+def _write_rows(predictions: Any, output: str) -> int:
+    from flan_jax.run.predictions import write_predictions
+
+    write_predictions(predictions, output)
+    if output != "-" and _is_first_process():
+        _console(stderr=True).print(f"{predictions.count:,} rows written to {output}.", highlight=False)
+    return 0
+
+
+def _is_first_process() -> bool:
+    module = sys.modules.get("flan_jax.processes")
+    return module is None or module.group().is_first
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    """Returns the terminal; for a file or a pipe a console wide enough that no table is folded."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=PIPED_COLUMNS)
 
 
 def _command(verb: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f"flan_jax.commands.{verb}"), verb)
 
 
-def _left(status: int) -> int:
-    """Ends this process at once where others wait for it to end; returns the status where there are none."""
+def _leave_group(status: int) -> int:
+    """Exits immediately when other processes wait for this one; otherwise returns the status."""
     if "flan_jax.processes" in sys.modules:
         sys.modules["flan_jax.processes"].group().leave(status)
     return status
@@ -246,7 +341,6 @@ def _left(status: int) -> int:
 
 def print_settings() -> None:
     """Prints every binding in force with the file and line that set it."""
-    from rich.console import Console
     from rich.table import Table
 
     from flan_jax import gin_config
@@ -256,7 +350,7 @@ def print_settings() -> None:
         table.add_column(column, overflow="fold")
     for setting in gin_config.settings():
         table.add_row(setting.name, repr(setting.value), setting.origin)
-    Console().print(table)
+    _console().print(table)
 
 
 def usage() -> str:
@@ -266,11 +360,15 @@ def usage() -> str:
 
 
 def verb_usage(verb: str) -> str:
-    """Returns a verb's documentation and its options."""
-    function = _command(verb)
+    """Returns the documentation of a verb and its options."""
     lines = [f"flan-jax {verb} {' '.join(p.upper() for p in VERBS[verb].positional)}: {VERBS[verb].does}", ""]
-    lines += [inspect.getdoc(function) or "", "", "Options (or gin bindings of the same names):"]
-    parameters = dict(inspect.signature(function).parameters)
+    lines += [inspect.getdoc(_command(verb)) or "", ""]
+    if VERBS[verb].takes_run_config:
+        from flan_jax.run.run_config import RunConfig
+
+        lines += [inspect.getdoc(RunConfig) or "", ""]
+    lines += ["Options (or gin bindings of the same names):"]
+    parameters = option_parameters(verb)
     if VERBS[verb].in_many_processes:
         from flan_jax import launch
 
@@ -282,7 +380,7 @@ def verb_usage(verb: str) -> str:
 
 
 def _report(error: Exception, *, show_traceback: bool) -> int:
-    """Prints one message for what the user can mend, a traceback for a defect of ours."""
+    """Prints one message for what the user can fix, a traceback for a defect of this package."""
     if show_traceback or not isinstance(error, errors.UserError):
         traceback.print_exception(error)
     if not isinstance(error, errors.UserError):

@@ -4,16 +4,16 @@ With `cli.py` the only importer of gin. Nothing in the package is decorated: gin
 `from __gin__ import dynamic_registration`, import the modules they bind, and gin registers what they name.
 """
 
-import copy
 import dataclasses
+import functools
 import inspect
 import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gin
 from gin import config as gin_config
@@ -21,6 +21,8 @@ from gin import config_parser
 
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.names import nearest
+
+T = TypeVar("T")
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[1]
 COMMAND_LINE = "command line"
@@ -111,48 +113,39 @@ def resolved_text() -> str:
     return gin.config_str(max_line_length=110)
 
 
-def configured(function: Callable, given: dict[str, Any], *, like: Callable | None = None) -> Callable[[], Any]:
-    """Returns `function` with gin's bindings and `given` keyword arguments applied, its parameters checked first.
+def configured(
+    function: Callable[..., T], given: Mapping[str, Any], *, verb: str, later: Collection[str] = ()
+) -> Callable[..., T]:
+    """Returns a function or class with gin's bindings and some keyword arguments applied.
 
     Args:
-      given: keyword arguments.
-      like: another function, whose bindings serve for parameters of the same name that have none of their own.
+      function: What to call.
+      given: Keyword arguments, which take precedence over bindings.
+      verb: The verb of the command line, for messages.
+      later: Parameters that the caller supplies in the call.
 
     Raises:
-      UserError: a keyword is unknown, a required one is missing, or a literal has another type than annotated.
+      UserError: A required parameter is missing, or a literal does not have the annotated type.
     """
-    parameters = inspect.signature(function).parameters
-    module = function.__module__
-    selector = f"{module}.{function.__name__}"
-    verb = function.__name__.rstrip("_")
-    for name in given:
-        if name not in parameters:
-            raise UserError(
-                f"`{verb}` has no option --{name}.{nearest(name, parameters)} It takes: {', '.join(parameters)}."
-            )
+    selector = f"{function.__module__}.{function.__name__}"
     bound = gin_config._CONFIG.get(("", selector), {})  # pylint: disable=protected-access
-    borrowed = {}
-    if like is not None:
-        theirs = gin_config._CONFIG.get(("", f"{like.__module__}.{like.__name__}"), {})
-        borrowed = {name: theirs[name] for name in parameters if name in theirs and name not in {*bound, *given}}
     missing = [
         name
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty and name not in {*bound, *given, *borrowed}
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is parameter.empty and name not in {*bound, *given, *later}
     ]
     if missing:
-        owner = like if like is not None and missing[0] in inspect.signature(like).parameters else function
+        short = ".".join(selector.split(".")[-2:])
         raise UserError(
-            f"`{verb}` needs {', '.join(missing)}: give --{missing[0]}=..., or a --gin_file that binds "
-            f"{owner.__module__.rsplit('.', 1)[-1]}.{owner.__name__}.{missing[0]}."
+            f"`{verb}` needs {', '.join(missing)}: give --{missing[0].rstrip('_')}=..., or a --gin_file that binds "
+            f"{short}.{missing[0]}."
         )
     _check_literal_types()
     try:
         wrapped = gin.get_configurable(function)
     except ValueError:  # No gin file has named it.
-        wrapped = gin.external_configurable(function, module=module)
-    # A copy is how gin makes what its references stand for.
-    return lambda: wrapped(**given, **copy.deepcopy(borrowed))
+        wrapped = gin.external_configurable(function, module=function.__module__)
+    return functools.partial(wrapped, **given)
 
 
 def _as_gin_line(binding: str) -> str:

@@ -31,10 +31,12 @@ def test_words_files_bindings_and_options_are_told_apart():
     ("arguments", "message"),
     [
         (["trian"], "No verb 'trian'. Did you mean 'train'?"),
-        (["show", "run", "dir", "more"], "`show` takes no word 'more' here"),
+        (["show", "run", "dir", "more"], "`show` takes no argument 'more' here"),
         (["doctor", "--expcet=gpu"], "`doctor` has no option --expcet. Did you mean 'expect'?"),
         (["train", "--gin_file=quikstart.gin"], "No gin file 'quikstart.gin'"),
-        (["train"], "`train` needs"),
+        (["train"], "`train` needs model_dir, data, model"),
+        (["train", "--sede=3"], "`train` has no option --sede. Did you mean 'seed'?"),
+        (["train", "--resolved_config=x"], "`train` has no option --resolved_config."),
     ],
 )
 def test_what_the_user_can_mend_is_one_message_and_status_2(arguments, message, capsys):

@@ -1,12 +1,13 @@
-"""`flan-jax doctor`: what is installed, which devices JAX sees, what would go wrong, and the mend."""
+"""`flan-jax doctor`: what is installed, which devices JAX finds, and how to fix what is wrong."""
 
+import dataclasses
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
 from flan_jax import backend
@@ -15,64 +16,83 @@ CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "array-record", "s
 EXPORT = ("seqio", "tensorflow", "tensorflow-text", "tensorflow-datasets", "pyarrow")
 
 
-def doctor(*, expect: str | None = None) -> int:
-    """Prints the state of this installation; ends with 2 when something needed is missing.
+class Finding(NamedTuple):
+    """One line of a diagnosis: what was checked, its state, whether that is fine, and else how to fix it."""
+
+    what: str
+    state: str
+    is_fine: bool
+    fix: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """The state of an installation."""
+
+    findings: Sequence[Finding]
+
+    @property
+    def exit_status(self) -> int:
+        """Returns 2 when something required is missing or broken."""
+        return 2 if any(not f.is_fine and "optional" not in f.fix for f in self.findings) else 0
+
+    def __rich__(self) -> Table:
+        """Shows a line per finding."""
+        table = Table("what", "found", "state", "fix", title="flan-jax doctor", title_justify="left")
+        for what, state, is_fine, fix in self.findings:
+            table.add_row(what, state, "ok" if is_fine else "[red]look[/red]", "" if is_fine else fix)
+        return table
+
+
+def doctor(*, expect: str | None = None) -> Diagnosis:
+    """Checks this installation; the exit status is 2 when something required is missing.
 
     Args:
-      expect: the platform that should be there: "cpu", "gpu" or "tpu".
+      expect: The platform that should be available: "cpu", "gpu" or "tpu".
     """
-    findings = [_python(), *(_package(name, needed=True) for name in CORE)]
-    findings += [_package(name, needed=False) for name in EXPORT]
+    findings = [_python(), *(_package(name, required=True) for name in CORE)]
+    findings += [_package(name, required=False) for name in EXPORT]
     flags = _flags()
-    # With flags that jaxlib does not take, asking it for a device would abort this very process.
-    findings += [flags, *([_devices(expect)] if flags[2] else []), _disk()]
-    table = Table("what", "found", "state", "mend", title="flan-jax doctor", title_justify="left")
-    for what, found, fine, mend in findings:
-        table.add_row(what, found, "ok" if fine else "[red]look[/red]", "" if fine else mend)
-    Console().print(table)
-    return 2 if any(not fine and "optional" not in mend for _, _, fine, mend in findings) else 0
+    # With flags that jaxlib does not know, asking it for a device would abort this process.
+    findings += [flags, *([_devices(expect)] if flags.is_fine else []), _disk()]
+    return Diagnosis(findings=findings)
 
 
-def _python() -> tuple[str, str, bool, str]:
+def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return "Python", version, sys.version_info >= (3, 11), "install Python 3.11 or later"
+    return Finding("Python", version, sys.version_info >= (3, 11), "install Python 3.11 or later")
 
 
-def _package(name: str, *, needed: bool) -> tuple[str, str, bool, str]:
+def _package(name: str, *, required: bool) -> Finding:
     try:
-        return name, importlib.metadata.version(name), True, ""
+        return Finding(name, importlib.metadata.version(name), True, "")
     except importlib.metadata.PackageNotFoundError:
-        mend = (
-            "pip install flan_jax" if needed else "optional: pip install 'flan_jax[tasks]' to define and export tasks"
-        )
-        return name, "absent", False, mend
+        optional = "optional: pip install 'flan_jax[tasks]' to define and export tasks"
+        return Finding(name, "absent", False, "pip install flan_jax" if required else optional)
 
 
-def _flags() -> tuple[str, str, bool, str]:
+def _flags() -> Finding:
     given = os.environ.get("XLA_FLAGS", "")
     trouble = backend.flags_trouble(given)
-    return "XLA_FLAGS", given or "not set", not trouble, trouble
+    return Finding("XLA_FLAGS", given or "not set", not trouble, trouble)
 
 
-def _devices(expect: str | None) -> tuple[str, str, bool, str]:
+def _devices(expect: str | None) -> Finding:
     import jax
 
     try:
         devices = jax.devices()
     except RuntimeError as error:
-        return "devices", "none", False, f"JAX found no device: {error}"
+        return Finding("devices", "none", False, f"JAX found no device: {error}")
     platform = devices[0].platform
-    found = f"{len(devices)} {platform} ({devices[0].device_kind})"
-    wanted = expect or ("gpu" if shutil.which("nvidia-smi") else platform)
-    extra = {"gpu": "cuda", "tpu": "tpu"}.get(wanted, wanted)
-    return (
-        "devices",
-        found,
-        platform == wanted,
-        f"JAX sees no {wanted}: pip install 'flan_jax[{extra}]', and unset JAX_PLATFORMS",
-    )
+    state = f"{len(devices)} {platform} ({devices[0].device_kind})"
+    expected = expect or ("gpu" if shutil.which("nvidia-smi") else platform)
+    extra = {"gpu": "cuda", "tpu": "tpu"}.get(expected, expected)
+    fix = f"JAX finds no {expected}: pip install 'flan_jax[{extra}]', and unset JAX_PLATFORMS"
+    return Finding("devices", state, platform == expected, fix)
 
 
-def _disk() -> tuple[str, str, bool, str]:
+def _disk() -> Finding:
     free_gib = shutil.disk_usage(".").free / 2**30
-    return "disk here", f"{free_gib:,.0f} GiB free", free_gib > 2, "free some space: exports and checkpoints need room"
+    state = f"{free_gib:,.0f} GiB free"
+    return Finding("disk here", state, free_gib > 2, "free some space: exports and checkpoints need room")

@@ -1,20 +1,50 @@
-"""`flan-jax evaluate`: checkpoints of a run on tasks and mixtures."""
+"""`flan-jax evaluate`: scores checkpoints of a run on tasks and mixtures."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
 
 from flan_jax import placement, processes, sharding
 from flan_jax.data import exports
 from flan_jax.data.manifest import MixtureManifest, safe_name
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, suite
+from flan_jax.evaluation.results import SuiteResult
 from flan_jax.models.config import T5Config
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
-from flan_jax.run.network import require_same_vocabulary
+from flan_jax.run.run_data import require_same_vocabulary
 from flan_jax.run.trained import Trained, chosen_checkpoints, open_trained
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The scores of one or more checkpoints.
+
+    Attributes:
+      by_step: The results of each checkpoint, by step.
+      directory: The directory with one folder of predictions and scores per step.
+      show_predictions: How many predictions of each suite are shown when this is printed.
+    """
+
+    by_step: Mapping[int, SuiteResult]
+    directory: Path
+    show_predictions: int = 0
+
+    def __rich__(self) -> RenderableType:
+        """Shows a table per checkpoint, compared with the first one, and some predictions."""
+        parts: list[RenderableType] = []
+        first: SuiteResult | None = None
+        for step, result in self.by_step.items():
+            parts.append(report.compare(first, result))
+            first = first or result
+            if self.show_predictions:
+                directory = self.directory / str(step)
+                parts.append(report.predictions(directory, result, per_label=self.show_predictions))
+        return Group(*parts, Text(f"Written to {self.directory}.", no_wrap=True, overflow="ignore"))
 
 
 def evaluate(
@@ -28,50 +58,52 @@ def evaluate(
     max_decode_length: int | None = None,
     batch_size: int = 32,
     export_dir: str | None = None,
-    use_cached_tasks: bool | str = "auto",
+    use_cached_tasks: exports.UseCached = "auto",
     vocabulary: str | None = None,
     task_feature_lengths: Mapping[str, int] | None = None,
     model: T5Config | None = None,
     mesh: sharding.MeshPlan = sharding.MeshPlan(),  # noqa: B008  (frozen)
     show_predictions: int = 0,
-) -> None:
-    """Evaluates checkpoints; what is not exported yet is exported first. Results go to the run's `eval` folder.
+    console: Console | None = None,
+) -> Scores:
+    """Evaluates checkpoints; what is not exported yet is exported first. Results go to the run's `eval` directory.
 
     Args:
-      model_dir: a run's directory, or a checkpoint: converted, T5X's or Hugging Face's.
-      step: "latest", "all" or a checkpoint's step.
-      mixture_or_task_name: what to evaluate on; None is what the run itself evaluates, all examples of it.
-      mixture_or_task_module: what registers it; None is the run's own module.
-      split: of a named mixture or task.
-      max_examples_per_task: examples of each task, spread over its split; None is all.
-      max_decode_length: tokens that a prediction may have; None is the export's target length.
-      batch_size: rows of a batch.
-      export_dir: where exports lie; None is the run's.
-      use_cached_tasks: as in `train`.
-      vocabulary: of a checkpoint that has none beside it: a SentencePiece model, or "bytes".
-      task_feature_lengths: {"inputs": S, "targets": T} in tokens; None is the run's, 512 and 128 for a bare checkpoint.
-      model: the network of a checkpoint that does not say what its activations are.
-      mesh: devices and sharding rules.
-      show_predictions: how many predictions of each suite are printed.
+      model_dir: A run directory, or a converted, T5X or Hugging Face checkpoint.
+      step: "latest", "all" or the step of a checkpoint.
+      mixture_or_task_name: What to evaluate on; None uses the suites of the run, with all of their examples.
+      mixture_or_task_module: The module that registers it; None uses the run's.
+      split: The split of a named mixture or task.
+      max_examples_per_task: Examples per task, spread over its split; None uses all.
+      max_decode_length: The largest number of tokens in a prediction; None uses the target length of the export.
+      batch_size: Rows per batch.
+      export_dir: The directory of exports; None uses the run's.
+      use_cached_tasks: As in `RunConfig`.
+      vocabulary: For a checkpoint without one: a SentencePiece model, or "bytes".
+      task_feature_lengths: {"inputs": S, "targets": T} in tokens; None uses the run's, or 512 and 128 for a checkpoint.
+      model: The network of a checkpoint that does not record its activations.
+      mesh: The device mesh and the sharding rules.
+      show_predictions: How many predictions of each suite are shown.
+      console: Where progress is shown; None shows nothing.
 
     Raises:
-      UserError: there is nothing to evaluate, or another vocabulary than the run's.
-      MissingFileError: there is no run, or no such checkpoint.
+      UserError: There is nothing to evaluate, or an export has another vocabulary than the run.
+      MissingFileError: There is no run, or no such checkpoint.
     """
     group = processes.group()
-    console = Console(quiet=not group.is_first)
+    console = console if console is not None and group.is_first else Console(quiet=True)
     run = open_trained(
         model_dir, mesh=mesh, export_dir=export_dir, vocabulary=vocabulary, lengths=task_feature_lengths, model=model
     )
     checkpoints = chosen_checkpoints(run, step)
-    place = run.directory.evaluations
+    directory = run.directory.evaluations
     if mixture_or_task_name is not None:
         suites: Mapping[str, Sequence[str]] = {"evaluated": (mixture_or_task_name,)}
-        place = place / f"{safe_name(mixture_or_task_name)}-{safe_name(split)}"
+        directory = directory / f"{safe_name(mixture_or_task_name)}-{safe_name(split)}"
     elif run.plan is not None:
         suites, split = run.plan.suites, run.plan.split
     else:
-        raise UserError(f"{model_dir} evaluates nothing by itself: give --mixture_or_task_name=NAME.")
+        raise UserError(f"{model_dir} has no evaluation suites of its own: give --mixture_or_task_name=NAME.")
     plan = suite.EvaluationPlan(
         suites=suites,
         split=split,
@@ -80,7 +112,9 @@ def evaluate(
         batch_size=batch_size,
     )
     placement.require_divisible_batch(plan.batch_size, mesh=run.network.mesh)
-    exported = group.first_first(lambda: _ensure(run, plan, module=mixture_or_task_module, use_cached=use_cached_tasks))
+    exported = group.first_first(
+        lambda: _ensure_exports(run, plan, module=mixture_or_task_module, use_cached=use_cached_tasks)
+    )
     fingerprints = {name: manifest.fingerprint() for name, manifest in exported.items()}
     group.require_agreement(
         {
@@ -95,32 +129,24 @@ def evaluate(
         exported=exported,
         export_dir=run.export_dir,
         network=run.network,
-        directory=place,
+        directory=directory,
         console=console,
     )
-    before = None
     with run.network.within():
-        for number, weights in checkpoints.items():
-            result = evaluator(number, run.params(weights))
-            console.print(report.compare(before, result))
-            before = before or result
-            if show_predictions and group.is_first:
-                console.print(report.predictions(place / str(number), result, per_label=show_predictions))
-    console.print(f"Written to {place}.", highlight=False, soft_wrap=True)
+        by_step = {number: evaluator(number, run.params(weights)) for number, weights in checkpoints.items()}
+    return Scores(by_step=by_step, directory=directory, show_predictions=show_predictions)
 
 
-def _ensure(
-    run: Trained, plan: suite.EvaluationPlan, *, module: str | None, use_cached: bool | str
+def _ensure_exports(
+    run: Trained, plan: suite.EvaluationPlan, *, module: str | None, use_cached: exports.UseCached
 ) -> dict[str, MixtureManifest]:
-    """Returns the plan's exports, and refuses those of another vocabulary."""
+    """Returns the manifests of the plan's exports, by name, all of the run's vocabulary."""
     names = [name for _, name in plan.members()]
-    asked = dataclasses.replace(run.request, split=plan.split, module=module or run.request.module)
+    request = dataclasses.replace(run.request, split=plan.split, module=module or run.request.module)
     manifests = exports.ensure_all(
-        [dataclasses.replace(asked, name=name) for name in names],
-        export_dir=run.export_dir,
-        use_cached=use_cached,  # type: ignore[arg-type]
+        [dataclasses.replace(request, name=name) for name in names], export_dir=run.export_dir, use_cached=use_cached
     )
-    found = dict(zip(names, manifests, strict=True))
-    refs = {"the run": run.vocabulary_ref, **{name: manifest.vocabulary for name, manifest in found.items()}}
+    exported = dict(zip(names, manifests, strict=True))
+    refs = {"the run": run.vocabulary_ref, **{name: manifest.vocabulary for name, manifest in exported.items()}}
     require_same_vocabulary(refs, model=run.network.config)
-    return found
+    return exported

@@ -1,23 +1,53 @@
-"""`flan-jax export`: tasks and mixtures to tokenised shards. Also what the child process of any export runs.
+"""`flan-jax export`: exports tasks and mixtures to tokenized shards. The child process of every export runs this module.
 
 TensorFlow is imported by the child only, inside a function.
 """
 
+import dataclasses
 import json
 import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flan_jax import errors
 from flan_jax.data import exports
 from flan_jax.data.export_process import USER_ERROR_STATUS
 from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task, request_from_json
 from flan_jax.errors import UserError
-from flan_jax.run.terminal import console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SHOWN_TASKS = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an export produced or found.
+
+    Attributes:
+      manifests: One per split.
+      export_dir: The directory that they and their tasks are in.
+    """
+
+    manifests: Sequence[MixtureManifest]
+    export_dir: Path
+
+    def __rich__(self) -> "RenderableType":
+        """Shows a table per split: examples, tokens, truncated and dropped examples, and their sums."""
+        from rich.console import Group
+        from rich.text import Text
+
+        parts: list[RenderableType] = []
+        for manifest in self.manifests:
+            parts.append(_table(manifest, export_dir=self.export_dir))
+            parts += [Text(note) for note in manifest.notes]
+            split = f"{manifest.request.name} ({manifest.request.split})"
+            parts += [Text(f"Skipped in {split}: {name} {reason}.") for name, reason in manifest.skipped.items()]
+        return Group(*parts)
 
 
 def export(
@@ -31,25 +61,26 @@ def export(
     tfds_data_dir: str | None = None,
     max_truncated_targets: float = Request.max_truncated_targets,
     on_missing_source: OnMissingSource = Request.on_missing_source,
-) -> None:
-    """Exports splits of a mixture or task to tokenised shards, and prints what became of each.
+) -> Exported:
+    """Exports splits of a mixture or task to tokenized shards.
 
-    What is there and fresh stays; a killed export goes on where it was.
+    Exports that exist and are fresh are reused; a killed export is resumed.
 
     Args:
-      mixture_or_task_name: of a mixture or a task in SeqIO's registries.
+      mixture_or_task_name: A mixture or a task in SeqIO's registries.
       task_feature_lengths: {"inputs": S, "targets": T} in tokens.
-      export_dir: where exports lie.
-      mixture_or_task_module: what defines it, when the package does not: dotted modules or paths, comma-separated.
+      export_dir: The directory of exported tasks.
+      mixture_or_task_module: The module that defines it, when the package does not: dotted modules or paths,
+        comma-separated.
       vocabulary: "embedded", "bytes" or a SentencePiece model, for tasks that name none.
-      splits: to export, a list or words separated by commas; tasks that lack one are left out and named.
-      tfds_data_dir: where TensorFlow Datasets are prepared.
-      max_truncated_targets: largest share of a task's targets that may be cut to their length.
-      on_missing_source: "error" stops when a member's rows are not on this machine; "skip" leaves such members out and
-        says so in the manifest.
+      splits: The splits to export, a list or a comma-separated string; tasks without one are skipped and named.
+      tfds_data_dir: Where TensorFlow Datasets are prepared.
+      max_truncated_targets: The largest share of a task's targets that may be truncated.
+      on_missing_source: "error" stops when the rows of a member are not on this machine; "skip" leaves such members out
+        and records that in the manifest.
 
     Raises:
-      UserError: no task has any of the splits, or whatever else refuses the export; see `flan_jax.tasks.exporting.export`.
+      UserError: No task has any of the splits, or the export is refused; see `flan_jax.tasks.exporting.export`.
     """
     requests = [
         Request(
@@ -69,43 +100,36 @@ def export(
     if not any(manifest.members for manifest in manifests):
         reasons = "; ".join(f"{task} {reason}" for task, reason in sorted(manifests[0].skipped.items())[:5])
         raise UserError(f"Nothing of {mixture_or_task_name!r} to export: {reasons}. Choose other splits.")
-    print_summary(manifests, export_dir=Path(export_dir).expanduser())
+    return Exported(manifests=manifests, export_dir=Path(export_dir).expanduser())
 
 
-def print_summary(manifests: Sequence[MixtureManifest], *, export_dir: Path) -> None:
-    """Prints a table a mixture and split: examples, tokens, what was cut and what was left out, and their sums."""
+def _table(manifest: MixtureManifest, *, export_dir: Path) -> "RenderableType":
     from rich.table import Table
 
-    out = console()
-    for manifest in manifests:
-        title = f"{manifest.request.name} ({manifest.request.split}) in {export_dir}; inputs / targets"
-        table = Table(title=title, title_justify="left")
-        table.add_column("task", overflow="fold")
-        for name in ("examples", "tokens", "cut", "left out", "rate"):
-            table.add_column(name, justify="right", no_wrap=True)
-        lines = [(member, _numbers(read_task(export_dir / member.path))) for member in manifest.members]
-        for member, numbers in lines[:SHOWN_TASKS]:
-            table.add_row(member.task, *_cells(numbers), f"{member.rate:g}")
-        if len(lines) > SHOWN_TASKS:
-            table.add_row(f"... and {len(lines) - SHOWN_TASKS:,} more")
-        if len(lines) > 1:
-            table.add_section()
-            totals = tuple(map(sum, zip(*(numbers for _, numbers in lines), strict=True)))
-            table.add_row(f"{len(lines):,} tasks", *_cells(totals))
-        out.print(table)
-        for note in manifest.notes:
-            out.print(note)
-        for name, reason in manifest.skipped.items():
-            out.print(f"Left out of {manifest.request.name} ({manifest.request.split}): {name} {reason}.")
+    title = f"{manifest.request.name} ({manifest.request.split}) in {export_dir}; inputs / targets"
+    table = Table(title=title, title_justify="left")
+    table.add_column("task", overflow="fold")
+    for name in ("examples", "tokens", "truncated", "dropped", "rate"):
+        table.add_column(name, justify="right", no_wrap=True)
+    lines = [(member, _numbers(read_task(export_dir / member.path))) for member in manifest.members]
+    for member, numbers in lines[:SHOWN_TASKS]:
+        table.add_row(member.task, *_cells(numbers), f"{member.rate:g}")
+    if len(lines) > SHOWN_TASKS:
+        table.add_row(f"... and {len(lines) - SHOWN_TASKS:,} more")
+    if len(lines) > 1:
+        table.add_section()
+        totals = tuple(map(sum, zip(*(numbers for _, numbers in lines), strict=True)))
+        table.add_row(f"{len(lines):,} tasks", *_cells(totals))
+    return table
 
 
 def _cells(numbers: Sequence[int]) -> tuple[str, str, str, str]:
-    examples, input_tokens, target_tokens, inputs_cut, targets_cut, left_out = (f"{n:,}" for n in numbers)
-    return examples, f"{input_tokens} / {target_tokens}", f"{inputs_cut} / {targets_cut}", left_out
+    examples, input_tokens, target_tokens, truncated_inputs, truncated_targets, dropped = (f"{n:,}" for n in numbers)
+    return examples, f"{input_tokens} / {target_tokens}", f"{truncated_inputs} / {truncated_targets}", dropped
 
 
 def _numbers(task: TaskManifest) -> tuple[int, ...]:
-    """Examples, tokens of both features, examples cut in either, rows and examples left out."""
+    """Examples, tokens and truncated examples of both features, and dropped rows and examples."""
     return (
         task.num_examples,
         task.tokens["inputs"],

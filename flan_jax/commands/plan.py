@@ -10,20 +10,16 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from flan_jax.data.manifest import Request
 from flan_jax.errors import UserError
 from flan_jax.models import t5
-from flan_jax.models.config import T5Config
-from flan_jax.models.execution import REMAT_NAMES, Execution
+from flan_jax.models.execution import REMAT_NAMES
 from flan_jax.names import nearest
-from flan_jax.objectives.seq2seq import Seq2Seq
-from flan_jax.optim.schedules import Schedule
-from flan_jax.optim.selection import Selection
 from flan_jax.planning import collectives, compiling, gpus, hlo, links, meshes, model_flops, report, roofline
 from flan_jax.planning.compiling import Compiled, TooLarge
 from flan_jax.planning.search import Choice, Recipe, changes, largest_batch
 from flan_jax.planning.topologies import topology_named
 from flan_jax.run.network import Network
+from flan_jax.run.run_config import RunConfig
 from flan_jax.sharding import MeshPlan
 from flan_jax.train.state import new_state
 
@@ -31,18 +27,10 @@ SEARCHES = ("all", "recipe", "none")
 
 
 def plan(
+    config: RunConfig,
     *,
     topology: str,
-    data: Request,
-    model: T5Config,
-    optimizer: Selection,
-    learning_rate: Schedule,
-    batch_size: int,
-    objective: Seq2Seq = Seq2Seq(),  # noqa: B008  (frozen)
-    num_microbatches: int | str = "auto",
-    mesh: MeshPlan | str = MeshPlan(),  # noqa: B008
-    execution: Execution = Execution(),  # noqa: B008
-    seed: int = 0,
+    mesh: str | None = None,
     remat: str | None = "recipe",
     search: str | None = "all",
     table: bool = False,
@@ -56,17 +44,9 @@ def plan(
     not fit.
 
     Args:
+      config: the recipe of the run.
       topology: the machine: v5e:16x16, v5p:4x4x4, v6e:8x8*2 (two slices), cpu:8, gpu:h200x8.
-      data: of which the lengths of a row are taken.
-      model: the network's sizes.
-      optimizer: which optimiser takes which parameters.
-      learning_rate: the schedule.
-      batch_size: rows of an update, over all devices.
-      objective: what is minimised.
-      num_microbatches: parts into which a batch is cut; "auto" is what `train` takes on such a machine.
-      mesh: the recipe's, or as --mesh=fsdp=16,tensor=4; where neither says anything one is chosen.
-      execution: what is computed again instead of kept.
-      seed: of dropout.
+      mesh: instead of the recipe's, as fsdp=16,tensor=4; where neither says anything one is chosen.
       remat: none, minimal, full or offload instead of what the "recipe" says.
       search: the largest batch that fits: of "all" remat policies, of the "recipe"'s, or of "none".
       table: a line for each mesh and remat policy instead of one plan.
@@ -78,24 +58,25 @@ def plan(
     if search not in SEARCHES:
         raise UserError(f"--search is {search!r}; allowed are {', '.join(SEARCHES)}.{nearest(str(search), SEARCHES)}")
     jax.config.update("jax_platforms", "cpu")  # Whatever is in this machine: nothing is run on it.
+    execution, num_microbatches = config.execution, config.num_microbatches
     if remat != "recipe":
         execution = dataclasses.replace(execution, remat=remat)
     recipe = Recipe(
         topology=topology_named(str(topology)),
-        model=model,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        objective=objective,
-        lengths=dict(data.lengths),
-        seed=seed,
+        model=config.model,
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        objective=config.objective,
+        lengths=dict(config.data.lengths),
+        seed=config.seed,
         console=Console(stderr=True, quiet=json or not sys.stderr.isatty()),
     )
-    base = MeshPlan() if isinstance(mesh, str) else dataclasses.replace(mesh, platform=None)
+    base = MeshPlan() if mesh is not None else dataclasses.replace(config.mesh, platform=None)
     parts = num_microbatches if isinstance(num_microbatches, int) else 1
-    choice = Choice(batch_size=batch_size, mesh=base, execution=execution, num_microbatches=parts)
-    choice, reason = _with_mesh(recipe, choice, written=mesh if isinstance(mesh, str) else None)
+    choice = Choice(batch_size=config.batch_size, mesh=base, execution=execution, num_microbatches=parts)
+    choice, reason = _with_mesh(recipe, choice, written=mesh)
     if not isinstance(num_microbatches, int):
-        parts = recipe.network(choice).microbatches(num_microbatches, batch_size=batch_size)
+        parts = recipe.network(choice).microbatches(num_microbatches, batch_size=config.batch_size)
         choice = dataclasses.replace(choice, num_microbatches=parts)
     if table:
         found = _table(recipe, choice, meshes)

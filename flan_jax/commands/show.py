@@ -4,7 +4,7 @@ What is shown is gathered by the packages that own it; this module chooses among
 mixtures and templates need TensorFlow.
 """
 
-import json as json_format
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from rich.text import Text
 
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
-from flan_jax.run.terminal import console
 
 Found = dict[str, Any]
 
@@ -35,6 +34,22 @@ NOUNS: dict[str, bool | None] = {
 }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A description: `data` for programs, `table` for people."""
+
+    data: Found
+    table: RenderableType
+
+    @property
+    def exit_status(self) -> int:
+        """Returns 2 when the description contains problems in templates."""
+        return 2 if any(line["severity"] == "problem" for line in self.data.get("findings", ())) else 0
+
+    def __rich__(self) -> RenderableType:
+        return self.table
+
+
 def show(
     what: str,
     name: str | None = None,
@@ -50,9 +65,8 @@ def show(
     batch_size: int = 32,
     export_dir: str | None = None,
     step: int | None = None,
-    json: bool = False,
-) -> None:
-    """Prints one thing.
+) -> Shown:
+    """Describes one thing.
 
     Args:
       what: "tasks", "mixtures", "task", "mixture", "template", "lint", "export", "run" or "checkpoint".
@@ -71,10 +85,12 @@ def show(
       export_dir: where `mixture` finds how long its tasks' examples are, which tells how many share a packed row;
         without it each has a row of its own.
       step: of `checkpoint`, of any format; the latest unless given.
-      json: print JSON and nothing else.
+
+    Returns:
+      The description; the exit status is 2 when `lint` reports problems.
 
     Raises:
-      UserError: an unknown thing to show, or no name where one is needed; `lint` has found problems.
+      UserError: The thing to show is unknown, or it needs a name.
       UnknownNameError, MissingFileError: there is no such task, mixture, file, export, run or checkpoint.
     """
     if what not in NOUNS:
@@ -104,14 +120,8 @@ def show(
         "run": lambda: _run(str(name)),
         "checkpoint": lambda: _checkpoint(str(name), step=step),
     }
-    found, table = gather[what]()
-    if json:
-        print(json_format.dumps(found, ensure_ascii=False, default=str))
-    else:
-        console().print(table)
-    problems = [line for line in found.get("findings", ()) if line["severity"] == "problem"]
-    if problems:
-        raise UserError(f"{len(problems):,} problems in templates; mend them, or leave those templates out.")
+    data, table = gather[what]()
+    return Shown(data=data, table=table)
 
 
 def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | None) -> None:

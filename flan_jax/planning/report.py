@@ -6,14 +6,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flan_jax.run import terminal
-
 GIB = 1 << 30
 
 
 def show(told: Mapping[str, Any]) -> None:
     """Prints a plan, or a table of them."""
-    console = terminal.console()
+    console = Console()
+    console = console if console.is_terminal else Console(width=1000)  # Folds no table in a file or a pipe.
     if "rows" in told:
         _table(console, told)
         return

@@ -1,7 +1,4 @@
-"""What a run leaves behind, and how a later command finds it again: `config.gin`, `run.json`, and the names beside them.
-
-Knows names and JSON only; checkpoints, metrics and evaluations are written by those whose work they are.
-"""
+"""The files of a run directory: `config.gin`, `run.json`, and the paths of what other modules write there."""
 
 import dataclasses
 import json
@@ -9,21 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flan_jax.errors import MissingFileError, UserError
-from flan_jax.files import differing_fields, write_atomic
+from flan_jax.errors import MissingFileError
+from flan_jax.files import write_atomic
+from flan_jax.run.identity import refuse_other_run
 
 FORMAT_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunDirectory:
-    """The places inside one run's directory."""
+    """The paths inside one run directory."""
 
     path: Path
 
     @property
     def run_file(self) -> Path:
-        """Versions, devices, model, vocabulary, mixture: the run's identity and provenance."""
+        """`run.json`: the run identity, versions, devices, vocabulary and mixture."""
         return self.path / "run.json"
 
     @property
@@ -33,79 +31,61 @@ class RunDirectory:
 
     @property
     def metrics_file(self) -> Path:
-        """One JSON object a logged step."""
+        """One JSON object per logged step."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """One folder a saved step."""
+        """One directory per saved step."""
         return self.path / "checkpoints"
 
     @property
     def evaluations(self) -> Path:
-        """One folder an evaluated step."""
+        """One directory per evaluated step."""
         return self.path / "eval"
 
     def read(self) -> dict[str, Any]:
         """Returns the content of `run.json`.
 
         Raises:
-          MissingFileError: the directory holds no run.
+          MissingFileError: The directory holds no run.
         """
         if not self.run_file.is_file():
             raise MissingFileError(f"{self.path} holds no run (no run.json): give the MODEL_DIR of a `flan-jax train`.")
-        return json.loads(self.run_file.read_text())
+        content: dict[str, Any] = json.loads(self.run_file.read_text())
+        return content
 
     def last_metrics(self) -> dict[str, Any] | None:
-        """Returns the last training line of `metrics.jsonl` that is whole, None when there is none."""
-        found = None
+        """Returns the last complete training line of `metrics.jsonl`, or None."""
+        last = None
         for line in self.metrics_file.read_text().splitlines() if self.metrics_file.is_file() else ():
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            found = record if record.get("kind") == "train" else found
-        return found
+            last = record if record.get("kind") == "train" else last
+        return last
 
     def last_evaluation(self) -> dict[str, Any] | None:
-        """Returns the `summary.json` of the latest step that was evaluated to the end, None when there is none."""
+        """Returns the `summary.json` of the latest step whose evaluation finished, or None."""
         finished = [path for path in self.evaluations.glob("*/summary.json") if path.parent.name.isdecimal()]
         latest = max(finished, key=lambda path: int(path.parent.name), default=None)
         return None if latest is None else json.loads(latest.read_text())
 
-    def open(self, run: Mapping[str, Any], *, config: str) -> bool:
-        """Starts the directory, or checks that it belongs to this very run.
+    def open(self, record: Mapping[str, Any], *, config: str | None) -> None:
+        """Creates the directory, or checks that it belongs to this run.
 
         Args:
-          run: the run's record; its `identity` holds what makes two starts the same run.
-          config: the resolved gin configuration.
-
-        Returns:
-          Whether an earlier start of the same run was found.
+          record: The content of `run.json`; its `identity` decides whether an existing run is the same.
+          config: The resolved gin configuration; None when the run was not configured with gin.
 
         Raises:
-          UserError: the directory holds a run of another recipe; the fields that differ are named.
+          UserError: The directory holds a run with a different recipe; the message names the differing fields.
         """
-        found = self.run_file.is_file()
-        record = json.dumps({"format_version": FORMAT_VERSION, **run}, indent=1, sort_keys=True) + "\n"
-        if found:  # Compared as JSON, in which a tuple is a list.
-            refuse_other_recipe(self.read()["identity"], json.loads(record)["identity"], place=self.path)
+        text = json.dumps({"format_version": FORMAT_VERSION, **record}, indent=1, sort_keys=True) + "\n"
+        if self.run_file.is_file():  # Compared as JSON, in which a tuple is a list.
+            refuse_other_run(self.read()["identity"], json.loads(text)["identity"], where=self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.config_file, config)
-        write_atomic(self.run_file, record)
-        return found
-
-
-def refuse_other_recipe(found: Mapping[str, Any], wanted: Mapping[str, Any], *, place: Path) -> None:
-    """Compares two runs' identities, field by field down to the leaves.
-
-    Raises:
-      UserError: some field differs; each one is named with both values.
-    """
-    differing = list(differing_fields(found, wanted))
-    if differing:
-        lines = "\n".join(f"  {name}: there {there!r}, now {now!r}" for name, there, now in differing)
-        raise UserError(
-            f"{place} holds a run of another recipe:\n{lines}\n"
-            "Choose another MODEL_DIR, or give back the values of that run (its config.gin holds them)."
-        )
+        if config is not None:
+            write_atomic(self.config_file, config)
+        write_atomic(self.run_file, text)

@@ -51,6 +51,6 @@ def require_held_out(
         raise UserError(
             f"{mixture.request.name!r} trains on what the suite {HELD_OUT!r} ({', '.join(accepted.tasks)}) holds out: "
             f"{in_words(refused)}. Train on a mixture without these tasks, evaluate them under another label, or "
-            f"accept the leak by name: train.train.allow_leak = {ways(refused)}; it is then written down in run.json."
+            f"accept the leak by name: run_config.RunConfig.allow_leak = {ways(refused)}; it is then written down in run.json."
         )
     return record(accepted, allowed=allowed)

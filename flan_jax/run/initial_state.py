@@ -4,6 +4,7 @@ No verb itself.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,60 +13,68 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from flan_jax import processes
-from flan_jax.checkpoint import conversion, formats, starts
+from flan_jax.checkpoint import conversion, formats, reading, starts
 from flan_jax.checkpoint.manager import Checkpoints
 from flan_jax.checkpoint.trees import named_leaves, unflatten
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import UserError
 from flan_jax.models import t5
 from flan_jax.optim.selection import Selection
+from flan_jax.run.identity import METADATA_KEY, refuse_other_run
 from flan_jax.run.network import Network
+from flan_jax.run.run_config import RunConfig
 from flan_jax.train.state import TrainState, new_state
 
 
 def first_state(
+    config: RunConfig,
     network: Network,
-    optimizer: Selection,
-    saved: Checkpoints,
+    checkpoints: Checkpoints,
     *,
     abstract: TrainState,
-    recipe: Mapping[str, Any],
-    start: starts.Start,
-    total_steps: int,
+    identity: Mapping[str, Any],
     console: Console,
 ) -> tuple[TrainState, Mapping[str, Any] | None]:
-    """Returns the state to go on from and, when it is a restored one, the position of its feed.
+    """Returns the first state and, when it was restored from the run's own checkpoint, the position of its feed.
 
-    In this order: the run's latest checkpoint; what `start` takes of the initial checkpoint; new parameters.
+    In this order: the run's latest checkpoint; what `config.start` restores from the initial checkpoint; new parameters.
 
     Args:
-      network: on its mesh.
-      optimizer: makes the state's second part.
-      saved: the run's checkpoints.
-      abstract: the state's shapes, and where its arrays live.
-      recipe: the run's identity: seed, vocabulary, initial checkpoint.
-      start: what to take of the initial checkpoint.
-      total_steps: of the run.
-      console: where it is told what was taken.
+      config: The run's configuration.
+      network: The network on its mesh.
+      checkpoints: The run's own checkpoints.
+      abstract: The shapes and shardings of the state.
+      identity: The run identity, which the run's latest checkpoint must have.
+      console: Where to print what was restored.
 
     Raises:
-      UserError: a checkpoint that does not fit; the text names every leaf.
+      UserError: A checkpoint does not fit, or was written by another run; the text names each differing leaf or field.
     """
-    latest = processes.group().told_by_first(saved.latest_step())
+    latest = processes.group().told_by_first(checkpoints.latest_step())
     if latest is not None:
-        restored = saved.restore(abstract, step=latest)
-        return restored.state, restored.data_state
-    path, rng = recipe["initial_checkpoint_path"], jax.random.key(recipe["feed"]["seed"])
+        _require_own_checkpoint(checkpoints.directory, latest, identity=identity)
+        restored = checkpoints.restore(abstract, step=latest)
+        state: TrainState = restored.state
+        return state, restored.data_state
+    path, rng = config.initial_checkpoint_path, jax.random.key(config.seed)
     if path is None:
         where = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
         params = t5.init_params(network.config, rng=rng, out_shardings=where)
-        return fresh_state(params, abstract, optimizer), None
-    weights = formats.open_weights(path, step=start.step)
-    _require_vocabulary(weights, recipe["vocabulary"], console=console)
-    params = _params(weights, abstract.params, start, network=network, rng=rng, console=console)
-    if start.restore == "params":
-        return fresh_state(params, abstract, optimizer), None
-    return _with_optimizer(weights, abstract, params, total_steps=total_steps), None
+        return fresh_state(params, abstract, config.optimizer), None
+    weights = formats.open_weights(path, step=config.start.step)
+    _require_vocabulary(weights, identity["vocabulary"], console=console)
+    params = _params(weights, abstract.params, config.start, network=network, rng=rng, console=console)
+    if config.start.restore == "params":
+        return fresh_state(params, abstract, config.optimizer), None
+    return _with_optimizer(weights, abstract, params, total_steps=config.cadence.total_steps), None
+
+
+def _require_own_checkpoint(directory: Any, step: int, *, identity: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint that another run wrote, before any of its arrays is read."""
+    checkpoint = reading.find(directory, step=step)
+    stored = reading.read_json(checkpoint, "metadata").get(METADATA_KEY, {})
+    expected = json.loads(json.dumps(identity))  # Compared as JSON, in which a tuple is a list.
+    refuse_other_run(stored, expected, where=f"The checkpoint {checkpoint}")
 
 
 def fresh_state(params: Any, abstract: TrainState, optimizer: Selection) -> TrainState:
@@ -81,7 +90,8 @@ def fresh_state(params: Any, abstract: TrainState, optimizer: Selection) -> Trai
         return dataclasses.replace(new_state(params, optimizer=optimizer.transformation), params=None)
 
     where = jax.tree.map(lambda leaf: leaf.sharding, dataclasses.replace(abstract, params=None))
-    return dataclasses.replace(jax.jit(rest, out_shardings=where)(params), params=params)
+    state: TrainState = jax.jit(rest, out_shardings=where)(params)
+    return dataclasses.replace(state, params=params)
 
 
 def _params(

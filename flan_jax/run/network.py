@@ -1,9 +1,10 @@
-"""What several verbs put together in the same way: an export's vocabulary, and a T5 on a mesh as functions.
+"""A T5 on a device mesh as compiled functions, and the vocabulary that its exports were made with.
 
-No verb itself. Functions are compiled once an object and shape; parameters come with each call, so the same object
-serves every checkpoint of a run.
+Functions are compiled once per network and shape. Parameters are an argument of each call, so that one network serves
+every checkpoint of a run.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,64 +31,28 @@ from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import TrainState, new_state
 from flan_jax.train.step import Objective, TrainStep, make_train_step
 
+BatchFunction = Callable[[Mapping[str, np.ndarray]], jax.Array]
+
 
 def open_vocabulary(ref: VocabularyRef, export_dir: Path | str) -> vocab.Vocabulary | None:
-    """Returns the vocabulary that an export was made with; None when only a foreign class could decode it."""
+    """Returns the vocabulary that an export was made with; None when only an external class can decode it."""
     if ref.kind == "foreign":
         return None
     spec = "bytes" if ref.kind == "bytes" else str(Path(export_dir).expanduser() / str(ref.file))
     return vocab.load(spec, extra_ids=ref.extra_ids)
 
 
-def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Config) -> VocabularyRef:
-    """Returns the one vocabulary of several exports.
-
-    Args:
-      refs: by the name of the mixture or task.
-      model: whose embedding table has to hold it.
-
-    Raises:
-      UserError: they differ, or the model has too few rows.
-    """
-    first, *others = refs
-    for name in others:
-        if refs[name].digest != refs[first].digest:
-            raise UserError(
-                f"{name!r} was exported with another vocabulary ({refs[name].size} ids, digest {refs[name].digest[:12]}) "
-                f"than {first!r} ({refs[first].size} ids, digest {refs[first].digest[:12]}). Give all of them one VOCABULARY."
-            )
-    if refs[first].size > model.vocab_size:
-        raise UserError(
-            f"The vocabulary of {first!r} has {refs[first].size} ids, and T5Config.vocab_size is {model.vocab_size}: the "
-            f"embedding table needs a row for each. Set T5Config.vocab_size to at least {refs[first].size}."
-        )
-    return refs[first]
-
-
-def require_vocabulary(ref: VocabularyRef, *, asked: str | None, name: str) -> None:
-    """Refuses an export whose tasks brought another vocabulary than the recipe names.
-
-    Args:
-      ref: the export's.
-      asked: "embedded", "bytes" or a SentencePiece model; None takes whatever the tasks have.
-      name: of the mixture.
-
-    Raises:
-      UserError: they differ.
-    """
-    if asked is None:
-        return
-    wanted = vocab.load(asked)
-    if wanted.digest != ref.digest:
-        raise UserError(
-            f"VOCABULARY is {asked!r} ({wanted.size} ids, digest {wanted.digest[:12]}), but the tasks of {name!r} bring one "
-            f"of their own ({ref.size} ids, digest {ref.digest[:12]}). Set VOCABULARY = None to take theirs."
-        )
-
-
 @final
 class Network:
-    """A T5 on a mesh; `picked` says in words what was chosen for it by platform and size."""
+    """A T5 on a mesh.
+
+    Attributes:
+      config: The sizes of the network.
+      mesh: The devices.
+      rules: How logical axes map to mesh axes.
+      execution: How a training step is executed, with every "auto" resolved.
+      picked: What was chosen by platform and size, one sentence per choice.
+    """
 
     def __init__(
         self,
@@ -98,17 +63,17 @@ class Network:
         lengths: Mapping[str, int] | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
-        """Makes the mesh.
+        """Builds the mesh.
 
         Args:
-          config: the network's sizes.
-          plan: its mesh and sharding rules.
-          execution: how a training step is executed.
-          lengths: of its rows, "inputs" and "targets"; None where nothing is trained.
-          devices: what the mesh is made of; None: all that JAX finds.
+          config: The sizes of the network.
+          plan: The mesh and the sharding rules.
+          execution: How a training step is executed.
+          lengths: Tokens per row, {"inputs": S, "targets": T}; None when nothing is trained.
+          devices: The devices of the mesh; None uses all that JAX finds.
 
         Raises:
-          UserError: the mesh's platform cannot do what `execution` asks for.
+          UserError: The platform of the mesh does not support what `execution` requests.
         """
         self.config = config
         self.rules = sharding.rules_of(plan)
@@ -122,29 +87,29 @@ class Network:
             lengths=None if lengths is None else (lengths["inputs"], lengths["targets"]),
         )
         self._lengths = lengths
-        # Every process reads all of what comes out.
-        self._everywhere = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
-        self._score = jax.jit(functools.partial(score, config=config), out_shardings=self._everywhere)
-        self._generators: dict[tuple[int, int, Strategy], Callable] = {}
+        # Replicated, so that every process can read complete outputs.
+        self._replicated = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+        self._score = jax.jit(functools.partial(score, config=config), out_shardings=self._replicated)
+        self._generators: dict[tuple[int, int, Strategy], Callable[..., jax.Array]] = {}
 
     def apply(self, params: t5.Params, batch: Batch, rng: jax.Array | None) -> jax.Array | UnreadLogits:
-        """Returns float32 logits [B, T, V], or what reads them in pieces; what an objective calls."""
+        """Returns float32 logits [B, T, V], or an object that computes them in chunks; objectives call this."""
         return t5.output(params, batch, rng, config=self.config, execution=self.execution)
 
     def place(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Puts this process's rows of a batch on the mesh."""
+        """Transfers this process's rows of a batch to the mesh."""
         return placement.put_batch(batch, mesh=self.mesh)
 
     def place_whole(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Puts a batch on the mesh of which every process holds all rows."""
+        """Transfers a batch to the mesh of which every process has all rows."""
         return placement.put_whole_batch(batch, mesh=self.mesh)
 
-    def within(self) -> Any:
-        """Returns the context in which everything here is traced."""
+    def within(self) -> contextlib.AbstractContextManager[Any]:
+        """Returns the context in which the functions of this network are traced."""
         return sharding.use_mesh(self.mesh, rules=self.rules)
 
     def shardings(self, abstract: Any) -> Any:
-        """Returns where each leaf of a state, or of the parameters alone, lives."""
+        """Returns the sharding of each leaf of a train state, or of a tree of parameters."""
         return sharding.state_shardings(
             abstract,
             params=t5.abstract_params(self.config),
@@ -154,31 +119,31 @@ class Network:
         )
 
     def placed(self, abstract: Any) -> Any:
-        """Returns the shapes of a tree together with where its arrays live, as a restore wants them."""
+        """Returns the shapes of a tree with the sharding of each leaf, as a restore needs them."""
         return jax.tree.map(
             lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
             abstract,
             self.shardings(abstract),
         )
 
-    def microbatches(self, asked: int | str, *, batch_size: int) -> int:
-        """Returns into how many parts a batch is cut, with "auto" made concrete; `picked` then says so too.
+    def microbatches(self, requested: int | str, *, batch_size: int) -> int:
+        """Returns the number of microbatches, with "auto" resolved; a choice is added to `picked`.
 
         Raises:
-          UserError: the batch cannot be cut so, or not over the mesh.
+          UserError: The batch does not divide into that many microbatches, or not over the mesh.
         """
-        found, why = asked, ""
-        if asked == "auto":
+        count, reason = requested, ""
+        if requested == "auto":
             assert self._lengths is not None
-            found, why = placement.microbatches(batch_size, positions=sum(self._lengths.values()), mesh=self.mesh)
-        if not isinstance(found, int):
-            raise UserError(f"num_microbatches is {found!r}; it has to be a whole number, or 'auto'.")
-        placement.require_divisible_batch(batch_size, mesh=self.mesh, num_microbatches=found)
-        self.picked += (why,) if why else ()
-        return found
+            count, reason = placement.microbatches(batch_size, positions=sum(self._lengths.values()), mesh=self.mesh)
+        if not isinstance(count, int):
+            raise UserError(f"num_microbatches is {count!r}; it must be a whole number, or 'auto'.")
+        placement.require_divisible_batch(batch_size, mesh=self.mesh, num_microbatches=count)
+        self.picked += (reason,) if reason else ()
+        return count
 
     def abstract_batch(self, batch_size: int, lengths: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns the shapes of a batch, and where it lives."""
+        """Returns the shapes and the sharding of a training batch."""
         where = placement.batch_sharding(self.mesh)
         sizes = {key: lengths["inputs" if key in ENCODER_KEYS else "targets"] for key in BATCH_KEYS}
         return {
@@ -189,16 +154,17 @@ class Network:
         }
 
     def abstract_params(self) -> Any:
-        """Returns the parameters' shapes, and where they live."""
+        """Returns the shapes and shardings of the parameters."""
         return self.placed(t5.abstract_params(self.config))
 
     def abstract_state(self, optimizer: Selection) -> TrainState:
-        """Returns the shapes of a train state, and where its arrays live."""
+        """Returns the shapes and shardings of a train state."""
 
         def state(params: Any) -> TrainState:
             return new_state(params, optimizer=optimizer.transformation)
 
-        return self.placed(jax.eval_shape(state, t5.abstract_params(self.config)))
+        abstract: TrainState = self.placed(jax.eval_shape(state, t5.abstract_params(self.config)))
+        return abstract
 
     def train_step(
         self,
@@ -210,7 +176,7 @@ class Network:
         num_microbatches: int = 1,
         weight_statistics: bool = False,
     ) -> TrainStep:
-        """Returns the step that trains this network; arguments as `train.step.make_train_step`'s."""
+        """Returns the step that trains this network; see `train.step.make_train_step` for the arguments."""
         return make_train_step(
             objective,
             self.apply,
@@ -223,12 +189,12 @@ class Network:
         )
 
     def lowered(self, step_fn: TrainStep, state: TrainState, batch: Any) -> jax.stages.Lowered:
-        """Returns a step on this mesh, ready to be compiled; it takes the state's arrays over.
+        """Traces a step on this mesh, ready to be compiled; the step donates the state's arrays.
 
         Args:
-          step_fn: as `train_step` returns it.
-          state: as `abstract_state` returns it, or a state itself.
-          batch: as `abstract_batch` returns it.
+          step_fn: A step, as `train_step` returns it.
+          state: A state, or its shapes and shardings.
+          batch: The shapes and shardings of a batch.
         """
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
         where, rows = jax.tree.map(lambda leaf: leaf.sharding, (shapes, batch))
@@ -243,13 +209,13 @@ class Network:
             return jitted.lower(shapes, None, batch)
 
     def compiling(self, step_fn: TrainStep, state: TrainState, batch: Any, *, start_up: StartUp) -> Compiling:
-        """Begins to compile a step in a thread, and returns it; arguments as `lowered`'s.
+        """Starts compiling a step in a thread and returns it; the arguments are those of `lowered`.
 
         Args:
-          step_fn: as `train_step` returns it.
-          state: its shapes, and where its arrays live.
-          batch: likewise.
-          start_up: told how long it takes.
+          step_fn: A step, as `train_step` returns it.
+          state: The shapes and shardings of the state.
+          batch: The shapes and shardings of a batch.
+          start_up: Records how long it takes.
         """
         platform = self.mesh.devices.flat[0].platform
         return Compiling(
@@ -265,20 +231,20 @@ class Network:
         max_decode_length: int,
         eos_id: int,
         strategy: Strategy = Greedy(),  # noqa: B008
-    ) -> Callable[[Mapping[str, np.ndarray]], jax.Array]:
+    ) -> BatchFunction:
         """Returns the function from a batch to token ids [B, max_decode_length]."""
         generator = self._generator(max_decode_length, eos_id, strategy)
         return lambda batch: generator(params, self.place_whole(batch))
 
-    def score_fn(self, params: t5.Params) -> Callable[[Mapping[str, np.ndarray]], jax.Array]:
-        """Returns the function from a batch to its targets' summed log-probabilities [B]."""
+    def score_fn(self, params: t5.Params) -> BatchFunction:
+        """Returns the function from a batch to the summed log-probabilities of its targets [B]."""
         return lambda batch: self._score(params, self.place_whole(batch))
 
-    def _generator(self, max_decode_length: int, eos_id: int, strategy: Strategy) -> Callable:
+    def _generator(self, max_decode_length: int, eos_id: int, strategy: Strategy) -> Callable[..., jax.Array]:
         key = (max_decode_length, eos_id, strategy)
         if key not in self._generators:
             bound = functools.partial(
                 generate, config=self.config, max_decode_length=max_decode_length, eos_id=eos_id, strategy=strategy
             )
-            self._generators[key] = jax.jit(bound, out_shardings=self._everywhere)
+            self._generators[key] = jax.jit(bound, out_shardings=self._replicated)
         return self._generators[key]

@@ -1,67 +1,102 @@
-"""A feed whose next batches lie on the devices before they are asked for."""
+"""A feed whose next batches are on the devices before the loop needs them: one thread, one position."""
 
+import queue
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, final
 
-from flan_jax.prefetch import Prefetcher
 from flan_jax.shapes import Batch
 from flan_jax.train.metrics import token_slots
 
-AHEAD_BATCHES = 2
+AHEAD_BATCHES = 4
 
 
 class Feed(Protocol):
-    """Batches of this process's rows with their counts, and a position in them."""
+    """Batches of this process's rows with their counts, and a position."""
 
     def __next__(self) -> tuple[Mapping[str, Any], Mapping[str, int]]: ...
 
     def state(self) -> Any:
-        """Returns, as JSON, the position behind the last batch returned."""
+        """Returns the position after the last batch, as JSON."""
 
     def restore(self, state: Any) -> None:
-        """Goes to a position."""
+        """Moves to a position."""
 
 
 class Placed(NamedTuple):
-    """A batch on the devices, the counts of this process's rows, and the tokens that they have room for."""
+    """A batch on the devices, the counts of this process's rows, and the number of tokens that fit into them."""
 
     batch: Batch
     stats: Mapping[str, int]
     slots: int
 
 
+class _Made(NamedTuple):
+    placed: Placed | None
+    position: Any
+    failure: BaseException | None
+
+
 @final
 class PlacedFeed:
-    """Draws and places batches in a thread, so that neither reading nor copying holds up a step.
+    """Reads batches and transfers them to the devices in a thread, so that neither delays a step.
 
-    The position is the one behind the last batch returned: those placed ahead do not count, and are drawn again after
-    a restart. Nothing else may draw from the feed meanwhile.
+    The position is the one after the last batch returned: batches that are placed ahead do not count, and are read again
+    after a restart. Nothing else may read from the feed meanwhile. What the feed raises ends the thread and is raised
+    after the batches that were made before it.
     """
 
     def __init__(self, feed: Feed, place: Callable[[Mapping[str, Any]], Batch], *, ahead_batches: int = AHEAD_BATCHES):
-        """Begins to draw.
+        """Starts the thread.
 
         Args:
-          feed: at its position.
-          place: from the arrays of this process's rows to arrays on the devices.
-          ahead_batches: how many wait on the devices.
+          feed: At its position.
+          place: Transfers this process's rows of a batch to the devices.
+          ahead_batches: How many batches may wait.
         """
         self._position = feed.state()
-
-        def produce() -> tuple[Placed, Any]:
-            batch, stats = next(feed)
-            return Placed(place(batch), stats, token_slots(batch)), feed.state()
-
-        self._made: Prefetcher[tuple[Placed, Any]] = Prefetcher(produce, size=ahead_batches)
+        self._failure: BaseException | None = None
+        self._ready: queue.Queue[_Made] = queue.Queue(maxsize=ahead_batches)
+        self._stop = threading.Event()
+        # The thread refers to the queue and not to this object, and is a daemon: a feed that is never closed hangs nothing.
+        arguments = (feed, place, self._ready, self._stop)
+        self._thread = threading.Thread(target=_place_ahead, args=arguments, name="place batches", daemon=True)
+        self._thread.start()
 
     def __next__(self) -> Placed:
-        placed, self._position = self._made.get()
-        return placed
+        if self._failure is None:
+            placed, position, self._failure = self._ready.get()
+            if placed is not None:
+                self._position = position
+                return placed
+        assert self._failure is not None
+        raise self._failure
 
     def state(self) -> Any:
-        """Returns the feed's position behind the last batch returned."""
+        """Returns the feed's position after the last batch returned."""
         return self._position
 
     def close(self) -> None:
-        """Ends the thread; the feed is then somewhat further than the batches returned."""
-        self._made.close()
+        """Ends the thread; waits for the batch that it is working on."""
+        self._stop.set()
+        while not self._ready.empty():  # The thread may be waiting for room.
+            self._ready.get_nowait()
+        self._thread.join()
+
+
+def _place_ahead(
+    feed: Feed, place: Callable[[Mapping[str, Any]], Batch], ready: "queue.Queue[_Made]", stop: threading.Event
+) -> None:
+    failed = False
+    while not (stop.is_set() or failed):
+        try:
+            batch, stats = next(feed)
+            made = _Made(Placed(place(batch), stats, token_slots(batch)), feed.state(), None)
+        except BaseException as error:  # Whatever it is, the loop must not wait forever.
+            made, failed = _Made(None, None, error), True
+        while not stop.is_set():
+            try:
+                ready.put(made, timeout=0.1)
+                break
+            except queue.Full:
+                continue

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -45,7 +46,7 @@ class StepMetrics:
 
     def mean(self, name: str) -> jax.Array:
         """Returns one of the sums as a mean, `loss` or another."""
-        return self.sums[name] / jnp.maximum(self.weight, jnp.finfo(jnp.float32).tiny)
+        return self.sums[name] / jnp.maximum(self.weight, np.finfo(np.float32).tiny)
 
 
 def new_state(params: Any, *, optimizer: optax.GradientTransformation, step: int = 0) -> TrainState:

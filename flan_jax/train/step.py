@@ -100,7 +100,8 @@ def _totals(objective: Objective, apply: Apply, *, fixed: Any, frozen: Any) -> C
 
         (_, (weight, sums)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
         everything = {"gradients": gradients, "weight": weight, "sums": sums}
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), everything)
+        in_float32: _Totals = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), everything)
+        return in_float32
 
     return totals
 
@@ -119,7 +120,8 @@ def _over_microbatches(
         index, rows = part
         return jax.tree.map(jnp.add, carry, totals(trained, rows, jax.random.fold_in(rng, index))), None
 
-    return jax.lax.scan(add, zeros, (jnp.arange(num_microbatches), parts))[0]
+    total: _Totals = jax.lax.scan(add, zeros, (jnp.arange(num_microbatches), parts))[0]
+    return total
 
 
 def _parts(array: jax.Array, parts: int) -> jax.Array:

@@ -1,8 +1,10 @@
+import io
 import json
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from flan_jax.commands import export as command
 from flan_jax.data import exports
@@ -38,24 +40,31 @@ def arguments(yaml, **changes):
     }
 
 
+def as_text(exported):
+    console = Console(width=1000, file=io.StringIO())
+    console.print(exported)
+    return console.file.getvalue()
+
+
 def test_a_users_file_is_exported_shown_and_found_again(yaml, capfd, monkeypatch):
-    command.export(**arguments(yaml))
-    shown = capfd.readouterr()
-    rows = [line.split("│")[1:-1] for line in shown.out.splitlines() if "mine" in line and "│" in line]
+    exported = command.export(**arguments(yaml))
+    shown = as_text(exported)
+    rows = [line.split("│")[1:-1] for line in shown.splitlines() if "mine" in line and "│" in line]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["mine", "3", "9 / 9", "0 / 0", "0", "1"],
         ["mine", "1", "2 / 2", "0 / 0", "0", "1"],
     ]
-    assert "mine (train)" in shown.out and "mine (validation)" in shown.out
-    assert "tasks" not in shown.out  # One task needs no sum.
-    assert "Exporting mine (train): 1 of 1 tasks, 3 examples" in shown.err
-    assert "tensorflow" not in shown.err.lower()
+    assert "mine (train)" in shown and "mine (validation)" in shown
+    assert "tasks" not in shown  # One task needs no sum.
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "Exporting mine (train): 1 of 1 tasks, 3 examples" in printed.err
+    assert "tensorflow" not in printed.err.lower()
     monkeypatch.setattr(exports, "run_child", None)
-    command.export(**arguments(yaml))
-    assert "validation" in capfd.readouterr().out
+    assert command.export(**arguments(yaml)) == exported
 
 
-def test_splits_that_no_task_has_are_left_out_and_named(yaml, capsys, monkeypatch):
+def test_splits_that_no_task_has_are_skipped_and_named(yaml, monkeypatch):
     def answer(requests, *, export_dir):
         assert [r.split for r in requests] == ["test", "dev"]
         return tuple(empty_manifest(request) for request in requests)
@@ -63,8 +72,9 @@ def test_splits_that_no_task_has_are_left_out_and_named(yaml, capsys, monkeypatc
     monkeypatch.setattr(exports, "ensure_all", answer)
     with pytest.raises(ValueError, match=r"Nothing of 'mine' to export: mine has no split 'test', only train"):
         command.export(**arguments(yaml, splits="test, dev"))
-    command.print_summary([empty_manifest(Request(name="mine", split="dev", lengths=LENGTHS))], export_dir=yaml.parent)
-    assert "Left out of mine (dev): mine has no split 'dev', only train." in capsys.readouterr().out
+    manifest = empty_manifest(Request(name="mine", split="dev", lengths=LENGTHS))
+    shown = as_text(command.Exported(manifests=[manifest], export_dir=yaml.parent))
+    assert "Skipped in mine (dev): mine has no split 'dev', only train." in shown
 
 
 def empty_manifest(request):

@@ -93,7 +93,7 @@ def test_what_cannot_be_planned_is_refused_with_the_mend(arguments, message, cap
 
 def test_a_recipe_that_is_missing_says_what_to_give(capsys):
     assert cli.run(["plan", "--topology=cpu:2"]) == 2
-    assert "give --data=..., or a --gin_file that binds train.train.data" in capsys.readouterr().err
+    assert "give --model_dir=..., or a --gin_file that binds run_config.RunConfig.model_dir" in capsys.readouterr().err
 
 
 @pytest.mark.libtpu

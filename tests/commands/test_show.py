@@ -1,6 +1,7 @@
 """`flan-jax show`: JSON and nothing else for programs, tables for people, and no TensorFlow where none is needed."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
+from rich.console import Console
 
 from flan_jax import cli
 from flan_jax.checkpoint.digest import params_digest
@@ -53,33 +55,38 @@ def export(tmp_path):
     return tmp_path / "exports"
 
 
-def as_json(capsys, *words, **options):
-    show(*words, json=True, **options)
-    return json.loads(capsys.readouterr().out)
+def as_json(*words, **options):
+    """What `--json` prints, as a program reads it."""
+    return json.loads(json.dumps(show(*words, **options).data, default=str))
 
 
-def test_a_run_shows_step_digest_last_metrics_and_last_evaluation(run, capsys):
-    found = as_json(capsys, "run", str(run))
+def as_text(*words, **options):
+    """What a person reads."""
+    console = Console(width=1000, file=io.StringIO())
+    console.print(show(*words, **options))
+    return console.file.getvalue()
+
+
+def test_a_run_shows_step_digest_last_metrics_and_last_evaluation(run):
+    found = as_json("run", str(run))
     assert (found["step"], found["checkpoints"]) == (5, [3, 5])
     assert found["params_digest"] == params_digest(PARAMS)
     assert found["metrics"] == {"step": 5, "kind": "train", "loss": 2.25}
     assert found["evaluation"]["tasks"][0]["metrics"] == {"accuracy": 62.5}
     assert found["record"]["versions"] == {"jax": "1.2"}
-    show("run", str(run))
-    table = capsys.readouterr().out
+    table = as_text("run", str(run))
     assert params_digest(PARAMS) in table and "62.5" in table and "2.25" in table and "count 8" in table
 
 
-def test_a_run_that_has_saved_nothing_yet_is_shown(tmp_path, capsys):
+def test_a_run_that_has_saved_nothing_yet_is_shown(tmp_path):
     RunDirectory(path=tmp_path).open({"identity": {}}, config="")
-    found = as_json(capsys, "run", str(tmp_path))
+    found = as_json("run", str(tmp_path))
     assert [found[key] for key in ("step", "params_digest", "metrics", "evaluation")] == [None] * 4
-    show("run", str(tmp_path))
-    assert "params_digest" in capsys.readouterr().out
+    assert "params_digest" in as_text("run", str(tmp_path))
 
 
-def test_a_checkpoint_shows_names_shapes_dtypes_and_bytes(run, capsys):
-    found = as_json(capsys, "checkpoint", str(run), step=3)
+def test_a_checkpoint_shows_names_shapes_dtypes_and_bytes(run):
+    found = as_json("checkpoint", str(run), step=3)
     assert found["arrays"] == [
         {"name": "encoder/kernel", "shape": [2, 3], "dtype": "float32", "bytes": 24},
         {"name": "scale", "shape": [4], "dtype": "bfloat16", "bytes": 8},
@@ -87,22 +94,20 @@ def test_a_checkpoint_shows_names_shapes_dtypes_and_bytes(run, capsys):
     assert (found["parameters"], found["bytes"], found["step"]) == (10, 32, 3)
     assert found["params_digest"] == params_digest(PARAMS)
     assert found["metrics"] == {"eval/mean": 53.0} and found["metadata"] == {"model": {"emb_dim": 3}}
-    show("checkpoint", str(run / "checkpoints" / "5"))
-    table = capsys.readouterr().out
+    table = as_text("checkpoint", str(run / "checkpoints" / "5"))
     assert "2 x 3" in table and "10 parameters" in table
 
 
-def test_an_export_shows_its_manifests_and_what_is_unfinished(export, capsys):
+def test_an_export_shows_its_manifests_and_what_is_unfinished(export):
     (export / "tasks" / "toy-ffffffffffff" / "validation.partial").mkdir()
-    found = as_json(capsys, "export", str(export))
+    found = as_json("export", str(export))
     (task,) = found["tasks"]
     assert (task["name"], task["split"], task["examples"]) == ("toy", "train", 2)
     assert (task["tokens"], task["folder"]) == ({"inputs": 4, "targets": 4}, "toy-ffffffffffff/train")
     assert found["partial"] == ["tasks/toy-ffffffffffff/validation.partial"]
     (mixture,) = found["mixtures"]
     assert (mixture["name"], mixture["members"], mixture["examples"]) == ("toys", 1, 2)
-    show("export", str(export))
-    table = capsys.readouterr().out
+    table = as_text("export", str(export))
     assert "8 / 4" in table and "unfinished: tasks/toy-ffffffffffff/validation.partial" in table
 
 
@@ -115,9 +120,9 @@ def test_runs_checkpoints_and_exports_are_shown_without_tensorflow(run, export):
     code = f"""
 import sys
 sys.modules["tensorflow"] = sys.modules["seqio"] = None
-from flan_jax.commands.show import show
+from flan_jax import cli
 for what, name in {[("run", str(run)), ("checkpoint", str(run)), ("export", str(export))]!r}:
-    show(what, name, json=True)
+    assert cli.run(["show", what, name, "--json"]) == 0
 """
     out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
     assert len([json.loads(line) for line in out.stdout.splitlines()]) == 3
@@ -157,36 +162,34 @@ def rows(tmp_path):
 
 
 @pytest.mark.tensorflow
-def test_a_users_templates_are_rendered_on_the_first_rows(rows, capsys):
-    found = as_json(capsys, "template", str(rows), num_examples=1)
+def test_a_users_templates_are_rendered_on_the_first_rows(rows):
+    found = as_json("template", str(rows), num_examples=1)
     ((row,),) = (task["rows"] for task in found["tasks"])
     assert [r["inputs"] for r in row["renderings"]] == ["Capital of Peru?", "Lima is in"]
-    show("template", str(rows))
-    table = capsys.readouterr().out
+    table = as_text("template", str(rows))
     assert "Capital of Kenya?" in table and "template 1, inverted" in table and "template 0 'ask'" in table
 
 
 @pytest.mark.tensorflow
-def test_tasks_and_mixtures_of_a_users_module_are_shown(registries, rows, capsys):
+def test_tasks_and_mixtures_of_a_users_module_are_shown(registries, rows):
     module = {"mixture_or_task_module": str(rows)}
     lengths = {"inputs": 40, "targets": 12}
-    task = as_json(capsys, "task", "capitals", task_feature_lengths=lengths, num_examples=2, **module)
+    task = as_json("task", "capitals", task_feature_lengths=lengths, num_examples=2, **module)
     assert task["raw"] == {"country": "Peru", "capital": "Lima"}
     assert task["renderings"][0]["tokens"]["targets"]["pieces"] == ["L", "i", "m", "a", "</s>"]
     assert len(task["packed"]["features"]["encoder_segment_ids"]) == 40
-    mixture = as_json(capsys, "mixture", "places", train_steps=10, batch_size=4, **module)
+    mixture = as_json("mixture", "places", train_steps=10, batch_size=4, **module)
     (member,) = mixture["members"]
     shown = ("examples", "cap", "share_percent", "expected_epochs")
     assert [member[key] for key in shown] == [2, 1.0, 100.0, 20.0]
-    assert "capitals" in {t["name"] for t in as_json(capsys, "tasks", **module)["tasks"]}
-    assert "places" in {m["name"] for m in as_json(capsys, "mixtures", **module)["mixtures"]}
+    assert "capitals" in {t["name"] for t in as_json("tasks", **module)["tasks"]}
+    assert "places" in {m["name"] for m in as_json("mixtures", **module)["mixtures"]}
     for words in (("task", "capitals"), ("mixture", "places"), ("tasks",), ("mixtures",)):
-        show(*words, **module)
-        assert words[-1] in capsys.readouterr().out
+        assert words[-1] in as_text(*words, **module)
 
 
 @pytest.mark.tensorflow
-def test_members_that_lack_the_split_are_listed_below_the_table(registries, rows, capsys):
+def test_members_that_lack_the_split_are_listed_below_the_table(registries, rows):
     registries.import_module(str(rows))
     from flan_jax.tasks.sources.file_sources import InMemorySource
 
@@ -199,12 +202,11 @@ def test_members_that_lack_the_split_are_listed_below_the_table(registries, rows
         vocabulary="bytes",
     )
     registries.register_mixture("two", [("capitals", 1.0), ("held", 1.0)])
-    show("mixture", "two", split="validation")
-    assert "left out: capitals has no split 'validation', only train" in capsys.readouterr().out
+    assert "left out: capitals has no split 'validation', only train" in as_text("mixture", "two", split="validation")
 
 
 @pytest.mark.tensorflow
-def test_names_that_a_family_declares_are_told_and_shown_when_a_pattern_asks(registries, rows, capsys):
+def test_names_that_a_family_declares_are_told_and_shown_when_a_pattern_asks(registries, rows):
     def define(name):
         registries.import_module(str(rows))
         record = registries.templated("capitals")
@@ -212,20 +214,17 @@ def test_names_that_a_family_declares_are_told_and_shown_when_a_pattern_asks(reg
         return True
 
     registries.declare_family("later", names=lambda: ["later_1", "later_2"], define=define)
-    show("tasks")
-    assert "later: 2 more names, registered when asked for" in capsys.readouterr().out
-    assert [task["name"] for task in as_json(capsys, "tasks", "later_2")["tasks"]] == ["later_2"]
-    assert [task["name"] for task in as_json(capsys, "tasks", "later*")["tasks"]] == ["later_1", "later_2"]
+    assert "later: 2 more names, registered when asked for" in as_text("tasks")
+    assert [task["name"] for task in as_json("tasks", "later_2")["tasks"]] == ["later_2"]
+    assert [task["name"] for task in as_json("tasks", "later*")["tasks"]] == ["later_1", "later_2"]
 
 
 @pytest.mark.tensorflow
-def test_problems_in_templates_are_shown_and_fail(registries, rows, capsys):
+def test_problems_in_templates_are_shown_and_fail(registries, rows):
     text = rows.read_text()
-    show("lint", str(rows))
-    assert "1 tasks looked at: 0 problems, 0 notes" in capsys.readouterr().out
+    assert "1 tasks looked at: 0 problems, 0 notes" in as_text("lint", str(rows))
     rows.write_text(
         text.replace("{name: ask,", '{inputs: "Capital of {country}?", targets: "{capital}"},\n{name: ask,')
     )
     with pytest.raises(ValueError, match=r"^1 problems in templates; mend them"):
-        show("lint", str(rows))
-    assert "duplicate" in capsys.readouterr().out
+        assert "duplicate" in as_text("lint", str(rows))

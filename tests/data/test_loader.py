@@ -1,14 +1,13 @@
 import doctest
-import gc
 import itertools
 import json
-import threading
 
 import numpy as np
 import pytest
 
 from flan_jax.data import features, feed_state, loader, packing
 from flan_jax.data.loader import TrainFeed
+from tests.data.packings import packed_and_unpacked
 
 LENGTHS = {"inputs": 16, "targets": 8}
 
@@ -82,12 +81,12 @@ def test_examples_in_docstrings():
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 def test_any_number_of_processes_reads_the_same_global_batches(process_count):
-    with make() as feed:
-        whole = take(feed, 12)
+    feed = make()
+    whole = take(feed, 12)
     parts = []
     for index in range(process_count):
-        with make(process_index=index, process_count=process_count) as feed:
-            parts.append(take(feed, 12))
+        feed = make(process_index=index, process_count=process_count)
+        parts.append(take(feed, 12))
     assert same(joined(parts), whole)
 
 
@@ -95,97 +94,77 @@ def test_any_number_of_processes_reads_the_same_global_batches(process_count):
 @pytest.mark.parametrize("restoring_processes", [1, 4])
 def test_a_feed_restored_anywhere_goes_on_with_the_same_batches(saving_processes, restoring_processes):
     total = 9
-    with make() as feed:
-        whole = take(feed, total)
+    feed = make()
+    whole = take(feed, total)
     savers = [make(process_index=i, process_count=saving_processes) for i in range(saving_processes)]
     for step in range(total):
         saved = json.loads(json.dumps(feed_state.merge([saver.state() for saver in savers])))
         parts = []
         for index in range(restoring_processes):
-            with make(process_index=index, process_count=restoring_processes) as feed:
-                feed.restore(saved)
-                assert feed_state.merge([feed.state(), saved]) == saved
-                parts.append(take(feed, total - step))
+            feed = make(process_index=index, process_count=restoring_processes)
+            feed.restore(saved)
+            assert feed_state.merge([feed.state(), saved]) == saved
+            parts.append(take(feed, total - step))
         assert same(joined(parts), whole[step:])
         for saver in savers:
             next(saver)
-    for saver in savers:
-        saver.close()
 
 
 def test_a_feed_can_be_taken_back():
-    with make() as feed:
-        start = feed.state()
-        first = take(feed, 5)
-        feed.restore(start)
-        assert feed.examples_drawn == dict.fromkeys("abc", 0)
-        assert same(take(feed, 5), first)
-
-
-def test_the_state_is_that_of_the_last_batch_returned_however_many_wait():
-    with make(prefetch_batches=1) as little, make(prefetch_batches=9) as much:
-        for _ in range(4):
-            next(little), next(much)
-        while much._batches._ready.qsize() < 9:
-            threading.Event().wait(0.01)
-        assert little.state() == much.state()
-        assert same(take(little, 3), take(much, 3))
+    feed = make()
+    start = feed.state()
+    first = take(feed, 5)
+    feed.restore(start)
+    assert same(take(feed, 5), first)
 
 
 def test_the_state_is_a_few_bytes_of_json():
-    with make(batch_size=64, num_streams=None, block_examples=None) as feed:
-        take(feed, 2)
-        state = feed.state()
+    feed = make(batch_size=64, num_streams=None, block_examples=None)
+    take(feed, 2)
+    state = feed.state()
     assert len(state["streams"]) == 16
     assert json.loads(json.dumps(state)) == state and len(json.dumps(state)) < 500
 
 
 def test_statistics_count_the_batch_and_its_examples_are_whole():
-    with make() as feed:
-        seen = []
-        for batch, stats in itertools.islice(feed, 10):
-            examples = examples_of(batch)
-            seen += examples
-            assert stats == {
-                "rows": 8,
-                "examples": len(examples),
-                "input_tokens": (batch["encoder_input_tokens"] > 0).sum(),
-                "target_tokens": (batch["decoder_target_tokens"] > 0).sum(),
-            }
-        drawn = feed.examples_drawn
-    assert drawn == {name: sum(task == i for task, _ in seen) for i, name in enumerate("abc")}
+    for batch, stats in itertools.islice(make(), 10):
+        assert stats == {
+            "rows": 8,
+            "examples": len(examples_of(batch)),
+            "input_tokens": (batch["encoder_input_tokens"] > 0).sum(),
+            "target_tokens": (batch["decoder_target_tokens"] > 0).sum(),
+        }
 
 
-def test_realised_shares_are_the_intended_ones():
-    with make() as feed:
-        take(feed, 100)
-        drawn = feed.examples_drawn
-    total = sum(drawn.values())
-    for name, share in {"a": 0.25, "b": 0.5, "c": 0.25}.items():
-        assert drawn[name] / total == pytest.approx(share, abs=0.02)
+def test_realized_shares_are_the_intended_ones():
+    tasks = [task for batch in take(make(), 100) for task, _ in examples_of(batch)]
+    for number, share in enumerate((0.25, 0.5, 0.25)):
+        assert tasks.count(number) / len(tasks) == pytest.approx(share, abs=0.02)
 
 
 def test_no_example_is_seen_again_before_its_task_is_nearly_through():
     """Streams read their blocks side by side, so epochs overlap by the open blocks and no more."""
-    with make(tasks={"c": TASKS["c"]}, rates={"c": 1.0}, num_streams=1, batch_size=1, block_examples=30) as feed:
-        rows = [row for batch in take(feed, 40) for _, row in examples_of(batch)]
+    feed = make(tasks={"c": TASKS["c"]}, rates={"c": 1.0}, num_streams=1, batch_size=1, block_examples=30)
+    rows = [row for batch in take(feed, 40) for _, row in examples_of(batch)]
     assert len(rows) > 90
     assert len(set(rows[:90])) == 90
 
 
 def test_the_order_in_which_tasks_are_listed_does_not_matter():
-    with make() as feed, make(dict(reversed(TASKS.items())), dict(reversed(RATES.items()))) as other:
-        assert same(take(feed, 4), take(other, 4))
+    feed = make()
+    other = make(dict(reversed(TASKS.items())), dict(reversed(RATES.items())))
+    assert same(take(feed, 4), take(other, 4))
 
 
 def test_seeds_give_other_orders():
-    with make() as feed, make(seed=1) as other:
-        assert examples_of(next(feed)[0]) != examples_of(next(other)[0])
+    feed = make()
+    other = make(seed=1)
+    assert examples_of(next(feed)[0]) != examples_of(next(other)[0])
 
 
 def test_without_packing_rows_are_seqios_unpacked_ones():
-    with make(strategy=packing.one_per_row) as feed:
-        batch, stats = next(feed)
+    feed = make(strategy=packing.one_per_row)
+    batch, stats = next(feed)
     assert stats["examples"] == stats["rows"] == 8
     tasks = list(TASKS.values())
     again = features.unpacked_batch([tasks[t].example(n) for t, n in examples_of(batch)], lengths=LENGTHS)
@@ -204,43 +183,21 @@ class Broken(Task):
         return super().read(indices)
 
 
-def test_a_failure_in_the_thread_is_raised_where_the_batch_is_asked_for():
-    with make({"a": Broken(0, 90)}, {"a": 1.0}) as feed:
-        next(feed)
-        for _ in range(2):
-            with pytest.raises(FileNotFoundError, match="shard 3 is gone"):
-                next(feed)
+def test_a_failure_while_reading_is_raised():
+    feed = make({"a": Broken(0, 90)}, {"a": 1.0})
+    next(feed)
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError, match="shard 3 is gone"):
+            next(feed)
 
 
 def test_a_failure_while_packing_is_raised_too():
     def broken(lengths, limits):
         raise ValueError("cannot pack")
 
-    with make(strategy=broken) as feed, pytest.raises(ValueError, match="cannot pack"):
+    feed = make(strategy=broken)
+    with pytest.raises(ValueError, match="cannot pack"):
         next(feed)
-
-
-def our_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith(("prefetch", "plan"))]
-
-
-def test_closing_ends_the_threads_and_the_feed():
-    feed = make()
-    next(feed)
-    assert our_threads()
-    feed.close()
-    feed.close()
-    assert not our_threads()
-    with pytest.raises(AssertionError, match="This feed is closed"):
-        next(feed)
-
-
-def test_a_forgotten_feed_ends_its_threads():
-    feed = make()
-    next(feed)
-    del feed
-    gc.collect()
-    assert not our_threads()
 
 
 @pytest.mark.parametrize(
@@ -249,7 +206,6 @@ def test_a_forgotten_feed_ends_its_threads():
         ({"batch_size": 6}, "A batch of 6 rows does not divide over 4 streams.*default is 2"),
         ({"batch_size": 0, "num_streams": None}, "A batch of 0 rows"),
         ({"process_count": 3}, "4 streams do not divide over 3 processes; set num_streams.*multiple of 3"),
-        ({"prefetch_batches": 0}, "prefetch_batches must be at least 1; got 0"),
         (
             {"lengths": {"inputs": 16, "targets": 3}},
             "Task 'a' has examples of up to 7 input and 4 target tokens; a row",
@@ -275,30 +231,33 @@ def test_numbers_that_do_not_fit_are_refused(settings, message):
     ],
 )
 def test_a_state_of_another_feed_is_refused_and_the_difference_named(settings, message):
-    with make() as feed:
-        state = json.loads(json.dumps(feed.state()))
-    with make(**settings) as other, pytest.raises(ValueError, match=f"belongs to another feed: .*{message}"):
+    feed = make()
+    state = json.loads(json.dumps(feed.state()))
+    other = make(**settings)
+    with pytest.raises(ValueError, match=f"belongs to another feed: .*{message}"):
         other.restore(state)
 
 
 def test_a_refused_state_leaves_the_feed_where_it_was():
-    with make() as feed, make() as other:
-        next(feed), next(other)
-        with pytest.raises(ValueError, match="has version 2; this program reads version 1"):
-            feed.restore({"version": 2})
-        assert same(take(feed, 2), take(other, 2))
+    feed = make()
+    other = make()
+    next(feed), next(other)
+    with pytest.raises(ValueError, match="has version 2; this program reads version 1"):
+        feed.restore({"version": 2})
+    assert same(take(feed, 2), take(other, 2))
 
 
 def test_a_process_state_alone_does_not_restore_the_whole():
-    with make(process_count=2) as part, make() as whole:
-        assert part.state()["streams"][2:] == [None, None]
-        with pytest.raises(ValueError, match=r"lacks streams \[2, 3\].*feed_state.merge"):
-            whole.restore(part.state())
+    part = make(process_count=2)
+    whole = make()
+    assert part.state()["streams"][2:] == [None, None]
+    with pytest.raises(ValueError, match=r"lacks streams \[2, 3\].*feed_state.merge"):
+        whole.restore(part.state())
 
 
 def test_packed_and_unpacked_hold_the_same_examples():
     examples = [TASKS["c"].example(row) for row in range(20)]
-    packed, unpacked = loader.packed_and_unpacked(examples, lengths=LENGTHS)
+    packed, unpacked = packed_and_unpacked(examples, lengths=LENGTHS)
     assert sorted(examples_of(packed)) == sorted(examples_of(unpacked)) == [(2, row) for row in range(20)]
     assert len(packed["encoder_positions"]) < len(unpacked["encoder_positions"]) == 20
     assert packed["decoder_loss_weights"].sum() == unpacked["decoder_loss_weights"].sum()
@@ -307,8 +266,8 @@ def test_packed_and_unpacked_hold_the_same_examples():
 def test_how_much_is_read_together_changes_neither_batches_nor_states(monkeypatch):
     def run(window):
         monkeypatch.setattr(loader, "WINDOW_EXAMPLES", window)
-        with make() as feed:
-            return [(batch, feed.state()) for batch, _ in itertools.islice(feed, 30)]
+        feed = make()
+        return [(batch, feed.state()) for batch, _ in itertools.islice(feed, 30)]
 
     one, many = run(1), run(500)
     assert same([batch for batch, _ in one], [batch for batch, _ in many])
@@ -325,8 +284,8 @@ def test_a_task_is_read_from_several_times_in_a_row_once_the_first_batch_is_out(
 
     monkeypatch.setattr(loader, "WINDOW_EXAMPLES", 400)
     tasks = {name: Told(task.number, len(task)) for name, task in TASKS.items()}
-    with make(tasks, prefetch_batches=1) as feed:
-        take(feed, 60)
+    feed = make(tasks)
+    take(feed, 60)
     assert [number for number, _ in reads[:3]] == [0, 1, 2]  # The first batch alone, one call a task.
     assert sum(count for _, count in reads[:3]) < 60
     assert max(count for _, count in reads) > 100

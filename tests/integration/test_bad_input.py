@@ -33,7 +33,7 @@ def mine(tmp_path, monkeypatch):
         Path("empty.jsonl").write_text("")
         Path("mine.yaml").write_text(YAML.format(inputs=inputs, targets=targets))
         given = {"MIXTURE_OR_TASK_NAME": "mine", "MIXTURE_OR_TASK_MODULE": "mine.yaml", "TRAIN_STEPS": 1, "MODEL_DIR": "run",
-                 "train.train.evaluation": None, **bindings}  # fmt: skip
+                 "run_config.RunConfig.evaluation": None, **bindings}  # fmt: skip
         return arguments(*(f"{name}={value}" for name, value in given.items()))
 
     return write
@@ -84,12 +84,12 @@ def test_bad_rows_are_skipped_and_counted_when_asked(mine, capfd):
 def test_names_that_nobody_knows(mine, capfd):
     refused(mine(ROWS, MIXTURE_OR_TASK_NAME="mien"), capfd, "'mien'", "Did you mean 'mine'?")
     refused([*mine(ROWS), "--gin.TRAIN_STEP=3"], capfd, "TRAIN_STEP", "Did you mean 'TRAIN_STEPS'?")
-    refused([*mine(ROWS), "--gin.train.train.sede=3"], capfd, "sede", "Did you mean 'seed'?")
+    refused([*mine(ROWS), "--gin.run_config.RunConfig.sede=3"], capfd, "sede", "Did you mean 'seed'?")
     refused([*mine(ROWS), "--gin.MIXTURE_OR_TASK_MODULE=mnie.yaml"], capfd, "mnie.yaml", "Did you mean 'mine.yaml'?")
 
 
 def test_an_export_that_does_not_fit_is_refused_with_what_differs(export_dir, tmp_path, capfd):
-    common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None",
+    common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "run_config.RunConfig.evaluation=None",
               "USE_CACHED_TASKS=True"]  # fmt: skip
     refused(arguments(*common, "TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 16}"), capfd,
             "lengths.inputs: got 128, wanted 64")  # fmt: skip
@@ -104,27 +104,34 @@ def test_another_template_version_is_refused(mine, capfd):
     refused(args, capfd, "mine.yaml has changed", "flan-jax export")
     assert not Path("other").exists()
     # Exported anew, the run that was trained on the other words is not this one.
-    refused(mine(ROWS, inputs="In which country is {city}?"), capfd, "run of another recipe", "mixture.fingerprint")
+    refused(
+        mine(ROWS, inputs="In which country is {city}?"), capfd, "run with a different recipe", "mixture.fingerprint"
+    )
 
 
 def test_a_run_directory_of_another_recipe(export_dir, tmp_path, capfd):
-    common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None"]
+    common = [
+        f"EXPORT_DIR={export_dir}",
+        f"MODEL_DIR={tmp_path}/run",
+        "TRAIN_STEPS=1",
+        "run_config.RunConfig.evaluation=None",
+    ]
     assert cli.run(arguments(*common)) == 0
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
-    refused(arguments(*common, "LEARNING_RATE=0.5"), capfd, "run of another recipe", "learning_rate.0: there 0.02, now 0.5",
+    refused(arguments(*common, "LEARNING_RATE=0.5"), capfd, "run with a different recipe", "learning_rate.0: stored 0.02, now 0.5",
             "MODEL_DIR")  # fmt: skip
     refused(
         arguments(*common, "SEED=1", "T5Config.mlp_dim=32"),
         capfd,
-        "model.mlp_dim: there 16, now 32",
-        "feed.seed: there 0, now 1",
+        "model.mlp_dim: stored 16, now 32",
+        "feed.seed: stored 0, now 1",
     )
     assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
 
 
 def test_a_checkpoint_of_another_vocabulary(export_dir, tmp_path, mine, capfd):
     assert cli.run(arguments(f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/first", "TRAIN_STEPS=1",
-                             "train.train.evaluation=None")) == 0  # fmt: skip
+                             "run_config.RunConfig.evaluation=None")) == 0  # fmt: skip
     args = mine(ROWS, VOCABULARY="bytes", INITIAL_CHECKPOINT_PATH=f"{tmp_path}/first")
     refused(args, capfd, "first", "vocabulary_digest")
 
@@ -133,7 +140,7 @@ def test_a_checkpoint_of_another_vocabulary(export_dir, tmp_path, mine, capfd):
     ("bindings", "parts"),
     [
         (["BATCH_SIZE=12"], ["12 rows does not divide over the mesh", "8 or 16"]),
-        (["train.train.num_microbatches=3"], ["8 rows cannot be cut into 3 microbatches"]),
+        (["run_config.RunConfig.num_microbatches=3"], ["8 rows cannot be cut into 3 microbatches"]),
         (["MeshPlan.platform=gpu"], ["MeshPlan.platform is 'gpu'", "JAX sees 8 cpu devices", "flan_jax[cuda]"]),
         (["T5Config.dtype=float16"], ["float16", "65,504", "bfloat16"]),
         (["T5Config.vocab_size=100"], ["vocab_size is 100", "at least"]),
@@ -142,7 +149,7 @@ def test_a_checkpoint_of_another_vocabulary(export_dir, tmp_path, mine, capfd):
 )
 def test_a_machine_or_model_that_does_not_fit(export_dir, tmp_path, capfd, bindings, parts):
     args = arguments(
-        f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None"
+        f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "run_config.RunConfig.evaluation=None"
     )
     refused([*args, *(f"--gin.{b}" for b in bindings)], capfd, *parts)
     assert not (tmp_path / "run").exists()
@@ -154,7 +161,7 @@ def test_no_room_on_disk(export_dir, tmp_path, capfd, monkeypatch):
 
     monkeypatch.setattr("shutil.disk_usage", lambda place: Full)
     args = arguments(
-        f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "train.train.evaluation=None"
+        f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "run_config.RunConfig.evaluation=None"
     )
     refused(args, capfd, "No room on disk for checkpoint 1", "Free some space")
     assert not list((tmp_path / "run" / "checkpoints").glob("1*"))

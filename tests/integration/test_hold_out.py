@@ -20,7 +20,7 @@ def test_a_run_that_trains_on_what_it_holds_out_stops_unless_that_is_allowed_by_
     said = capfd.readouterr().err
     assert "'embedded_train' trains on what the suite 'held_out' (embedded_validation) holds out" in said
     assert "is itself held out" in said and "Traceback" not in said and not (tmp_path / "run").exists()
-    allowed = said.partition("train.train.allow_leak = ")[2].partition(";")[0]
-    assert cli.run([*args, f"--gin.train.train.allow_leak={allowed}"]) == 0
+    allowed = said.partition("run_config.RunConfig.allow_leak = ")[2].partition(";")[0]
+    assert cli.run([*args, f"--gin.run_config.RunConfig.allow_leak={allowed}"]) == 0
     written = json.loads((tmp_path / "run" / "run.json").read_text())["hold_out"]
     assert written["tasks"] == ["embedded_validation"] and written["allow_leak"] and len(written["allowed"]) >= 20

@@ -22,10 +22,10 @@ PATIENCE_SECONDS = 120
 WITH_NOTES = """
 import json, os, sys
 from flan_jax import cli
-from flan_jax.commands import provenance
 from flan_jax.data.loader import TrainFeed
 from flan_jax.data.source import ExportedTask
 from flan_jax.errors import UserError
+from flan_jax.run import provenance
 
 read, draw, versions = ExportedTask.read, TrainFeed.__next__, provenance.versions
 
@@ -154,7 +154,7 @@ def same_params(model_dir: Path, whole: Path) -> None:
 def test_two_processes_are_one_run_and_read_their_own_rows_alone(export_dir, whole, tmp_path):
     notes = [tmp_path / f"notes{index}" for index in range(2)]
     started = begin(
-        recipe(export_dir, tmp_path / "run", "train.train.evaluation=None"),
+        recipe(export_dir, tmp_path / "run", "run_config.RunConfig.evaluation=None"),
         count=2,
         environment={index: {"NOTES": str(notes[index])} for index in range(2)},
     )
@@ -254,7 +254,9 @@ def test_four_processes_that_hold_half_of_the_model_each(export_dir, tmp_path):
     environment = {index: {"NOTES": str(notes[index])} for index in range(4)}
     end(
         begin(
-            recipe(export_dir, tmp_path / "run", *cut, "train.train.evaluation=None"), count=4, environment=environment
+            recipe(export_dir, tmp_path / "run", *cut, "run_config.RunConfig.evaluation=None"),
+            count=4,
+            environment=environment,
         )
     )
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)

@@ -66,7 +66,7 @@ def test_a_run_leaves_what_the_documents_promise(export_dir, tmp_path, capsys):
 
 def test_training_from_an_export_never_imports_tensorflow(export_dir, tmp_path):
     args = arguments(
-        "TRAIN_STEPS=2", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}", "train.train.evaluation=None"
+        "TRAIN_STEPS=2", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}", "run_config.RunConfig.evaluation=None"
     )
     done = subprocess.run(
         [sys.executable, "-c", REFUSING_TENSORFLOW, *args],
@@ -83,7 +83,12 @@ def test_a_run_killed_three_times_ends_with_the_same_parameters(export_dir, tmp_
 
     The one that is cut finds its compiled programs again, the other one compiles: that may change no bit either.
     """
-    common = ["TRAIN_STEPS=60", "CHECKPOINT_PERIOD=5", f"EXPORT_DIR={export_dir}", "train.train.evaluation=None"]
+    common = [
+        "TRAIN_STEPS=60",
+        "CHECKPOINT_PERIOD=5",
+        f"EXPORT_DIR={export_dir}",
+        "run_config.RunConfig.evaluation=None",
+    ]
     whole, cut, kept = tmp_path / "whole", tmp_path / "cut", {"FLAN_JAX_COMPILE_CACHE": str(tmp_path / "programs")}
     assert in_process(arguments(*common, f"MODEL_DIR={whole}")).returncode == 0
     draw = random.Random(0)
@@ -110,7 +115,7 @@ def test_a_run_killed_three_times_ends_with_the_same_parameters(export_dir, tmp_
 
 def test_sigterm_saves_and_ends_cleanly(export_dir, tmp_path):
     args = arguments("TRAIN_STEPS=3000", "CHECKPOINT_PERIOD=None", f"MODEL_DIR={tmp_path}", f"EXPORT_DIR={export_dir}",
-                     "train.train.evaluation=None")  # fmt: skip
+                     "run_config.RunConfig.evaluation=None")  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "flan_jax", *args],
         env={**os.environ, "XLA_FLAGS": ""},
@@ -163,20 +168,20 @@ def test_plain_seqio_tasks_of_a_stranger_train_unchanged(tmp_path, capsys, monke
 OPTIONS = """
 from __gin__ import dynamic_registration
 from flan_jax.checkpoint import manager
-from flan_jax.commands import train
 from flan_jax.optim import optimizers
 from flan_jax.optim import selection
+from flan_jax.run import run_config
 from flan_jax.train import early_stopping
 
 include 'gin_configs/recipes/quickstart.gin'
-train.train.early_stopping = @early_stopping.EarlyStopping()
+run_config.RunConfig.early_stopping = @early_stopping.EarlyStopping()
 early_stopping.EarlyStopping.metric = "eval/label/trained"
 early_stopping.EarlyStopping.patience_evaluations = 1
 early_stopping.EarlyStopping.min_delta = 100.0
 manager.CheckpointPolicy.keep = 1
 manager.CheckpointPolicy.keep_best = "eval/mean"
-train.Telling.weight_statistics = True
-train.Telling.tensorboard = True
+run_config.Reporting.weight_statistics = True
+run_config.Reporting.tensorboard = True
 selection.by_path.rules = [("token_embedder/.*", None), ("encoder/.*", @optimizers.adamw())]
 optimizers.adamw.learning_rate = 1e-3
 EVAL_PERIOD = 10
@@ -205,7 +210,7 @@ def test_everything_that_a_run_can_be_asked_for_is_a_binding(export_dir, tmp_pat
 
 def test_inference_goes_on_where_it_was_killed(export_dir, tmp_path, capsys, monkeypatch):
     assert cli.run(arguments("TRAIN_STEPS=1", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
-                             "train.train.evaluation=None")) == 0  # fmt: skip
+                             "run_config.RunConfig.evaluation=None")) == 0  # fmt: skip
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     rows.write_text("".join(json.dumps({"question": f"What is {n}?", "id": n}) + "\n" for n in range(20)))
     ask = [

@@ -23,7 +23,7 @@ ROWS = (
 def run_dir(export_dir, tmp_path_factory):
     """A run of six steps with a large rate, so that its predictions are its own."""
     place = tmp_path_factory.mktemp("weights") / "run"
-    common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={place}", "TRAIN_STEPS=6", "train.train.evaluation=None"]
+    common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={place}", "TRAIN_STEPS=6", "run_config.RunConfig.evaluation=None"]
     assert cli.run(arguments(*common)) == 0
     return place
 
@@ -45,7 +45,7 @@ def shown(path, capsys):
 
 def digest_after(capsys, *bindings):
     capsys.readouterr()
-    assert cli.run(arguments(*bindings, "train.train.evaluation=None")) == 0
+    assert cli.run(arguments(*bindings, "run_config.RunConfig.evaluation=None")) == 0
     out = capsys.readouterr().out
     return out.split("params_digest ")[1].split()[0], out
 

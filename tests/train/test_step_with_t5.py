@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from flan_jax import placement, sharding
-from flan_jax.data.loader import packed_and_unpacked
 from flan_jax.models import t5
 from flan_jax.models.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim.optimizers import adafactor
 from flan_jax.train.state import new_state
 from flan_jax.train.step import make_train_step
+from tests.data.packings import packed_and_unpacked
 
 CONFIG = T5Config(
     vocab_size=32,

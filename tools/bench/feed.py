@@ -146,10 +146,10 @@ def our_batches(given: argparse.Namespace) -> Iterator[Iterator[Mapping[str, np.
     else:
         tasks = {place.name: ExportedTask(place) for place in sorted(given.directory.iterdir())}
     rates = {name: proportional_rate(len(task), maximum=1_000) for name, task in tasks.items()}
-    with TrainFeed(
+    feed = TrainFeed(
         tasks, rates, seed=0, batch_size=given.batch_size, lengths=LENGTHS, strategy=packing.named(given.packing)
-    ) as feed:
-        yield (batch for batch, _ in feed)
+    )
+    yield (batch for batch, _ in feed)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from flan_jax.data.loader import TrainFeed
 from flan_jax.data.manifest import Request, read_mixture
+from flan_jax.data.mixture import Mixture
 from flan_jax.data.source import open_members
 from flan_jax.tasks import members
 from flan_jax.tasks.declare import TemplatedTask
@@ -41,8 +41,8 @@ def drawn(manifest, export_dir, *, num_blocks=128, lengths=LENGTHS):
     """Examples and tokens of each task in what a run draws."""
     tasks = dict(zip((m.task for m in manifest.members), open_members(manifest, export_dir=export_dir), strict=True))
     rates = {member.task: member.rate for member in manifest.members}
-    with TrainFeed(tasks, rates, seed=0, batch_size=64, lengths=lengths) as feed:
-        mixture = feed.planner.mixture
+    sizes = {name: len(task) for name, task in tasks.items()}
+    mixture = Mixture(sizes=sizes, rates=rates, seed=0, block_examples=64)
     examples, tokens = dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0)
     for block in map(mixture.block, range(num_blocks)):
         for number, name in enumerate(mixture.names):

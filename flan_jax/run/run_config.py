@@ -1,0 +1,133 @@
+"""One training run as data: everything that a recipe binds, in one frozen object that is passed as a whole."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from flan_jax.checkpoint.manager import CheckpointPolicy
+from flan_jax.checkpoint.starts import Start
+from flan_jax.data import packing
+from flan_jax.data.exports import UseCached
+from flan_jax.data.manifest import Request
+from flan_jax.errors import UserError
+from flan_jax.evaluation.suite import EvaluationPlan
+from flan_jax.models.config import T5Config
+from flan_jax.models.execution import Execution
+from flan_jax.objectives.seq2seq import Seq2Seq
+from flan_jax.optim.schedules import Schedule
+from flan_jax.optim.selection import Selection
+from flan_jax.sharding import MeshPlan
+from flan_jax.train.early_stopping import EarlyStopping
+from flan_jax.train.loop import Cadence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reporting:
+    """What a run reports in addition to `metrics.jsonl` and the lines on the console.
+
+    Attributes:
+      weight_statistics: The root mean square of each parameter, gradient and update, at every logged step.
+      tensorboard: Event files for TensorBoard in the run directory.
+      wandb_project: A project at Weights & Biases.
+      show_predictions: How many predictions of each suite the summary of the finished run shows.
+    """
+
+    weight_statistics: bool = False
+    tensorboard: bool = False
+    wandb_project: str | None = None
+    show_predictions: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The configuration of one training run, validated as far as possible without data, devices or files.
+
+    Attributes:
+      model_dir: The run directory. An existing run with the same recipe is resumed.
+      data: The mixture or task, the module that registers it, lengths in tokens and the vocabulary.
+      model: The sizes of the network.
+      optimizer: Which optimizer trains which parameters.
+      learning_rate: The schedule that is logged; the optimizers hold their own.
+      batch_size: Rows per update, over all devices and processes.
+      cadence: The number of steps, and when to log, evaluate and save.
+      export_dir: The directory of exported tasks.
+      use_cached_tasks: True never exports; "auto" and False export what is missing.
+      initial_checkpoint_path: What a new run starts from: a run, or a converted, T5X or Hugging Face checkpoint.
+      start: What to restore from the initial checkpoint; all parameters by default.
+      objective: The loss.
+      num_microbatches: Parts of a batch that are processed one after the other, to save memory. The result does not
+        depend on it, except for dropout, which is drawn per part. "auto" is 1, and on a CPU the fastest number.
+      packing_strategy: Which examples share a row; see `data.packing`.
+      num_streams: Virtual streams of examples, shared by the processes; None uses up to 16, see `data.loader`.
+      mesh: The device mesh and the sharding rules.
+      execution: What is recomputed instead of stored; a resumed run may change it.
+      seed: The seed of initialization, data order and dropout.
+      evaluation: What is evaluated; None evaluates nothing.
+      allow_leak: Training tasks, clusters or corpora that may overlap with the suite "held_out".
+      early_stopping: Ends the run when an evaluation metric stops improving.
+      checkpoints: Which checkpoints are retained.
+      reporting: What is logged and shown in addition to the defaults.
+
+    Raises:
+      UserError: A value is not allowed, or two values contradict each other.
+    """
+
+    model_dir: str
+    data: Request
+    model: T5Config
+    optimizer: Selection
+    learning_rate: Schedule
+    batch_size: int
+    cadence: Cadence
+    export_dir: str = "exports"
+    use_cached_tasks: UseCached = "auto"
+    initial_checkpoint_path: str | None = None
+    start: Start = Start()
+    objective: Seq2Seq = Seq2Seq()
+    num_microbatches: int | Literal["auto"] = "auto"
+    packing_strategy: packing.Strategy = packing.bin_centred
+    num_streams: int | None = None
+    mesh: MeshPlan = MeshPlan()
+    execution: Execution = Execution()
+    seed: int = 0
+    evaluation: EvaluationPlan | None = None
+    allow_leak: Sequence[str] = ()
+    early_stopping: EarlyStopping | None = None
+    checkpoints: CheckpointPolicy = CheckpointPolicy()
+    reporting: Reporting = Reporting()
+
+    def __post_init__(self) -> None:
+        _require_at_least_1("batch_size", self.batch_size)
+        if self.num_microbatches != "auto":
+            _require_at_least_1("num_microbatches", self.num_microbatches, or_else="'auto'")
+        if self.num_streams is not None:
+            _require_at_least_1("num_streams", self.num_streams, or_else="None")
+        if not isinstance(self.seed, int):
+            raise UserError(f"seed is {self.seed!r}; it must be a whole number, so that two runs can be compared.")
+        if self.use_cached_tasks not in (True, False, "auto"):
+            raise UserError(f"use_cached_tasks is {self.use_cached_tasks!r}; allowed are True, False and 'auto'.")
+        if isinstance(self.allow_leak, str):
+            raise UserError(
+                f"allow_leak is the string {self.allow_leak!r}; write a list of names: [{self.allow_leak!r}]."
+            )
+        if self.initial_checkpoint_path is None and self.start != Start():
+            raise UserError(
+                "Start selects what to restore from an initial checkpoint, but there is none. Set "
+                "INITIAL_CHECKPOINT_PATH, or remove the bindings of starts.Start."
+            )
+        if self.evaluation is None:
+            for setting, metric in (
+                ("early_stopping", self.early_stopping and self.early_stopping.metric),
+                ("CheckpointPolicy.keep_best", self.checkpoints.keep_best),
+            ):
+                if metric is not None:
+                    raise UserError(
+                        f"{setting} watches {metric!r}, but this run evaluates nothing. Bind RunConfig.evaluation to an "
+                        f"EvaluationPlan, or remove {setting}."
+                    )
+
+
+def _require_at_least_1(name: str, value: object, *, or_else: str | None = None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        alternative = f", or {or_else}" if or_else else ""
+        raise UserError(f"{name} is {value!r}; it must be a whole number of at least 1{alternative}.")

@@ -1,0 +1,120 @@
+"""The data of one run: opened exports of the training mixture and of what is evaluated, checked against each other."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from flan_jax import placement, processes, vocab
+from flan_jax.data import exports
+from flan_jax.data.loader import TrainFeed
+from flan_jax.data.manifest import MixtureManifest, VocabularyRef
+from flan_jax.data.source import ExportedTask, open_members
+from flan_jax.errors import UserError
+from flan_jax.models.config import T5Config
+from flan_jax.run.held_out import require_held_out
+from flan_jax.run.run_config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunData:
+    """Exports that exist, are fresh, share one vocabulary, and do not leak what is held out.
+
+    Attributes:
+      mixture: The manifest of the training mixture.
+      members: Its tasks, open for reading.
+      evaluated: The manifests of what is evaluated, by the name of the mixture or task.
+      hold_out: What is held out and which leaks are allowed, for `run.json`; None when nothing is held out.
+    """
+
+    mixture: MixtureManifest
+    members: Sequence[ExportedTask]
+    evaluated: Mapping[str, MixtureManifest]
+    hold_out: Mapping[str, Any] | None
+
+    def feed(self, config: RunConfig, mesh: jax.sharding.Mesh) -> TrainFeed:
+        """Returns the feed of the rows that belong on this process's devices, at its beginning."""
+        index, count = placement.reading_share(mesh)
+        return TrainFeed(
+            {task.manifest.task: task for task in self.members},
+            {member.task: member.rate for member in self.mixture.members},
+            seed=config.seed,
+            batch_size=config.batch_size,
+            lengths=self.mixture.request.lengths,
+            strategy=config.packing_strategy,
+            num_streams=config.num_streams,
+            process_index=index,
+            process_count=count,
+        )
+
+
+def open_data(config: RunConfig) -> RunData:
+    """Opens the data of a run; the first process exports what is missing.
+
+    Raises:
+      UserError: An export is missing and may not be made, the vocabularies differ, or the mixture leaks what is held out.
+    """
+    mixture, evaluated = processes.group().first_first(lambda: _ensure_exports(config))
+    members = open_members(mixture, export_dir=config.export_dir)
+    hold_out = require_held_out(
+        members,
+        config.evaluation,
+        evaluated,
+        mixture=mixture,
+        export_dir=config.export_dir,
+        allow_leak=config.allow_leak,
+    )
+    return RunData(mixture=mixture, members=members, evaluated=evaluated, hold_out=hold_out)
+
+
+def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Config) -> None:
+    """Checks that several exports have one vocabulary, and that the model has an embedding for each id.
+
+    Args:
+      refs: The vocabularies by the name of the mixture or task.
+      model: The model that is trained or evaluated on them.
+
+    Raises:
+      UserError: The vocabularies differ, or the embedding table is too small.
+    """
+    first, *others = refs
+    for name in others:
+        if refs[name].digest != refs[first].digest:
+            raise UserError(
+                f"{name!r} was exported with another vocabulary ({refs[name].size} ids, digest {refs[name].digest[:12]}) "
+                f"than {first!r} ({refs[first].size} ids, digest {refs[first].digest[:12]}). Use one VOCABULARY for all "
+                "of them."
+            )
+    if refs[first].size > model.vocab_size:
+        raise UserError(
+            f"The vocabulary of {first!r} has {refs[first].size} ids, and T5Config.vocab_size is {model.vocab_size}: the "
+            f"embedding table needs a row for each id. Set T5Config.vocab_size to at least {refs[first].size}."
+        )
+
+
+def _ensure_exports(config: RunConfig) -> tuple[MixtureManifest, dict[str, MixtureManifest]]:
+    """Returns the manifests of the mixture and of what is evaluated; all requests go to one export process."""
+    plan, data = config.evaluation, config.data
+    names = [name for _, name in plan.members()] if plan else []
+    requests = [dataclasses.replace(data, name=name, split=plan.split) for name in names] if plan else []
+    mixture, *others = exports.ensure_all(
+        [data, *requests], export_dir=config.export_dir, use_cached=config.use_cached_tasks
+    )
+    evaluated = dict(zip(names, others, strict=True))
+    refs = {name: manifest.vocabulary for name, manifest in {data.name: mixture, **evaluated}.items()}
+    require_same_vocabulary(refs, model=config.model)
+    _require_requested_vocabulary(mixture.vocabulary, requested=data.vocabulary, name=data.name)
+    return mixture, evaluated
+
+
+def _require_requested_vocabulary(ref: VocabularyRef, *, requested: str | None, name: str) -> None:
+    """Refuses an export whose tasks bring another vocabulary than the one that the recipe names."""
+    if requested is None:
+        return
+    expected = vocab.load(requested)
+    if expected.digest != ref.digest:
+        raise UserError(
+            f"VOCABULARY is {requested!r} ({expected.size} ids, digest {expected.digest[:12]}), but the tasks of {name!r} "
+            f"have their own ({ref.size} ids, digest {ref.digest[:12]}). Set VOCABULARY = None to use theirs."
+        )

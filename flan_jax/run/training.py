@@ -1,0 +1,209 @@
+"""One training run in its directory: identity, checkpoints, first state, evaluation, and the loop over them."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+from rich.console import Console
+
+from flan_jax import placement, processes
+from flan_jax.checkpoint.digest import params_digest
+from flan_jax.checkpoint.manager import Checkpoints
+from flan_jax.data import feed_state
+from flan_jax.run import provenance
+from flan_jax.run.directory import RunDirectory
+from flan_jax.run.evaluator import Evaluator
+from flan_jax.run.identity import METADATA_KEY, run_identity
+from flan_jax.run.initial_state import first_state
+from flan_jax.run.network import Network
+from flan_jax.run.run_config import RunConfig
+from flan_jax.run.run_data import RunData
+from flan_jax.run.summary import FinishedRun, print_introduction
+from flan_jax.train import loop
+from flan_jax.train.console import console_writer
+from flan_jax.train.start_up import StartUp
+from flan_jax.train.state import TrainState
+from flan_jax.train.stopping import SharedStop, StopRequest
+from flan_jax.train.tensorboard import TensorBoardWriter
+from flan_jax.train.writers import JsonlWriter, WandbWriter, Writer
+
+
+@final
+class Run:
+    """A run whose directory is open and belongs to it."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        network: Network,
+        data: RunData,
+        console: Console,
+        start_up: StartUp,
+        resolved_config: str | None,
+    ):
+        """Opens the run directory.
+
+        Args:
+          config: The run's configuration, its number of microbatches resolved.
+          network: The network on its mesh.
+          data: The opened exports.
+          console: Where progress is printed.
+          start_up: Measures the time until the end of the first step.
+          resolved_config: The resolved gin configuration, for the run directory; None without gin.
+
+        Raises:
+          UserError: The directory belongs to a run with a different recipe, or the processes disagree.
+        """
+        self._config, self._network, self._data = config, network, data
+        self._console, self._start_up = console, start_up
+        self._group = processes.group()
+        self._directory = RunDirectory(path=Path(config.model_dir).expanduser())
+        self._identity = run_identity(config, data.mixture)
+        record = {**self._record(), "hold_out": data.hold_out}
+        self._group.require_agreement({"identity": self._identity, "evaluation": record["evaluation"]})
+        if self._group.is_first:
+            self._directory.open(record, config=resolved_config)
+
+    def train(self) -> FinishedRun:
+        """Trains from the first state, new or restored, to the end."""
+        config, network = self._config, self._network
+        assert isinstance(config.num_microbatches, int), "resolved"
+        step_fn = network.train_step(
+            config.objective,
+            config.optimizer,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+            num_microbatches=config.num_microbatches,
+            weight_statistics=config.reporting.weight_statistics,
+        )
+        with (
+            network.within(),
+            Checkpoints(
+                self._directory.checkpoints, policy=config.checkpoints, metadata=self._checkpoint_metadata()
+            ) as checkpoints,
+            StopRequest() as stop,
+            self._group.ended_together(),
+        ):
+            abstract = network.abstract_state(config.optimizer)
+            rows = network.abstract_batch(config.batch_size, config.data.lengths)
+            compiling = network.compiling(step_fn, abstract, rows, start_up=self._start_up)
+            with self._start_up.phase("parameters"):
+                state, position = first_state(
+                    config, network, checkpoints, abstract=abstract, identity=self._identity, console=self._console
+                )
+            resumed_step = None if position is None else int(state.step)
+            print_introduction(
+                self._console,
+                self._data.mixture,
+                self._identity,
+                state,
+                directory=self._directory,
+                resumed_step=resumed_step,
+                picked=network.picked,
+            )
+            finished = loop.run(
+                state,
+                step_fn=compiling,
+                feed=self._data.feed(config, network.mesh),
+                place_batch=network.place,
+                cadence=config.cadence,
+                hooks=loop.Hooks(
+                    evaluate=self._evaluation_hook(),
+                    save=self._save_hook(checkpoints),
+                    check=checkpoints.check_for_errors,
+                ),
+                writers=self._writers(resumed_step),
+                early_stopping=config.early_stopping,
+                position=position,
+                total=self._sum_over_shares(),
+                stop=stop if self._group.count == 1 else SharedStop(stop, mesh=network.mesh),
+                start_up=self._start_up,
+                say=functools.partial(self._console.print, highlight=False, soft_wrap=True),
+            )
+        return FinishedRun(
+            directory=self._directory.path,
+            step=finished.step,
+            reason=finished.reason,
+            params_digest=params_digest(finished.state.params),
+            metrics=self._directory.last_metrics(),
+            evaluation=finished.metrics,
+            best=finished.best,
+            show_predictions=config.reporting.show_predictions,
+        )
+
+    def _record(self) -> dict[str, Any]:
+        """The content of `run.json`."""
+        plan, mixture = self._config.evaluation, self._data.mixture
+        evaluated = {name: provenance.mixture(manifest) for name, manifest in self._data.evaluated.items()}
+        return {
+            "identity": self._identity,
+            "export_dir": str(Path(self._config.export_dir).expanduser().resolve()),
+            "vocabulary": asdict(mixture.vocabulary),
+            "mixture": provenance.mixture(mixture),
+            "evaluation": None if plan is None else {"plan": asdict(plan), "mixtures": evaluated},
+            "devices": provenance.devices(self._network.mesh),
+            "versions": provenance.versions(),
+        }
+
+    def _checkpoint_metadata(self) -> dict[str, Any]:
+        """What each checkpoint records, so that it can be read away from its run."""
+        mixture = self._data.mixture
+        return {
+            METADATA_KEY: self._identity,
+            "model": asdict(self._config.model),
+            "vocabulary_digest": mixture.vocabulary.digest,
+            "lengths": dict(mixture.request.lengths),
+            "versions": provenance.versions(),
+        }
+
+    def _sum_over_shares(self) -> Callable[[Mapping[str, int]], Mapping[str, int]]:
+        """Returns the function that sums counts over the shares of a batch, each of which several processes may read."""
+        _, shares = placement.reading_share(self._network.mesh)
+        group = self._group
+        readers = group.count // shares
+        return lambda counts: {name: count // readers for name, count in group.summed(counts).items()}
+
+    def _save_hook(self, checkpoints: Checkpoints) -> loop.Save:
+        def save(step: int, state: TrainState, position: dict[str, Any], metrics: Mapping[str, Any]) -> None:
+            assert step == int(state.step)
+            feeds = self._group.gathered(position["feed"])
+            checkpoints.save(state, data_state={**position, "feed": feed_state.merge(feeds)}, metrics=metrics)
+
+        return save
+
+    def _evaluation_hook(self) -> loop.Evaluate | None:
+        if self._config.evaluation is None:
+            return None
+        evaluator = Evaluator(
+            self._config.evaluation,
+            exported=self._data.evaluated,
+            export_dir=self._config.export_dir,
+            network=self._network,
+            directory=self._directory.evaluations,
+            console=self._console,
+        )
+
+        def evaluate(step: int, state: TrainState) -> dict[str, float]:
+            result = evaluator(step, state.params)
+            means = "  ".join(f"{label} {mean.over_tasks:.1f}" for label, mean in result.labels().items())
+            self._console.print(f"evaluation at step {step:,}: {means}", highlight=False, soft_wrap=True)
+            return result.as_metrics()
+
+        return evaluate
+
+    def _writers(self, resumed_step: int | None) -> list[Writer]:
+        if not self._group.is_first:
+            return []
+        path, reporting = self._directory.path, self._config.reporting
+        writers: list[Writer] = [
+            JsonlWriter(self._directory.metrics_file, resumed_step=resumed_step),
+            console_writer(self._console, total_steps=self._config.cadence.total_steps, step=resumed_step or 0),
+        ]
+        if reporting.tensorboard:
+            writers.append(TensorBoardWriter(path / "tensorboard", resumed_step=resumed_step or 0))
+        if reporting.wandb_project:
+            writers.append(WandbWriter(project=reporting.wandb_project, directory=path, name=path.name))
+        return writers

@@ -1,0 +1,31 @@
+"""A run's configuration is refused when a value, or two values together, cannot be right."""
+
+import pytest
+
+from flan_jax.checkpoint.manager import CheckpointPolicy
+from flan_jax.checkpoint.starts import Start
+from flan_jax.errors import UserError
+from flan_jax.train.early_stopping import EarlyStopping
+from tests.run.test_identity import config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
+        ({"num_microbatches": 2.5}, "num_microbatches is 2.5; it must be a whole number of at least 1, or 'auto'"),
+        ({"num_streams": 0}, "num_streams is 0; it must be a whole number of at least 1, or None"),
+        ({"seed": None}, "seed is None; it must be a whole number"),
+        ({"use_cached_tasks": "yes"}, "use_cached_tasks is 'yes'; allowed are True, False and 'auto'"),
+        ({"allow_leak": "squad"}, r"allow_leak is the string 'squad'; write a list of names: \['squad'\]"),
+        ({"start": Start(step=3)}, "there is none. Set INITIAL_CHECKPOINT_PATH"),
+        ({"early_stopping": EarlyStopping(metric="m")}, "early_stopping watches 'm', but this run evaluates nothing"),
+        (
+            {"checkpoints": CheckpointPolicy(keep_best="m")},
+            "CheckpointPolicy.keep_best watches 'm', but this run evaluates nothing",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_right_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        config(**changes)

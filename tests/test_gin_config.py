@@ -24,7 +24,9 @@ toy_command.Model.width = 4
 def toy(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("toy.gin").write_text(GIN)
-    return importlib.import_module("tests.fixtures.toy_command")  # Once a session: gin knows a configurable by its object.
+    return importlib.import_module(
+        "tests.fixtures.toy_command"
+    )  # Once a session: gin knows a configurable by its object.
 
 
 def test_later_bindings_win_and_call_the_command(toy):

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+from flan_jax import gin_config
 from flan_jax.checkpoint.manager import CheckpointPolicy
 from flan_jax.checkpoint.starts import Start
 from flan_jax.data import packing
@@ -131,3 +132,17 @@ def _require_at_least_1(name: str, value: object, *, or_else: str | None = None)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         alternative = f", or {or_else}" if or_else else ""
         raise UserError(f"{name} is {value!r}; it must be a whole number of at least 1{alternative}.")
+
+
+def load_recipe(*gin_files: str, bindings: Sequence[str] = ()) -> RunConfig:
+    """Reads a run's configuration from gin files, as the command line does.
+
+    Args:
+      gin_files: Paths, or paths inside the package such as "gin_configs/recipes/quickstart.gin".
+      bindings: "NAME=VALUE" as after `--gin.`.
+
+    Raises:
+      UserError: A file is missing, or a name or a value is wrong.
+    """
+    gin_config.parse(gin_files, bindings)
+    return gin_config.configured(RunConfig, {}, verb="load_recipe")()

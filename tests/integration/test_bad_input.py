@@ -1,6 +1,7 @@
 """What users get wrong: one clear message with place and mend, status 2, nothing half-written."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,18 @@ def test_a_run_directory_of_another_recipe(export_dir, tmp_path, capfd):
         "feed.seed: stored 0, now 1",
     )
     assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
+
+
+def test_a_checkpoint_copied_from_another_run(export_dir, tmp_path, capfd):
+    common = [f"EXPORT_DIR={export_dir}", "run_config.RunConfig.evaluation=None"]
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    assert cli.run(arguments(*common, f"MODEL_DIR={ours}", "TRAIN_STEPS=1")) == 0
+    assert cli.run(arguments(*common, f"MODEL_DIR={theirs}", "TRAIN_STEPS=2", "SEED=1")) == 0
+    shutil.copytree(theirs / "checkpoints" / "2", ours / "checkpoints" / "2")
+    refused(arguments(*common, f"MODEL_DIR={ours}", "TRAIN_STEPS=3"), capfd, "checkpoints/2 belongs to a run with a",
+            "feed.seed: stored 1, now 0")  # fmt: skip
+    shutil.rmtree(ours / "checkpoints" / "2")
+    assert cli.run(arguments(*common, f"MODEL_DIR={ours}", "TRAIN_STEPS=2")) == 0
 
 
 def test_a_checkpoint_of_another_vocabulary(export_dir, tmp_path, mine, capfd):

@@ -1,5 +1,7 @@
 """Whole runs through the command line, shrunk: resumed ones equal whole ones, whatever they were cut by."""
 
+import dataclasses
+import itertools
 import json
 import os
 import random
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import flan_jax
 from flan_jax import cli
 from flan_jax.checkpoint import reading
+from flan_jax.run.predictions import write_predictions
 from tests.integration.conftest import arguments, in_process, train_lines
 
 pytestmark = pytest.mark.tensorflow
@@ -208,7 +212,7 @@ def test_everything_that_a_run_can_be_asked_for_is_a_binding(export_dir, tmp_pat
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
-def test_inference_goes_on_where_it_was_killed(export_dir, tmp_path, capsys, monkeypatch):
+def test_inference_continues_where_it_was_killed(export_dir, tmp_path, capsys):
     assert cli.run(arguments("TRAIN_STEPS=1", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
                              "run_config.RunConfig.evaluation=None")) == 0  # fmt: skip
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
@@ -225,14 +229,24 @@ def test_inference_goes_on_where_it_was_killed(export_dir, tmp_path, capsys, mon
     whole = out.read_text()
     assert [json.loads(line)["id"] for line in whole.splitlines()] == list(range(20))
     assert all("prediction" in json.loads(line) for line in whole.splitlines())
-    # As if it had been killed within the sixth row.
+    # Killed within the sixth row; the same call from Python has the same identity as the command line.
+    predictions = flan_jax.infer(model_dir=f"{tmp_path}/run", input=str(rows), template="Q: {question}", batch_size=8)
+
+    def killed(first):
+        yield from itertools.islice(predictions.compute(first), 5)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(dataclasses.replace(predictions, compute=killed), f"{tmp_path}/again.jsonl")
     partial = tmp_path / "again.jsonl.partial"
-    monkeypatch.setattr("flan_jax.commands.infer._append", lambda place, text: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert len(partial.read_text().splitlines()) == 5
+    with open(partial, "a") as file:
+        file.write(whole.splitlines()[5][:7])
     again = [*ask[:3], f"--output={tmp_path}/again.jsonl", *ask[4:]]
-    assert cli.run(again) == 130
-    monkeypatch.undo()
-    partial.write_text("".join(whole.splitlines(True)[:5]) + whole.splitlines(True)[5][:7])
+    assert cli.run([*again, "--template=A: {question}"]) == 2
+    assert "was written with another checkpoint, input or template" in capsys.readouterr().err
     assert cli.run(again) == 0
+    assert not partial.exists()
     assert (tmp_path / "again.jsonl").read_text() == whole
     assert cli.run([*again, "--input=nowhere.jsonl"]) == 2
     assert "no input file nowhere.jsonl" in capsys.readouterr().err

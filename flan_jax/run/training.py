@@ -121,7 +121,7 @@ class Run:
                 total=self._sum_over_shares(),
                 stop=stop if self._group.count == 1 else SharedStop(stop, mesh=network.mesh),
                 start_up=self._start_up,
-                say=functools.partial(self._console.print, highlight=False, soft_wrap=True),
+                print_line=functools.partial(self._console.print, highlight=False, soft_wrap=True),
             )
         return FinishedRun(
             directory=self._directory.path,

@@ -1,1 +1,1 @@
-"""A run: state, step, loop, metrics, writers. Knows no T5, no file format, no configuration system."""
+"""The training loop: state, step, metrics, writers. Independent of the network, file formats and configuration."""

@@ -1,4 +1,4 @@
-"""The step is compiled in a thread, while parameters are made or read and the first evaluation computes."""
+"""Compiles the train step in a thread, while parameters are initialized or read and the first evaluation runs."""
 
 import threading
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from flan_jax.train.state import StepMetrics, TrainState
 class Compiling:
     """A step that is being compiled, callable like the step; the first call waits for the compiler.
 
-    The interpreter waits for the thread before it ends: the compiler cannot be stopped, and would abort the process. A
-    message about something else has been printed by then.
+    At exit the interpreter waits for the thread: the compiler cannot be stopped, and would abort the process. Messages
+    about other errors have been printed by then.
     """
 
     def __init__(
@@ -25,12 +25,12 @@ class Compiling:
         start_up: StartUp,
         before_first_step: Callable[[], None] = lambda: None,
     ):
-        """Begins.
+        """Starts the thread.
 
         Args:
-          lower: traces the step; called in the thread.
-          start_up: told how long it takes there, and how long it is waited for.
-          before_first_step: called once, when nothing is being compiled any longer.
+          lower: Traces the step; called in the thread.
+          start_up: Records how long compiling takes, and how long the first call waits for it.
+          before_first_step: Called once, after compiling.
         """
         self._lower, self._start_up, self._before_first_step = lower, start_up, before_first_step
         self._step: Any = None
@@ -40,7 +40,7 @@ class Compiling:
         self._thread.start()
 
     def __call__(self, state: TrainState, frozen: Any, batch: Any) -> tuple[TrainState, StepMetrics]:
-        """Takes one step; raises what the compiler met."""
+        """Runs one step; raises the compiler's error, if any."""
         if self._is_waited_for:
             with self._start_up.phase("compile"):
                 self._thread.join()
@@ -53,7 +53,7 @@ class Compiling:
 
     def _compile(self) -> None:
         try:
-            with self._start_up.beside("compile"):
+            with self._start_up.in_background("compile"):
                 self._step = self._lower().compile()
-        except BaseException as error:  # Raised where the step is first called.
+        except BaseException as error:  # Raised by the first call.
             self._failure = error

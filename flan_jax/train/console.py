@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a live bar on a terminal, one plain line at a time elsewhere."""
+"""The progress of a run: a live bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable
 from typing import Self, final
@@ -10,12 +10,12 @@ from flan_jax.train.writers import Values, Writer
 
 
 def console_writer(console: Console, *, total_steps: int, step: int = 0) -> Writer:
-    """Returns the bar when the console is a terminal, plain lines when it is a file or a pipe.
+    """Returns a progress bar when the console is a terminal, plain lines when it is a file or a pipe.
 
     Args:
-      console: Where to; whatever else is printed meanwhile has to go through it too, and then stands above the bar.
-      total_steps: The end of the run.
-      step: Where the bar begins.
+      console: Where to print. Everything else that is printed meanwhile must use it too, and appears above the bar.
+      total_steps: The last step of the run.
+      step: The first step of the bar.
     """
     if console.is_terminal:
         return ProgressBar(console, total_steps=total_steps, step=step)
@@ -23,7 +23,7 @@ def console_writer(console: Console, *, total_steps: int, step: int = 0) -> Writ
 
 
 def summary(values: Values) -> str:
-    """Returns the numbers of a training line that a person watches.
+    """Returns the most important numbers of a training line as text.
 
     >>> summary({"loss": 2.25, "accuracy": 0.5, "tokens_per_second": 5312.7, "data_wait_share": 0.01})
     'loss 2.250  accuracy 50.0%  5,313 tokens/s  wait 1%'
@@ -44,7 +44,7 @@ def summary(values: Values) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time for people.
+    """Returns a time as hours, minutes and seconds.
 
     >>> duration(75), duration(3725)
     ('1:15', '1:02:05')
@@ -56,28 +56,28 @@ def duration(seconds: float) -> str:
 
 @final
 class PlainLines(Writer):
-    """One line of text for each line of numbers; evaluations print their own tables."""
+    """Prints one line per training line; evaluations print their own tables."""
 
-    def __init__(self, say: Callable[[str], None], *, total_steps: int):
-        """Takes what prints a line, and the end of the run."""
-        self._say = say
+    def __init__(self, print_line: Callable[[str], None], *, total_steps: int):
+        """Stores the function that prints a line, and the last step of the run."""
+        self._print_line = print_line
         self._total_steps = total_steps
 
     def write(self, step: int, *, kind: str, values: Values) -> None:
-        """Prints a training line, with the time that is left."""
+        """Prints a training line with the estimated remaining time."""
         if kind != "train":
             return
         left = (self._total_steps - step) * (values.get("seconds_per_step") or 0.0)
         eta = f"  {duration(left)} left" if left else ""
-        self._say(f"step {step:,}/{self._total_steps:,}  {summary(values)}{eta}")
+        self._print_line(f"step {step:,}/{self._total_steps:,}  {summary(values)}{eta}")
 
 
 @final
 class ProgressBar(Writer):
-    """A bar that lives below what else is printed."""
+    """A live bar below everything else that is printed."""
 
     def __init__(self, console: Console, *, total_steps: int, step: int):
-        """Takes the console, the end of the run, and where the bar begins."""
+        """Creates the bar; it appears on entering."""
         self._progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -98,7 +98,7 @@ class ProgressBar(Writer):
         self._progress.stop()
 
     def write(self, step: int, *, kind: str, values: Values) -> None:
-        """Shows the last training line's numbers beside the bar."""
+        """Shows the numbers of the last training line next to the bar."""
         if kind == "train":
             self._progress.update(self._task, completed=step, numbers=summary(values))
 

@@ -1,4 +1,4 @@
-"""Ending a run when an evaluation metric no longer gets better. What it remembers is saved with the run."""
+"""Ends a run when an evaluation metric stops improving. The best evaluation is part of the run's position."""
 
 import dataclasses
 import math
@@ -11,12 +11,12 @@ from flan_jax.names import nearest
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-    """The best evaluation so far: small enough for JSON.
+    """The best evaluation so far.
 
     Attributes:
-      value: The metric there; None before the first evaluation that gave a number.
-      step: The step it was at.
-      evaluations_since: Evaluations after it that were no better.
+      value: The metric; None before the first evaluation with a finite value.
+      step: The step of that evaluation.
+      evaluations_since: The number of later evaluations without an improvement.
     """
 
     value: float | None = None
@@ -26,16 +26,16 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EarlyStopping:
-    """Which metric to watch, and how long to wait for it.
+    """Which metric to watch, and how long to wait for an improvement.
 
     Attributes:
-      metric: Its name as the evaluation gives it.
-      mode: Whether "max" or "min" is better.
-      patience_evaluations: Evaluations in a row without a gain that end the run.
-      min_delta: A change that is not larger than this is no gain.
+      metric: A metric of the evaluation.
+      mode: "max" or "min": which values are better.
+      patience_evaluations: The number of consecutive evaluations without an improvement that ends the run.
+      min_delta: A change counts as an improvement only if it is larger than this.
 
     Raises:
-      UserError: a mode that is neither, or a patience or a change that cannot be.
+      UserError: The mode, the patience or the change is not allowed.
     """
 
     metric: str
@@ -49,16 +49,16 @@ class EarlyStopping:
         if self.patience_evaluations < 1:
             raise UserError(
                 f"Early stopping on {self.metric!r}: patience_evaluations is {self.patience_evaluations}; "
-                "at least 1 evaluation must be able to be no better."
+                "allowed is 1 or more."
             )
         if not self.min_delta >= 0:
             raise UserError(f"Early stopping on {self.metric!r}: min_delta is {self.min_delta}; allowed is 0 or more.")
 
     def update(self, memory: Memory, *, step: int, metrics: Mapping[str, float]) -> Memory:
-        """Returns what to remember after an evaluation.
+        """Returns the memory after an evaluation.
 
         Raises:
-          UnknownNameError: the evaluation gives no such metric.
+          UnknownNameError: The evaluation has no such metric.
 
         >>> stopping, memory = EarlyStopping(metric="accuracy"), Memory(value=50.0, step=10)
         >>> stopping.update(memory, step=20, metrics={"accuracy": 49.0})
@@ -68,16 +68,16 @@ class EarlyStopping:
         """
         if self.metric not in metrics:
             raise UnknownNameError(
-                f"Early stopping watches {self.metric!r}, which the evaluation does not give."
-                f"{nearest(self.metric, metrics)} It gives: {', '.join(sorted(metrics)) or 'nothing'}."
+                f"Early stopping watches {self.metric!r}, which the evaluation does not have."
+                f"{nearest(self.metric, metrics)} It has: {', '.join(sorted(metrics)) or 'none'}."
             )
         value = float(metrics[self.metric])
         sign = 1.0 if self.mode == "max" else -1.0
-        gained = memory.value is None or sign * (value - memory.value) > self.min_delta
-        if math.isfinite(value) and gained:
+        improved = memory.value is None or sign * (value - memory.value) > self.min_delta
+        if math.isfinite(value) and improved:
             return Memory(value=value, step=step)
         return dataclasses.replace(memory, evaluations_since=memory.evaluations_since + 1)
 
     def is_over(self, memory: Memory) -> bool:
-        """Returns whether the patience is at its end."""
+        """Returns whether the run should end."""
         return memory.evaluations_since >= self.patience_evaluations

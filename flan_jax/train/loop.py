@@ -1,4 +1,4 @@
-"""The loop of a run. It knows no network, no file format and no evaluation: those come as callables."""
+"""The training loop. Network, checkpoints and evaluation are passed in as callables."""
 
 import contextlib
 import dataclasses
@@ -26,18 +26,18 @@ Save = Callable[[int, TrainState, dict[str, Any], Mapping[str, Any]], None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cadence:
-    """When a run does what; in steps since its beginning.
+    """When a run logs, evaluates, saves and ends; in steps since its beginning.
 
     Attributes:
-      total_steps: The end.
-      log_every_steps: A line of metrics at every multiple, and at the end.
-      evaluate_every_steps: An evaluation at every multiple, and at the end; None: at the end only.
-      save_every_steps: A save at every multiple, and at the end; None: at the end only.
-      evaluate_at_start: Whether there is an evaluation before the first step, to compare with.
-      max_skipped_steps: So many steps in a row that are not finite end the run.
+      total_steps: The last step.
+      log_every_steps: Logs a line of metrics at every multiple, and at the end.
+      evaluate_every_steps: Evaluates at every multiple, and at the end; None only at the end.
+      save_every_steps: Saves at every multiple, and at the end; None only at the end.
+      evaluate_at_start: Whether to evaluate before the first step, for comparison.
+      max_skipped_steps: The number of consecutive steps with non-finite numbers that ends the run.
 
     Raises:
-      UserError: a number below 1.
+      UserError: A number is below 1.
     """
 
     total_steps: int
@@ -51,32 +51,32 @@ class Cadence:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None and field.name.endswith("steps") and value < 1:
-                raise UserError(f"Cadence: {field.name} is {value}; it has to be at least 1.")
+                raise UserError(f"Cadence: {field.name} is {value}; it must be at least 1.")
 
     def logs(self, step: int) -> bool:
-        """Returns whether there is a line of metrics at a step."""
+        """Returns whether a step is logged."""
         return step >= self.total_steps or _is_multiple(step, self.log_every_steps)
 
     def evaluates(self, step: int) -> bool:
-        """Returns whether there is an evaluation at a step."""
+        """Returns whether a step is evaluated."""
         if step == 0:
             return self.evaluate_at_start
         return step >= self.total_steps or _is_multiple(step, self.evaluate_every_steps)
 
     def saves(self, step: int) -> bool:
-        """Returns whether there is a save at a step, whatever ends there."""
+        """Returns whether a step is saved."""
         return step >= self.total_steps or _is_multiple(step, self.save_every_steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """What the loop calls at step boundaries; None: not at all.
+    """Functions that the loop calls at step boundaries, unless they are None.
 
     Attributes:
-      evaluate: From step and state to metrics by name.
-      save: Takes step, state, position (JSON) and the metrics of the evaluation at this very step, if any. The state's
-        arrays are given to the next step, so it has to have copied them when it returns.
-      check: Called at every boundary; raises what a save going on in the background met.
+      evaluate: Maps step and state to metrics by name.
+      save: Receives step, state, position (JSON) and the metrics of the evaluation at this step, if any. The state's
+        arrays are donated to the next step, so that it must copy them before it returns.
+      check: Called at every boundary; raises the error of a save in the background.
     """
 
     evaluate: Evaluate | None = None
@@ -90,10 +90,10 @@ class Finished:
 
     Attributes:
       state: The last state.
-      step: Steps done.
+      step: The number of steps done.
       reason: "all steps", "early stopping" or "stop requested".
-      metrics: Of the last evaluation in this process.
-      best: What early stopping remembers.
+      metrics: The metrics of the last evaluation in this process.
+      best: The best evaluation, as early stopping remembers it.
     """
 
     state: TrainState
@@ -118,39 +118,38 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     total: Callable[[Mapping[str, int]], Mapping[str, int]] = lambda counts: counts,
     start_up: StartUp | None = None,
-    say: Callable[[str], None] = print,
+    print_line: Callable[[str], None] = print,
 ) -> Finished:
     """Trains from a state to the end.
 
-    The order at every step boundary is a contract: **evaluate, save, draw a batch, step**. A save therefore holds the
-    position behind the batches that the state has seen, and the evaluation at its own step; a run that goes on from it
-    repeats neither and misses none. When a stop is requested, no evaluation is begun: save, and end.
+    The order at every step boundary is a contract: **evaluate, save, read a batch, step**. A save therefore has the
+    position after the batches that the state has seen, and the evaluation at its own step; a run resumed from it repeats
+    neither and misses none. When a stop is requested, the loop saves and ends without an evaluation.
 
     Args:
-      state: The first state, or a restored one; its arrays are given up to the first step.
+      state: The first state, new or restored; its arrays are donated to the first step.
       step_fn: The compiled step, `(state, frozen, batch) -> (state, metrics)`.
-      feed: Endless; not at a restored position yet. It is drawn from in a thread, a few batches ahead.
-      place_batch: From the arrays of this process's rows to arrays on the devices; called in that thread.
+      feed: An endless feed at its beginning; read in a thread, a few batches ahead.
+      place_batch: Transfers this process's rows of a batch to the devices; called in that thread.
       cadence: When to log, evaluate, save and end.
       hooks: Evaluation and saving.
-      writers: Opened here and closed again.
-      frozen: Handed to every step: weights that an objective uses and nobody trains.
-      early_stopping: Ends the run before its time; needs the evaluation.
-      position: As the restored save got it; None at a beginning.
-      stop: Asked at every boundary whether a stop was requested, as by `stopping.StopRequest`.
-      total: From counts of this process's rows to those of all processes'; asked at the same steps in each.
-      start_up: What has taken its time until now.
-      say: Prints one line for a person.
+      writers: Writers of metrics, opened and closed here.
+      frozen: An argument of every step: weights that an objective uses without training them.
+      early_stopping: Ends the run early; needs an evaluation.
+      position: The position that was saved with the state; None for a new run.
+      stop: Returns whether a stop was requested; called at every boundary. See `stopping.StopRequest`.
+      total: Maps counts of this process's rows to those of all processes; called at the same steps in each.
+      start_up: Measures the time until the first step is done.
+      print_line: Prints one line of text.
 
     Returns:
-      The last state and why it is the last.
+      The last state, and why it is the last.
 
     Raises:
-      UserError: too many steps in a row that are not finite, a feed that ends, early stopping without an evaluation.
-      UnknownNameError: early stopping on a metric that the evaluation does not give.
+      UserError: Too many consecutive steps are not finite.
+      UnknownNameError: Early stopping watches a metric that the evaluation does not have.
     """
-    if early_stopping is not None and hooks.evaluate is None:
-        raise UserError(f"Early stopping watches {early_stopping.metric!r}, but nothing evaluates in this run.")
+    assert early_stopping is None or hooks.evaluate is not None, "early stopping needs an evaluation"
     progress = _Progress.restored(position)
     if position is not None:
         feed.restore(position["feed"])
@@ -160,7 +159,9 @@ def run(
     metrics: Mapping[str, Any] = {}
     with (
         contextlib.closing(PlacedFeed(feed, place_batch)) as placed,
-        _telemetry(state, cadence=cadence, writers=writers, meter=meter, start_up=start_up, say=say) as telemetry,
+        _telemetry(
+            state, cadence=cadence, writers=writers, meter=meter, start_up=start_up, print_line=print_line
+        ) as telemetry,
     ):
         while True:
             if hooks.check is not None:
@@ -177,10 +178,10 @@ def run(
             if hooks.save is not None and step > first_step and (reason or cadence.saves(step)):
                 _save(hooks.save, step, state, telemetry, evaluated, position=lambda: progress.position(placed, meter))
             if reason:
-                telemetry.settle()
+                telemetry.flush()
                 return Finished(state=state, step=step, reason=reason, metrics=metrics, best=progress.best)
             with start_up.phase("batch"):
-                (batch, stats, slots), wait_seconds = _draw(placed, step)
+                (batch, stats, slots), wait_seconds = _next_batch(placed, step)
             start = time.perf_counter()
             with start_up.phase("step"):
                 state, step_metrics = step_fn(state, frozen, batch)
@@ -197,7 +198,7 @@ def run(
 
 @dataclasses.dataclass(kw_only=True)
 class _Progress:
-    """What, besides state and feed, says where a run is."""
+    """The part of a run's position that neither state nor feed has."""
 
     evaluated_step: int | None = None
     best: Memory = dataclasses.field(default_factory=Memory)
@@ -210,13 +211,13 @@ class _Progress:
         if position.get("version") != POSITION_VERSION:
             raise UserError(
                 f"The checkpoint's position has version {position.get('version')!r}; this program reads version "
-                f"{POSITION_VERSION}. Resume with the program that began the run, or begin one from its parameters."
+                f"{POSITION_VERSION}. Resume with the version that started the run, or start a new run from its parameters."
             )
         best = Memory(**position["best"])
         return cls(evaluated_step=position["evaluated_step"], best=best, meter=position["meter"])
 
     def position(self, feed: PlacedFeed, meter: Meter) -> dict[str, Any]:
-        """The whole position, as JSON."""
+        """Returns the complete position, as JSON."""
         return {
             "version": POSITION_VERSION,
             "feed": feed.state(),
@@ -234,9 +235,9 @@ def _telemetry(
     writers: Sequence[Writer],
     meter: Meter,
     start_up: StartUp,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> Iterator[Telemetry]:
-    """Opens the writers for as long as the loop runs."""
+    """Opens the writers until the loop ends."""
     with contextlib.ExitStack() as stack:
         yield Telemetry(
             writers=[stack.enter_context(writer) for writer in writers],
@@ -245,12 +246,12 @@ def _telemetry(
             logs=cadence.logs,
             max_skipped_steps=cadence.max_skipped_steps,
             start_up=start_up,
-            say=say,
+            print_line=print_line,
         )
 
 
 def _evaluate(evaluate: Evaluate, step: int, state: TrainState, telemetry: Telemetry) -> Mapping[str, Any]:
-    telemetry.settle()
+    telemetry.flush()
     with telemetry.pause() as seconds:
         metrics = evaluate(step, state)
         telemetry.record(step, kind="evaluation", values={**metrics, "evaluate_seconds": seconds()})
@@ -266,7 +267,7 @@ def _save(
     *,
     position: Callable[[], dict[str, Any]],
 ) -> None:
-    telemetry.settle()  # The position counts the examples of the last step too.
+    telemetry.flush()  # The position includes the examples of the last step.
     with telemetry.pause() as seconds:
         save(step, state, position(), metrics)
         telemetry.record(step, kind="save", values={"save_seconds": seconds()})
@@ -282,8 +283,8 @@ def _reason_to_end(
     return "stop requested" if stop() else ""
 
 
-def _draw(placed: PlacedFeed, step: int) -> tuple[Placed, float]:
-    """The next batch on the devices, and how long it was waited for."""
+def _next_batch(placed: PlacedFeed, step: int) -> tuple[Placed, float]:
+    """Returns the next batch on the devices, and how long the loop waited for it."""
     start = time.perf_counter()
     try:
         return next(placed), time.perf_counter() - start

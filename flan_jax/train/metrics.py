@@ -1,4 +1,4 @@
-"""From what steps tell to the numbers of a line, on the host: sums become means, and counts become rates."""
+"""Aggregates the metrics of steps into training lines, on the host: sums become means, and counts become rates."""
 
 import dataclasses
 import math
@@ -14,25 +14,25 @@ TOKEN_KEYS = ("encoder_input_tokens", "decoder_target_tokens")
 
 
 def process_seconds() -> float | None:
-    """Returns how long this process has been alive; None where the system does not say so."""
+    """Returns the age of this process; None where the system does not report it."""
     try:
-        # The command's name may hold blanks, and ends with the last parenthesis; the start is the 22nd field.
+        # The command name may contain spaces and ends at the last parenthesis; the start time is the 22nd field.
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         uptime_seconds = float(Path("/proc/uptime").read_text().split()[0])
     except OSError:
         return None
-    ticks_a_second = 100  # USER_HZ, fixed in Linux's interface.
-    return uptime_seconds - int(fields[19]) / ticks_a_second
+    ticks_per_second = 100  # USER_HZ, fixed in Linux's interface.
+    return uptime_seconds - int(fields[19]) / ticks_per_second
 
 
 def token_slots(batch: Mapping[str, Any]) -> int:
-    """Returns how many tokens a batch has room for, on both sides; 0 for a batch of something else."""
+    """Returns the number of token positions in a batch, encoder and decoder together; 0 for a batch without tokens."""
     return sum(math.prod(batch[key].shape) for key in TOKEN_KEYS if key in batch)
 
 
 @dataclasses.dataclass(kw_only=True)
 class _Window:
-    """The steps since the last line."""
+    """Sums over the steps since the last line."""
 
     start: float
     steps: int = 0
@@ -45,11 +45,10 @@ class _Window:
 
 
 class Meter:
-    """Adds up the steps since the last line, and what is counted since the run began.
+    """Sums the steps since the last line, and counts since the run began.
 
-    The counts since the beginning (examples, tokens, skipped steps) and the sums of an unfinished line are part of a
-    run's position, so that a resumed run writes the line that it would have written. Tokens are real ones, without
-    padding.
+    The counts (examples, tokens, skipped steps) and the sums of an unfinished line are part of a run's position, so that
+    a resumed run writes the same line. Tokens do not include padding.
     """
 
     def __init__(
@@ -62,30 +61,30 @@ class Meter:
         """Starts the clock.
 
         Args:
-          state: What an earlier meter's `state` returned, to go on from there.
-          total: From counts of this process's rows to those of all processes'; asked once for a line, and for a state.
+          state: The state of an earlier meter, to continue from.
+          total: Maps counts of this process's rows to those of all processes; called once per line and per state.
           now: A clock, in seconds.
         """
         state = state or {}
         self._totals = {"examples": 0, "tokens": 0, "skipped_steps": 0, **state.get("totals", {})}
         self._total = total
-        self._own: Counter[str] = Counter()  # Counts of this process since the last that were added up over all.
+        self._own: Counter[str] = Counter()  # Counts of this process since the last all-reduce.
         self._now = now
-        # Times and rates are of this process alone, so only what a mean is made of goes on.
+        # Times and rates are those of one process, so that only the parts of a mean are restored.
         self._window = _Window(start=now(), sums=Counter(state.get("sums", {})), weight=state.get("weight", 0.0))
 
     def state(self) -> dict[str, Any]:
-        """Returns what a later meter needs to go on from here, as JSON."""
-        self._add_up()
+        """Returns the state that a later meter continues from, as JSON."""
+        self._reduce()
         return {"totals": dict(self._totals), "sums": dict(self._window.sums), "weight": self._window.weight}
 
     def add(self, metrics: StepMetrics, *, stats: Mapping[str, int], slots: int, wait_seconds: float) -> None:
-        """Takes in one step.
+        """Adds one step.
 
         Args:
-          metrics: Fetched to the host.
-          stats: Of this process's rows: `examples`, `input_tokens` and `target_tokens`.
-          slots: Tokens that this process's rows have room for.
+          metrics: The step's metrics, on the host.
+          stats: Counts of this process's rows: `examples`, `input_tokens` and `target_tokens`.
+          slots: Token positions in this process's rows.
           wait_seconds: How long the loop waited for the batch.
         """
         window = self._window
@@ -94,19 +93,19 @@ class Meter:
         self._own.update({"examples": stats.get("examples", 0), "tokens": tokens, "slots": slots})
         window.wait_seconds += wait_seconds
         window.values = {name: float(value) for name, value in metrics.values.items()}
-        if metrics.skipped:  # Its sums are not finite, and would be all that a line shows.
+        if metrics.skipped:  # Its sums are not finite and would make the whole line so.
             self._totals["skipped_steps"] += 1
             return
         window.sums.update({name: float(value) for name, value in metrics.sums.items()})
         window.weight += float(metrics.weight)
 
     def exclude(self, seconds: float) -> None:
-        """Takes time that was no training (compiling, evaluating, saving) off the next line's."""
+        """Excludes time that was not training (compiling, evaluating, saving) from the next line."""
         self._window.excluded_seconds += seconds
 
     def line(self) -> dict[str, float | None]:
-        """Returns the numbers of the steps since the last line, and begins anew. None: there is no such number."""
-        self._add_up()
+        """Returns the numbers of the steps since the last line and starts a new line; None stands for an undefined number."""
+        self._reduce()
         window, self._window = self._window, _Window(start=self._now())
         seconds = self._window.start - window.start - window.excluded_seconds
         seconds = seconds if seconds > 0 else math.nan
@@ -117,15 +116,15 @@ class Meter:
             **{name: value for name, value in window.values.items() if "/" not in name},
             "seconds_per_step": seconds / (window.steps or math.nan),
             "tokens_per_second": window.counts["tokens"] / seconds,
-            "data_wait_share": min(window.wait_seconds / seconds, 1.0),  # in this order, to stay NaN
+            "data_wait_share": min(window.wait_seconds / seconds, 1.0),  # In this order NaN stays NaN.
             "padding_share": 1.0 - window.counts["tokens"] / (window.counts["slots"] or math.nan),
             **self._totals,
             **{name: value for name, value in window.values.items() if "/" in name},
         }
         return {name: value if math.isfinite(value) else None for name, value in line.items()}
 
-    def _add_up(self) -> None:
-        """Takes what all processes counted since the last time into the line and the run's totals."""
+    def _reduce(self) -> None:
+        """Adds what all processes counted since the last call to the line and to the totals of the run."""
         counts, self._own = self._total(dict(self._own)), Counter()
         self._window.counts.update(counts)
         for name in ("examples", "tokens"):

@@ -1,4 +1,4 @@
-"""Where the time between the start of a process and the end of its first step goes, for a person and for a program."""
+"""Measures where the time between the start of a process and the end of its first step goes."""
 
 import contextlib
 import time
@@ -12,9 +12,9 @@ IMPORTS = "imports"
 
 @final
 class StartUp:
-    """Phases of a start, one after the other or one inside the other; each second belongs to the innermost.
+    """Phases of a start, sequential or nested; each second belongs to the innermost phase.
 
-    What happened before this object was made counts as imports.
+    Time before this object was created counts as imports.
     """
 
     def __init__(
@@ -26,14 +26,14 @@ class StartUp:
         """Starts the clock.
 
         Args:
-          now: a clock, in seconds.
-          alive: how long the process has been there; None where the system does not say so.
+          now: A clock, in seconds.
+          alive: The age of the process in seconds; None where the system does not report it.
         """
         self._now, self._alive = now, alive
         self._begin = now()
         self._before = alive()
         self._phases: dict[str, float] = {} if self._before is None else {IMPORTS: self._before}
-        self._beside: dict[str, float] = {}
+        self._background: dict[str, float] = {}
         self._inner: list[float] = []  # Seconds in phases inside each of the open ones.
 
     @contextlib.contextmanager
@@ -50,32 +50,33 @@ class StartUp:
                 self._inner[-1] += seconds
 
     @contextlib.contextmanager
-    def beside(self, name: str) -> Iterator[None]:
-        """Remembers how long something took in a thread, while the phases went on."""
+    def in_background(self, name: str) -> Iterator[None]:
+        """Measures work in a thread that runs in parallel to the phases."""
         start = self._now()
         try:
             yield
         finally:
-            self._beside[name] = self._now() - start
+            self._background[name] = self._now() - start
 
     def values(self) -> dict[str, float | None]:
-        """Returns the phases until now in seconds, and the whole, None where the system does not say when it began."""
-        whole = None if self._before is None else self._before + self._now() - self._begin
-        told: dict[str, float | None] = {f"{name}_seconds": seconds for name, seconds in self._phases.items()}
-        told |= {f"{name}_thread_seconds": seconds for name, seconds in self._beside.items()}
-        return {**told, "rest_seconds": self._rest(), "first_step_seconds": whole}
+        """Returns the seconds of each phase, and the total; None where the system does not report the process's start."""
+        total = None if self._before is None else self._before + self._now() - self._begin
+        values: dict[str, float | None] = {f"{name}_seconds": seconds for name, seconds in self._phases.items()}
+        values |= {f"{name}_thread_seconds": seconds for name, seconds in self._background.items()}
+        return {**values, "rest_seconds": self._rest(), "first_step_seconds": total}
 
     def sentence(self) -> str:
-        """Returns the same for a person; what took less than a twentieth of a second is not worth a word."""
-        whole = self.values()["first_step_seconds"]
-        after = "" if whole is None else f" {whole:.1f} s after the process started"
+        """Returns the phases as text, without those below 0.05 seconds."""
+        total = self.values()["first_step_seconds"]
+        after = "" if total is None else f" {total:.1f} s after the process started"
         parts = [
-            f"{name} {seconds:.1f}" + (f" ({self._beside[name]:.1f} in a thread)" if name in self._beside else "")
+            f"{name} {seconds:.1f}"
+            + (f" ({self._background[name]:.1f} in a thread)" if name in self._background else "")
             for name, seconds in {**self._phases, "rest": self._rest()}.items()
-            if seconds >= 0.05 or name in self._beside
+            if seconds >= 0.05 or name in self._background
         ]
         return f"first step finished{after}: {', '.join(parts)}"
 
     def _rest(self) -> float:
-        """Seconds since the clock's start that no phase has."""
+        """Seconds since the start that belong to no phase."""
         return self._now() - self._begin - sum(s for name, s in self._phases.items() if name != IMPORTS)

@@ -1,4 +1,4 @@
-"""What a step carries on, and what it tells."""
+"""The state that a train step updates, and the metrics that it returns."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from flax import struct
 
 @struct.dataclass
 class TrainState:
-    """Everything that a step changes. Saved, and sharded like the parameters.
+    """Everything that a step updates; saved in checkpoints, and sharded like the parameters.
 
     Attributes:
-      step: Int32 scalar, the steps taken: skipped ones too, so that it is the number of batches consumed.
+      step: Int32 scalar: the number of batches consumed, skipped steps included.
       params: The tree of parameters, trained and frozen.
-      opt_state: The optimiser's state.
+      opt_state: The optimizer's state.
     """
 
     step: jax.Array
@@ -26,15 +26,15 @@ class TrainState:
 
 @struct.dataclass
 class StepMetrics:
-    """What one step tells about itself, as scalars on the device.
+    """The metrics of one step, as scalars on the device.
 
     Attributes:
-      sums: Summed over the batch, to be divided by `weight`; `loss` among them.
-      weight: What to divide by: the summed loss weights of the target tokens.
-      values: Of this step alone: `grad_norm`, `learning_rate`, and statistics of tensors when asked for.
+      sums: Sums over the batch, `loss` among them; divided by `weight` they are means.
+      weight: The summed loss weights of the target tokens.
+      values: Numbers of this step: `grad_norm`, `learning_rate`, and statistics of tensors when requested.
       skipped: True when the loss or the gradient was not finite, and nothing was updated.
-      bad_tensors: How many parameters have a gradient that is not finite.
-      first_bad_tensor: Place of the first of them in the flattened tree of parameters; -1 when there is none.
+      bad_tensors: The number of parameters with a gradient that is not finite.
+      first_bad_tensor: The index of the first of them in the flattened tree of parameters, or -1.
     """
 
     sums: dict[str, jax.Array]
@@ -45,16 +45,15 @@ class StepMetrics:
     first_bad_tensor: jax.Array
 
     def mean(self, name: str) -> jax.Array:
-        """Returns one of the sums as a mean, `loss` or another."""
+        """Returns the mean of one of the sums."""
         return self.sums[name] / jnp.maximum(self.weight, np.finfo(np.float32).tiny)
 
 
-def new_state(params: Any, *, optimizer: optax.GradientTransformation, step: int = 0) -> TrainState:
+def new_state(params: Any, *, optimizer: optax.GradientTransformation) -> TrainState:
     """Returns the state before the first step.
 
     Args:
-      params: The tree of parameters, unboxed. May be traced, to derive shapes or to initialise sharded.
-      optimizer: Its `init` makes the state.
-      step: Where the count begins.
+      params: The tree of parameters, unboxed. May be traced, to derive shapes or to initialize sharded arrays.
+      optimizer: Initializes its own state.
     """
-    return TrainState(step=jnp.asarray(step, jnp.int32), params=params, opt_state=optimizer.init(params))
+    return TrainState(step=jnp.asarray(0, jnp.int32), params=params, opt_state=optimizer.init(params))

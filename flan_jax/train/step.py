@@ -1,6 +1,6 @@
-"""The train step: a pure function from state and batch to the next state and what to tell about it.
+"""The train step: a pure function from state and batch to the next state and metrics.
 
-One step serves every stage; objective, network and optimiser come as callables. The caller compiles it:
+One step serves every stage of training; objective, network and optimizer are arguments. The caller compiles it:
 
     step = jax.jit(make_train_step(...), donate_argnums=0, in_shardings=..., out_shardings=(state_shardings, None))
 """
@@ -37,26 +37,26 @@ def make_train_step(
     """Returns the step `(state, frozen, batch) -> (state, metrics)`.
 
     The gradient is that of the summed loss over all microbatches, in float32, divided once by the summed weight. A
-    step whose loss or gradient is not finite changes neither parameters nor moments; the counts go on, so that the
-    schedule and the dropout remain functions of the step.
+    step whose loss or gradient is not finite changes neither parameters nor moments, but increments the counts, so that
+    schedule and dropout remain functions of the step.
 
     Args:
-      objective: From `(apply, params, frozen, batch, rng)` to a sum, a weight, and more sums.
-      apply: The network, from parameters, batch and dropout key to what the objective reads.
-      optimizer: Takes the gradient of all parameters; that of frozen ones is zero.
-      seed: Dropout's key at a step is fold_in(fold_in(key(seed), step), microbatch).
-      num_microbatches: Parts of the batch that go through the network one after the other. Has to divide the rows
-        of a batch, and best those on each device.
-      learning_rate: The optimiser's schedule, reported with each step.
-      trainable: From the parameters to a tree of Python booleans, True where trained; None: all are. No gradient is
+      objective: Maps `(apply, params, frozen, batch, rng)` to a sum, a weight, and more sums.
+      apply: The network: maps parameters, batch and dropout key to what the objective reads.
+      optimizer: Receives the gradient of all parameters, which is zero for frozen ones.
+      seed: The dropout key of a step is fold_in(fold_in(key(seed), step), microbatch).
+      num_microbatches: Parts of the batch that are processed one after the other; divides the rows of a batch, and
+        preferably those on each device.
+      learning_rate: The optimizer's schedule, reported with each step.
+      trainable: Maps the parameters to a tree of Python booleans, True where trained; None trains all. No gradient is
         computed where it is False.
       weight_statistics: Whether to report the root mean square of each trained parameter, its gradient and its update.
 
     Raises:
-      UserError: fewer than one microbatch; when traced, rows that do not divide into them, or nothing to train.
+      UserError: There is no microbatch; or, when traced, the rows do not divide, or nothing is trained.
     """
     if num_microbatches < 1:
-        raise UserError(f"num_microbatches is {num_microbatches}; a batch has at least 1 part.")
+        raise UserError(f"num_microbatches is {num_microbatches}; it must be at least 1.")
 
     def step(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, StepMetrics]:
         mask = jax.tree.map(lambda _: True, state.params) if trainable is None else trainable(state.params)
@@ -69,7 +69,7 @@ def make_train_step(
         gradients = jax.tree.map(lambda leaf: leaf / divisor, total["gradients"])
 
         everywhere = _merge(gradients, jax.tree.map(jnp.zeros_like, fixed))
-        with jax.named_scope("optimizer"):  # What a profile calls it.
+        with jax.named_scope("optimizer"):  # Its name in a profile.
             updates, opt_state = optimizer.update(everywhere, state.opt_state, state.params)
             new_trained = optax.apply_updates(trained, _split(updates, mask)[0])
 
@@ -91,7 +91,7 @@ def make_train_step(
 
 
 def _totals(objective: Objective, apply: Apply, *, fixed: Any, frozen: Any) -> Callable[..., _Totals]:
-    """From trained parameters, rows and a key to float32 sums: gradients, weight, and the rest."""
+    """Returns the function from trained parameters, rows and a key to float32 sums: gradients, weight, and the others."""
 
     def totals(trained: Any, batch: Batch, rng: jax.Array) -> _Totals:
         def loss(trained: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
@@ -109,7 +109,7 @@ def _totals(objective: Objective, apply: Apply, *, fixed: Any, frozen: Any) -> C
 def _over_microbatches(
     totals: Callable[..., _Totals], trained: Any, batch: Batch, rng: jax.Array, *, num_microbatches: int
 ) -> _Totals:
-    """The sum of `totals` over the parts of the batch, each with a dropout key of its own."""
+    """Sums `totals` over the parts of the batch, each with its own dropout key."""
     if num_microbatches == 1:
         return totals(trained, batch, jax.random.fold_in(rng, 0))
     parts = {name: _parts(array, num_microbatches) for name, array in batch.items()}
@@ -125,24 +125,26 @@ def _over_microbatches(
 
 
 def _parts(array: jax.Array, parts: int) -> jax.Array:
-    """Cuts [B, ...] into [parts, B / parts, ...], row r into part r % parts.
+    """Splits [B, ...] into [parts, B / parts, ...]; row r goes into part r % parts.
 
-    In this order, and not into contiguous parts, because a device holds a contiguous block of rows: every part then
-    has as many rows from each device, and they stay where they lie.
+    The parts are not contiguous because each device holds a contiguous block of rows: this way every part has equally
+    many rows of each device, and no row moves to another device.
     """
     rows = array.shape[0]
     if rows % parts:
         raise UserError(
-            f"A batch of {rows} rows cannot be cut into {parts} microbatches. Let num_microbatches divide {rows}."
+            f"A batch of {rows} rows cannot be split into {parts} microbatches. Choose a num_microbatches that divides {rows}."
         )
     return jnp.swapaxes(array.reshape(rows // parts, parts, *array.shape[1:]), 0, 1)
 
 
 def _metrics(total: _Totals, gradients: Any, mask: Any) -> StepMetrics:
-    """What the step tells; one sum of squares a tensor serves both the norm and the search for what is not finite."""
-    places = [place for place, is_trained in enumerate(jax.tree.leaves(mask)) if is_trained]
-    if not places:
-        raise UserError("Every parameter is frozen: there is nothing to train. Let a rule or the default train some.")
+    """Computes the metrics; one sum of squares per tensor serves both the norm and the test for finite values."""
+    indices = [index for index, is_trained in enumerate(jax.tree.leaves(mask)) if is_trained]
+    if not indices:
+        raise UserError(
+            "Every parameter is frozen: there is nothing to train. Change the rules or the default so that some are trained."
+        )
     squares = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients)])
     bad = ~jnp.isfinite(squares)
     norm = jnp.sqrt(jnp.sum(squares))
@@ -152,12 +154,12 @@ def _metrics(total: _Totals, gradients: Any, mask: Any) -> StepMetrics:
         values={"grad_norm": norm},
         skipped=~(jnp.isfinite(total["sums"]["loss"]) & jnp.isfinite(norm)),
         bad_tensors=jnp.sum(bad),
-        first_bad_tensor=jnp.where(jnp.any(bad), jnp.asarray(places)[jnp.argmax(bad)], -1),
+        first_bad_tensor=jnp.where(jnp.any(bad), jnp.asarray(indices)[jnp.argmax(bad)], -1),
     )
 
 
 def _statistics(trees: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The root mean square of each leaf, as `weight_rms/encoder/encoder_norm/scale`."""
+    """Returns the root mean square of each leaf, named as `weight_rms/encoder/encoder_norm/scale`."""
     return {
         f"{kind}/{name}": jnp.sqrt(jnp.mean(jnp.square(leaf)))
         for kind, tree in trees.items()
@@ -166,7 +168,7 @@ def _statistics(trees: Mapping[str, Any]) -> dict[str, jax.Array]:
 
 
 def _unless(skipped: jax.Array, new: Any, old: Any) -> Any:
-    """The new tree, or the old one when the step is skipped; counts, which are integers, go on all the same."""
+    """Returns the new tree, or the old one when the step is skipped; integer counts are always the new ones."""
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(skipped, old, new) if jnp.issubdtype(new.dtype, jnp.inexact) else new
@@ -175,12 +177,12 @@ def _unless(skipped: jax.Array, new: Any, old: Any) -> Any:
 
 
 def _split(tree: Any, mask: Any) -> tuple[Any, Any]:
-    """The leaves where the mask is True, and the others; None stands where a leaf is in the other tree."""
+    """Returns the leaves where the mask is True, and the others; None marks a leaf that is in the other tree."""
     chosen = jax.tree.map(lambda is_trained, leaf: leaf if is_trained else None, mask, tree)
     others = jax.tree.map(lambda is_trained, leaf: None if is_trained else leaf, mask, tree)
     return chosen, others
 
 
 def _merge(chosen: Any, others: Any) -> Any:
-    """The inverse of `_split`."""
+    """Inverts `_split`."""
     return jax.tree.map(lambda a, b: b if a is None else a, chosen, others, is_leaf=lambda leaf: leaf is None)

@@ -1,4 +1,4 @@
-"""A request to end a run, from outside: a machine that is taken away sends SIGTERM, a person at a terminal Ctrl-C."""
+"""Requests to end a run early: SIGTERM before a machine is preempted, or Ctrl-C at a terminal."""
 
 import signal
 import threading
@@ -16,10 +16,10 @@ _EVERY_CALLS = 4
 
 @final
 class StopRequest:
-    """A flag that SIGTERM or SIGINT raises, and the loop reads at every step boundary.
+    """A flag that SIGTERM or SIGINT sets and the loop reads at every step boundary.
 
-    A context manager: the handlers are installed inside it and put back behind it. A second Ctrl-C interrupts at once.
-    In a thread other than the main one no handler can be installed; the flag is then raised by `request` alone.
+    A context manager: it installs the signal handlers and restores the previous ones. A second Ctrl-C interrupts
+    immediately. Outside the main thread no handler can be installed.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,8 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __call__(self) -> bool:
-        """Returns whether the run shall end."""
+        """Returns whether the run should end."""
         return self._requested
-
-    def request(self) -> None:
-        """Raises the flag."""
-        self._requested = True
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -53,39 +49,39 @@ class StopRequest:
 
 @final
 class SharedStop:
-    """Whether any process of a run was asked to end: one answer for all of them, at the same step.
+    """A stop request to any process of a run, reported to all of them at the same step.
 
-    A signal reaches processes one by one. One that ended as soon as it heard would leave the others waiting for it in
-    the next step for ever, so the flags are added up on the devices: a program of one number a device, between two
-    steps. Every fourth question sends it off without waiting, the next one reads it, by when the devices are past it;
-    no process ever waits for another that it would not wait for in the step. A stop comes at most six questions late.
+    Signals reach processes one by one. A process that ended immediately would leave the others waiting for it in the next
+    step forever, so the flags are all-reduced on the devices, one number per device, between two steps. Every fourth
+    call starts the reduction without waiting, and the next call reads it, when the devices have finished it: no process
+    waits longer than it would in the step. A stop is at most six calls late.
 
-    Every process has to ask equally often, which the loop does: it asks at the same steps everywhere.
+    Every process must call this equally often; the loop calls it at the same steps everywhere.
     """
 
-    def __init__(self, asked: Callable[[], bool], *, mesh: Mesh):
-        """Takes this process's own flag.
+    def __init__(self, requested: Callable[[], bool], *, mesh: Mesh):
+        """Prepares the reduction.
 
         Args:
-          asked: whether this process was asked to end.
-          mesh: over all devices of all processes.
+          requested: Returns whether this process received a stop request.
+          mesh: The devices of all processes.
         """
-        self._asked = asked
+        self._requested = requested
         self._shape = (mesh.size,)
-        self._places = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._add = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))
         self._sum: jax.Array | None = None
         self._calls = 0
         self._decided = False
 
     def __call__(self) -> bool:
-        """Returns whether the run shall end."""
+        """Returns whether the run should end."""
         if self._sum is not None:
             self._decided |= bool(np.asarray(self._sum))
             self._sum = None
         if self._calls % _EVERY_CALLS == 0 and not self._decided:
-            flag = np.int32(self._asked())
-            flags = jax.make_array_from_callback(self._shape, self._places, lambda _: np.full((1,), flag))
+            flag = np.int32(self._requested())
+            flags = jax.make_array_from_callback(self._shape, self._sharding, lambda _: np.full((1,), flag))
             self._sum = self._add(flags)
         self._calls += 1
         return self._decided

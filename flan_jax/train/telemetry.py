@@ -1,4 +1,4 @@
-"""Between the device and the writers: metrics are fetched one step late, so that the device never waits for a line."""
+"""Reads the metrics of steps one step late, so that the device never waits, and passes them to the writers."""
 
 import contextlib
 import numbers
@@ -25,7 +25,7 @@ class _Pending(NamedTuple):
 
 @final
 class Telemetry:
-    """Follows the steps of one run: adds them up, writes lines, and ends a run that no longer computes numbers."""
+    """Aggregates the steps of one run, writes lines, and ends a run whose numbers stay non-finite."""
 
     def __init__(
         self,
@@ -36,18 +36,18 @@ class Telemetry:
         logs: Callable[[int], bool],
         max_skipped_steps: int,
         start_up: StartUp,
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
     ):
-        """Takes where to write, what adds up, and when.
+        """Stores the settings.
 
         Args:
-          writers: Open ones.
-          meter: Keeps the sums between lines.
-          tensor_names: Names of the parameters in flattened order, to name the one that went bad.
-          logs: Whether there is a line at a step.
-          max_skipped_steps: So many skipped steps in a row end the run.
-          start_up: Told when the first step is done.
-          say: Prints one line for a person.
+          writers: Open writers.
+          meter: Holds the sums between lines.
+          tensor_names: The names of the parameters in flattened order, for messages.
+          logs: Returns whether a step has a line.
+          max_skipped_steps: The number of consecutive skipped steps that ends the run.
+          start_up: Measures the time until the first step is done.
+          print_line: Prints one line of text.
         """
         self._writers = writers
         self._meter = meter
@@ -55,7 +55,7 @@ class Telemetry:
         self._logs = logs
         self._max_skipped_steps = max_skipped_steps
         self._start_up = start_up
-        self._say = say
+        self._print_line = print_line
         self._pending: _Pending | None = None
         self._skipped_in_a_row = 0
         self._started = False
@@ -70,52 +70,52 @@ class Telemetry:
         wait_seconds: float,
         dispatch_seconds: float,
     ) -> None:
-        """Takes a step just dispatched, and tells of the one before it.
+        """Registers a step that was just dispatched, and reports the one before it.
 
         Args:
-          step: Steps done with this one.
-          metrics: Still being computed.
+          step: The number of steps, including this one.
+          metrics: The step's metrics, still being computed.
           stats: Counts of the batch.
-          slots: Room of the batch.
+          slots: Token positions of the batch.
           wait_seconds: How long the loop waited for the batch.
-          dispatch_seconds: How long the call took: the first one traces and compiles.
+          dispatch_seconds: How long the call took; the first one waits for the compiler.
         """
-        self._tell()
+        self._report_pending()
         self._pending = _Pending(step, metrics, stats, slots, wait_seconds)
-        if not self._started:  # The only step that is waited for, because someone at the screen waits for it too.
+        if not self._started:  # The only step that is waited for: its end is reported.
             self._started = True
             with self._start_up.phase("step"):
                 jax.block_until_ready(metrics)
             self._meter.exclude(dispatch_seconds)
-            # In this order: who waits for the sentence, as tools/bench/startup.py does, finds the record.
+            # The record comes before the printed line, which tools/bench/startup.py waits for.
             self.record(step, kind="start", values=self._start_up.values())
-            self._say(self._start_up.sentence())
-            self._tell()
+            self._print_line(self._start_up.sentence())
+            self._report_pending()
 
-    def settle(self) -> None:
-        """Waits for the last step dispatched and tells of it, before the state is used otherwise."""
-        self._tell()
+    def flush(self) -> None:
+        """Waits for the last dispatched step and reports it, before its state is used otherwise."""
+        self._report_pending()
 
     def record(self, step: int, *, kind: str, values: Mapping[str, Any]) -> None:
-        """Writes a line that is no step's, those values that are numbers."""
-        shown: dict[str, float | None] = {}
+        """Writes a line with those values that are numbers."""
+        numeric: dict[str, float | None] = {}
         for name, value in values.items():
             if value is None or isinstance(value, int | float):
-                shown[name] = value
-            elif isinstance(value, numbers.Real):  # NumPy's scalars, which JSON would refuse.
-                shown[name] = float(value)
+                numeric[name] = value
+            elif isinstance(value, numbers.Real):  # NumPy scalars, which JSON cannot write.
+                numeric[name] = float(value)
         for writer in self._writers:
-            writer.write(step, kind=kind, values=shown)
+            writer.write(step, kind=kind, values=numeric)
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[Callable[[], float]]:
-        """Leaves the time spent inside out of the throughput; yields a clock that counts from its beginning."""
+        """Excludes the time spent inside from the throughput; yields a clock of the seconds since the start."""
         start = time.perf_counter()
         yield lambda: time.perf_counter() - start
         self._meter.exclude(time.perf_counter() - start)
 
-    def _tell(self) -> None:
-        """Fetches the step that is pending, waiting for it when it is not done."""
+    def _report_pending(self) -> None:
+        """Fetches the metrics of the pending step, waiting for it when necessary."""
         if self._pending is None:
             return
         step, on_device, stats, slots, wait_seconds = self._pending
@@ -137,10 +137,10 @@ class Telemetry:
         if bad:
             first = self._tensor_names[int(metrics.first_bad_tensor)]
             what += f", gradients not finite in {bad} of {len(self._tensor_names)} tensors, the first {first!r}"
-        self._say(f"step {step:,} skipped, for its numbers are not finite: {what}")
+        self._print_line(f"step {step:,} skipped because its numbers are not finite: {what}")
         if self._skipped_in_a_row >= self._max_skipped_steps:
             raise UserError(
                 f"{self._skipped_in_a_row} steps in a row, up to step {step}, were skipped because their numbers were "
-                f"not finite: {what}. The parameters are as they were before them. Lower the learning rate or lengthen "
-                "the warm-up; if a low rate does the same, look at the data and the starting weights."
+                f"not finite: {what}. The parameters are unchanged since then. Lower the learning rate or lengthen "
+                "the warm-up; if that does not help, check the data and the initial weights."
             )

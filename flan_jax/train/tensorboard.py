@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, without TensorFlow: its record framing and the few protocol buffers of a scalar.
+"""Event files for TensorBoard, written without TensorFlow: record framing and the protocol buffers of a scalar.
 
 A record is its length (uint64), the masked CRC-32C of the length, the bytes, and the masked CRC-32C of the bytes, all
 little-endian. The bytes are an `Event`:
@@ -20,14 +20,14 @@ from flan_jax.train.writers import Values, Writer
 
 @final
 class TensorBoardWriter(Writer):
-    """Scalars `<kind>/<name>` in one event file a process. A resumed run hides what it repeats."""
+    """Scalars `<kind>/<name>`, in one event file per process. A resumed run hides the steps that it repeats."""
 
     def __init__(self, directory: Path | str, *, resumed_step: int = 0):
-        """Takes the directory; the file is opened on entering.
+        """Stores the settings; the file is opened on entering.
 
         Args:
-          directory: Made when absent.
-          resumed_step: The step gone on from: TensorBoard then drops events of later steps from earlier files.
+          directory: Created when absent.
+          resumed_step: The step that the run was resumed at; TensorBoard then ignores later steps of earlier files.
         """
         self._directory = Path(directory)
         self._resumed_step = resumed_step
@@ -47,7 +47,7 @@ class TensorBoardWriter(Writer):
             self._file = None
 
     def write(self, step: int, *, kind: str, values: Values) -> None:
-        """Appends one event with all the numbers, and flushes it."""
+        """Appends one event with all numbers and flushes the file."""
         scalars = [
             _message(1, _text(1, f"{kind}/{name}") + _varint(2 << 3 | 5) + struct.pack("<f", value))
             for name, value in values.items()
@@ -64,7 +64,7 @@ class TensorBoardWriter(Writer):
 
 
 def _message(field: int, content: bytes) -> bytes:
-    """A field of length-delimited bytes: wire type 2."""
+    """Encodes a field of length-delimited bytes: wire type 2."""
     return _varint(field << 3 | 2) + _varint(len(content)) + content
 
 
@@ -73,7 +73,7 @@ def _text(field: int, text: str) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first, the high bit set on all but the last.
+    """Encodes seven bits per byte, lowest first, with the high bit set on all bytes except the last.
 
     >>> _varint(300).hex()
     'ac02'
@@ -99,7 +99,7 @@ _TABLE = _crc_table()
 
 
 def crc32c(data: bytes) -> int:
-    """Returns the CRC-32C (Castagnoli) of some bytes.
+    """Returns the CRC-32C (Castagnoli) of a byte string.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
@@ -111,6 +111,6 @@ def crc32c(data: bytes) -> int:
 
 
 def _masked_crc(data: bytes) -> bytes:
-    """The checksum as the framing stores it: turned by 15 bits, with a constant added."""
+    """Returns the checksum as the framing stores it: rotated by 15 bits, plus a constant."""
     crc = crc32c(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

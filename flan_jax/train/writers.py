@@ -1,7 +1,7 @@
-"""Where the numbers of a run go: JSON lines always; events for TensorBoard and Weights & Biases when asked for.
+"""Writers of a run's metrics: JSON lines, and Weights & Biases when requested.
 
-A writer is a context manager: the loop opens it, hands it every line, and closes it whatever happens. The terminal's
-writers are in `console`, TensorBoard's in `tensorboard`.
+A writer is a context manager: the loop opens it, passes it every line, and always closes it. The writers for the
+terminal are in `console`, the one for TensorBoard in `tensorboard`.
 """
 
 import abc
@@ -18,7 +18,7 @@ Values = Mapping[str, float | None]
 
 
 class Writer(abc.ABC):
-    """Takes the lines of a run. Steps never fall, but several lines of different kinds may share one."""
+    """Receives the lines of a run. Steps never decrease, but lines of different kinds may share one."""
 
     def __enter__(self) -> Self:
         return self
@@ -28,33 +28,33 @@ class Writer(abc.ABC):
 
     @abc.abstractmethod
     def write(self, step: int, *, kind: str, values: Values) -> None:
-        """Takes one line.
+        """Writes one line.
 
         Args:
-          step: Steps done.
-          kind: "train", "evaluation", "start" (once a process) or "save".
-          values: Numbers by name; None where there is no such number.
+          step: The number of steps done.
+          kind: "train", "evaluation", "start" (once per process) or "save".
+          values: Numbers by name; None where a number is undefined.
         """
 
     def advance(self, step: int) -> None:
-        """Hears of every step, also of those without a line."""
+        """Is called at every step, also at those without a line."""
         del step
 
 
 @final
 class JsonlWriter(Writer):
-    """`metrics.jsonl`: one JSON object a line, `{"step": 10, "kind": "train", "loss": 2.5, ...}`.
+    """`metrics.jsonl`: one JSON object per line, `{"step": 10, "kind": "train", "loss": 2.5, ...}`.
 
-    A run that is resumed goes back to the step of its checkpoint. Lines of later steps are then cut off, and so is a
-    last line that was only half written when the process was killed: the file reads as if nothing had happened.
+    A resumed run returns to the step of its checkpoint. Lines of later steps are then removed, and so is a truncated last
+    line of a killed process: the file is that of an uninterrupted run.
     """
 
     def __init__(self, path: Path | str, *, resumed_step: int | None = None):
-        """Takes the path; the file is opened on entering.
+        """Stores the settings; the file is opened on entering.
 
         Args:
-          path: Made with its directory when absent.
-          resumed_step: The step gone on from; None when the run begins anew, which empties the file.
+          path: Created with its directory when absent.
+          resumed_step: The step that the run was resumed at; None for a new run, which empties the file.
         """
         self._path = Path(path)
         self._resumed_step = resumed_step
@@ -62,7 +62,7 @@ class JsonlWriter(Writer):
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self._path, "".join(self._lines_to_keep()))
+        write_atomic(self._path, "".join(self._retained_lines()))
         self._file = open(self._path, "a", encoding="utf-8")
         return self
 
@@ -72,52 +72,51 @@ class JsonlWriter(Writer):
             self._file = None
 
     def write(self, step: int, *, kind: str, values: Values) -> None:
-        """Appends a line and flushes it; a number that is not finite becomes null, for JSON has none."""
+        """Appends a line and flushes the file; a number that is not finite becomes null, because JSON has none."""
         assert self._file is not None, "entered first"
         line: dict[str, Any] = {"step": step, "kind": kind}
         line |= {name: _json_number(value) for name, value in values.items()}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
 
-    def _lines_to_keep(self) -> list[str]:
+    def _retained_lines(self) -> list[str]:
         if self._resumed_step is None or not self._path.is_file():
             return []
-        kept = []
+        retained = []
         for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
             try:
                 step = json.loads(line)["step"]
             except (ValueError, TypeError, KeyError):
                 continue
             if step <= self._resumed_step and line.endswith("\n"):
-                kept.append(line)
-        return kept
+                retained.append(line)
+        return retained
 
 
 @final
 class WandbWriter(Writer):
-    """A run at Weights & Biases. Needs its package, which is no dependency of this one."""
+    """A run at Weights & Biases. Needs the package wandb, which is not a dependency."""
 
-    def __init__(self, *, project: str, directory: Path | str, name: str, config: Mapping[str, Any] | None = None):
-        """Looks for the package; the run is begun, or gone on with, on entering.
+    def __init__(self, *, project: str, directory: Path | str, name: str):
+        """Checks that the package is installed; the run is started or resumed on entering.
 
         Args:
-          project: The project there.
-          directory: Where the package keeps its files.
-          name: The run's name and identity: the same name goes on with the same run.
-          config: Settings to show beside it.
+          project: The project at Weights & Biases.
+          directory: The directory of the package's own files.
+          name: The run's name and id; the same name resumes the same run.
 
         Raises:
-          UserError: the package is not installed.
+          UserError: The package is not installed.
         """
         try:
             import wandb
         except ImportError as error:
             raise UserError(
-                "Weights & Biases was asked for, but the package wandb is not installed. "
-                "Run `pip install wandb`, or leave that writer out; metrics.jsonl is written in any case."
+                "Reporting.wandb_project is set, but the package wandb is not installed. Run `pip install wandb`, or "
+                "remove that setting; metrics.jsonl is always written."
             ) from error
         self._wandb = wandb
-        self._project, self._directory, self._name, self._config = project, str(directory), name, dict(config or {})
+        self._project, self._directory, self._name = project, str(directory), name
         self._run: Any = None
 
     def __enter__(self) -> Self:
@@ -126,7 +125,6 @@ class WandbWriter(Writer):
             dir=self._directory,
             name=self._name,
             id=self._name,
-            config=self._config,
             resume="allow",
         )
         return self

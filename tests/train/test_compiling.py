@@ -10,7 +10,7 @@ def _step(state, frozen, batch):
     return state + batch, state * 2
 
 
-def test_a_step_compiled_in_a_thread_is_called_like_the_step_and_its_time_told():
+def test_a_step_compiled_in_a_thread_is_called_like_the_step_and_timed():
     start_up = StartUp()
     step = Compiling(lambda: jax.jit(_step).lower(jnp.ones(2), None, jnp.ones(2)), start_up=start_up)
     for _ in range(2):
@@ -20,7 +20,7 @@ def test_a_step_compiled_in_a_thread_is_called_like_the_step_and_its_time_told()
     assert values["compile_thread_seconds"] > 0 and values["compile_seconds"] >= 0
 
 
-def test_what_the_compiler_met_is_raised_where_the_step_is_called():
+def test_an_error_of_the_compiler_is_raised_by_the_first_call():
     def lower():
         raise ValueError("a shape that does not fit")
 

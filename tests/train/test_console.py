@@ -12,7 +12,7 @@ def _console(*, terminal):
 LINE = {"loss": 2.25, "accuracy": 0.5, "learning_rate": 1e-3, "seconds_per_step": 3.0, "tokens_per_second": 1234.5}
 
 
-def test_a_pipe_gets_one_plain_line_with_the_time_left():
+def test_a_pipe_gets_one_plain_line_with_the_remaining_time():
     out = _console(terminal=False)
     with console.console_writer(out, total_steps=1030) as writer:
         writer.advance(29)
@@ -34,11 +34,11 @@ def test_a_terminal_gets_a_bar_that_moves_with_every_step():
     assert "51/100" in shown and "loss 2.250" in shown and "a table" in shown
 
 
-def test_what_is_unknown_is_left_out_and_skipped_steps_are_shown():
+def test_unknown_numbers_are_omitted_and_skipped_steps_are_shown():
     assert console.summary({"loss": None, "padding_share": 0.25, "skipped_steps": 3}) == "padding 25%  skipped 3"
 
 
-def test_no_time_is_told_when_none_is_known():
+def test_no_remaining_time_is_shown_when_it_is_unknown():
     out = _console(terminal=False)
     with console.console_writer(out, total_steps=10) as writer:
         writer.write(1, kind="train", values={"loss": 1.0, "seconds_per_step": None})

@@ -15,12 +15,12 @@ def _stops_after(stopping, values):
     return None, memory
 
 
-def test_ends_after_patience_evaluations_without_a_gain():
+def test_a_run_ends_after_patience_evaluations_without_an_improvement():
     stopping = EarlyStopping(metric="score", patience_evaluations=2)
     assert _stops_after(stopping, [1.0, 3.0, 2.0, 3.0, 9.0]) == (4, Memory(value=3.0, step=2, evaluations_since=2))
 
 
-def test_a_gain_starts_the_patience_anew():
+def test_an_improvement_resets_the_patience():
     assert _stops_after(EarlyStopping(metric="score", patience_evaluations=2), [1.0, 0.0, 2.0, 0.0, 3.0])[0] is None
 
 
@@ -28,24 +28,24 @@ def test_min_prefers_small_values():
     assert _stops_after(EarlyStopping(metric="score", mode="min", patience_evaluations=1), [3.0, 2.0, 2.5])[0] == 3
 
 
-def test_a_small_gain_is_none():
+def test_a_change_within_min_delta_is_no_improvement():
     stopping = EarlyStopping(metric="score", patience_evaluations=2, min_delta=0.5)
     assert _stops_after(stopping, [1.0, 1.4, 1.5]) == (3, Memory(value=1.0, step=1, evaluations_since=2))
 
 
-def test_what_is_not_finite_is_no_gain():
+def test_a_value_that_is_not_finite_is_no_improvement():
     stopping = EarlyStopping(metric="score", patience_evaluations=2)
     assert _stops_after(stopping, [float("nan"), float("inf")])[0] == 2
 
 
-def test_memory_goes_through_json():
+def test_the_memory_survives_json():
     memory = Memory(value=1.5, step=7, evaluations_since=2)
     assert Memory(**json.loads(json.dumps(dataclasses.asdict(memory)))) == memory
 
 
 def test_a_metric_that_is_not_evaluated_is_refused_with_the_nearest():
     with pytest.raises(
-        KeyError, match="watches 'acuracy', which the evaluation does not give. Did you mean 'accuracy'"
+        KeyError, match="watches 'acuracy', which the evaluation does not have. Did you mean 'accuracy'"
     ):
         EarlyStopping(metric="acuracy").update(Memory(), step=1, metrics={"accuracy": 1.0, "f1": 2.0})
 
@@ -54,10 +54,10 @@ def test_a_metric_that_is_not_evaluated_is_refused_with_the_nearest():
     ("arguments", "message"),
     [
         ({"mode": "best"}, "mode is 'best'; allowed are 'max' and 'min'"),
-        ({"patience_evaluations": 0}, "patience_evaluations is 0; at least 1"),
+        ({"patience_evaluations": 0}, "patience_evaluations is 0; allowed is 1 or more"),
         ({"min_delta": -1.0}, "min_delta is -1.0; allowed is 0 or more"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(arguments, message):
+def test_settings_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         EarlyStopping(metric="score", **arguments)

@@ -1,4 +1,4 @@
-"""The loop with a step of NumPy and a feed that counts: every test reads the order of what happened."""
+"""The loop with a step in NumPy and a feed that counts: every test reads the order of events."""
 
 import json
 
@@ -37,12 +37,12 @@ class _Killed(Exception):
 
 
 class _World:
-    """What outlives a process: the events, and the last save."""
+    """What survives a killed process: the events, and the last save."""
 
     def __init__(self, tmp_path):
         self.path, self.events, self.saved = tmp_path / "metrics.jsonl", [], None
 
-    def run(self, cadence, *, die_at=None, feed=None, evaluate=True, scores=lambda step: float(step), **arguments):
+    def run(self, cadence, *, die_at=None, feed=None, scores=lambda step: float(step), **arguments):
         def step_fn(state, frozen, batch):
             if int(state.step) + 1 == die_at:
                 raise _Killed
@@ -75,23 +75,21 @@ class _World:
             feed=feed or _Feed(),
             place_batch=lambda batch: batch,
             cadence=cadence,
-            hooks=Hooks(
-                evaluate=evaluate_hook if evaluate else None, save=save_hook, check=arguments.pop("check", None)
-            ),
+            hooks=Hooks(evaluate=evaluate_hook, save=save_hook, check=arguments.pop("check", None)),
             writers=[
                 JsonlWriter(self.path, resumed_step=step if self.saved else None),
                 *arguments.pop("writers", ()),
             ],
             position=position,
-            say=lambda text: None,
+            print_line=lambda text: None,
             **arguments,
         )
 
     def lines(self):
-        """The lines without what a clock says."""
+        """The lines without measured times."""
         lines = [json.loads(line) for line in self.path.read_text().splitlines()]
-        kept = ("step", "kind", "loss", "score", "examples", "tokens")
-        return [{name: line[name] for name in kept if name in line} for line in lines if line["kind"] != "start"]
+        compared = ("step", "kind", "loss", "score", "examples", "tokens")
+        return [{name: line[name] for name in compared if name in line} for line in lines if line["kind"] != "start"]
 
 
 @pytest.fixture
@@ -109,7 +107,7 @@ def test_order_is_evaluate_save_draw_step(world):
         ("step", 1, 1),
         ("step", 2, 2),
         ("evaluate", 2),
-        ("save", 2, 2, 2.0),  # behind two batches, with the score of this very step
+        ("save", 2, 2, 2.0),  # after two batches, with the score of this step
         ("step", 3, 3),
         ("step", 4, 4),
         ("evaluate", 4),
@@ -122,7 +120,7 @@ def test_order_is_evaluate_save_draw_step(world):
     assert finished.metrics["score"] == 5.0
 
 
-def test_lines_tell_steps_evaluations_and_saves(world):
+def test_lines_record_steps_evaluations_and_saves(world):
     world.run(CADENCE)
     assert world.lines() == [
         {"step": 0, "kind": "evaluation", "score": 0.0},
@@ -139,7 +137,7 @@ def test_lines_tell_steps_evaluations_and_saves(world):
 
 
 @pytest.mark.parametrize("die_at", range(1, 12))
-def test_a_run_killed_anywhere_goes_on_as_if_nothing_had_been(tmp_path, die_at):
+def test_a_run_killed_anywhere_resumes_as_if_it_had_not_been(tmp_path, die_at):
     cadence = Cadence(total_steps=11, log_every_steps=2, evaluate_every_steps=4, save_every_steps=3)
     whole, killed = _World(tmp_path / "whole"), _World(tmp_path / "killed")
     whole.run(cadence)
@@ -166,7 +164,7 @@ def test_a_run_may_be_lengthened(world):
     assert [event for event in world.events if event[0] == "step"] == [("step", n, n) for n in (1, 2, 3)]
 
 
-def test_without_periods_the_end_alone_is_evaluated_and_saved(world):
+def test_without_periods_only_the_end_is_evaluated_and_saved(world):
     world.run(Cadence(total_steps=3))
     assert [event for event in world.events if event[0] != "step"] == [("evaluate", 3), ("save", 3, 3, 3.0)]
 
@@ -177,7 +175,7 @@ def test_a_save_without_an_evaluation_has_no_metrics(world):
 
 
 @pytest.mark.parametrize(("stopped_at", "follows"), [(3, ("step", 4, 4)), (4, ("evaluate", 4))])
-def test_a_stop_request_saves_without_evaluating_and_the_next_start_makes_up_for_it(world, stopped_at, follows):
+def test_a_stop_request_saves_without_evaluating_and_the_next_start_evaluates(world, stopped_at, follows):
     cadence = Cadence(total_steps=9, evaluate_every_steps=2)
     finished = world.run(cadence, stop=lambda: ("step", stopped_at, stopped_at) in world.events)
     assert (finished.step, finished.reason) == (stopped_at, "stop requested")
@@ -187,7 +185,7 @@ def test_a_stop_request_saves_without_evaluating_and_the_next_start_makes_up_for
     assert world.events[before] == follows
 
 
-def test_early_stopping_ends_the_run_and_keeps_it_ended(world):
+def test_early_stopping_ends_the_run_for_good(world):
     scores = {2: 1.0, 4: 3.0, 6: 2.0, 8: 2.0, 10: 9.0}
     cadence = Cadence(total_steps=10, evaluate_every_steps=2, save_every_steps=5)
     stopping = EarlyStopping(metric="score", patience_evaluations=2)
@@ -209,7 +207,7 @@ def test_patience_survives_a_resume(world):
     assert world.run(cadence, scores=scores.get, early_stopping=stopping).step == 6
 
 
-def test_the_check_is_made_at_every_boundary_and_its_error_ends_the_run(world):
+def test_the_check_runs_at_every_boundary_and_its_error_ends_the_run(world):
     calls = []
 
     def check():
@@ -238,7 +236,7 @@ def test_writers_are_closed_whatever_happens(world):
     assert writer.closed
 
 
-def test_a_compiled_step_that_takes_over_its_state_gives_what_calling_it_gives():
+def test_a_compiled_step_that_donates_its_state_computes_the_same():
     optimizer = optax.sgd(0.1)
 
     def objective(apply, params, frozen, batch, rng):
@@ -253,7 +251,7 @@ def test_a_compiled_step_that_takes_over_its_state_gives_what_calling_it_gives()
         cadence=Cadence(total_steps=3),
         hooks=Hooks(),
         writers=[],
-        say=lambda text: None,
+        print_line=lambda text: None,
     )
     np.testing.assert_allclose(finished.state.params["w"], 1.0 - 0.1 * (1 + 2 + 3), rtol=1e-6)
 
@@ -290,12 +288,7 @@ def test_a_position_of_another_version_is_refused(world):
         world.run(CADENCE)
 
 
-def test_early_stopping_without_an_evaluation_is_refused(world):
-    with pytest.raises(ValueError, match="watches 'score', but nothing evaluates in this run"):
-        world.run(CADENCE, evaluate=False, early_stopping=EarlyStopping(metric="score"))
-
-
 @pytest.mark.parametrize("name", ["total_steps", "log_every_steps", "evaluate_every_steps", "max_skipped_steps"])
 def test_a_cadence_below_one_is_refused(name):
-    with pytest.raises(ValueError, match=f"Cadence: {name} is 0; it has to be at least 1"):
+    with pytest.raises(ValueError, match=f"Cadence: {name} is 0; it must be at least 1"):
         Cadence(**{"total_steps": 5, name: 0})

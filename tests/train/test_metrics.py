@@ -39,7 +39,7 @@ def test_a_line_divides_sums_by_the_weight_of_all_its_steps():
     assert (line["loss"], line["accuracy"]) == (1.5, 0.5)
 
 
-def test_a_line_tells_time_tokens_wait_and_padding():
+def test_a_line_has_time_tokens_wait_and_padding():
     clock = _Clock()
     meter = metrics.Meter(now=clock)
     for _ in range(2):
@@ -54,7 +54,7 @@ def test_a_line_tells_time_tokens_wait_and_padding():
     assert (line["examples"], line["tokens"], line["skipped_steps"]) == (6, 16, 0)
 
 
-def test_every_line_begins_anew_but_totals_go_on():
+def test_every_line_starts_at_zero_but_totals_accumulate():
     clock = _Clock()
     meter = metrics.Meter(now=clock, state={"totals": {"examples": 100}})
     for _ in range(2):
@@ -64,7 +64,7 @@ def test_every_line_begins_anew_but_totals_go_on():
     assert (line["loss"], line["seconds_per_step"], line["examples"]) == (2.0, 1.0, 106)
 
 
-def test_a_line_begun_by_another_process_is_finished_as_if_there_had_been_one():
+def test_a_line_started_before_a_resume_is_completed_as_without_it():
     whole, first = metrics.Meter(), metrics.Meter()
     for meter in (whole, first):
         meter.add(_step(loss=4.0, weight=1.0), stats=STATS, slots=16, wait_seconds=0.0)
@@ -76,7 +76,7 @@ def test_a_line_begun_by_another_process_is_finished_as_if_there_had_been_one():
         assert lines[0][name] == lines[1][name]
 
 
-def test_a_skipped_step_spoils_no_mean_and_is_counted():
+def test_a_skipped_step_changes_no_mean_and_is_counted():
     meter = metrics.Meter()
     meter.add(_step(loss=4.0), stats=STATS, slots=16, wait_seconds=0.0)
     meter.add(_step(loss=float("nan"), skipped=True), stats=STATS, slots=16, wait_seconds=0.0)
@@ -84,7 +84,7 @@ def test_a_skipped_step_spoils_no_mean_and_is_counted():
     assert (line["loss"], line["skipped_steps"]) == (2.0, 1)
 
 
-def test_what_is_no_number_is_none():
+def test_an_undefined_number_is_none():
     meter = metrics.Meter(now=lambda: 0.0)
     meter.add(_step(loss=float("nan"), skipped=True, grad_norm=float("inf")), stats={}, slots=0, wait_seconds=0.0)
     line = meter.line()
@@ -92,7 +92,7 @@ def test_what_is_no_number_is_none():
     assert [line[name] for name in names] == [None] * 6
 
 
-def test_statistics_of_tensors_stand_last():
+def test_statistics_of_tensors_come_last():
     meter = metrics.Meter()
     meter.add(_step(weight_rms__a=1.0, grad_norm=2.0), stats=STATS, slots=16, wait_seconds=0.0)
     line = meter.line()
@@ -100,7 +100,7 @@ def test_statistics_of_tensors_stand_last():
     assert list(line)[:3] == ["loss", "accuracy", "grad_norm"]
 
 
-def test_one_of_several_processes_counts_for_all():
+def test_counts_are_those_of_all_processes():
     meter = metrics.Meter(total=lambda counts: {name: 4 * count for name, count in counts.items()})
     meter.add(_step(), stats=STATS, slots=16, wait_seconds=0.0)
     assert meter.state()["totals"] == {"examples": 12, "tokens": 32, "skipped_steps": 0}
@@ -108,7 +108,7 @@ def test_one_of_several_processes_counts_for_all():
     assert (line["examples"], line["tokens"], line["padding_share"]) == (12, 32, 0.5)
 
 
-def test_slots_are_tokens_of_both_sides():
+def test_slots_are_the_token_positions_of_encoder_and_decoder():
     batch = {
         "encoder_input_tokens": np.zeros((2, 5)),
         "decoder_target_tokens": np.zeros((2, 3)),

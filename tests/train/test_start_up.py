@@ -37,9 +37,9 @@ def test_each_second_belongs_to_the_innermost_phase(clock):
     assert sum(seconds for name, seconds in values.items() if name != "first_step_seconds") == 9.75
 
 
-def test_what_goes_on_in_a_thread_is_told_beside_the_phase_and_not_added(clock):
+def test_background_work_is_reported_next_to_the_phase_and_not_added(clock):
     start_up = StartUp(now=clock, alive=lambda: 2.0)
-    with start_up.beside("compile"):
+    with start_up.in_background("compile"):
         clock.time += 7.0
     with start_up.phase("compile"):
         clock.time += 1.0
@@ -49,7 +49,7 @@ def test_what_goes_on_in_a_thread_is_told_beside_the_phase_and_not_added(clock):
     )
 
 
-def test_phases_of_no_account_are_not_told_to_people(clock):
+def test_short_phases_are_not_printed(clock):
     start_up = StartUp(now=clock, alive=lambda: 2.0)
     with start_up.phase("batch"):
         clock.time += 0.01
@@ -57,7 +57,7 @@ def test_phases_of_no_account_are_not_told_to_people(clock):
     assert start_up.values()["batch_seconds"] == pytest.approx(0.01)
 
 
-def test_where_the_system_does_not_say_when_a_process_began_the_rest_is_told(clock):
+def test_without_the_start_of_the_process_the_phases_are_reported(clock):
     start_up = StartUp(now=clock, alive=lambda: None)
     with start_up.phase("step"):
         clock.time += 1.0

@@ -94,7 +94,8 @@ def test_microbatches_move_no_rows_between_devices():
 def _one_step(objective, *, batch=None, params=None, step=0, apply=_apply, **arguments):
     optimizer = arguments.pop("optimizer", optax.adam(constant(0.1)))
     function = make_train_step(objective, apply, optimizer, **{"seed": 0, **arguments})
-    state = new_state(_params() if params is None else params, optimizer=optimizer, step=step)
+    state = new_state(_params() if params is None else params, optimizer=optimizer)
+    state = state.replace(step=jnp.int32(step))
     return state, *jax.jit(function)(state, None, _batch(0) if batch is None else batch)
 
 
@@ -171,7 +172,7 @@ def test_a_finite_step_is_not_skipped_and_moves_every_parameter():
     assert all(jax.tree.leaves(moved))
 
 
-def test_frozen_parameters_stay_and_count_in_nothing():
+def test_frozen_parameters_do_not_change_and_count_in_no_metric():
     selection = by_path([("embedding/.*", None)], default=optax.adam(0.1))
     arguments = {"optimizer": selection.transformation, "trainable": selection.trainable, "weight_statistics": True}
     before, after, metrics = _one_step(Seq2Seq(), **arguments)
@@ -200,7 +201,7 @@ def test_no_gradient_of_a_frozen_parameter_is_computed():
         _one_step(Seq2Seq(), apply=apply)
 
 
-def test_a_frozen_parameter_is_named_by_its_place_in_the_whole_tree():
+def test_a_bad_tensor_is_indexed_in_the_complete_tree():
     selection = by_path([("embedding/.*", None)], default=optax.adam(0.1))
     arguments = {"optimizer": selection.transformation, "trainable": selection.trainable}
     assert int(_one_step(_breaking("kernel"), **arguments)[2].first_bad_tensor) == 1
@@ -214,7 +215,7 @@ def test_a_batch_without_target_tokens_changes_nothing_and_is_finite():
     jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
 
 
-def test_learning_rate_and_statistics_are_told_when_asked_for():
+def test_learning_rate_and_statistics_are_reported_when_requested():
     def objective(apply, params, frozen, batch, rng):
         return 3.0 * jnp.sum(params["a"]), jnp.full((), 2.0), {}
 
@@ -242,12 +243,12 @@ def test_gradients_are_summed_in_float32_whatever_the_parameters_are():
 
 
 def test_no_microbatch_at_all_is_refused():
-    with pytest.raises(ValueError, match="num_microbatches is 0; a batch has at least 1 part"):
+    with pytest.raises(ValueError, match="num_microbatches is 0; it must be at least 1"):
         make_train_step(Seq2Seq(), _apply, optax.sgd(0.1), seed=0, num_microbatches=0)
 
 
-def test_rows_that_cannot_be_cut_are_refused():
-    with pytest.raises(ValueError, match="A batch of 32 rows cannot be cut into 3 microbatches. Let num_micro"):
+def test_rows_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="A batch of 32 rows cannot be split into 3 microbatches. Choose"):
         _one_step(Seq2Seq(), num_microbatches=3)
 
 

@@ -94,5 +94,5 @@ def reference():
         ),
     ],
 )
-def test_losses_do_not_depend_on_how_a_batch_is_cut_packed_or_placed(reference, arguments):
+def test_losses_do_not_depend_on_microbatches_packing_or_mesh(reference, arguments):
     np.testing.assert_allclose(_losses(**arguments), reference, rtol=1e-5)

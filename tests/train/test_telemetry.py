@@ -31,7 +31,7 @@ def _metrics(*, loss=2.0, first_bad_tensor=-1, skipped=False):
 
 
 def _telemetry(*, every=1, max_skipped_steps=3, meter=None, start_up=None):
-    lines, said = _Lines(), []
+    lines, printed = _Lines(), []
     telemetry = Telemetry(
         writers=[lines],
         meter=meter or Meter(),
@@ -39,9 +39,9 @@ def _telemetry(*, every=1, max_skipped_steps=3, meter=None, start_up=None):
         logs=lambda step: step % every == 0,
         max_skipped_steps=max_skipped_steps,
         start_up=start_up or StartUp(),
-        say=said.append,
+        print_line=printed.append,
     )
-    return telemetry, lines, said
+    return telemetry, lines, printed
 
 
 def _follow(telemetry, step, metrics=None, **arguments):
@@ -49,7 +49,7 @@ def _follow(telemetry, step, metrics=None, **arguments):
     telemetry.follow(step, metrics or _metrics(), **counts)
 
 
-def test_a_step_is_told_when_the_next_is_dispatched():
+def test_a_step_is_reported_when_the_next_is_dispatched():
     telemetry, lines, _ = _telemetry()
     _follow(telemetry, 1)
     assert lines.steps == [1]  # the first is waited for
@@ -57,29 +57,29 @@ def test_a_step_is_told_when_the_next_is_dispatched():
     assert lines.steps == [1]
     _follow(telemetry, 3)
     assert lines.steps == [1, 2]
-    telemetry.settle()
-    telemetry.settle()
+    telemetry.flush()
+    telemetry.flush()
     assert lines.steps == [1, 2, 3]
 
 
-def test_the_first_step_is_announced_with_where_the_time_went():
+def test_the_first_step_is_reported_with_the_phases_before_it():
     clock = [10.0]
     start_up = StartUp(now=lambda: clock[0], alive=lambda: 2.0)
-    telemetry, lines, said = _telemetry(start_up=start_up)
+    telemetry, lines, printed = _telemetry(start_up=start_up)
     with start_up.phase("parameters"):
         clock[0] += 3.0
     _follow(telemetry, 1)
     _follow(telemetry, 2)
-    assert said == ["first step finished 5.0 s after the process started: imports 2.0, parameters 3.0"]
+    assert printed == ["first step finished 5.0 s after the process started: imports 2.0, parameters 3.0"]
     step, kind, values = lines.lines[0]
     assert (step, kind, values["parameters_seconds"], values["first_step_seconds"]) == (1, "start", 3.0, 5.0)
 
 
-def test_lines_come_when_due_and_advances_always():
+def test_lines_are_written_when_due_and_advances_always():
     telemetry, lines, _ = _telemetry(every=2)
     for step in range(1, 6):
         _follow(telemetry, step)
-    telemetry.settle()
+    telemetry.flush()
     assert [step for step, kind, _ in lines.lines if kind == "train"] == [2, 4]
     assert lines.steps == [1, 2, 3, 4, 5]
 
@@ -91,16 +91,16 @@ def test_only_numbers_are_recorded():
     assert type(lines.lines[0][2]["f1"]) is float
 
 
-def test_skipped_steps_are_said_and_the_bad_tensor_named():
-    telemetry, _, said = _telemetry()
+def test_skipped_steps_are_printed_and_the_bad_tensor_named():
+    telemetry, _, printed = _telemetry()
     _follow(telemetry, 1, _metrics(skipped=True, first_bad_tensor=1))
-    assert said[1] == (
-        "step 1 skipped, for its numbers are not finite: loss 2, gradients not finite in 1 of 2 tensors, "
+    assert printed[1] == (
+        "step 1 skipped because its numbers are not finite: loss 2, gradients not finite in 1 of 2 tensors, "
         "the first 'encoder/kernel'"
     )
 
 
-def test_too_many_skipped_in_a_row_end_the_run():
+def test_too_many_consecutive_skipped_steps_end_the_run():
     telemetry, _, _ = _telemetry()
     bad = _metrics(loss=float("nan"), skipped=True)
     for step in (1, 2):
@@ -111,10 +111,10 @@ def test_too_many_skipped_in_a_row_end_the_run():
     with pytest.raises(
         ValueError, match=r"3 steps in a row, up to step 6, .* not finite: loss nan. The .*learning rate"
     ):
-        telemetry.settle()
+        telemetry.flush()
 
 
-def test_a_pause_is_no_training_time(monkeypatch):
+def test_a_pause_does_not_count_as_training_time(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("flan_jax.train.telemetry.time.perf_counter", lambda: clock[0])
     telemetry, lines, _ = _telemetry(meter=Meter(now=lambda: clock[0]))

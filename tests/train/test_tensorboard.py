@@ -60,7 +60,7 @@ def _write(directory, **arguments):
     return next(directory.iterdir())
 
 
-def test_the_file_holds_the_scalars_in_records_with_right_checksums(tmp_path):
+def test_the_file_has_the_scalars_in_records_with_correct_checksums(tmp_path):
     path = _write(tmp_path / "events", resumed_step=200)
     version, session, train, evaluation = _records(path)
     assert version[3] == [b"brain.Event:2"]

@@ -1,4 +1,4 @@
-"""An evaluation plan and a network put together: parameters of a step in, scores and predictions out."""
+"""Evaluates a network by an evaluation plan: parameters of a step in, scores and predictions out."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from flan_jax.run.network import Network, open_vocabulary
 
 @final
 class Evaluator:
-    """Evaluates parameters by one plan, again and again."""
+    """Evaluates the parameters of one step after another by the same plan."""
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class Evaluator:
         """Opens the exports.
 
         Args:
-          plan: what to evaluate.
-          exported: the plan's mixtures and tasks, by name.
-          export_dir: where they lie.
-          network: compiled functions of the network.
-          directory: results go to `<directory>/<step>`.
-          console: where progress is told.
+          plan: What to evaluate.
+          exported: The manifests of the plan's mixtures and tasks, by name.
+          export_dir: The directory of exports.
+          network: The network on its mesh.
+          directory: The parent of the results, `<directory>/<step>`.
+          console: Where progress is shown.
         """
         self.plan = plan
         self._members = suite.labelled(
@@ -53,9 +53,9 @@ class Evaluator:
         self._console = console
 
     def __call__(self, step: int, params: Any) -> SuiteResult:
-        """Returns the scores of the parameters of a step; predictions and summary are in the run's directory."""
+        """Returns the scores of the parameters of a step; writes predictions and summary to the step's directory."""
         max_decode_length = self.plan.max_decode_length or self._lengths["targets"]
-        told = {"decoding": {"strategy": "Greedy", "max_decode_length": max_decode_length}}
+        decoding = {"decoding": {"strategy": "Greedy", "max_decode_length": max_decode_length}}
         with self._console.status("evaluating") as status:
             return suite.run_suite(
                 self._members,
@@ -65,7 +65,7 @@ class Evaluator:
                 generate_fn=self._network.generate_fn(params, max_decode_length=max_decode_length, eos_id=self._eos_id),
                 score_fn=self._network.score_fn(params),
                 directory=self._directory / str(step) if processes.group().is_first else None,
-                provenance={**told, "versions": provenance.versions(), "plan": dataclasses.asdict(self.plan)},
+                provenance={**decoding, "versions": provenance.versions(), "plan": dataclasses.asdict(self.plan)},
                 progress=_progress(status.update),
             )
 

@@ -1,6 +1,6 @@
-"""Held out means held out: what a run trains on is compared with every suite that it calls so. No verb itself.
+"""Checks that a run does not train on what its suite "held_out" evaluates.
 
-What a leak is, is `data.holdout`'s; the facts come from the manifests of the exports, so nothing here needs TensorFlow.
+`data.holdout` defines leaks. The facts come from the manifests of exports, so that nothing here needs TensorFlow.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,21 +23,21 @@ def require_held_out(
     export_dir: Path | str,
     allow_leak: Sequence[str],
 ) -> dict[str, Any] | None:
-    """Refuses to train on what gives away a held-out task: itself, its cluster, its corpora, its exemplars.
+    """Refuses to train on a held-out task, its cluster, its corpora or its exemplars.
 
     Args:
-      training: the exported tasks of the mixture.
-      plan: what is evaluated; only suites labelled "held_out" count.
-      evaluated: the exports of what is evaluated, by name.
-      mixture: the training mixture's manifest; leaks that its definition allows by name are allowed here.
-      export_dir: where exports lie.
-      allow_leak: names of training tasks, clusters or corpora whose leak is accepted.
+      training: The exported tasks of the training mixture.
+      plan: What is evaluated; only the suite "held_out" counts.
+      evaluated: The manifests of what is evaluated, by name.
+      mixture: The manifest of the training mixture; leaks that its definition allows by name are allowed here.
+      export_dir: The directory of exports.
+      allow_leak: The names of training tasks, clusters or corpora whose leak is allowed.
 
     Returns:
-      What the run writes down: the names held out, and the leaks that were allowed; None when nothing is held out.
+      For `run.json`: the names that are held out and the leaks that are allowed; None when nothing is held out.
 
     Raises:
-      UserError: a leak that nobody allowed.
+      UserError: There is a leak that is not allowed.
     """
     accepted = HoldOut(tasks=tuple(plan.suites.get(HELD_OUT, ())) if plan else (), allow_leak=tuple(allow_leak))
     if not accepted.tasks:
@@ -45,12 +45,12 @@ def require_held_out(
     tasks = {
         t.manifest.task: t.manifest for n in accepted.tasks for t in open_members(evaluated[n], export_dir=export_dir)
     }
-    found = leaks((task.manifest.facts for task in training), tasks=[manifest.facts for manifest in tasks.values()])
-    refused, allowed = parted(found, allow_leak=(*allow_leak, *mixture.hold_out.get("allow_leak", ())))
+    leaking = leaks((task.manifest.facts for task in training), tasks=[manifest.facts for manifest in tasks.values()])
+    refused, allowed = parted(leaking, allow_leak=(*allow_leak, *mixture.hold_out.get("allow_leak", ())))
     if refused:
         raise UserError(
             f"{mixture.request.name!r} trains on what the suite {HELD_OUT!r} ({', '.join(accepted.tasks)}) holds out: "
             f"{in_words(refused)}. Train on a mixture without these tasks, evaluate them under another label, or "
-            f"accept the leak by name: run_config.RunConfig.allow_leak = {ways(refused)}; it is then written down in run.json."
+            f"allow the leak by name: run_config.RunConfig.allow_leak = {ways(refused)}; run.json records it."
         )
     return record(accepted, allowed=allowed)

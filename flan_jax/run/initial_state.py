@@ -1,7 +1,4 @@
-"""Where a run's first state comes from: its own latest checkpoint, an initial one of any format, or new parameters.
-
-No verb itself.
-"""
+"""The first state of a run: its own latest checkpoint, an initial checkpoint of any format, or new parameters."""
 
 import dataclasses
 import json
@@ -78,12 +75,12 @@ def _require_own_checkpoint(directory: Any, step: int, *, identity: Mapping[str,
 
 
 def fresh_state(params: Any, abstract: TrainState, optimizer: Selection) -> TrainState:
-    """Returns the state before the first step. The parameters go past the program that makes the rest.
+    """Returns the state before the first step. The parameters bypass the program that initializes the rest.
 
     Args:
-      params: where they are to stay.
-      abstract: the state's shapes, and where its arrays live.
-      optimizer: makes the state's second part.
+      params: The parameters, with their final shardings.
+      abstract: The shapes and shardings of the state.
+      optimizer: Initializes the optimizer's state.
     """
 
     def rest(params: Any) -> TrainState:
@@ -97,60 +94,58 @@ def fresh_state(params: Any, abstract: TrainState, optimizer: Selection) -> Trai
 def _params(
     weights: Weights, abstract: Any, start: starts.Start, *, network: Network, rng: jax.Array, console: Console
 ) -> Any:
-    """Returns the run's parameters: those taken read onto the mesh, the others initialised there."""
+    """Returns the run's parameters on the mesh: restored ones, and the others initialized."""
     rows = starts.plan(weights, abstract, start, config=network.config)
     taken = starts.taken_params(weights, rows, abstract)
-    wanted = named_leaves(abstract)
-    missing = {name: leaf for name, leaf in wanted.items() if name not in taken}
-    if missing:  # The same values as in a run from nothing.
+    missing = {name: leaf for name, leaf in named_leaves(abstract).items() if name not in taken}
+    if missing:  # The same values as in a run without an initial checkpoint.
         where = {name: leaf.sharding for name, leaf in missing.items()}
         taken |= t5.init_some(network.config, rng=rng, out_shardings=where)
-    _tell(weights, rows, console=console)
+    _report_restored(weights, rows, console=console)
     return unflatten(taken, abstract)
 
 
 def _with_optimizer(weights: Weights, abstract: TrainState, params: Any, *, total_steps: int) -> TrainState:
-    """Returns the state of the checkpoint's own run: step and second moments as well."""
-    found = starts.restored_optimizer(weights, abstract.opt_state, params=named_leaves(params))
+    """Returns the state of the checkpoint's own run, with its step and second moments."""
+    opt_state = starts.restored_optimizer(weights, abstract.opt_state, params=named_leaves(params))
     assert weights.step is not None
     if weights.step >= total_steps:
         raise UserError(
-            f"{weights.path} is at step {weights.step:,}, and TRAIN_STEPS is {total_steps:,}: there is nothing left to "
-            "do. Steps are counted from the checkpoint's; give a larger number."
+            f"{weights.path} is at step {weights.step:,}, and TRAIN_STEPS is {total_steps:,}: there are no steps "
+            "left. Steps continue from the checkpoint's; set a larger TRAIN_STEPS."
         )
     step = jax.device_put(jnp.asarray(weights.step, jnp.int32), abstract.step.sharding)
-    return dataclasses.replace(abstract, step=step, params=params, opt_state=unflatten(found, abstract.opt_state))
+    return dataclasses.replace(abstract, step=step, params=params, opt_state=unflatten(opt_state, abstract.opt_state))
 
 
 def _require_vocabulary(weights: Weights, digest: str, *, console: Console) -> None:
-    """Refuses weights of another vocabulary, where they say which they have."""
-    found = weights.metadata.get("vocabulary_digest")
-    if found is None and weights.vocabulary_file is not None:
-        beside = conversion.vocabulary_of(weights)
-        found = beside and beside.digest
-    if found is None:
+    """Refuses weights of another vocabulary, if they record theirs."""
+    stored = weights.metadata.get("vocabulary_digest")
+    if stored is None and weights.vocabulary_file is not None:
+        vocabulary = conversion.vocabulary_of(weights)
+        stored = vocabulary and vocabulary.digest
+    if stored is None:
         console.print(
-            f"{weights.path} does not say which vocabulary it was trained with: it could not be compared.",
+            f"{weights.path} does not record the vocabulary that it was trained with: it could not be compared.",
             highlight=False,
             soft_wrap=True,
         )
-    elif found != digest:
+    elif stored != digest:
         raise UserError(
-            f"{weights.path} was trained with another vocabulary (vocabulary_digest {found[:12]}) than this run's tasks "
-            f"have ({digest[:12]}): its embeddings would stand for other words. Set VOCABULARY to the one it was trained "
-            "with."
+            f"{weights.path} was trained with another vocabulary (vocabulary_digest {stored[:12]}) than this run's tasks "
+            f"({digest[:12]}): its embeddings belong to other tokens. Set VOCABULARY to the one that it was trained with."
         )
 
 
-def _tell(weights: Weights, rows: list[starts.Row], *, console: Console) -> None:
-    """Prints what became of every leaf: in one line when all were taken as they are, else layers that fare alike in one."""
-    place = f"{weights.path} ({weights.layout})"
+def _report_restored(weights: Weights, rows: list[starts.Row], *, console: Console) -> None:
+    """Prints the source of every leaf: in one line when all were restored, otherwise one line per group of layers."""
+    source = f"{weights.path} ({weights.layout})"
     if all(row.name == row.source for row in rows):
-        lines = [f"all {len(rows):,} parameters are taken from {place}, {rows[0].dtype}"]
+        lines = [f"all {len(rows):,} parameters restored from {source}, {rows[0].dtype}"]
     else:
         groups = starts.grouped(rows)
         width = max(len(group["parameter"]) for group in groups)
-        lines = [f"parameters, and what is taken from {place}:"]
+        lines = [f"parameters, and their source in {source}:"]
         lines += [
             f"  {group['parameter']:<{width}}  {group['leaves']:>3}  {' x '.join(map(str, group['shape'])):<16}  {group['from']}"
             for group in groups

@@ -1,4 +1,4 @@
-"""A trained network, opened for reading: a run of this project, or a checkpoint of any format that says what it is."""
+"""A trained network, opened for reading: a run of this project, or a checkpoint of any supported format."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,21 @@ from flan_jax.models.config import T5Config
 from flan_jax.run.directory import RunDirectory
 from flan_jax.run.network import Network, open_vocabulary
 
-DEFAULT_LENGTHS = {"inputs": 512, "targets": 128}  # T5's own for fine-tuning, rounded up; a checkpoint says none.
+DEFAULT_LENGTHS = {"inputs": 512, "targets": 128}  # T5's for fine-tuning, rounded up, when a checkpoint records none.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What `run.json` says, or what a checkpoint says of itself, as objects.
+    """A run or a checkpoint, from its own records.
 
     Attributes:
-      plan: what the run evaluates; None when it evaluates nothing.
-      vocabulary: None when only a foreign class could decode it.
+      directory: The run directory, or the checkpoint's.
+      network: The network on a mesh.
+      request: The training data and its lengths.
+      export_dir: The directory of exports.
+      vocabulary_ref: The vocabulary of the training data.
+      vocabulary: That vocabulary; None when only an external class can decode it.
+      plan: What the run evaluates; None when it evaluates nothing.
     """
 
     directory: RunDirectory
@@ -55,44 +60,44 @@ def open_trained(
     """Opens a run's directory or a checkpoint.
 
     Args:
-      model_dir: of a `flan-jax train`, or a converted, T5X or Hugging Face checkpoint.
-      mesh: where to compute; need not be the run's.
-      export_dir: where exports lie now; None: where they lay when the run began.
-      vocabulary: of a checkpoint that has none beside it.
-      lengths: tokens of inputs and targets; None: the run's, or T5's own.
-      model: of a checkpoint whose activations its shapes do not tell.
+      model_dir: The directory of a run, or of a converted, T5X or Hugging Face checkpoint.
+      mesh: The mesh to compute on; may differ from the run's.
+      export_dir: The directory of exports; None uses the one that the run recorded.
+      vocabulary: The vocabulary of a checkpoint without one.
+      lengths: Tokens of inputs and targets; None uses the run's, or T5's.
+      model: The network of a checkpoint whose shapes do not determine its activations.
 
     Raises:
-      MissingFileError: there is neither.
-      UserError: a checkpoint without a vocabulary, or one that is not a whole T5.
+      MissingFileError: There is neither a run nor a checkpoint.
+      UserError: The checkpoint has no vocabulary, or is not a complete T5.
     """
     directory = RunDirectory(path=Path(model_dir).expanduser())
     if directory.run_file.is_file():
         return _open_run(directory, mesh=mesh, export_dir=export_dir, lengths=lengths)
     weights = formats.open_weights(model_dir)
-    found = vocab.load(vocabulary) if vocabulary else conversion.vocabulary_of(weights)
-    if found is None:
+    stored = vocab.load(vocabulary) if vocabulary else conversion.vocabulary_of(weights)
+    if stored is None:
         raise UserError(
-            f"{model_dir} holds weights without a vocabulary. Give --vocabulary: the SentencePiece model that they were "
+            f"{model_dir} has weights without a vocabulary. Give --vocabulary: the SentencePiece model that they were "
             "trained with, or 'bytes'."
         )
     lengths = lengths or weights.metadata.get("lengths") or DEFAULT_LENGTHS
     return Trained(
         directory=directory,
         network=Network(conversion.required_config(weights, model), plan=mesh),
-        request=Request(name=directory.path.name, lengths=dict(lengths), vocabulary=_spec(found)),
+        request=Request(name=directory.path.name, lengths=dict(lengths), vocabulary=_spec(stored)),
         export_dir=Path(export_dir or "exports").expanduser(),
-        vocabulary_ref=VocabularyRef.of(found),
-        vocabulary=found,
+        vocabulary_ref=VocabularyRef.of(stored),
+        vocabulary=stored,
         plan=None,
     )
 
 
 def vocabulary_of_run(model_dir: Path, *, export_dir: str | None = None) -> vocab.Vocabulary | None:
-    """Returns the vocabulary of a run; None when there is no run, or only a foreign class could decode it.
+    """Returns the vocabulary of a run; None when there is no run, or when only an external class can decode it.
 
     Raises:
-      MissingFileError: the run's exports, which hold it, are not where they were.
+      MissingFileError: The run's exports, which contain it, were moved.
     """
     directory = RunDirectory(path=model_dir)
     if not directory.run_file.is_file():
@@ -102,18 +107,25 @@ def vocabulary_of_run(model_dir: Path, *, export_dir: str | None = None) -> voca
 
 
 def chosen_checkpoints(run: Trained, step: int | str) -> dict[int, Weights]:
-    """Opens the checkpoints that "latest", "all" or a number means; by step, which is 0 where a checkpoint says none.
+    """Opens one or all checkpoints of a run.
+
+    Args:
+      run: The run or checkpoint.
+      step: "latest", "all" or the step of a checkpoint.
+
+    Returns:
+      The checkpoints by step, which is 0 for a checkpoint that records none.
 
     Raises:
-      UserError: another word, or a number where the format knows of none.
-      MissingFileError: there is no checkpoint of that step.
+      UserError: The step is another string, or a number although the format has no steps.
+      MissingFileError: There is no checkpoint of that step.
     """
     if not isinstance(step, int) and step not in ("latest", "all"):
         raise UserError(f"step is {step!r}; allowed are 'latest', 'all' and a number.")
-    asked: Sequence[int | None] = [step] if isinstance(step, int) else [None]
+    steps: Sequence[int | None] = [step] if isinstance(step, int) else [None]
     if step == "all":
-        asked = reading.all_steps(run.directory.checkpoints) or asked
-    opened = (formats.open_weights(run.directory.path, step=number) for number in asked)
+        steps = reading.all_steps(run.directory.checkpoints) or steps
+    opened = (formats.open_weights(run.directory.path, step=number) for number in steps)
     return {weights.step or 0: weights for weights in opened}
 
 
@@ -122,7 +134,7 @@ def _open_run(
 ) -> Trained:
     record = directory.read()
     reading.find(directory.checkpoints)
-    place = Path(export_dir or record["export_dir"]).expanduser()
+    exports = Path(export_dir or record["export_dir"]).expanduser()
     vocabulary_ref = VocabularyRef(**record["vocabulary"])
     plan = record["evaluation"] and EvaluationPlan(**record["evaluation"]["plan"])
     request = request_from_json(record["mixture"]["request"])
@@ -130,9 +142,9 @@ def _open_run(
         directory=directory,
         network=Network(T5Config(**record["identity"]["model"]), plan=mesh),
         request=dataclasses.replace(request, lengths=dict(lengths)) if lengths else request,
-        export_dir=place,
+        export_dir=exports,
         vocabulary_ref=vocabulary_ref,
-        vocabulary=open_vocabulary(vocabulary_ref, place),
+        vocabulary=open_vocabulary(vocabulary_ref, exports),
         plan=plan,
     )
 

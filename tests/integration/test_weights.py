@@ -99,7 +99,7 @@ def test_a_run_starts_alike_from_a_run_and_from_a_folder_of_hugging_faces(
         for place in (run_dir, converted / "hf")
     )
     assert first[0] == second[0] != leaves_digest(formats.open_weights(run_dir).params)
-    assert f"all 29 parameters are taken from {converted / 'hf'}" in second[1]
+    assert f"all 29 parameters restored from {converted / 'hf'}" in second[1]
 
 
 def test_an_optimiser_goes_on_alike_from_here_and_from_t5x(run_dir, converted, export_dir, tmp_path, capsys):
@@ -196,4 +196,4 @@ def test_a_checkpoint_of_another_family_does_not_start_a_run(converted, export_d
 
 
 def test_weights_without_a_vocabulary_ask_for_one(converted, tmp_path, capfd):
-    refused(capfd, ["infer", str(converted / "t5x")], "holds weights without a vocabulary. Give --vocabulary")
+    refused(capfd, ["infer", str(converted / "t5x")], "has weights without a vocabulary. Give --vocabulary")

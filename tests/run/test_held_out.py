@@ -74,7 +74,7 @@ def test_every_way_of_leaking_stops_the_run_and_is_allowed_by_name_only(check, t
         check("sums", training)
     said = str(stopped.value)
     assert said.startswith("'mine' trains on what the suite 'held_out' (tested) holds out: ") and leak in said
-    assert f"run_config.RunConfig.allow_leak = {way}; it is then written down in run.json." in said
+    assert f"run_config.RunConfig.allow_leak = {way}; run.json records it." in said
     written = check("sums", training, allow_leak=way)
     assert written["tasks"] == ["tested"] and written["allow_leak"] == way and leak in written["allowed"]
     assert check("sums", training, allow_leak=[training])["allowed"] == written["allowed"]

@@ -160,7 +160,7 @@ class TrainFeed:
         self._streams = Streams(self._planner, num_streams=self._num_streams, owned=self._owned)
         self._streams.positions, self._positions = dict(positions), positions
         self._ready: collections.deque[_Filled] = collections.deque()
-        self._window = 1  # Examples per read: few at first, so that the first batch is ready early.
+        self._window: int = 1  # Examples per read: few at first, so that the first batch is ready early.
 
     def _read_window(self) -> list[_Filled]:
         """Reads the examples of the next batches, enough that each task is read from several times in a row.

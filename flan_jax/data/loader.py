@@ -116,6 +116,7 @@ class TrainFeed:
         }
         # Without packing the arrays are SeqIO's unpacked ones, down to the padding.
         self._is_packed = strategy is not packing.one_per_row
+        self._window = 1
         self._go_to({stream: (stream, 0) for stream in self._owned})
 
     def __iter__(self) -> "TrainFeed":
@@ -160,7 +161,7 @@ class TrainFeed:
         self._streams = Streams(self._planner, num_streams=self._num_streams, owned=self._owned)
         self._streams.positions, self._positions = dict(positions), positions
         self._ready: collections.deque[_Filled] = collections.deque()
-        self._window: int = 1  # Examples per read: few at first, so that the first batch is ready early.
+        self._window = 1  # Examples per read: few at first, so that the first batch is ready early.
 
     def _read_window(self) -> list[_Filled]:
         """Reads the examples of the next batches, enough that each task is read from several times in a row.

@@ -3,11 +3,12 @@
 Two choices of a network lie in that file under one name that changed its meaning. `tie_word_embeddings` said until
 version 4 that logits are read from the embedding table and, for that reason, scaled. Version 5 has it always true: it
 finds out from the weights whether the output layer is the table, and scales T5's logits as `scale_decoder_outputs`
-says, mT5's never and umT5's always. What each version makes of a folder is a function here; where one of them would
-compute other logits than we do, a note says so.
+says, and mT5's never. umT5's logits were always scaled before 5.24, and are scaled like T5's since. What each version
+makes of a folder is a function here; where one of them would compute other logits than we do, a note says so.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -46,8 +47,9 @@ _IDS = {"pad_token_id": 0, "eos_token_id": EOS_ID, "decoder_start_token_id": 0}
 _ACTIVATIONS = {"gelu_new": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh", "linear": "linear"}
 _DROPOUT_RATE = 0.1  # What every published config.json has. Weights do not say how they will be trained further.
 _MT5_ROWS = 250112
-# Its code asks this flag when it scales. Versions before 5.3 take the flag from the file and then miss the table.
-_MEND_OF_UMT5 = " Set model.config.tie_word_embeddings = False there, after loading (with 5.3 or later)."
+_UMT5_FOLLOWS_T5 = (5, 24)  # The first version whose umT5 reads `scale_decoder_outputs`.
+# Those before ask this flag when they scale. Versions before 5.3 take the flag from the file and then miss the table.
+_FIX_OF_UMT5 = " Use 5.24 or later, or set model.config.tie_word_embeddings = False there, after loading."
 
 
 def read(directory: Path) -> dict[str, Any]:
@@ -111,7 +113,9 @@ def notes(stated: Mapping[str, Any], config: T5Config, *, head: Head) -> list[st
         if stated.get(name) not in (None, ours)
     ]
     tied_in_4 = _is_tied_in_4(stated)
-    readings = {4: (tied_in_4, tied_in_4), 5: (head != "own", _is_scaled_in_5(stated))}
+    readings = {"4": (tied_in_4, tied_in_4), "5": (head != "own", _is_scaled_in_5(stated))}
+    if stated["model_type"] == "umt5":
+        readings = {"4": readings["4"], "5.3 to 5.23": (head != "own", True), "5.24": readings["5"]}
     for version, (takes_table, scales) in readings.items():
         differences = []
         if takes_table and head == "own":
@@ -120,9 +124,9 @@ def notes(stated: Mapping[str, Any], config: T5Config, *, head: Head) -> list[st
             verb = "multiplies" if scales else "does not multiply"
             differences.append(f"{verb} the decoder's output by d_model**-0.5")
         if differences:
-            mend = _MEND_OF_UMT5 if version == 5 and scales and stated["model_type"] == "umt5" else ""
+            fix = _FIX_OF_UMT5 if version == "5.3 to 5.23" else ""
             said.append(
-                f"transformers {version} computes other logits from this folder: it {' and '.join(differences)}.{mend}"
+                f"transformers {version} computes other logits from this folder: it {' and '.join(differences)}.{fix}"
             )
     return said
 
@@ -239,10 +243,10 @@ def _feed_forward(config: T5Config) -> dict[str, Any]:
     }
 
 
-def _version(stated: Mapping[str, Any]) -> int | None:
-    """The major version of transformers that wrote the file, None when it was another program."""
-    major = str(stated.get("transformers_version", "")).partition(".")[0]
-    return int(major) if major.isdecimal() else None
+def _version(stated: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The version of transformers that wrote the file, major and minor; None when it was another program."""
+    match = re.match(r"(\d+)\.(\d+)", str(stated.get("transformers_version", "")))
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _is_tied_in_4(stated: Mapping[str, Any]) -> bool:
@@ -250,8 +254,9 @@ def _is_tied_in_4(stated: Mapping[str, Any]) -> bool:
 
 
 def _is_scaled_in_5(stated: Mapping[str, Any]) -> bool:
-    if stated["model_type"] != "t5":
-        return stated["model_type"] == "umt5"
+    """As 5.24 and later compute."""
+    if stated["model_type"] == "mt5":
+        return False
     return bool(stated.get("scale_decoder_outputs", stated.get("tie_word_embeddings") is not False))
 
 
@@ -260,15 +265,16 @@ def _is_scaled(stated: Mapping[str, Any]) -> bool:
     version = _version(stated)
     if version is None and "scale_decoder_outputs" in stated:
         return bool(stated["scale_decoder_outputs"])
-    if version is None or version < 5:
+    if version is None or version < (5, 0):
         return _is_tied_in_4(stated)
-    # umT5's flag is false in a file of version 5 only if it was set after loading, which stops the scaling.
-    unset = stated["model_type"] == "umt5" and stated.get("tie_word_embeddings") is False
-    return _is_scaled_in_5(stated) and not unset
+    if stated["model_type"] == "umt5" and version < _UMT5_FOLLOWS_T5:
+        # The flag is false in a file of these versions only if it was set after loading, which stops the scaling.
+        return stated.get("tie_word_embeddings") is not False
+    return _is_scaled_in_5(stated)
 
 
 def _require_head(stated: Mapping[str, Any], head: Head, *, place: str) -> None:
-    if (_version(stated) or 4) >= 5 or head == "copy":
+    if (_version(stated) or (4, 0)) >= (5, 0) or head == "copy":
         return
     tied = _is_tied_in_4(stated)
     if tied and head == "own":

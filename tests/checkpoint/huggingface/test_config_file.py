@@ -46,6 +46,9 @@ def refused(family: str = "t5_1_1", *, head="own", **changes) -> str:
         ("5.23.0", "umt5", True, ..., "own", (False, True)),
         ("5.23.0", "umt5", True, ..., "absent", (True, True)),
         ("5.23.0", "umt5", False, ..., "own", (False, False)),  # set after loading, to stop the scaling
+        ("5.23.0", "umt5", True, False, "own", (False, True)),  # carried along from the file that was loaded, not read
+        ("5.24.0", "umt5", True, False, "own", (False, False)),
+        ("5.24.0", "umt5", True, True, "own", (False, True)),
         (..., "t5", False, False, "own", (False, False)),
         (..., "t5", False, True, "own", (False, True)),
         (..., "umt5", False, False, "copy", (True, False)),

@@ -17,8 +17,8 @@ _OTHER_LOGITS = "transformers {} computes other logits from this folder: it {} t
 NOT_FOR_4 = _OTHER_LOGITS.format(4, "reads shared.weight in place of lm_head.weight and multiplies")
 UNSCALED_IN_4 = _OTHER_LOGITS.format(4, "does not multiply")
 NOT_FOR_5 = (
-    _OTHER_LOGITS.format(5, "multiplies")
-    + " Set model.config.tie_word_embeddings = False there, after loading (with 5.3 or later)."
+    _OTHER_LOGITS.format("5.3 to 5.23", "multiplies")
+    + " Use 5.24 or later, or set model.config.tie_word_embeddings = False there, after loading."
 )
 
 

@@ -77,6 +77,7 @@ VERBS = {
         does="compiles a recipe for another machine (--topology=v5e:16x16): memory, FLOPs, communication, time",
         positional=("gin_file",),
         takes_run_config=True,
+        has_json=True,
     ),
     "doctor": Verb(does="checks the installation and the devices that JAX finds, and says how to fix what is wrong"),
 }
@@ -263,7 +264,7 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
     def run_verb() -> int:
         supplied: dict[str, Any] = {} if make_config is None else {"config": make_config()}
         if "console" in own:
-            supplied["console"] = _console(stderr=verb.yields_rows)
+            supplied["console"] = _console(stderr=verb.yields_rows or invocation.json)
         if "resolved_config" in own:
             supplied["resolved_config"] = gin_config.resolved_text()
         result = call(**supplied)

@@ -1,10 +1,9 @@
-"""What a chip can do at best, from its maker's pages: data, and looking it up."""
+"""What a chip can do at best, from its maker's pages."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 GIB = 1 << 30
-_CLOUD = "https://cloud.google.com/tpu/docs/"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,20 +11,17 @@ class Chip:
     """One kind of accelerator, as JAX sees one device.
 
     Attributes:
-      name: as topologies are called by it.
-      title: for people.
+      name: the name in topologies.
+      title: the name in print.
       platform: "tpu" or "gpu".
-      hbm_bytes: the memory that its maker (TPU) or CUDA (GPU) names.
-      usable_bytes: of it, what a program can have: a TPU's compiler keeps some back, CUDA and its libraries about 1 GiB.
+      hbm_bytes: its memory.
+      usable_bytes: what a program can have of it.
       flops_per_second: dense bfloat16 matrix products.
       hbm_bytes_per_second: to and from its memory.
-      link_bytes_per_second: one way over one link to a neighbour (TPU), or to all others of its node together (GPU).
-      network_bytes_per_second: one way, of one chip, between slices (TPU) or nodes (GPU).
-      links: dimensions of a TPU's network, each with a link either way; 0 where every chip reaches every other.
-      wraps_at: lengths of a slice's side that are closed to a ring are multiples of it.
-      clock_hertz: of the compiler's cycle estimates; None where its maker does not follow from peak and units.
-      node_chips: chips of a host or node.
-      source: where the figures are from.
+      link_bytes_per_second: sent inside a slice (TPU: both directions of a ring, along one mesh axis) or node (GPU).
+      network_bytes_per_second: sent between slices (TPU) or nodes (GPU); a chip's share of its host's network.
+      host_chips: chips of a host (TPU) or node (GPU).
+      source: the page with the figures.
     """
 
     name: str
@@ -37,115 +33,47 @@ class Chip:
     hbm_bytes_per_second: float
     link_bytes_per_second: float
     network_bytes_per_second: float
-    links: int = 0
-    wraps_at: int = 1
-    clock_hertz: float | None = None
-    node_chips: int = 8
+    host_chips: int
     source: str
 
 
-# The clock follows from the peak: 128 x 128 multipliers a matrix unit, two FLOPs each a cycle.
-TPUS = (
-    Chip(
-        name="v4",
-        title="TPU v4",
-        platform="tpu",
-        hbm_bytes=32 * GIB,
-        usable_bytes=int(30.75 * GIB),
-        flops_per_second=275e12,
-        hbm_bytes_per_second=1228e9,
-        link_bytes_per_second=50e9,
-        network_bytes_per_second=25e9 / 4,
-        links=3,
-        wraps_at=4,
-        clock_hertz=275e12 / (8 * 128 * 128 * 2),
-        node_chips=4,
-        source=_CLOUD + "v4",
-    ),
-    Chip(
-        name="v5e",
-        title="TPU v5e",
-        platform="tpu",
-        hbm_bytes=16 * GIB,
-        usable_bytes=int(15.75 * GIB),
-        flops_per_second=197e12,
-        hbm_bytes_per_second=819e9,
-        link_bytes_per_second=50e9,
-        network_bytes_per_second=25e9 / 8,
-        links=2,
-        wraps_at=16,
-        clock_hertz=197e12 / (4 * 128 * 128 * 2),
-        node_chips=8,
-        source=_CLOUD + "v5e",
-    ),
-    Chip(
-        name="v5p",
-        title="TPU v5p",
-        platform="tpu",
-        hbm_bytes=95 * GIB,
-        usable_bytes=int(95.74 * GIB),
-        flops_per_second=459e12,
-        hbm_bytes_per_second=2765e9,
-        link_bytes_per_second=100e9,
-        network_bytes_per_second=25e9 / 4,
-        links=3,
-        wraps_at=4,
-        clock_hertz=459e12 / (8 * 128 * 128 * 2),
-        node_chips=4,
-        source=_CLOUD + "v5p",
-    ),
-    Chip(
-        name="v6e",
-        title="TPU v6e",
-        platform="tpu",
-        hbm_bytes=32 * GIB,
-        usable_bytes=int(31.25 * GIB),
-        flops_per_second=918e12,
-        hbm_bytes_per_second=1638e9,
-        link_bytes_per_second=100e9,
-        network_bytes_per_second=50e9 / 8,
-        links=2,
-        wraps_at=16,
-        node_chips=8,
-        source=_CLOUD + "v6e",
-    ),
+def _chips(platform: Literal["tpu", "gpu"], pages: str, *rows: tuple[Any, ...]) -> list[Chip]:
+    """Chips from rows of name, title, GiB (twice), TFLOP/s, GB/s (three times) and chips per host."""
+    return [
+        Chip(
+            name=name,
+            title=title,
+            platform=platform,
+            hbm_bytes=int(memory * GIB),
+            usable_bytes=int(usable * GIB),
+            flops_per_second=peak * 1e12,
+            hbm_bytes_per_second=hbm * 1e9,
+            link_bytes_per_second=link * 1e9,
+            network_bytes_per_second=network * 1e9,
+            host_chips=host,
+            source=pages + name,
+        )
+        for name, title, memory, usable, peak, hbm, link, network, host in rows
+    ]
+
+
+# Peak, HBM and links from the source page; a TPU's link figure is two links of its "interchip interconnect", a GPU's half
+# of the bidirectional NVLink figure. A TPU's usable memory is what libtpu 0.0.42 names when it refuses a program; of a
+# GPU's, as CUDA reports it, contexts and libraries take about 1 GiB. The network is a host's 200 Gbit/s (v6e: 400) over its
+# chips, from the same pages; for GPUs one adapter of 200 (A100) or 400 Gbit/s each, as in NVIDIA's DGX.
+TPUS = _chips(
+    "tpu",
+    "https://cloud.google.com/tpu/docs/",
+    ("v4", "TPU v4", 32, 30.75, 275, 1228, 100, 25 / 4, 4),
+    ("v5e", "TPU v5e", 16, 15.75, 197, 819, 100, 25 / 8, 8),
+    ("v5p", "TPU v5p", 95, 95.74, 459, 2765, 200, 25 / 4, 4),
+    ("v6e", "TPU v6e", 32, 31.25, 918, 1638, 200, 50 / 8, 8),
 )
-GPUS = (
-    Chip(
-        name="a100",
-        title="NVIDIA A100 80 GB (SXM)",
-        platform="gpu",
-        hbm_bytes=int(79.1 * GIB),
-        usable_bytes=78 * GIB,
-        flops_per_second=312e12,
-        hbm_bytes_per_second=2039e9,
-        link_bytes_per_second=300e9,
-        network_bytes_per_second=25e9,
-        source="https://www.nvidia.com/en-us/data-center/a100/",
-    ),
-    Chip(
-        name="h100",
-        title="NVIDIA H100 80 GB (SXM)",
-        platform="gpu",
-        hbm_bytes=int(79.1 * GIB),
-        usable_bytes=78 * GIB,
-        flops_per_second=989e12,
-        hbm_bytes_per_second=3350e9,
-        link_bytes_per_second=450e9,
-        network_bytes_per_second=50e9,
-        source="https://www.nvidia.com/en-us/data-center/h100/",
-    ),
-    Chip(
-        name="h200",
-        title="NVIDIA H200 141 GB (SXM)",
-        platform="gpu",
-        hbm_bytes=int(139.8 * GIB),
-        usable_bytes=int(138.5 * GIB),
-        flops_per_second=989e12,
-        hbm_bytes_per_second=4800e9,
-        link_bytes_per_second=450e9,
-        network_bytes_per_second=50e9,
-        source="https://www.nvidia.com/en-us/data-center/h200/",
-    ),
+GPUS = _chips(
+    "gpu",
+    "https://www.nvidia.com/en-us/data-center/",
+    ("a100", "NVIDIA A100 80 GB (SXM)", 79.1, 78, 312, 2039, 300, 25, 8),
+    ("h100", "NVIDIA H100 80 GB (SXM)", 79.1, 78, 989, 3350, 450, 50, 8),
+    ("h200", "NVIDIA H200 141 GB (SXM)", 139.8, 138.5, 989, 4800, 450, 50, 8),
 )
 CHIPS = {chip.name: chip for chip in (*TPUS, *GPUS)}

@@ -1,11 +1,9 @@
-"""Compiling a step ahead of time, and what becomes of it: a program with its memory, or the word that it does not fit."""
+"""Compiling a step ahead of time: a program with its memory, or the compiler's refusal."""
 
 import dataclasses
 import math
 import re
-import time
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,23 +13,21 @@ from flan_jax.planning import gpus
 from flan_jax.planning.topologies import captured_stderr
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = r"([\d.]+)([BKMGT]?)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes on one device, as the compiler counts them.
+    """Bytes on one device, according to the compiler.
 
     Attributes:
       arguments: the state and the batch.
-      outputs: the next state and what the step tells.
-      aliased: outputs that lie where arguments lay, for the state is given away.
-      temporaries: everything between.
+      outputs: the next state and the metrics.
+      aliased: outputs that reuse the memory of donated arguments.
+      temporaries: everything in between. A TPU's compiler counts fragmentation too, so this can exceed the peak.
       code: the program.
       host_temporaries: in the host's memory.
-      live: the most of arguments, outputs and temporaries that is alive at once; None where the compiler does not say,
-        and on a GPU, which asks for all temporaries in one piece.
-        `temporaries` is what a TPU's compiler lays out, gaps and all, and may exceed it, and even the memory.
+      live: the most of arguments, outputs and temporaries that is alive at once; None if the compiler does not report
+        it, and on a GPU, which allocates all temporaries as one block.
     """
 
     arguments: int
@@ -44,60 +40,47 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """What has to be there at once, the program included."""
-        if self.live:
-            return self.live + self.code
-        return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
+        """The memory that the step needs, including the program."""
+        return (self.live or self.arguments + self.outputs - self.aliased + self.temporaries) + self.code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """A step that was compiled.
+    """A compiled step.
 
     Attributes:
       text: the scheduled program.
-      compiler_flops: the compiler's own count, in which a loop's body counts once; None where it makes none (GPU).
-      compiler_bytes: likewise, of memory accesses.
-      seconds: that tracing and compiling took.
-      complaints: what the compiler printed of shardings that it could not keep.
+      warnings: the compiler's warnings of shardings that it had to replicate.
     """
 
     memory: Memory
     text: str
-    compiler_flops: float | None
-    compiler_bytes: float | None
-    seconds: float
-    complaints: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TooLarge:
-    """A step that the compiler refused.
+    """A step that a TPU's compiler refused.
 
     Attributes:
-      needed: bytes on one device, as far as it said; None where it did not.
-      available: bytes.
-      largest: its largest arrays in its words, the largest first.
-      message: all that it said.
+      needed: bytes on one device; None if the message does not contain them.
+      message: the compiler's, which also lists the largest arrays.
     """
 
     needed: int | None
-    available: int | None
-    largest: tuple[str, ...]
     message: str
 
 
-def compile_step(lower: Any, *, options: Mapping[str, Any] = MappingProxyType({})) -> Compiled | TooLarge:
-    """Compiles what a function lowers.
+def compile_step(lower: Callable[[], jax.stages.Lowered], *, options: Mapping[str, Any]) -> Compiled | TooLarge:
+    """Compiles what `lower` returns.
 
     Args:
-      lower: without arguments, returns `jax.stages.Lowered`.
-      options: for the compiler, besides those lowered with.
+      lower: traces and lowers the step.
+      options: for the compiler, in addition to those of the lowered step.
 
     Raises:
-      UserError: XLA's compiler for GPUs lacks what it takes from a CUDA toolkit.
+      UserError: XLA's compiler for GPUs does not find the parts of a CUDA toolkit that it needs.
     """
-    start = time.monotonic()
     with captured_stderr() as printed:
         with gpus.cudnn_as_described():
             lowered = lower()
@@ -108,12 +91,10 @@ def compile_step(lower: Any, *, options: Mapping[str, Any] = MappingProxyType({}
                 raise UserError(f"XLA finds no CUDA toolkit ({str(error).splitlines()[0]}): {gpus.INSTALL}.") from error
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            return too_large(str(error))
-        found = compiled.memory_analysis()
-        cost = compiled.cost_analysis() or {}
-        cost = cost[0] if isinstance(cost, list) else cost
-        text = compiled.as_text()
-        platform = next(iter(jax.tree.leaves(compiled.output_shardings)[0].device_set)).platform
+            return TooLarge(needed=needed_bytes(str(error)), message=str(error))
+        found, text = compiled.memory_analysis(), compiled.as_text()
+        assert found is not None and text is not None, "XLA's compilers analyse memory and print programs"
+        device = next(iter(jax.tree.leaves(compiled.output_shardings)[0].device_set))
     memory = Memory(
         arguments=found.argument_size_in_bytes,
         outputs=found.output_size_in_bytes,
@@ -121,61 +102,28 @@ def compile_step(lower: Any, *, options: Mapping[str, Any] = MappingProxyType({}
         temporaries=found.temp_size_in_bytes,
         code=found.generated_code_size_in_bytes,
         host_temporaries=found.host_temp_size_in_bytes,
-        live=None if platform == "gpu" else getattr(found, "peak_memory_in_bytes", 0) or None,
+        live=None if device.platform == "gpu" else getattr(found, "peak_memory_in_bytes", 0) or None,
     )
-    return Compiled(
-        memory=memory,
-        text=text,
-        compiler_flops=cost.get("flops"),
-        compiler_bytes=cost.get("bytes accessed"),
-        seconds=time.monotonic() - start,
-        complaints=tuple(line for line in printed if "ematerializ" in line),
-    )
+    warnings = tuple(line for line in printed if "ematerializ" in line)
+    return Compiled(memory=memory, text=text, warnings=warnings)
 
 
-def too_large(message: str) -> TooLarge:
-    """Reads the refusal of a TPU's compiler.
+def needed_bytes(message: str) -> int | None:
+    """Reads the memory that a step needs from the refusal of a TPU's compiler.
 
-    >>> too_large("Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G.").needed
+    >>> needed_bytes("Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm.")
     22011707392
     """
-    used = re.search(rf"Used {_SIZE} of {_SIZE} hbm", message)
-    # The other refusal names temporaries alone, which then exceed the memory by themselves.
-    temporaries = re.search(rf"HLO temporaries \({_SIZE}\) exceeds available HBM \({_SIZE}\)", message)
-    found = used or temporaries
-    needed, available = (_bytes(*found.groups()[:2]), _bytes(*found.groups()[2:])) if found else (None, None)
-    return TooLarge(needed=needed, available=available, largest=_allocations(message), message=message)
-
-
-def state_bytes(abstract: Any) -> int:
-    """Returns the bytes of a tree on one device, by the shapes and shardings of its leaves."""
-    return sum(_shard_bytes(leaf) for leaf in jax.tree.leaves(abstract))
-
-
-def whole_leaves(abstract: Any, *, at_least: int = 1 << 20) -> list[tuple[str, int]]:
-    """Returns the leaves, with their bytes, that lie whole on every one of several devices though they are large."""
-    found = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract):
-        size = math.prod(leaf.shape) * leaf.dtype.itemsize
-        if leaf.sharding.num_devices > 1 and leaf.sharding.is_fully_replicated and size >= at_least:
-            found.append((jax.tree_util.keystr(path, simple=True, separator="/"), size))
-    return sorted(found, key=lambda row: -row[1])
-
-
-def _shard_bytes(leaf: Any) -> int:
-    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-
-
-def _bytes(number: str, unit: str) -> int:
+    # The second form reports temporaries only, which then exceed the memory by themselves.
+    found = re.search(r"Used ([\d.]+)([BKMGT]?) of|HLO temporaries \(([\d.]+)([BKMGT]?)\) exceeds", message)
+    if found is None:
+        return None
+    number, unit = (part for part in found.groups() if part is not None)
     return int(float(number) * _UNITS[unit])
 
 
-def _allocations(message: str) -> tuple[str, ...]:
-    """The list of the largest allocations, each as "3.00G f32[...] where from"."""
-    found = []
-    for block in re.split(r"\n\s*\d+\. Size: ", message)[1:]:
-        size = block.split("\n", 1)[0].strip()
-        shape = re.search(r"Shape: ([a-z0-9]+\[[\d,]*\])", block)
-        name = re.search(r'op_name="([^"]*)"', block)
-        found.append(" ".join(part for part in (size, shape and shape.group(1), name and name.group(1)) if part))
-    return tuple(found)
+def state_bytes(abstract: Any) -> int:
+    """Returns the bytes of a tree on one device, according to the shapes and shardings of its leaves."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract)
+    )

@@ -1,6 +1,8 @@
-"""The largest batch that fits, from a few compilations: memory grows with the batch on a line, nearly."""
+"""The largest batch that fits, found with a few compilations: memory grows almost linearly with the batch."""
 
+import bisect
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 MOST_COMPILATIONS = 5
@@ -8,112 +10,55 @@ MOST_COMPILATIONS = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What was found.
+    """The result of a search.
 
     Attributes:
-      batch_size: the largest that was compiled and fits; 0 where not even the smallest does.
-      peak_bytes: its memory on one device.
-      refused: the smallest that was compiled and does not fit; None where none was refused.
-      compilations: how many it took.
+      batch_size: the largest batch that was compiled and fits; 0 if none does.
+      refused: the smallest batch that was compiled and does not fit; None if all fit.
+      peaks: the memory in bytes on one device for each batch that was compiled; None if the compiler only refused.
     """
 
     batch_size: int
-    peak_bytes: int | None
     refused: int | None
-    compilations: int
+    peaks: Mapping[int, int | None]
 
 
-def largest_batch(
-    peak_of: Callable[[int], int | None],
-    *,
-    quantum: int,
-    available: int,
-    known: Mapping[int, int | None] | None = None,
-    start: int | None = None,
-) -> Fit:
+def largest_batch(peak_of: Callable[[int], int | None], *, quantum: int, available: int, start: int) -> Fit:
     """Searches for the largest multiple of `quantum` rows whose step fits.
 
     Args:
-      peak_of: compiles for a batch, and returns the bytes that it needs, of one that fits or not; None where the
-        compiler only says that it does not fit.
+      peak_of: compiles the step for a batch and returns the memory in bytes that it needs, whether or not that fits;
+        None if the compiler refuses without a figure.
       quantum: rows that the mesh and the microbatches need at least.
       available: bytes of one device.
-      known: what was compiled already.
-      start: a batch that is asked for, as a first try beside `quantum`.
+      start: the batch to try first.
     """
-    peaks: dict[int, int | None] = dict(known or {})
-    made = 0
-
-    def fits(batch: int) -> bool:
-        peak = peaks[batch]
-        return peak is not None and peak <= available
-
-    while made < MOST_COMPILATIONS:
-        batch = _next(peaks, quantum=quantum, available=available, start=start, fits=fits)
-        if batch is None:
-            break
-        peaks[batch] = peak_of(batch)
-        made += 1
-    good = [batch for batch in peaks if fits(batch)]
-    bad = [batch for batch in peaks if not fits(batch)]
-    best = max(good, default=0)
-    return Fit(batch_size=best, peak_bytes=peaks.get(best), refused=min(bad, default=None), compilations=made)
+    peaks: dict[int, int | None] = {}
+    batch: int | None = start
+    low, high = 0, None
+    while batch is not None and len(peaks) < MOST_COMPILATIONS:
+        peak = peaks[batch] = peak_of(batch)
+        if peak is not None and peak <= available:
+            low = max(low, batch)
+        else:
+            high = min(high or batch, batch)
+        batch = _next(peaks, low=low, high=high, quantum=quantum, available=available)
+    return Fit(batch_size=low, refused=high, peaks=peaks)
 
 
-def smaller_by(parts: int, *, needed: int | None, available: int, fixed: int) -> int:
-    """Returns the divisor of `parts` by which a step has to be cut, by a reckoning with a quarter to spare.
-
-    Args:
-      parts: rows on one device.
-      needed: bytes of the step as it is; None: unknown.
-      available: bytes of one device.
-      fixed: of the bytes needed, those that do not grow with the rows.
-
-    >>> smaller_by(64, needed=100, available=20, fixed=10)
-    16
-    """
-    if needed is None or available <= fixed or needed <= fixed:
-        return parts
-    least = 1.25 * (needed - fixed) / (available - fixed)
-    return min((n for n in range(1, parts + 1) if parts % n == 0 and n >= least), default=parts)
-
-
-def _next(
-    peaks: Mapping[int, int | None],
-    *,
-    quantum: int,
-    available: int,
-    start: int | None,
-    fits: Callable[[int], bool],
-) -> int | None:
-    """The batch that tells most next; None where nothing is left to try."""
-    first = max(quantum, (start or quantum) // quantum * quantum)
-    if not peaks:
-        return first
-    good, bad = [b for b in peaks if fits(b)], [b for b in peaks if not fits(b)]
-    low, high = max(good, default=0), min(bad, default=None)
-    line = sorted((batch, peak) for batch, peak in peaks.items() if peak is not None)
-    if len(line) < 2:
-        if low:
-            return 2 * low if high is None else _between(low, high, quantum)
-        return quantum if quantum not in peaks else None
-    # The line through the two points about the memory's end; where all lie on one side of it, through the nearest two.
-    above = next((place for place, (_, peak) in enumerate(line) if peak > available), len(line) - 1)
-    above = max(1, above)
-    (first_batch, first_peak), (last_batch, last_peak) = line[above - 1], line[above]
-    slope = (last_peak - first_peak) / (last_batch - first_batch)
-    if slope <= 0:
-        return 2 * last_batch if high is None else _between(low, high, quantum)
-    guess = int(first_batch + (available - first_peak) / slope) // quantum * quantum
-    if high is not None:
-        guess = min(guess, high - quantum)
-    guess = max(guess, low + quantum if low else quantum)
-    # A batch that fits, with a memory as full as this, is not worth another compilation.
-    if low and (guess - low) < max(quantum, low // 16):
-        return None
-    return guess if guess not in peaks else None
-
-
-def _between(low: int, high: int, quantum: int) -> int | None:
-    middle = (low + high) // 2 // quantum * quantum
-    return middle if low < middle < high else None
+def _next(peaks: Mapping[int, int | None], *, low: int, high: int | None, quantum: int, available: int) -> int | None:
+    """The most informative batch to try next; None when another compilation is not worth it."""
+    # The line through the two points around the limit; if all are on one side, through the two closest to it.
+    points = sorted((peak, batch) for batch, peak in peaks.items() if peak is not None)
+    above = min(bisect.bisect_right(points, (available, math.inf)), len(points) - 1)
+    guess = 0.0
+    if len(points) > 1:
+        (peak, batch), (other_peak, other) = points[max(above, 1) - 1 : max(above, 1) + 1]
+        if peak != other_peak:
+            guess = batch + (available - peak) * (other - batch) / (other_peak - peak)
+    if guess <= 0:
+        guess = 2 * low if high is None else (low + high) / 2 if low else quantum
+    found = max(int(guess) // quantum * quantum, low + quantum)
+    found = found if high is None else min(found, high - quantum)
+    is_worth_it = low < found and (not low or found - low >= max(quantum, low // 16))
+    return found if is_worth_it and found not in peaks else None

@@ -1,4 +1,4 @@
-"""What a compiled program exchanges: kinds, bytes, numbers and axes of programs made for eight fake devices."""
+"""The exchanges of compiled programs: kinds, bytes, numbers and mesh axes, on eight CPU devices."""
 
 import functools
 
@@ -8,12 +8,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flan_jax.planning import hlo
-from flan_jax.planning.collectives import NOWHERE, axes_of, groups_of, mesh_axes
-from flan_jax.planning.roofline import read_program
+from flan_jax.planning import hlo, roofline
+from flan_jax.planning.collectives import NO_AXIS, Collective, axes_of, collectives, groups_of
 
 AXES = {"data": 2, "fsdp": 2, "tensor": 2}
-ROWS = 16  # of 4 float32: 256 bytes the whole, 32 an eighth
+ROWS = 16  # of 4 float32: 256 bytes in total, 32 per device
 
 
 @functools.cache
@@ -22,40 +21,44 @@ def mesh() -> jax.sharding.Mesh:
 
 
 def exchanges(function, *, loops: int = 0):
-    """What one device exchanges that runs `function` on its rows, once or in a loop: {(kind, axis): (number, bytes)}."""
-    cut = P(tuple(AXES))
-    inner = jax.shard_map(function, mesh=mesh(), in_specs=cut, out_specs=cut, check_vma=False)
+    """What a device exchanges when it runs `function` on its rows, once or in a loop: {(kind, axis): (number, bytes)}."""
+    spec = P(tuple(AXES))
+    inner = jax.shard_map(function, mesh=mesh(), in_specs=spec, out_specs=spec, check_vma=False)
 
     def program(x):
         if not loops:
             return inner(x)
         return jax.lax.scan(lambda carry, _: (inner(carry), None), x, None, length=loops)[0]
 
-    x = jax.ShapeDtypeStruct((ROWS, 4), jnp.float32, sharding=NamedSharding(mesh(), cut))
-    text = jax.jit(program).lower(x).compile().as_text()
-    reading = read_program(hlo.read(text), axes=mesh_axes(mesh()), devices=8, chip=None, network=None)
-    assert reading.unknown_loops == 0
-    return {(row.kind, row.axis): (row.number, row.bytes) for row in reading.exchanges}
+    x = jax.ShapeDtypeStruct((ROWS, 4), jnp.float32, sharding=NamedSharding(mesh(), spec))
+    return exchanged_by(program, x)
+
+
+def exchanged_by(program, x):
+    compiled = hlo.read(jax.jit(program).lower(x).compile().as_text())
+    assert all(is_known for _, _, is_known in compiled.bodies())
+    found = roofline.exchanges(compiled, mesh=mesh(), chip=None)
+    return {(row.kind, row.axis): (row.number, row.bytes) for row in found}
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_a_sum_over_an_axis_is_an_all_reduce_of_what_a_device_holds(axis):
+def test_a_sum_over_an_axis_is_an_all_reduce_of_the_local_array(axis):
     assert exchanges(lambda x: jax.lax.psum(x, axis)) == {("all-reduce", axis): (1, 32)}
 
 
-def test_a_sum_over_two_axes_names_both():
+def test_a_sum_over_two_axes_names_both_axes():
     found = exchanges(lambda x: jax.lax.psum(x, ("data", "tensor")))
     assert found == {("all-reduce", "data+tensor"): (1, 32)}
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_a_gather_counts_what_is_gathered(axis):
+def test_a_gather_counts_the_gathered_array(axis):
     found = exchanges(lambda x: jnp.sin(jax.lax.all_gather(x, axis, tiled=True))[:2])
     assert found == {("all-gather", axis): (1, 64)}
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_a_scattered_sum_counts_what_is_summed(axis):
+def test_a_reduce_scatter_counts_the_array_before_the_sum(axis):
     def scattered(x):
         part = jax.lax.psum_scatter(x, axis, tiled=True)
         return jnp.concatenate([part, part])
@@ -69,7 +72,7 @@ def test_a_permutation_names_the_axis_that_it_crosses(axis):
     assert found == {("collective-permute", axis): (1, 32)}
 
 
-def test_an_exchange_of_all_with_all_counts_what_a_device_sends():
+def test_an_all_to_all_counts_the_local_array():
     def exchanged(x):
         return jax.lax.all_to_all(x.reshape(2, 4), "fsdp", split_axis=0, concat_axis=0, tiled=True).reshape(x.shape)
 
@@ -77,12 +80,12 @@ def test_an_exchange_of_all_with_all_counts_what_a_device_sends():
 
 
 @pytest.mark.parametrize("axis", ["data", "tensor"])
-def test_in_a_loop_an_exchange_counts_as_often_as_it_is_run(axis):
+def test_an_exchange_in_a_loop_counts_once_per_iteration(axis):
     found = exchanges(lambda x: jnp.sin(jax.lax.psum(x, axis)), loops=7)
     assert found == {("all-reduce", axis): (7, 7 * 32)}
 
 
-def test_in_a_loop_within_a_loop_the_numbers_are_multiplied():
+def test_nested_loops_multiply_the_number_of_exchanges():
     def program(x):
         inner = jax.shard_map(
             lambda y: jnp.cos(jax.lax.psum(y, "fsdp")),
@@ -98,13 +101,10 @@ def test_in_a_loop_within_a_loop_the_numbers_are_multiplied():
         return jax.lax.scan(again, x, None, length=5)[0]
 
     x = jax.ShapeDtypeStruct((ROWS, 4), jnp.float32, sharding=NamedSharding(mesh(), P("data")))
-    text = jax.jit(program).lower(x).compile().as_text()
-    reading = read_program(hlo.read(text), axes=mesh_axes(mesh()), devices=8, chip=None, network=None)
-    (row,) = reading.exchanges
-    assert (row.kind, row.axis, row.number, row.bytes) == ("all-reduce", "fsdp", 15, 15 * 128)
+    assert exchanged_by(program, x) == {("all-reduce", "fsdp"): (15, 15 * 128)}
 
 
-def test_what_one_device_holds_alone_is_exchanged_with_nobody():
+def test_local_work_exchanges_nothing():
     assert exchanges(jnp.sin) == {}
 
 
@@ -129,8 +129,74 @@ def test_groups_are_read_in_every_notation(text, groups):
     assert groups_of(text, devices=4) == groups
 
 
-def test_groups_along_a_part_of_an_axis_say_so():
-    assert axes_of(((0, 1), (2, 3)), axes={"tensor": 4}) == "tensor (groups of 2)"
-    assert axes_of(((0,), (1,)), axes={"tensor": 2}) == NOWHERE
-    assert axes_of(((0, 2), (0, 1)), axes={"data": 2, "tensor": 2}, kind="collective-permute") == "data+tensor"
-    assert axes_of(((0, 5),), axes={"tensor": 4}) == NOWHERE
+def test_axes_are_those_whose_coordinate_differs_within_a_group():
+    assert axes_of(((0, 1), (2, 3)), axes={"data": 2, "tensor": 2}) == "tensor"
+    assert axes_of(((0, 2), (0, 1)), axes={"data": 2, "tensor": 2}) == "data+tensor"
+    assert axes_of(((0,), (1,)), axes={"tensor": 2}) == NO_AXIS
+
+
+@pytest.mark.parametrize(
+    "kind, groups, sent",
+    [
+        ("all-gather", ((0, 1, 2, 3),), 750),
+        ("reduce-scatter", ((0, 1, 2, 3),), 750),
+        ("all-reduce", ((0, 1, 2, 3),), 1500),
+        ("all-to-all", ((0, 1, 2, 3),), 750),
+        ("collective-permute", ((0, 1), (1, 0)), 1000),
+        ("all-reduce", ((0,),), 0),
+    ],
+)
+def test_a_ring_sends_each_part_once_and_a_sum_twice(kind, groups, sent):
+    assert Collective(kind=kind, bytes=1000, groups=groups, number=1).sent_bytes == sent
+
+
+# As compilers write one exchange, where `%g` has a million bytes and two devices exchange.
+GROUPS = "channel_id=1, replica_groups={{0,1}}, use_global_device_ids=true"
+WRITTEN = {
+    "pair of start and done": (
+        "",
+        f"%q = (f32[250000]{{0}}, f32[500000]{{0}}) all-gather-start(%g), {GROUPS}",
+        "%d = f32[500000]{0} all-gather-done(%q)",
+        ("all-gather", 2_000_000),
+    ),
+    "asynchronous call": (
+        f"%call (p: f32[]) -> f32[] {{\n  %p = f32[250000]{{0}} parameter(0)\n"
+        f"  ROOT %r = f32[125000]{{0}} reduce-scatter(%p), {GROUPS}\n}}\n",
+        "%s = ((f32[250000]{0}), f32[125000]{0}) async-start(%g), calls=%call",
+        "%d = f32[125000]{0} async-done(%s), calls=%call",
+        ("reduce-scatter", 1_000_000),
+    ),
+    "chain of fusions": (
+        "".join(
+            f"%{name} (p: f32[]) -> f32[] {{\n  %p.{name} = f32[250000]{{0}} parameter(0)\n"
+            f'  ROOT %q.{name} = f32[500000]{{0}} all-gather(%p.{name}), {GROUPS}, frontend_attributes={{chain_id="0"}}\n}}\n'
+            for name in ("start", "end")
+        ),
+        "%s = (f32[500000]{0}) fusion(%g), kind=kCustom, calls=%start",
+        "%e = f32[500000]{0} fusion(%g), kind=kCustom, calls=%end",
+        ("all-gather", 2_000_000),
+    ),
+    "sum of which a slice is taken": (
+        f"%scatter (p: f32[]) -> f32[] {{\n  %p = f32[250000]{{0}} parameter(0)\n"
+        f"  %r = f32[250000]{{0}} all-reduce(%p), {GROUPS}, to_apply=%add\n  %z = s32[] constant(0)\n"
+        "  ROOT %d = f32[125000]{0} dynamic-slice(%r, %z), dynamic_slice_sizes={125000}\n}\n",
+        "%f = f32[125000]{0} fusion(%g), kind=kCustom, calls=%scatter",
+        "",
+        ("reduce-scatter", 1_000_000),
+    ),
+    "megascale transfer between slices": (
+        "",
+        "%s = (f32[250000]{0}, u32[], token[]) send(%g, %k), channel_id=1, is_host_transfer=true, "
+        'frontend_attributes={_xla_megascale_target="{1,2}x{0:0}",_xla_megascale_transfer_type="ALL_REDUCE"}',
+        "%sd = token[] send-done(%s), channel_id=1, is_host_transfer=true",
+        ("all-reduce", 1_000_000),
+    ),
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_an_exchange_counts_once_however_it_is_written(written):
+    computations, first, second, expected = WRITTEN[written]
+    text = f"{computations}ENTRY %main (g: f32[]) -> f32[] {{\n  %g = f32[250000]{{0}} parameter(0)\n  {first}\n  {second}\n}}\n"
+    found = list(collectives(hlo.read(text), devices=2, slices=2))
+    assert [(one.kind, one.bytes, one.number, one.groups) for one in found] == [(*expected, 1, ((0, 1),))]

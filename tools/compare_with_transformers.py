@@ -4,8 +4,8 @@
     flan-jax infer runs/quickstart --input=rows.jsonl --output=answers.jsonl
     python tools/compare_with_transformers.py quickstart_hf answers.jsonl
 
-Rows have "inputs" and "prediction". Greedy, and cut at the lengths given, as `infer` does. Runs where transformers and
-torch are; nothing of this package is needed there.
+Rows have "inputs" and "prediction". Decoding is greedy, with inputs and targets truncated as `infer` does. Needs
+transformers and torch, and nothing of this package.
 """
 
 import argparse

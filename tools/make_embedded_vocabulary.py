@@ -1,9 +1,9 @@
 """Trains the SentencePiece model of the embedded suite on its training rows: python tools/make_embedded_vocabulary.py
 
-The same inputs and the same sentencepiece version give the same file. Most words of the suite become one piece, which
-keeps sequences short; any other text is spelled in smaller pieces and, in the end, in UTF-8 bytes, so nothing is unknown.
-Ids are laid out as T5's: padding 0, end of sequence 1, unknown 2. Changing the file changes the digest that exports and
-checkpoints are checked against, so run this only when the suite's words change.
+The same inputs and the same version of sentencepiece give the same file. Most words of the suite are one piece, which
+keeps sequences short; other text is split into smaller pieces and, finally, UTF-8 bytes, so nothing is unknown. Ids are
+those of T5: padding 0, end of sequence 1, unknown 2. A new file changes the digest that exports and checkpoints are
+checked against, so run this only when the words of the suite change.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from flan_jax.collections.embedded import family as embedded
 from flan_jax.files import write_atomic
 from flan_jax.vocab import EMBEDDED_MODEL
 
-# At most; with the 100 sentinels behind them 1,600 ids. The words of the suite and the letters decide how many there are.
+# An upper limit; with the 100 sentinels 1,600 ids. The words and letters of the suite decide the actual number.
 PIECES = 1500
 # Characters that no row needs to have for them to be cheap: everything that can be typed.
 PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))

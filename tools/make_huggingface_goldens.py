@@ -1,9 +1,9 @@
-"""Folders as `transformers` saves them, one a family, with the logits that it computes from them.
+"""Writes folders as `transformers` saves them, one per family, with the logits that it computes from them.
 
     python tools/make_huggingface_goldens.py  # with transformers 4, then again with transformers 5
 
-Version 4 saves made-up models to tests/golden/huggingface/<family>_v4, as the published checkpoints were; version 5
-loads each of these and saves it again to <family>_v5. `expected.npz` has what the version that saved a folder computes
+Version 4 saves synthetic models to tests/golden/huggingface/<family>_v4, like the published checkpoints; version 5
+loads each of them and saves it to <family>_v5. `expected.npz` contains what the version that saved a folder computes
 from it.
 """
 

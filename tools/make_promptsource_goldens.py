@@ -1,11 +1,11 @@
-"""Saves digests of what promptsource itself makes of a few real rows, for tests/templates/test_promptsource_goldens.py.
+"""Saves digests of what promptsource renders from a few real rows, for tests/templates/test_promptsource_goldens.py.
 
     python tools/make_promptsource_goldens.py PATH/TO/promptsource PATH/TO/data [tests/golden/promptsource.json]
 
-The first path is the folder that holds promptsource's `templates.py`, which runs as it is and needs pandas, pyyaml,
-jinja2 and `pkg_resources`; the second holds the datasets. The file keeps no text of either: for each template and row
-the first 16 bytes of a SHA-256 over prompt, target and choices. A template that draws gets the digests of all that it
-came to with many seeds.
+The first path is the folder with promptsource's `templates.py`, which runs unchanged and needs pandas, pyyaml, jinja2
+and `pkg_resources`; the second contains the datasets. The file stores no text: for each template and row it has the
+first 16 bytes of a SHA-256 over prompt, target and choices. A template with random choices gets the digests of all
+outcomes over many seeds.
 """
 
 import hashlib

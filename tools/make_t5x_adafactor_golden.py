@@ -2,9 +2,9 @@
 
     python tools/make_t5x_adafactor_golden.py PATH/TO/t5x/adafactor.py [tests/golden/t5x_adafactor.npz]
 
-T5X's file is loaded by its path and runs as it is. The two modules of T5X that it imports want packages that no longer
-install, so stand-ins supply the three names it takes from them. Parameters and gradients come from a seeded
-generator; the test takes them, and the settings, from here, so that the file holds a sample of T5X's answers alone.
+T5X's file is loaded by path and runs unchanged. Two modules of T5X that it imports need packages that can no longer be
+installed, so stand-ins supply the three names it uses from them. Parameters and gradients come from a seeded generator;
+the test imports them, and the settings, from here, so the file contains only T5X's results.
 """
 
 import dataclasses

@@ -1,8 +1,9 @@
-"""Ids that transformers' `AutoTokenizer` gives on our tokenizer files, for tests/checkpoint/test_huggingface_tokenizer.py.
+"""Saves the ids that transformers' `AutoTokenizer` gives for our tokenizer files.
 
-    python tools/make_tokenizer_goldens.py  # needs transformers 5 and ../shared/data; writes tests/golden/tokenizer_ids.json
+    python tools/make_tokenizer_goldens.py  # needs transformers 5 and ../shared/data
 
-The file holds the lines themselves, each beside its ids under every vocabulary.
+Writes tests/golden/tokenizer_ids.json for tests/checkpoint/huggingface/test_tokenizer.py: each line with its ids under
+every vocabulary.
 """
 
 import json

@@ -1,19 +1,19 @@
-"""What `transformers` computes for each T5 family on made-up weights, for tests/models and tests/decoding.
+"""Saves what `transformers` computes for each T5 family on synthetic weights, for tests/models and tests/decoding.
 
-    python tools/make_transformers_goldens.py          # needs the `reference` extra; writes tests/golden/transformers_*.npz
+    python tools/make_transformers_goldens.py          # writes tests/golden/transformers_*.npz
     python tools/make_transformers_goldens.py --check  # compares the files with the installed release
 
-The weights are not stored: `made_up_weight` draws each from its T5X name alone, and the tests draw the same. Stored are
-the encoder's states, the logits, the gradients of the mean cross-entropy, and greedy tokens, all by the library's own
-classes. Releases 4 and 5 give the same numbers once these are undone:
+Needs the `reference` extra. The weights are not stored: `made_up_weight` draws each from its T5X name alone, and the
+tests draw the same. The files contain the encoder's states, the logits, the gradients of the mean cross-entropy, and
+greedy tokens, all from the library's own classes. Releases 4 and 5 give the same numbers once these are undone:
 
-- 5 ties every model made from a config, whatever `tie_word_embeddings` says. Untied families get an output layer of
-  their own here, as they have when they are loaded from files that hold one.
-- 5 multiplies umT5's decoder outputs by 1/sqrt(d_model) always, 4 where `tie_word_embeddings` is true. umT5's logits are
-  untied and were trained unscaled (T5X's gin files), so the flag is set to false on the made model. Left as it is, 5 gives
-  logits that are smaller by that factor: the same greedy tokens, another loss.
-- T5 is scaled by 5 unless the config says `tie_word_embeddings=False`, which is right for all families that use its
-  class; mT5, untied, is never scaled by 5 and by 4 only where that flag is true. Nothing to undo there.
+- 5 ties every model made from a config, whatever `tie_word_embeddings` says. Untied families get a separate output
+  layer here, as they have when they are loaded from files that contain one.
+- 5.3 to 5.23 multiply umT5's decoder outputs by 1/sqrt(d_model) always, 4 where `tie_word_embeddings` is true. umT5's
+  logits are untied and were trained unscaled (T5X's gin files), so the flag is set to false on the model. Otherwise
+  these releases give logits that are smaller by that factor: the same greedy tokens, another loss.
+- 5 scales T5 unless the config says `tie_word_embeddings=False`, which is right for all families that use its class.
+  mT5, untied, is never scaled by 5, and by 4 only where that flag is true. Nothing is undone there.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Scores the two baselines of Super-NaturalInstructions that need no model: copying the input, and copying an answer.
+"""Scores the two baselines of Super-NaturalInstructions without a model: copying the input, and copying an answer.
 
     python tools/superni_copy_baselines.py --data_dir=DIR
 
-Both are scored as the paper does (arXiv:2204.07705, section 6.1 and the repository's table): the first 100 instances of
+Both are scored as in the paper (arXiv:2204.07705, section 6.1 and the repository's table): the first 100 instances of
 each test task, ROUGE-L with stemming against the best reference, the mean over instances. "Copy the demonstration"
 answers with the output of the task's first positive example. This checks reader, split list, cap, references and metric
-end to end; tasks that the folder lacks explain a difference from the published figures, and the last line says what
-they would have to score.
+end to end. Missing tasks explain a difference from the published figures, and the last line prints what they would have
+to score.
 """
 
 import argparse

@@ -1,11 +1,12 @@
-"""Asks T5X itself about one of its runs: the batches it reads, what a checkpoint holds, and its network's logits.
+"""Records what T5X itself computes for one of its runs: batches, the content of a checkpoint, and logits.
 
-    python tools/t5x_answers.py --gin_file=run.gin --gin.ANSWERS=\"answers.npz\" [--gin.CHECKPOINT=\"runs/a/checkpoint_4\"]
+    python tools/t5x_answers.py --gin_file=run.gin --gin.ANSWERS=\"answers.npz\" \\
+        [--gin.CHECKPOINT=\"runs/a/checkpoint_4\"]
 
-Takes the gin files of `python -m t5x.train` and builds with them what its trainer builds, so that another
-implementation can be held against the same model, data and weights. The file holds `batch_<i>/<feature>` of the first
-batches of the training data, `unpacked/<feature>` of one that is not packed, and of the checkpoint, restored as the
-trainer does, `state/<name>` of every leaf, `logits/packed` and `logits/unpacked`. Needs T5X (docs/t5x.md).
+Takes the gin files of `python -m t5x.train` and builds what its trainer builds, so that another implementation can be
+compared on the same model, data and weights. The file contains `batch_<i>/<feature>` of the first training batches,
+`unpacked/<feature>` of one that is not packed, and, for the checkpoint restored as the trainer does, `state/<name>` of
+every leaf, `logits/packed` and `logits/unpacked`. Needs T5X (docs/t5x.md).
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ def _batches(config, model, *, number):
 
 
 def _restored(path, model, partitioner, batch, *, use_orbax):
-    """Returns the `TrainState` that T5X makes of a checkpoint, optimiser and step included."""
+    """Returns the `TrainState` that T5X makes of a checkpoint, optimizer and step included."""
     initializer = utils.TrainStateInitializer(
         optimizer_def=model.optimizer_def,
         init_fn=model.get_initial_variables,

@@ -1,15 +1,15 @@
-"""Measures T5's attention by each implementation that runs here, forward and with its gradients.
+"""Measures T5's attention, forward and with gradients, for each implementation that runs on this machine.
 
     JAX_PLATFORMS=cpu python tools/bench/attention.py
     python tools/bench/attention.py --lengths 512 1024 2048 --causal
     python tools/bench/attention.py --implementations pallas --tilings 128,64,4,2 128,64,8,2 64,64,4,3
 
-One attention alone, without projections: packed rows of some segments and a little padding, relative bias, gradients of
-query, key, value and of the bias table. TFLOP/s count the products of visible pairs of query and key (4 K forward, 10 K
-backward each; masked pairs are no work), so that skipping blocks shows as speed. The ceiling is a square matrix product in
-the same run, and "share" what of it is reached. Variants take turns; "ms" is the median over the repeats of the mean of
-some calls, with its spread (fastest to slowest). "temp" is what the compiler needs besides arguments and results. What
-cannot run here is named with the reason. A tiling is queries,keys,warps,stages, for all kernels of "pallas".
+One attention without projections: packed rows of several segments with a little padding, relative bias, and gradients
+of query, key, value and bias table. TFLOP/s count the products of visible query-key pairs (4 K forward, 10 K backward
+each), so skipping masked blocks shows as speed. The ceiling is a square matrix product in the same run; "share" is the
+fraction of it that is reached. Variants take turns. "ms" is the median over the repeats, with the range from fastest to
+slowest. "temp" is the memory that the compiled program needs besides arguments and results. Implementations that cannot
+run here are listed with the reason. A tiling is queries,keys,warps,stages for all kernels of "pallas".
 """
 
 import argparse

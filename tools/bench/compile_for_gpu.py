@@ -1,15 +1,15 @@
-"""Compiles T5's attention, with its gradients, for an NVIDIA GPU that is not there, and tells what the compiler says.
+"""Compiles T5's attention, with gradients, for an NVIDIA GPU without one, and reports the compiler's figures.
 
-    pip install -e '.[plan-gpu]'   # or jax-cuda12-plugin and jax-cuda12-pjrt of jax's own version
+    pip install -e '.[plan-gpu]'   # or jax-cuda12-plugin and jax-cuda12-pjrt of JAX's own version
     python tools/bench/compile_for_gpu.py
     python tools/bench/compile_for_gpu.py --gpu a100 --lengths 512 --head-dim 128 --causal
     python tools/bench/compile_for_gpu.py --keep /tmp/programs   # PTX of every kernel, HLO
 
-No GPU, driver or other CUDA library is needed: the plugin holds XLA's compiler and Triton. What is compiled is
-tools/bench/attention.py's attention by each implementation; "temp" is the memory it needs besides
-arguments and results, "wgmma" and "mma" how many products on tensor cores stand in its own kernels' code. Autotuning, which
-needs the GPU, is off, and cuDNN's plans are not made. Nothing of speed follows from this. What the compiler is told of a GPU
-is flan_jax/planning/gpus.py's; `flan-jax plan --topology=gpu:h200` compiles a whole step so.
+Needs no GPU, driver or other CUDA library: the plugin contains XLA's compiler and Triton. It compiles the attention of
+tools/bench/attention.py for each implementation. "temp" is the memory that the program needs besides arguments and
+results; "wgmma" and "mma" count the tensor-core instructions in this project's own kernels. Autotuning, which needs a
+GPU, is off, and cuDNN's plans are not built. The figures say nothing about speed. flan_jax/planning/gpus.py describes
+the GPU to the compiler; `flan-jax plan --topology=gpu:h200` compiles a complete step in the same way.
 """
 
 import argparse

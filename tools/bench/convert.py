@@ -1,14 +1,15 @@
-"""Measures what converting a large checkpoint takes: seconds and memory, through the command line, on made-up weights.
+"""Measures the time and memory of converting a large checkpoint through the command line, with synthetic weights.
 
-    python tools/bench/convert.py --model=t5_1_1/xl --dtype=float32 --directory=/somewhere/with/room
+    python tools/bench/convert.py --model=t5_1_1/xl --dtype=float32 --directory=/a/large/disk
     python tools/bench/convert.py --model=t5_1_1/xxl --dtype=bfloat16 --directory=... --limit_gib=8
 
-A sharded Hugging Face checkpoint of random numbers is written first, then converted around: to this project's format,
-to T5X's, and back; the last one has to equal the first, bit for bit (with --conversions=1 after the first of them). Two copies are on the disk at a time. With
---limit_gib the processes may not allocate more (RLIMIT_DATA), so that a conversion that needed more would fail.
+Writes a sharded Hugging Face checkpoint of random numbers and converts it to this project's format, to T5X's, and back.
+The last one must equal the first, bit for bit (with --conversions=1, the first conversion is the last). At most two
+copies are on disk at a time. --limit_gib limits the memory of the processes (RLIMIT_DATA), so a conversion that needs
+more fails.
 
-"memory" is the most that a process had of its own (anonymous pages), "with files" adds what it had mapped of files,
-which the system takes back when it needs room. Both are sampled twenty times a second.
+"memory" is the peak of a process's anonymous pages; "with files" adds mapped file pages, which the system can reclaim.
+Both are sampled twenty times per second.
 """
 
 import argparse

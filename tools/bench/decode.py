@@ -1,11 +1,11 @@
-"""Measures greedy decoding beside transformers' `generate`: tokens a second for batches of several sizes.
+"""Measures greedy decoding against transformers' `generate`: tokens per second at several batch sizes.
 
     python tools/bench/decode.py
     python tools/bench/decode.py --torch-python=TORCH/bin/python --batch-sizes 1 8 32 --new-tokens 64
 
-Both decode the same inputs with a T5 1.1 of the same shape, random weights and float32, exactly as many tokens for each
-row (no row ends early), with keys and values kept. Each has a process of its own and they take turns; the first decoding
-of each batch size, which compiles, is not counted. The table shows medians and, in brackets, the smallest and largest.
+Both decode the same inputs with a T5 1.1 of the same shape, random float32 weights and a key-value cache, and produce
+the same number of tokens for each row (no row ends early). Each runs in its own process, and they take turns. The first
+decoding of each batch size, which compiles, is not counted. The table shows medians and, in parentheses, the range.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The contender "transformers" of decode.py: `generate`, greedy, with its key and value cache."""
+"""The contender "transformers" of decode.py: greedy `generate` with a key-value cache."""
 
 import sys
 import time

@@ -1,16 +1,15 @@
-"""Measures an export beside SentencePiece alone on the same rendered texts, on one core, and how it scales over cores.
+"""Measures an export against SentencePiece alone on the same rendered texts, and how it scales with cores.
 
     python tools/bench/export.py                                                  # the embedded vocabulary
     python tools/bench/export.py --vocabulary ../shared/data/vocab_t5/cc_all.32000.sentencepiece.model
     python tools/bench/export.py --rows more.jsonl --inputs "{question}" --targets "{answer}"
 
-Made-up rows are words of this project's documents; lengths in words are log-normal, of spread 1.0. An export reads JSON
-lines, renders them under three templates, tokenises, cuts, and writes shards with a manifest; "alone" is one call of
-the tokeniser for every thousand of the texts that the export renders, in the same process, between the exports. Times
-are medians over the repetitions, of the clock and of the processor: on a machine with other work the latter tells more.
-The ratio is alone / export, or tokens a second of the export / those of SentencePiece. Scaling exports eight tasks from
-a YAML file with the process held to so many cores; a core's own process is loaded after the first seconds, and that
-time counts.
+Synthetic rows consist of words of this project's documents, with log-normal lengths. An export reads JSON lines,
+renders them under three templates, tokenizes, truncates, and writes shards with a manifest. "alone" tokenizes the same
+rendered texts, a thousand per call, in the same process, between the exports. Times are medians over the repeats, of
+wall and processor time; on a busy machine the processor time is more reliable. The ratio is tokens/s of the export
+divided by tokens/s of SentencePiece. The scaling test exports eight tasks of a YAML file with the process limited to a
+number of cores; the time includes starting the worker processes.
 """
 
 import argparse

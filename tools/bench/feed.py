@@ -1,26 +1,26 @@
-"""Measures the training feed beside SeqIO's: time to the first batch, rows and tokens a second, memory, and fill.
+"""Measures the training feed against SeqIO's: time to the first batch, rows and tokens per second, memory, and fill.
 
     python tools/bench/feed.py  # 10, 100 and 1,500 tasks
     python tools/bench/feed.py --tasks 10 --feeds array_record seqio
-    python tools/bench/feed.py --tasks 10 1800 --feeds array_record --examples 1400000  # The same data in other cuts
-    python tools/bench/feed.py --export EXPORT_DIR/tasks --limits 1024 128  # How full rows of real tasks get, and no more
+    python tools/bench/feed.py --tasks 10 1800 --feeds array_record --examples 1400000  # the same data in more tasks
+    python tools/bench/feed.py --export EXPORT_DIR/tasks --limits 1024 128  # only how full rows of real tasks get
 
-Tasks are made up: lengths are log-normal (inputs: median 60 tokens, at most 512; targets: median 12, at most 128),
+Tasks are synthetic: lengths are log-normal (inputs: median 60 tokens, at most 512; targets: median 12, at most 128),
 sizes log-uniform between 200 and 2,000 examples, rates proportional to sizes under a cap of 1,000. "array_record" reads
-shards as an export writes them, from a temporary directory; "memory" reads slices of an array, which leaves the feed's
-own work; "seqio" is `seqio.get_dataset` with `EncDecFeatureConverter(pack=True)` over the same examples, tokenised
-before, in TFRecord files, at the same rates.
+shards as an export writes them, from a temporary directory. "memory" reads slices of an array, which isolates the
+feed's own work. "seqio" is `seqio.get_dataset` with `EncDecFeatureConverter(pack=True)` over the same tokenized examples in
+TFRecord files, at the same rates.
 
-Each feed has a process of its own, and they take turns: one is asked for batches for some seconds while the others
-wait with full buffers, again and again; the table shows medians and, in brackets, the smallest and the largest. The
-first batch is counted from when the examples' files are known, without imports; "ms/batch" is the processor's time, of
-all threads; memory is the process's peak. Fill is the share of real tokens in the rows that came.
+Each feed has its own process. They take turns: one delivers batches for some seconds while the others wait with full
+buffers. The table shows medians and, in parentheses, the range. The time to the first batch starts when the example
+files are known and excludes imports. "ms/batch" is processor time of all threads; memory is the peak of the process.
+Fill is the share of non-padding tokens in the rows.
 
-A mixture of few tasks is also one of little data, which stays in the processor's caches; --examples gives every mixture
-the same amount, so that what is compared is the number of tasks.
+A mixture of few tasks is also a mixture of little data, which stays in the processor's caches. --examples gives every
+mixture the same amount of data, so that only the number of tasks differs.
 
-The second table packs alone, in blocks as the feed does: fill of both sides, beside the most that max(sum of inputs / S,
-sum of targets / T) rows and `packing.least_rows` allow; next-fit is what SeqIO does.
+The second table measures packing alone, in blocks as in the feed: the fill of both sides, and the bounds given by
+max(sum of inputs / S, sum of targets / T) rows and by `packing.least_rows`. Next-fit is SeqIO's algorithm.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Measures the loss's head, forward and backward: logits whole against logits read in pieces.
+"""Measures the output layer and the loss, forward and backward: complete logits against logits in chunks.
 
     JAX_PLATFORMS=cpu python tools/bench/loss.py
     python tools/bench/loss.py --sizes 32,256,768,32128 --chunk-mib 16 32 64 --repeats 10
 
-A size is B,T,D,V. What is timed is value and gradients, by the decoder's vectors and by the table, of cross-entropy with
-z-loss; nothing of the rest of the network. "s" is the wall's median over the repeats with its spread (fastest to slowest),
-"CPU s" the processor's time of all threads, which a busy machine disturbs less. The variants take turns. "temp" is what
-the compiler says the program needs besides arguments and results.
+A size is B,T,D,V. Measured are value and gradients, by the decoder's outputs and by the table, of cross-entropy with
+z-loss, without the rest of the network. "s" is the median wall time over the repeats with its range; "CPU s" is the
+processor time of all threads, which a busy machine disturbs less. Variants take turns. "temp" is the memory that the
+compiled program needs besides arguments and results.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The recipe that the measurements of a whole run share: T5 1.1 on the embedded mixture, with Adafactor."""
+"""The recipe of benchmarks of complete runs: T5 1.1 on the embedded mixture, with Adafactor."""
 
 from pathlib import Path
 

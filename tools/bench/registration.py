@@ -1,12 +1,12 @@
-"""Measures what registering costs beyond importing SeqIO: seconds, memory, TensorFlow graphs, network connections.
+"""Measures the cost of registration on top of importing SeqIO: time, memory, TensorFlow graphs, connections.
 
-    python tools/bench/registration.py               # the package's own families
+    python tools/bench/registration.py               # the families of the package
     python tools/bench/registration.py --module gin_configs/tasks/superni.yaml
-    python tools/bench/registration.py --prefix flan_ # only names that begin so are defined
+    python tools/bench/registration.py --prefix flan_ # defines only names that start with flan_
 
-"declared" is `registry.register_all()`: names that are registered when asked for are known, and no more. "defined" asks
-for every one of them, which nobody does: it shows that each can be, and what all of them would take. Run it on an idle
-machine: times are of one core, by the wall.
+"declared" is `registry.register_all()`, after which names are known and registered on demand. "defined" registers every
+name, which no run does: it shows that each one can be registered, and the total cost. Run it on an idle machine: times
+are wall time of one core.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PAGE_BYTES = 4096
 
 
 class Watch:
-    """Seconds, memory, and how many graphs and connections were made since it was set."""
+    """Seconds, memory, graphs and connections since it was created."""
 
     graphs = 0
     connections = 0
@@ -67,7 +67,7 @@ def main() -> None:
     start, before = time.perf_counter(), resident_bytes()
     lazy.import_seqio()
     lazy.import_tfds()
-    from flan_jax.tasks import registry, seqio_source  # noqa: F401  (what every registration imports)
+    from flan_jax.tasks import registry, seqio_source  # noqa: F401  (every registration imports them)
 
     count_graphs_and_connections()
     table = Table("", "names", "seconds", "MiB", "graphs", "connections")
@@ -90,14 +90,14 @@ def main() -> None:
     for name in names:
         try:
             registry.mixture_or_task(name)
-        except (FileNotFoundError, ValueError):  # A mixture of data that this machine has not.
+        except (FileNotFoundError, ValueError):  # A mixture whose data is not on this machine.
             refused += 1
     table.add_row(*defined.row("defined", len(names) - refused))
     table.add_section()
     table.add_row(*whole.row("all three", len(registry.defined_names())))
     console = Console()
     console.print(table)
-    console.print(f"Refused, for want of data: {refused:,}.")
+    console.print(f"Refused because the data is missing: {refused:,}.")
     console.print("Names by family: " + ", ".join(f"{name} {count:,}" for name, count in registry.families().items()))
 
 

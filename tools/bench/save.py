@@ -1,13 +1,13 @@
-"""Measures what saving costs a run, through the command line: how long it holds up a step, and how long steps are meanwhile.
+"""Measures the cost of saving through the command line: how long the loop waits, and how much steps slow down.
 
     python tools/bench/save.py
     python tools/bench/save.py --size=base --steps=12 --every=4 --repeats=2
 
-Runs of the same steps on the embedded mixture take turns: one that saves as it goes on ("asynchronous"), one that waits
-for the files, and one that saves at its end only. From their metrics.jsonl, with a line a step: "blocks" is how long the
-loop stood still for a save, as a share of a step in brackets; "steps beside a write" are those that began while files
-were being written, against the run's other steps. The first step, which compiles, is left out, and so is the save at
-the end. On CPU the writer's threads and the step share the processors; on an accelerator they do not.
+Runs of the same steps on the embedded mixture take turns: one saves asynchronously, one waits for the files, one saves
+only at the end. The figures come from metrics.jsonl, one line per step. "loop waits" is the time that the training loop
+waits for a save, with the share of a step in parentheses. "steps during a write" began while files were being written.
+The first step, which compiles, and the final save are excluded. On CPU the writer's threads and the step share the
+processors; on an accelerator they do not.
 """
 
 import argparse
@@ -78,11 +78,11 @@ def main() -> None:
     for head in (
         "saving",
         "saves",
-        "blocks, s",
+        "loop waits, s",
         "longest",
-        "steps beside a write, s",
+        "steps during a write, s",
         "other steps, s",
-        "whole run, s",
+        "complete run, s",
     ):
         table.add_column(head, justify="right")
     for kind in given.kinds:

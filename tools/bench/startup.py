@@ -1,13 +1,13 @@
-"""Measures how long it takes from the start of a process to the end of its first training step, beside the peers.
+"""Measures the time from process start to the end of the first training step, against the peers.
 
     python tools/bench/startup.py
     python tools/bench/startup.py --torch-python=TORCH/bin/python --t5x-python=T5X/bin/python --repeats=3
 
-Ours is `flan-jax train` on the embedded mixture, whose export is in place: with nothing kept from an earlier start, with
-compiled programs kept, and resuming a checkpoint with them. The peers are the contenders of step.py, which take
-the same step and nothing else: no trainer, no run directory. All of T5 1.1's shape and batch as given, float32. They
-take turns, in processes that are ended when their first step is done; the table shows medians and, in brackets, the
-smallest and the largest. Where our time goes is from the run's own record, `start` in metrics.jsonl.
+Ours is `flan-jax train` on the embedded mixture, already exported: with an empty compile cache, with cached programs,
+and resuming a checkpoint with cached programs. The peers are the contenders of step.py, which take the same step
+without a trainer or a run directory. All have T5 1.1's shape and the same batch size, in float32. They take turns, in
+processes that are killed after their first step. The table shows medians and, in parentheses, the range. The phases of
+our start come from the run's own record, `start` in metrics.jsonl.
 """
 
 import argparse
@@ -32,12 +32,12 @@ SIZES = {  # numbers of gin_configs/models/t5_1_1, for the peers
     "small": {"emb_dim": 512, "num_heads": 6, "num_layers": 8, "head_dim": 64, "mlp_dim": 1024, "vocab_size": 32128},
     "base": {"emb_dim": 768, "num_heads": 12, "num_layers": 12, "head_dim": 64, "mlp_dim": 2048, "vocab_size": 32128},
 }
-OURS = ("nothing kept", "programs kept", "resumed, programs kept")
+OURS = ("empty cache", "cached programs", "resumed, cached programs")
 PEERS = {"transformers": "step_torch.py", "T5X": "step_t5x.py"}
 
 
 def started(command: list[str], *, until: str, environment: dict[str, str]) -> tuple[float, float]:
-    """Runs a command until a line of its output begins with `until`; returns seconds by the clock and of the processor."""
+    """Runs a command until a line of its output begins with `until`; returns wall and processor seconds."""
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -56,7 +56,7 @@ def started(command: list[str], *, until: str, environment: dict[str, str]) -> t
         process.stdout.close()
         if not found:
             errors.seek(0)
-            raise SystemExit(f"{' '.join(command)} took no step:\n{errors.read()[-2000:]}")
+            raise SystemExit(f"{' '.join(command)} finished no step:\n{errors.read()[-2000:]}")
     return wall, used.ru_utime + used.ru_stime
 
 
@@ -66,7 +66,7 @@ def ours(kind: str, run: Path, *, place: Path, steps: int | None = None) -> list
 
 
 def prepared(place: Path, given: argparse.Namespace) -> None:
-    """Writes the recipe, the export, kept programs, a checkpoint to resume, and what the peers read."""
+    """Writes the recipe, the export, the compile cache, a checkpoint to resume, and the examples of the peers."""
     more = ("DROPOUT_RATE = 0.05", "TRAIN_STEPS = 1000")
     write_recipe(place, *more, size=given.size, batch_size=given.batch_size, lengths=given.lengths)
     keeping = {**os.environ, "FLAN_JAX_COMPILE_CACHE": str(place / "programs")}
@@ -104,7 +104,7 @@ def take_turns(place: Path, given: argparse.Namespace) -> tuple[dict, dict]:
     for turn in range(given.repeats):
         for kind in OURS:
             run = place / "resumed" if kind.startswith("resumed") else place / f"run_{kind.split()[0]}_{turn}"
-            cache = "off" if kind == "nothing kept" else str(place / "programs")
+            cache = "off" if kind == "empty cache" else str(place / "programs")
             environment = {"FLAN_JAX_COMPILE_CACHE": cache}
             told = started(ours(kind, run, place=place), until="first step finished", environment=environment)
             times[f"ours, {kind}"].append(told)
@@ -134,9 +134,9 @@ def main() -> None:
         times, phases = take_turns(place, given)
     console = Console(width=150)
     table = Table(title=f"T5 1.1 {given.size}, batch {given.batch_size}, {given.lengths[0]}/{given.lengths[1]}")
-    for head in ("contender", "start to first step, s", "processor s", "against ours, nothing kept"):
+    for head in ("contender", "start to first step, s", "processor s", "relative to an empty cache"):
         table.add_column(head, justify="right")
-    base = statistics.median(wall for wall, _ in times["ours, nothing kept"])
+    base = statistics.median(wall for wall, _ in times["ours, empty cache"])
     for name, told in times.items():
         walls = sorted(wall for wall, _ in told)
         middle = statistics.median(walls)

@@ -1,20 +1,21 @@
-"""Measures whole training steps beside transformers and T5X, in one run, on the same examples.
+"""Measures complete training steps against transformers and T5X, in one run, on the same examples.
 
     python tools/bench/step.py --torch-python=PATH --t5x-python=PATH
     python tools/bench/step.py --torch-python=PATH --export-dir=exports --mixture=superni_train --lengths 1024 128
-    python tools/bench/step.py --torch-python=PATH --sizes large xl --lengths 1024 256 --dtype bfloat16 --compile --parts
+    python tools/bench/step.py --torch-python=PATH --sizes large xl --lengths 1024 256 --dtype bfloat16 --parts
 
-A contender is NAME:BATCH. "ours" and "t5x" take BATCH packed rows, packed by our feed and by SeqIO; "torch-grouped" and
-"torch-random" take BATCH padded examples, in batches of like lengths or as they come. Each runs in its own process under
-its own interpreter; one whose interpreter is not given is left out, and of one that fails (out of memory, or no answer for
---patience seconds) the reason stands below the table of the others. The processes stay, and take turns: in every round each
-takes whole steps for --turn-seconds, so that a noisy machine disturbs all alike. With --alone each has the machine to itself
-from its start to its end, which a GPU's memory may need.
+A contender is NAME:BATCH. "ours" and "t5x" take BATCH packed rows, packed by our feed and by SeqIO. "torch-grouped" and
+"torch-random" take BATCH padded examples, in batches of similar length or in random order. Each runs in its own process
+under its own interpreter; contenders without an interpreter are left out, and those that fail (out of memory, or no
+answer for --patience seconds) are listed with the reason below the table. The processes take turns: in every round each
+takes complete steps for --turn-seconds, so that a noisy machine disturbs all alike. With --alone each has the
+machine to itself, which the memory of a GPU may require.
 
-Lengths are made up, log-normal (inputs: median 60 tokens, targets: median 12, cut at --lengths), or those of an export.
-"tokens/s" counts real input and target tokens, padding not, over all rounds, and its spread that of the rounds; the median of the rounds' quotients, by the clock and by the processor's time. "start" is from the start of the process to
-the end of its first step, with modules in the file cache; "again" the same once more, where ours finds its compiled step. "peak" is the process's largest resident memory, "device" the
-most that it held of an accelerator's.
+Lengths are synthetic and log-normal (inputs: median 60 tokens, targets: median 12, truncated at --lengths), or those of
+an export. "tokens/s" counts input and target tokens without padding over all rounds, with the range of the rounds; the
+ratios are medians of the rounds' ratios, by wall and by processor time. "start" is the time from process start to the
+end of the first step, with modules in the file cache; "again" is a second start, where ours uses cached programs.
+"peak" is the largest resident memory of the process, "device" the peak of the accelerator's memory.
 """
 
 import argparse
@@ -256,7 +257,7 @@ def comparison(contenders: list[Contender], *, title: str) -> Table:
 
 
 def parts(contenders: list[Contender], *, title: str) -> Table:
-    names = ("attention", "feed-forward", "loss", "optimiser", "rest")
+    names = ("attention", "feed-forward", "loss", "optimizer", "rest")
     table = Table("contender", "TFLOP/s", "ceiling", "share", *names, "gap", "temp GB", title=title)
     for contender in contenders:
         told = contender.told

@@ -1,6 +1,6 @@
-"""What the contenders of step.py have in common: what they are told, how they pad, how they take their turns.
+"""What the contenders of step.py share: their specification, padding, and the protocol of taking turns.
 
-Runs under each contender's own interpreter, so it needs NumPy alone.
+Runs under each contender's own interpreter, so it imports nothing but NumPy.
 """
 
 import importlib.metadata
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-MARK = "@bench "  # Libraries print too; what begins with this is for the driver.
+MARK = "@bench "  # Libraries print too; the driver reads lines with this prefix.
 MEGABATCH = 50  # Batches that are sorted by length together, as transformers' Trainer does.
 GOLDEN = 0.6180339887498949
 
 
 def read_spec() -> dict:
-    """What the driver wants: sizes, lengths, batch, compute type, dropout, seed, and where the examples lie."""
+    """Returns the driver's specification: sizes, lengths, batch, compute type, dropout, seed, path of the examples."""
     return json.loads(Path(sys.argv[1]).read_text())
 
 
@@ -31,11 +31,11 @@ def read_examples(path: str) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def padded_batches(examples, *, batch: int, is_grouped: bool, seed: int) -> Iterator[list[int]]:
-    """Yields for ever the numbers of the examples of a batch.
+    """Yields, forever, the indices of the examples of a batch.
 
-    In random order, or such that batches are of similar lengths: shuffled, cut into runs of 50 batches, each run sorted.
-    Whole passes are the same as in training; within a pass the batches come in an order in which every stretch, and so
-    the few that are timed, holds long and short ones in their shares.
+    In random order, or in batches of similar length: shuffled, split into runs of 50 batches, each run sorted. Complete
+    passes equal those of training. Within a pass, batches are ordered so that any few consecutive ones, such as those
+    that are timed, have long and short ones in proportion.
     """
     lengths = np.array([len(inputs) for inputs, _ in examples])
     targets = np.array([len(target) for _, target in examples])

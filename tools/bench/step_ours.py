@@ -1,6 +1,6 @@
 """The contender "flan_jax" of step.py: this project's feed, packing, network, step and Adafactor.
 
-Put together as `flan-jax train` does, without what surrounds a step there (exports, checkpoints, logs).
+Built as `flan-jax train` builds them, without exports, checkpoints and logs.
 """
 
 import sys

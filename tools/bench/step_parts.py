@@ -1,7 +1,7 @@
-"""Where a step of ours goes, for step.py --parts: its parts from a profile, and the ceiling of its products.
+"""The time of our step by part, for step.py --parts: from a profile, and the matrix ceiling.
 
-A profile names the instruction behind each piece of work, and the compiled program says which layer an instruction came
-from. Work that overlaps is counted once for each, so parts are shares of the work; what no instruction covers is a gap.
+A profile names the instruction of each event, and the compiled program names the layer of each instruction. Overlapping
+events are counted separately, so parts are shares of the total work; time that no instruction covers is idle.
 """
 
 import re
@@ -12,13 +12,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-PARTS = ("attention", "feed-forward", "loss", "optimiser", "rest")
+PARTS = ("attention", "feed-forward", "loss", "optimizer", "rest")
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = ")
 _SOURCE = re.compile(r'op_name="([^"]*)"')
 
 
 def step_flops(sizes: dict, *, batch: int, lengths) -> float:
-    """Of the matrix products of a step, backward at twice forward; all positions count, padding too.
+    """FLOPs of the matrix products of a step, backward at twice forward, padding included.
 
     >>> small = {"emb_dim": 512, "num_heads": 6, "head_dim": 64, "mlp_dim": 1024, "num_layers": 8, "vocab_size": 32128}
     >>> round(step_flops(small, batch=8, lengths=(512, 128)) / 1e9)
@@ -59,10 +59,10 @@ def part_of(source: str) -> str:
     >>> part_of("jit(step)/transpose(jvp(Transformer))/Transformer.encode/encoder/layers_0/attention/dot_general")
     'attention'
     >>> part_of("jit(step)/jvp()/dot_general"), part_of("jit(step)/optimizer/mul")
-    ('loss', 'optimiser')
+    ('loss', 'optimizer')
     """
     if "optimizer" in source:
-        return "optimiser"
+        return "optimizer"
     scopes = source.split("/")
     if any(scope.endswith("attention") or scope.startswith("relpos_bias") for scope in scopes):
         return "attention"
@@ -74,9 +74,9 @@ def part_of(source: str) -> str:
 
 
 def measure(network, function, state, batch, rows, *, spec):
-    """Takes steps under the profiler; returns the state and what was found."""
+    """Takes steps under the profiler; returns the state and the measurements."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
-    # Kernels that a GPU replays as one recorded graph do not say which instruction they are.
+    # Kernels that a GPU replays as one recorded graph do not name their instruction.
     options = {"xla_gpu_enable_command_buffer": ""} if jax.default_backend() == "gpu" else {}
     compiled = network.lowered(function, shapes, rows).compile(compiler_options=options)
     state, _ = compiled(state, None, batch)
@@ -113,7 +113,7 @@ def _by_part(profile, program: str):
     seconds = dict.fromkeys(PARTS, 0.0)
     spans = []
     planes = list(profile.planes)
-    # Of a GPU the host's calls that start an instruction's kernels bear its name too.
+    # The host calls that launch a GPU's kernels have the instruction's name too.
     for plane in [plane for plane in planes if plane.name.startswith("/device:GPU")] or planes:
         for line in plane.lines:
             for event in line.events:

@@ -1,7 +1,7 @@
 """The contender "T5X" of step.py: its own network, trainer and Adafactor on rows that SeqIO packs.
 
-Everything is T5X's and SeqIO's, with the settings of its `examples/t5/t5_1_1` files; this only puts it together without
-gin. Needs T5X (docs/t5x.md).
+Everything is T5X's and SeqIO's, with the settings of its `examples/t5/t5_1_1` files, built without gin. Needs T5X
+(docs/t5x.md).
 """
 
 import os
@@ -51,7 +51,7 @@ def made_model(spec):
 
 
 def packed_batches(examples, *, spec):
-    """The examples in random order for ever, packed and batched by SeqIO as `utils.get_dataset` does."""
+    """Yields the examples in random order forever, packed and batched by SeqIO as `utils.get_dataset` does."""
 
     def shuffled():
         for number in range(sys.maxsize):

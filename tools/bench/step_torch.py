@@ -1,6 +1,6 @@
 """The contender "transformers" of step.py: T5 1.1 under Torch on padded batches, as Seq2SeqTrainer steps it.
 
-Only what a step needs: forward, backward, Adafactor. No clipping, logging or saving, which a trainer would add.
+It does only what a step needs: forward, backward, Adafactor. No clipping, logging or saving.
 """
 
 import itertools
@@ -34,7 +34,7 @@ def made_model(spec):
     )
     torch.manual_seed(spec["seed"])
     model = transformers.T5ForConditionalGeneration(config)
-    # Version 5 ties them whatever the configuration says.
+    # Version 5 ties the embeddings whatever the configuration says.
     if model.lm_head.weight.data_ptr() == model.shared.weight.data_ptr():
         model.lm_head.weight = torch.nn.Parameter(model.shared.weight.detach().clone() * sizes["emb_dim"] ** -0.5)
         model.config.tie_word_embeddings = False
@@ -65,8 +65,8 @@ def main():
     run = torch.compile(model, dynamic=True) if spec["compile"] else model
     half = torch.autocast(device.type, torch.bfloat16, enabled=spec["dtype"] == "bfloat16")
     S, T = spec["lengths"]
-    # What is compiled are sizes that may vary, but those that are equal at first are taken to be so for ever, and compiled
-    # again when they are not: so the first batch is padded to the whole lengths, which differ.
+    # torch.compile treats sizes as dynamic, except those that are equal at first, and recompiles when these differ
+    # later. Therefore the first batch is padded to the full lengths, which differ.
     multiples = itertools.chain([(S, T)], itertools.repeat((64, 64))) if spec["compile"] else itertools.repeat((1, 1))
 
     def step():

@@ -81,12 +81,6 @@ class BlockPlanner:
         starts = np.cumsum([0, *(len(row) for row in ordered)])
         return BlockPlan(block.task_ids[examples], block.rows[examples], starts)
 
-    def sample_fill(self, num_blocks: int = 2) -> packing.Fill:
-        """Returns how full the rows of the first blocks are; examples / rows x rows in a run is what the run draws."""
-        plans = [self.plan(number) for number in range(num_blocks)]
-        lengths = np.concatenate([self._lengths_of(plan.task_ids, plan.rows) for plan in plans])
-        return packing.fill(lengths, num_rows=sum(plan.num_rows for plan in plans), limits=self.limits)
-
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the mixture and of every length: what the plans depend on besides seed, limits and strategy."""

@@ -6,13 +6,9 @@ arithmetic, so that every machine packs alike. How packed tokens are laid out is
 """
 
 import bisect
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
-
-from flan_jax.errors import UnknownNameError
-from flan_jax.names import nearest
 
 Rows = list[np.ndarray]
 Strategy = Callable[[np.ndarray, tuple[int, int]], Rows]
@@ -129,106 +125,6 @@ def fewest_rows(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
         return rows
     centred = bin_centred(lengths, limits)
     return centred if len(centred) < len(rows) else rows
-
-
-def first_fit_decreasing(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
-    """Puts the pairs, largest first, each into the first row that still has room on both sides.
-
-    >>> pairs = np.array([[6, 1], [5, 5], [4, 2], [5, 1]])
-    >>> [row.tolist() for row in first_fit_decreasing(pairs, (10, 7))]
-    [[1, 2], [0], [3]]
-    """
-    _check(lengths, limits)
-    # Size = sum of the two shares of a row, times S T to stay whole.
-    order = np.argsort(-(lengths.astype(np.int64) @ np.array([limits[1], limits[0]])), kind="stable")
-    room = np.tile(np.array(limits, np.int64)[:, None], (1, len(lengths)))
-    members: list[list[int]] = []
-    for i, (inputs, targets) in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        # The first unopened row always fits, so one row more than are open is enough to look at.
-        fits = (room[0, : len(members) + 1] >= inputs) & (room[1, : len(members) + 1] >= targets)
-        row = int(fits.argmax())
-        if row == len(members):
-            members.append([])
-        members[row].append(i)
-        room[0, row] -= inputs
-        room[1, row] -= targets
-    return [np.sort(np.array(row)) for row in members]
-
-
-STRATEGIES: Mapping[str, Strategy] = {
-    "bin_centred": bin_centred,
-    "fewest_rows": fewest_rows,
-    "first_fit_decreasing": first_fit_decreasing,
-    "one_per_row": one_per_row,
-    "scarce_side_first": scarce_side_first,
-}
-
-
-def named(name: str) -> Strategy:
-    """Returns the strategy of this name.
-
-    Raises:
-      UnknownNameError: there is none.
-    """
-    if name not in STRATEGIES:
-        raise UnknownNameError(
-            f"No packing is called {name!r}; there are {', '.join(STRATEGIES)}.{nearest(name, STRATEGIES)}"
-        )
-    return STRATEGIES[name]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Fill:
-    """How full rows are: shares of real tokens on each side, beside the fewest rows any packing could need."""
-
-    rows: int
-    examples: int
-    inputs: float
-    targets: float
-    bound_rows: float
-
-
-def fill(lengths: np.ndarray, *, num_rows: int, limits: tuple[int, int]) -> Fill:
-    """Returns how full `num_rows` rows are of these pairs; `bound_rows` is max(sum of inputs / S, sum of targets / T).
-
-    >>> pairs = np.array([[6, 1], [5, 5], [4, 2], [5, 1]])
-    >>> fill(pairs, num_rows=len(bin_centred(pairs, (10, 7))), limits=(10, 7)).inputs
-    1.0
-    """
-    inputs, targets = (lengths.sum(axis=0, dtype=np.int64) / np.array(limits)).tolist()
-    return Fill(
-        rows=num_rows,
-        examples=len(lengths),
-        inputs=inputs / num_rows,
-        targets=targets / num_rows,
-        bound_rows=max(inputs, targets),
-    )
-
-
-def least_rows(lengths: np.ndarray, limits: tuple[int, int]) -> float:
-    """Returns a number of rows that no packing can do with less than, at least `bound_rows` of `fill`.
-
-    Pairs that leave less than e of one side's room share no row with each other, nor with one that takes e or more: they
-    need a row each, besides what the others need on either side. The largest such count over e is returned. Answers that
-    fill a row's targets are why log-normal lengths cannot fill its inputs.
-
-    >>> pairs = np.array([[2, 7], [2, 7], [5, 3], [5, 3]])  # By sums 20 / 7 rows: one of the four sides could be full.
-    >>> least_rows(pairs, (10, 7))
-    3.0
-    """
-    shares = lengths / np.array(limits)
-    least = float(shares.sum(axis=0).max())
-    for side, limit in enumerate(limits):
-        order = np.argsort(lengths[:, side], kind="stable")
-        sizes = lengths[order, side].astype(np.int64)
-        thresholds = np.unique(sizes[(sizes > 0) & (2 * sizes <= limit)])
-        middle = np.searchsorted(sizes, thresholds, side="left")
-        large = np.searchsorted(sizes, limit - thresholds, side="right")
-        for counted in (0, 1):
-            before = np.concatenate([[0.0], np.cumsum(shares[order, counted])])
-            rows = len(sizes) - large + before[large] - before[middle]
-            least = max(least, float(rows.max(initial=0.0)))
-    return least
 
 
 def _check(lengths: np.ndarray, limits: tuple[int, int]) -> None:

@@ -225,7 +225,7 @@ def test_numbers_that_do_not_fit_are_refused(settings, message):
         ({"num_streams": 2}, "num_streams was 4 and is 2"),
         ({"block_examples": 13}, "block_examples was 12 and is 13"),
         ({"lengths": {"inputs": 17, "targets": 8}}, r"lengths was \[16, 8\] and is \[17, 8\]"),
-        ({"strategy": packing.first_fit_decreasing}, "packing was 'bin_centred' and is 'first_fit_decreasing'"),
+        ({"strategy": packing.fewest_rows}, "packing was 'bin_centred' and is 'fewest_rows'"),
         ({"rates": RATES | {"a": 2.0}}, "mixture was '[0-9a-f]+' and is"),
         ({"tasks": TASKS | {"b": Task(5, 40)}}, "mixture was '[0-9a-f]+' and is"),
     ],

@@ -1,7 +1,7 @@
-"""Gin files and bindings to one resolved configuration: names checked, nearest names given, every value's origin known.
+"""Resolves gin files and bindings into one configuration: checks names and types, and records where each value was set.
 
-With `cli.py` the only importer of gin. Nothing in the package is decorated: gin files start with
-`from __gin__ import dynamic_registration`, import the modules they bind, and gin registers what they name.
+The only importer of gin. Nothing in the package is decorated: gin files start with
+`from __gin__ import dynamic_registration`, import the modules that they bind, and gin registers what they name.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ COMMAND_LINE = "command line"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One resolved binding: its name as gin prints it, its value, and where it was last set."""
+    """One resolved binding: its name as gin prints it, its value, and the file and line that set it last."""
 
     name: str
     value: Any
@@ -45,7 +45,7 @@ class _Statement:
 
 
 class _Names(config_parser.ParserDelegate):
-    """Reads statements without resolving what they refer to."""
+    """Reads statements without resolving references."""
 
     def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
         return "@" + scoped_configurable_name
@@ -55,23 +55,23 @@ class _Names(config_parser.ParserDelegate):
 
 
 def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequence[str] = ()) -> None:
-    """Parses gin files and then `NAME=VALUE` bindings into gin's global configuration, later ones winning.
+    """Parses gin files and then `NAME=VALUE` bindings into gin's global configuration; later ones take precedence.
 
-    A binding's value that is not gin syntax is taken as a string, so that shells need no nested quotes.
+    A value that is not gin syntax is a string, so that shells need no nested quotes.
 
     Args:
-      files: paths, searched in `search_paths`, the working directory and the folder that holds `gin_configs`.
+      files: Paths, searched in `search_paths`, the working directory and the parent of `gin_configs`.
       bindings: `NAME=VALUE` as after `--gin.`.
-      search_paths: folders in which files and includes are looked for.
+      search_paths: Directories in which files and includes are searched.
 
     Raises:
-      MissingFileError: a file or an include is not there.
-      UserError: a name is unknown, a macro undefined or unused, or a required value missing.
+      MissingFileError: A file or an include does not exist.
+      UserError: A name is unknown, a macro is undefined or unused, or a required value is missing.
     """
     gin.clear_config()
     prefixes = ["", *search_paths, str(PACKAGE_PARENT), str(PACKAGE_PARENT / "gin_configs")]
     gin_config._LOCATION_PREFIXES[:] = prefixes  # pylint: disable=protected-access
-    # Plain files alone: gin's reader of package resources breaks on folders without `__init__.py`, as ours are.
+    # Only plain files: gin's reader of package resources fails for directories without `__init__.py`.
     gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
     lines = [_as_gin_line(binding) for binding in bindings]
     statements: list[_Statement] = []
@@ -94,8 +94,8 @@ _ORIGINS: dict[str, str] = {}
 
 
 def settings() -> list[Setting]:
-    """Returns every binding in force, sorted by name, with the file and line (or command line) that set it."""
-    found = []
+    """Returns every binding in force, macros first and sorted by name, with the file and line that set it."""
+    bindings = []
     for (scope, selector), parameters in gin_config._CONFIG.items():  # pylint: disable=protected-access
         for parameter, value in parameters.items():
             if selector == "gin.macro":
@@ -104,12 +104,12 @@ def settings() -> list[Setting]:
             else:
                 name = gin_config._format_binding_key(scope, selector, parameter)
                 origin = next((o for n, o in _ORIGINS.items() if _same_binding(n, scope, selector, parameter)), "")
-            found.append(Setting(name=name, value=value, origin=origin))
-    return sorted(found, key=lambda s: (not s.name.isupper(), s.name))
+            bindings.append(Setting(name=name, value=value, origin=origin))
+    return sorted(bindings, key=lambda s: (not s.name.isupper(), s.name))
 
 
 def resolved_text() -> str:
-    """Returns the whole configuration as gin text that parses back to itself."""
+    """Returns the complete configuration as gin text that parses to the same configuration."""
     return gin.config_str(max_line_length=110)
 
 
@@ -162,8 +162,8 @@ def _as_gin_line(binding: str) -> str:
 
 
 def _statements_of_file(file: str, *, prefixes: Sequence[str]) -> Iterator[_Statement]:
-    tried = [Path(prefix) / file for prefix in prefixes] if not Path(file).is_absolute() else [Path(file)]
-    path = next((p for p in tried if p.is_file()), None)
+    candidates = [Path(prefix) / file for prefix in prefixes] if not Path(file).is_absolute() else [Path(file)]
+    path = next((p for p in candidates if p.is_file()), None)
     if path is None:
         siblings = {str(q.relative_to(PACKAGE_PARENT)) for q in (PACKAGE_PARENT / "gin_configs").rglob("*.gin")}
         raise MissingFileError(
@@ -195,14 +195,14 @@ def _same_binding(name: str, scope: str, selector: str, parameter: str) -> bool:
 
 
 def _macro_references() -> dict[str, str]:
-    """Returns the macros that some binding refers to, each with one binding that does."""
-    found: dict[str, str] = {}
+    """Returns the macros that bindings refer to, each with one of those bindings."""
+    references: dict[str, str] = {}
     for (scope, selector), parameters in gin_config._CONFIG.items():  # pylint: disable=protected-access
         for parameter, value in parameters.items():
             for reference in gin_config.iterate_references({0: value}, to=gin.get_configurable("gin.macro")):
                 user = scope if selector == "gin.macro" else gin_config._format_binding_key(scope, selector, parameter)
-                found[reference.scoped_selector.rpartition("/")[0]] = user
-    return found
+                references[reference.scoped_selector.rpartition("/")[0]] = user
+    return references
 
 
 def _refuse_unset_and_unused(statements: Sequence[_Statement]) -> None:
@@ -247,7 +247,7 @@ def _with_nearest_name(message: str) -> str:
 
 
 def _check_literal_types() -> None:
-    """Refuses a literal whose type the parameter's annotation cannot take, before any device is touched."""
+    """Refuses a literal of another type than the parameter's annotation, before anything runs."""
     for (scope, selector), parameters in gin_config._CONFIG.items():  # pylint: disable=protected-access
         if selector == "gin.macro":
             continue
@@ -281,8 +281,8 @@ def _literal_of(value: Any) -> Any:
 def _origin_of(value: Any, name: str) -> str:
     if isinstance(value, gin_config.ConfigurableReference):
         name = value.scoped_selector.rpartition("/")[0]
-    found = next((s.origin for s in settings() if s.name == name), "")
-    return f"Set in {found}." if found else ""
+    origin = next((s.origin for s in settings() if s.name == name), "")
+    return f"Set in {origin}." if origin else ""
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -301,9 +301,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if inspect.isclass(hint) and hint in (bool, str, bytes):
         return isinstance(value, hint)
-    if inspect.isclass(
-        origin or hint
-    ):  # A class of ours, a mapping, a sequence: a bare number or None is none of them.
+    if inspect.isclass(origin or hint):  # A dataclass, a mapping or a sequence: never a number or None.
         return isinstance(value, str) and issubclass(str, origin or hint)
     return True
 

@@ -1,6 +1,6 @@
-"""How a process finds the others of its run: from settings, or from what SLURM, Open MPI or a TPU's metadata say.
+"""Connects the processes of a run: by settings, or by the environment of SLURM, Open MPI or a TPU's metadata.
 
-What they then tell each other is `processes`'. Comes before anything that asks JAX for a device.
+Must run before anything asks JAX for a device. `processes` exchanges messages afterwards.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from flan_jax import processes
 from flan_jax.errors import UserError
 from flan_jax.processes import Group, Store
 
-CLUSTERS = ("slurm", "ompi", "gcetpu", "gketpu")  # JAX's names of what it can read: SLURM, Open MPI, TPU metadata.
+CLUSTERS = ("slurm", "ompi", "gcetpu", "gketpu")  # JAX's names for SLURM, Open MPI and TPU metadata.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Found:
-    """A cluster that JAX knows how to read."""
+class _Cluster:
+    """A cluster environment that JAX supports."""
 
     name: str
     count: int
@@ -32,19 +32,19 @@ def join(
     process_index: int | None = None,
     patience_seconds: float = processes.PATIENCE_SECONDS,
 ) -> Group:
-    """Makes this process one of several, where it was started as such; before anything asks JAX for a device.
+    """Connects this process to the others of its run, if there are any.
 
-    All three settings, or none: then SLURM, Open MPI or a TPU's metadata say it. Where they say nothing, or that there
-    is one process, it is alone. On CPU the processes' arrays go through gloo, JAX's default.
+    Give all three settings, or none: then SLURM, Open MPI or a TPU's metadata provide them. Without either there is a
+    single process. On CPU, arrays are exchanged through gloo, JAX's default.
 
     Args:
       coordinator_address: HOST:PORT of process 0, the same for all.
-      process_count: how many processes there are.
-      process_index: which one this is, from 0.
-      patience_seconds: how long to wait for the others, here and wherever all have to agree.
+      process_count: The number of processes.
+      process_index: The index of this process, from 0.
+      patience_seconds: How long to wait for the others, here and whenever all must agree.
 
     Raises:
-      UserError: settings that are incomplete or impossible, an address that cannot be had, processes that disagree.
+      UserError: The settings are incomplete or impossible, the address is not available, or the processes disagree.
     """
     settings = {
         "coordinator_address": coordinator_address,
@@ -53,7 +53,7 @@ def join(
     }
     given = {name: value for name, value in settings.items() if value is not None}
     if given:
-        _require_whole(settings)
+        _require_complete(settings)
         if process_count == 1:
             return processes.group()
         arguments: dict[str, Any] = {
@@ -64,23 +64,23 @@ def join(
         }
         what = f"{process_count} processes at {coordinator_address}"
     else:
-        found = _detected()
-        if found is None or found.count == 1:
+        cluster = _detected()
+        if cluster is None or cluster.count == 1:
             return processes.group()
-        arguments = {"cluster_detection_method": found.name}
-        what = f"the {found.count} processes that {found.name} speaks of"
+        arguments = {"cluster_detection_method": cluster.name}
+        what = f"the {cluster.count} processes of {cluster.name}"
     if processes.group().count > 1:
         return processes.group()
-    with _impatient(f"{what} did not all come together", seconds=patience_seconds):
+    with _time_limit(f"{what} did not all connect", seconds=patience_seconds):
         index, count, client = _initialize(arguments, timeout_seconds=patience_seconds + 60)
     joined = Group(index=index, count=count, store=client, patience_seconds=patience_seconds)
-    processes.become_one_of(joined)
+    processes.join(joined)
     joined.require_agreement({"process_count": count})
     return joined
 
 
-def _require_whole(settings: Mapping[str, Any]) -> None:
-    """Refuses settings with which no processes can find each other."""
+def _require_complete(settings: Mapping[str, Any]) -> None:
+    """Refuses settings with which processes cannot connect."""
     missing = [name for name, value in settings.items() if value is None]
     if missing:
         raise UserError(
@@ -90,20 +90,22 @@ def _require_whole(settings: Mapping[str, Any]) -> None:
     address, count, index = settings.values()
     host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UserError(f"coordinator_address is {address!r}; wanted HOST:PORT of process 0, as 10.0.0.1:8476.")
+        raise UserError(
+            f"coordinator_address is {address!r}; it must be HOST:PORT of process 0, such as 10.0.0.1:8476."
+        )
     if not isinstance(count, int) or count < 1:
-        raise UserError(f"process_count is {count!r}; it is a whole number from 1.")
+        raise UserError(f"process_count is {count!r}; it must be a whole number of at least 1.")
     if not isinstance(index, int) or not 0 <= index < count:
-        raise UserError(f"process_index is {index!r}; of {count} processes they are 0 to {count - 1}.")
+        raise UserError(f"process_index is {index!r}; with {count} processes it must be 0 to {count - 1}.")
 
 
-def _detected() -> _Found | None:
-    """Returns the cluster in which this process was started, as JAX reads it, None where it sees none."""
-    from jax._src import clusters  # Public is only the call that fails where there is none.
+def _detected() -> _Cluster | None:
+    """Returns the cluster in which this process was started, according to JAX, or None."""
+    from jax._src import clusters  # The public call fails where there is none.
 
     for kind in clusters.ClusterEnv._cluster_types:  # pylint: disable=protected-access
         if kind.name in CLUSTERS and kind.is_env_present():
-            return _Found(name=kind.name, count=kind.get_process_count())
+            return _Cluster(name=kind.name, count=kind.get_process_count())
     return None
 
 
@@ -111,15 +113,15 @@ def _initialize(arguments: Mapping[str, Any], *, timeout_seconds: float) -> tupl
     import jax
     from jax._src import distributed
 
-    # It would take SIGTERM to itself from here on, also while there is nothing to save yet; see `train.stopping`.
+    # The service would handle SIGTERM from here on, even before there is anything to save; see `train.stopping`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**arguments, initialization_timeout=round(timeout_seconds))
-    except RuntimeError as error:  # Such as a port in use.
+    except RuntimeError as error:  # Such as a port that is in use.
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"The processes could not be brought together ({', '.join(map(str, arguments.values()))}): {reason}. See "
-            "that the address is process 0's and its port is free, and start all of them again."
+            f"The processes could not connect ({', '.join(map(str, arguments.values()))}): {reason}. Check that the "
+            "address is that of process 0 and its port is free, and start all of them again."
         ) from error
     state = distributed.global_state
     assert state.client is not None and state.num_processes is not None
@@ -127,13 +129,13 @@ def _initialize(arguments: Mapping[str, Any], *, timeout_seconds: float) -> tupl
 
 
 @contextlib.contextmanager
-def _impatient(what: str, *, seconds: float) -> Iterator[None]:
-    """Ends the process with a message when the inside takes too long: JAX would abort it with a stack of C++."""
+def _time_limit(what: str, *, seconds: float) -> Iterator[None]:
+    """Exits with a message when the inside takes too long; JAX would abort with a C++ stack trace."""
 
     def give_up() -> None:
         print(
-            f"flan-jax: {what} within {seconds:.0f} s. See that each was started, with an index of its own and the same "
-            "address, and that this address can be reached from all of their machines.",
+            f"flan-jax: {what} within {seconds:.0f} s. Check that each was started, with its own index and the same "
+            "address, and that all machines can reach this address.",
             file=sys.stderr,
         )
         processes.end_now(2)

@@ -1,9 +1,8 @@
-"""Several processes as one run: what they tell each other, and how they end together.
+"""The processes of one run: small messages between them, and a common end.
 
-Knows the coordination service that JAX starts in process 0, and nothing of training. Arrays are the devices' business;
-what goes through here is small: a position, a verdict, a failure. Nothing waits for ever: processes that do not turn up
-are named, and when one fails, the others hear of it within seconds instead of waiting for it in a collective. How they
-find each other is left to `launch`.
+Uses the coordination service that JAX starts in process 0. Arrays are exchanged by the devices; messages here are
+small: a position, a decision, a failure. Nothing waits forever: missing processes are named, and when one fails, the
+others end within seconds instead of waiting for it in a collective. `launch` connects the processes.
 """
 
 import atexit
@@ -26,54 +25,54 @@ from flan_jax.files import differing_fields
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 300.0
-_LOOKS_SECONDS = 1.0  # How often a process looks whether another one failed: one small request.
-_LAST_WORDS_SECONDS = 10.0
+_POLL_SECONDS = 1.0  # How often a process checks whether another one failed: one small request.
+_FAREWELL_SECONDS = 10.0
 _SHOWN = 20
 
 
 class Disagreement(UserError):
-    """The processes were not started as one run; every one of them raises the same text."""
+    """The processes were not started as one run; all of them raise the same text."""
 
 
 class Store(Protocol):
-    """Texts by name, seen by all processes: the part of JAX's coordination client that is used here."""
+    """A key-value store of strings that all processes share: what is used here of JAX's coordination client."""
 
     def key_value_set(self, key: str, value: str) -> None:
-        """Sets a name once."""
+        """Sets a key once."""
 
     def key_value_try_get(self, key: str) -> str:
         """Returns a value; raises when there is none yet."""
 
     def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str:
-        """Returns a value, waiting for it; raises when none came in time."""
+        """Waits for a value; raises after the timeout."""
 
     def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
-        """Returns the names below one, with their values."""
+        """Returns the keys below a prefix, with their values."""
 
     def wait_at_barrier(self, barrier_id: str, timeout_in_ms: int) -> None:
-        """Returns when all processes are there; raises when not all came in time."""
+        """Waits for all processes; raises after the timeout."""
 
     def key_value_delete(self, key: str) -> None:
-        """Removes a name."""
+        """Removes a key."""
 
 
 @final
 class Group:
-    """The processes of one run. One that is alone has nobody to wait for.
+    """The processes of one run; a single process waits for nobody.
 
-    What several processes call has to be called by all of them, in the same order.
+    All processes must call the same methods in the same order.
     """
 
     def __init__(
         self, *, index: int = 0, count: int = 1, store: Store | None = None, patience_seconds: float = PATIENCE_SECONDS
     ):
-        """Takes who this process is.
+        """Stores which process this is.
 
         Args:
-          index: its number.
-          count: how many there are.
-          store: what they share; None for one alone.
-          patience_seconds: how long others may take to come to the same place.
+          index: The index of this process.
+          count: The number of processes.
+          store: The shared store; None for a single process.
+          patience_seconds: How long to wait for the others to make the same call.
         """
         assert store is not None or count == 1
         self.index = index
@@ -81,42 +80,42 @@ class Group:
         self._store = store
         self._patience_seconds = patience_seconds
         self._round = 0
-        self._read: list[str] = []  # Names of earlier rounds, to be forgotten once all have read them.
+        self._read: list[str] = []  # Keys of earlier rounds, to be removed once all processes have read them.
         self._failed = False
         self._ending = threading.Lock()
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that prints and writes for all."""
+        """Whether this process prints and writes for all."""
         return self.index == 0
 
-    def first_first(self, call: Callable[[], T]) -> T:
-        """Returns what `call` gives; the first process calls it before all others, which find what it made."""
+    def first_then_others(self, call: Callable[[], T]) -> T:
+        """Returns the result of `call`; the first process calls it before all others, so that they find its files."""
         if self.is_first:
             value = call()
-            self.told_by_first(True)
+            self.broadcast(True)
             return value
-        self.told_by_first(None)
+        self.broadcast(None)
         return call()
 
-    def told_by_first(self, value: Any) -> Any:
-        """Returns the first process's value, JSON, in every process, however long that one takes to come to it."""
+    def broadcast(self, value: Any) -> Any:
+        """Returns the first process's value (JSON) in every process, however long the first process takes."""
         key = self._next_key()
         if self._store is None:
             return value
         if self.is_first:
             self._store.key_value_set(key, json.dumps(value))
             return value
-        while True:  # Ends with the first process: its failure, or its silence, ends this process too.
-            found = self._get(key, seconds=60.0)
-            if found is not None:
-                return json.loads(found)
+        while True:  # If the first process fails or disappears, this process ends too.
+            text = self._get(key, seconds=60.0)
+            if text is not None:
+                return json.loads(text)
 
-    def gathered(self, value: Any) -> list[Any]:
-        """Returns the values, JSON, of all processes in their order.
+    def gather(self, value: Any) -> list[Any]:
+        """Returns the values (JSON) of all processes, by index.
 
         Raises:
-          UserError: some process did not come to this place in time.
+          UserError: A process did not make this call in time.
         """
         prefix = self._next_key()
         if self._store is None:
@@ -127,23 +126,23 @@ class Group:
             self._store.wait_at_barrier(prefix, round(1000 * self._patience_seconds))
         except Exception as error:
             failure = error
-        found = {int(key.rpartition("/")[2]): text for key, text in self._store.key_value_dir_get(prefix)}
-        late = [i for i in range(self.count) if i not in found]
+        texts = {int(key.rpartition("/")[2]): text for key, text in self._store.key_value_dir_get(prefix)}
+        late = [i for i in range(self.count) if i not in texts]
         if failure is not None and not late:
             raise failure
         if late:
             raise UserError(
-                f"Of {self.count} processes, {_listed(late)} did not come to where process {self.index} waited for "
-                f"{self._patience_seconds:.0f} s: slow, stopped, or started with another command. See what they said "
-                "last; start all of them again with the same command, which resumes."
+                f"Of {self.count} processes, {_listed(late)} did not reach the point where process {self.index} waited "
+                f"for {self._patience_seconds:.0f} s: they are slow, stopped, or started with another command. Read "
+                "their last output; start all of them again with the same command, which resumes."
             ) from failure
         self._forget(upto=prefix)
-        return [json.loads(found[i]) for i in range(self.count)]
+        return [json.loads(texts[i]) for i in range(self.count)]
 
-    def summed(self, counts: Mapping[str, int]) -> dict[str, int]:
+    def sum_counts(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Returns the sums of counts over all processes."""
         sums: collections.Counter[str] = collections.Counter()
-        for value in self.gathered(dict(counts)):
+        for value in self.gather(dict(counts)):
             sums.update(value)
         return dict(sums)
 
@@ -151,17 +150,17 @@ class Group:
         """Refuses processes that were not started as one run.
 
         Args:
-          fields: what has to be the same everywhere, JSON.
+          fields: What must be equal in all processes, as JSON.
 
         Raises:
-          Disagreement: some field differs; processes, fields and values are named. The same text in all of them.
-          UserError: some process did not come in time.
+          Disagreement: A field differs; processes, fields and values are named. All processes raise the same text.
+          UserError: A process did not make this call in time.
         """
-        first, *others = self.gathered(json.loads(json.dumps(fields, default=str)))
+        first, *others = self.gather(json.loads(json.dumps(fields, default=str)))
         lines = [
-            f"  process {number}: {name} is {there!r}, in process 0 it is {here!r}"
+            f"  process {number}: {name} is {theirs!r}, in process 0 it is {ours!r}"
             for number, other in enumerate(others, start=1)
-            for name, here, there in differing_fields(first, other)
+            for name, ours, theirs in differing_fields(first, other)
         ]
         if lines:
             shown = lines[:_SHOWN] + ([f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])
@@ -172,7 +171,7 @@ class Group:
 
     @contextlib.contextmanager
     def ended_together(self) -> Iterator[None]:
-        """What fails inside is told to the other processes, and they end too; this one is gone soon after."""
+        """Reports a failure inside to the other processes, so that they end too; this process exits soon after."""
         try:
             yield
         except Disagreement:
@@ -180,17 +179,17 @@ class Group:
         except BaseException as error:
             if self._store is not None and not self._failed:
                 if isinstance(error, Exception) and not isinstance(error, errors.UserError):
-                    self._end_with_another(error)
-                self._tell_failure(error)
+                    self._wait_for_other_failure(error)
+                self._report_failure(error)
             raise
 
     def leave(self, status: int) -> None:
-        """Ends a process that failed, without the farewell for which JAX would wait; one that did not fail stays."""
+        """Exits a process that failed, without JAX's own shutdown, which would wait for the others."""
         if self._failed:
             self._depart(status)
 
     def watch(self) -> None:
-        """From now on, ends this process when another one says that it failed."""
+        """Starts to poll for failures of other processes, which end this one."""
         ended = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(ended,), daemon=True, name="other processes")
         watcher.start()
@@ -199,58 +198,58 @@ class Group:
             ended.set()
             watcher.join()
 
-        atexit.register(stop)  # Before JAX's own farewell, which ends the store.
+        atexit.register(stop)  # Before JAX's own shutdown, which stops the store.
 
     def _watch(self, ended: threading.Event) -> None:
-        while not ended.wait(_LOOKS_SECONDS):
-            self._look()
+        while not ended.wait(_POLL_SECONDS):
+            self._poll()
 
-    def _look(self) -> None:
-        """Ends this process if another one failed."""
+    def _poll(self) -> None:
+        """Exits if another process failed."""
         assert self._store is not None
         try:
             failure = json.loads(self._store.key_value_try_get("flan_jax/failed"))
-        except Exception:  # There is none, or the service is gone, which JAX itself looks after.
+        except Exception:  # There is no failure, or the service is gone, which JAX itself handles.
             return
-        with self._ending:  # Of two threads that have read it, one speaks.
+        with self._ending:  # Of two threads that have read it, one prints.
             if failure["process"] != self.index and not self._failed:
                 print(f"flan-jax: process {failure['process']} stopped: {failure['message']}", file=sys.stderr)
                 self._depart(failure["status"])
 
     def _depart(self, status: int) -> None:
-        """Ends this process at once, the first one after all others: it holds the store, without which JAX aborts them."""
+        """Exits immediately; process 0 exits last, because JAX aborts the others when its store is gone."""
         assert self._store is not None
         with contextlib.suppress(Exception):
             if not self.is_first:
                 self._store.key_value_set(f"flan_jax/gone/{self.index}", "")
-            deadline = time.monotonic() + _LAST_WORDS_SECONDS
+            deadline = time.monotonic() + _FAREWELL_SECONDS
             while self.is_first and time.monotonic() < deadline:
                 if len(self._store.key_value_dir_get("flan_jax/gone")) == self.count - 1:
                     break
                 time.sleep(0.1)
         if self.is_first:
-            time.sleep(0.3)  # From its last word to its end.
+            time.sleep(0.3)  # Between the last message of the others and their end.
         end_now(status)
 
-    def _end_with_another(self, error: BaseException) -> None:
-        """Waits a moment whether an error here is only what a failure elsewhere looks like from here."""
+    def _wait_for_other_failure(self, error: BaseException) -> None:
+        """Waits a moment: an error here may only be the consequence of a failure in another process."""
         for _ in range(3):
-            self._look()
-            time.sleep(_LOOKS_SECONDS)
+            self._poll()
+            time.sleep(_POLL_SECONDS)
         error.add_note(
-            f"This was process {self.index} of {self.count}. If another one was killed, this is how it shows here: start "
-            "all of them again with the same command, which resumes."
+            f"This was process {self.index} of {self.count}. If another one was killed, this error is a consequence: "
+            "start all of them again with the same command, which resumes."
         )
 
-    def _tell_failure(self, error: BaseException) -> None:
+    def _report_failure(self, error: BaseException) -> None:
         assert self._store is not None
         self._failed = True
-        status, message = _put(error)
+        status, message = _described(error)
         failure = {"process": self.index, "status": status, "message": message}
-        with contextlib.suppress(Exception):  # Another one was first, and its failure is told.
+        with contextlib.suppress(Exception):  # Another process was first, and its failure is reported.
             self._store.key_value_set("flan_jax/failed", json.dumps(failure))
-        # What is unwound behind this may wait for processes that are gone.
-        end = threading.Timer(_LAST_WORDS_SECONDS, self._end, args=(message, status))
+        # Unwinding may wait for processes that are gone.
+        end = threading.Timer(_FAREWELL_SECONDS, self._end, args=(message, status))
         end.daemon = True
         end.start()
 
@@ -259,13 +258,13 @@ class Group:
         self._depart(status)
 
     def _next_key(self) -> str:
-        """A name for what all processes do next."""
+        """Returns the key of the next round, the same in all processes."""
         self._round += 1
         self._read.append(f"flan_jax/{self._round}")
         return self._read[-1]
 
     def _forget(self, *, upto: str) -> None:
-        """Removes what was told before a round in which all have spoken, and so have read everything before it."""
+        """Removes the keys before a round in which all processes took part, and which they have therefore read."""
         assert self._store is not None
         if self.is_first:
             for key in self._read[:-1]:
@@ -286,12 +285,12 @@ _GROUP = Group()
 
 
 def group() -> Group:
-    """Returns the processes that this one belongs to."""
+    """Returns the group of this process."""
     return _GROUP
 
 
-def become_one_of(joined: Group) -> None:
-    """From now on this process belongs to these, ends when one of them fails, and tells them when it is ended."""
+def join(joined: Group) -> None:
+    """Makes this process a member of a group: it ends when another member fails, and reports its own end."""
     global _GROUP
     _GROUP = joined
     joined.watch()
@@ -300,12 +299,12 @@ def become_one_of(joined: Group) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Unwinds the process, so that the others hear of it at once; by default SIGTERM ends it without a word."""
+    """Unwinds the process, so that its end is reported; by default SIGTERM ends it silently."""
     raise KeyboardInterrupt
 
 
-def _put(error: BaseException) -> tuple[int, str]:
-    """Returns the exit status of an error, and how the other processes tell it."""
+def _described(error: BaseException) -> tuple[int, str]:
+    """Returns the exit status of an error, and its text for the other processes."""
     if isinstance(error, errors.UserError):
         return 2, errors.message(error)
     if isinstance(error, KeyboardInterrupt):
@@ -314,7 +313,7 @@ def _put(error: BaseException) -> tuple[int, str]:
 
 
 def end_now(status: int) -> None:
-    """Ends this process without unwinding it: what it would wait for is gone."""
+    """Exits without unwinding, which would wait for processes that are gone."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,6 +1,7 @@
 """The command line: what is parsed, what is said, and with which status it ends."""
 
 import importlib
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,11 @@ def test_an_unknown_name_is_shown_as_it_was_written(monkeypatch, capsys):
     monkeypatch.setattr(importlib.import_module("flan_jax.commands.doctor"), "doctor", unknown)
     assert cli.run(["doctor"]) == 2
     assert capsys.readouterr().err.startswith("flan-jax: No task 'x'. Did you mean 'y'?\nAllowed: y.")
+
+
+def test_commands_holds_verbs_only():
+    modules = {path.stem for path in Path(cli.__file__).parent.joinpath("commands").glob("*.py")} - {"__init__"}
+    assert modules == set(cli.VERBS)
 
 
 def test_every_verb_explains_itself(capsys):

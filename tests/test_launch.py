@@ -110,7 +110,7 @@ def test_an_address_that_cannot_be_had_is_a_users_error(monkeypatch):
         raise RuntimeError("UNKNOWN: Failed to start RPC server\nmore")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    with pytest.raises(ValueError, match=r"brought together \(a:1, 2, 0, deactivate\): UNKNOWN: Failed to start RPC"):
+    with pytest.raises(ValueError, match=r"could not connect \(a:1, 2, 0, deactivate\): UNKNOWN: Failed to start RPC"):
         launch.join(coordinator_address="a:1", process_count=2, process_index=0)
 
 
@@ -120,6 +120,4 @@ def test_waiting_for_processes_that_do_not_come_ends(monkeypatch, capsys):
     with launch._impatient("2 processes at a:1 did not all come together", seconds=0.05):
         wait_for(lambda: ended)
     assert ended == [2]
-    assert (
-        "2 processes at a:1 did not all come together within 0 s. See that each was started" in capsys.readouterr().err
-    )
+    assert "2 processes at a:1 did not all connect within 0 s. Check that each was started" in capsys.readouterr().err

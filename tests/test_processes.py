@@ -44,8 +44,8 @@ def in_threads(call, *, count=2, store=None):
 
 def test_one_process_alone_waits_for_nobody():
     group = Group()
-    assert group.is_first and group.gathered({"a": 1}) == [{"a": 1}] and group.summed({"a": 1}) == {"a": 1}
-    assert group.told_by_first(3) == 3 and group.first_first(lambda: 4) == 4
+    assert group.is_first and group.gather({"a": 1}) == [{"a": 1}] and group.sum_counts({"a": 1}) == {"a": 1}
+    assert group.broadcast(3) == 3 and group.first_then_others(lambda: 4) == 4
     group.require_agreement({"a": 1})
     with pytest.raises(TypeError), group.ended_together():
         raise TypeError
@@ -54,7 +54,7 @@ def test_one_process_alone_waits_for_nobody():
 
 def test_values_come_in_the_order_of_processes_and_counts_are_added_up():
     def call(group):
-        return group.gathered({"index": group.index}), group.summed({"rows": group.index + 1, "none": 0})
+        return group.gather({"index": group.index}), group.sum_counts({"rows": group.index + 1, "none": 0})
 
     assert in_threads(call, count=3) == [([{"index": 0}, {"index": 1}, {"index": 2}], {"rows": 6, "none": 0})] * 3
 
@@ -63,7 +63,7 @@ def test_what_was_read_by_all_is_forgotten():
     store = DictionaryStore()
 
     def call(group):
-        return [group.told_by_first(7), group.gathered(1), group.told_by_first(8), group.gathered(2)]
+        return [group.broadcast(7), group.gather(1), group.broadcast(8), group.gather(2)]
 
     assert in_threads(call, store=store) == [[7, [1, 1], 8, [2, 2]]] * 2
     assert sorted(store.values) == ["flan_jax/4/0", "flan_jax/4/1"]
@@ -75,8 +75,8 @@ def test_the_first_process_goes_first_and_tells():
     def call(group):
         if group.is_first:
             time.sleep(0.1)
-        group.first_first(lambda: order.append(group.index))
-        return group.told_by_first(group.index)
+        group.first_then_others(lambda: order.append(group.index))
+        return group.broadcast(group.index)
 
     assert in_threads(call) == [0, 0] and order == [0, 1]
 
@@ -110,14 +110,14 @@ def test_a_long_list_of_differences_is_cut():
 
 def test_processes_that_do_not_come_are_named():
     def call(group):
-        return None if group.index == 1 else group.gathered(1)
+        return None if group.index == 1 else group.gather(1)
 
     store = DictionaryStore()
     store.absent = 1
     first, _, third = in_threads(call, count=3, store=store)
-    assert isinstance(first, ValueError) and "Of 3 processes, 1 (1) did not come to where process 0 waited" in str(
-        first
-    )
+    assert isinstance(
+        first, ValueError
+    ) and "Of 3 processes, 1 (1) did not reach the point where process 0 waited" in str(first)
     assert "start all of them again" in str(third)
 
 
@@ -133,10 +133,10 @@ def test_a_barrier_that_breaks_for_another_reason_says_so():
             raise RuntimeError("UNAVAILABLE: the service is gone")
 
     store = Broken()
-    outcomes = in_threads(lambda group: group.gathered(1), store=store)
+    outcomes = in_threads(lambda group: group.gather(1), store=store)
     assert [str(outcome) for outcome in outcomes] == ["UNAVAILABLE: the service is gone"] * 2
     with pytest.raises(RuntimeError, match="service is gone"):
-        Group(index=1, count=2, store=store).told_by_first(None)
+        Group(index=1, count=2, store=store).broadcast(None)
 
 
 @pytest.mark.parametrize(

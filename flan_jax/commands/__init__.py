@@ -1,1 +1,1 @@
-"""Composition: one verb a module, one keyword-only function a verb. The only place where layers meet."""
+"""The verbs of the command line: one function per module, which returns its result and prints nothing."""

@@ -112,7 +112,7 @@ def evaluate(
         batch_size=batch_size,
     )
     placement.require_divisible_batch(plan.batch_size, mesh=run.network.mesh)
-    exported = group.first_first(
+    exported = group.first_then_others(
         lambda: _ensure_exports(run, plan, module=mixture_or_task_module, use_cached=use_cached_tasks)
     )
     fingerprints = {name: manifest.fingerprint() for name, manifest in exported.items()}

@@ -1,4 +1,4 @@
-"""`flan-jax export`: exports tasks and mixtures to tokenized shards. The child process of every export runs this module.
+"""`flan-jax export`: exports tasks and mixtures to tokenized shards. Every export process runs this module.
 
 TensorFlow is imported by the child only, inside a function.
 """

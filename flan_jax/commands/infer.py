@@ -65,7 +65,7 @@ def infer(
     group = processes.group()
     if group.count > 1 and input == "-":
         raise UserError(
-            f"{group.count} processes cannot share one standard input: give --input=FILE, in a folder that all of them see."
+            f"{group.count} processes cannot share one standard input: give --input=FILE in a shared folder."
         )
     run = open_trained(
         model_dir, mesh=mesh, export_dir=export_dir, vocabulary=vocabulary, lengths=task_feature_lengths, model=model
@@ -95,8 +95,8 @@ def infer(
             yield from ({**row, "prediction": p} for (row, _), p in zip(part, predictions, strict=True))
         if truncated:
             console.print(
-                f"{truncated:,} of {len(rows) - first:,} inputs were longer than {run.request.lengths['inputs']} tokens "
-                "and were truncated."
+                f"{truncated:,} of {len(rows) - first:,} inputs were longer than {run.request.lengths['inputs']} "
+                "tokens and were truncated."
             )
 
     return Predictions(identity=identity, count=len(rows), compute=compute)

@@ -1,7 +1,7 @@
-"""`flan-jax show`: what is registered, exported, trained and saved, as a table for people or as JSON for programs.
+"""`flan-jax show`: describes what is registered, exported, trained and saved, as a table for people or as JSON.
 
-What is shown is gathered by the packages that own it; this module chooses among them and makes the tables. Only tasks,
-mixtures and templates need TensorFlow.
+The packages that own the data describe it; this module selects among them and builds the tables. Only tasks, mixtures
+and templates need TensorFlow.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from rich.text import Text
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
-Found = dict[str, Any]
+Data = dict[str, Any]
 
-# Noun -> whether it needs the name of a thing; None: with or without.
+# Noun -> whether it needs a name; None: with or without.
 NOUNS: dict[str, bool | None] = {
     "tasks": None,
     "mixtures": None,
@@ -38,7 +38,7 @@ NOUNS: dict[str, bool | None] = {
 class Shown:
     """A description: `data` for programs, `table` for people."""
 
-    data: Found
+    data: Data
     table: RenderableType
 
     @property
@@ -66,32 +66,33 @@ def show(
     export_dir: str | None = None,
     step: int | None = None,
 ) -> Shown:
-    """Describes one thing.
+    """Describes a task, mixture, template file, export, run or checkpoint.
 
     Args:
       what: "tasks", "mixtures", "task", "mixture", "template", "lint", "export", "run" or "checkpoint".
-      name: of the task or mixture, or the path of the file or directory; of `tasks` and `mixtures` a part of the names
-        to show, or a pattern with `*`; of `lint` a task or a YAML file, without which every template of every family is
-        looked at.
-      mixture_or_task_module: what defines it, when the package does not: dotted modules or paths, comma-separated.
+      name: The name of the task or mixture, or the path of the file or directory. For `tasks` and `mixtures`: a part of
+        the names, or a pattern with `*`. For `lint`: a task or a YAML file; without it, every template of every family.
+      mixture_or_task_module: The module that defines it, when the package does not: dotted modules or paths,
+        comma-separated.
       vocabulary: "embedded", "bytes" or a SentencePiece model, for tasks that name none.
-      tfds_data_dir: where TensorFlow Datasets are prepared.
-      task_feature_lengths: {"inputs": S, "targets": T} in tokens that an example is shown under; of `task`, `mixture`, `lint`.
-      split: of `task` and `mixture`; "train" unless given.
-      index: of the row that `task` shows.
-      num_examples: how many examples `task` packs, and how many rows `template` renders.
-      train_steps: for the expected epochs of `mixture`.
-      batch_size: rows of a batch, likewise.
-      export_dir: where `mixture` finds how long its tasks' examples are, which tells how many share a packed row;
-        without it each has a row of its own.
-      step: of `checkpoint`, of any format; the latest unless given.
+      tfds_data_dir: Where TensorFlow Datasets are prepared.
+      task_feature_lengths: {"inputs": S, "targets": T} in tokens, for `task`, `mixture` and `lint`.
+      split: The split, for `task` and `mixture`; None uses "train".
+      index: The index of the row, for `task`.
+      num_examples: The number of examples that `task` packs, and of rows that `template` renders.
+      train_steps: The number of steps of the expected epochs, for `mixture`.
+      batch_size: The rows per batch of the expected epochs.
+      export_dir: The directory with the exports of the tasks, from which `mixture` estimates how many examples share a
+        packed row; without it every example has its own row.
+      step: The step of the checkpoint, for `checkpoint`; None uses the latest.
 
     Returns:
       The description; the exit status is 2 when `lint` reports problems.
 
     Raises:
       UserError: The thing to show is unknown, or it needs a name.
-      UnknownNameError, MissingFileError: there is no such task, mixture, file, export, run or checkpoint.
+      UnknownNameError: There is no such task or mixture.
+      MissingFileError: There is no such file, export, run or checkpoint.
     """
     if what not in NOUNS:
         raise UserError(f"show what? Got {what!r}.{nearest(what, NOUNS)} Allowed: {', '.join(NOUNS)}.")
@@ -100,7 +101,7 @@ def show(
         raise UserError(f"show which {what}? Write: flan-jax show {what} {word}.")
     if what in ("tasks", "mixtures", "task", "mixture", "lint"):
         _define(mixture_or_task_module, vocabulary=vocabulary, tfds_data_dir=tfds_data_dir)
-    gather: dict[str, Callable[[], tuple[Found, RenderableType]]] = {
+    gather: dict[str, Callable[[], tuple[Data, RenderableType]]] = {
         "tasks": lambda: _tasks(name),
         "mixtures": lambda: _mixtures(name),
         "task": lambda: _task(
@@ -135,7 +136,7 @@ def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | 
         registry.import_module(module)
 
 
-def _tasks(pattern: str | None) -> tuple[Found, RenderableType]:
+def _tasks(pattern: str | None) -> tuple[Data, RenderableType]:
     from flan_jax.tasks import describe
 
     tasks = describe.all_tasks(pattern)
@@ -144,7 +145,7 @@ def _tasks(pattern: str | None) -> tuple[Found, RenderableType]:
     return {"tasks": tasks}, table if pattern else Group(table, *_declared("tasks"))
 
 
-def _mixtures(pattern: str | None) -> tuple[Found, RenderableType]:
+def _mixtures(pattern: str | None) -> tuple[Data, RenderableType]:
     from flan_jax.tasks import describe
 
     mixtures = describe.all_mixtures(pattern)
@@ -154,11 +155,11 @@ def _mixtures(pattern: str | None) -> tuple[Found, RenderableType]:
 
 
 def _declared(what: str) -> list[RenderableType]:
-    """A line for each family whose names are registered when they are asked for."""
+    """One line per family whose names are registered on request."""
     from flan_jax.tasks import registry
 
     return [
-        Text(f"{family}: {count:,} more names, registered when asked for; flan-jax show {what} 'PATTERN*' lists them")
+        Text(f"{family}: {count:,} more names, registered on request; flan-jax show {what} 'PATTERN*' lists them")
         for family, count in registry.families().items()
         if count
     ]
@@ -166,25 +167,25 @@ def _declared(what: str) -> list[RenderableType]:
 
 def _task(
     name: str, *, split: str | None, index: int, lengths: Mapping[str, int] | None, num_packed: int
-) -> tuple[Found, RenderableType]:
+) -> tuple[Data, RenderableType]:
     from flan_jax.tasks import describe
 
-    found = describe.task_example(
+    data = describe.task_example(
         name, split=split, index=index, lengths=lengths or describe.DEFAULT_LENGTHS, num_packed=num_packed
     )
-    packed = found["packed"]
+    packed = data["packed"]
     features = [{"feature": feature, "values": _numbers(values)} for feature, values in packed["features"].items()]
     parts: list[RenderableType] = [
-        _heading(f"{name}, split {found['split']}, {found['place']}"),
+        _heading(f"{name}, split {data['split']}, {data['place']}"),
         Text("raw row"),
-        Pretty(found["raw"]),
+        Pretty(data["raw"]),
     ]
-    if found["row"] != found["raw"]:
-        parts += [Text("after the normaliser"), Pretty(found["row"])]
-    for rendering in found["renderings"]:
+    if data["row"] != data["raw"]:
+        parts += [Text("after the normalizer"), Pretty(data["row"])]
+    for rendering in data["renderings"]:
         parts += [_rendering(rendering), *(_tokens(side, value) for side, value in rendering["tokens"].items())]
-    title = f"one packed row: {packed['examples']} of the next {num_packed} examples, lengths {found['lengths']}"
-    return found, Group(*parts, _table(title, ("feature", "values"), features))
+    title = f"one packed row: {packed['examples']} of the next {num_packed} examples, lengths {data['lengths']}"
+    return data, Group(*parts, _table(title, ("feature", "values"), features))
 
 
 def _mixture(
@@ -195,10 +196,10 @@ def _mixture(
     batch_size: int,
     export_dir: str | None,
     lengths: Mapping[str, int] | None,
-) -> tuple[Found, RenderableType]:
+) -> tuple[Data, RenderableType]:
     from flan_jax.tasks import describe, mixture_description
 
-    found = mixture_description.mixture(
+    data = mixture_description.mixture(
         name,
         split=split,
         steps=steps,
@@ -206,88 +207,88 @@ def _mixture(
         lengths=lengths or describe.DEFAULT_LENGTHS,
         export_dir=export_dir,
     )
-    per_row = "one example a row" if export_dir is None else f"{found['examples_per_row']:.1f} examples a packed row"
+    per_row = "one example per row" if export_dir is None else f"{data['examples_per_row']:.1f} examples per packed row"
     epochs = f"epochs in {steps:,} steps of {batch_size:,} rows, {per_row}"
-    title = f"{name}, split {split}: {found['examples']:,} examples; {epochs}"
+    title = f"{name}, split {split}: {data['examples']:,} examples; {epochs}"
     columns: tuple[str, ...] = ("name", "cluster", "examples", "cap", "rate", "share_percent", "expected_epochs")
     if export_dir is not None:
         columns = (*columns, "rows_read", "dropped", "cut", "source_revision", "templates_digest")
     columns = (*columns, "licence")
     digests = ("source_revision", "templates_digest")
-    lines = [{k: str(v)[:12] if k in digests else v for k, v in member.items()} for member in found["members"]]
-    skipped = [Text(f"left out: {task} {reason}", style="yellow") for task, reason in found["skipped"].items()]
-    stated = [
+    lines = [{k: str(v)[:12] if k in digests else v for k, v in member.items()} for member in data["members"]]
+    skipped = [Text(f"skipped: {task} {reason}", style="yellow") for task, reason in data["skipped"].items()]
+    shares = [
         Text(
             f"{share['mixture']}: {share['member']} has {share['share']:.2%} of the {share['unit']} by definition; "
             f"{share['of_examples']:.2%} of examples, {share['of_tokens']:.2%} of tokens"
         )
-        for share in found["shares"]
+        for share in data["shares"]
     ]
-    notes = [Text(note, style="yellow") for note in found["notes"]]
-    return found, Group(_table(title, columns, lines), *stated, *notes, *skipped)
+    notes = [Text(note, style="yellow") for note in data["notes"]]
+    return data, Group(_table(title, columns, lines), *shares, *notes, *skipped)
 
 
-def _template(path: str, *, num_rows: int) -> tuple[Found, RenderableType]:
+def _template(path: str, *, num_rows: int) -> tuple[Data, RenderableType]:
     from flan_jax.tasks import describe
 
-    found = describe.user_file(path, num_rows=num_rows)
+    data = describe.user_file(path, num_rows=num_rows)
     parts: list[RenderableType] = []
-    for task in found["tasks"]:
+    for task in data["tasks"]:
         parts.append(_heading(f"{task['task']} (cluster {task['cluster']}), split {task['split']}"))
         for row in task["rows"]:
             parts += [Text(row["place"]), Pretty(row["raw"]), *map(_rendering, row["renderings"])]
-    return found, Group(*parts)
+    return data, Group(*parts)
 
 
-def _lint(name: str | None, *, lengths: Mapping[str, int] | None) -> tuple[Found, RenderableType]:
+def _lint(name: str | None, *, lengths: Mapping[str, int] | None) -> tuple[Data, RenderableType]:
     from flan_jax.tasks import describe, lint
 
     findings, tasks = lint.lint(name, lengths=lengths or describe.DEFAULT_LENGTHS)
     lines = [vars(finding) for finding in findings]
-    together: dict[tuple[str, ...], dict[str, Any]] = {}  # What several templates of a task share is one line.
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}  # What several templates of a task share is one line.
     for line in lines:
         key = (line["where"], line["severity"], line["rule"], line["detail"])
-        shown = together.setdefault(key, {**line, "templates": []})
+        shown = merged.setdefault(key, {**line, "templates": []})
         shown["templates"] += [] if line["template"] is None else [line["template"]]
     columns = ("where", "templates", "severity", "rule", "detail")
     problems = sum(finding.severity == "problem" for finding in findings)
-    title = f"{tasks:,} tasks looked at: {problems:,} problems, {len(findings) - problems:,} notes"
-    return {"tasks": tasks, "findings": lines}, _table(title, columns, together.values())
+    title = f"{tasks:,} tasks checked: {problems:,} problems, {len(findings) - problems:,} notes"
+    return {"tasks": tasks, "findings": lines}, _table(title, columns, merged.values())
 
 
-def _export(path: str) -> tuple[Found, RenderableType]:
+def _export(path: str) -> tuple[Data, RenderableType]:
     from flan_jax.data.inventory import inventory
 
-    found = inventory(path)
+    data = inventory(path)
     tasks = [
         {
             **task,
             "input tokens": task["tokens"]["inputs"],
             "target tokens": task["tokens"]["targets"],
-            "cut": "{inputs:,} / {targets:,}".format(**task["truncated"]),
-            "left out": ", ".join(f"{reason}: {n:,}" for reason, n in task["dropped"].items()),
+            "truncated": "{inputs:,} / {targets:,}".format(**task["truncated"]),
+            "dropped": ", ".join(f"{reason}: {n:,}" for reason, n in task["dropped"].items()),
             "lengths": _lengths(task["lengths"]),
         }
-        for task in found["tasks"]
+        for task in data["tasks"]
     ]
-    mixtures = [{**mixture, "lengths": _lengths(mixture["lengths"])} for mixture in found["mixtures"]]
-    columns = ("name", "split", "lengths", "examples", "input tokens", "target tokens", "cut", "left out", "bytes")
+    mixtures = [{**mixture, "lengths": _lengths(mixture["lengths"])} for mixture in data["mixtures"]]
+    columns = ("name", "split", "lengths", "examples", "input tokens", "target tokens", "truncated", "dropped", "bytes")
     parts: list[RenderableType] = [
         _table(f"mixtures in {path}", ("name", "split", "lengths", "members", "examples", "fingerprint"), mixtures),
         _table(f"tasks in {path}", columns, tasks),
     ]
-    unfinished = [f"unfinished: {folder} (the next export goes on with it)" for folder in found["partial"]]
-    return found, Group(*parts, *(Text(line, style="yellow") for line in unfinished))
+    unfinished = [f"unfinished: {folder} (the next export resumes it)" for folder in data["partial"]]
+    return data, Group(*parts, *(Text(line, style="yellow") for line in unfinished))
 
 
-def _run(path: str) -> tuple[Found, RenderableType]:
+def _run(path: str) -> tuple[Data, RenderableType]:
     from flan_jax.checkpoint import describe, reading
     from flan_jax.run.directory import RunDirectory
 
     directory = RunDirectory(path=Path(path).expanduser())
     run = directory.read()
     step = reading.latest_step(directory.checkpoints)
-    found: Found = {
+    data: Data = {
         "run": str(directory.path),
         "step": step,
         "params_digest": None if step is None else describe.digest_of(directory.checkpoints, step=step),
@@ -296,36 +297,36 @@ def _run(path: str) -> tuple[Found, RenderableType]:
         "evaluation": directory.last_evaluation(),
         "record": run,
     }
-    lines = [{"what": what, "value": found[what]} for what in ("run", "step", "params_digest", "checkpoints")]
-    lines += [{"what": what, "value": _in_words(run[what])} for what in ("versions", "devices") if what in run]
+    lines = [{"what": what, "value": data[what]} for what in ("run", "step", "params_digest", "checkpoints")]
+    lines += [{"what": what, "value": _as_text(run[what])} for what in ("versions", "devices") if what in run]
     parts: list[RenderableType] = [_table("run", ("what", "value"), lines)]
     for title in ("metrics", "evaluation"):
-        if found[title] is not None:
-            parts.append(_numbers_table(f"last {title}", found[title]))
-    return found, Group(*parts)
+        if data[title] is not None:
+            parts.append(_numbers_table(f"last {title}", data[title]))
+    return data, Group(*parts)
 
 
-def _checkpoint(path: str, *, step: int | None) -> tuple[Found, RenderableType]:
+def _checkpoint(path: str, *, step: int | None) -> tuple[Data, RenderableType]:
     from flan_jax.checkpoint import describe
 
-    found = describe.describe(path, step=step)
-    arrays = [{**array, "shape": " x ".join(map(str, array["shape"])) or "scalar"} for array in found["arrays"]]
-    title = f"{found['checkpoint']}: {found['parameters']:,} parameters, {found['bytes']:,} bytes"
-    told = ("format", "layout", "step", "family", "dtypes", "optimizer_arrays", "vocabulary")
-    lines = [{"what": what.replace("_", " "), "value": found[what]} for what in told]
-    notes = [Text(note, style="yellow") for note in found["notes"]]
-    digest = Text(f"params_digest {found['params_digest']}")
+    data = describe.describe(path, step=step)
+    arrays = [{**array, "shape": " x ".join(map(str, array["shape"])) or "scalar"} for array in data["arrays"]]
+    title = f"{data['checkpoint']}: {data['parameters']:,} parameters, {data['bytes']:,} bytes"
+    fields = ("format", "layout", "step", "family", "dtypes", "optimizer_arrays", "vocabulary")
+    lines = [{"what": what.replace("_", " "), "value": data[what]} for what in fields]
+    notes = [Text(note, style="yellow") for note in data["notes"]]
+    digest = Text(f"params_digest {data['params_digest']}")
     columns = ("name", "shape", "dtype", "bytes")
-    return found, Group(_table(title, ("what", "value"), lines), _table("parameters", columns, arrays), *notes, digest)
+    return data, Group(_table(title, ("what", "value"), lines), _table("parameters", columns, arrays), *notes, digest)
 
 
-def _numbers_table(title: str, found: Mapping[str, Any]) -> RenderableType:
-    """The plain values of a record, and of an evaluation its tasks."""
-    if "tasks" in found:
-        tasks = [{**task, "score": task["metrics"].get(task["main_metric"])} for task in found["tasks"]]
-        step = f"{title}, step {found['step']:,}"
+def _numbers_table(title: str, data: Mapping[str, Any]) -> RenderableType:
+    """The scalars of a record, and the tasks of an evaluation."""
+    if "tasks" in data:
+        tasks = [{**task, "score": task["metrics"].get(task["main_metric"])} for task in data["tasks"]]
+        step = f"{title}, step {data['step']:,}"
         return _table(step, ("task", "cluster", "label", "main_metric", "score", "num_examples"), tasks)
-    return _table(title, ("what", "value"), [{"what": key, "value": value} for key, value in found.items()])
+    return _table(title, ("what", "value"), [{"what": key, "value": value} for key, value in data.items()])
 
 
 def _rendering(rendering: Mapping[str, Any]) -> RenderableType:
@@ -348,7 +349,7 @@ def _tokens(side: str, tokens: Mapping[str, Any]) -> RenderableType:
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> RenderableType:
-    """One line a row; numbers to the right, long texts folded and never shortened."""
+    """One line per row; numbers are right-aligned, long texts are folded and never shortened."""
     rows = list(rows)
     table = Table(box=box.SIMPLE)
     for column in columns:
@@ -357,7 +358,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
         table.add_column(label, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(row.get(column))) for column in columns))
-    return Group(Text(title, style="bold"), table)  # Not the table's own title, which folds at the table's width.
+    return Group(Text(title, style="bold"), table)  # A table's own title would fold at its width.
 
 
 def _cell(value: Any) -> str:
@@ -369,13 +370,13 @@ def _cell(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return _in_words(value)
+    return _as_text(value)
 
 
-def _in_words(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_in_words(item)}" for key, item in value.items())
-    return ", ".join(map(_in_words, value)) if isinstance(value, list | tuple) else str(value)
+        return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
+    return ", ".join(map(_as_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _lengths(lengths: Mapping[str, int]) -> str:
@@ -383,12 +384,12 @@ def _lengths(lengths: Mapping[str, int]) -> str:
 
 
 def _numbers(values: Sequence[float]) -> str:
-    """A feature's values; zeros at the end, which pad, are counted instead."""
-    kept = len(values)
-    while kept and not values[kept - 1]:
-        kept -= 1
-    padding = f" + {len(values) - kept} x 0" if kept < len(values) else ""
-    return " ".join(f"{value:g}" for value in values[:kept]) + padding
+    """The values of a feature; padding zeros at its end are counted instead."""
+    used = len(values)
+    while used and not values[used - 1]:
+        used -= 1
+    padding = f" + {len(values) - used} x 0" if used < len(values) else ""
+    return " ".join(f"{value:g}" for value in values[:used]) + padding
 
 
 def _heading(text: str) -> RenderableType:

@@ -34,7 +34,8 @@ def first_state(
 ) -> tuple[TrainState, Mapping[str, Any] | None]:
     """Returns the first state and, when it was restored from the run's own checkpoint, the position of its feed.
 
-    In this order: the run's latest checkpoint; what `config.start` restores from the initial checkpoint; new parameters.
+    In this order: the run's latest checkpoint; what `config.start` restores from the initial checkpoint; new
+    parameters.
 
     Args:
       config: The run's configuration.
@@ -47,7 +48,7 @@ def first_state(
     Raises:
       UserError: A checkpoint does not fit, or was written by another run; the text names each differing leaf or field.
     """
-    latest = processes.group().told_by_first(checkpoints.latest_step())
+    latest = processes.group().broadcast(checkpoints.latest_step())
     if latest is not None:
         _require_own_checkpoint(checkpoints.directory, latest, identity=identity)
         restored = checkpoints.restore(abstract, step=latest)
@@ -132,8 +133,8 @@ def _require_vocabulary(weights: Weights, digest: str, *, console: Console) -> N
         )
     elif stored != digest:
         raise UserError(
-            f"{weights.path} was trained with another vocabulary (vocabulary_digest {stored[:12]}) than this run's tasks "
-            f"({digest[:12]}): its embeddings belong to other tokens. Set VOCABULARY to the one that it was trained with."
+            f"{weights.path} was trained with another vocabulary (vocabulary_digest {stored[:12]}) than this run's "
+            f"tasks ({digest[:12]}): its embeddings belong to other tokens. Set VOCABULARY to its own."
         )
 
 
@@ -147,7 +148,8 @@ def _report_restored(weights: Weights, rows: list[starts.Row], *, console: Conso
         width = max(len(group["parameter"]) for group in groups)
         lines = [f"parameters, and their source in {source}:"]
         lines += [
-            f"  {group['parameter']:<{width}}  {group['leaves']:>3}  {' x '.join(map(str, group['shape'])):<16}  {group['from']}"
+            f"  {group['parameter']:<{width}}  {group['leaves']:>3}  {' x '.join(map(str, group['shape'])):<16}  "
+            f"{group['from']}"
             for group in groups
         ]
     for line in (*lines, *weights.notes):

@@ -54,7 +54,7 @@ def write_predictions(predictions: Predictions, output: str) -> None:
         partial, done = _open_partial(Path(output).expanduser(), predictions.identity)
     with contextlib.ExitStack() as stack:
         file = sys.stdout if partial is None else stack.enter_context(open(partial, "a", encoding="utf-8"))
-        for row in predictions.compute(group.told_by_first(done)):
+        for row in predictions.compute(group.broadcast(done)):
             if group.is_first:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 file.flush()

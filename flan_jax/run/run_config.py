@@ -123,8 +123,8 @@ class RunConfig:
             ):
                 if metric is not None:
                     raise UserError(
-                        f"{setting} watches {metric!r}, but this run evaluates nothing. Bind RunConfig.evaluation to an "
-                        f"EvaluationPlan, or remove {setting}."
+                        f"{setting} watches {metric!r}, but this run evaluates nothing. Bind RunConfig.evaluation to "
+                        f"an EvaluationPlan, or remove {setting}."
                     )
 
 

@@ -53,9 +53,9 @@ def open_data(config: RunConfig) -> RunData:
     """Opens the data of a run; the first process exports what is missing.
 
     Raises:
-      UserError: An export is missing and may not be made, the vocabularies differ, or the mixture leaks what is held out.
+      UserError: An export is missing and may not be made, the vocabularies differ, or the mixture leaks held-out tasks.
     """
-    mixture, evaluated = processes.group().first_first(lambda: _ensure_exports(config))
+    mixture, evaluated = processes.group().first_then_others(lambda: _ensure_exports(config))
     members = open_members(mixture, export_dir=config.export_dir)
     hold_out = require_held_out(
         members,
@@ -82,14 +82,14 @@ def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Confi
     for name in others:
         if refs[name].digest != refs[first].digest:
             raise UserError(
-                f"{name!r} was exported with another vocabulary ({refs[name].size} ids, digest {refs[name].digest[:12]}) "
-                f"than {first!r} ({refs[first].size} ids, digest {refs[first].digest[:12]}). Use one VOCABULARY for all "
-                "of them."
+                f"{name!r} was exported with another vocabulary ({refs[name].size} ids, digest "
+                f"{refs[name].digest[:12]}) than {first!r} ({refs[first].size} ids, digest {refs[first].digest[:12]}). Use one VOCABULARY for "
+                "all of them."
             )
     if refs[first].size > model.vocab_size:
         raise UserError(
-            f"The vocabulary of {first!r} has {refs[first].size} ids, and T5Config.vocab_size is {model.vocab_size}: the "
-            f"embedding table needs a row for each id. Set T5Config.vocab_size to at least {refs[first].size}."
+            f"The vocabulary of {first!r} has {refs[first].size} ids, and T5Config.vocab_size is {model.vocab_size}: "
+            f"the embedding table needs a row for each id. Set T5Config.vocab_size to at least {refs[first].size}."
         )
 
 
@@ -115,6 +115,6 @@ def _require_requested_vocabulary(ref: VocabularyRef, *, requested: str | None, 
     expected = vocab.load(requested)
     if expected.digest != ref.digest:
         raise UserError(
-            f"VOCABULARY is {requested!r} ({expected.size} ids, digest {expected.digest[:12]}), but the tasks of {name!r} "
-            f"have their own ({ref.size} ids, digest {ref.digest[:12]}). Set VOCABULARY = None to use theirs."
+            f"VOCABULARY is {requested!r} ({expected.size} ids, digest {expected.digest[:12]}), but the tasks of "
+            f"{name!r} have their own ({ref.size} ids, digest {ref.digest[:12]}). Set VOCABULARY = None to use theirs."
         )

@@ -160,16 +160,16 @@ class Run:
         }
 
     def _sum_over_shares(self) -> Callable[[Mapping[str, int]], Mapping[str, int]]:
-        """Returns the function that sums counts over the shares of a batch, each of which several processes may read."""
+        """Returns the function that sums counts over the shares of a batch; processes may read the same share."""
         _, shares = placement.reading_share(self._network.mesh)
         group = self._group
         readers = group.count // shares
-        return lambda counts: {name: count // readers for name, count in group.summed(counts).items()}
+        return lambda counts: {name: count // readers for name, count in group.sum_counts(counts).items()}
 
     def _save_hook(self, checkpoints: Checkpoints) -> loop.Save:
         def save(step: int, state: TrainState, position: dict[str, Any], metrics: Mapping[str, Any]) -> None:
             assert step == int(state.step)
-            feeds = self._group.gathered(position["feed"])
+            feeds = self._group.gather(position["feed"])
             checkpoints.save(state, data_state={**position, "feed": feed_state.merge(feeds)}, metrics=metrics)
 
         return save

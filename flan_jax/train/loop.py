@@ -123,8 +123,8 @@ def run(
     """Trains from a state to the end.
 
     The order at every step boundary is a contract: **evaluate, save, read a batch, step**. A save therefore has the
-    position after the batches that the state has seen, and the evaluation at its own step; a run resumed from it repeats
-    neither and misses none. When a stop is requested, the loop saves and ends without an evaluation.
+    position after the batches that the state has seen, and the evaluation at its own step; a run resumed from it
+    repeats neither and misses none. When a stop is requested, the loop saves and ends without an evaluation.
 
     Args:
       state: The first state, new or restored; its arrays are donated to the first step.
@@ -211,7 +211,8 @@ class _Progress:
         if position.get("version") != POSITION_VERSION:
             raise UserError(
                 f"The checkpoint's position has version {position.get('version')!r}; this program reads version "
-                f"{POSITION_VERSION}. Resume with the version that started the run, or start a new run from its parameters."
+                f"{POSITION_VERSION}. Resume with the version that started the run, or start a new run from its "
+                "parameters."
             )
         best = Memory(**position["best"])
         return cls(evaluated_step=position["evaluated_step"], best=best, meter=position["meter"])

@@ -47,8 +47,8 @@ class _Window:
 class Meter:
     """Sums the steps since the last line, and counts since the run began.
 
-    The counts (examples, tokens, skipped steps) and the sums of an unfinished line are part of a run's position, so that
-    a resumed run writes the same line. Tokens do not include padding.
+    The counts (examples, tokens, skipped steps) and the sums of an unfinished line are part of a run's position, so
+    that a resumed run writes the same line. Tokens do not include padding.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Meter:
         self._window.excluded_seconds += seconds
 
     def line(self) -> dict[str, float | None]:
-        """Returns the numbers of the steps since the last line and starts a new line; None stands for an undefined number."""
+        """Returns the numbers of the steps since the last line, None where undefined, and starts a new line."""
         self._reduce()
         window, self._window = self._window, _Window(start=self._now())
         seconds = self._window.start - window.start - window.excluded_seconds

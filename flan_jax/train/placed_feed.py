@@ -41,9 +41,9 @@ class _Made(NamedTuple):
 class PlacedFeed:
     """Reads batches and transfers them to the devices in a thread, so that neither delays a step.
 
-    The position is the one after the last batch returned: batches that are placed ahead do not count, and are read again
-    after a restart. Nothing else may read from the feed meanwhile. What the feed raises ends the thread and is raised
-    after the batches that were made before it.
+    The position is the one after the last batch returned: batches that are placed ahead do not count, and are read
+    again after a restart. Nothing else may read from the feed meanwhile. What the feed raises ends the thread and is
+    raised after the batches that were made before it.
     """
 
     def __init__(self, feed: Feed, place: Callable[[Mapping[str, Any]], Batch], *, ahead_batches: int = AHEAD_BATCHES):
@@ -58,7 +58,7 @@ class PlacedFeed:
         self._failure: BaseException | None = None
         self._ready: queue.Queue[_Made] = queue.Queue(maxsize=ahead_batches)
         self._stop = threading.Event()
-        # The thread refers to the queue and not to this object, and is a daemon: a feed that is never closed hangs nothing.
+        # The thread refers to the queue and not to this object, and is a daemon: an unclosed feed blocks nothing.
         arguments = (feed, place, self._ready, self._stop)
         self._thread = threading.Thread(target=_place_ahead, args=arguments, name="place batches", daemon=True)
         self._thread.start()

@@ -59,7 +59,7 @@ class StartUp:
             self._background[name] = self._now() - start
 
     def values(self) -> dict[str, float | None]:
-        """Returns the seconds of each phase, and the total; None where the system does not report the process's start."""
+        """Returns the seconds of each phase, and the total, which is None where the start of the process is unknown."""
         total = None if self._before is None else self._before + self._now() - self._begin
         values: dict[str, float | None] = {f"{name}_seconds": seconds for name, seconds in self._phases.items()}
         values |= {f"{name}_thread_seconds": seconds for name, seconds in self._background.items()}

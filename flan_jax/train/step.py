@@ -91,7 +91,7 @@ def make_train_step(
 
 
 def _totals(objective: Objective, apply: Apply, *, fixed: Any, frozen: Any) -> Callable[..., _Totals]:
-    """Returns the function from trained parameters, rows and a key to float32 sums: gradients, weight, and the others."""
+    """Returns the function from trained parameters, rows and a key to float32 sums: gradients, weight and others."""
 
     def totals(trained: Any, batch: Batch, rng: jax.Array) -> _Totals:
         def loss(trained: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
@@ -133,7 +133,8 @@ def _parts(array: jax.Array, parts: int) -> jax.Array:
     rows = array.shape[0]
     if rows % parts:
         raise UserError(
-            f"A batch of {rows} rows cannot be split into {parts} microbatches. Choose a num_microbatches that divides {rows}."
+            f"A batch of {rows} rows cannot be split into {parts} microbatches. Choose a num_microbatches that "
+            f"divides {rows}."
         )
     return jnp.swapaxes(array.reshape(rows // parts, parts, *array.shape[1:]), 0, 1)
 
@@ -143,7 +144,8 @@ def _metrics(total: _Totals, gradients: Any, mask: Any) -> StepMetrics:
     indices = [index for index, is_trained in enumerate(jax.tree.leaves(mask)) if is_trained]
     if not indices:
         raise UserError(
-            "Every parameter is frozen: there is nothing to train. Change the rules or the default so that some are trained."
+            "Every parameter is frozen: there is nothing to train. Change the rules or the default so that some "
+            "are trained."
         )
     squares = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients)])
     bad = ~jnp.isfinite(squares)

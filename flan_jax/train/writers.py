@@ -45,8 +45,8 @@ class Writer(abc.ABC):
 class JsonlWriter(Writer):
     """`metrics.jsonl`: one JSON object per line, `{"step": 10, "kind": "train", "loss": 2.5, ...}`.
 
-    A resumed run returns to the step of its checkpoint. Lines of later steps are then removed, and so is a truncated last
-    line of a killed process: the file is that of an uninterrupted run.
+    A resumed run returns to the step of its checkpoint. Lines of later steps are then removed, and so is a truncated
+    last line of a killed process: the file is that of an uninterrupted run.
     """
 
     def __init__(self, path: Path | str, *, resumed_step: int | None = None):

@@ -202,7 +202,7 @@ def test_members_that_lack_the_split_are_listed_below_the_table(registries, rows
         vocabulary="bytes",
     )
     registries.register_mixture("two", [("capitals", 1.0), ("held", 1.0)])
-    assert "left out: capitals has no split 'validation', only train" in as_text("mixture", "two", split="validation")
+    assert "skipped: capitals has no split 'validation', only train" in as_text("mixture", "two", split="validation")
 
 
 @pytest.mark.tensorflow
@@ -214,7 +214,7 @@ def test_names_that_a_family_declares_are_told_and_shown_when_a_pattern_asks(reg
         return True
 
     registries.declare_family("later", names=lambda: ["later_1", "later_2"], define=define)
-    assert "later: 2 more names, registered when asked for" in as_text("tasks")
+    assert "later: 2 more names, registered on request" in as_text("tasks")
     assert [task["name"] for task in as_json("tasks", "later_2")["tasks"]] == ["later_2"]
     assert [task["name"] for task in as_json("tasks", "later*")["tasks"]] == ["later_1", "later_2"]
 
@@ -222,7 +222,7 @@ def test_names_that_a_family_declares_are_told_and_shown_when_a_pattern_asks(reg
 @pytest.mark.tensorflow
 def test_problems_in_templates_are_shown_and_fail(registries, rows):
     text = rows.read_text()
-    assert "1 tasks looked at: 0 problems, 0 notes" in as_text("lint", str(rows))
+    assert "1 tasks checked: 0 problems, 0 notes" in as_text("lint", str(rows))
     rows.write_text(
         text.replace("{name: ask,", '{inputs: "Capital of {country}?", targets: "{capital}"},\n{name: ask,')
     )

@@ -9,7 +9,7 @@ from flan_jax import cli
 from flan_jax.errors import UnknownNameError
 
 
-def test_words_files_bindings_and_options_are_told_apart():
+def test_arguments_files_bindings_and_options_are_distinguished():
     parsed = cli.parse_arguments(
         [
             "train",
@@ -40,14 +40,14 @@ def test_words_files_bindings_and_options_are_told_apart():
         (["train", "--resolved_config=x"], "`train` has no option --resolved_config."),
     ],
 )
-def test_what_the_user_can_mend_is_one_message_and_status_2(arguments, message, capsys):
+def test_what_the_user_can_fix_is_one_message_and_status_2(arguments, message, capsys):
     assert cli.run(arguments) == 2
     said = capsys.readouterr()
     assert message in said.err
     assert "Traceback" not in said.err and said.out == ""
 
 
-def test_a_traceback_is_shown_when_asked_for(capsys):
+def test_a_traceback_is_shown_on_request(capsys):
     assert cli.run(["train", "--gin_file=nothing.gin", "--traceback"]) == 2
     assert "Traceback" in capsys.readouterr().err
 
@@ -88,7 +88,7 @@ def test_every_verb_explains_itself(capsys):
         assert "Options" in capsys.readouterr().out
 
 
-def test_settings_of_processes_are_not_the_verbs_own(capsys):
+def test_settings_of_processes_are_no_options_of_verbs(capsys):
     settings = ["--coordinator_address=10.0.0.1:8476", "--process_count=2", "--process-index=1"]
     invocation = cli.parse_arguments(["train", *settings])
     assert invocation.processes == {"coordinator_address": "10.0.0.1:8476", "process_count": 2, "process_index": 1}

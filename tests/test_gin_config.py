@@ -45,7 +45,7 @@ def test_resolved_text_parses_back_to_itself(toy):
     assert gin_config.configured(toy.toy, {}, verb="toy")()[1] == 5
 
 
-def test_every_value_knows_what_set_it():
+def test_every_value_has_an_origin():
     Path("outer.gin").write_text("include 'toy.gin'\nTRAIN_STEPS = 7\n")
     gin_config.parse(["outer.gin"], ["toy_command.Model.width=9"])
     origins = {s.name: s.origin for s in gin_config.settings()}

@@ -34,7 +34,7 @@ def joined(monkeypatch):
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_process_that_nothing_says_to_be_one_of_several_is_alone(joined, monkeypatch):
+def test_without_settings_or_a_cluster_there_is_a_single_process(joined, monkeypatch):
     assert launch.join() is processes.group() and processes.group().count == 1 and not joined
     for name, value in {"JOB_ID": "7", "STEP_NODELIST": "a", "NTASKS": "1", "PROCID": "0", "LOCALID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
@@ -48,7 +48,7 @@ def test_sigterm_unwinds_one_of_several_processes(joined):
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_explicit_settings_are_taken_as_they_are(joined):
+def test_explicit_settings_are_passed_on_unchanged(joined):
     group = launch.join(coordinator_address="10.0.0.1:8476", process_count=2, process_index=1)
     assert (group.index, group.count) == (1, 2) and processes.group() is group
     assert joined == {
@@ -77,7 +77,7 @@ def test_explicit_settings_are_taken_as_they_are(joined):
         ("ompi", {"OMPI_MCA_orte_hnp_uri": "4096.0;tcp://10.0.0.1:1", "OMPI_COMM_WORLD_SIZE": "2"}),
     ],
 )
-def test_clusters_are_recognised(name, environment, joined, monkeypatch):
+def test_clusters_are_recognized(name, environment, joined, monkeypatch):
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     assert launch.join().count == 2
@@ -88,12 +88,15 @@ def test_clusters_are_recognised(name, environment, joined, monkeypatch):
     "settings, text",
     [
         ({"process_count": 2}, "got no coordinator_address, process_index. Give all three, or none under SLURM"),
-        ({"coordinator_address": "here", "process_count": 2, "process_index": 0}, "'here'; wanted HOST:PORT"),
-        ({"coordinator_address": "a:99999", "process_count": 2, "process_index": 0}, "wanted HOST:PORT"),
-        ({"coordinator_address": "a:1", "process_count": 0, "process_index": 0}, "process_count is 0; it is a whole"),
+        ({"coordinator_address": "here", "process_count": 2, "process_index": 0}, "'here'; it must be HOST:PORT"),
+        ({"coordinator_address": "a:99999", "process_count": 2, "process_index": 0}, "it must be HOST:PORT"),
+        (
+            {"coordinator_address": "a:1", "process_count": 0, "process_index": 0},
+            "process_count is 0; it must be a whole",
+        ),
         (
             {"coordinator_address": "a:1", "process_count": 2, "process_index": 2},
-            "is 2; of 2 processes they are 0 to 1",
+            "is 2; with 2 processes it must be 0 to 1",
         ),
     ],
 )
@@ -103,7 +106,7 @@ def test_impossible_settings_are_refused(settings, text, joined):
     assert not joined
 
 
-def test_an_address_that_cannot_be_had_is_a_users_error(monkeypatch):
+def test_an_address_that_is_not_available_is_a_users_error(monkeypatch):
     import jax
 
     def initialize(**arguments):
@@ -114,10 +117,10 @@ def test_an_address_that_cannot_be_had_is_a_users_error(monkeypatch):
         launch.join(coordinator_address="a:1", process_count=2, process_index=0)
 
 
-def test_waiting_for_processes_that_do_not_come_ends(monkeypatch, capsys):
+def test_waiting_for_missing_processes_ends(monkeypatch, capsys):
     ended = []
     monkeypatch.setattr(processes, "end_now", ended.append)
-    with launch._impatient("2 processes at a:1 did not all come together", seconds=0.05):
+    with launch._time_limit("2 processes at a:1 did not all connect", seconds=0.05):
         wait_for(lambda: ended)
     assert ended == [2]
     assert "2 processes at a:1 did not all connect within 0 s. Check that each was started" in capsys.readouterr().err

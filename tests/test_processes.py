@@ -1,4 +1,4 @@
-"""Processes that speak through a store: here threads and a dictionary, so that every verdict can be seen."""
+"""Processes that share a store: here threads and a dictionary, so that every message is visible."""
 
 import json
 import threading
@@ -42,7 +42,7 @@ def in_threads(call, *, count=2, store=None):
     return outcomes
 
 
-def test_one_process_alone_waits_for_nobody():
+def test_a_single_process_waits_for_nobody():
     group = Group()
     assert group.is_first and group.gather({"a": 1}) == [{"a": 1}] and group.sum_counts({"a": 1}) == {"a": 1}
     assert group.broadcast(3) == 3 and group.first_then_others(lambda: 4) == 4
@@ -52,14 +52,14 @@ def test_one_process_alone_waits_for_nobody():
     group.leave(2)  # It stays, to say what happened in its own way.
 
 
-def test_values_come_in_the_order_of_processes_and_counts_are_added_up():
+def test_values_are_in_the_order_of_processes_and_counts_are_summed():
     def call(group):
         return group.gather({"index": group.index}), group.sum_counts({"rows": group.index + 1, "none": 0})
 
     assert in_threads(call, count=3) == [([{"index": 0}, {"index": 1}, {"index": 2}], {"rows": 6, "none": 0})] * 3
 
 
-def test_what_was_read_by_all_is_forgotten():
+def test_messages_that_all_have_read_are_removed():
     store = DictionaryStore()
 
     def call(group):
@@ -69,7 +69,7 @@ def test_what_was_read_by_all_is_forgotten():
     assert sorted(store.values) == ["flan_jax/4/0", "flan_jax/4/1"]
 
 
-def test_the_first_process_goes_first_and_tells():
+def test_the_first_process_calls_first_and_broadcasts():
     order = []
 
     def call(group):
@@ -81,11 +81,11 @@ def test_the_first_process_goes_first_and_tells():
     assert in_threads(call) == [0, 0] and order == [0, 1]
 
 
-def test_processes_that_agree_go_on():
+def test_processes_that_agree_continue():
     assert in_threads(lambda group: group.require_agreement({"seed": 1, "lengths": (1, 2)})) == [None, None]
 
 
-def test_processes_that_disagree_all_say_who_differs_in_what():
+def test_processes_that_disagree_all_raise_the_same_differences():
     def call(group):
         jax = "0.10.2" if group.index < 2 else "0.12.0"
         fingerprint = "abc" if group.index != 1 else "abd"
@@ -102,13 +102,13 @@ def test_processes_that_disagree_all_say_who_differs_in_what():
     )
 
 
-def test_a_long_list_of_differences_is_cut():
+def test_a_long_list_of_differences_is_truncated():
     outcomes = in_threads(lambda group: group.require_agreement({str(n): group.index for n in range(50)}))
     assert "  and 30 more\n" in str(outcomes[1])
     assert str(outcomes[1]).count("  process 1:") == 20
 
 
-def test_processes_that_do_not_come_are_named():
+def test_missing_processes_are_named():
     def call(group):
         return None if group.index == 1 else group.gather(1)
 
@@ -121,7 +121,7 @@ def test_processes_that_do_not_come_are_named():
     assert "start all of them again" in str(third)
 
 
-def test_a_barrier_that_breaks_for_another_reason_says_so():
+def test_a_barrier_that_fails_for_another_reason_raises_it():
     class Broken(DictionaryStore):
         def wait_at_barrier(self, barrier_id, timeout_in_ms):
             self.arrived[barrier_id] += 1
@@ -149,8 +149,8 @@ def test_a_barrier_that_breaks_for_another_reason_says_so():
 def test_a_failure_ends_the_other_processes_and_soon_this_one(error, told, monkeypatch, capsys):
     ended = {}
     monkeypatch.setattr(processes, "end_now", lambda status: ended.update({threading.current_thread(): status}))
-    monkeypatch.setattr(processes, "_LOOKS_SECONDS", 0.01)
-    monkeypatch.setattr(processes, "_LAST_WORDS_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(processes, "_FAREWELL_SECONDS", 0.05)
     store = DictionaryStore()
     failing = Group(index=1, count=2, store=store)
     other = Group(index=0, count=2, store=store)
@@ -160,7 +160,7 @@ def test_a_failure_ends_the_other_processes_and_soon_this_one(error, told, monke
     with pytest.raises(type(error)), failing.ended_together(), failing.ended_together():
         raise error
     assert json.loads(store.values["flan_jax/failed"]) == told
-    wait_for(lambda: len(ended) == 2)  # The other process's end, and this one's after its last words.
+    wait_for(lambda: len(ended) == 2)  # The other process ends first, and this one after its message.
     stop.set()
     watcher.join()
     said = capsys.readouterr().err
@@ -172,14 +172,14 @@ def test_a_failure_ends_the_other_processes_and_soon_this_one(error, told, monke
     assert list(ended.values()) == [told["status"]]
 
 
-def test_a_disagreement_is_not_told_again(monkeypatch):
+def test_a_disagreement_is_not_reported_twice(monkeypatch):
     store = DictionaryStore()
     with pytest.raises(Disagreement), Group(index=0, count=2, store=store).ended_together():
         raise Disagreement("all know")
     assert not store.values
 
 
-def test_what_a_failure_elsewhere_looks_like_here_is_not_told_as_this_process_own(monkeypatch, capsys):
+def test_the_consequence_of_another_failure_is_not_reported_as_a_failure(monkeypatch, capsys):
     class Ended(BaseException):
         pass
 
@@ -187,7 +187,7 @@ def test_what_a_failure_elsewhere_looks_like_here_is_not_told_as_this_process_ow
         raise Ended(status)
 
     monkeypatch.setattr(processes, "end_now", end_now)
-    monkeypatch.setattr(processes, "_LAST_WORDS_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "_FAREWELL_SECONDS", 0.05)
     store = DictionaryStore()
     store.key_value_set("flan_jax/failed", json.dumps({"process": 1, "status": 2, "message": "no room on disk"}))
     with pytest.raises(Ended), Group(index=0, count=2, store=store).ended_together():
@@ -195,27 +195,27 @@ def test_what_a_failure_elsewhere_looks_like_here_is_not_told_as_this_process_ow
     assert capsys.readouterr().err == "flan-jax: process 1 stopped: no room on disk\n"
 
 
-def test_an_error_for_which_no_other_process_answers_says_that_one_may_have_been_killed(monkeypatch):
-    monkeypatch.setattr(processes, "_LOOKS_SECONDS", 0.01)
+def test_an_unexplained_error_notes_that_another_process_may_have_been_killed(monkeypatch):
+    monkeypatch.setattr(processes, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(processes, "end_now", lambda status: None)
     with pytest.raises(RuntimeError) as raised, Group(index=0, count=2, store=DictionaryStore()).ended_together():
         raise RuntimeError("Gloo: connection closed by peer")
     assert raised.value.__notes__ == [
-        "This was process 0 of 2. If another one was killed, this is how it shows here: start all of them again with the "
-        "same command, which resumes."
+        "This was process 0 of 2. If another one was killed, this error is a consequence: start all of them again with "
+        "the same command, which resumes."
     ]
 
 
 def test_the_first_process_leaves_last(monkeypatch):
     left = []
     monkeypatch.setattr(processes, "end_now", lambda status: left.append(threading.current_thread().name))
-    monkeypatch.setattr(processes, "_LAST_WORDS_SECONDS", HANGS_SECONDS)
+    monkeypatch.setattr(processes, "_FAREWELL_SECONDS", HANGS_SECONDS)
     store = DictionaryStore()
     groups = [Group(index=index, count=3, store=store) for index in range(3)]
     with pytest.raises(ValueError), groups[0].ended_together():
         raise ValueError("no room")
     threads = [threading.Thread(target=group.leave, args=(2,), name=f"{group.index}") for group in groups[:1]]
-    threads += [threading.Thread(target=group._look, name=f"{group.index}") for group in groups[1:]]
+    threads += [threading.Thread(target=group._poll, name=f"{group.index}") for group in groups[1:]]
     for thread in threads:
         thread.start()
     for thread in threads:

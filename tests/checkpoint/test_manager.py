@@ -339,7 +339,7 @@ def test_a_checkpoint_of_another_model_is_refused_by_name_and_shape(open_run):
         run.restore(abstract(dataclasses.replace(state, opt_state=optax.sgd(0.1).init({}))))
 
 
-def test_a_long_list_of_differences_is_cut(open_run):
+def test_a_long_list_of_differences_is_truncated(open_run):
     run = open_run()
     run.save(state_at(1), data_state={})
     run.wait()

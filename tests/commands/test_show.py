@@ -136,7 +136,7 @@ for what, name in {[("run", str(run)), ("checkpoint", str(run)), ("export", str(
         (("run",), "show which run. Write: flan-jax show run PATH"),
     ],
 )
-def test_what_cannot_be_shown_is_said_with_the_mend(words, message):
+def test_what_cannot_be_shown_is_refused_with_the_fix(words, message):
     with pytest.raises(ValueError, match=message):
         show(*words)
 
@@ -189,7 +189,7 @@ def test_tasks_and_mixtures_of_a_users_module_are_shown(registries, rows):
 
 
 @pytest.mark.tensorflow
-def test_members_that_lack_the_split_are_listed_below_the_table(registries, rows):
+def test_members_without_the_split_are_listed_below_the_table(registries, rows):
     registries.import_module(str(rows))
     from flan_jax.tasks.sources.file_sources import InMemorySource
 
@@ -206,7 +206,7 @@ def test_members_that_lack_the_split_are_listed_below_the_table(registries, rows
 
 
 @pytest.mark.tensorflow
-def test_names_that_a_family_declares_are_told_and_shown_when_a_pattern_asks(registries, rows):
+def test_names_declared_by_a_family_are_counted_and_shown_on_request(registries, rows):
     def define(name):
         registries.import_module(str(rows))
         record = registries.templated("capitals")

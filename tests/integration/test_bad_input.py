@@ -72,7 +72,7 @@ def test_a_users_rows_and_templates(mine, capfd, rows, changes, parts):
     assert not list(Path("exports/mixtures").glob("*.json"))  # Nothing that a run could take for an export.
 
 
-def test_bad_rows_are_skipped_and_counted_when_asked(mine, capfd):
+def test_bad_rows_are_skipped_and_counted_on_request(mine, capfd):
     args = mine([*ROWS, "{not json"])
     text = Path("mine.yaml").read_text().replace("source: jsonl", "source: {kind: jsonl, on_bad_row: skip}")
     Path("mine.yaml").write_text(text)
@@ -82,7 +82,7 @@ def test_bad_rows_are_skipped_and_counted_when_asked(mine, capfd):
     assert (found["num_examples"], sum(found["dropped"].values())) == (8, 1)
 
 
-def test_names_that_nobody_knows(mine, capfd):
+def test_unknown_names(mine, capfd):
     refused(mine(ROWS, MIXTURE_OR_TASK_NAME="mien"), capfd, "'mien'", "Did you mean 'mine'?")
     refused([*mine(ROWS), "--gin.TRAIN_STEP=3"], capfd, "TRAIN_STEP", "Did you mean 'TRAIN_STEPS'?")
     refused([*mine(ROWS), "--gin.run_config.RunConfig.sede=3"], capfd, "sede", "Did you mean 'seed'?")
@@ -180,7 +180,7 @@ def test_no_room_on_disk(export_dir, tmp_path, capfd, monkeypatch):
     assert not list((tmp_path / "run" / "checkpoints").glob("1*"))
 
 
-def test_show_infer_and_evaluate_name_what_is_not_there(tmp_path, capfd):
+def test_show_infer_and_evaluate_name_what_is_missing(tmp_path, capfd):
     refused(["show", "run", str(tmp_path)], capfd, "holds no run")
     for verb in ("infer", "evaluate"):
         refused(

@@ -151,7 +151,7 @@ def same_params(model_dir: Path, whole: Path) -> None:
         np.testing.assert_allclose(ours[name].whole(), theirs[name].whole(), rtol=0, atol=1e-4, err_msg=name)
 
 
-def test_two_processes_are_one_run_and_read_their_own_rows_alone(export_dir, whole, tmp_path):
+def test_two_processes_are_one_run_and_each_reads_only_its_rows(export_dir, whole, tmp_path):
     notes = [tmp_path / f"notes{index}" for index in range(2)]
     started = begin(
         recipe(export_dir, tmp_path / "run", "run_config.RunConfig.evaluation=None"),
@@ -168,7 +168,7 @@ def test_two_processes_are_one_run_and_read_their_own_rows_alone(export_dir, who
     assert ours and others and not set(ours) & set(others)
 
 
-def test_a_run_goes_on_with_any_number_of_processes_and_evaluates_alike(export_dir, whole, tmp_path):
+def test_a_run_resumes_with_any_number_of_processes_and_equal_evaluations(export_dir, whole, tmp_path):
     """Two processes, one of them told to stop; then one, killed; then two again, to the end with its evaluation."""
     run = tmp_path / "run"
     started = begin(recipe(export_dir, run, "CHECKPOINT_PERIOD=None"), count=2)
@@ -224,14 +224,14 @@ def test_a_failure_in_one_process_ends_the_other(export_dir, tmp_path, kind, sta
     assert ("Traceback" in second) == (kind == "defect")
 
 
-def test_a_process_waits_for_the_others_as_long_as_it_is_told_to(export_dir, tmp_path):
+def test_a_process_waits_for_the_others_for_the_configured_time(export_dir, tmp_path):
     patience = "launch.join.patience_seconds=2.0"
     ((_, error),) = end(begin(recipe(export_dir, tmp_path / "run", patience), count=2, only=(0,)), status=2)
     assert "did not all come together within 2 s. See that each was started" in error
 
 
 @pytest.mark.slow
-def test_four_processes_killed_and_gone_on_with_by_two(export_dir, whole, tmp_path):
+def test_four_killed_processes_are_resumed_by_two(export_dir, whole, tmp_path):
     run = tmp_path / "run"
     started = begin(recipe(export_dir, run, "CHECKPOINT_PERIOD=3"), count=4)
     while all(process.poll() is None for process in started) and not reading.latest_step(run / "checkpoints"):
@@ -246,7 +246,7 @@ def test_four_processes_killed_and_gone_on_with_by_two(export_dir, whole, tmp_pa
 
 
 @pytest.mark.slow
-def test_four_processes_that_hold_half_of_the_model_each(export_dir, tmp_path):
+def test_four_processes_with_half_of_the_model_each(export_dir, tmp_path):
     """Two of them read each half of the rows."""
     cut = ["sharding.MeshPlan.fsdp=2", "sharding.MeshPlan.tensor=2"]
     end(begin(recipe(export_dir, tmp_path / "whole", *cut), count=1, devices=4))
@@ -269,7 +269,7 @@ def test_four_processes_that_hold_half_of_the_model_each(export_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_and_infer_what_one_does(whole, tmp_path):
+def test_two_processes_evaluate_and_infer_the_same_as_one(whole, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"inputs": f"What is {n}?"}) + "\n" for n in range(20)))
     commands = {

@@ -44,7 +44,7 @@ def digest(model_dir: Path, capsys) -> str:
     return json.loads(capsys.readouterr().out)["params_digest"]
 
 
-def test_a_run_leaves_what_the_documents_promise(export_dir, tmp_path, capsys):
+def test_a_run_directory_has_the_documented_files(export_dir, tmp_path, capsys):
     args = arguments("TRAIN_STEPS=4", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
                      "suite.EvaluationPlan.max_examples_per_task=2")  # fmt: skip
     assert cli.run(args) == 0
@@ -136,7 +136,7 @@ def test_sigterm_saves_and_ends_cleanly(export_dir, tmp_path):
     assert reading.latest_step(tmp_path / "checkpoints") >= 10
 
 
-def test_plain_seqio_tasks_of_a_stranger_train_unchanged(tmp_path, capsys, monkeypatch):
+def test_external_seqio_tasks_train_unchanged(tmp_path, capsys, monkeypatch):
     """Own preprocessors, own vocabulary, a nested mixture; the module knows nothing of this project."""
     import sentencepiece
 
@@ -193,7 +193,7 @@ CHECKPOINT_PERIOD = 5
 """
 
 
-def test_everything_that_a_run_can_be_asked_for_is_a_binding(export_dir, tmp_path, capsys):
+def test_every_option_of_a_run_is_a_binding(export_dir, tmp_path, capsys):
     (tmp_path / "options.gin").write_text(OPTIONS)
     args = arguments(
         "TRAIN_STEPS=100",

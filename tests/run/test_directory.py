@@ -10,7 +10,7 @@ RUN = {
 }
 
 
-def test_the_same_recipe_opens_again_whatever_the_versions(tmp_path):
+def test_the_same_recipe_opens_the_directory_with_any_versions(tmp_path):
     directory = RunDirectory(path=tmp_path / "run")
     directory.open(RUN, config="A = 1\n")
     directory.open({**RUN, "versions": {"jax": "b"}}, config="A = 1\n")
@@ -18,7 +18,7 @@ def test_the_same_recipe_opens_again_whatever_the_versions(tmp_path):
     assert directory.config_file.read_text() == "A = 1\n"
 
 
-def test_another_recipe_is_refused_with_the_fields_that_differ(tmp_path):
+def test_a_different_recipe_is_refused_with_the_differing_fields(tmp_path):
     directory = RunDirectory(path=tmp_path)
     directory.open(RUN, config="")
     other = {"identity": {"model": {"emb_dim": 16, "mlp_activations": ("gelu", "linear")}, "seed": 0}}
@@ -34,7 +34,7 @@ def test_a_directory_without_a_run_is_named(tmp_path):
         RunDirectory(path=tmp_path).read()
 
 
-def test_the_last_metrics_are_of_the_last_whole_training_line(tmp_path):
+def test_the_last_metrics_are_those_of_the_last_complete_training_line(tmp_path):
     directory = RunDirectory(path=tmp_path)
     assert directory.last_metrics() is None
     directory.metrics_file.write_text(
@@ -44,7 +44,7 @@ def test_the_last_metrics_are_of_the_last_whole_training_line(tmp_path):
     assert directory.last_metrics() == {"step": 2, "kind": "train", "loss": 2}
 
 
-def test_the_last_evaluation_is_of_the_highest_finished_step(tmp_path):
+def test_the_last_evaluation_is_that_of_the_highest_finished_step(tmp_path):
     directory = RunDirectory(path=tmp_path)
     assert directory.last_evaluation() is None
     for step, names in {

@@ -82,15 +82,15 @@ def test_every_way_of_leaking_stops_the_run_and_is_allowed_by_name_only(check, t
         check("sums", training, allow_leak=["sums", "numbers"])
 
 
-def test_what_is_clean_is_written_down_too(check):
+def test_a_run_without_leaks_records_what_it_holds_out(check):
     assert check("sums") == {"clusters": [], "corpora": [], "tasks": ["tested"], "allow_leak": [], "allowed": []}
 
 
-def test_other_labels_hold_nothing_out(check):
+def test_suites_with_other_labels_hold_nothing_out(check):
     assert check("cb", "premises", label="trained") is None
 
 
-def test_leaks_that_the_mixture_was_defined_with_are_allowed(check):
+def test_leaks_allowed_by_the_mixture_are_allowed(check):
     defined = {"allow_leak": ["entailment"], "allowed": []}
     assert check("cb", hold_out=defined)["allowed"] == ["'cb' is of the held-out cluster 'entailment' (of 'anli')"]
     with pytest.raises(ValueError, match="'premises'"):

@@ -45,7 +45,7 @@ def test_each_chosen_checkpoint_is_opened_once(run, asked, steps, monkeypatch):
     assert len(opened) == len(steps)
 
 
-def test_a_checkpoint_that_is_not_there_is_refused(run):
+def test_a_missing_checkpoint_is_refused(run):
     with pytest.raises(FileNotFoundError, match="No checkpoint of step 4 .* There are steps"):
         chosen_checkpoints(run, 4)
     with pytest.raises(ValueError, match="step is 'last'; allowed are 'latest', 'all' and a number"):

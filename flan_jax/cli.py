@@ -8,7 +8,6 @@ package, with a traceback; 130 when interrupted. A command is imported only when
 
 import ast
 import dataclasses
-import importlib
 import inspect
 import json
 import keyword
@@ -21,69 +20,12 @@ from typing import TYPE_CHECKING, Any
 from flan_jax import errors
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
+from flan_jax.verbs import PROCESS_OPTIONS, SUPPLIED, VERBS, command, option_parameters, usage, verb_usage
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verb:
-    """A command.
-
-    Attributes:
-      does: One line of help.
-      positional: Its positional arguments in order; `gin_file` takes all that are left.
-      in_many_processes: Whether several processes can run it together.
-      takes_run_config: Whether its first argument is the recipe's `RunConfig`, whose fields are options too.
-      yields_rows: Whether it returns an iterator of rows, which `--output` names a file for.
-      has_json: Whether `--json` prints the `data` of its result.
-    """
-
-    does: str
-    positional: tuple[str, ...] = ()
-    in_many_processes: bool = False
-    takes_run_config: bool = False
-    yields_rows: bool = False
-    has_json: bool = False
-
-
-VERBS = {
-    "train": Verb(
-        does="one run: exports what is missing, trains, evaluates, saves; the same command resumes it",
-        in_many_processes=True,
-        takes_run_config=True,
-    ),
-    "evaluate": Verb(
-        does="evaluates checkpoints of a run, or imported weights, on tasks and mixtures",
-        positional=("model_dir",),
-        in_many_processes=True,
-    ),
-    "infer": Verb(
-        does="adds predictions to the rows of a file or of standard input, with the weights of a run or a checkpoint",
-        positional=("model_dir",),
-        in_many_processes=True,
-        yields_rows=True,
-    ),
-    "export": Verb(does="exports tasks and mixtures to tokenized shards"),
-    "convert": Verb(
-        does="converts weights between this project, T5X and Hugging Face: --from=PATH --to=PATH --format=hf"
-    ),
-    "show": Verb(
-        does="tasks, mixtures, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, checkpoint DIR",
-        positional=("what", "name"),
-        has_json=True,
-    ),
-    "plan": Verb(
-        does="compiles a recipe for another machine (--topology=v5e:16x16): memory, FLOPs, communication, time",
-        positional=("gin_file",),
-        takes_run_config=True,
-        has_json=True,
-    ),
-    "doctor": Verb(does="checks the installation and the devices that JAX finds, and says how to fix what is wrong"),
-}
-
-PROCESS_OPTIONS = ("coordinator_address", "process_count", "process_index")
-SUPPLIED = ("config", "console", "resolved_config")  # Parameters of verbs that the command line fills in.
 PIPED_COLUMNS = 1000
 
 
@@ -184,7 +126,7 @@ def _literal(text: str) -> Any:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit status."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
+        print(usage(__doc__))
         return 0 if arguments else 2
     if arguments[0] == "--version":
         from flan_jax import __version__
@@ -244,7 +186,7 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
 
     verb = VERBS[invocation.verb]
     gin_config.parse(invocation.gin_files, invocation.gin_bindings, search_paths=invocation.search_paths)
-    function = _command(invocation.verb)
+    function = command(invocation.verb)
     own = inspect.signature(function).parameters
     options = dict(invocation.options)
     _require_known_options(invocation.verb, options)
@@ -282,18 +224,6 @@ def _require_known_options(verb: str, options: Iterable[str]) -> None:
             )
 
 
-def option_parameters(verb: str) -> dict[str, inspect.Parameter]:
-    """Returns the parameters of a verb that are options of the command line: its own, and the fields of `RunConfig`."""
-    parameters = {n: p for n, p in inspect.signature(_command(verb)).parameters.items() if n not in SUPPLIED}
-    if VERBS[verb].takes_run_config:
-        from flan_jax.run.run_config import RunConfig
-
-        parameters = {**inspect.signature(RunConfig).parameters, **parameters}
-    if VERBS[verb].yields_rows:
-        parameters["output"] = inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default="-")
-    return parameters
-
-
 def _print_result(result: Any, *, as_json: bool) -> int:
     """Prints the result of a verb and returns the exit status; of several processes the first one prints."""
     if isinstance(result, int):
@@ -329,10 +259,6 @@ def _console(*, stderr: bool = False) -> "Console":
     return console if console.is_terminal else Console(stderr=stderr, width=PIPED_COLUMNS)
 
 
-def _command(verb: str) -> Callable[..., Any]:
-    return getattr(importlib.import_module(f"flan_jax.commands.{verb}"), verb)
-
-
 def _leave_group(status: int) -> int:
     """Exits immediately when other processes wait for this one; otherwise returns the status."""
     if "flan_jax.processes" in sys.modules:
@@ -352,32 +278,6 @@ def print_settings() -> None:
     for setting in gin_config.settings():
         table.add_row(setting.name, repr(setting.value), setting.origin)
     _console().print(table)
-
-
-def usage() -> str:
-    """Returns the text of `flan-jax --help`."""
-    verbs = "\n".join(f"  {name:<10} {verb.does}" for name, verb in VERBS.items())
-    return f"{__doc__}\nVerbs:\n{verbs}\n\nflan-jax VERB --help lists a verb's options."
-
-
-def verb_usage(verb: str) -> str:
-    """Returns the documentation of a verb and its options."""
-    lines = [f"flan-jax {verb} {' '.join(p.upper() for p in VERBS[verb].positional)}: {VERBS[verb].does}", ""]
-    lines += [inspect.getdoc(_command(verb)) or "", ""]
-    if VERBS[verb].takes_run_config:
-        from flan_jax.run.run_config import RunConfig
-
-        lines += [inspect.getdoc(RunConfig) or "", ""]
-    lines += ["Options (or gin bindings of the same names):"]
-    parameters = option_parameters(verb)
-    if VERBS[verb].in_many_processes:
-        from flan_jax import launch
-
-        parameters |= {name: inspect.signature(launch.join).parameters[name] for name in PROCESS_OPTIONS}
-    for name, parameter in parameters.items():
-        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-        lines.append(f"  --{name.rstrip('_')}{default}")
-    return "\n".join(lines)
 
 
 def _report(error: Exception, *, show_traceback: bool) -> int:

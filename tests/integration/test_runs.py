@@ -17,7 +17,7 @@ import flan_jax
 from flan_jax import cli
 from flan_jax.checkpoint import reading
 from flan_jax.run.predictions import write_predictions
-from tests.integration.conftest import arguments, in_process, train_lines
+from tests.integration.conftest import QUICKSTART, TINY, arguments, in_process, train_lines
 
 pytestmark = pytest.mark.tensorflow
 
@@ -66,6 +66,18 @@ def test_a_run_directory_has_the_documented_files(export_dir, tmp_path, capsys):
     # The resolved configuration alone is the same run.
     assert cli.run(["train", f"--gin_file={run}/config.gin"]) == 0
     assert "resumed at step 4" in capsys.readouterr().out
+
+
+def test_verbs_return_their_results_and_print_nothing(export_dir, tmp_path, capsys):
+    bindings = [*TINY, "TRAIN_STEPS=2", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
+                "suite.EvaluationPlan.max_examples_per_task=1"]  # fmt: skip
+    finished = flan_jax.train_model(flan_jax.load_recipe(QUICKSTART, bindings=bindings))
+    assert (finished.directory, finished.step, finished.reason) == (tmp_path / "run", 2, "all steps")
+    assert finished.metrics["step"] == 2 and finished.metrics["loss"] > 0
+    scores = flan_jax.evaluate(model_dir=str(tmp_path / "run"), max_examples_per_task=1)
+    assert scores.by_step[2].as_metrics()["eval/mean"] == finished.evaluation["eval/mean"]
+    assert capsys.readouterr().out == ""
+    assert digest(tmp_path / "run", capsys) == finished.params_digest
 
 
 def test_training_from_an_export_never_imports_tensorflow(export_dir, tmp_path):

@@ -226,8 +226,6 @@ def _require_known_options(verb: str, options: Iterable[str]) -> None:
 
 def _print_result(result: Any, *, as_json: bool) -> int:
     """Prints the result of a verb and returns the exit status; of several processes the first one prints."""
-    if isinstance(result, int):
-        return result
     if _is_first_process():
         if as_json:
             print(json.dumps(result.data, ensure_ascii=False, default=str))

@@ -42,8 +42,7 @@ def infer(
 
     Args:
       model_dir: A run directory, or a converted, T5X or Hugging Face checkpoint.
-      input: A .jsonl or .tsv file (the first line of a .tsv file names the columns), or "-": standard input, with one
-        JSON object or one text per line.
+      input: A .jsonl file, or "-": standard input, with one JSON object or one text per line.
       template: Builds the input text of a row: "Question: {question}"; a line of text is the field `inputs`.
       step: "latest" or the step of a checkpoint.
       batch_size: Rows per batch.
@@ -138,17 +137,7 @@ def _read(source: str) -> Iterator[Mapping[str, Any]]:
     if not path.is_file():
         raise MissingFileError(f"There is no input file {source}.")
     with open(path, encoding="utf-8") as lines:
-        if path.suffix == ".tsv":
-            columns = next(lines, "").rstrip("\n").split("\t")
-            for number, line in enumerate(lines, start=2):
-                values = line.rstrip("\n").split("\t")
-                if len(values) != len(columns):
-                    raise UserError(
-                        f"{source}, line {number}: {len(values)} columns; the first line names {len(columns)}."
-                    )
-                yield dict(zip(columns, values, strict=True))
-        else:
-            yield from _objects(lines, name=source, allows_text=False)
+        yield from _objects(lines, name=source, allows_text=False)
 
 
 def _objects(lines: Iterable[str], *, name: str, allows_text: bool) -> Iterator[Mapping[str, Any]]:

@@ -16,7 +16,6 @@ import numpy as np
 from flan_jax import backend, placement, sharding, vocab
 from flan_jax.data.manifest import VocabularyRef
 from flan_jax.decoding.loop import generate
-from flan_jax.decoding.sampling import Greedy, Strategy
 from flan_jax.decoding.scoring import score
 from flan_jax.errors import UserError
 from flan_jax.models import t5
@@ -90,7 +89,7 @@ class Network:
         # Replicated, so that every process can read complete outputs.
         self._replicated = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self._score = jax.jit(functools.partial(score, config=config), out_shardings=self._replicated)
-        self._generators: dict[tuple[int, int, Strategy], Callable[..., jax.Array]] = {}
+        self._generators: dict[tuple[int, int], Callable[..., jax.Array]] = {}
 
     def apply(self, params: t5.Params, batch: Batch, rng: jax.Array | None) -> jax.Array | UnreadLogits:
         """Returns float32 logits [B, T, V], or an object that computes them in chunks; objectives call this."""
@@ -108,22 +107,17 @@ class Network:
         """Returns the context in which the functions of this network are traced."""
         return sharding.use_mesh(self.mesh, rules=self.rules)
 
-    def shardings(self, abstract: Any) -> Any:
-        """Returns the sharding of each leaf of a train state, or of a tree of parameters."""
-        return sharding.state_shardings(
+    def placed(self, abstract: Any) -> Any:
+        """Returns the shapes of a train state or of parameters, with the sharding of each leaf."""
+        shardings = sharding.state_shardings(
             abstract,
             params=t5.abstract_params(self.config),
             axes=t5.logical_axes(self.config),
             mesh=self.mesh,
             rules=self.rules,
         )
-
-    def placed(self, abstract: Any) -> Any:
-        """Returns the shapes of a tree with the sharding of each leaf, as a restore needs them."""
         return jax.tree.map(
-            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-            abstract,
-            self.shardings(abstract),
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), abstract, shardings
         )
 
     def microbatches(self, requested: int | str, *, batch_size: int) -> int:
@@ -230,21 +224,18 @@ class Network:
         *,
         max_decode_length: int,
         eos_id: int,
-        strategy: Strategy = Greedy(),  # noqa: B008
     ) -> BatchFunction:
         """Returns the function from a batch to token ids [B, max_decode_length]."""
-        generator = self._generator(max_decode_length, eos_id, strategy)
+        generator = self._generator(max_decode_length, eos_id)
         return lambda batch: generator(params, self.place_whole(batch))
 
     def score_fn(self, params: t5.Params) -> BatchFunction:
         """Returns the function from a batch to the summed log-probabilities of its targets [B]."""
         return lambda batch: self._score(params, self.place_whole(batch))
 
-    def _generator(self, max_decode_length: int, eos_id: int, strategy: Strategy) -> Callable[..., jax.Array]:
-        key = (max_decode_length, eos_id, strategy)
+    def _generator(self, max_decode_length: int, eos_id: int) -> Callable[..., jax.Array]:
+        key = (max_decode_length, eos_id)
         if key not in self._generators:
-            bound = functools.partial(
-                generate, config=self.config, max_decode_length=max_decode_length, eos_id=eos_id, strategy=strategy
-            )
+            bound = functools.partial(generate, config=self.config, max_decode_length=max_decode_length, eos_id=eos_id)
             self._generators[key] = jax.jit(bound, out_shardings=self._replicated)
         return self._generators[key]

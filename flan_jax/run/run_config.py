@@ -29,13 +29,11 @@ class Reporting:
     Attributes:
       weight_statistics: The root mean square of each parameter, gradient and update, at every logged step.
       tensorboard: Event files for TensorBoard in the run directory.
-      wandb_project: A project at Weights & Biases.
       show_predictions: How many predictions of each suite the summary of the finished run shows.
     """
 
     weight_statistics: bool = False
     tensorboard: bool = False
-    wandb_project: str | None = None
     show_predictions: int = 0
 
 

@@ -27,7 +27,7 @@ from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import TrainState
 from flan_jax.train.stopping import SharedStop, StopRequest
 from flan_jax.train.tensorboard import TensorBoardWriter
-from flan_jax.train.writers import JsonlWriter, WandbWriter, Writer
+from flan_jax.train.writers import JsonlWriter, Writer
 
 
 @final
@@ -71,6 +71,7 @@ class Run:
         """Trains from the first state, new or restored, to the end."""
         config, network = self._config, self._network
         assert isinstance(config.num_microbatches, int), "resolved"
+        feed = self._data.feed(config, network.mesh)  # Before compiling starts: it may refuse the data.
         step_fn = network.train_step(
             config.objective,
             config.optimizer,
@@ -107,7 +108,7 @@ class Run:
             finished = loop.run(
                 state,
                 step_fn=compiling,
-                feed=self._data.feed(config, network.mesh),
+                feed=feed,
                 place_batch=network.place,
                 cadence=config.cadence,
                 hooks=loop.Hooks(
@@ -204,6 +205,4 @@ class Run:
         ]
         if reporting.tensorboard:
             writers.append(TensorBoardWriter(path / "tensorboard", resumed_step=resumed_step or 0))
-        if reporting.wandb_project:
-            writers.append(WandbWriter(project=reporting.wandb_project, directory=path, name=path.name))
         return writers

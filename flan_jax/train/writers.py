@@ -1,4 +1,4 @@
-"""Writers of a run's metrics: JSON lines, and Weights & Biases when requested.
+"""Writers of a run's metrics: the interface, and JSON lines.
 
 A writer is a context manager: the loop opens it, passes it every line, and always closes it. The writers for the
 terminal are in `console`, the one for TensorBoard in `tensorboard`.
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO, final
 
-from flan_jax.errors import UserError
 from flan_jax.files import write_atomic
 
 Values = Mapping[str, float | None]
@@ -91,50 +90,6 @@ class JsonlWriter(Writer):
             if step <= self._resumed_step and line.endswith("\n"):
                 retained.append(line)
         return retained
-
-
-@final
-class WandbWriter(Writer):
-    """A run at Weights & Biases. Needs the package wandb, which is not a dependency."""
-
-    def __init__(self, *, project: str, directory: Path | str, name: str):
-        """Checks that the package is installed; the run is started or resumed on entering.
-
-        Args:
-          project: The project at Weights & Biases.
-          directory: The directory of the package's own files.
-          name: The run's name and id; the same name resumes the same run.
-
-        Raises:
-          UserError: The package is not installed.
-        """
-        try:
-            import wandb
-        except ImportError as error:
-            raise UserError(
-                "Reporting.wandb_project is set, but the package wandb is not installed. Run `pip install wandb`, or "
-                "remove that setting; metrics.jsonl is always written."
-            ) from error
-        self._wandb = wandb
-        self._project, self._directory, self._name = project, str(directory), name
-        self._run: Any = None
-
-    def __enter__(self) -> Self:
-        self._run = self._wandb.init(
-            project=self._project,
-            dir=self._directory,
-            name=self._name,
-            id=self._name,
-            resume="allow",
-        )
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._run.finish()
-
-    def write(self, step: int, *, kind: str, values: Values) -> None:
-        """Logs the numbers as `<kind>/<name>`."""
-        self._run.log({f"{kind}/{name}": value for name, value in values.items() if value is not None}, step=step)
 
 
 def _json_number(value: float | None) -> float | None:

@@ -1,10 +1,6 @@
 import json
-import sys
-import types
 
-import pytest
-
-from flan_jax.train.writers import JsonlWriter, WandbWriter
+from flan_jax.train.writers import JsonlWriter
 
 
 def _lines(path):
@@ -59,25 +55,3 @@ def test_a_resumed_run_without_a_file_starts_one(tmp_path):
     path = tmp_path / "metrics.jsonl"
     _write(path, [5], resumed_step=4)
     assert [line["step"] for line in _lines(path)] == [5]
-
-
-def test_a_missing_wandb_is_refused_with_the_fix(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ValueError, match="package wandb is not installed. Run `pip install wandb`, or"):
-        WandbWriter(project="p", directory=tmp_path, name="n")
-
-
-def test_weights_and_biases_gets_every_number_under_its_kind(tmp_path, monkeypatch):
-    events = []
-    run = types.SimpleNamespace(
-        log=lambda values, step: events.append((step, values)), finish=lambda: events.append("finished")
-    )
-    module = types.ModuleType("wandb")
-    module.init = lambda **arguments: events.append(arguments) or run
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    with WandbWriter(project="p", directory=tmp_path, name="n") as writer:
-        writer.advance(2)
-        writer.write(3, kind="train", values={"loss": 1.0, "rate": None})
-    started, *rest = events
-    assert (started["project"], started["id"], started["resume"]) == ("p", "n", "allow")
-    assert rest == [(3, {"train/loss": 1.0}), "finished"]

@@ -1,7 +1,6 @@
 """`flan-jax plan`: what the training step of a recipe takes on another machine. It is compiled, and nothing is run."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,7 +23,6 @@ def plan(
     topology: str,
     remat: str | None = "recipe",
     search: bool = True,
-    save_program: str | None = None,
 ) -> Plan:
     """Compiles the training step of a recipe for another machine and analyses it. Needs no data and no checkpoint.
 
@@ -34,7 +32,6 @@ def plan(
       topology: The machine: v5e:16x16, v5p:4x4x4, v6e:8x8*2 (two slices), cpu:8, gpu:h200x8.
       remat: none, minimal, full or offload; "recipe" is the recipe's.
       search: Also find the memory and the largest batch of each remat policy.
-      save_program: A file for the text of the compiled program.
 
     Raises:
       UserError: The machine is unknown or its compiler is missing, or the recipe does not suit it.
@@ -44,13 +41,10 @@ def plan(
     if remat != "recipe":  # The command line reads the word `none` as None.
         execution = dataclasses.replace(execution, remat=remat or "none")
     mesh = dataclasses.replace(config.mesh, platform=None)
-    step = Step(
-        config=dataclasses.replace(config, mesh=mesh, execution=execution), topology=topology_named(str(topology))
-    )
+    config = dataclasses.replace(config, mesh=mesh, execution=execution)
+    step = Step(config=config, topology=topology_named(str(topology)))
     console.print(f"compiling for {step.topology.name} ...", highlight=False)
     compiled = step.compiled
-    if save_program is not None and isinstance(compiled, Compiled):
-        Path(save_program).expanduser().write_text(compiled.text)
     data = _description(step)
     if isinstance(compiled, TooLarge):
         data |= {"fits": False, "refusal": dataclasses.asdict(compiled)}
@@ -60,9 +54,9 @@ def plan(
         data["policies"] = {}
         for name in REMAT_NAMES:
             console.print(f"searching for the largest batch with remat {name} ...", highlight=False)
-            is_own = name == execution.remat
-            policy = step if is_own else step.with_settings(execution=dataclasses.replace(execution, remat=name))
-            data["policies"][name] = dataclasses.asdict(policy.largest_batch())
+            policy = dataclasses.replace(execution, remat=name)
+            fit = (step if policy == execution else step.with_settings(execution=policy)).largest_batch()
+            data["policies"][name] = dataclasses.asdict(fit)
     return Plan(data=data)
 
 
@@ -94,15 +88,14 @@ def _description(step: Step) -> dict[str, Any]:
 def _analysis(step: Step, compiled: Compiled) -> dict[str, Any]:
     """Memory, work and exchanges of a compiled step, per device, and the time that follows from them."""
     config, mesh, chip = step.config, step.network.mesh, step.topology.chip
-    program, peak, lengths = hlo.read(compiled.text), compiled.memory.peak, config.data.lengths
-    rows_per_device = config.batch_size / mesh.size
+    program, lengths, rows_per_device = hlo.read(compiled.text), config.data.lengths, config.batch_size / mesh.size
     row_flops = flops.training_flops_per_row(
         config.model, encoder_length=lengths["inputs"], decoder_length=lengths["targets"]
     )
     exchanges = roofline.exchanges(program, mesh=mesh, chip=chip)
     found: dict[str, Any] = {
         "fits": chip is None or (step.peak_bytes or 0) <= chip.usable_bytes,
-        "memory": {**dataclasses.asdict(compiled.memory), "peak": peak},
+        "memory": {**dataclasses.asdict(compiled.memory), "peak": compiled.memory.peak},
         "warnings": list(compiled.warnings),
         "model_flops": row_flops * rows_per_device,
         "flops": step.flops(),

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any, Literal
 
-GIB = 1 << 30
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
@@ -44,8 +42,8 @@ def _chips(platform: Literal["tpu", "gpu"], pages: str, *rows: tuple[Any, ...]) 
             name=name,
             title=title,
             platform=platform,
-            hbm_bytes=int(memory * GIB),
-            usable_bytes=int(usable * GIB),
+            hbm_bytes=int(memory * 2**30),
+            usable_bytes=int(usable * 2**30),
             flops_per_second=peak * 1e12,
             hbm_bytes_per_second=hbm * 1e9,
             link_bytes_per_second=link * 1e9,

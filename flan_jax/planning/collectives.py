@@ -16,7 +16,6 @@ import numpy as np
 from flan_jax.planning.hlo import Computation, Instruction, Program
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
-NO_AXIS = "none"
 Groups = tuple[tuple[int, ...], ...]
 _IOTA = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"
 
@@ -67,7 +66,7 @@ def collectives(program: Program, *, devices: int, slices: int = 1) -> Iterator[
 
 
 def axes_of(groups: Groups, *, axes: Mapping[str, int]) -> str:
-    """Returns the axes of a mesh over which groups of positions exchange, for example "data+fsdp".
+    """Returns the axes of a mesh over which groups of positions exchange, for example "data+fsdp"; "none" if alone.
 
     Args:
       groups: positions in a mesh.
@@ -80,7 +79,7 @@ def axes_of(groups: Groups, *, axes: Mapping[str, int]) -> str:
     for group in groups:
         coordinates = np.unravel_index(np.asarray(group), tuple(axes.values()))
         crossed |= {axis for axis, values in enumerate(coordinates) if len(set(values.tolist())) > 1}
-    return "+".join(name for axis, name in enumerate(axes) if axis in crossed) or NO_AXIS
+    return "+".join(name for axis, name in enumerate(axes) if axis in crossed) or "none"
 
 
 def groups_of(attributes: str, *, devices: int) -> Groups:

@@ -104,8 +104,7 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], *, options: Mapping[st
         host_temporaries=found.host_temp_size_in_bytes,
         live=None if device.platform == "gpu" else getattr(found, "peak_memory_in_bytes", 0) or None,
     )
-    warnings = tuple(line for line in printed if "ematerializ" in line)
-    return Compiled(memory=memory, text=text, warnings=warnings)
+    return Compiled(memory=memory, text=text, warnings=tuple(line for line in printed if "ematerializ" in line))
 
 
 def needed_bytes(message: str) -> int | None:

@@ -2,14 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-
-Row = tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +29,7 @@ class Plan:
         if "policies" in plan:
             batch = plan["recipe"]["batch_size"]
             columns = ("remat", f"peak at {batch:,} rows", "largest batch that fits", "its peak", "too large")
-            tables.append(_table(*columns, rows=[_policy(name, fit, batch) for name, fit in plan["policies"].items()]))
+            tables.append(_table(*columns, rows=(_policy(name, fit, batch) for name, fit in plan["policies"].items())))
         return Group(*map(Text, _head(plan)), *tables, *map(Text, _remarks(plan)))
 
 
@@ -65,14 +63,14 @@ def _head(plan: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  {line}" for line in recipe["picked"])
 
 
-def _table(*columns: str, rows: list[Row] | list[tuple[str, ...]]) -> Table:
+def _table(*columns: str, rows: Iterable[tuple[str, ...]]) -> Table:
     table = Table(*columns)
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def _memory(plan: Mapping[str, Any]) -> Iterator[Row]:
+def _memory(plan: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     memory, available = plan["memory"], plan["chip"] and plan["chip"]["usable_bytes"]
     yield "arguments", size_text(memory["arguments"]), f"of which state {size_text(plan['state_bytes'])}"
     yield "outputs", size_text(memory["outputs"]), f"of which in donated arguments {size_text(memory['aliased'])}"
@@ -84,7 +82,7 @@ def _memory(plan: Mapping[str, Any]) -> Iterator[Row]:
         yield "host memory", size_text(memory["host_temporaries"]), "offloaded"
 
 
-def _work(plan: Mapping[str, Any]) -> Iterator[Row]:
+def _work(plan: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     yield "FLOPs of the model", f"{plan['model_flops']:.3e}", "according to its sizes, without recomputation"
     yield "FLOPs of the step", f"{plan['flops']:.3e}", f"{plan['flops'] / plan['model_flops']:.2f} of the model's"
     yield "HBM traffic", size_text(plan["hbm_bytes"]), ""

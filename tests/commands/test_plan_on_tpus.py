@@ -21,18 +21,19 @@ RECIPES = "gin_configs/recipes/"
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory):
+def planned():
     """Plans a recipe once: the plan, and the bytes of each array that its all-gathers return."""
 
     @functools.cache
     def plan(recipe: str, *arguments: str):
-        program, printed = tmp_path_factory.mktemp("plan") / "program.hlo", io.StringIO()
-        given = [f"{RECIPES}{recipe}.gin", *arguments, "--search=False", "--json", f"--save_program={program}"]
-        with contextlib.redirect_stdout(printed):
-            assert cli.run(["plan", *given]) == 0
+        programs, printed = [], io.StringIO()
+        with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
+            read = hlo.read
+            patched.setattr(hlo, "read", lambda text: programs.append(read(text)) or programs[-1])
+            assert cli.run(["plan", f"{RECIPES}{recipe}.gin", *arguments, "--search=False", "--json"]) == 0
         gathered = [
             array.bytes
-            for body in hlo.read(program.read_text()).computations.values()
+            for body in programs[0].computations.values()
             for instruction in body.values()
             if instruction.opcode in ("all-gather", "all-gather-start")
             for array in instruction.arrays

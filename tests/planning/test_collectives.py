@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flan_jax.planning import hlo, roofline
-from flan_jax.planning.collectives import NO_AXIS, Collective, axes_of, collectives, groups_of
+from flan_jax.planning.collectives import Collective, axes_of, collectives, groups_of
 
 AXES = {"data": 2, "fsdp": 2, "tensor": 2}
 ROWS = 16  # of 4 float32: 256 bytes in total, 32 per device
@@ -132,7 +132,7 @@ def test_groups_are_read_in_every_notation(text, groups):
 def test_axes_are_those_whose_coordinate_differs_within_a_group():
     assert axes_of(((0, 1), (2, 3)), axes={"data": 2, "tensor": 2}) == "tensor"
     assert axes_of(((0, 2), (0, 1)), axes={"data": 2, "tensor": 2}) == "data+tensor"
-    assert axes_of(((0,), (1,)), axes={"tensor": 2}) == NO_AXIS
+    assert axes_of(((0,), (1,)), axes={"tensor": 2}) == "none"
 
 
 @pytest.mark.parametrize(
@@ -200,3 +200,11 @@ def test_an_exchange_counts_once_however_it_is_written(written):
     text = f"{computations}ENTRY %main (g: f32[]) -> f32[] {{\n  %g = f32[250000]{{0}} parameter(0)\n  {first}\n  {second}\n}}\n"
     found = list(collectives(hlo.read(text), devices=2, slices=2))
     assert [(one.kind, one.bytes, one.number, one.groups) for one in found] == [(*expected, 1, ((0, 1),))]
+
+
+def test_kinds_number_their_channels_separately():
+    text = (
+        "ENTRY %main (g: f32[]) -> f32[] {\n  %g = f32[250000]{0} parameter(0)\n"
+        f"  %a = f32[500000]{{0}} all-gather(%g), {GROUPS}\n  %r = f32[250000]{{0}} all-reduce(%g), {GROUPS}\n}}\n"
+    )
+    assert [one.kind for one in collectives(hlo.read(text), devices=2)] == ["all-gather", "all-reduce"]

@@ -14,10 +14,14 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Float32, Int32
 
-EncoderTokens = Int32[Any, "B S"]
-DecoderTokens = Int32[Any, "B T"]
+EncoderIds = Int32[Any, "B S"]
+DecoderIds = Int32[Any, "B T"]
+"""Token ids or segment ids; JAX or NumPy arrays."""
+
 Logits = Float32[Any, "B T V"]
-LossWeights = Float32[Any, "B T"]
+
+Params = dict[str, Any]
+"""A network's parameters: nested dicts of arrays, named as in T5X's checkpoints."""
 
 Batch = Mapping[str, Any]
 """One batch, by SeqIO's feature names; NumPy on the host, JAX arrays on devices."""

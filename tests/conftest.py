@@ -16,7 +16,25 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Shapes in signatures are checked here and nowhere else; before anything of these packages is imported.
-install_import_hook(["flan_jax.objectives", "flan_jax.models.t5"], "beartype.beartype")
+CHECKED = (
+    "acceleration",
+    "attention",
+    "dropout",
+    "initialization",
+    "layers",
+    "partitioning",
+    "position_bias",
+    "t5.network",
+)
+install_import_hook(
+    [
+        "flan_jax.objectives",
+        "flan_jax.decoding",
+        "flan_jax.models.t5.model",
+        *(f"flan_jax.models.{m}" for m in CHECKED),
+    ],
+    "beartype.beartype",
+)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from flan_jax.models import t5
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
+from flan_jax.shapes import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 _spec = importlib.util.spec_from_file_location("make_transformers_goldens", ROOT / "tools/make_transformers_goldens.py")
@@ -19,7 +20,7 @@ def config(family: str, **changes) -> T5Config:
     return T5Config(**{**goldens.SIZES, **goldens.FAMILIES[family], **changes})
 
 
-def params(model_config: T5Config) -> t5.Params:
+def params(model_config: T5Config) -> Params:
     def draw(path, leaf):
         name = "/".join(key.key for key in path)
         return goldens.made_up_weight(name, leaf.shape, tied=model_config.logits_via_embedding)

@@ -31,14 +31,14 @@ THERE = ("xla_gpu_enable_latency_hiding_scheduler", "xla_gpu_enable_triton_gemm"
 
 def test_flags_that_jaxlib_would_abort_on_are_named_with_the_nearest_that_it_has():
     flags = " ".join(f"--{name}=true" for name in (*GONE, "xla_gpu_enable_latency_hiding"))
-    trouble = backend.flags_trouble(flags)
+    trouble = backend.flags_problem(flags)
     assert all(f"--{name}" in trouble for name in GONE) and "Take it out of XLA_FLAGS" in trouble
     assert "Did you mean 'xla_gpu_enable_latency_hiding_scheduler'?" in trouble
 
 
 def test_flags_that_jaxlib_knows_pass():
-    assert backend.flags_trouble("--xla_gpu_enable_triton_gemm=false --xla_gpu_cudnn_gemm_fusion_level=1") == ""
-    assert backend.flags_trouble("") == backend.flags_trouble("  ") == ""
+    assert backend.flags_problem("--xla_gpu_enable_triton_gemm=false --xla_gpu_cudnn_gemm_fusion_level=1") == ""
+    assert backend.flags_problem("") == backend.flags_trouble("  ") == ""
     assert backend.known_flags() >= set(THERE) and not backend.known_flags() & set(GONE)
 
 
@@ -51,16 +51,16 @@ def test_flags_that_jaxlib_knows_pass():
     ],
 )
 def test_what_else_jaxlib_would_abort_on_is_said(flags, message):
-    assert message in backend.flags_trouble(flags)
+    assert message in backend.flags_problem(flags)
 
 
 def test_a_file_of_flags_is_read_as_jaxlib_reads_it(tmp_path):
     file = tmp_path / "flags"
     file.write_text("--xla_gpu_graph_level=1\n")
-    assert "--xla_gpu_graph_level" in backend.flags_trouble(str(file))
+    assert "--xla_gpu_graph_level" in backend.flags_problem(str(file))
     file.write_text("--xla_gpu_enable_triton_gemm=false\n")
-    backend.flags_trouble.cache_clear()
-    assert backend.flags_trouble(str(file)) == ""
+    backend.flags_problem.cache_clear()
+    assert backend.flags_problem(str(file)) == ""
 
 
 def test_a_run_with_an_unknown_flag_ends_with_one_message_before_anything_is_done(monkeypatch, capsys, tmp_path):
@@ -146,7 +146,7 @@ backend.compute_in_calling_thread()
 step = jax.jit(lambda x: jnp.sum(jnp.sort(x[:, None] * x[None, :], axis=1)))  # A temporary of 64 MB.
 x = jnp.arange(4096.0)
 step.lower(x).compile()
-backend.keep_freed_memory({platform_name!r})
+backend.retain_freed_memory({platform_name!r})
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(3):
     before = faults()

@@ -13,9 +13,9 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from flan_jax import placement, sharding
-from flan_jax.models import t5
-from flan_jax.models.config import T5Config
 from flan_jax.models.execution import Execution
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim import optimizers, selection
 from flan_jax.placement import put_whole_batch, reading_share

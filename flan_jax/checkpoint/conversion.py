@@ -25,8 +25,8 @@ from flan_jax.checkpoint.starts import require_same_network
 from flan_jax.checkpoint.t5x import writing
 from flan_jax.checkpoint.weights import FORMATS, Format, Weights
 from flan_jax.errors import UserError
-from flan_jax.models.config import T5Config
-from flan_jax.models.parameters import require_shapes
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.parameters import require_shapes
 from flan_jax.names import nearest
 
 DTYPES: Mapping[str, np.dtype] = {"float32": np.dtype(np.float32), "bfloat16": BFLOAT16}

@@ -6,7 +6,7 @@ from typing import Any
 from flan_jax.checkpoint import formats, reading
 from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.checkpoint.leaves import same_dtypes
-from flan_jax.models.families import recognise
+from flan_jax.models.t5.families import recognize
 
 
 def describe(path: Any, *, step: int | None = None) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def describe(path: Any, *, step: int | None = None) -> dict[str, Any]:
         "format": weights.format,
         "layout": weights.layout,
         "step": weights.step,
-        "family": None if config is None else recognise(config).title,
+        "family": None if config is None else recognize(config).title,
         "config": None if config is None else dataclasses.asdict(config),
         "config_is_stated": weights.config_is_stated,
         "params_digest": leaves_digest(weights.params),

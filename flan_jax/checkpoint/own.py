@@ -17,8 +17,8 @@ from flan_jax.checkpoint import orbax_arrays, reading
 from flan_jax.checkpoint.leaves import Leaf
 from flan_jax.checkpoint.trees import nested
 from flan_jax.checkpoint.weights import Weights
-from flan_jax.models.config import T5Config
-from flan_jax.models.parameters import config_of_shapes
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.parameters import config_of_shapes
 
 VOCABULARY_FILE = "vocabulary.model"
 SLOTS = ("v_row", "v_col", "v", "m")

@@ -15,9 +15,9 @@ from flan_jax.checkpoint.leaves import Index, Leaf, cast, same_dtypes
 from flan_jax.checkpoint.trees import named_leaves
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import UserError
-from flan_jax.models.config import T5Config
-from flan_jax.models.families import recognise
-from flan_jax.models.parameters import require_shapes
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.families import recognize
+from flan_jax.models.t5.parameters import require_shapes
 from flan_jax.names import nearest
 
 Rule = tuple[str, str | None]
@@ -140,7 +140,7 @@ def require_same_network(weights: Weights, config: T5Config, *, fields: Sequence
     ]
     if differing:
         raise UserError(
-            f"{weights.path} is of another network than the model; it is {recognise(weights.config).title}.\n  "
+            f"{weights.path} is of another network than the model; it is {recognize(weights.config).title}.\n  "
             + "\n  ".join(differing)
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from flan_jax.checkpoint.leaves import Leaf
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5.config import T5Config
 
 Format = Literal["flan_jax", "t5x", "hf"]
 FORMATS: tuple[Format, ...] = ("flan_jax", "t5x", "hf")

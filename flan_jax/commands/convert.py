@@ -13,8 +13,8 @@ from rich.text import Text
 
 from flan_jax import vocab
 from flan_jax.checkpoint import conversion, formats
-from flan_jax.models.config import T5Config
-from flan_jax.models.families import recognise
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.families import recognize
 from flan_jax.run.trained import vocabulary_of_run
 
 
@@ -33,7 +33,7 @@ class Conversion:
         rows: dict[str, Any] = {
             "from": f"{source.path} ({source.format}: {source.layout})",
             "to": f"{self.to} ({target.format}: {target.layout})",
-            "network": f"{recognise(source.config).title}"
+            "network": f"{recognize(source.config).title}"
             + ("" if source.config_is_stated else "; recognized by its shapes, which do not determine the activations"),
             "parameters": f"{size:,} in {len(source.params):,} tensors",
             "step": "-" if source.step is None else f"{source.step:,}",

@@ -73,7 +73,7 @@ def _package(name: str, *, required: bool) -> Finding:
 
 def _flags() -> Finding:
     given = os.environ.get("XLA_FLAGS", "")
-    trouble = backend.flags_trouble(given)
+    trouble = backend.flags_problem(given)
     return Finding("XLA_FLAGS", given or "not set", not trouble, trouble)
 
 

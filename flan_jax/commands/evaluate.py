@@ -13,7 +13,7 @@ from flan_jax.data.manifest import MixtureManifest, safe_name
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, suite
 from flan_jax.evaluation.results import SuiteResult
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5.config import T5Config
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
 from flan_jax.run.run_data import require_same_vocabulary

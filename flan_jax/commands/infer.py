@@ -14,7 +14,7 @@ from flan_jax import placement, processes, sharding
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import sha256_of
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5.config import T5Config
 from flan_jax.run import provenance
 from flan_jax.run.predictions import Predictions, Row
 from flan_jax.run.trained import Trained, chosen_checkpoints, open_trained

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from flan_jax.models import t5
 from flan_jax.models.execution import REMAT_NAMES
+from flan_jax.models.t5 import model as t5
 from flan_jax.planning import compiling, flops, hlo, roofline
 from flan_jax.planning.compiling import Compiled, TooLarge
 from flan_jax.planning.report import Plan

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from flan_jax.decoding.sampling import Greedy, Strategy
 from flan_jax.errors import UserError
-from flan_jax.models.config import T5Config
-from flan_jax.models.t5 import Params, Transformer
-from flan_jax.shapes import DECODER_START_ID, EOS_ID, PAD_ID, Batch
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.network import Transformer
+from flan_jax.shapes import DECODER_START_ID, EOS_ID, PAD_ID, Batch, Params
 
 
 def generate(

@@ -4,12 +4,13 @@ A strategy is stateless and sees one step; what needs the past of several hypoth
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """What the loop asks of a strategy."""
 

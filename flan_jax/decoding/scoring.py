@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from flan_jax.models.config import T5Config
-from flan_jax.models.t5 import Params, forward
-from flan_jax.shapes import Batch
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.model import forward
+from flan_jax.shapes import Batch, Params
 
 
 def score(params: Params, batch: Batch, *, config: T5Config) -> jax.Array:

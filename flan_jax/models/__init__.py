@@ -1,1 +1,1 @@
-"""The network: T5 in Flax Linen, with T5X's parameter tree."""
+"""Networks in Flax Linen: shared layers here, one folder per family of networks, and `acceleration` for speed."""

@@ -1,8 +1,7 @@
-"""Dropout as in T5X: one mask for all positions of a row, at the same places; drawn once for a whole stack.
+"""Dropout as in T5X: one mask for all positions of a row (`broadcast_dims`), at the same sites.
 
-A mask of its own for every position costs a third of a training step on CPU; a draw of its own for every place doubles
-the time to compile. So a stack lists the places where it drops, draws all their masks at once and hands each layer its
-own.
+The masks of a stack are drawn together, in one call: a draw per site would double the compile time. A stack lists the
+sites where its layers drop, draws all masks, and passes each layer its own.
 """
 
 from collections.abc import Mapping
@@ -11,28 +10,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
-Keep = Mapping[str, jax.Array]
-"""By place, a factor of 0 or 1 / (1 - rate). A place that is absent keeps everything; so {} is no dropout."""
+DropoutMasks = Mapping[str, Float[Array, "..."]]
+"""By site: a factor of 0 or 1 / (1 - rate) per feature. A site without a mask drops nothing."""
 
-NO_DROPOUT: Keep = {}
+NO_DROPOUT: DropoutMasks = {}
 
 
-def draw_keep(key: jax.Array, shapes: Any, *, rate: float, dtype: jnp.dtype) -> Any:
-    """Returns a tree like `shapes`, with the factor to multiply by in place of each shape.
+def draw_masks(key: PRNGKeyArray, shapes: Any, *, rate: float, dtype: jnp.dtype) -> Any:
+    """Returns a tree like `shapes` with a mask for each shape.
 
     Args:
-        shapes: nested dicts and lists of shapes that all begin with the number of rows.
-        rate: the probability of 0.
+      key: The random key of the whole tree.
+      shapes: Nested dicts and lists of shapes, which all begin with the number of rows.
+      rate: The probability of 0.
+      dtype: The type of the factors.
     """
     leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda shape: isinstance(shape, tuple))
     ends = np.cumsum([np.prod(shape[1:], dtype=int) for shape in leaves])
-    keep = jax.random.bernoulli(key, 1.0 - rate, (leaves[0][0], ends[-1]))
-    factor = keep.astype(dtype) / jnp.asarray(1.0 - rate, dtype)
-    parts = jnp.split(factor, ends[:-1], axis=1)
+    is_retained = jax.random.bernoulli(key, 1.0 - rate, (leaves[0][0], ends[-1]))
+    factors = is_retained.astype(dtype) / jnp.asarray(1.0 - rate, dtype)
+    parts = jnp.split(factors, ends[:-1], axis=1)
     return jax.tree.unflatten(tree, [part.reshape(shape) for part, shape in zip(parts, leaves, strict=True)])
 
 
-def drop(x: jax.Array, keep: Keep, place: str) -> jax.Array:
-    """Returns x times the factor of `place`, whose shape broadcasts over x's positions."""
-    return x * keep[place] if place in keep else x
+def drop(x: Float[Array, "..."], masks: DropoutMasks, site: str) -> Float[Array, "..."]:
+    """Returns x times the mask of `site`, which broadcasts over the positions of x."""
+    return x * masks[site] if site in masks else x

@@ -9,16 +9,17 @@ them what a loss needs without all of them existing at once. `rng` None means th
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flan_jax.errors import UserError
-from flan_jax.shapes import Batch, DecoderTokens, Logits, LogitStatistics
+from flan_jax.shapes import Batch, DecoderIds, Logits, LogitStatistics
 
 
+@runtime_checkable
 class Unread(Protocol):
     """Logits that are not there as one array."""
 
@@ -38,7 +39,7 @@ class TokenLosses(NamedTuple):
     z_loss: Float[Array, "B T"]
 
 
-def statistics_of(logits_BTV: Logits, *, targets_BT: DecoderTokens) -> LogitStatistics:
+def statistics_of(logits_BTV: Logits, *, targets_BT: DecoderIds) -> LogitStatistics:
     """Returns what a loss needs of logits that are there.
 
     Args:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.extend.core
 
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5.config import T5Config
 
 # Products of [T, K] x [K, S] size in attention that is one opaque call: cuDNN's, and this project's kernel by name.
 # A backward pass computes the scores again. Tiles that a kernel skips are counted.

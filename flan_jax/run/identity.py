@@ -12,7 +12,7 @@ from flan_jax.checkpoint.starts import Start
 from flan_jax.data.manifest import MixtureManifest
 from flan_jax.errors import UserError
 from flan_jax.files import differing_fields
-from flan_jax.models import t5
+from flan_jax.models.t5 import model as t5
 from flan_jax.run import provenance
 from flan_jax.run.run_config import RunConfig
 

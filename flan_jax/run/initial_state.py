@@ -15,7 +15,7 @@ from flan_jax.checkpoint.manager import Checkpoints
 from flan_jax.checkpoint.trees import named_leaves, unflatten
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import UserError
-from flan_jax.models import t5
+from flan_jax.models.t5 import model as t5
 from flan_jax.optim.selection import Selection
 from flan_jax.run.identity import METADATA_KEY, refuse_other_run
 from flan_jax.run.network import Network
@@ -101,7 +101,7 @@ def _params(
     missing = {name: leaf for name, leaf in named_leaves(abstract).items() if name not in taken}
     if missing:  # The same values as in a run without an initial checkpoint.
         where = {name: leaf.sharding for name, leaf in missing.items()}
-        taken |= t5.init_some(network.config, rng=rng, out_shardings=where)
+        taken |= t5.init_subset(network.config, rng=rng, out_shardings=where)
     _report_restored(weights, rows, console=console)
     return unflatten(taken, abstract)
 

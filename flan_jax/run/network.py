@@ -18,13 +18,14 @@ from flan_jax.data.manifest import VocabularyRef
 from flan_jax.decoding.loop import generate
 from flan_jax.decoding.scoring import score
 from flan_jax.errors import UserError
-from flan_jax.models import t5
-from flan_jax.models.config import T5Config
-from flan_jax.models.execution import Execution, settled
-from flan_jax.models.readout import UnreadLogits
+from flan_jax.models.acceleration.attention_choice import Accelerator
+from flan_jax.models.acceleration.chunked_logits import ChunkedLogits
+from flan_jax.models.execution import Execution, resolve
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
 from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import Selection
-from flan_jax.shapes import BATCH_KEYS, ENCODER_KEYS, Batch
+from flan_jax.shapes import BATCH_KEYS, ENCODER_KEYS, Batch, Params
 from flan_jax.train.compiling import Compiling
 from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import TrainState, new_state
@@ -77,11 +78,9 @@ class Network:
         self.config = config
         self.rules = sharding.rules_of(plan)
         self.mesh = sharding.make_mesh(plan, devices=devices)
-        device = self.mesh.devices.flat[0]
-        self.execution, self.picked = settled(
+        self.execution, self.picked = resolve(
             execution,
-            platform=device.platform,
-            device_kind=device.device_kind,
+            accelerator=Accelerator.of(self.mesh.devices.flat[0]),
             config=config,
             lengths=None if lengths is None else (lengths["inputs"], lengths["targets"]),
         )
@@ -91,7 +90,7 @@ class Network:
         self._score = jax.jit(functools.partial(score, config=config), out_shardings=self._replicated)
         self._generators: dict[tuple[int, int], Callable[..., jax.Array]] = {}
 
-    def apply(self, params: t5.Params, batch: Batch, rng: jax.Array | None) -> jax.Array | UnreadLogits:
+    def apply(self, params: Params, batch: Batch, rng: jax.Array | None) -> jax.Array | ChunkedLogits:
         """Returns float32 logits [B, T, V], or an object that computes them in chunks; objectives call this."""
         return t5.output(params, batch, rng, config=self.config, execution=self.execution)
 
@@ -215,12 +214,12 @@ class Network:
         return Compiling(
             lambda: self.lowered(step_fn, state, batch),
             start_up=start_up,
-            before_first_step=lambda: backend.keep_freed_memory(platform),
+            before_first_step=lambda: backend.retain_freed_memory(platform),
         )
 
     def generate_fn(
         self,
-        params: t5.Params,
+        params: Params,
         *,
         max_decode_length: int,
         eos_id: int,
@@ -229,7 +228,7 @@ class Network:
         generator = self._generator(max_decode_length, eos_id)
         return lambda batch: generator(params, self.place_whole(batch))
 
-    def score_fn(self, params: t5.Params) -> BatchFunction:
+    def score_fn(self, params: Params) -> BatchFunction:
         """Returns the function from a batch to the summed log-probabilities of its targets [B]."""
         return lambda batch: self._score(params, self.place_whole(batch))
 

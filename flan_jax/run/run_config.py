@@ -12,8 +12,8 @@ from flan_jax.data.exports import UseCached
 from flan_jax.data.manifest import Request
 from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import EvaluationPlan
-from flan_jax.models.config import T5Config
 from flan_jax.models.execution import Execution
+from flan_jax.models.t5.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import Selection

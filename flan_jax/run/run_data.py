@@ -12,7 +12,7 @@ from flan_jax.data.loader import TrainFeed
 from flan_jax.data.manifest import MixtureManifest, VocabularyRef
 from flan_jax.data.source import ExportedTask, open_members
 from flan_jax.errors import UserError
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5.config import T5Config
 from flan_jax.run.held_out import require_held_out
 from flan_jax.run.run_config import RunConfig
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from flan_jax.data.manifest import MixtureManifest
 from flan_jax.evaluation import report, results
-from flan_jax.models import t5
+from flan_jax.models.t5 import model as t5
 from flan_jax.run.directory import RunDirectory
 from flan_jax.train.early_stopping import Memory
 from flan_jax.train.state import TrainState

@@ -12,7 +12,7 @@ from flan_jax.checkpoint.weights import Weights
 from flan_jax.data.manifest import Request, VocabularyRef, request_from_json
 from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import EvaluationPlan
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5.config import T5Config
 from flan_jax.run.directory import RunDirectory
 from flan_jax.run.network import Network, open_vocabulary
 

@@ -12,9 +12,10 @@ from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.leaves import from_array
 from flan_jax.checkpoint.trees import nested
 from flan_jax.checkpoint.weights import Weights
-from flan_jax.models import t5
-from flan_jax.models.config import T5Config
-from flan_jax.models.parameters import parameter_shapes
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.parameters import parameter_shapes
+from flan_jax.shapes import Params
 
 GOLDEN_DIR = Path(__file__).resolve().parents[1] / "golden" / "huggingface"
 GOLDENS = sorted(path.name for path in GOLDEN_DIR.iterdir())
@@ -80,7 +81,7 @@ def batch(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**made, "decoder_loss_weights": np.ones(targets.shape, np.float32)}
 
 
-def params(opened: Weights) -> t5.Params:
+def params(opened: Weights) -> Params:
     """Returns the parameters as the network takes them: nested, float32."""
     return jax.tree.map(lambda leaf: leaf.whole().astype(np.float32), nested(opened.params), is_leaf=_is_leaf)
 

@@ -13,8 +13,8 @@ import ml_dtypes
 import msgpack
 import numpy as np
 
-from flan_jax.models.config import T5Config
-from flan_jax.models.parameters import parameter_shapes
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.parameters import parameter_shapes
 
 ZARR_TYPES = {
     "<f4": np.dtype("<f4"),

@@ -11,8 +11,8 @@ from flan_jax.checkpoint.digest import leaves_digest, params_digest
 from flan_jax.checkpoint.leaves import BFLOAT16, cast, from_array
 from flan_jax.checkpoint.trees import nested
 from flan_jax.checkpoint.weights import Weights
-from flan_jax.models.config import T5Config
-from flan_jax.models.parameters import parameter_shapes
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.parameters import parameter_shapes
 
 CONFIG = T5Config(
     emb_dim=8,

@@ -13,7 +13,7 @@ from flan_jax.checkpoint import starts
 from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, cast, from_array
 from flan_jax.checkpoint.starts import Start
 from flan_jax.checkpoint.trees import named_leaves, nested
-from flan_jax.models import t5
+from flan_jax.models.t5 import model as t5
 from flan_jax.optim.optimizers import adafactor
 from tests.checkpoint.test_own import CONFIG, made_up
 

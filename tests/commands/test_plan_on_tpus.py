@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from flan_jax import cli
-from flan_jax.models.families import FAMILIES
+from flan_jax.models.t5.families import FAMILIES
 from flan_jax.planning import hlo
 from flan_jax.planning.topologies import topology_named
 from flan_jax.sharding import MeshPlan, make_mesh

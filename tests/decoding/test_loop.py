@@ -9,8 +9,8 @@ import pytest
 
 from flan_jax.decoding.loop import generate
 from flan_jax.decoding.sampling import Greedy
-from flan_jax.models import t5
-from flan_jax.models.attention_bias import RelativePositionBias
+from flan_jax.models.position_bias import RelativePositionBias
+from flan_jax.models.t5 import model as t5
 from tests import made_up_t5 as made_up
 
 BATCH = made_up.goldens.made_up_batch()

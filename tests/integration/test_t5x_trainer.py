@@ -22,8 +22,8 @@ import pytest
 from flan_jax import cli, gin_config, vocab
 from flan_jax.checkpoint import formats, starts
 from flan_jax.checkpoint.trees import named_leaves, nested, unflatten
-from flan_jax.models import t5
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim import optimizers
 from flan_jax.train.state import TrainState
@@ -59,7 +59,7 @@ utils.create_learning_rate_scheduler.base_learning_rate = {rate}
 OURS = """
 from __gin__ import dynamic_registration
 from flan_jax.checkpoint import starts
-from flan_jax.models import config
+from flan_jax.models.t5 import config
 include 'gin_configs/models/t5_1_1/micro.gin'
 include 'gin_configs/optimizers/adafactor.gin'
 include 'gin_configs/runs/train.gin'

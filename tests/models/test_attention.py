@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flan_jax.models import attention
-from flan_jax.models.attention import attend, segment_mask
-from flan_jax.models.attention_bias import RelativePositionBias, relative_position_buckets
-from flan_jax.models.layers import project
+from flan_jax.models.acceleration.attention import MASKED_SCORE, attend, segment_mask
+from flan_jax.models.acceleration.products import project
+from flan_jax.models.position_bias import RelativePositionBias
+from flan_jax.models.relative_position import relative_position_buckets
 
 
 def plain_attend(query, key, value, mask, bias):
     """The definition, to be differentiated by JAX."""
     scores = jnp.einsum("BTHK,BHKS->BHTS", query, key)
     scores = scores if bias is None else scores + bias
-    weights = jax.nn.softmax(jnp.where(mask, scores, attention.MASKED_SCORE))
+    weights = jax.nn.softmax(jnp.where(mask, scores, MASKED_SCORE))
     return jnp.einsum("BHTS,BHKS->BTHK", weights, value)
 
 

@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flan_jax.models import attention, layers, t5
-from flan_jax.models.dropout import NO_DROPOUT, draw_keep, drop
+from flan_jax.models import attention, layers
+from flan_jax.models.dropout import NO_DROPOUT, draw_masks, drop
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5 import network
 from tests import made_up_t5 as made_up
 
 
 def test_factors_come_in_the_shapes_asked_for_and_average_one():
     shapes = {"ends": {"input": (8, 1, 500)}, "layers": [{"attention": (8, 4, 1, 250)}] * 2}
-    keep = draw_keep(jax.random.key(0), shapes, rate=0.2, dtype=jnp.float32)
+    keep = draw_masks(jax.random.key(0), shapes, rate=0.2, dtype=jnp.dtype("float32"))
     assert jax.tree.map(lambda leaf: leaf.shape, keep) == shapes
     for leaf in jax.tree.leaves(keep):
         np.testing.assert_array_equal(np.unique(leaf), np.float32([0.0, 1.25]))
@@ -23,7 +25,7 @@ def test_factors_come_in_the_shapes_asked_for_and_average_one():
 
 
 def test_a_row_drops_the_same_features_at_all_positions_and_others_than_its_neighbour():
-    keep = draw_keep(jax.random.key(0), {"mlp": (2, 1, 64)}, rate=0.5, dtype=jnp.float32)
+    keep = draw_masks(jax.random.key(0), {"mlp": (2, 1, 64)}, rate=0.5, dtype=jnp.dtype("float32"))
     dropped = np.asarray(drop(jnp.ones((2, 3, 64)), keep, "mlp"))
     np.testing.assert_array_equal(dropped, np.repeat(dropped[:, :1], 3, axis=1))
     assert (dropped[0] != dropped[1]).any()
@@ -44,7 +46,7 @@ def test_a_forward_pass_drops_where_t5x_does(monkeypatch):
 
     config = made_up.config("t5_1_1", num_encoder_layers=1, num_decoder_layers=1)
     params = t5.abstract_params(config)
-    for module in (t5, attention, layers):
+    for module in (network, attention, layers):
         monkeypatch.setattr(module, "drop", recorded)
     batch = made_up.rows(made_up.goldens.made_up_batch(), 0)
     forward = functools.partial(t5.forward, config=config)

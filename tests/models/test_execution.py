@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from flan_jax.models import t5
-from flan_jax.models.config import T5Config
-from flan_jax.models.execution import Execution, settled
+from flan_jax.models.acceleration.attention_choice import Accelerator
+from flan_jax.models.execution import Execution, resolve
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.run.network import Network
 from flan_jax.sharding import MeshPlan
@@ -82,7 +83,7 @@ def test_a_loop_s_program_does_not_grow_with_the_layers():
 
 def test_how_layers_are_gone_through_goes_by_platform_and_size():
     def picked(platform, **sizes):
-        return _settled(Execution(), platform, dataclasses.replace(CONFIG, **sizes))[0].layers
+        return _resolved(Execution(), platform, dataclasses.replace(CONFIG, **sizes))[0].layers
 
     xl = {"num_encoder_layers": 24, "num_decoder_layers": 24, "emb_dim": 2048}
     assert [picked("cpu", **xl), picked("tpu", **xl), picked("gpu", **xl)] == ["unrolled", "scanned", "scanned"]
@@ -91,21 +92,21 @@ def test_how_layers_are_gone_through_goes_by_platform_and_size():
 
 def test_what_is_picked_is_said_and_what_is_asked_for_is_left():
     asked = Execution(layers="scanned", attention="xla")
-    assert _settled(asked, "cpu") == (asked, ())
-    picked, said = _settled(Execution(), "cpu")
+    assert _resolved(asked, "cpu") == (asked, ())
+    picked, said = _resolved(Execution(), "cpu")
     assert (picked.layers, picked.attention) == ("unrolled", "xla")
     assert said == (
-        "layers unrolled: a loop costs a CPU a third of the step",
-        "attention xla: the implementation of every platform but NVIDIA GPUs",
+        "layers unrolled: on CPU, scanning layers costs about a third of the step time",
+        "attention xla: the implementation of every platform except NVIDIA GPUs",
     )
     with pytest.raises(
         ValueError, match="Execution.attention is 'cudnn', which runs on NVIDIA GPUs, but the platform is 'cpu'"
     ):
-        _settled(Execution(attention="cudnn"), "cpu")
+        _resolved(Execution(attention="cudnn"), "cpu")
 
 
-def _settled(execution, platform, config=CONFIG):
-    return settled(execution, platform=platform, device_kind=platform, config=config, lengths=(512, 128))
+def _resolved(execution, platform, config=CONFIG):
+    return resolve(execution, accelerator=Accelerator(platform, platform), config=config, lengths=(512, 128))
 
 
 def test_less_waits_for_the_backward_pass_the_more_is_computed_again():
@@ -153,7 +154,7 @@ def test_a_network_s_choice_reaches_the_layers_and_the_logits():
         ),
         ({"layers": "scan"}, "Execution.layers is 'scan'; allowed are auto, scanned, unrolled. Did you mean 'scanned'"),
         ({"chunk_bytes": 0}, "Execution.chunk_bytes is 0; it must be a positive integer"),
-        ({"whole_bytes": 1.5}, "Execution.whole_bytes is 1.5; it must be a positive integer"),
+        ({"chunk_bytes": 1.5}, "Execution.chunk_bytes is 1.5; it must be a positive integer"),
     ],
 )
 def test_choices_that_do_not_exist_are_refused(arguments, message):
@@ -163,10 +164,10 @@ def test_choices_that_do_not_exist_are_refused(arguments, message):
 
 def test_offloading_is_refused_where_the_host_is_the_device():
     with pytest.raises(
-        ValueError, match="Execution.remat is 'offload', .* 'cpu', whose arrays lie in the host's memory"
+        ValueError, match="Execution.remat is 'offload', .* 'cpu', whose arrays are in the host's memory"
     ):
         Network(CONFIG, plan=MeshPlan(data=1), execution=Execution(remat="offload"))
-    Execution(remat="offload").require_platform("gpu")
+    _resolved(Execution(remat="offload"), "gpu")
 
 
 def test_offloading_keeps_products_in_the_host_s_memory():

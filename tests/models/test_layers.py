@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flan_jax.models.layers import project, scaled, summed
+from flan_jax.models.acceleration.products import project, scale_features, sum_leading
 
 
 @pytest.mark.parametrize(
@@ -13,22 +13,22 @@ from flan_jax.models.layers import project, scaled, summed
     [("BTD->D", (3, 5, 7)), ("GRHTS->GHTS", (2, 3, 2, 4, 5)), ("GRHTS->GHTS", (1, 1, 2, 3, 4)), ("BD->D", (1, 4))],
 )
 def test_a_sum_over_leading_dimensions_is_the_sum(subscripts, shape):
-    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    found = jax.jit(lambda x: summed(subscripts, x))(x)
-    np.testing.assert_allclose(found, np.einsum(subscripts, x.astype(np.float64)), rtol=1e-5, atol=1e-6)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    found = jax.jit(lambda x: sum_leading(subscripts, x))(x)
+    np.testing.assert_allclose(found, np.einsum(subscripts, np.asarray(x, np.float64)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("function", "plain", "kernel_shape"),
     [
-        pytest.param(scaled, lambda x, scale: x * scale[None, None], (6,), id="scaled"),
+        pytest.param(scale_features, lambda x, scale: x * scale[None, None], (6,), id="scale"),
         pytest.param(project, jnp.dot, (6, 9), id="to more"),
         pytest.param(project, jnp.dot, (6, 3), id="to fewer"),
     ],
 )
 def test_gradients_written_out_are_those_that_jax_derives(function, plain, kernel_shape):
     draw = np.random.default_rng(0).normal
-    x, kernel = draw(size=(2, 5, 6)).astype(np.float32), draw(size=kernel_shape).astype(np.float32)
+    x, kernel = (jnp.asarray(draw(size=shape), jnp.float32) for shape in ((2, 5, 6), kernel_shape))
     weight = draw(size=plain(x, kernel).shape).astype(np.float32)
 
     def gradients(function):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flan_jax.models.families import FAMILIES
+from flan_jax.models.t5.families import FAMILIES
 from flan_jax.planning.flops import traced_flops, training_flops_per_row
 
 T5_1_1 = next(family for family in FAMILIES if family.name == "t5_1_1")

@@ -8,7 +8,7 @@ import pytest
 
 from flan_jax.data import packing
 from flan_jax.data.manifest import MixtureManifest, Request, VocabularyRef
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5.config import T5Config
 from flan_jax.optim.selection import by_path
 from flan_jax.run.identity import refuse_other_run, run_identity, shared_settings
 from flan_jax.run.run_config import Reporting, RunConfig

@@ -9,8 +9,8 @@ import pytest
 from flan_jax.checkpoint import formats, own
 from flan_jax.checkpoint.leaves import from_array
 from flan_jax.checkpoint.weights import Weights
-from flan_jax.models.config import T5Config
-from flan_jax.models.parameters import parameter_shapes
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.parameters import parameter_shapes
 from flan_jax.run.trained import chosen_checkpoints, open_trained
 from flan_jax.sharding import MeshPlan
 

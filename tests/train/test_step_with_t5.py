@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flan_jax import placement, sharding
-from flan_jax.models import t5
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim.optimizers import adafactor
 from flan_jax.train.state import new_state

@@ -26,10 +26,10 @@ from flax import linen as nn
 from rich.console import Console
 from rich.table import Table
 
-from flan_jax.models import attention_choice
-from flan_jax.models.attention import sight_of
-from flan_jax.models.attention_bias import RelativePositionBias
-from flan_jax.models.attention_kernel import Tiling, Tilings, attend_in_tiles
+from flan_jax.models.acceleration import attention_choice
+from flan_jax.models.acceleration.attention import attention_function
+from flan_jax.models.acceleration.attention_kernel import Tiling, Tilings, attend_in_tiles
+from flan_jax.models.position_bias import RelativePositionBias
 
 MEASURES = ("forward", "forward + backward")
 
@@ -62,9 +62,9 @@ def measures(implementation: str, tilings: Tilings | None, *, heads: int, causal
             return attend_in_tiles(query_BTHK, key_BTHK, value_BTHK, table_HR, **seen, tilings=tilings)
 
         def see(bias):
-            sight = sight_of(ids_BT, ids_BT, causal=causal, implementation=implementation).biased(bias)
+            attend = attention_function(ids_BT, ids_BT, causal=causal, implementation=implementation).with_bias(bias)
             # As a layer has them: projections give [B, T, H, K], and keys and values are handed on as [B, H, K, S].
-            return sight.mix(query_BTHK, jnp.moveaxis(key_BTHK, 1, 3), jnp.moveaxis(value_BTHK, 1, 3))
+            return attend(query_BTHK, jnp.moveaxis(key_BTHK, 1, 3), jnp.moveaxis(value_BTHK, 1, 3))
 
         bias = RelativePositionBias(heads, bidirectional=not causal)
         return nn.apply(see, bias)({"params": {"rel_embedding": table_HR}})
@@ -112,8 +112,7 @@ def variants_here(options, device, dtype) -> tuple[dict[str, tuple[str, Tilings 
         try:
             attention_choice.require(
                 name,
-                platform=device.platform,
-                device_kind=device.device_kind,
+                attention_choice.Accelerator.of(device),
                 lengths=options.lengths,
                 head_dim=options.head_dim,
                 dtype=dtype.name,

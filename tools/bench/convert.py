@@ -29,8 +29,8 @@ from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.leaves import Index, Leaf
 from flan_jax.checkpoint.weights import Weights
-from flan_jax.models.families import FAMILIES
-from flan_jax.models.parameters import parameter_shapes
+from flan_jax.models.t5.families import FAMILIES
+from flan_jax.models.t5.parameters import parameter_shapes
 
 STEPS = ("hf -> flan_jax", "flan_jax -> t5x", "t5x -> hf")
 

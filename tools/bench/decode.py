@@ -36,8 +36,8 @@ def serve_ours() -> None:
     """Our process: a line holds a batch size, and is answered with the seconds that decoding it took."""
     import jax
 
-    from flan_jax.models import t5
-    from flan_jax.models.config import T5Config
+    from flan_jax.models.t5 import model as t5
+    from flan_jax.models.t5.config import T5Config
     from flan_jax.run.network import Network
     from flan_jax.sharding import MeshPlan
 

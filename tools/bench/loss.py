@@ -20,8 +20,9 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
+from flan_jax.models.acceleration.chunked_logits import read_logits
 from flan_jax.models.execution import Execution
-from flan_jax.models.readout import Head, read
+from flan_jax.models.layers import LogitsHead
 from flan_jax.objectives.seq2seq import statistics_of, token_losses
 
 SIZES = ("8,128,512,32128", "8,128,768,32128", "2,128,512,250112")
@@ -29,7 +30,7 @@ SIZES = ("8,128,512,32128", "8,128,768,32128", "2,128,512,250112")
 
 def compiled(arguments, *, tied: bool, execution: Execution):
     def loss(vectors_BTD, table, targets_BT):
-        logits = read(vectors_BTD, Head(table=table, is_tied=tied, divisor=1.0), execution=execution)
+        logits = read_logits(vectors_BTD, LogitsHead(table=table, is_tied=tied, divisor=1.0), execution=execution)
         if isinstance(logits, jax.Array):
             found = statistics_of(logits, targets_BT=targets_BT)
         else:

@@ -15,8 +15,8 @@ import step_parts as parts
 
 from flan_jax import backend
 from flan_jax.data.loader import TrainFeed
-from flan_jax.models import t5
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim import optimizers, schedules, selection
 from flan_jax.run.initial_state import fresh_state

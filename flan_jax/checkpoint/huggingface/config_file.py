@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.models.config import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE, T5Config
+from flan_jax.models.relative_position import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
+from flan_jax.models.t5.config import T5Config
 from flan_jax.names import nearest
 
 NAME = "config.json"

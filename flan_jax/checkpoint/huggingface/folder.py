@@ -17,8 +17,8 @@ from flan_jax.checkpoint.leaves import Leaf
 from flan_jax.checkpoint.places import place_at
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.models.config import T5Config
-from flan_jax.models.parameters import require_shapes
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.parameters import require_shapes
 
 _WHOLE, _INDEX = safetensors_files.WHOLE, safetensors_files.INDEX
 # Other forms of the weights, and what `from_pretrained` of the library takes to read them.

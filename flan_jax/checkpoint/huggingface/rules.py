@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from flan_jax.checkpoint.leaves import Leaf, same_values
 from flan_jax.checkpoint.mapping import Rule, Transposed
 from flan_jax.errors import UserError
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5.config import T5Config
 
 TABLE = "shared.weight"
 HEAD = "lm_head.weight"

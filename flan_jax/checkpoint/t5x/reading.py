@@ -20,9 +20,9 @@ from flan_jax.checkpoint.t5x import adafactor_slots, index_file, layouts
 from flan_jax.checkpoint.t5x.index_file import ZarrArray
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.models.config import T5Config
-from flan_jax.models.families import FAMILIES
-from flan_jax.models.parameters import config_of_shapes
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.families import FAMILIES
+from flan_jax.models.t5.parameters import config_of_shapes
 
 INDEX = "checkpoint"
 _STATE = "state"

@@ -9,7 +9,7 @@ import pytest
 from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.huggingface import rules, safetensors_files
 from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, from_array, same_values
-from flan_jax.models.parameters import parameter_shapes
+from flan_jax.models.t5.parameters import parameter_shapes
 from tests.checkpoint import huggingface_made_up as made_up
 
 WHOLE, INDEX = safetensors_files.WHOLE, safetensors_files.INDEX

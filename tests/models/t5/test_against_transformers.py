@@ -5,12 +5,14 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flan_jax.decoding.loop import generate
-from flan_jax.models import t5
-from flan_jax.models.parameters import parameter_shapes
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.network import Transformer
+from flan_jax.models.t5.parameters import parameter_shapes
 from flan_jax.objectives.seq2seq import Seq2Seq
 from tests import made_up_t5 as made_up
 
@@ -30,9 +32,10 @@ def ours(family: str) -> dict:
         return loss / weight
 
     def everything(params):
-        network = t5.Transformer(config).bind({"params": params})
-        encoded = network.encode(BATCH, deterministic=True)
-        logits = network.head().logits(network.decode(encoded, BATCH, deterministic=True))
+        network = Transformer(config).bind({"params": params})
+        batch = jax.tree.map(jnp.asarray, BATCH)
+        encoded = network.encode(batch, deterministic=True)
+        logits = network.head().logits(network.decode(encoded, batch, deterministic=True))
         return encoded, logits, jax.grad(mean_loss)(params)
 
     encoded, logits, gradient = jax.jit(everything)(made_up.params(config))

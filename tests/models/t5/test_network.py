@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flan_jax.models import t5
+from flan_jax.models.t5 import model as t5
 from tests import made_up_t5 as made_up
 
 BATCH = made_up.goldens.made_up_batch()

@@ -11,8 +11,6 @@ from flan_jax.names import nearest
 
 ACTIVATION_NAMES = ("relu", "gelu", "silu", "swish", "tanh", "linear")
 DTYPE_NAMES = ("float32", "bfloat16")
-RELPOS_BUCKETS = 32
-RELPOS_MAX_DISTANCE = 128
 _CHOICES = ("logits_via_embedding", "relpos_bias_per_layer")
 _SIZES = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers", "head_dim", "mlp_dim")
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from flan_jax import placement, sharding
-from flan_jax.models import readout, t5
-from flan_jax.models.config import T5Config
-from flan_jax.models.execution import Execution
+from flan_jax.models.acceleration.chunked_logits import ChunkedLogits, chunk_width, read_logits
+from flan_jax.models.execution import LARGEST_WHOLE_LOGITS_BYTES, Execution
+from flan_jax.models.layers import LogitsHead
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq, statistics_of, token_losses
 
 B, T, D, V = 4, 6, 8, 48
@@ -29,11 +31,11 @@ def _made_up(tied: bool):
     table = generator.normal(size=(V, D) if tied else (D, V)).astype(np.float32)
     targets = generator.integers(0, V, size=(B, T)).astype(np.int32)
     targets[-1, -1] = np.argmax(vectors[-1, -1] @ (table.T if tied else table))  # one prediction at least is right
-    return vectors, table, targets
+    return tuple(map(jnp.asarray, (vectors, table, targets)))
 
 
 def _loss(vectors, table, targets, *, tied, execution):
-    read = readout.read(vectors, readout.Head(table=table, is_tied=tied, divisor=2.0), execution=execution)
+    read = read_logits(vectors, LogitsHead(table=table, is_tied=tied, divisor=2.0), execution=execution)
     apply = lambda params, batch, rng: read  # noqa: E731
     batch = {"decoder_target_tokens": targets, "decoder_loss_weights": jnp.linspace(0.0, 1.0, B * T).reshape(B, T)}
     total, _, sums = OBJECTIVE(apply, None, None, batch, None)
@@ -50,7 +52,7 @@ def _value_and_gradients(tied: bool, execution: Execution):
 
 def _in_float64(tied: bool):
     """The loss, d(vectors) and d(table) with the target distribution written out, in NumPy."""
-    vectors, table, targets = _made_up(tied)
+    vectors, table, targets = map(np.asarray, _made_up(tied))
     x, kernel = vectors.astype(np.float64), (table.T if tied else table).astype(np.float64)
     logits = x @ kernel / 2.0
     log_z = np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
@@ -85,7 +87,7 @@ def test_of_equal_logits_the_first_is_the_prediction():
     targets = jnp.asarray([[1, 3, 4]])
     for rows in (6, 2, 3):
         execution = Execution(logits="chunked", chunk_bytes=4 * 3 * rows)
-        read = readout.read(vectors, readout.Head(table=table, is_tied=False, divisor=1.0), execution=execution)
+        read = read_logits(vectors, LogitsHead(table=table, is_tied=False, divisor=1.0), execution=execution)
         assert read.statistics(targets).is_right.tolist() == [[1.0, 0.0, 0.0]]
 
 
@@ -105,7 +107,7 @@ def test_pieces_save_the_logits_memory(tied):
 
     def temporary(execution):
         def loss(vectors, table, targets):
-            read = readout.read(vectors, readout.Head(table=table, is_tied=tied, divisor=1.0), execution=execution)
+            read = read_logits(vectors, LogitsHead(table=table, is_tied=tied, divisor=1.0), execution=execution)
             found = statistics_of(read, targets_BT=targets) if execution is WHOLE else read.statistics(targets)
             return jnp.sum(token_losses(found, z_loss=1e-4).total)
 
@@ -121,22 +123,26 @@ def test_pieces_save_the_logits_memory(tied):
     assert temporary(WHOLE) - pieces > 0.9 * logits_bytes
 
 
-def test_auto_reads_whole_what_is_small_on_each_device():
-    vectors, table, _ = _made_up(True)
-    head = readout.Head(table=table, is_tied=True, divisor=1.0)
-    size = 4 * B * T * V
-    assert isinstance(readout.read(vectors, head, execution=Execution(whole_bytes=size)), jax.Array)
-    unread = readout.read(vectors, head, execution=Execution(whole_bytes=size - 1))
-    assert isinstance(unread, readout.UnreadLogits)
-    np.testing.assert_array_equal(unread.logits(), readout.read(vectors, head, execution=WHOLE))
+def _auto_is_chunked(rows: int) -> bool:
+    """Whether "auto" chunks logits of `rows` times 4 MiB."""
+    kinds = []
+
+    def read(vectors, table):
+        head = LogitsHead(table=table, is_tied=True, divisor=1.0)
+        kinds.append(type(read_logits(vectors, head, execution=Execution())))
+
+    jax.eval_shape(
+        read, jax.ShapeDtypeStruct((rows, 1024, 2), jnp.float32), jax.ShapeDtypeStruct((1024, 2), jnp.float32)
+    )
+    return kinds == [ChunkedLogits]
+
+
+def test_auto_chunks_logits_larger_than_256_mib_per_device():
+    assert LARGEST_WHOLE_LOGITS_BYTES == 64 * 4 << 20
+    assert [_auto_is_chunked(rows) for rows in (64, 65)] == [False, True]
     plan = sharding.MeshPlan(data=2, tensor=4)
     with sharding.use_mesh(sharding.make_mesh(plan), rules=sharding.rules_of(plan)):
-        jax.eval_shape(lambda x: _is_whole(readout.read(x, head, execution=Execution(whole_bytes=size // 8))), vectors)
-
-
-def _is_whole(read):
-    assert isinstance(read, jax.Array)
-    return read
+        assert [_auto_is_chunked(rows) for rows in (512, 514)] == [False, True]
 
 
 CONFIG = T5Config(
@@ -204,11 +210,11 @@ def test_on_a_mesh_each_device_reads_its_own_part_of_the_vocabulary(on_one_devic
     assert max(sizes, default=0) < 24 * 160 // plan.tensor  # the share of one device, where that is cut along D too
 
 
-def test_a_piece_has_at_least_a_row_and_at_most_all(subtests):
+def test_a_chunk_has_at_least_a_row_and_at_most_all(subtests):
     for positions in [1, 1000, 100_000]:
         for vocab_size in [384, 32_128, 250_112]:
             for shards in [1, 8]:
                 with subtests.test(positions=positions, vocab_size=vocab_size, shards=shards):
-                    width = readout.width_of(vocab_size, positions=positions, shards=shards, chunk_bytes=32 << 20)
+                    width = chunk_width(vocab_size, positions=positions, shards=shards, chunk_bytes=32 << 20)
                     assert 1 <= width <= vocab_size // shards
                     assert width == 1 or 4 * positions * width <= 32 << 20

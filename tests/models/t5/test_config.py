@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5.config import T5Config
 
 SIZES = {"emb_dim": 8, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 4, "mlp_dim": 16}
 REFUSALS = {

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from flan_jax.models.attention_bias import relative_position_buckets
+from flan_jax.models.relative_position import relative_position_buckets
 
 Runs = tuple[tuple[int, int], ...]  # (segment, so many positions), one after another
 

@@ -7,19 +7,20 @@ import pytest
 from flax.core import meta
 from flax.traverse_util import flatten_dict
 
-from flan_jax.models import t5
-from flan_jax.models.initialisation import Declaration, declared, initialised
+from flan_jax.models.initialization import Declaration, declared, initialize
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.network import Transformer
 from flan_jax.shapes import BATCH_KEYS
 from tests import made_up_t5 as made_up
 
-ONE_ROW = {key: np.zeros((1, 1), np.int32) for key in BATCH_KEYS}
+ONE_ROW = {key: jnp.zeros((1, 1), jnp.int32) for key in BATCH_KEYS}
 FEW_LAYERS = {"num_encoder_layers": 2, "num_decoder_layers": 1}
 
 
 @pytest.mark.parametrize("family", ["t5_1_1", "umt5"])
 def test_values_are_those_of_the_networks_init(family):
     config = made_up.config(family, **FEW_LAYERS)
-    network = t5.Transformer(config)
+    network = Transformer(config)
     boxed = jax.jit(lambda key: network.init(key, ONE_ROW, deterministic=True)["params"])(jax.random.key(5))
     wanted = flatten_dict(meta.unbox(boxed))
     got = flatten_dict(t5.init_params(config, rng=jax.random.key(5)))
@@ -32,7 +33,7 @@ def test_some_parameters_are_those_of_the_whole_tree():
     config = made_up.config("t5_1_1", **FEW_LAYERS)
     whole = flatten_dict(t5.init_params(config, rng=jax.random.key(5)), sep="/")
     where = {name: whole[name].sharding for name in ("decoder/logits_dense/kernel", "encoder/layers_1/mlp/wo/kernel")}
-    some = t5.init_some(config, rng=jax.random.key(5), out_shardings=where)
+    some = t5.init_subset(config, rng=jax.random.key(5), out_shardings=where)
     assert some.keys() == where.keys()
     for name, value in some.items():
         np.testing.assert_array_equal(value, whole[name])
@@ -47,7 +48,7 @@ def test_parameters_of_a_kind_share_a_program_and_no_values():
 
     kinds = [Declaration(shape=(size,), dtype=jnp.dtype("float32"), axes=("embed",), init=init) for size in (4, 6)]
     wanted = {"a/kernel": kinds[0], "b/kernel": kinds[0], "a/b/kernel": kinds[1], "c/d/kernel": kinds[0]}
-    made = initialised(wanted, rng=jax.random.key(0), out_shardings=dict.fromkeys(wanted))
+    made = initialize(wanted, rng=jax.random.key(0), out_shardings=dict.fromkeys(wanted))
     assert traced == [(4,), (6,)]
     assert {name: value.shape for name, value in made.items()} == {name: each.shape for name, each in wanted.items()}
     assert len({float(value[0]) for value in made.values()}) == 4
@@ -55,7 +56,7 @@ def test_parameters_of_a_kind_share_a_program_and_no_values():
 
 def test_t5_1_1_has_nine_kinds():
     """Table, logits, norms, biases; kernels of queries, of keys and values, of attention's output, into and out of the MLP."""
-    found = declared(t5.Transformer(made_up.config("t5_1_1")), ONE_ROW, deterministic=True)
+    found = declared(Transformer(made_up.config("t5_1_1")), ONE_ROW, deterministic=True)
     assert len({(each.init, each.shape) for each in found.values()}) == 9
 
 

@@ -1,10 +1,10 @@
-"""What is recognised as which family, and how it is told."""
+"""What is recognized as which family, and how it is told."""
 
 import dataclasses
 
 import pytest
 
-from flan_jax.models.families import FAMILIES, describe, recognise
+from flan_jax.models.t5.families import FAMILIES, describe, recognize
 from tests import made_up_t5 as made_up
 
 PUBLISHED = {family.name: family for family in FAMILIES}
@@ -26,42 +26,42 @@ def test_every_family_is_looked_at():
 
 
 @pytest.mark.parametrize("name", TITLES)
-def test_every_published_size_is_recognised(name):
+def test_every_published_size_is_recognized(name):
     for size in PUBLISHED[name].sizes:
-        found = recognise(PUBLISHED[name].config(size))
-        assert (found.title, found.size) == (TITLES[name], size)
+        found = recognize(PUBLISHED[name].config(size))
+        assert found.title == TITLES[name]
         assert PUBLISHED[name] in found.families
         assert found.gin_file == f"gin_configs/models/{found.families[0].name}/{size}.gin"
 
 
 def test_the_size_between_published_ones_is_of_the_family_and_of_no_file():
-    found = recognise(dataclasses.replace(PUBLISHED["mt5"].config("small"), mlp_dim=1025))
-    assert (found.title, found.size, found.gin_file) == ("mT5", None, None)
+    found = recognize(dataclasses.replace(PUBLISHED["mt5"].config("small"), mlp_dim=1025))
+    assert (found.title, found.gin_file) == ("mT5", None)
 
 
 def test_a_table_of_other_rows_is_told_with_the_network():
-    per_layer = recognise(dataclasses.replace(PUBLISHED["umt5"].config("base"), vocab_size=32128))
+    per_layer = recognize(dataclasses.replace(PUBLISHED["umt5"].config("base"), vocab_size=32128))
     assert per_layer.title == "the network of umT5 with a table of 32128 rows"
-    assert (per_layer.families, per_layer.size, per_layer.gin_file) == ((), None, None)
+    assert (per_layer.families, per_layer.gin_file) == ((), None)
 
 
 def test_a_network_of_no_family_is_said_to_be_none():
-    assert recognise(made_up.config("t5_1_0", logits_via_embedding=False)).title == "a T5 of no published family"
+    assert recognize(made_up.config("t5_1_0", logits_via_embedding=False)).title == "a T5 of no published family"
 
 
 def test_the_two_names_of_one_activation_are_one_family():
     config = dataclasses.replace(PUBLISHED["ul2"].config("20b"), mlp_activations=("swish", "linear"))
-    assert recognise(config).title == "UL2 or Flan-UL2"
+    assert recognize(config).title == "UL2 or Flan-UL2"
 
 
 @pytest.mark.parametrize(("family", "scale", "told"), [("umt5", True, "scaled"), ("ul2", False, "not scaled")])
 def test_decoder_outputs_unlike_the_family_s_are_told(family, scale, told):
     config = PUBLISHED[family].config(min(PUBLISHED[family].sizes))
-    assert recognise(dataclasses.replace(config, scale_decoder_outputs=scale)).title == (
+    assert recognize(dataclasses.replace(config, scale_decoder_outputs=scale)).title == (
         f"{TITLES[family]}, decoder outputs {told}"
     )
     same = dataclasses.replace(config, scale_decoder_outputs=not scale)
-    assert recognise(same) == recognise(config)
+    assert recognize(same) == recognize(config)
 
 
 def test_a_network_is_described_in_a_line():

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from flan_jax.errors import UserError
-from flan_jax.models.config import RELPOS_BUCKETS, T5Config
-from flan_jax.models.families import GATED_GELU, GATED_SILU, PLAIN_RELU, describe, recognise
+from flan_jax.models.relative_position import RELPOS_BUCKETS
+from flan_jax.models.t5.config import T5Config
+from flan_jax.models.t5.families import describe, recognize
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -80,7 +81,7 @@ def require_shapes(shapes: Shapes, config: T5Config, *, place: str) -> None:
         looks = str(error)
     else:
         looks = f"It looks like {describe(found)}."
-        file = recognise(found).gin_file
+        file = recognize(found).gin_file
         if file is not None and not _misfits(shapes, parameter_shapes(found)):
             mend = f"Include {file}, which has its sizes, or use another checkpoint."
     raise UserError(f"{place} does not fit the model, which is {describe(config)}.\n{looks}\n{_listed(lines)}{mend}")
@@ -131,7 +132,7 @@ def _nearest_config(shapes: Shapes) -> T5Config:
         )
     tied = _LOGITS not in shapes
     branches = {found[0] for found in (re.findall(r"/mlp/(wi_\d+)/kernel$", name) for name in shapes) if found}
-    gated = (GATED_SILU if tied else GATED_GELU) + ("linear",) * (len(branches) - 2)
+    gated = ("silu" if tied else "gelu", *("linear",) * (len(branches) - 1))
     return T5Config(
         vocab_size=vocab_size,
         emb_dim=emb_dim,
@@ -140,7 +141,7 @@ def _nearest_config(shapes: Shapes) -> T5Config:
         mlp_dim=mlp_dim,
         num_encoder_layers=layers["encoder"],
         num_decoder_layers=layers["decoder"],
-        mlp_activations=gated if branches else PLAIN_RELU,
+        mlp_activations=gated if branches else ("relu",),
         logits_via_embedding=tied,
         relpos_bias_per_layer=any(re.search(r"layers_\d+/relpos_bias/", name) for name in shapes),
     )

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from flan_jax import sharding
-from flan_jax.models import t5
-from flan_jax.models.config import T5Config
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.config import T5Config
 from tests import made_up_t5 as made_up
 
-GOLDEN_DIR = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN_DIR = Path(__file__).resolve().parents[2] / "golden"
 CONFIGS = {
     **{family: made_up.config(family) for family in made_up.goldens.FAMILIES},
     "t5_1_1_small": T5Config(

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from flan_jax.models import t5
-from flan_jax.models.attention_kernel import Tiling, Tilings, attend_in_tiles, tilings_for
+from flan_jax.models.acceleration.attention_kernel import Tiling, Tilings, attend_in_tiles, tilings_for
 from flan_jax.models.execution import Execution
-from flan_jax.models.shards import on_each_device
+from flan_jax.models.partitioning import call_per_device
+from flan_jax.models.t5 import model as t5
 from tests import made_up_t5 as made_up
-from tests.models import attention_cases
-from tests.models.attention_cases import Case
+from tests.models.acceleration import attention_cases
+from tests.models.acceleration.attention_cases import Case
 
 SMALL = Tilings(
     forward=Tiling(queries=16, keys=32),
@@ -127,7 +127,7 @@ def test_the_program_for_a_gpu_is_the_kernel_and_makes_no_array_of_both_lengths(
     "choices", [(), ("--causal",), ("--head-dim", "128"), ("--dtype", "float32"), ("--gpu", "a100")]
 )
 def test_the_kernel_compiles_for_gpus_that_are_not_there(choices):
-    tool = Path(__file__).resolve().parents[2] / "tools/bench/compile_for_gpu.py"
+    tool = Path(__file__).resolve().parents[3] / "tools/bench/compile_for_gpu.py"
     asked = ["--lengths", "512", "--tokens", "1024", "--implementations", "pallas", *choices]
     found = subprocess.run([sys.executable, tool, *asked], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
@@ -146,7 +146,7 @@ def test_on_a_mesh_devices_share_rows_and_heads_and_sum_the_tables_gradient():
 
         arrays = (query, key, value, table, query_ids_BT, key_ids_BS)
         names = (per_head, per_head, per_head, ("heads", None), ids, ids)
-        return on_each_device(here, arrays, names=names, out_names=per_head)
+        return call_per_device(here, arrays, names=names, out_names=per_head)
 
     mesh = jax.make_mesh(
         (1, 2, 2, 2), ("replica", "data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 4
@@ -160,7 +160,7 @@ def test_on_a_mesh_devices_share_rows_and_heads_and_sum_the_tables_gradient():
 def test_what_does_not_divide_over_a_mesh_is_left_whole():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.set_mesh(mesh), nn.logical_axis_rules((("batch", "data"),)):
-        found = on_each_device(
+        found = call_per_device(
             lambda x: x + x.shape[0], [jnp.zeros((3, 2))], names=[("batch", None)], out_names=("batch", None)
         )
     np.testing.assert_array_equal(found, np.full((3, 2), 3.0))

@@ -5,9 +5,9 @@ import re
 import jax
 import pytest
 
-from flan_jax.models import t5
-from flan_jax.models.families import FAMILIES
-from flan_jax.models.parameters import config_of_shapes, parameter_shapes, require_shapes
+from flan_jax.models.t5 import model as t5
+from flan_jax.models.t5.families import FAMILIES
+from flan_jax.models.t5.parameters import config_of_shapes, parameter_shapes, require_shapes
 from tests import made_up_t5 as made_up
 
 UNPUBLISHED = {

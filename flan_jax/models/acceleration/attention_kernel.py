@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
+from jaxtyping import Array, Float
 
-from flan_jax.models import attention_tiles as tiles
-from flan_jax.models.attention_bias import relative_position_buckets
-from flan_jax.models.config import RELPOS_BUCKETS
+from flan_jax.models.acceleration import attention_tiles as tiles
+from flan_jax.models.relative_position import RELPOS_BUCKETS, relative_position_buckets
+from flan_jax.shapes import DecoderIds, EncoderIds
 
 NO_SEGMENT = -1  # of positions that only fill up a last block; 0 is padding, and real
 SMALLEST_BLOCK = 16  # of a product on tensor cores
@@ -85,16 +86,16 @@ def tilings_for(head_dim: int, dtype: jnp.dtype) -> Tilings:
 
 
 def attend_in_tiles(
-    query_BTHK: jax.Array,
-    key_BSHK: jax.Array,
-    value_BSHK: jax.Array,
-    table_HR: jax.Array | None,
+    query_BTHK: Float[Array, "B T H K"],
+    key_BSHK: Float[Array, "B S H K"],
+    value_BSHK: Float[Array, "B S H K"],
+    table_HR: Float[Array, "H R"] | None,
     *,
-    query_ids_BT: jax.Array,
-    key_ids_BS: jax.Array,
+    query_ids_BT: DecoderIds,
+    key_ids_BS: EncoderIds,
     causal: bool = False,
     tilings: Tilings | None = None,
-) -> jax.Array:
+) -> Float[Array, "B T H K"]:
     """Returns [B, T, H, K]: values mixed by the softmax of query . key + bias over the keys of a query's own segment.
 
     Differentiable in the first four. A query whose segment has no key gets 0.
@@ -354,7 +355,7 @@ def _of_queries(block: int = 0) -> tiles.Reads:
 
 def _call(
     kernel, name: str, tiling: Tiling, *, grid, reads: tiles.Reads, where: tiles.Reads, outputs: Sequence
-) -> list[jax.Array]:
+) -> Sequence[jax.Array]:
     """Runs a kernel over a grid of (blocks, heads, rows): compiled where the program is for a GPU, else interpreted."""
     specs = [None if array is None else place(array.shape) for array, place in zip(reads, where, strict=True)]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from flan_jax.models.attention import sight_of
-from flan_jax.models.attention_bias import RelativePositionBias
-from tests.models import attention_cases
-from tests.models.attention_cases import CASES, Case
+from flan_jax.models.acceleration.attention import attention_function
+from flan_jax.models.position_bias import RelativePositionBias
+from tests.models.acceleration import attention_cases
+from tests.models.acceleration.attention_cases import CASES, Case
 
 # bfloat16 where not; the short list is what a fast suite affords.
 FLOAT32 = ("100", "128, causal", "300", "cross, 64 to 100")
@@ -22,9 +22,10 @@ def computed(implementation: str, case: Case, given, dtype) -> dict[str, np.ndar
 
     def mixed(query, key, value, table):
         def see(bias):
-            sight = sight_of(given["query_ids"], given["key_ids"], causal=case.causal, implementation=implementation)
-            sight = sight if bias is None else sight.biased(bias)
-            return sight.mix(query, jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 3))
+            ids = jnp.asarray(given["query_ids"]), jnp.asarray(given["key_ids"])
+            attend = attention_function(*ids, causal=case.causal, implementation=implementation)
+            attend = attend if bias is None else attend.with_bias(bias)
+            return attend(query, jnp.moveaxis(key, 1, 3), jnp.moveaxis(value, 1, 3))
 
         if table is None:
             return see(None)

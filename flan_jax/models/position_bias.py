@@ -1,0 +1,60 @@
+"""T5's relative position bias: a learned number per head and bucket of distances, added to the attention scores."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float32, Int
+
+from flan_jax.models.initialization import parameter
+from flan_jax.models.partitioning import constrain
+from flan_jax.models.relative_position import RELPOS_BUCKETS, relative_position_buckets
+
+_table_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+
+
+class RelativePositionBias(nn.Module):
+    """The table [H, 32] and the bias [1, H, T, S] made of it, for all layers of a stack (umT5: for one layer).
+
+    Distances are differences of row indices. In a packed row they equal the distances within each segment, and the mask
+    removes all others.
+    """
+
+    num_heads: int
+    bidirectional: bool
+
+    def setup(self):
+        shape = (self.num_heads, RELPOS_BUCKETS)
+        self.rel_embedding = parameter(self, "rel_embedding", _table_init, shape, ("heads", "relpos_buckets"))
+
+    def by_distance(self, query_length: int, key_length: int) -> Float32[Array, "H _"]:
+        """Returns [H, T + S]: the bias of distance d at index d mod (T + S)."""
+        period = query_length + key_length
+        distance = np.arange(period)
+        distance = np.where(distance < key_length, distance, distance - period)
+        buckets = relative_position_buckets(distance, bidirectional=self.bidirectional)
+        # A product and not a gather: a gather's gradient is a scatter, slow on CPU and of no fixed order on GPU.
+        one_hot = np.eye(RELPOS_BUCKETS, dtype=np.float32)[:, buckets]
+        return jnp.dot(self.rel_embedding, one_hot, precision=jax.lax.Precision.HIGHEST)
+
+    def __call__(self, query_length: int, key_length: int, *, copies: int = 1) -> Float32[Array, "G H T S"]:
+        """Returns the bias of all queries and keys, in G = `copies` equal copies.
+
+        With a copy per group of rows on a device, the gradient is summed on each device first and all-reduced by distance,
+        T + S numbers per head, and not as an array of [T, S] in every layer.
+        """
+        # Row t is row t-1 shifted by one. Tiling the T + S values and reshaping to rows one shorter does that by copies
+        # alone, forward and backward.
+        T, S = query_length, key_length
+        by_distance = jnp.broadcast_to(self.by_distance(T, S)[None], (copies, self.num_heads, T + S))
+        if copies > 1:
+            by_distance = constrain(by_distance, "batch", "heads", None)
+        values = jnp.tile(by_distance, (1, 1, T))
+        values = values[..., : T * (T + S - 1)].reshape(copies, self.num_heads, T, T + S - 1)
+        return values[..., :S]
+
+    def row(self, index: Int[Array, ""], key_length: int) -> Float32[Array, "1 H 1 S"]:
+        """Returns row `index` of the square bias, for one decoding step."""
+        values = jnp.tile(self.by_distance(key_length, key_length), (1, 2))
+        row_HS = jax.lax.dynamic_slice_in_dim(values, 2 * key_length - index, key_length, axis=1)
+        return row_HS[None, :, None]

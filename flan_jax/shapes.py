@@ -1,12 +1,13 @@
-"""The legend of size letters, and what a batch is made of.
+"""The legend of size letters, and the arrays of a batch.
 
-Arrays in models and objectives carry their axes as a suffix: `logits_BTV`. The letters:
+Names of arrays in models, objectives and decoding end in their axes: `logits_BTV`. The letters:
 
   B batch rows            S encoder length        T decoder length
   D model width           H attention heads       K size of one head
-  F feed-forward width    V vocabulary rows       L layers            R rank of an adapter
+  F feed-forward width    V vocabulary rows       R buckets of relative positions
+  G groups of rows        I J blocks of a kernel  M shards of the vocabulary
 
-Public signatures use the aliases below; they are checked in the test session only.
+Annotations with them are checked in the test session only (tests/conftest.py).
 """
 
 from collections.abc import Mapping
@@ -24,20 +25,20 @@ Params = dict[str, Any]
 """A network's parameters: nested dicts of arrays, named as in T5X's checkpoints."""
 
 Batch = Mapping[str, Any]
-"""One batch, by SeqIO's feature names; NumPy on the host, JAX arrays on devices."""
+"""A batch by SeqIO's feature names: NumPy arrays on the host, JAX arrays on devices."""
 
 
 class LogitStatistics(NamedTuple):
-    """What a loss needs of each position's logits; float32 [B, T]. Found without all logits existing at once."""
+    """What a loss needs of each position's logits, float32 [B, T]; computable without materializing all logits."""
 
     log_z: Any
-    """Logarithm of the sum over the vocabulary of exp(logit)."""
+    """log Z: the logarithm of the sum of exp(logit) over the vocabulary."""
     target: Any
     """The target token's logit."""
     total: Any
     """Sum of the logits over the vocabulary."""
-    is_right: Any
-    """1 where the target is the argmax (the first of the largest), else 0; without gradient."""
+    is_correct: Any
+    """1 where the target is the argmax (the first of the largest), else 0; without a gradient."""
     vocab_size: int
 
 

@@ -1,10 +1,10 @@
-"""Meshes, and where each array of a run lives on them.
+"""Meshes, and the sharding of each array of a run on them.
 
-A mesh has four axes, from the slowest links to the fastest: `replica` (copies of the whole run over a slow network, whose
-gradients are added up once a step), `data` (parts of the batch), `fsdp` (parts of the batch, and of every parameter) and
-`tensor` (heads, feed-forward and vocabulary). A table of rules says over which of them each logical axis of the network
-("embed", "mlp", ...) is cut; from both follow the shardings of parameters and optimiser state. A parameter that does not
-divide is refused by name: nothing is replicated because it happened not to.
+A mesh has four axes, from the slowest links to the fastest: `replica` (replicas of the run over a slow network, whose
+gradients are all-reduced once per step), `data` (shards of the batch), `fsdp` (shards of the batch and of every parameter)
+and `tensor` (heads, feed-forward and vocabulary). A table of rules maps each logical axis of the network ("embed", "mlp",
+...) to mesh axes; the shardings of parameters and optimizer state follow from both. A parameter that does not divide is
+refused by name: nothing is replicated silently.
 
     mesh, rules = make_mesh(MeshPlan(fsdp=4, tensor=2)), rules_of(MeshPlan(fsdp=4, tensor=2))
     with use_mesh(mesh, rules=rules):
@@ -32,26 +32,30 @@ Rules = tuple[tuple[str, Axes], ...]
 Path = tuple[str, ...]
 
 AXES = ("replica", "data", "fsdp", "tensor")
-ROWS = ("replica", "data", "fsdp")  # What the rows of a batch are cut over.
+ROWS = ("replica", "data", "fsdp")  # The rows of a batch are sharded over these.
 
 RULES: Rules = (
-    # Of parameters. Megatron's cut over `tensor`, and every parameter's other axis over `fsdp` (ZeRO-3).
+    # Parameters: Megatron's sharding over `tensor` (1909.08053), the other axis of each over `fsdp` (ZeRO-3, 1910.02054).
     ("vocab", "tensor"),
     ("mlp", "tensor"),
     ("heads", "tensor"),
     ("joined_kv", "tensor"),
     ("embed", "fsdp"),
     ("relpos_buckets", None),
-    # Of activations.
+    # Activations.
     ("batch", ROWS),
-    ("gathered_batch", ("replica", "data")),  # Rows brought together over `fsdp`, for what is cut there along `embed`.
-    ("sequence", None),  # Positions between the blocks,
-    ("length", None),  # and within them.
+    (
+        "gathered_batch",
+        ("replica", "data"),
+    ),  # Rows all-gathered over `fsdp`, for arrays that are sharded over it along `embed`.
+    ("sequence", None),  # Positions between the blocks.
+    ("length", None),  # Positions within a block.
     ("width", None),
     ("kv", None),
 )
-# Positions between the blocks over `tensor`, whose devices would else all hold and norm the same ones (Korthikanti et
-# al., 2205.05198, section 4.2.2); the sums behind each block become half-sums, and what a backward pass waits for is cut.
+# "cut" is sequence parallelism (Korthikanti et al., 2205.05198, section 4.2.2): without it all devices along `tensor` hold
+# and normalize the same positions between the blocks. The all-reduce behind each block becomes a reduce-scatter and an
+# all-gather, and the activations that are saved for the backward pass are sharded.
 ACTIVATIONS: dict[str, Rules] = {"whole": (), "cut": (("sequence", "tensor"),)}
 
 PLATFORMS = {
@@ -63,16 +67,16 @@ PLATFORMS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshPlan:
-    """How many devices stand along each axis.
+    """The number of devices along each mesh axis.
 
-    Args:
-        replica: copies of the run, joined by slow links: slices of TPUs, nodes of GPUs.
-        data: devices along the batch, each with all of its part of the model; -1 for all that the others leave.
-        fsdp: devices along the batch that hold a part of every parameter each, and bring them together layer by layer.
-        tensor: devices along heads, feed-forward and vocabulary.
-        activations: "whole", or "cut": positions between the blocks over `tensor` (sequence parallelism).
-        rules: (logical axis, mesh axis or None) pairs that replace those of `RULES`.
-        platform: "cpu", "gpu" or "tpu" refuses to run elsewhere; None takes what JAX finds.
+    Attributes:
+      replica: Replicas of the run, connected by slow links: slices of TPUs, nodes of GPUs.
+      data: Devices along the batch that hold equal parameters; -1 for all devices that the other axes leave.
+      fsdp: Devices along the batch that hold a shard of every parameter each and all-gather them layer by layer.
+      tensor: Devices along heads, feed-forward and vocabulary.
+      activations: "whole", or "cut" for positions between the blocks sharded over `tensor` (sequence parallelism).
+      rules: (logical axis, mesh axis or None) pairs that replace those of `RULES`.
+      platform: "cpu", "gpu" or "tpu" refuses to run elsewhere; None accepts what JAX finds.
     """
 
     replica: int = 1
@@ -88,10 +92,14 @@ class MeshPlan:
 
 
 def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns the mesh of a plan, over all devices or, where the plan names fewer, over the first of them.
+    """Returns the mesh of a plan, over all devices or, if the plan needs fewer, over the first of them.
+
+    Args:
+      plan: The mesh's shape.
+      devices: The devices; None for all that JAX finds.
 
     Raises:
-        UserError: the platform is absent, or the devices do not make up the mesh.
+      UserError: the platform is absent, or the number of devices does not fit.
     """
     if plan.platform is not None:
         require_platform(plan.platform)
@@ -101,46 +109,46 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
     used = devices[: math.prod(shape)]
     slices = count_slices(used)
     if slices > 1 and plan.replica % slices == 0:
-        # Copies of the run on slices of their own: what the other axes say stays on a slice's fast links.
+        # Each replica on slices of its own, so that the other axes stay within the fast links of a slice.
         of_slice, of_slices = (plan.replica // slices, *shape[1:]), (slices, 1, 1, 1)
         arranged = mesh_utils.create_hybrid_device_mesh(
             of_slice, of_slices, devices=used, allow_split_physical_axes=True
         )
     elif slices > 1 and used[0].platform == "tpu":
         raise UserError(
-            f"{plan} spreads an axis over {slices} slices of TPUs, which slow links join: MeshPlan.replica has to be "
-            f"{slices}, or a multiple of it, and the other axes at most {len(used) // slices} devices together."
+            f"{plan} spreads an axis over {slices} TPU slices, which are connected by slow links: MeshPlan.replica must be "
+            f"{slices} or a multiple of it, and the other axes at most {len(used) // slices} devices together."
         )
     else:
-        # Axes may share a side of a slice: 32 chips of a 4x4x4 are two sides and half the third.
+        # Mesh axes may split a physical axis: 32 chips of a 4x4x4 slice are two of its axes and half of the third.
         arranged = mesh_utils.create_device_mesh(shape, devices=used, allow_split_physical_axes=True)
     return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def count_slices(devices: Sequence[jax.Device]) -> int:
-    """Returns over how many slices of TPUs, joined by slow links, devices are spread; 1 for anything else."""
+    """Returns the number of TPU slices, connected by slow links, that devices are in; 1 for other platforms."""
     return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def _mesh_shape(plan: MeshPlan, devices: Sequence[jax.Device]) -> tuple[int, ...]:
-    """Devices along each of `AXES`."""
+    """Returns the number of devices along each of `AXES`."""
     seen = f"JAX sees {len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
     sizes = {axis: getattr(plan, axis) for axis in AXES}
     if any(size < 1 and (axis, size) != ("data", -1) for axis, size in sizes.items()):
         raise UserError(
-            f"{plan} is no mesh: every axis is at least 1, and data may be -1 for all that the others leave."
+            f"{plan} is not a mesh: every axis must be at least 1; data may be -1 for all devices that the others leave."
         )
     others = math.prod(size for axis, size in sizes.items() if axis != "data")
     if sizes["data"] == -1:
         if len(devices) % others:
             raise UserError(
-                f"{plan} takes {others} devices, times data, but {seen}: replica * fsdp * tensor has to be a divisor of "
+                f"{plan} takes {others} devices, times data, but {seen}: replica * fsdp * tensor must be a divisor of "
                 f"{len(devices)} ({', '.join(map(str, _divisors(len(devices))))})."
             )
         sizes["data"] = len(devices) // others
     wanted = math.prod(sizes.values())
     if wanted > len(devices) or (jax.process_count() > 1 and wanted != len(devices)):
-        raise UserError(f"{plan} needs {wanted} devices, but {seen}. Set data=-1 to use what there is.")
+        raise UserError(f"{plan} needs {wanted} devices, but {seen}. Set data=-1 to use all of them.")
     return tuple(sizes.values())
 
 
@@ -149,10 +157,14 @@ def _divisors(number: int) -> list[int]:
 
 
 def require_platform(platform: str) -> None:
-    """Raises ValueError, with the mend, where JAX does not run on `platform`."""
+    """Refuses a platform that JAX does not run on.
+
+    Raises:
+      UserError: with the way to install it.
+    """
     if platform not in PLATFORMS:
         raise UserError(
-            f"MeshPlan.platform is {platform!r}; allowed are {', '.join(PLATFORMS)}, or None for what JAX finds."
+            f"MeshPlan.platform is {platform!r}; allowed are {', '.join(PLATFORMS)}, or None for any."
             f"{nearest(platform, PLATFORMS)}"
         )
     found = jax.devices()
@@ -160,16 +172,16 @@ def require_platform(platform: str) -> None:
         variable = os.environ.get("JAX_PLATFORMS")
         raise UserError(
             f"MeshPlan.platform is {platform!r}, but JAX sees {len(found)} {found[0].platform} device"
-            f"{'s' if len(found) > 1 else ''} ({found[0].device_kind}) only. To mend it, {PLATFORMS[platform]}"
+            f"{'s' if len(found) > 1 else ''} ({found[0].device_kind}) only. To fix it, {PLATFORMS[platform]}"
             f"{f'; JAX_PLATFORMS is now {variable!r}' if variable else ''}. Or set platform=None."
         )
 
 
 def rules_of(plan: MeshPlan) -> Rules:
-    """Returns the table of a plan: `RULES` with what it cuts besides and what it replaces.
+    """Returns the table of a plan: `RULES` with the plan's additions and replacements.
 
     Raises:
-        UserError: a logical axis or a mesh axis that does not exist.
+      UserError: a logical axis or a mesh axis that does not exist.
     """
     if plan.activations not in ACTIVATIONS:
         raise UserError(
@@ -197,17 +209,17 @@ def _as_tuple(axes: Axes) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def use_mesh(mesh: Mesh, *, rules: Rules) -> Iterator[None]:
-    """Within it, functions traced by jit cut the network's activations as the rules say.
+    """A context in which functions traced by jit shard the network's activations by the rules.
 
     Raises:
-        UserError: no rule uses an axis that the mesh has several devices along.
+      UserError: no rule uses a mesh axis with several devices.
     """
     used = {axis for _, axes in rules for axis in _as_tuple(axes)}
     for axis, size in mesh.shape.items():
         if size > 1 and axis not in used:
             raise UserError(
-                f"The mesh has {size} devices along {axis!r}, but no sharding rule uses that axis: they would "
-                f"repeat each other's work. Set MeshPlan.{axis}=1, or leave it a rule in MeshPlan.rules."
+                f"The mesh has {size} devices along {axis!r}, but no sharding rule uses that axis: all of them would "
+                f"do the same work. Set MeshPlan.{axis}=1, or use the axis in MeshPlan.rules."
             )
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
         yield
@@ -216,16 +228,19 @@ def use_mesh(mesh: Mesh, *, rules: Rules) -> Iterator[None]:
 def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, rules: Rules) -> Any:
     """Returns the tree of NamedShardings of a state: parameters, a train state, or any tree that mirrors parameters.
 
-    A leaf whose path contains a parameter's path and whose shape is that parameter's (a moment, an accumulator) lies as
-    the parameter does, and one whose shape lacks a dimension of it (Adafactor's rows and columns) as what is left of it;
-    every other leaf (a step) is replicated.
+    A leaf whose path contains a parameter's path is sharded like the parameter if it has the parameter's shape (a moment, an
+    accumulator), and like its remaining dimensions if it lacks one (Adafactor's row and column statistics). Every other leaf
+    (a step count) is replicated.
 
     Args:
-        params: tree of the parameters' shapes, `models.t5.abstract_params`.
-        axes: tree of their logical axis names, `models.t5.logical_axes`.
+      abstract_state: The shapes of the state.
+      params: The tree of the parameters' shapes (`models.t5.model.abstract_params`).
+      axes: The tree of their logical axis names (`models.t5.model.logical_axes`).
+      mesh: The mesh.
+      rules: The table from logical to mesh axes.
 
     Raises:
-        UserError: names the parameter whose axis has no rule, meets another on one mesh axis, or does not divide.
+      UserError: names the parameter whose axis has no rule, shares a mesh axis with another one, or does not divide.
     """
     names = dict(_with_paths(axes, is_leaf=lambda leaf: isinstance(leaf, tuple)))
     table = {
@@ -249,7 +264,7 @@ def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, 
 def _param_spec(
     path: Path, shape: tuple[int, ...], names: Path, *, mesh: Mesh, rules: dict[str, Axes]
 ) -> PartitionSpec:
-    """Over which mesh axes one parameter is cut, or the refusal that names it."""
+    """Returns the sharding of one parameter, or refuses it by name."""
     what = _what(path, shape, names)
     taken: dict[str, str] = {}
     for name in names:
@@ -271,20 +286,20 @@ def _param_spec(
 def _require_divisible_params(
     table: dict[Path, tuple[tuple[int, ...], PartitionSpec]], names: dict[Path, Path], *, mesh: Mesh
 ) -> None:
-    """Refuses the first parameter that does not divide, with the sizes of that mesh axis that all would divide over."""
-    cut = [
+    """Refuses the first parameter that does not divide, and lists the sizes of its mesh axis that all would divide by."""
+    sharded = [
         (path, size, name, _as_tuple(axes))
         for path, (shape, spec) in table.items()
         for size, name, axes in zip(shape, names[path], spec, strict=True)
     ]
-    for path, size, name, axes in cut:
+    for path, size, name, axes in sharded:
         if size % math.prod(mesh.shape[axis] for axis in axes):
-            common = math.gcd(*(other for _, other, _, over in cut if over == axes))
+            common = math.gcd(*(other for _, other, _, over in sharded if over == axes))
             raise UserError(
                 f"The logical axis {name!r}, {size} long, of {_what(path, table[path][0], names[path])} does not divide "
-                f"over {math.prod(mesh.shape[axis] for axis in axes)} devices along {' * '.join(map(repr, axes))}. Use a "
-                f"MeshPlan.{'*'.join(axes)} of {', '.join(str(n) for n in _divisors(common) if n <= mesh.size)}, or put "
-                f"({name!r}, None) into MeshPlan.rules to replicate it."
+                f"by the {math.prod(mesh.shape[axis] for axis in axes)} devices along {' * '.join(map(repr, axes))}. Use a "
+                f"MeshPlan.{'*'.join(axes)} of {', '.join(str(n) for n in _divisors(common) if n <= mesh.size)}, or add "
+                f"({name!r}, None) to MeshPlan.rules to replicate it."
             )
 
 
@@ -295,9 +310,9 @@ def _what(path: Path, shape: tuple[int, ...], names: Path) -> str:
 def _spec_of_part(
     shape: tuple[int, ...], spec: PartitionSpec, part: tuple[int, ...], path: Path
 ) -> PartitionSpec | None:
-    """How what has a parameter's shape, or all of it but one dimension, is cut; None where it has neither.
+    """Returns the sharding of an array with a parameter's shape, or with all but one of its dimensions; else None.
 
-    Of a square matrix the last dimension is what rows (`v_row`) lack, and the first is what columns lack, as in Optax.
+    For a square matrix, row statistics (`v_row`) lack the last dimension and column statistics the first, as in Optax.
     """
     if part == shape:
         return spec

@@ -1,4 +1,4 @@
-"""Flags are tried on the installed jaxlib itself; the cache, in processes of their own, for its settings are a process's."""
+"""Flags are checked against the installed jaxlib; the cache in child processes, because its settings are per process."""
 
 import os
 import platform
@@ -13,33 +13,33 @@ from flan_jax import backend, cli
 
 
 def run(program, **environment):
-    kept = {name: value for name, value in os.environ.items() if name != backend.CACHE_VARIABLE}
+    inherited = {name: value for name, value in os.environ.items() if name != backend.CACHE_VARIABLE}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], env={**kept, **environment}, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", program], env={**inherited, **environment}, capture_output=True, text=True
     )
 
 
-GONE = (  # Each of them in scripts of T5X's and Rosetta's time.
+REMOVED = (  # All of them are in launch scripts of T5X and Rosetta.
     "xla_gpu_enable_async_all_reduce",
     "xla_gpu_enable_triton_softmax_fusion",
     "xla_gpu_simplify_all_fp_conversions",
     "xla_gpu_graph_level",
-    "xla_gpu_cudnn_gemm_fusion",  # The beginning of one that exists.
+    "xla_gpu_cudnn_gemm_fusion",  # A prefix of one that exists.
 )
-THERE = ("xla_gpu_enable_latency_hiding_scheduler", "xla_gpu_enable_triton_gemm", "xla_gpu_cudnn_gemm_fusion_level")
+PRESENT = ("xla_gpu_enable_latency_hiding_scheduler", "xla_gpu_enable_triton_gemm", "xla_gpu_cudnn_gemm_fusion_level")
 
 
-def test_flags_that_jaxlib_would_abort_on_are_named_with_the_nearest_that_it_has():
-    flags = " ".join(f"--{name}=true" for name in (*GONE, "xla_gpu_enable_latency_hiding"))
-    trouble = backend.flags_problem(flags)
-    assert all(f"--{name}" in trouble for name in GONE) and "Take it out of XLA_FLAGS" in trouble
-    assert "Did you mean 'xla_gpu_enable_latency_hiding_scheduler'?" in trouble
+def test_unknown_flags_are_named_with_the_nearest_known_one():
+    flags = " ".join(f"--{name}=true" for name in (*REMOVED, "xla_gpu_enable_latency_hiding"))
+    problem = backend.flags_problem(flags)
+    assert all(f"--{name}" in problem for name in REMOVED) and "Remove it from XLA_FLAGS" in problem
+    assert "Did you mean 'xla_gpu_enable_latency_hiding_scheduler'?" in problem
 
 
-def test_flags_that_jaxlib_knows_pass():
+def test_known_flags_pass():
     assert backend.flags_problem("--xla_gpu_enable_triton_gemm=false --xla_gpu_cudnn_gemm_fusion_level=1") == ""
-    assert backend.flags_problem("") == backend.flags_trouble("  ") == ""
-    assert backend.known_flags() >= set(THERE) and not backend.known_flags() & set(GONE)
+    assert backend.flags_problem("") == backend.flags_problem("  ") == ""
+    assert backend.known_flags() >= set(PRESENT) and not backend.known_flags() & set(REMOVED)
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_flags_that_jaxlib_knows_pass():
     [
         ("--xla_force_host_platform_device_count=many", "value 'many' of --xla_force_host_platform_device_count"),
         ("--xla_dump_max_hlo_modules", "--xla_dump_max_hlo_modules without a value"),
-        ("xla_gpu_enable_triton_gemm", "neither flags that begin with -- nor a file of them"),
+        ("xla_gpu_enable_triton_gemm", "neither a list of flags (--name=value) nor a file of them"),
     ],
 )
-def test_what_else_jaxlib_would_abort_on_is_said(flags, message):
+def test_other_invalid_flags_are_named(flags, message):
     assert message in backend.flags_problem(flags)
 
 
@@ -63,15 +63,15 @@ def test_a_file_of_flags_is_read_as_jaxlib_reads_it(tmp_path):
     assert backend.flags_problem(str(file)) == ""
 
 
-def test_a_run_with_an_unknown_flag_ends_with_one_message_before_anything_is_done(monkeypatch, capsys, tmp_path):
+def test_a_run_with_an_unknown_flag_ends_with_one_message_and_writes_nothing(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_graph_level=1")
     recipe = Path(__file__).resolve().parents[1] / "gin_configs" / "recipes" / "quickstart.gin"
     assert cli.run(["train", f"--gin_file={recipe}", f"--gin.MODEL_DIR='{tmp_path}/run'"]) == 2
-    assert "does not take --xla_gpu_graph_level" in capsys.readouterr().err
+    assert "does not accept --xla_gpu_graph_level" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_the_doctor_names_an_unknown_flag_and_asks_for_no_device(monkeypatch, capsys):
+def test_the_doctor_names_an_unknown_flag_and_starts_no_backend(monkeypatch, capsys):
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_graph_level=1")
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.run(["doctor"]) == 2
@@ -96,7 +96,7 @@ print(place, bits, sum("cache_hits" in event for event in events))
 """
 
 
-def test_a_second_start_finds_what_the_first_compiled_in_the_users_cache_and_computes_the_same_bits(tmp_path):
+def test_a_second_start_uses_the_cache_of_the_first_and_computes_the_same_bits(tmp_path):
     home = {"XDG_CACHE_HOME": str(tmp_path)}
     first, second, off = run(COMPILE, **home), run(COMPILE, **home), run(COMPILE, FLAN_JAX_COMPILE_CACHE="off", **home)
     assert first.returncode == second.returncode == off.returncode == 0, first.stderr + second.stderr + off.stderr
@@ -106,20 +106,20 @@ def test_a_second_start_finds_what_the_first_compiled_in_the_users_cache_and_com
     assert len(list(tmp_path.glob("flan_jax/compiled/*/jit_step-*-cache"))) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_the_run_goes_on(tmp_path):
+def test_without_a_writable_cache_folder_a_run_warns_and_continues(tmp_path):
     (tmp_path / "file").write_text("")
-    told = run(COMPILE, FLAN_JAX_COMPILE_CACHE=str(tmp_path / "file"))
-    assert told.returncode == 0 and told.stdout.startswith("None ")
-    assert told.stderr.startswith("flan-jax: compiled programs are not kept (")
+    result = run(COMPILE, FLAN_JAX_COMPILE_CACHE=str(tmp_path / "file"))
+    assert result.returncode == 0 and result.stdout.startswith("None ")
+    assert result.stderr.startswith("flan-jax: no cache of compiled programs (")
 
 
-def test_jaxs_own_setting_goes_first(tmp_path):
-    told = run(COMPILE, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"), XDG_CACHE_HOME=str(tmp_path / "other"))
-    assert told.stdout.startswith("None ") and list((tmp_path / "own").glob("jit_step-*"))
+def test_jaxs_own_setting_takes_precedence(tmp_path):
+    result = run(COMPILE, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"), XDG_CACHE_HOME=str(tmp_path / "other"))
+    assert result.stdout.startswith("None ") and list((tmp_path / "own").glob("jit_step-*"))
     assert not (tmp_path / "other").exists()
 
 
-def test_the_oldest_programs_go_where_all_of_them_take_too_much(tmp_path):
+def test_the_oldest_programs_beyond_the_size_limit_are_removed(tmp_path):
     for age, name in enumerate(("new", "middle", "old")):
         (tmp_path / name).write_bytes(b"x" * 10)
         os.utime(tmp_path / name, (1_000_000 - age, 1_000_000 - age))
@@ -127,7 +127,7 @@ def test_the_oldest_programs_go_where_all_of_them_take_too_much(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["middle", "new"]
 
 
-def test_only_the_processor_s_steps_have_options_of_their_own():
+def test_only_steps_on_cpu_have_compiler_options():
     assert backend.step_options("gpu") == {} == backend.step_options("tpu")
     options = backend.step_options("cpu")
     assert jax.jit(lambda x: x + 1, compiler_options=options)(1) == 2
@@ -135,9 +135,9 @@ def test_only_the_processor_s_steps_have_options_of_their_own():
         jax.jit(lambda x: x + 2, compiler_options={name + "_": value for name, value in options.items()})(1)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory its own way")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries manage memory in other ways")
 @pytest.mark.parametrize("platform_name", ["cpu", "gpu"])
-def test_memory_that_a_cpu_program_frees_serves_the_next_one(platform_name):
+def test_memory_freed_by_a_cpu_program_is_reused_by_the_next_one(platform_name):
     program = f"""
 import resource
 import jax, jax.numpy as jnp

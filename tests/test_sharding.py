@@ -75,7 +75,7 @@ def specs(tree, mesh, rules):
     return jax.tree.map(lambda leaf: leaf.spec, found)
 
 
-def test_parameters_lie_by_their_logical_axes():
+def test_parameters_are_sharded_by_their_logical_axes():
     mesh = make_mesh(MeshPlan(fsdp=4, tensor=2))
     found = specs(TABLES["params"], mesh, RULES)
     assert found["token_embedder"]["embedding"] == PartitionSpec("tensor", "fsdp")
@@ -91,14 +91,14 @@ def test_rules_of_a_plan_replace_those_of_the_table():
     assert dict(rules_of(MeshPlan(activations="cut")))["sequence"] == "tensor"
 
 
-def test_optimiser_state_lies_as_its_parameter():
+def test_optimizer_state_is_sharded_like_its_parameter():
     mesh = make_mesh(MeshPlan(fsdp=4, tensor=2))
     adam = specs(jax.eval_shape(optax.adam(1e-3).init, TABLES["params"]), mesh, RULES)
     assert adam[0].mu["decoder"]["logits_dense"]["kernel"] == PartitionSpec("fsdp", "tensor")
     assert adam[0].count == PartitionSpec()
 
 
-def test_adafactor_s_rows_and_columns_lie_as_what_is_left_of_their_parameter():
+def test_adafactor_statistics_are_sharded_like_the_remaining_dimension_of_their_parameter():
     mesh = make_mesh(MeshPlan(fsdp=4, tensor=2))
     state = jax.eval_shape(optax.adafactor(1e-3, min_dim_size_to_factor=8).init, TABLES["params"])
     (factored,) = [part for part in specs(state, mesh, RULES) if hasattr(part, "v_row")]
@@ -116,7 +116,7 @@ def test_a_plan_may_name_fewer_devices_or_all():
     assert make_mesh(MeshPlan(data=1)).devices.size == 1
 
 
-def test_a_batch_is_cut_over_all_axes_but_tensor():
+def test_a_batch_is_sharded_over_all_axes_except_tensor():
     mesh = make_mesh(MeshPlan(data=2, fsdp=2, tensor=2))
     placed = placement.put_batch({"decoder_target_tokens": np.arange(8, dtype=np.int32).reshape(4, 2)}, mesh=mesh)
     array = placed["decoder_target_tokens"]
@@ -127,16 +127,16 @@ def test_a_batch_is_cut_over_all_axes_but_tensor():
 REFUSALS = {
     "platform absent": (
         lambda: make_mesh(MeshPlan(platform="gpu")),
-        "MeshPlan.platform is 'gpu', but JAX sees 8 cpu devices (cpu) only. To mend it, install the CUDA build with "
+        "MeshPlan.platform is 'gpu', but JAX sees 8 cpu devices (cpu) only. To fix it, install the CUDA build with "
         "`pip install 'flan_jax[cuda]'`, see that `nvidia-smi` lists the GPU; JAX_PLATFORMS is now 'cpu'. Or set "
         "platform=None.",
     ),
     "platform unknown": (lambda: make_mesh(MeshPlan(platform="tpus")), "'tpus'; allowed are cpu, gpu, tpu, or None"),
-    "no mesh": (lambda: make_mesh(MeshPlan(data=0)), "MeshPlan(replica=1, data=0, fsdp=1, tensor=1) is no mesh"),
+    "no mesh": (lambda: make_mesh(MeshPlan(data=0)), "MeshPlan(replica=1, data=0, fsdp=1, tensor=1) is not a mesh"),
     "axes do not multiply out": (
         lambda: make_mesh(MeshPlan(fsdp=3, tensor=2)),
         "MeshPlan(replica=1, data=-1, fsdp=3, tensor=2) takes 6 devices, times data, but JAX sees 8 cpu devices: replica * "
-        "fsdp * tensor has to be a divisor of 8 (1, 2, 4, 8).",
+        "fsdp * tensor must be a divisor of 8 (1, 2, 4, 8).",
     ),
     "too few devices": (
         lambda: make_mesh(MeshPlan(data=8, tensor=2)),
@@ -168,26 +168,26 @@ REFUSALS = {
     "axis does not divide": (
         lambda: specs(TABLES["params"], make_mesh(MeshPlan(tensor=8)), RULES),
         "The logical axis 'heads', 4 long, of parameter decoder/relpos_bias/rel_embedding of shape (4, 32) and logical "
-        "axes ('heads', 'relpos_buckets') does not divide over 8 devices along 'tensor'. Use a MeshPlan.tensor of 1, 2, 4,",
+        "axes ('heads', 'relpos_buckets') does not divide by the 8 devices along 'tensor'. Use a MeshPlan.tensor of 1, 2, 4,",
     ),
     "batch does not divide": (
         lambda: placement.put_batch({"a": np.zeros((6, 2))}, mesh=make_mesh(MeshPlan(data=2, fsdp=2, tensor=2))),
-        "A batch of 6 rows does not divide over the mesh (replica=1, data=2, fsdp=2, tensor=2, 1 process), which cuts rows "
+        "A batch of 6 rows does not divide over the mesh (replica=1, data=2, fsdp=2, tensor=2, 1 process), which shards rows "
         "over replica * data * fsdp; allowed are multiples of 4. Use 4 or 8 rows, or a MeshPlan whose replica * data * fsdp "
         "divides 6.",
     ),
     "microbatches do not divide the batch": (
         lambda: placement.require_divisible_batch(8, mesh=make_mesh(MeshPlan(data=4)), num_microbatches=3),
-        "A batch of 8 rows cannot be cut into 3 microbatches: choose a divisor of 8.",
+        "A batch of 8 rows cannot be split into 3 microbatches: choose a divisor of 8.",
     ),
     "no microbatch": (
         lambda: placement.require_divisible_batch(8, mesh=make_mesh(MeshPlan(data=4)), num_microbatches=0),
-        "A batch of 8 rows cannot be cut into 0 microbatches",
+        "A batch of 8 rows cannot be split into 0 microbatches",
     ),
     "microbatch does not divide": (
         lambda: placement.require_divisible_batch(24, mesh=make_mesh(MeshPlan(data=2, fsdp=2)), num_microbatches=4),
         "A batch of 24 rows, in 4 microbatches, does not divide over the mesh (replica=1, data=2, fsdp=2, tensor=1, 1 "
-        "process), which cuts rows over replica * data * fsdp; allowed are multiples of 16. Use 16 or 32 rows, or a "
+        "process), which shards rows over replica * data * fsdp; allowed are multiples of 16. Use 16 or 32 rows, or a "
         "MeshPlan whose replica * data * fsdp divides 6.",
     ),
     "axis unused": (
@@ -203,20 +203,20 @@ def enter(mesh, rules):
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_what_does_not_fit_is_refused_with_place_and_mend(case):
+def test_what_does_not_fit_is_refused_with_a_fix(case):
     action, text = REFUSALS[case]
     with pytest.raises(ValueError, match=re.escape(text)):
         action()
 
 
-def test_a_batch_goes_into_microbatches_that_divide_over_the_mesh():
+def test_a_batch_may_have_microbatches_that_divide_over_the_mesh():
     mesh = make_mesh(MeshPlan(data=4))
     for num_microbatches in (1, 2, 4):
         placement.require_divisible_batch(16, mesh=mesh, num_microbatches=num_microbatches)
 
 
 def owner(devices_of_each):
-    """Whose a device is, when the processes have so many each."""
+    """Returns the process of a device, when the processes have these numbers of devices."""
     bounds = np.cumsum(devices_of_each)
     return lambda device: int(np.searchsorted(bounds, device.id, side="right"))
 
@@ -232,7 +232,7 @@ def owner(devices_of_each):
         (MeshPlan(tensor=8), (4, 4), [(0, 1), (0, 1)]),
     ],
 )
-def test_processes_read_the_rows_that_lie_on_their_devices(plan, devices_of_each, shares):
+def test_processes_read_the_rows_that_their_devices_hold(plan, devices_of_each, shares):
     mesh = make_mesh(plan)
     process_of = owner(devices_of_each)
     found = [reading_share(mesh, process_index=i, process_of=process_of) for i in range(len(devices_of_each))]
@@ -243,12 +243,12 @@ def test_processes_read_the_rows_that_lie_on_their_devices(plan, devices_of_each
 def test_processes_that_would_read_unequal_shares_are_refused(devices_of_each, parts):
     mesh = make_mesh(MeshPlan(data=4, tensor=2))
     with pytest.raises(
-        ValueError, match=rf"data=4, fsdp=1, tensor=2\) gives the 2 processes {parts} parts of a batch's rows"
+        ValueError, match=rf"data=4, fsdp=1, tensor=2\) gives the 2 processes {parts} shards of a batch's rows"
     ):
         reading_share(mesh, process_index=0, process_of=owner(devices_of_each))
 
 
-def test_rows_that_every_process_holds_lie_as_rows_of_shares_do(monkeypatch):
+def test_a_batch_that_every_process_holds_is_sharded_like_one_read_in_shares(monkeypatch):
     mesh = make_mesh(MeshPlan(data=4, tensor=2))
     batch = {"decoder_target_tokens": np.arange(16).reshape(8, 2)}
     (alone,) = put_whole_batch(batch, mesh=mesh).values()
@@ -262,8 +262,8 @@ def test_rows_that_every_process_holds_lie_as_rows_of_shares_do(monkeypatch):
 @pytest.mark.parametrize(
     "plan", [MeshPlan(fsdp=8), MeshPlan(fsdp=4, tensor=2), MeshPlan(data=2, fsdp=2, tensor=2)], ids=str
 )
-def test_no_device_ever_brings_the_whole_table_of_embeddings_together(plan):
-    """Of a whole training step with Adafactor, tied and untied; the program is read."""
+def test_no_device_all_gathers_the_embedding_table(plan):
+    """In the compiled program of a training step with Adafactor, tied and untied."""
     for tied in (False, True):
         config = dataclasses.replace(CONFIG, vocab_size=1024, logits_via_embedding=tied)
         network = Network(config, plan=plan, execution=Execution(chunk_bytes=16_384))
@@ -278,8 +278,8 @@ def test_no_device_ever_brings_the_whole_table_of_embeddings_together(plan):
 
 
 @pytest.mark.libtpu
-def test_copies_of_a_run_stand_on_slices_of_their_own():
-    """Two slices of 16 chips, as libtpu describes them."""
+def test_replicas_of_a_run_have_slices_of_their_own():
+    """On two slices of 16 chips, as libtpu describes them."""
     from flan_jax.planning.topologies import topology_named
 
     devices = topology_named("v5e:4x4*2").devices
@@ -296,13 +296,11 @@ def test_copies_of_a_run_stand_on_slices_of_their_own():
             {0},
             {1},
         ]
-    with pytest.raises(
-        ValueError, match="over 2 slices of TPUs, .* MeshPlan.replica has to be 2, or a multiple of it, .* 16"
-    ):
+    with pytest.raises(ValueError, match="over 2 TPU slices, .* MeshPlan.replica must be 2 or a multiple of it, .* 16"):
         make_mesh(MeshPlan(fsdp=16, tensor=2), devices=devices)
 
 
-def test_a_cpu_works_on_as_few_rows_at_a_time_as_keep_its_cores_busy(monkeypatch):
+def test_microbatches_on_cpu_are_as_small_as_keeps_its_cores_busy(monkeypatch):
     monkeypatch.setattr(placement.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     one, four = (make_mesh(MeshPlan(data=n), devices=jax.devices()[:n]) for n in (1, 4))
 
@@ -311,8 +309,8 @@ def test_a_cpu_works_on_as_few_rows_at_a_time_as_keep_its_cores_busy(monkeypatch
 
     assert parts(8, 640) == 4 and parts(8, 1152) == 8 and parts(64, 1152) == 64
     assert parts(16, 80) == 1 and parts(1, 640) == 1
-    assert parts(9, 640) == 3  # Of three rows: two do not divide nine.
-    assert parts(8, 640, four) == 2 and parts(8, 1152, four) == 2  # Every device has a row of each part.
+    assert parts(9, 640) == 3  # Three rows each: two do not divide nine.
+    assert parts(8, 640, four) == 2 and parts(8, 1152, four) == 2  # Every device has a row of each microbatch.
     monkeypatch.setattr(placement.os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
     assert parts(8, 640) == 1 and parts(64, 640) == 4
     for batch_size in (4, 8, 12):

@@ -1,31 +1,32 @@
-"""Strategies: how the next token is chosen from the logits. Frozen objects, so that gin can name one.
+"""Strategies: how the next token is chosen from the logits. Frozen objects, so that gin can bind one.
 
-A strategy is stateless and sees one step; what needs the past of several hypotheses (beam search) is another loop.
+A strategy is stateless and sees one step. Beam search, which compares hypotheses, would be another loop.
 """
 
 import dataclasses
 from typing import Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float32, Int32, PRNGKeyArray
 
 
 @runtime_checkable
 class Strategy(Protocol):
-    """What the loop asks of a strategy."""
+    """A way of choosing the next token."""
 
-    def choose(self, logits_BV: jax.Array, *, rng: jax.Array | None) -> jax.Array:
-        """Returns the chosen token ids, int32 [B].
+    def choose(self, logits_BV: Float32[Array, "B V"], *, rng: PRNGKeyArray | None) -> Int32[Array, " B"]:
+        """Returns the chosen token ids.
 
         Args:
-            rng: key of this step, None where the caller of `generate` gave none.
+          logits_BV: Logits of the next token.
+          rng: The key of this step; None if `generate` got none.
         """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Greedy:
-    """The likeliest token; of equal ones the one with the smallest id."""
+    """The most likely token; among equals the one with the smallest id."""
 
-    def choose(self, logits_BV: jax.Array, *, rng: jax.Array | None) -> jax.Array:
+    def choose(self, logits_BV: Float32[Array, "B V"], *, rng: PRNGKeyArray | None) -> Int32[Array, " B"]:
         """Returns the argmax; `rng` is not used."""
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)

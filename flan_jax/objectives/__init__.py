@@ -1,1 +1,1 @@
-"""What is minimised: pure functions that return a sum and a weight."""
+"""Objectives: pure functions that return a sum to minimize and its weight."""

@@ -1,9 +1,9 @@
 """Supervised sequence-to-sequence training: cross-entropy of the target tokens, with z-loss and label smoothing.
 
-An objective is a callable `(apply, params, frozen, batch, rng) -> (sum, weight, sums)`. It returns sums and never
-means: `train.step` adds them over microbatches and divides once, so that the result does not depend on how a
-batch was cut. It does not know the network; `apply(params, batch, rng)` gives the logits, or something that reads from
-them what a loss needs without all of them existing at once. `rng` None means that nothing is dropped out.
+An objective is a callable `(apply, params, frozen, batch, rng) -> (sum, weight, sums)`. It returns sums, never means:
+`train.step` sums them over microbatches and divides once, so that the result does not depend on the split into microbatches.
+The network is unknown here: `apply(params, batch, rng)` returns the logits, or an object that computes the statistics of a
+loss without materializing all logits. An `rng` of None means no dropout.
 """
 
 import dataclasses
@@ -13,26 +13,26 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from flan_jax.errors import UserError
 from flan_jax.shapes import Batch, DecoderIds, Logits, LogitStatistics
 
 
 @runtime_checkable
-class Unread(Protocol):
-    """Logits that are not there as one array."""
+class LazyLogits(Protocol):
+    """Logits that do not exist as one array."""
 
-    def statistics(self, targets_BT: jax.Array) -> LogitStatistics:
-        """Returns what a loss needs of them."""
+    def statistics(self, targets_BT: DecoderIds) -> LogitStatistics:
+        """Returns what a loss needs of the logits."""
 
 
-Apply = Callable[[Any, Batch, jax.Array | None], Logits | Unread]
-Sums = tuple[jax.Array, jax.Array, dict[str, jax.Array]]
+Apply = Callable[[Any, Batch, jax.Array | None], Logits | LazyLogits]
+Sums = tuple[Float32[Array, ""], Float32[Array, ""], dict[str, Float32[Array, ""]]]
 
 
 class TokenLosses(NamedTuple):
-    """What each target token costs; float32 [B, T], not weighted."""
+    """The losses of each target token, not weighted."""
 
     total: Float[Array, "B T"]
     cross_entropy: Float[Array, "B T"]
@@ -40,39 +40,39 @@ class TokenLosses(NamedTuple):
 
 
 def statistics_of(logits_BTV: Logits, *, targets_BT: DecoderIds) -> LogitStatistics:
-    """Returns what a loss needs of logits that are there.
+    """Returns what a loss needs of materialized logits.
 
     Args:
       logits_BTV: Float32 logits.
-      targets_BT: The token ids that should have been predicted.
+      targets_BT: The correct token ids.
     """
     return LogitStatistics(
         log_z=jax.scipy.special.logsumexp(logits_BTV, axis=-1),
         target=jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0],
         total=jnp.sum(logits_BTV, axis=-1),
-        is_right=(jnp.argmax(logits_BTV, axis=-1) == targets_BT).astype(jnp.float32),
+        is_correct=(jnp.argmax(logits_BTV, axis=-1) == targets_BT).astype(jnp.float32),
         vocab_size=logits_BTV.shape[-1],
     )
 
 
 def token_losses(statistics: LogitStatistics, *, label_smoothing: float = 0.0, z_loss: float = 0.0) -> TokenLosses:
-    """Returns the loss of each target token, by T5X's definition.
+    """Returns the loss of each target token by T5X's definition (z-loss: Mesh TensorFlow; PaLM, 2204.02311, section 5).
 
     With Z the sum of exp(logits), c = 1 - label_smoothing and l = label_smoothing / (V - 1):
 
         total = -c log p(target) - l sum of log p(others) + z_loss (log Z)^2 - H
 
-    where H is the entropy of that target distribution, so that a perfect prediction costs nothing. The smoothed
-    target is a single number apart from its entry at the target, so the sum over the vocabulary needs the logit
-    of the target and the sum of all logits, and no target array of [B, T, V].
+    where H is the entropy of the smoothed target distribution, so that a perfect prediction has loss 0. All entries of that
+    distribution but the target's are equal, so the sum over the vocabulary needs only the logit of the target and the sum of
+    all logits, and no array of [B, T, V].
 
     Args:
-      statistics: Of the logits, with regard to the tokens that should have been predicted.
-      label_smoothing: Share of the probability that goes to all other tokens evenly.
-      z_loss: Factor of the square of log Z, which keeps logits from drifting.
+      statistics: Of the logits and the correct tokens.
+      label_smoothing: The probability that is spread evenly over all other tokens.
+      z_loss: The factor of (log Z)^2, which prevents logits from drifting.
 
     Returns:
-      The total, the plain cross-entropy -log p(target), and the z-loss's part of the total.
+      The total, the cross-entropy -log p(target), and the z-loss as part of the total.
     """
     V, log_z_BT = statistics.vocab_size, statistics.log_z
     cross_entropy_BT = log_z_BT - statistics.target
@@ -80,7 +80,7 @@ def token_losses(statistics: LogitStatistics, *, label_smoothing: float = 0.0, z
     total_BT = cross_entropy_BT + z_loss_BT
     if label_smoothing:
         confidence, others = 1.0 - label_smoothing, label_smoothing / (V - 1)
-        # T5X's constant, the small number in its logarithm included.
+        # T5X's constant, with the epsilon in its logarithm.
         entropy = -(confidence * math.log(confidence) + (V - 1) * others * math.log(others + 1e-20))
         all_BT = V * log_z_BT - statistics.total  # -log p, summed over the vocabulary
         total_BT = (confidence - others) * cross_entropy_BT + others * all_BT - entropy + z_loss_BT
@@ -92,8 +92,8 @@ class Seq2Seq:
     """Cross-entropy of `decoder_target_tokens`, each weighted by `decoder_loss_weights`.
 
     Attributes:
-      label_smoothing: Share of the target's probability given to all other tokens.
-      z_loss: Factor of log(Z)^2; T5X fine-tunes with 1e-4.
+      label_smoothing: The probability that is spread evenly over all other tokens.
+      z_loss: The factor of (log Z)^2; T5X fine-tunes with 1e-4.
 
     Raises:
       UserError: a label smoothing outside [0, 1), or a negative z-loss.
@@ -105,35 +105,35 @@ class Seq2Seq:
     def __post_init__(self) -> None:
         if not 0.0 <= self.label_smoothing < 1.0:
             raise UserError(
-                f"Seq2Seq: label_smoothing is {self.label_smoothing}; allowed is from 0 (none) up to, not including, 1."
+                f"Seq2Seq: label_smoothing is {self.label_smoothing}; allowed is 0 (none) or more, below 1."
             )
         if not self.z_loss >= 0.0:
             raise UserError(f"Seq2Seq: z_loss is {self.z_loss}; allowed is 0 (none) or more.")
 
     def __call__(self, apply: Apply, params: Any, frozen: Mapping | None, batch: Batch, rng: jax.Array | None) -> Sums:
-        """Returns the summed loss, the summed weights, and more sums to be divided by those weights.
+        """Returns the summed loss, the summed weights, and metrics to be divided by those weights.
 
         Args:
-          apply: The network, from parameters, batch and dropout key to logits, or to what reads them.
-          params: The parameters that the gradient is taken of.
-          frozen: Weights that other objectives compare with; a supervised one has none.
+          apply: The network: from parameters, batch and dropout key to logits.
+          params: The parameters to differentiate with respect to.
+          frozen: Reference weights of other objectives; None here.
           batch: Encoder and decoder features.
-          rng: Key for dropout; None: no dropout.
+          rng: Dropout key; None for no dropout.
 
         Returns:
-          Float32 scalars; the sums are `cross_entropy`, `z_loss` and `accuracy` (tokens predicted right).
+          Float32 scalars; the metrics are `cross_entropy`, `z_loss` and `accuracy` (tokens predicted correctly).
         """
         del frozen
         targets_BT, weights_BT = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-        read = apply(params, batch, rng)
-        if isinstance(read, jax.Array):
-            statistics = statistics_of(read.astype(jnp.float32), targets_BT=targets_BT)
+        logits = apply(params, batch, rng)
+        if isinstance(logits, jax.Array):
+            statistics = statistics_of(logits.astype(jnp.float32), targets_BT=targets_BT)
         else:
-            statistics = read.statistics(targets_BT)
+            statistics = logits.statistics(targets_BT)
         losses = token_losses(statistics, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
         sums = {
             "cross_entropy": jnp.sum(losses.cross_entropy * weights_BT),
             "z_loss": jnp.sum(losses.z_loss * weights_BT),
-            "accuracy": jnp.sum(statistics.is_right * weights_BT),
+            "accuracy": jnp.sum(statistics.is_correct * weights_BT),
         }
         return jnp.sum(losses.total * weights_BT), jnp.sum(weights_BT), sums

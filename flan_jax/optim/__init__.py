@@ -1,1 +1,1 @@
-"""Optimisers, schedules, and which parameters they move."""
+"""Optimizers, learning-rate schedules, and the parameters that each optimizer trains."""

@@ -1,11 +1,11 @@
-"""The optimisers: Adafactor as T5X computes it, and AdamW.
+"""The optimizers: Adafactor as T5X computes it, and AdamW.
 
-Both are Optax transformations put together with the arguments that make them what their names promise. Which
-parameters one of them takes is `optim.selection`'s business, and the rate over time that of `optim.schedules`.
+Both are Optax transformations. `optim.selection` chooses the parameters that one of them trains, `optim.schedules` its rate
+over time.
 
-The state is made for sharding and saving: a leaf that belongs to a parameter sits under that parameter's path, and
-either has its shape (Adafactor's `v`, Adam's `mu` and `nu`) or is small (`v_row`, `v_col`, placeholders of shape
-[1], step counts), so that it can be replicated.
+The state is suited to sharding and saving: a leaf that belongs to a parameter is under that parameter's path, and either has
+its shape (Adafactor's `v`, Adam's `mu` and `nu`) or is small enough to be replicated (`v_row`, `v_col`, placeholders of
+shape [1], step counts).
 """
 
 import re
@@ -33,21 +33,21 @@ def adafactor(
     min_dim_size_to_factor: int = 128,
     max_gradient_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    """Returns Adafactor (Shazeer and Stern, 2018, arXiv:1804.04235) with T5X's defaults and T5X's updates.
+    """Returns Adafactor (Shazeer and Stern, 1804.04235) with T5X's defaults and T5X's updates.
 
-    Optax's own Adafactor gives T5X's numbers for vectors and matrices, which is all that the T5 tree holds. T5X
-    factors parameters of higher rank (stacked layers) by logical axes, and Optax by their two largest dimensions.
+    For vectors and matrices, the only ranks in the T5 tree, Optax's Adafactor computes T5X's numbers. Parameters of higher
+    rank (stacked layers) would differ: T5X factors them by logical axes, Optax by their two largest dimensions.
 
     Args:
-      learning_rate: Relative to each parameter's root mean square, unless `multiply_by_parameter_scale` is off.
+      learning_rate: Relative to each parameter's root mean square if `multiply_by_parameter_scale`.
       decay_rate: Exponent of the second moment's decay, 1 - (step + 1) ** -decay_rate.
-      step_offset: Steps to subtract for that decay, when the state goes on from a pretraining run.
-      momentum: Decay of a first moment; None keeps none, and so needs no memory for it.
+      step_offset: Steps to subtract in that decay, when the state continues a pretraining run's.
+      momentum: Decay of a first moment; None for no first moment, and no memory for it.
       clipping_threshold: Largest root mean square of a parameter's update before it is scaled.
       multiply_by_parameter_scale: Whether rates are relative to the size of the parameter.
-      weight_decay_rate: Share of each parameter that is taken off at every step, whatever the learning rate.
-      min_dim_size_to_factor: Matrices of which both sides have this size keep row and column sums in place of squares.
-      max_gradient_norm: Gradients of these parameters together are scaled down to this norm first.
+      weight_decay_rate: Fraction of each parameter subtracted at every step, independent of the learning rate.
+      min_dim_size_to_factor: Matrices with both dimensions at least this large have row and column statistics only.
+      max_gradient_norm: The gradients of these parameters together are clipped to this norm first; None for no clipping.
 
     Returns:
       A transformation whose `update` needs the parameters.
@@ -75,17 +75,16 @@ def adamw(
     no_decay: Sequence[str] = (r"(.*/)?scale", r"(.*/)?bias", r"(.*/)?rel_embedding"),
     max_gradient_norm: float | None = 1.0,
 ) -> optax.GradientTransformation:
-    """Returns AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101), moments in float32.
+    """Returns AdamW (Loshchilov and Hutter, 1711.05101) with moments in float32.
 
     Args:
-      learning_rate: Absolute, as in the paper: some hundredths of what Adafactor takes.
+      learning_rate: Absolute, as in the paper: about a hundredth of a typical rate for Adafactor.
       beta1: Decay of the first moment.
       beta2: Decay of the second moment.
-      epsilon: Added to the root of the second moment.
-      weight_decay: Share of a parameter that is taken off at every step, times the learning rate.
-      no_decay: Regular expressions that match whole parameter paths, as `encoder/encoder_norm/scale`; these
-        parameters do not decay.
-      max_gradient_norm: Gradients of these parameters together are scaled down to this norm first; None: never.
+      epsilon: Added to the square root of the second moment.
+      weight_decay: Fraction of a parameter subtracted at every step, times the learning rate.
+      no_decay: Regular expressions that match complete parameter paths (`encoder/encoder_norm/scale`) without decay.
+      max_gradient_norm: The gradients of these parameters together are clipped to this norm first; None for no clipping.
 
     Returns:
       A transformation whose `update` needs the parameters.
@@ -115,7 +114,5 @@ def _clipped(
     if max_gradient_norm is None:
         return transformation
     if not max_gradient_norm > 0:
-        raise UserError(
-            f"max_gradient_norm is {max_gradient_norm}; it has to be above 0, or None for gradients left as they are."
-        )
+        raise UserError(f"max_gradient_norm is {max_gradient_norm}; it must be above 0, or None for no clipping.")
     return optax.chain(optax.clip_by_global_norm(max_gradient_norm), transformation)

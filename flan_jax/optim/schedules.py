@@ -1,8 +1,8 @@
 """Learning rates as functions of the step, by T5X's formulas.
 
-A schedule takes the number of updates made so far (an integer, or a traced scalar) and returns a float32 scalar.
-The rules that T5X composes in a string, as `"constant * linear_warmup * rsqrt_decay"`, are one function each
-here. What counts the steps is the optimiser; what writes the rate down is `train.step`.
+A schedule maps the number of updates so far (an integer, or a traced scalar) to a float32 scalar. T5X composes factors in a
+string, `"constant * linear_warmup * rsqrt_decay"`; here each useful product is a function. The optimizer counts the steps,
+and `train.step` logs the rate.
 """
 
 import math
@@ -17,19 +17,19 @@ from flan_jax.errors import UserError
 Schedule = Callable[[Any], jax.Array]
 
 MINIMUM_LEARNING_RATE = 1e-8
-"""No schedule returns less: T5X's floor, so that no rate is ever zero or negative."""
+"""T5X's floor: no schedule returns less, so that no rate is zero or negative."""
 
 
 def constant(learning_rate: float, *, warmup_steps: int = 0, step_offset: int = 0) -> Schedule:
-    """Returns a fixed rate, after an optional linear warm-up from zero (T5X: `constant * linear_warmup`).
+    """Returns a constant rate after an optional linear warmup from zero (T5X: `constant * linear_warmup`).
 
     Args:
-      learning_rate: The rate after the warm-up.
-      warmup_steps: Steps until it is reached.
-      step_offset: The step from which the schedule counts, that of the checkpoint when fine-tuning goes on from one.
+      learning_rate: The rate after the warmup.
+      warmup_steps: Steps until that rate is reached.
+      step_offset: The step at which the schedule starts: that of the checkpoint when fine-tuning continues its count.
 
     Raises:
-      UserError: a rate or a number of steps that cannot be.
+      UserError: a rate or a number of steps out of range.
 
     >>> [round(float(constant(1e-3, warmup_steps=4)(step)), 5) for step in (1, 2, 4, 100)]
     [0.00025, 0.0005, 0.001, 0.001]
@@ -46,20 +46,20 @@ def linear(
     final_fraction: float = 0.0,
     step_offset: int = 0,
 ) -> Schedule:
-    """Returns a rate that falls on a line from the end of the warm-up to `total_steps`.
+    """Returns a rate that falls linearly from the end of the warmup to `total_steps`.
 
-    T5X's `linear_decay` with a decay factor of (1 - final_fraction) / (total_steps - warmup_steps); it stays at its
-    end afterwards, where T5X's goes on falling to its floor.
+    T5X's `linear_decay` with a decay factor of (1 - final_fraction) / (total_steps - warmup_steps). After `total_steps`
+    it is constant, where T5X's continues to fall to its floor.
 
     Args:
-      learning_rate: The highest rate.
-      total_steps: The step at which the rate is `final_fraction` of the highest.
-      warmup_steps: Steps of linear warm-up from zero.
-      final_fraction: What is left at the end, as a share of the highest rate.
-      step_offset: The step from which the schedule counts.
+      learning_rate: The peak rate.
+      total_steps: The step at which the rate is `final_fraction` of the peak.
+      warmup_steps: Steps of linear warmup from zero.
+      final_fraction: The rate at the end, as a fraction of the peak.
+      step_offset: The step at which the schedule starts.
 
     Raises:
-      UserError: a rate or a number of steps that cannot be.
+      UserError: a rate or a number of steps out of range.
 
     >>> [round(float(linear(1.0, total_steps=12, warmup_steps=2)(step)), 5) for step in (1, 2, 7, 12, 20)]
     [0.5, 1.0, 0.5, 0.0, 0.0]
@@ -69,7 +69,7 @@ def linear(
     if total_steps <= warmup_steps:
         raise UserError(
             f"linear: total_steps is {total_steps}, but the decay begins at warmup_steps, which is {warmup_steps}. "
-            "Give more total_steps (those of the whole run) or fewer warmup_steps."
+            "Give more total_steps (those of the entire run) or fewer warmup_steps."
         )
     slope = (1.0 - final_fraction) / (total_steps - warmup_steps)
 
@@ -89,12 +89,12 @@ def rsqrt(
 
     Args:
       learning_rate: The numerator; the rate itself is at most learning_rate / sqrt(flat_steps).
-      flat_steps: Steps before the rate falls (T5X calls them warm-up too).
-      warmup_steps: Steps of linear warm-up from zero.
-      step_offset: The step from which the schedule counts.
+      flat_steps: Steps before the rate falls (T5X calls them warmup too).
+      warmup_steps: Steps of linear warmup from zero.
+      step_offset: The step at which the schedule starts.
 
     Raises:
-      UserError: a rate or a number of steps that cannot be.
+      UserError: a rate or a number of steps out of range.
 
     >>> [round(float(rsqrt(1.0)(step)), 5) for step in (0, 10_000, 40_000)]
     [0.01, 0.01, 0.005]
@@ -116,19 +116,19 @@ def cosine(
     final_fraction: float = 0.0,
     step_offset: int = 0,
 ) -> Schedule:
-    """Returns a rate that falls on half a cosine over `cycle_steps` after the warm-up, and starts again then.
+    """Returns a rate that falls along half a cosine within `cycle_steps` after the warmup, and then restarts.
 
-    T5X's `constant * linear_warmup * cosine_decay` (its restarts included) when `final_fraction` is 0.
+    T5X's `constant * linear_warmup * cosine_decay` (with its restarts) when `final_fraction` is 0.
 
     Args:
-      learning_rate: The highest rate.
-      cycle_steps: Steps from the highest rate to the lowest: those of the run less the warm-up, for a single fall.
-      warmup_steps: Steps of linear warm-up from zero.
-      final_fraction: What is left at the end of a cycle, as a share of the highest rate.
-      step_offset: The step from which the schedule counts.
+      learning_rate: The peak rate.
+      cycle_steps: Steps from the peak to the lowest rate; for one cycle, those of the run minus the warmup.
+      warmup_steps: Steps of linear warmup from zero.
+      final_fraction: The rate at the end of a cycle, as a fraction of the peak.
+      step_offset: The step at which the schedule starts.
 
     Raises:
-      UserError: a rate or a number of steps that cannot be.
+      UserError: a rate or a number of steps out of range.
 
     >>> [round(float(cosine(1.0, cycle_steps=8)(step)), 5) for step in (0, 4, 8)]
     [1.0, 0.5, 1.0]
@@ -147,7 +147,7 @@ def cosine(
 
 
 def _schedule(rate: Callable[[jax.Array], jax.Array], step_offset: int) -> Schedule:
-    """Counts from `step_offset`, and keeps the rate above the floor."""
+    """Returns the schedule that counts from `step_offset` and applies the floor."""
 
     def schedule(step: Any) -> jax.Array:
         counted = jnp.maximum(0, jnp.asarray(step) - step_offset).astype(jnp.float32)
@@ -157,18 +157,18 @@ def _schedule(rate: Callable[[jax.Array], jax.Array], step_offset: int) -> Sched
 
 
 def _warmup(step: jax.Array, warmup_steps: int) -> jax.Array:
-    """The share of the rate that the warm-up lets through; T5X's formula divides by zero without a warm-up."""
+    """Returns the warmup's factor; T5X's formula would divide by zero without a warmup."""
     return jnp.minimum(1.0, step / warmup_steps) if warmup_steps else jnp.ones_like(step)
 
 
 def _check(name: str, *, learning_rate: float, warmup_steps: int, step_offset: int) -> None:
     if not learning_rate > 0 or not math.isfinite(learning_rate):
-        raise UserError(f"{name}: learning_rate is {learning_rate}; it has to be a finite number above 0.")
+        raise UserError(f"{name}: learning_rate is {learning_rate}; it must be a finite number above 0.")
     for what, steps in (("warmup_steps", warmup_steps), ("step_offset", step_offset)):
         if steps < 0:
-            raise UserError(f"{name}: {what} is {steps}; it cannot be negative.")
+            raise UserError(f"{name}: {what} is {steps}; it must not be negative.")
 
 
 def _check_fraction(name: str, final_fraction: float) -> None:
     if not 0.0 <= final_fraction <= 1.0:
-        raise UserError(f"{name}: final_fraction is {final_fraction}; it is a share of the rate, from 0 to 1.")
+        raise UserError(f"{name}: final_fraction is {final_fraction}; it is a fraction of the peak rate, from 0 to 1.")

@@ -1,8 +1,8 @@
-"""Which optimiser takes which parameter: ordered rules over parameter paths.
+"""The optimizer of each parameter, by ordered rules over parameter paths.
 
-A path is the keys of the parameter tree joined by slashes, `decoder/layers_0/mlp/wo/kernel`. The first rule whose
-regular expression matches the whole path decides. The rules have to cover the tree, and each has to take something:
-a rule that takes nothing is a name misspelt. `Selection.report` says what each took.
+A path is the keys of the parameter tree joined by slashes: `decoder/layers_0/mlp/wo/kernel`. The first rule whose regular
+expression matches the complete path applies. The rules must cover the tree, and each must apply to some parameter: one that
+applies to none is probably misspelled. `Selection.report` lists the parameters per rule.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 Rule = tuple[str, optax.GradientTransformation | None]
-"""A regular expression, and what optimises the parameters it matches; None freezes them."""
+"""A regular expression, and the optimizer of the parameters that it matches; None freezes them."""
 
 _FROZEN = "frozen"
 _DEFAULT = "default"
@@ -39,8 +39,8 @@ def path_names(params: Any) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Taken:
-    """What one rule took: a row of the report."""
+class RuleReport:
+    """The number of tensors and parameters that one rule applies to."""
 
     rule: str
     trained: bool
@@ -50,18 +50,18 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Rules and what they decide for a tree of parameters; made by `by_path`."""
+    """Rules over a tree of parameters; made by `by_path`."""
 
     rules: tuple[Rule, ...]
     default: optax.GradientTransformation | None
 
     @property
     def transformation(self) -> optax.GradientTransformation:
-        """One transformation for the whole tree; without rules the default itself, its state unwrapped."""
+        """One transformation for the entire tree; without rules the default itself, its state unwrapped."""
         if not self.rules:
             assert self.default is not None
             return self.default
-        # Plain words as labels: they become names in the checkpoint, where a pattern's slashes would not do.
+        # Labels become names in the checkpoint, in which the slashes of a pattern are not allowed.
         transformations = {_FROZEN: optax.set_to_zero()}
         transformations |= {f"rule_{i}": tx for i, (_, tx) in enumerate(self.rules) if tx is not None}
         if self.default is not None:
@@ -69,24 +69,24 @@ class Selection:
         return optax.partition(transformations, self.labels)
 
     def labels(self, params: Any) -> Any:
-        """Returns the tree with, for each leaf, the label of what optimises it.
+        """Returns the tree with the label of each leaf's optimizer.
 
         Raises:
-          UserError: a parameter that no rule covers, or a rule that takes nothing.
+          UserError: a parameter that no rule covers, or a rule that applies to none.
         """
         labels = [self._label(index) for index in self._assign(path_names(params))]
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(params), labels)
 
     def trainable(self, params: Any) -> Any:
-        """Returns the tree with True where a leaf is trained and False where it is frozen.
+        """Returns the tree with True for a trained leaf and False for a frozen one.
 
         Raises:
           UserError: as `labels`.
         """
         return jax.tree.map(lambda label: label != _FROZEN, self.labels(params))
 
-    def report(self, params: Any) -> tuple[Taken, ...]:
-        """Returns what each rule took, in the rules' order, the default last when it took anything.
+    def report(self, params: Any) -> tuple[RuleReport, ...]:
+        """Returns what each rule applies to, in the rules' order; the default last, if it applies to anything.
 
         Args:
           params: Arrays, or their shapes.
@@ -98,10 +98,10 @@ class Selection:
         assigned = self._assign(path_names(params))
         rows = []
         for index, (pattern, transformation) in enumerate((*self.rules, (_DEFAULT, self.default))):
-            sizes = [math.prod(leaf.shape) for leaf, taker in zip(leaves, assigned, strict=True) if taker == index]
+            sizes = [math.prod(leaf.shape) for leaf, rule in zip(leaves, assigned, strict=True) if rule == index]
             if sizes:
                 trained = transformation is not None
-                rows.append(Taken(rule=pattern, trained=trained, tensors=len(sizes), parameters=sum(sizes)))
+                rows.append(RuleReport(rule=pattern, trained=trained, tensors=len(sizes), parameters=sum(sizes)))
         return tuple(rows)
 
     def _label(self, index: int) -> str:
@@ -110,62 +110,64 @@ class Selection:
         return _FROZEN if self.rules[index][1] is None else f"rule_{index}"
 
     def _assign(self, names: Sequence[str]) -> list[int]:
-        """The index of the rule that takes each name; the number of rules stands for the default."""
+        """Returns the index of the rule that applies to each name; the number of rules means the default."""
         patterns = [re.compile(pattern) for pattern, _ in self.rules]
         assigned = [next((i for i, p in enumerate(patterns) if p.fullmatch(name)), len(patterns)) for name in names]
         for index, pattern in enumerate(patterns):
             if index not in assigned:
-                raise UserError(_took_nothing(pattern, names, assigned, self.rules))
-        uncovered = [name for name, taker in zip(names, assigned, strict=True) if taker == len(patterns)]
+                raise UserError(_applies_to_nothing(pattern, names, assigned, self.rules))
+        uncovered = [name for name, index in zip(names, assigned, strict=True) if index == len(patterns)]
         if uncovered and self.default is None:
             raise UserError(
-                f"No rule says what optimises {len(uncovered)} of {len(names)} parameters, the first {uncovered[0]!r}. "
-                "Give a default optimiser, or end the rules with ('.*', None) to freeze what is left."
+                f"No rule covers {len(uncovered)} of {len(names)} parameters, {uncovered[0]!r} first. Give a default optimizer, or "
+                "end the rules with ('.*', None) to freeze the others."
             )
         return assigned
 
 
 def by_path(rules: Sequence[Rule] = (), *, default: optax.GradientTransformation | None = None) -> Selection:
-    """Returns the choice of an optimiser, or none, for each parameter by rules over paths.
+    """Returns the optimizer of each parameter, or none, by rules over paths.
 
     Args:
-      rules: Pairs of a regular expression, which has to match the whole path, and a transformation or None (frozen);
-        the first that matches decides.
-      default: What optimises a parameter that no rule matches; None: there must be no such parameter.
+      rules: Pairs of a regular expression, which must match the complete path, and an optimizer or None (frozen).
+        The first that matches applies.
+      default: The optimizer of parameters that no rule matches; None forbids such parameters.
 
     Raises:
-      UserError: neither rules nor a default, or a regular expression that is none. What depends on the parameters
-        is checked when they are there: by the transformation's `init`, and by `report`.
+      UserError: neither rules nor a default, or an invalid regular expression. Rules are compared with parameters later,
+        by the transformation's `init` and by `report`.
 
     >>> selection = by_path([("encoder/.*", None)], default=optax.sgd(0.1))
     >>> shapes = {"encoder": {"scale": jax.ShapeDtypeStruct((4,), "float32")},
     ...           "logits": jax.ShapeDtypeStruct((4, 8), "float32")}
     >>> for row in selection.report(shapes):
     ...     print(row)
-    Taken(rule='encoder/.*', trained=False, tensors=1, parameters=4)
-    Taken(rule='default', trained=True, tensors=1, parameters=32)
+    RuleReport(rule='encoder/.*', trained=False, tensors=1, parameters=4)
+    RuleReport(rule='default', trained=True, tensors=1, parameters=32)
     """
     if not rules and default is None:
-        raise UserError("Nothing is optimised: there are neither rules nor a default optimiser. Give one of them.")
+        raise UserError("Nothing would be trained: there are neither rules nor a default optimizer. Give one of them.")
     for pattern, _ in rules:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise UserError(f"The rule {pattern!r} is no regular expression: {error}.") from error
+            raise UserError(f"The rule {pattern!r} is not a regular expression: {error}.") from error
     return Selection(rules=tuple((pattern, transformation) for pattern, transformation in rules), default=default)
 
 
-def _took_nothing(pattern: re.Pattern, names: Sequence[str], assigned: Sequence[int], rules: Sequence[Rule]) -> str:
-    """Why a rule took no parameter, and what may have been meant."""
-    matched = [(name, taker) for name, taker in zip(names, assigned, strict=True) if pattern.fullmatch(name)]
+def _applies_to_nothing(
+    pattern: re.Pattern, names: Sequence[str], assigned: Sequence[int], rules: Sequence[Rule]
+) -> str:
+    """Returns why a rule applies to no parameter, and what may have been meant."""
+    matched = [(name, index) for name, index in zip(names, assigned, strict=True) if pattern.fullmatch(name)]
     if matched:
-        name, taker = matched[0]
+        name, index = matched[0]
         return (
-            f"The rule {pattern.pattern!r} takes nothing: what it matches, {name!r} first, an earlier rule took "
-            f"({rules[taker][0]!r}). Put the narrower rule first."
+            f"The rule {pattern.pattern!r} applies to nothing: an earlier rule, {rules[index][0]!r}, matches all of its "
+            f"parameters, {name!r} first. Put the narrower rule first."
         )
     hint = nearest(pattern.pattern, names)
     return (
-        f"The rule {pattern.pattern!r} matches none of the {len(names)} parameter paths; it has to match a whole path, "
-        f"as {names[0]!r}.{hint}"
+        f"The rule {pattern.pattern!r} matches none of the {len(names)} parameter paths; it must match a complete "
+        f"path, such as {names[0]!r}.{hint}"
     )

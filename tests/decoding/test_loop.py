@@ -29,7 +29,7 @@ def test_greedy_tokens_equal_transformers(family):
     np.testing.assert_array_equal(greedy(family, STEPS), made_up.golden(family)["greedy"])
 
 
-def test_cached_steps_equal_the_argmax_of_whole_rows_given_their_own_output():
+def test_cached_steps_equal_the_argmax_of_uncached_rows():
     """140 steps: beyond the widest bucket of the decoder's bias."""
     config = made_up.config("t5_1_1")
     tokens = greedy("t5_1_1", 140)
@@ -44,7 +44,7 @@ def test_cached_steps_equal_the_argmax_of_whole_rows_given_their_own_output():
     np.testing.assert_array_equal(np.argmax(logits, -1)[real], tokens[real])
 
 
-def test_a_row_that_ended_stays_padding_and_another_goes_on():
+def test_a_row_that_ended_is_padded_while_others_continue():
     tokens = greedy("t5_1_1", STEPS)
     assert (tokens[1] == 1).sum() == 1 and (tokens[1, 9:] == 0).all() and (tokens[0] != 0).all()
 
@@ -74,7 +74,7 @@ def test_the_loop_stops_when_every_row_has_ended():
     assert len(asked) == np.count_nonzero(tokens) == 9
 
 
-def test_a_strategy_that_draws_gets_a_key_of_its_own_at_each_step():
+def test_a_strategy_that_samples_gets_a_new_key_at_each_step():
     class Drawn:
         def choose(self, logits_BV, *, rng):
             return jax.random.randint(rng, logits_BV.shape[:1], 2, 1000)
@@ -97,7 +97,7 @@ def test_a_length_below_one_is_refused():
         generate(made_up.params(config), BATCH, config=config, max_decode_length=0)
 
 
-def test_one_row_of_the_bias_is_that_of_the_square():
+def test_a_row_of_the_bias_is_that_of_the_square_bias():
     bias = RelativePositionBias(num_heads=2, bidirectional=False)
     params = {"params": {"rel_embedding": jnp.arange(64.0).reshape(2, 32)}}
     square = bias.apply(params, 200, 200)

@@ -23,7 +23,7 @@ def reference():
     return np.take_along_axis(log_p, BATCH["decoder_target_tokens"][..., None], axis=-1)[..., 0]
 
 
-def test_scores_are_transformers_log_probabilities_summed():
+def test_scores_are_sums_of_transformers_log_probabilities():
     found = scores(BATCH)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, (reference() * BATCH["decoder_loss_weights"]).sum(1), rtol=1e-5)
@@ -32,8 +32,8 @@ def test_scores_are_transformers_log_probabilities_summed():
 def test_only_weighted_targets_count():
     weights = np.zeros_like(BATCH["decoder_loss_weights"])
     weights[:, 3], weights[:, 5] = 1.0, 2.0
-    wanted = reference()[:, 3] + 2 * reference()[:, 5]
-    np.testing.assert_allclose(scores({**BATCH, "decoder_loss_weights": weights}), wanted, rtol=1e-4)
+    expected = reference()[:, 3] + 2 * reference()[:, 5]
+    np.testing.assert_allclose(scores({**BATCH, "decoder_loss_weights": weights}), expected, rtol=1e-4)
 
 
 def test_a_padding_row_scores_zero():

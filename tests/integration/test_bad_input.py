@@ -153,7 +153,7 @@ def test_a_checkpoint_of_another_vocabulary(export_dir, tmp_path, mine, capfd):
     ("bindings", "parts"),
     [
         (["BATCH_SIZE=12"], ["12 rows does not divide over the mesh", "8 or 16"]),
-        (["run_config.RunConfig.num_microbatches=3"], ["8 rows cannot be cut into 3 microbatches"]),
+        (["run_config.RunConfig.num_microbatches=3"], ["8 rows cannot be split into 3 microbatches"]),
         (["MeshPlan.platform=gpu"], ["MeshPlan.platform is 'gpu'", "JAX sees 8 cpu devices", "flan_jax[cuda]"]),
         (["T5Config.dtype=float16"], ["float16", "65,504", "bfloat16"]),
         (["T5Config.vocab_size=100"], ["vocab_size is 100", "at least"]),

@@ -1,4 +1,4 @@
-"""What is computed again instead of kept: names, refusals, and that it changes no result."""
+"""Rematerialization, scanning and offloading: refusals, and equality of results."""
 
 import dataclasses
 import functools
@@ -50,28 +50,28 @@ def _value_and_gradient(remat: str, config: T5Config = CONFIG, layers: str = "au
     return jax.jit(jax.value_and_grad(_loss(remat, config, layers)))(t5.init_params(config, rng=jax.random.key(0)))
 
 
-@pytest.mark.parametrize("per_layer", [False, True], ids=["a bias for all layers", "a bias a layer"])
+@pytest.mark.parametrize("per_layer", [False, True], ids=["one bias", "a bias per layer"])
 @pytest.mark.parametrize("remat", ["minimal", "full"])
-def test_computing_again_changes_neither_loss_nor_gradient(remat, per_layer):
+def test_rematerialization_changes_neither_loss_nor_gradient(remat, per_layer):
     config = dataclasses.replace(CONFIG, relpos_bias_per_layer=per_layer)
-    got, wanted = _value_and_gradient(remat, config), _value_and_gradient("none", config)
-    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-6)
-    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(wanted[1]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * scale), got[1], wanted[1])
+    got, expected = _value_and_gradient(remat, config), _value_and_gradient("none", config)
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-6)
+    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected[1]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * scale), got[1], expected[1])
 
 
-@pytest.mark.parametrize("per_layer", [False, True], ids=["a bias for all layers", "a bias a layer"])
+@pytest.mark.parametrize("per_layer", [False, True], ids=["one bias", "a bias per layer"])
 @pytest.mark.parametrize("remat", ["none", "minimal", "full"])
-def test_layers_in_a_loop_give_the_loss_and_gradient_of_layers_one_by_one(remat, per_layer):
-    """With dropout, and from the same tree of parameters."""
+def test_scanned_layers_have_the_loss_and_gradient_of_unrolled_ones(remat, per_layer):
+    """With dropout, from the same parameter tree."""
     config = dataclasses.replace(CONFIG, relpos_bias_per_layer=per_layer, num_encoder_layers=3)
-    got, wanted = _value_and_gradient(remat, config, "scanned"), _value_and_gradient("none", config)
-    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-6)
-    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(wanted[1]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * scale), got[1], wanted[1])
+    got, expected = _value_and_gradient(remat, config, "scanned"), _value_and_gradient("none", config)
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-6)
+    scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected[1]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * scale), got[1], expected[1])
 
 
-def test_a_loop_s_program_does_not_grow_with_the_layers():
+def test_the_program_of_a_scan_does_not_grow_with_the_layers():
     def lines(layers, count):
         config = dataclasses.replace(CONFIG, num_encoder_layers=count, num_decoder_layers=count)
         lowered = jax.jit(_loss("none", config, layers)).lower(t5.abstract_params(config))
@@ -81,21 +81,21 @@ def test_a_loop_s_program_does_not_grow_with_the_layers():
     assert lines("unrolled", 8) > 1.8 * lines("unrolled", 4)
 
 
-def test_how_layers_are_gone_through_goes_by_platform_and_size():
-    def picked(platform, **sizes):
+def test_layers_are_scanned_or_unrolled_by_platform_and_size():
+    def chosen(platform, **sizes):
         return _resolved(Execution(), platform, dataclasses.replace(CONFIG, **sizes))[0].layers
 
     xl = {"num_encoder_layers": 24, "num_decoder_layers": 24, "emb_dim": 2048}
-    assert [picked("cpu", **xl), picked("tpu", **xl), picked("gpu", **xl)] == ["unrolled", "scanned", "scanned"]
-    assert [picked("tpu"), picked("gpu")] == ["unrolled", "unrolled"]
+    assert [chosen("cpu", **xl), chosen("tpu", **xl), chosen("gpu", **xl)] == ["unrolled", "scanned", "scanned"]
+    assert [chosen("tpu"), chosen("gpu")] == ["unrolled", "unrolled"]
 
 
-def test_what_is_picked_is_said_and_what_is_asked_for_is_left():
-    asked = Execution(layers="scanned", attention="xla")
-    assert _resolved(asked, "cpu") == (asked, ())
-    picked, said = _resolved(Execution(), "cpu")
-    assert (picked.layers, picked.attention) == ("unrolled", "xla")
-    assert said == (
+def test_resolved_options_have_a_reason_and_explicit_ones_stay():
+    requested = Execution(layers="scanned", attention="xla")
+    assert _resolved(requested, "cpu") == (requested, ())
+    resolved, reasons = _resolved(Execution(), "cpu")
+    assert (resolved.layers, resolved.attention) == ("unrolled", "xla")
+    assert reasons == (
         "layers unrolled: on CPU, scanning layers costs about a third of the step time",
         "attention xla: the implementation of every platform except NVIDIA GPUs",
     )
@@ -109,17 +109,17 @@ def _resolved(execution, platform, config=CONFIG):
     return resolve(execution, accelerator=Accelerator(platform, platform), config=config, lengths=(512, 128))
 
 
-def test_less_waits_for_the_backward_pass_the_more_is_computed_again():
-    def kept_bytes(remat):
+def test_less_is_saved_for_the_backward_pass_the_more_is_rematerialized():
+    def saved_bytes(remat):
         # The forward half alone returns what the backward half will read: the compiler's count of it.
         forward = jax.jit(lambda params: jax.vjp(_loss(remat), params))
         return forward.lower(t5.abstract_params(CONFIG)).compile().memory_analysis().output_size_in_bytes
 
-    everything, products, inputs = (kept_bytes(remat) for remat in ("none", "minimal", "full"))
+    everything, products, inputs = (saved_bytes(remat) for remat in ("none", "minimal", "full"))
     assert products < 0.75 * everything and inputs < 0.75 * products
 
 
-def test_products_are_computed_again_only_where_all_is():
+def test_products_are_computed_again_only_under_full_rematerialization():
     def products(remat):
         return (
             jax.jit(jax.grad(_loss(remat))).lower(t5.abstract_params(CONFIG)).as_text().count("stablehlo.dot_general")
@@ -130,7 +130,7 @@ def test_products_are_computed_again_only_where_all_is():
     assert products("full") > products("minimal") + 12
 
 
-def test_a_network_s_choice_reaches_the_layers_and_the_logits():
+def test_the_options_of_a_network_reach_its_layers_and_logits():
     params = t5.abstract_params(CONFIG)
     network = Network(CONFIG, plan=MeshPlan(data=1), execution=Execution(remat="full", logits="chunked"))
     program = str(
@@ -157,12 +157,12 @@ def test_a_network_s_choice_reaches_the_layers_and_the_logits():
         ({"chunk_bytes": 1.5}, "Execution.chunk_bytes is 1.5; it must be a positive integer"),
     ],
 )
-def test_choices_that_do_not_exist_are_refused(arguments, message):
+def test_options_that_do_not_exist_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
         Execution(**arguments)
 
 
-def test_offloading_is_refused_where_the_host_is_the_device():
+def test_offloading_is_refused_on_cpu():
     with pytest.raises(
         ValueError, match="Execution.remat is 'offload', .* 'cpu', whose arrays are in the host's memory"
     ):
@@ -170,12 +170,12 @@ def test_offloading_is_refused_where_the_host_is_the_device():
     _resolved(Execution(remat="offload"), "gpu")
 
 
-def test_offloading_keeps_products_in_the_host_s_memory():
+def test_offloading_saves_products_in_host_memory():
     program = str(jax.make_jaxpr(jax.grad(_loss("offload")))(t5.abstract_params(CONFIG)))
     assert "pinned_host" in program or "Host" in program
 
 
-def test_it_is_no_part_of_what_a_run_is_recognised_by():
+def test_execution_options_are_no_part_of_the_run_identity():
     assert not {field.name for field in dataclasses.fields(Execution)} & {
         field.name for where in (T5Config, Seq2Seq) for field in dataclasses.fields(where)
     }

@@ -1,4 +1,4 @@
-"""New parameters are those that Flax's own `init` gives, and are made by a program a kind."""
+"""New parameters have the values of Flax's own `init`, and are made by one program per kind."""
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +22,14 @@ def test_values_are_those_of_the_networks_init(family):
     config = made_up.config(family, **FEW_LAYERS)
     network = Transformer(config)
     boxed = jax.jit(lambda key: network.init(key, ONE_ROW, deterministic=True)["params"])(jax.random.key(5))
-    wanted = flatten_dict(meta.unbox(boxed))
+    expected = flatten_dict(meta.unbox(boxed))
     got = flatten_dict(t5.init_params(config, rng=jax.random.key(5)))
-    assert got.keys() == wanted.keys()
-    for name, value in wanted.items():
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
         np.testing.assert_allclose(got[name], value, rtol=0, atol=1e-7, err_msg=str(name))
 
 
-def test_some_parameters_are_those_of_the_whole_tree():
+def test_a_subset_of_parameters_has_the_values_of_the_full_tree():
     config = made_up.config("t5_1_1", **FEW_LAYERS)
     whole = flatten_dict(t5.init_params(config, rng=jax.random.key(5)), sep="/")
     where = {name: whole[name].sharding for name in ("decoder/logits_dense/kernel", "encoder/layers_1/mlp/wo/kernel")}
@@ -39,7 +39,7 @@ def test_some_parameters_are_those_of_the_whole_tree():
         np.testing.assert_array_equal(value, whole[name])
 
 
-def test_parameters_of_a_kind_share_a_program_and_no_values():
+def test_parameters_of_one_kind_share_a_program_but_no_values():
     traced = []
 
     def init(key, shape, dtype):
@@ -47,14 +47,14 @@ def test_parameters_of_a_kind_share_a_program_and_no_values():
         return jax.random.normal(key, shape, dtype)
 
     kinds = [Declaration(shape=(size,), dtype=jnp.dtype("float32"), axes=("embed",), init=init) for size in (4, 6)]
-    wanted = {"a/kernel": kinds[0], "b/kernel": kinds[0], "a/b/kernel": kinds[1], "c/d/kernel": kinds[0]}
-    made = initialize(wanted, rng=jax.random.key(0), out_shardings=dict.fromkeys(wanted))
+    expected = {"a/kernel": kinds[0], "b/kernel": kinds[0], "a/b/kernel": kinds[1], "c/d/kernel": kinds[0]}
+    made = initialize(expected, rng=jax.random.key(0), out_shardings=dict.fromkeys(expected))
     assert traced == [(4,), (6,)]
-    assert {name: value.shape for name, value in made.items()} == {name: each.shape for name, each in wanted.items()}
+    assert {name: value.shape for name, value in made.items()} == {name: each.shape for name, each in expected.items()}
     assert len({float(value[0]) for value in made.values()}) == 4
 
 
-def test_t5_1_1_has_nine_kinds():
+def test_t5_1_1_has_nine_kinds_of_parameters():
     """Table, logits, norms, biases; kernels of queries, of keys and values, of attention's output, into and out of the MLP."""
     found = declared(Transformer(made_up.config("t5_1_1")), ONE_ROW, deterministic=True)
     assert len({(each.init, each.shape) for each in found.values()}) == 9

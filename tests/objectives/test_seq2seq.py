@@ -13,7 +13,7 @@ BATCH = {"decoder_target_tokens": TARGETS, "decoder_loss_weights": WEIGHTS}
 
 
 def _literal(logits, *, label_smoothing, z_loss):
-    """T5X's definition with the target distribution written out over the vocabulary."""
+    """Returns T5X's loss, with the target distribution written out over the vocabulary."""
     vocabulary = logits.shape[-1]
     confidence, low = 1.0 - label_smoothing, label_smoothing / (vocabulary - 1)
     entropy = -(confidence * np.log(confidence) + (vocabulary - 1) * low * np.log(low + 1e-20))
@@ -34,9 +34,9 @@ def test_value_and_gradient_are_those_of_the_one_hot_formula(label_smoothing, z_
     def literal(logits):
         return _literal(logits, label_smoothing=label_smoothing, z_loss=z_loss)
 
-    (value, gradient), (wanted, wanted_gradient) = (jax.value_and_grad(f)(LOGITS) for f in (ours, literal))
-    np.testing.assert_allclose(value, wanted, rtol=1e-6)
-    np.testing.assert_allclose(gradient, wanted_gradient, atol=1e-6)
+    (value, gradient), (expected, expected_gradient) = (jax.value_and_grad(f)(LOGITS) for f in (ours, literal))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
 
 
 def test_returns_sums_over_weighted_tokens():
@@ -51,7 +51,7 @@ def test_returns_sums_over_weighted_tokens():
     }
 
 
-def test_a_prediction_equal_to_the_smoothed_target_costs_nothing():
+def test_a_prediction_equal_to_the_smoothed_target_has_loss_zero():
     smoothed = jnp.log(jnp.asarray([[[0.2 / 4, 0.8, 0.2 / 4, 0.2 / 4, 0.2 / 4]]]))
     losses = seq2seq.token_losses(seq2seq.statistics_of(smoothed, targets_BT=jnp.asarray([[1]])), label_smoothing=0.2)
     np.testing.assert_allclose(losses.total, [[0.0]], atol=1e-6)
@@ -64,12 +64,12 @@ def test_tokens_without_weight_have_no_gradient():
     assert float(jnp.abs(jax.grad(loss)(LOGITS)[0, 2]).max()) == 0.0
 
 
-def test_logits_of_fewer_bits_are_summed_in_float32():
+def test_bfloat16_logits_are_summed_in_float32():
     total, weight, sums = seq2seq.Seq2Seq()(lambda *_: LOGITS.astype(jnp.bfloat16), {}, None, BATCH, None)
     assert {total.dtype, weight.dtype, *(value.dtype for value in sums.values())} == {jnp.dtype("float32")}
 
 
-def test_no_array_of_targets_over_the_vocabulary_is_made():
+def test_no_array_of_targets_over_the_vocabulary_exists():
     def value_and_gradient(logits, targets):
         def loss(logits):
             return jnp.sum(seq2seq.token_losses(seq2seq.statistics_of(logits, targets_BT=targets), z_loss=0.1).total)
@@ -96,11 +96,11 @@ def test_shapes_in_signatures_are_checked_in_this_session():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; allowed is from 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; allowed is 0 .none. or more, below 1"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
         ({"z_loss": -1e-4}, "z_loss is -0.0001; allowed is 0"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(arguments, message):
+def test_invalid_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         seq2seq.Seq2Seq(**arguments)

@@ -1,3 +1,5 @@
+"""Adafactor against updates that T5X computed; properties of every optimizer."""
+
 import importlib.util
 from pathlib import Path
 
@@ -40,11 +42,11 @@ def test_adafactor_updates_as_t5x_does(t5x, name):
     for step in range(TOOL.STEPS):
         updates, state = update(TOOL.gradients(step), state, params)
         params = optax.apply_updates(params, updates)
-        wanted, got = t5x[f"{name}/params_{step}"], TOOL.sample(params)
-        size = np.sqrt(np.mean(np.square(wanted - previous)))
+        expected, got = t5x[f"{name}/params_{step}"], TOOL.sample(params)
+        size = np.sqrt(np.mean(np.square(expected - previous)))
         assert size > 0.05  # else the parameters' own rounding would hide the updates
-        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6 * size)
-        previous = wanted
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6 * size)
+        previous = expected
     for kind in ("v_row", "v_col", "v"):
         got = TOOL.sample(optax.tree_utils.tree_get(state, kind))
         np.testing.assert_allclose(got, t5x[f"{name}/{kind}"], rtol=1e-6)
@@ -75,7 +77,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_takes_a_rate_or_a_schedule_and_comes_nearer_to_the_minimum(name):
+def test_every_optimizer_takes_a_rate_or_a_schedule_and_approaches_the_minimum(name):
     def trained(rate):
         optimizer = OPTIMIZERS[name](rate)
         params = {"kernel": jnp.full((2, 3), 2.0)}
@@ -96,7 +98,7 @@ def test_every_optimizer_takes_a_rate_or_a_schedule_and_comes_nearer_to_the_mini
     assert float(jnp.abs(by_number).max()) < 1.0
 
 
-def test_adamw_decays_kernels_and_leaves_scales_biases_and_position_tables():
+def test_adamw_decays_kernels_but_no_scales_biases_and_position_tables():
     params = {
         "scale": jnp.ones(2),
         "layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones(2)},
@@ -117,6 +119,6 @@ def test_gradients_are_clipped_together():
     np.testing.assert_allclose([moments["a"][0], moments["b"][0]], [0.06, 0.08], rtol=1e-6)
 
 
-def test_a_norm_that_no_gradient_has_is_refused():
-    with pytest.raises(ValueError, match="max_gradient_norm is 0; it has to be above 0, or None"):
+def test_a_clipping_norm_of_zero_is_refused():
+    with pytest.raises(ValueError, match="max_gradient_norm is 0; it must be above 0, or None"):
         optimizers.adafactor(1e-3, max_gradient_norm=0)

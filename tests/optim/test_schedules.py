@@ -11,13 +11,13 @@ from flan_jax.optim import schedules
 
 CASES = {
     "constant": (schedules.constant(2.0, warmup_steps=4), lambda n: 2.0 * min(1.0, n / 4)),
-    "constant without warm-up": (schedules.constant(2.0), lambda n: 2.0),
+    "constant without warmup": (schedules.constant(2.0), lambda n: 2.0),
     "linear": (
         schedules.linear(2.0, warmup_steps=4, total_steps=24, final_fraction=0.1),
         lambda n: 2.0 * max(min(n / 4, 1.0 + 0.045 * (4 - n)), 0.1 * min(1.0, n / 4)),
     ),
     "rsqrt": (schedules.rsqrt(2.0, flat_steps=9), lambda n: 2.0 / math.sqrt(max(n, 9))),
-    "rsqrt with warm-up": (
+    "rsqrt with warmup": (
         schedules.rsqrt(2.0, flat_steps=4, warmup_steps=4),
         lambda n: 2.0 * min(1.0, n / 4) / math.sqrt(max(n, 4)),
     ),
@@ -48,20 +48,22 @@ def test_no_rate_is_zero():
 
 
 REFUSED = {
-    "constant: learning_rate is 0; it has to be a finite number above 0": lambda: schedules.constant(0),
+    "constant: learning_rate is 0; it must be a finite number above 0": lambda: schedules.constant(0),
     "rsqrt: learning_rate is nan": lambda: schedules.rsqrt(float("nan")),
-    "cosine: warmup_steps is -1; it cannot be negative": lambda: schedules.cosine(1.0, cycle_steps=2, warmup_steps=-1),
-    "constant: step_offset is -2; it cannot be negative": lambda: schedules.constant(1.0, step_offset=-2),
+    "cosine: warmup_steps is -1; it must not be negative": lambda: schedules.cosine(
+        1.0, cycle_steps=2, warmup_steps=-1
+    ),
+    "constant: step_offset is -2; it must not be negative": lambda: schedules.constant(1.0, step_offset=-2),
     "linear: total_steps is 3, but the decay begins at warmup_steps, which is 3. Give more": lambda: schedules.linear(
         1.0, total_steps=3, warmup_steps=3
     ),
-    "linear: final_fraction is 2; it is a share": lambda: schedules.linear(1.0, total_steps=3, final_fraction=2),
+    "linear: final_fraction is 2; it is a fraction": lambda: schedules.linear(1.0, total_steps=3, final_fraction=2),
     "rsqrt: flat_steps is 0; the rate is finite": lambda: schedules.rsqrt(1.0, flat_steps=0),
     "cosine: cycle_steps is 0; a cycle has at least 1 step": lambda: schedules.cosine(1.0, cycle_steps=0),
 }
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_cannot_be_is_refused_by_name(message):
+def test_values_out_of_range_are_refused_by_name(message):
     with pytest.raises(ValueError, match=message):
         REFUSED[message]()

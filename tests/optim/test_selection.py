@@ -1,3 +1,5 @@
+"""Rules over parameter paths: which one applies, freezing, the report, refusals."""
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,7 +20,7 @@ def _updated(chosen: selection.Selection):
     return jax.tree.map(lambda update: round(float(update.reshape(-1)[0]), 3), updates)
 
 
-def test_the_first_rule_that_matches_the_whole_path_decides():
+def test_the_first_rule_that_matches_the_complete_path_applies():
     chosen = selection.by_path(
         [("decoder/scale", optax.sgd(0.5)), ("decoder/.*", None)],
         default=optax.sgd(0.25),
@@ -39,20 +41,20 @@ def test_frozen_parameters_have_no_state():
     }
 
 
-def test_without_rules_the_default_is_used_as_it_is():
+def test_without_rules_the_default_is_the_transformation():
     default = optax.sgd(0.1)
     chosen = selection.by_path(default=default)
     assert chosen.transformation is default
     assert jax.tree.leaves(chosen.trainable(PARAMS)) == [True] * 4
 
 
-def test_the_report_says_which_rule_took_what():
+def test_the_report_lists_tensors_and_parameters_per_rule():
     chosen = selection.by_path([(".*/scale", None), ("encoder/.*", optax.sgd(0.1))], default=optax.sgd(0.1))
     shapes = jax.eval_shape(lambda: PARAMS)
     assert chosen.report(shapes) == (
-        selection.Taken(rule=".*/scale", trained=False, tensors=2, parameters=6),
-        selection.Taken(rule="encoder/.*", trained=True, tensors=1, parameters=6),
-        selection.Taken(rule="default", trained=True, tensors=1, parameters=6),
+        selection.RuleReport(rule=".*/scale", trained=False, tensors=2, parameters=6),
+        selection.RuleReport(rule="encoder/.*", trained=True, tensors=1, parameters=6),
+        selection.RuleReport(rule="default", trained=True, tensors=1, parameters=6),
     )
 
 
@@ -62,27 +64,29 @@ def test_a_rule_that_matches_nothing_names_the_nearest_path():
         chosen.transformation.init(PARAMS)
 
 
-def test_a_rule_must_match_the_whole_path():
-    with pytest.raises(ValueError, match="'kernel' matches none .* it has to match a whole path, as 'decoder/kernel'"):
+def test_a_rule_must_match_the_complete_path():
+    with pytest.raises(
+        ValueError, match="'kernel' matches none .* it must match a complete path, such as 'decoder/kernel'"
+    ):
         selection.by_path([("kernel", None)], default=optax.sgd(0.1)).report(PARAMS)
 
 
 def test_a_rule_hidden_behind_a_wider_one_is_named():
     chosen = selection.by_path([("encoder/.*", None), ("encoder/scale", optax.sgd(0.1))], default=optax.sgd(0.1))
-    with pytest.raises(ValueError, match="'encoder/scale' takes nothing.*earlier rule took.*'encoder/.*narrower"):
+    with pytest.raises(ValueError, match="'encoder/scale' applies to nothing: an earlier rule, 'encoder/.*narrower"):
         chosen.labels(PARAMS)
 
 
 def test_an_uncovered_parameter_is_named():
-    with pytest.raises(ValueError, match="what optimises 2 of 4 parameters, the first 'decoder/kernel'.*freeze"):
+    with pytest.raises(ValueError, match="No rule covers 2 of 4 parameters, 'decoder/kernel' first.*freeze"):
         selection.by_path([("encoder/.*", optax.sgd(0.1))]).trainable(PARAMS)
 
 
-def test_nothing_to_optimise_is_refused():
-    with pytest.raises(ValueError, match="neither rules nor a default optimiser"):
+def test_neither_rules_nor_a_default_is_refused():
+    with pytest.raises(ValueError, match="neither rules nor a default optimizer"):
         selection.by_path()
 
 
 def test_a_broken_pattern_is_refused():
-    with pytest.raises(ValueError, match=r"'encoder/\(' is no regular expression: missing \)"):
+    with pytest.raises(ValueError, match=r"'encoder/\(' is not a regular expression: missing \)"):
         selection.by_path([("encoder/(", None)])

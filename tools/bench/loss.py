@@ -35,7 +35,7 @@ def compiled(arguments, *, tied: bool, execution: Execution):
             found = statistics_of(logits, targets_BT=targets_BT)
         else:
             found = logits.statistics(targets_BT)
-        return jnp.mean(token_losses(found, z_loss=1e-4).total), jnp.mean(found.is_right)
+        return jnp.mean(token_losses(found, z_loss=1e-4).total), jnp.mean(found.is_correct)
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)).lower(*arguments).compile()
 

@@ -1,9 +1,9 @@
-"""What one program of the attention kernel computes: bodies for `pallas_call`, and nothing of grids or gradients' rules.
+"""The computation of one program of the attention kernel: the bodies of `pallas_call` (`attention_kernel` has the grids).
 
-Scores live in base 2: query . key + bias is multiplied by log2(e) once, so that every exponential is one instruction.
-A key that a query must not see has the score -inf, whose exponential is exactly 0; a query that sees nothing has output 0
-and no gradient. The bias of a tile is looked up in 256 numbers a head, the bias of each distance from -128 to 127: beyond
-that T5's bias is constant (`relative_position_buckets`), so the lookup never leaves the chip's first cache.
+Scores are in base 2: query . key + bias is multiplied by log2(e) once, so that every exponential is one instruction. A masked
+score is -inf, whose exponential is exactly 0; a query without any key has output 0 and no gradient. The bias of a tile is
+looked up in 256 numbers per head, for the distances from -128 to 127. Beyond them T5's bias is constant
+(`relative_position_buckets`), so that the lookup stays in the L1 cache.
 """
 
 import math
@@ -14,24 +14,24 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 LOG2E = math.log2(math.e)
-NEAR = 128  # distances from -NEAR to NEAR - 1 have a bias of their own; all others that of the nearer end
+NEAR = 128  # Distances from -NEAR to NEAR - 1 may differ in bias; all others have the bias of the nearer end.
 
 
 class Reads(NamedTuple):
-    """What a program reads: whole arrays where it is called, and in it the parts that it sees of them.
+    """The inputs of a program: complete arrays at the call, references to the parts that it reads inside of it.
 
     Attributes:
-        query: [B, T, H, K].
-        key: [B, S, H, K], as the values.
-        value: what is mixed.
-        query_ids: segments [B, T].
-        key_ids: segments [B, S].
-        first: of each block the first one of the other side that it goes through [B, blocks];
-        end: one more than the last.
-        grad: of gradients, that of what is mixed [B, T, H, K],
-        log_sum: what `forward` kept of each row [B, H, T],
-        shared: and grad . mixed of each row [B, H, T].
-        near: the bias of each near distance, [H, 256] in base 2; None where there is no bias.
+      query: [B, T, H, K].
+      key: [B, S, H, K].
+      value: [B, S, H, K].
+      query_ids: Segment ids [B, T].
+      key_ids: Segment ids [B, S].
+      first: For each block, the first block of the other side that it visits, [B, blocks].
+      end: The last such block plus 1, [B, blocks].
+      grad: For gradients: the cotangent of the output, [B, T, H, K].
+      log_sum: For gradients: the logarithm of the softmax's sum that `forward` wrote, [B, H, T].
+      shared: For gradients: cotangent . output of each query, [B, H, T].
+      near: The bias of each near distance, [H, 256] in base 2; None without a bias.
     """
 
     query: Any
@@ -49,15 +49,15 @@ class Reads(NamedTuple):
 
 def product(a: jax.Array, b: jax.Array, *, contract: tuple[int, int]) -> jax.Array:
     """Returns the float32 product of two tiles over one axis of each."""
-    # Of float32 tiles in full: the default would round them to 10 bits of mantissa.
+    # The default precision would round float32 tiles to a mantissa of 10 bits (TF32).
     precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     dimensions = (((contract[0],), (contract[1],)), ((), ()))
     return jax.lax.dot_general(a, b, dimensions, precision=precision, preferred_element_type=jnp.float32)
 
 
 def _scores(query_TK, key_SK, query_ids_T, key_ids_S, near_ref, *, query_start, key_start, causal, keys_first):
-    """Scores in base 2, -inf where masked: [T, S], or [S, T] with `keys_first`."""
-    column, row = (0, 1) if keys_first else (1, 0)  # the axes along keys and along queries
+    """Returns scores in base 2, -inf where masked: [T, S], or [S, T] with `keys_first`."""
+    column, row = (0, 1) if keys_first else (1, 0)  # The axes of keys and of queries.
     scores = (
         product(key_SK, query_TK, contract=(1, 1)) if keys_first else product(query_TK, key_SK, contract=(1, 1))
     ) * LOG2E
@@ -74,9 +74,9 @@ def _scores(query_TK, key_SK, query_ids_T, key_ids_S, near_ref, *, query_start, 
 
 
 def forward(reads: Reads, mixed_ref, log_sum_ref, *, block_keys: int, causal: bool):
-    """Mixes the values for one block of queries: the blocks of keys from `first` to before `end`, one after another.
+    """Computes the attention of one block of queries, visiting the blocks of keys from `first` to before `end`.
 
-    Writes what is mixed [T, K] and, in base 2, the logarithm of the softmax's sum [T].
+    Writes the output [T, K] and the logarithm, in base 2, of the softmax's sum [T].
     """
     T, K = reads.query.shape
     query_TK, query_ids_T = reads.query[...], reads.query_ids[...]
@@ -97,7 +97,7 @@ def forward(reads: Reads, mixed_ref, log_sum_ref, *, block_keys: int, causal: bo
             keys_first=False,
         )
         new_peak_T = jnp.maximum(peak_T, jnp.max(scores_TS, axis=1))
-        # Of a row that has seen nothing yet the peak is -inf, and -inf - -inf no number.
+        # The peak of a query without any key so far is -inf, and -inf - -inf would be NaN.
         finite_peak_T = jnp.where(new_peak_T == -jnp.inf, 0.0, new_peak_T)
         power_TS = jnp.exp2(scores_TS - finite_peak_T[:, None])
         shrink_T = jnp.exp2(peak_T - finite_peak_T)
@@ -107,14 +107,14 @@ def forward(reads: Reads, mixed_ref, log_sum_ref, *, block_keys: int, causal: bo
 
     start = (jnp.zeros((T, K), jnp.float32), jnp.zeros((T,), jnp.float32), jnp.full((T,), -jnp.inf, jnp.float32))
     mixed_TK, sum_T, peak_T = jax.lax.fori_loop(reads.first[...], reads.end[...], step, start)
-    sees_none_T = sum_T == 0.0
-    divisor_T = jnp.where(sees_none_T, 1.0, sum_T)
+    has_no_key_T = sum_T == 0.0
+    divisor_T = jnp.where(has_no_key_T, 1.0, sum_T)
     mixed_ref[...] = (mixed_TK / divisor_T[:, None]).astype(mixed_ref.dtype)
-    log_sum_ref[...] = jnp.where(sees_none_T, 0.0, peak_T + jnp.log(divisor_T) * LOG2E)
+    log_sum_ref[...] = jnp.where(has_no_key_T, 0.0, peak_T + jnp.log(divisor_T) * LOG2E)
 
 
 def _scores_gradient(scores, key_or_query, grad_or_value, log_sum_T, shared_T, *, keys_first):
-    """Softmax weights of a tile and the gradient of its scores, float32, from what forward kept of each row."""
+    """Returns the softmax weights of a tile and the gradient of its scores, float32."""
     column = 0 if keys_first else 1
     weights = jnp.exp2(scores - jnp.expand_dims(log_sum_T, column))
     weights_grad = product(key_or_query, grad_or_value, contract=(1, 1))
@@ -122,10 +122,10 @@ def _scores_gradient(scores, key_or_query, grad_or_value, log_sum_T, shared_T, *
 
 
 def query_gradient(reads: Reads, query_grad_ref, *far_refs, block_keys: int, causal: bool, near_tiles: tuple[int, int]):
-    """The gradient of one block of queries; with near biases also the sums over tiles that are far left and far right.
+    """Computes the gradient of one block of queries and, with a bias, the sums over the tiles far left and far right.
 
-    `near_tiles` are the first and last block of keys, relative to the block of queries, in which the bias is not one
-    number: those are `table_gradient`'s.
+    `near_tiles` are the first and last block of keys, relative to the block of queries, in which the bias is not constant.
+    Their sums are `table_gradient`'s.
     """
     T, K = reads.query.shape
     query_TK, query_ids_T, grad_TK = reads.query[...], reads.query_ids[...], reads.grad[...]
@@ -169,7 +169,7 @@ def query_gradient(reads: Reads, query_grad_ref, *far_refs, block_keys: int, cau
 
 
 def key_value_gradient(reads: Reads, key_grad_ref, value_grad_ref, *, block_queries: int, causal: bool):
-    """The gradients of one block of keys and values, from the blocks of queries from `first` to before `end`."""
+    """Computes the gradients of one block of keys and values, visiting the blocks of queries from `first` to before `end`."""
     S, K = reads.key.shape
     key_SK, value_SK, key_ids_S = reads.key[...], reads.value[...], reads.key_ids[...]
     key_start = pl.program_id(0) * S
@@ -203,10 +203,10 @@ def key_value_gradient(reads: Reads, key_grad_ref, value_grad_ref, *, block_quer
 
 
 def table_gradient(reads: Reads, sum_ref, *, causal: bool, first_near_tile: int):
-    """The sum of the scores' gradients over all tiles of one diagonal: what stands at one place of them has one distance.
+    """Sums the scores' gradients over all tiles of one diagonal, in which each entry has one distance.
 
-    Computed again from queries and keys, tile by tile, for the few diagonals near enough that the bias varies in them.
-    Summing distances up inside `query_gradient` would cost a pass over each tile for each of 32 buckets.
+    They are computed again from queries and keys, for the few diagonals close enough for the bias to vary in them. Summing by
+    bucket inside `query_gradient` would take 32 passes over each tile.
     """
     T, S = sum_ref.shape
     per_row = T // S
@@ -238,10 +238,10 @@ def table_gradient(reads: Reads, sum_ref, *, causal: bool, first_near_tile: int)
             )
             return sum_TS + scores_grad_TS
 
-        is_seen = (j >= reads.first[i]) & (j < reads.end[i])
-        return jax.lax.cond(is_seen, add, lambda sum_TS: sum_TS, sum_TS)
+        is_visible = (j >= reads.first[i]) & (j < reads.end[i])
+        return jax.lax.cond(is_visible, add, lambda sum_TS: sum_TS, sum_TS)
 
-    # Rows i of tiles for which column i * per_row + offset exists.
+    # The rows i of tiles for which column i * per_row + offset exists.
     start = jax.lax.div(jnp.maximum(0, -offset + per_row - 1), per_row)
     last_column = reads.key.shape[0] // S - 1
     stop = jnp.minimum(reads.query.shape[0] // T, jax.lax.div(jnp.maximum(last_column - offset + per_row, 0), per_row))

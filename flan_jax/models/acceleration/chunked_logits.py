@@ -50,7 +50,7 @@ class ChunkedLogits(NamedTuple):
         column_D = jnp.sum(head.table, axis=0 if head.is_tied else 1)
         total_BT = jnp.dot(self.vectors_BTD.astype(jnp.float32), column_D) / jnp.float32(head.divisor)
         return LogitStatistics(
-            log_z=log_z_BT, target=target_BT, total=total_BT, is_right=right_BT, vocab_size=head.vocab_size
+            log_z=log_z_BT, target=target_BT, total=total_BT, is_correct=right_BT, vocab_size=head.vocab_size
         )
 
 
@@ -118,8 +118,8 @@ def _read_forward(chunking: Chunking, vectors_BTD, table, targets_BT):
     peak_BT1 = jnp.max(peak_BTM, axis=-1, keepdims=True)
     log_z_BT = peak_BT1[..., 0] + jnp.log(jnp.sum(sum_BTM * jnp.exp(peak_BTM - peak_BT1), axis=-1))
     target_BT = jnp.sum(target_BTM, axis=-1)
-    is_right_BT = (target_BT >= peak_BT1[..., 0]) & (jnp.max(earlier_BTM, axis=-1) < target_BT)
-    return (log_z_BT, target_BT, is_right_BT.astype(jnp.float32)), (vectors_BTD, table, targets_BT, log_z_BT)
+    is_correct_BT = (target_BT >= peak_BT1[..., 0]) & (jnp.max(earlier_BTM, axis=-1) < target_BT)
+    return (log_z_BT, target_BT, is_correct_BT.astype(jnp.float32)), (vectors_BTD, table, targets_BT, log_z_BT)
 
 
 def _read_backward(chunking: Chunking, residuals, gradients):

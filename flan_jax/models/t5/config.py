@@ -1,7 +1,7 @@
-"""The numbers that define one T5: sizes, activations, compute type.
+"""The numbers that define a T5: sizes, activations, compute type.
 
-Field names are T5X's, so that a gin file written for its `network.T5Config` needs no translation. Nothing here knows
-JAX: converters and `show` read a config without starting a backend.
+Field names are those of T5X's `network.T5Config`, so that gin files need no translation. Independent of JAX: converters and
+`show` read a config without starting a backend.
 """
 
 import dataclasses
@@ -19,20 +19,26 @@ _SIZES = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decod
 class T5Config:
     """Sizes and choices of one encoder-decoder.
 
-    Args:
-        vocab_size: rows of the embedding table; T5's 32,100 ids are padded to 32,128.
-        mlp_activations: one name gives T5 1.0's feed-forward (`wi`), two a gated one (`wi_0`, `wi_1`), as in T5 1.1.
-        dropout_rate: used only where a dropout key is given; decoding and scoring never drop.
-        logits_via_embedding: T5 1.0 reads its logits from the embedding table; T5 1.1 has a layer of its own for them.
-        scale_decoder_outputs: multiplies the logits by 1/sqrt(emb_dim). None: as `logits_via_embedding`, which holds for
-            every T5 that T5X and Mesh TensorFlow trained.
-        relpos_bias_per_layer: umT5's self-attention layers each have a table of relative position biases; otherwise all
-            layers of a stack share one.
-        dtype: type of the activations. Parameters, norms' statistics, softmax and logits are float32 whatever it says.
+    Attributes:
+      emb_dim: Width of the residual stream.
+      num_heads: Attention heads.
+      num_encoder_layers: Layers of the encoder.
+      num_decoder_layers: Layers of the decoder.
+      head_dim: Size of a head; heads times size need not be `emb_dim`.
+      mlp_dim: Width of the feed-forward layers.
+      vocab_size: Rows of the embedding table; T5's 32,100 ids are padded to 32,128.
+      mlp_activations: One name for the feed-forward of T5 1.0 (`wi`), two for a gated one (`wi_0`, `wi_1`) as in T5 1.1.
+      dropout_rate: Used only in training; decoding and scoring never drop.
+      logits_via_embedding: Whether logits are computed with the embedding table (T5 1.0) or a layer of their own (T5 1.1).
+      scale_decoder_outputs: Whether the logits are multiplied by 1/sqrt(emb_dim). None means the value of
+        `logits_via_embedding`, which holds for every T5 that T5X and Mesh TensorFlow trained.
+      relpos_bias_per_layer: Whether each self-attention layer has a table of relative position biases (umT5), or all layers
+        of a stack share one.
+      dtype: The type of activations. Parameters, statistics of norms, softmax and logits are always float32.
 
     Raises:
-        UserError: a size that is not a positive integer, a choice that is not True or False, an unknown activation, a
-            type that cannot train T5.
+      UserError: a size that is not a positive integer, a choice that is not True or False, an unknown activation, a type
+        in which T5 cannot be trained.
     """
 
     emb_dim: int
@@ -50,7 +56,7 @@ class T5Config:
     dtype: str = "float32"
 
     def __post_init__(self):
-        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))  # gin hands over a list
+        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))  # gin passes a list
         for field in _SIZES:
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -86,7 +92,7 @@ class T5Config:
 def _check_dtype(dtype: str) -> None:
     if dtype == "float16":
         raise UserError(
-            "T5Config.dtype is 'float16', in which T5 cannot be trained: the output of its feed-forward layers exceeds "
+            "T5Config.dtype is 'float16', in which T5 cannot be trained: the outputs of its feed-forward layers exceed "
             "float16's largest number, 65,504, and the run ends in NaN. Use 'bfloat16', which has float32's range, or "
             "'float32'."
         )

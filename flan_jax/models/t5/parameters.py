@@ -1,7 +1,7 @@
-"""Names and shapes of a T5's parameters, from its config and back: no JAX, and nothing computed.
+"""Names and shapes of a T5's parameters, from a config and back. Independent of JAX.
 
-Checkpoints are opened, converted and refused by these; that they are the network's own is held by a test. Names are
-T5X's, joined by "/".
+Checkpoints are opened, converted and refused by them; a test compares them with the network's own. Names are T5X's, joined
+by "/".
 """
 
 import re
@@ -47,16 +47,19 @@ def parameter_shapes(config: T5Config) -> dict[str, Shape]:
 def config_of_shapes(shapes: Shapes) -> T5Config:
     """Returns the network whose parameters have these shapes.
 
-    What shapes do not tell is taken from the families: one kernel before the activation means relu, two mean a gated
-    gelu, or silu where the logits are tied, as in UL2. `dropout_rate` and `dtype` are the defaults.
+    Activations, which shapes do not determine, are those of the published families: one kernel before the activation means
+    relu, two mean a gated gelu, or a gated silu if the logits are tied, as in UL2. `dropout_rate` and `dtype` are the
+    defaults.
 
     Raises:
-      UserError: no T5 has them; leaves that do not fit the nearest one are named.
+      UserError: no T5 has them; lists the leaves that do not fit the nearest one.
     """
     config = _nearest_config(shapes)
     lines = _misfits(shapes, parameter_shapes(config))
     if lines:
-        raise UserError(f"These are not the parameters of a whole T5. Nearest is {describe(config)}.\n{_listed(lines)}")
+        raise UserError(
+            f"These are not the parameters of a complete T5. The nearest is {describe(config)}.\n{_listed(lines)}"
+        )
     return config
 
 
@@ -64,17 +67,17 @@ def require_shapes(shapes: Shapes, config: T5Config, *, place: str) -> None:
     """Refuses parameters that are not those of `config`.
 
     Args:
-      shapes: what is there, by name.
-      config: what is wanted.
-      place: which checkpoint, for the message.
+      shapes: The checkpoint's shapes by name.
+      config: The model.
+      place: The checkpoint's path, for the message.
 
     Raises:
-      UserError: names or shapes differ. Says which family the checkpoint looks like, and names what does not fit.
+      UserError: names or shapes differ; lists them, with the family that the checkpoint looks like.
     """
     lines = _misfits(shapes, parameter_shapes(config))
     if not lines:
         return
-    mend = "Use the model that it was trained as, or another checkpoint."
+    fix = "Use the model that it was trained as, or another checkpoint."
     try:
         found = _nearest_config(shapes)
     except UserError as error:
@@ -83,12 +86,12 @@ def require_shapes(shapes: Shapes, config: T5Config, *, place: str) -> None:
         looks = f"It looks like {describe(found)}."
         file = recognize(found).gin_file
         if file is not None and not _misfits(shapes, parameter_shapes(found)):
-            mend = f"Include {file}, which has its sizes, or use another checkpoint."
-    raise UserError(f"{place} does not fit the model, which is {describe(config)}.\n{looks}\n{_listed(lines)}{mend}")
+            fix = f"Include {file}, which has its sizes, or use another checkpoint."
+    raise UserError(f"{place} does not fit the model, which is {describe(config)}.\n{looks}\n{_listed(lines)}{fix}")
 
 
 def _layer_shapes(config: T5Config, stack: str) -> dict[str, Shape]:
-    """The parameters of one layer, by their names in it."""
+    """Returns the shapes of one layer's parameters, by their names in it."""
     embed, joined = config.emb_dim, config.num_heads * config.head_dim
     attentions = {
         "encoder": {"attention": "pre_attention_layer_norm"},
@@ -113,18 +116,18 @@ def _layer_shapes(config: T5Config, stack: str) -> dict[str, Shape]:
 
 
 def _nearest_config(shapes: Shapes) -> T5Config:
-    """The T5 that most of the leaves fit; ValueError where a kind of leaf that it needs is not there at all."""
+    """Returns the T5 that most leaves fit; refuses leaves that lack one kind entirely."""
     layers = {"encoder": 0, "decoder": 0}
     for match in filter(None, map(_LAYER.match, shapes)):
         layers[match[1]] = max(layers[match[1]], int(match[2]) + 1)
     for stack, count in layers.items():
         if not count:
-            raise UserError(f"These are not the parameters of a whole T5: there is no leaf under {stack}/layers_0.")
-    vocab_size, _ = _usual(shapes, _TABLE, rank=2)
-    (emb_dim,) = _usual(shapes, r".*_norm/scale", rank=1)
-    heads, _ = _usual(shapes, r".*relpos_bias/rel_embedding", rank=2)
-    _, joined = _usual(shapes, r".*/(query|key|value)/kernel", rank=2)
-    _, mlp_dim = _usual(shapes, r".*/mlp/wi(_\d+)?/kernel", rank=2)
+            raise UserError(f"These are not the parameters of a complete T5: there is no leaf under {stack}/layers_0.")
+    vocab_size, _ = _most_frequent(shapes, _TABLE, rank=2)
+    (emb_dim,) = _most_frequent(shapes, r".*_norm/scale", rank=1)
+    heads, _ = _most_frequent(shapes, r".*relpos_bias/rel_embedding", rank=2)
+    _, joined = _most_frequent(shapes, r".*/(query|key|value)/kernel", rank=2)
+    _, mlp_dim = _most_frequent(shapes, r".*/mlp/wi(_\d+)?/kernel", rank=2)
     if not heads or joined % heads:
         raise UserError(
             f"These are not the parameters of a T5: its query kernels have {joined} columns, which the {heads} heads of "
@@ -147,24 +150,26 @@ def _nearest_config(shapes: Shapes) -> T5Config:
     )
 
 
-def _usual(shapes: Shapes, pattern: str, *, rank: int) -> Shape:
-    """The most frequent shape among the leaves of a name and a number of dimensions."""
+def _most_frequent(shapes: Shapes, pattern: str, *, rank: int) -> Shape:
+    """Returns the most frequent shape among the leaves with a matching name and number of dimensions."""
     found = Counter(s for name, s in shapes.items() if re.fullmatch(pattern, name) and len(s) == rank)
     if not found:
         kind = pattern.replace(".*", "...").replace(r"(_\d+)?", "")
         raise UserError(
-            f"These are not the parameters of a whole T5: there is no leaf {kind} with {rank} dimension{'s' * (rank > 1)}."
+            f"These are not the parameters of a complete T5: there is no leaf {kind} with {rank} dimension{'s' * (rank > 1)}."
         )
     return found.most_common(1)[0][0]
 
 
-def _misfits(shapes: Shapes, wanted: Shapes) -> list[str]:
-    """A line for every leaf that has another shape, is missing, or is none of those wanted."""
+def _misfits(shapes: Shapes, expected: Shapes) -> list[str]:
+    """Returns a line for every leaf that has another shape, is missing, or is not expected."""
     other = [
-        f"{n}: got {_spelled(s)}, wanted {_spelled(wanted[n])}" for n, s in shapes.items() if wanted.get(n, s) != s
+        f"{n}: got {_formatted(s)}, expected {_formatted(expected[n])}"
+        for n, s in shapes.items()
+        if expected.get(n, s) != s
     ]
-    missing = [f"{n}: missing, wanted {_spelled(s)}" for n, s in wanted.items() if n not in shapes]
-    extra = [f"{n}: got {_spelled(s)}, wanted nothing of this name" for n, s in shapes.items() if n not in wanted]
+    missing = [f"{n}: missing, expected {_formatted(s)}" for n, s in expected.items() if n not in shapes]
+    extra = [f"{n}: got {_formatted(s)}, expected no leaf of this name" for n, s in shapes.items() if n not in expected]
     return [*other, *missing, *extra]
 
 
@@ -173,5 +178,5 @@ def _listed(lines: list[str]) -> str:
     return "".join(f"  {line}\n" for line in [*lines[:_SHOWN], *rest])
 
 
-def _spelled(shape: Shape) -> str:
+def _formatted(shape: Shape) -> str:
     return f"[{', '.join(map(str, shape))}]"

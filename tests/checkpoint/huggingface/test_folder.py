@@ -255,9 +255,9 @@ def test_another_family_than_the_config_says_is_refused(folder):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"vocab_size": 50}, "token_embedder/embedding: got [48, 16], wanted [50, 16]"),
-        ({"d_ff": 24}, "encoder/layers_0/mlp/wi_0/kernel: got [16, 20], wanted [16, 24]"),
-        ({"num_layers": 3}, "encoder/layers_2/attention/query/kernel: missing, wanted [16, 12]"),
+        ({"vocab_size": 50}, "token_embedder/embedding: got [48, 16], expected [50, 16]"),
+        ({"d_ff": 24}, "encoder/layers_0/mlp/wi_0/kernel: got [16, 20], expected [16, 24]"),
+        ({"num_layers": 3}, "encoder/layers_2/attention/query/kernel: missing, expected [16, 12]"),
     ],
 )
 def test_shapes_that_do_not_fit_the_config_are_named(folder, changes, told):

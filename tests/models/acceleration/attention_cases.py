@@ -1,4 +1,4 @@
-"""What an attention must compute, in float64 and written out, and the cases that every implementation is held to."""
+"""Attention written out in float64, and the cases that every implementation is compared on."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ Runs = tuple[tuple[int, int], ...]  # (segment, so many positions), one after an
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """Segments of some rows of queries, and of keys where those are others."""
+    """The segments of some rows of queries, and of keys if those are others."""
 
     queries: tuple[Runs, ...]
     keys: tuple[Runs, ...] | None = None
@@ -80,7 +80,7 @@ def arrays(case: Case) -> dict[str, np.ndarray]:
 
 
 def answer(case: Case, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns in float64 what is mixed, and the gradients of query, key, value and table."""
+    """Returns, in float64, the output and the gradients of query, key, value and table."""
     query, key, value, grad = (given[name].astype(np.float64) for name in ("query", "key", "value", "mixed_grad"))
     scores = np.einsum("BTHK,BSHK->BHTS", query, key)
     if case.has_bias:

@@ -1,4 +1,4 @@
-"""One test for every implementation of attention: output, dQ, dK, dV and d(table) against float64."""
+"""Every implementation of attention: output, dQ, dK, dV and d(table) against float64."""
 
 import functools
 
@@ -13,12 +13,12 @@ from flan_jax.models.position_bias import RelativePositionBias
 from tests.models.acceleration import attention_cases
 from tests.models.acceleration.attention_cases import CASES, Case
 
-# bfloat16 where not; the short list is what a fast suite affords.
+# All others in bfloat16, so that the suite stays fast.
 FLOAT32 = ("100", "128, causal", "300", "cross, 64 to 100")
 
 
 def computed(implementation: str, case: Case, given, dtype) -> dict[str, np.ndarray]:
-    """As `attention_cases.answer`, by the path that a layer takes."""
+    """Returns `attention_cases.answer`'s arrays, computed as in a layer."""
 
     def mixed(query, key, value, table):
         def see(bias):
@@ -47,27 +47,27 @@ def computed(implementation: str, case: Case, given, dtype) -> dict[str, np.ndar
     return {name: np.asarray(found[name], np.float64) for name in (*names, "mixed")}
 
 
-def require_the_answer(implementation: str, case: Case, dtype) -> None:
-    """Errors are a few roundings of the largest number of each array: softmax weights and their gradients are rounded."""
+def assert_the_answer(implementation: str, case: Case, dtype) -> None:
+    """Allows a few roundings of the largest entry of each array, because softmax weights and their gradients are rounded."""
     given = attention_cases.arrays(case)
     for name in ("query", "key", "value", "mixed_grad"):
         given[name] = np.asarray(jnp.asarray(given[name], dtype), np.float32)
-    wanted = attention_cases.answer(case, given)
+    expected = attention_cases.answer(case, given)
     found = computed(implementation, case, given, dtype)
     assert all(np.isfinite(array).all() for array in found.values())
-    found["mixed"], wanted["mixed"] = (each["mixed"][given["sees_some"]] for each in (found, wanted))
+    found["mixed"], expected["mixed"] = (each["mixed"][given["sees_some"]] for each in (found, expected))
     roundings = 16 if dtype == jnp.float32 else 2
-    for name, array in wanted.items():
+    for name, array in expected.items():
         tolerance = roundings * float(jnp.finfo(dtype).eps) * np.max(np.abs(array))
         np.testing.assert_allclose(found[name], array, rtol=0, atol=tolerance, err_msg=name)
     if case.has_bias:
-        assert np.max(np.abs(wanted["table"])) > 0.1  # The gradient that other kernels have left at zero.
+        assert np.max(np.abs(expected["table"])) > 0.1  # Some kernels return zero for this gradient.
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("implementation", ["xla", "pallas"])
 def test_outputs_and_all_gradients_are_those_of_float64(implementation, name):
-    require_the_answer(implementation, CASES[name], jnp.float32 if name in FLOAT32 else jnp.bfloat16)
+    assert_the_answer(implementation, CASES[name], jnp.float32 if name in FLOAT32 else jnp.bfloat16)
 
 
 @pytest.mark.gpu
@@ -76,7 +76,7 @@ def test_outputs_and_all_gradients_are_those_of_float64(implementation, name):
 @pytest.mark.parametrize("implementation", ["xla", "pallas"])
 def test_on_a_gpu_outputs_and_all_gradients_are_those_of_float64(implementation, dtype, name):
     with jax.default_matmul_precision("highest"):
-        require_the_answer(implementation, CASES[name], dtype)
+        assert_the_answer(implementation, CASES[name], dtype)
 
 
 @pytest.mark.gpu
@@ -90,4 +90,4 @@ def test_on_a_gpu_cudnn_has_the_outputs_and_all_gradients_of_float64(name):
         "packed, 256": Case(queries=more),
         "cross, 128": Case(queries=packed, keys=more, has_bias=False),
     }[name]
-    require_the_answer("cudnn", case, jnp.bfloat16)
+    assert_the_answer("cudnn", case, jnp.bfloat16)

@@ -1,4 +1,4 @@
-"""The kernel by itself: its blocks, what it never reads or makes, on a mesh, in a network, and as a program for a GPU."""
+"""The kernel: blocks, skipped reads, absent arrays, on a mesh, in a network, and compiled for a GPU."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ ROW = (((1, 21), (2, 150), (0, 19)),)
 
 
 def gradients(given, *, causal=False, tilings=SMALL, mix=attend_in_tiles):
-    """What is mixed, and the gradients of query, key, value and table, as `attention_cases.answer` has them."""
+    """Returns the output and the gradients of query, key, value and table, like `attention_cases.answer`."""
 
     @functools.partial(jax.jit, compiler_options=attention_cases.QUICKLY_COMPILED)
     def all_of_it(arguments, ids, mixed_grad):
@@ -46,26 +46,26 @@ def gradients(given, *, causal=False, tilings=SMALL, mix=attend_in_tiles):
     return all_of_it(arguments, (given["query_ids"], given["key_ids"]), given["mixed_grad"])
 
 
-def require_close(found, wanted):
-    for name, array in wanted.items():
+def assert_close(found, expected):
+    for name, array in expected.items():
         tolerance = 16 * np.finfo(np.float32).eps * np.max(np.abs(array))
         np.testing.assert_allclose(found[name], array, rtol=0, atol=tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_oblong_blocks_give_the_same_as_float64(causal):
+def test_oblong_blocks_have_the_results_of_float64(causal):
     case = Case(queries=ROW, causal=causal, heads=1, head_dim=16)
     given = attention_cases.arrays(case)
-    require_close(gradients(given, causal=causal), attention_cases.answer(case, given))
+    assert_close(gradients(given, causal=causal), attention_cases.answer(case, given))
 
 
-def test_segments_in_any_order_are_told_apart():
+def test_segments_in_any_order_are_separated():
     case = Case(queries=(((3, 20), (1, 30), (0, 10), (3, 21), (2, 9)),), heads=1, head_dim=16)
     given = attention_cases.arrays(case)
-    require_close(gradients(given), attention_cases.answer(case, given))
+    assert_close(gradients(given), attention_cases.answer(case, given))
 
 
-def test_blocks_of_keys_that_share_no_segment_are_not_read():
+def test_blocks_of_keys_without_a_common_segment_are_not_read():
     queries, keys = ((1, 32), (3, 56), (0, 8)), ((1, 32), (2, 32), (3, 24), (0, 8))
     given = attention_cases.arrays(Case(queries=(queries,), keys=(keys,), heads=1, head_dim=16))
     for name in ("key", "value"):
@@ -90,7 +90,7 @@ def test_blocks_are_no_longer_than_rows():
 
 
 def lowered_for_cuda(function, *arguments):
-    """The program of a function for an NVIDIA GPU, which need not be there."""
+    """Returns the program of a function for an NVIDIA GPU; none is needed."""
     context: contextlib.AbstractContextManager = contextlib.nullcontext()
     with warnings.catch_warnings():
         if jax.__version_info__ >= (0, 11):
@@ -106,7 +106,7 @@ def lowered_for_cuda(function, *arguments):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_the_program_for_a_gpu_is_the_kernel_and_makes_no_array_of_both_lengths(causal, has_bias):
+def test_the_program_for_a_gpu_has_the_kernel_and_no_array_of_both_lengths(causal, has_bias):
     B, T, H, K = 2, 512, 3, 64
     rows = jax.ShapeDtypeStruct((B, T, H, K), jnp.bfloat16)
     ids = jax.ShapeDtypeStruct((B, T), jnp.int32)
@@ -126,7 +126,7 @@ def test_the_program_for_a_gpu_is_the_kernel_and_makes_no_array_of_both_lengths(
 @pytest.mark.parametrize(
     "choices", [(), ("--causal",), ("--head-dim", "128"), ("--dtype", "float32"), ("--gpu", "a100")]
 )
-def test_the_kernel_compiles_for_gpus_that_are_not_there(choices):
+def test_the_kernel_compiles_for_gpus_that_are_absent(choices):
     tool = Path(__file__).resolve().parents[3] / "tools/bench/compile_for_gpu.py"
     asked = ["--lengths", "512", "--tokens", "1024", "--implementations", "pallas", *choices]
     found = subprocess.run([sys.executable, tool, *asked], capture_output=True, text=True, check=False)
@@ -134,7 +134,7 @@ def test_the_kernel_compiles_for_gpus_that_are_not_there(choices):
     assert all(f"t5_attention_{of}_gradient" in found.stdout for of in ("query", "key_value", "table"))
 
 
-def test_on_a_mesh_devices_share_rows_and_heads_and_sum_the_tables_gradient():
+def test_on_a_mesh_rows_and_heads_are_sharded_and_the_tables_gradient_is_summed():
     case = Case(queries=(((1, 21), (0, 11)),) * 2 + (((1, 9), (2, 23)),) * 2, heads=2, head_dim=16)
     given = attention_cases.arrays(case)
     per_head, ids = ("batch", None, "heads", None), ("batch", None)
@@ -154,10 +154,10 @@ def test_on_a_mesh_devices_share_rows_and_heads_and_sum_the_tables_gradient():
     rules = (("batch", ("replica", "data", "fsdp")), ("heads", "tensor"))
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
         found = gradients(given, mix=cut)
-    require_close(found, {name: np.asarray(array) for name, array in gradients(given).items()})
+    assert_close(found, {name: np.asarray(array) for name, array in gradients(given).items()})
 
 
-def test_what_does_not_divide_over_a_mesh_is_left_whole():
+def test_a_dimension_that_does_not_divide_over_the_mesh_is_replicated():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.set_mesh(mesh), nn.logical_axis_rules((("batch", "data"),)):
         found = call_per_device(
@@ -169,7 +169,7 @@ def test_what_does_not_divide_over_a_mesh_is_left_whole():
 @pytest.mark.parametrize(
     ("family", "execution"), [("t5_1_1", Execution(remat="minimal")), ("umt5", Execution(layers="unrolled"))]
 )
-def test_a_network_has_the_gradients_of_the_other_implementation(family, execution):
+def test_a_network_has_the_gradients_of_the_xla_implementation(family, execution):
     config = made_up.config(family, dropout_rate=0.0, num_encoder_layers=1, num_decoder_layers=1)
     params, batch = made_up.params(config), made_up.goldens.made_up_batch()
     # Of positions that see nothing each implementation makes what it likes; nobody reads it.
@@ -182,12 +182,12 @@ def test_a_network_has_the_gradients_of_the_other_implementation(family, executi
 
     assert "pallas_call" in str(jax.make_jaxpr(functools.partial(loss, attention="pallas"))(params))
     assert "pallas_call" not in str(jax.make_jaxpr(functools.partial(t5.forward, config=config))(params, batch))
-    wanted, found = (
+    expected, found = (
         jax.jit(jax.grad(functools.partial(loss, attention=name)), compiler_options=attention_cases.QUICKLY_COMPILED)(
             params
         )
         for name in ("xla", "pallas")
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), found, wanted)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), found, expected)
     tables = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found) if "rel_embedding" in str(path)]
     assert tables and all(np.abs(table).max() > 1e-7 for table in tables)

@@ -1,4 +1,4 @@
-"""Logits read in pieces: the losses, gradients and placement of logits read at once, without the logits."""
+"""Chunked logits: losses and gradients of whole logits, sharding, and memory."""
 
 import functools
 import re
@@ -21,16 +21,16 @@ OBJECTIVE = Seq2Seq(label_smoothing=0.1, z_loss=0.01)
 WHOLE = Execution(logits="whole")
 
 
-def _pieces_of(rows: int) -> Execution:
+def _chunks_of(rows: int) -> Execution:
     return Execution(logits="chunked", chunk_bytes=4 * B * T * rows)
 
 
-def _made_up(tied: bool):
+def _arrays(tied: bool):
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(B, T, D)).astype(np.float32)
     table = generator.normal(size=(V, D) if tied else (D, V)).astype(np.float32)
     targets = generator.integers(0, V, size=(B, T)).astype(np.int32)
-    targets[-1, -1] = np.argmax(vectors[-1, -1] @ (table.T if tied else table))  # one prediction at least is right
+    targets[-1, -1] = np.argmax(vectors[-1, -1] @ (table.T if tied else table))  # At least one prediction is correct.
     return tuple(map(jnp.asarray, (vectors, table, targets)))
 
 
@@ -43,7 +43,7 @@ def _loss(vectors, table, targets, *, tied, execution):
 
 
 def _value_and_gradients(tied: bool, execution: Execution):
-    vectors, table, targets = _made_up(tied)
+    vectors, table, targets = _arrays(tied)
     function = jax.value_and_grad(
         functools.partial(_loss, tied=tied, execution=execution), argnums=(0, 1), has_aux=True
     )
@@ -51,49 +51,51 @@ def _value_and_gradients(tied: bool, execution: Execution):
 
 
 def _in_float64(tied: bool):
-    """The loss, d(vectors) and d(table) with the target distribution written out, in NumPy."""
-    vectors, table, targets = map(np.asarray, _made_up(tied))
+    """Returns loss, d(vectors) and d(table) with the target distribution written out, in NumPy."""
+    vectors, table, targets = map(np.asarray, _arrays(tied))
     x, kernel = vectors.astype(np.float64), (table.T if tied else table).astype(np.float64)
     logits = x @ kernel / 2.0
     log_z = np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
     low = 0.1 / (V - 1)
-    wanted = np.where(np.arange(V) == targets[..., None], 0.9, low)
+    expected = np.where(np.arange(V) == targets[..., None], 0.9, low)
     weights = np.linspace(0.0, 1.0, B * T).reshape(B, T, 1)
     entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(low))
-    loss = np.sum(weights * (np.sum(wanted * (log_z - logits), axis=-1, keepdims=True) + 0.01 * log_z**2 - entropy))
-    grad = weights * (np.exp(logits - log_z) * (1.0 + 0.02 * log_z) - wanted) / 2.0
+    loss = np.sum(weights * (np.sum(expected * (log_z - logits), axis=-1, keepdims=True) + 0.01 * log_z**2 - entropy))
+    grad = weights * (np.exp(logits - log_z) * (1.0 + 0.02 * log_z) - expected) / 2.0
     table_grad = np.einsum("btd,btv->dv", x, grad)
     return loss, grad @ kernel.T, table_grad.T if tied else table_grad
 
 
-@pytest.mark.parametrize("rows", [48, 16, 11, 1], ids=["one piece", "even pieces", "a shorter last piece", "rows"])
+@pytest.mark.parametrize(
+    "rows", [48, 16, 11, 1], ids=["one chunk", "equal chunks", "a shorter last chunk", "single rows"]
+)
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_loss_and_gradients_in_pieces_are_those_of_whole_logits_and_of_float64(tied, rows):
-    (value, sums), gradients = _value_and_gradients(tied, _pieces_of(rows))
+def test_loss_and_gradients_of_chunks_are_those_of_whole_logits_and_of_float64(tied, rows):
+    (value, sums), gradients = _value_and_gradients(tied, _chunks_of(rows))
     (whole, whole_sums), whole_gradients = _value_and_gradients(tied, WHOLE)
     exact, *exact_gradients = _in_float64(tied)
-    for wanted in (whole, exact):
-        np.testing.assert_allclose(value, wanted, rtol=1e-5)
-    for wanted in (whole_gradients, exact_gradients):
-        for got, expected in zip(gradients, wanted, strict=True):
+    for reference in (whole, exact):
+        np.testing.assert_allclose(value, reference, rtol=1e-5)
+    for reference in (whole_gradients, exact_gradients):
+        for got, expected in zip(gradients, reference, strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
     assert sums.keys() == whole_sums.keys() and sums["accuracy"] == whole_sums["accuracy"] > 0
     for name in sums:
         np.testing.assert_allclose(sums[name], whole_sums[name], rtol=1e-5)
 
 
-def test_of_equal_logits_the_first_is_the_prediction():
+def test_among_equal_logits_the_first_is_the_prediction():
     vectors, table = jnp.ones((1, 3, 1)), jnp.asarray([[0.0, 5.0, 1.0, 5.0, 5.0, 2.0]])
     targets = jnp.asarray([[1, 3, 4]])
     for rows in (6, 2, 3):
         execution = Execution(logits="chunked", chunk_bytes=4 * 3 * rows)
         read = read_logits(vectors, LogitsHead(table=table, is_tied=False, divisor=1.0), execution=execution)
-        assert read.statistics(targets).is_right.tolist() == [[1.0, 0.0, 0.0]]
+        assert read.statistics(targets).is_correct.tolist() == [[1.0, 0.0, 0.0]]
 
 
-def test_vectors_of_fewer_bits_are_read_in_float32():
-    vectors, table, targets = _made_up(True)
-    function = jax.grad(lambda x, w: _loss(x, w, targets, tied=True, execution=_pieces_of(16))[0], argnums=(0, 1))
+def test_bfloat16_vectors_have_float32_logits():
+    vectors, table, targets = _arrays(True)
+    function = jax.grad(lambda x, w: _loss(x, w, targets, tied=True, execution=_chunks_of(16))[0], argnums=(0, 1))
     few = jnp.asarray(vectors, jnp.bfloat16)
     x_grad, table_grad = jax.jit(function)(few, table)
     assert (x_grad.dtype, table_grad.dtype) == (jnp.bfloat16, jnp.float32)
@@ -101,7 +103,7 @@ def test_vectors_of_fewer_bits_are_read_in_float32():
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_pieces_save_the_logits_memory(tied):
+def test_chunks_save_the_memory_of_the_logits(tied):
     shape = (8, 64, 64, 8192)
     logits_bytes = 4 * shape[0] * shape[1] * shape[3]
 
@@ -119,8 +121,8 @@ def test_pieces_save_the_logits_memory(tied):
         compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*arguments).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    pieces = temporary(Execution(logits="chunked", chunk_bytes=logits_bytes // 32))
-    assert temporary(WHOLE) - pieces > 0.9 * logits_bytes
+    chunks = temporary(Execution(logits="chunked", chunk_bytes=logits_bytes // 32))
+    assert temporary(WHOLE) - chunks > 0.9 * logits_bytes
 
 
 def _auto_is_chunked(rows: int) -> bool:
@@ -169,7 +171,7 @@ def _batch():
 
 
 def _on_mesh(plan, *, execution):
-    """Loss and gradients of the whole network on a mesh, and the compiled program."""
+    """Returns loss and gradients of the network on a mesh, and the compiled program."""
     params = t5.init_params(CONFIG, rng=jax.random.key(0))
     mesh, rules = sharding.make_mesh(plan), sharding.rules_of(plan)
     axes = t5.logical_axes(CONFIG)
@@ -201,16 +203,18 @@ def on_one_device():
     ],
     ids=str,
 )
-def test_on_a_mesh_each_device_reads_its_own_part_of_the_vocabulary(on_one_device, plan):
-    pieces_of_8 = Execution(logits="chunked", chunk_bytes=4 * (8 * 12 // (plan.data * plan.fsdp)) * 8)
-    found, program = _on_mesh(plan, execution=pieces_of_8)
+def test_on_a_mesh_each_device_computes_its_own_shard_of_the_vocabulary(on_one_device, plan):
+    chunks_of_8 = Execution(logits="chunked", chunk_bytes=4 * (8 * 12 // (plan.data * plan.fsdp)) * 8)
+    found, program = _on_mesh(plan, execution=chunks_of_8)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5), found, on_one_device)
     gathered = re.findall(r"= f32\[([\d,]*)\]\S* all-gather\(", program)
     sizes = [np.prod([int(size) for size in shape.split(",")]) for shape in gathered]
-    assert max(sizes, default=0) < 24 * 160 // plan.tensor  # the share of one device, where that is cut along D too
+    assert (
+        max(sizes, default=0) < 24 * 160 // plan.tensor
+    )  # One device's shard, where the table is sharded along D too.
 
 
-def test_a_chunk_has_at_least_a_row_and_at_most_all(subtests):
+def test_a_chunk_has_at_least_one_row_and_at_most_all(subtests):
     for positions in [1, 1000, 100_000]:
         for vocab_size in [384, 32_128, 250_112]:
             for shards in [1, 8]:

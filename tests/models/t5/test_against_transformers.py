@@ -55,9 +55,9 @@ def test_the_gradient_of_every_parameter_is_equal(family):
     flat, start = made_up.golden(family)["gradients"], 0
     for name, shape in sorted(parameter_shapes(made_up.config(family)).items()):
         size = int(np.prod(shape))
-        wanted = flat[start : start + size].reshape(shape)
-        assert np.abs(wanted).max() > 1e-5, f"{name}: too small to tell"
-        np.testing.assert_allclose(ours(family)["gradient"][name], wanted, rtol=1e-4, atol=1e-5, err_msg=name)
+        expected = flat[start : start + size].reshape(shape)
+        assert np.abs(expected).max() > 1e-5, f"{name}: too small to tell"
+        np.testing.assert_allclose(ours(family)["gradient"][name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
         start += size
     assert start == flat.size
 
@@ -66,10 +66,10 @@ def test_the_gradient_of_every_parameter_is_equal(family):
 def test_greedy_tokens_are_equal_to_the_last(family):
     config, steps = made_up.config(family), made_up.goldens.GREEDY_TOKENS
     run = jax.jit(functools.partial(generate, config=config, max_decode_length=steps))
-    wanted = made_up.golden(family)["prompts_greedy"]
-    ended = (wanted == 1).any(axis=1)
-    assert ended.any() and not ended.all() and len(np.unique(wanted)) > 5, "a golden that shows little"
-    np.testing.assert_array_equal(run(made_up.params(config), PROMPTS), wanted)
+    expected = made_up.golden(family)["prompts_greedy"]
+    ended = (expected == 1).any(axis=1)
+    assert ended.any() and not ended.all() and len(np.unique(expected)) > 5, "a golden that shows little"
+    np.testing.assert_array_equal(run(made_up.params(config), PROMPTS), expected)
 
 
 @pytest.mark.reference

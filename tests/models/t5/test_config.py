@@ -1,4 +1,4 @@
-"""Configs that cannot work are refused when they are made."""
+"""Invalid configs are refused at construction."""
 
 import re
 
@@ -10,7 +10,7 @@ SIZES = {"emb_dim": 8, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_lay
 REFUSALS = {
     "float16": (
         {"dtype": "float16"},
-        "exceeds float16's largest number, 65,504, and the run ends in NaN. Use 'bfloat16'",
+        "exceed float16's largest number, 65,504, and the run ends in NaN. Use 'bfloat16'",
     ),
     "dtype": ({"dtype": "bfloat61"}, "T5Config.dtype is 'bfloat61'; allowed are 'float32', 'bfloat16'. Did you mean"),
     "size": ({"num_heads": 0}, "T5Config.num_heads is 0; it must be a positive integer."),
@@ -42,7 +42,7 @@ def test_a_list_of_activations_makes_an_equal_config():
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_decoder_outputs_are_scaled_where_logits_are_tied_unless_said_otherwise(tied):
+def test_decoder_outputs_are_scaled_if_logits_are_tied_unless_set(tied):
     scaled = [
         T5Config(**SIZES, logits_via_embedding=tied, scale_decoder_outputs=said).decoder_outputs_are_scaled
         for said in (None, True, False)

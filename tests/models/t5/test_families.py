@@ -1,4 +1,4 @@
-"""What is recognized as which family, and how it is told."""
+"""Recognizing a family by its numbers, and describing a network."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ TITLES = {
 }
 
 
-def test_every_family_is_looked_at():
+def test_every_family_is_tested():
     assert list(PUBLISHED) == list(TITLES)
 
 
@@ -34,37 +34,37 @@ def test_every_published_size_is_recognized(name):
         assert found.gin_file == f"gin_configs/models/{found.families[0].name}/{size}.gin"
 
 
-def test_the_size_between_published_ones_is_of_the_family_and_of_no_file():
+def test_an_unpublished_size_has_a_family_but_no_file():
     found = recognize(dataclasses.replace(PUBLISHED["mt5"].config("small"), mlp_dim=1025))
     assert (found.title, found.gin_file) == ("mT5", None)
 
 
-def test_a_table_of_other_rows_is_told_with_the_network():
+def test_another_vocabulary_size_is_named_with_the_network():
     per_layer = recognize(dataclasses.replace(PUBLISHED["umt5"].config("base"), vocab_size=32128))
     assert per_layer.title == "the network of umT5 with a table of 32128 rows"
     assert (per_layer.families, per_layer.gin_file) == ((), None)
 
 
-def test_a_network_of_no_family_is_said_to_be_none():
+def test_an_unknown_network_has_no_family():
     assert recognize(made_up.config("t5_1_0", logits_via_embedding=False)).title == "a T5 of no published family"
 
 
-def test_the_two_names_of_one_activation_are_one_family():
+def test_silu_and_swish_are_the_same_family():
     config = dataclasses.replace(PUBLISHED["ul2"].config("20b"), mlp_activations=("swish", "linear"))
     assert recognize(config).title == "UL2 or Flan-UL2"
 
 
-@pytest.mark.parametrize(("family", "scale", "told"), [("umt5", True, "scaled"), ("ul2", False, "not scaled")])
-def test_decoder_outputs_unlike_the_family_s_are_told(family, scale, told):
+@pytest.mark.parametrize(("family", "scale", "text"), [("umt5", True, "scaled"), ("ul2", False, "not scaled")])
+def test_a_scaling_unlike_the_familys_is_named(family, scale, text):
     config = PUBLISHED[family].config(min(PUBLISHED[family].sizes))
     assert recognize(dataclasses.replace(config, scale_decoder_outputs=scale)).title == (
-        f"{TITLES[family]}, decoder outputs {told}"
+        f"{TITLES[family]}, decoder outputs {text}"
     )
     same = dataclasses.replace(config, scale_decoder_outputs=not scale)
     assert recognize(same) == recognize(config)
 
 
-def test_a_network_is_described_in_a_line():
+def test_a_network_is_described_in_one_line():
     assert describe(PUBLISHED["umt5"].config("small")) == (
         "umT5 (gated gelu, untied logits, a bias table in each layer): emb_dim 512, 6 heads of 64, mlp_dim 1024, "
         "8+8 layers, vocab_size 256384"

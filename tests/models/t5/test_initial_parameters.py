@@ -1,4 +1,4 @@
-"""The tree of parameters: pinned as text, and equal to that of checkpoints T5X wrote."""
+"""The parameter tree: pinned as text, and equal to that of checkpoints written by T5X."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def flat(tree, **kwargs) -> dict:
 
 
 def described(config: T5Config) -> str:
-    """One line a parameter: path, shape, logical axes."""
+    """Returns one line per parameter: path, shape, logical axes."""
     shapes = flat(t5.abstract_params(config))
     axes = flat(t5.logical_axes(config), is_leaf=lambda leaf: isinstance(leaf, tuple))
     lines = [f"{path} {'x'.join(map(str, shapes[path].shape))} {','.join(axes[path])}" for path in sorted(shapes)]
@@ -44,7 +44,7 @@ def test_names_shapes_and_axes_are_the_pinned_ones(name):
     assert described(CONFIGS[name]) == golden.read_text()
 
 
-def test_the_bias_tables_of_layers_are_cut_as_the_shared_one_is():
+def test_bias_tables_of_layers_are_sharded_like_the_shared_one():
     mesh, table = sharding.make_mesh(sharding.MeshPlan(data=1)), sharding.RULES
     found = []
     for family in ("t5_1_1", "umt5"):
@@ -87,7 +87,7 @@ def test_initial_spread_is_that_of_t5x():
         emb_dim=64, num_heads=4, num_encoder_layers=1, num_decoder_layers=1, head_dim=16, mlp_dim=128, vocab_size=512
     )
     got = {path: np.asarray(leaf) for path, leaf in flat(t5.init_params(config, rng=jax.random.key(0))).items()}
-    wanted = {
+    expected = {
         "token_embedder/embedding": 1.0,
         "encoder/layers_0/attention/query/kernel": 1 / 8 / 4,
         "encoder/layers_0/attention/key/kernel": 1 / 8,
@@ -97,7 +97,7 @@ def test_initial_spread_is_that_of_t5x():
         "encoder/relpos_bias/rel_embedding": ((4 + 32) / 2) ** -0.5,
         "decoder/logits_dense/kernel": 1 / 8,
     }
-    for path, spread in wanted.items():
+    for path, spread in expected.items():
         np.testing.assert_allclose(got[path].std(), spread, rtol=0.1, err_msg=path)
     # Feed-forward kernels are truncated at two (corrected) deviations, attention's are not.
     assert np.abs(got["encoder/layers_0/mlp/wi_0/kernel"]).max() < 2.28 / 8

@@ -1,4 +1,4 @@
-"""What the network computes: one packed row as separate rows, scaled logits, dropout, types."""
+"""The network: packed rows, padding, causality, scaled logits, dropout, types."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ def our_logits(family: str) -> np.ndarray:
 
 
 def packed_row():
-    """The two examples of BATCH, cut to 70/40 and 60/30, one after the other in a single row of 150/80."""
+    """The two examples of BATCH, truncated to 70/40 and 60/30, in a single row of 150/80."""
     lengths = {"encoder": (70, 60, 150), "decoder": (40, 30, 80)}
     row = {}
     for key, value in BATCH.items():
@@ -31,7 +31,7 @@ def packed_row():
     return row, lengths
 
 
-def test_a_packed_row_has_the_logits_of_its_examples_alone():
+def test_a_packed_row_has_the_logits_of_its_separate_examples():
     config = made_up.config("t5_1_1")
     params = made_up.params(config)
     apply = jax.jit(functools.partial(t5.forward, config=config))
@@ -48,7 +48,7 @@ def test_a_packed_row_has_the_logits_of_its_examples_alone():
         start += targets
 
 
-def test_what_stands_in_padding_or_later_changes_nothing():
+def test_padding_and_later_tokens_change_nothing():
     config = made_up.config("t5_1_1")
     params = made_up.params(config)
     inputs, targets = BATCH["encoder_input_tokens"].copy(), BATCH["decoder_input_tokens"].copy()
@@ -60,7 +60,7 @@ def test_what_stands_in_padding_or_later_changes_nothing():
     assert np.abs(np.asarray(changed)[0, 20:] - our_logits("t5_1_1")[0, 20:]).max() > 1e-2
 
 
-def test_a_row_of_nothing_but_padding_is_finite_in_value_and_gradient():
+def test_a_row_of_padding_has_finite_values_and_gradients():
     config = made_up.config("t5_1_1")
     # Padding that may look at other padding, and (the first row's decoder, whose encoder is full) at nothing at all.
     empty = {key: np.concatenate([value[:1, :9], np.zeros_like(value[:1, :9])]) for key, value in BATCH.items()}
@@ -91,7 +91,7 @@ def test_every_parameter_gets_a_gradient():
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_scaling_the_decoder_s_output_does_not_depend_on_tying(tied):
+def test_scaling_of_logits_does_not_depend_on_tying(tied):
     config = made_up.config("t5_1_1", logits_via_embedding=tied, num_encoder_layers=1, num_decoder_layers=1)
     params = made_up.params(config)
     short = {key: value[:1, :12] for key, value in BATCH.items()}
@@ -103,7 +103,7 @@ def test_scaling_the_decoder_s_output_does_not_depend_on_tying(tied):
     np.testing.assert_array_equal(usual, scaled if tied else unscaled)
 
 
-def test_dropout_follows_its_key_and_spares_evaluation():
+def test_dropout_depends_on_its_key_and_is_off_without_one():
     config = made_up.config("t5_1_1", dropout_rate=0.5)
     params = made_up.params(config)
     short = {key: value[:, :12] for key, value in BATCH.items()}
@@ -115,7 +115,7 @@ def test_dropout_follows_its_key_and_spares_evaluation():
     np.testing.assert_array_equal(apply(params, short), without(params, short, jax.random.key(1)))
 
 
-def test_bfloat16_compute_keeps_float32_logits_near_the_float32_ones():
+def test_logits_of_bfloat16_compute_are_float32_and_close():
     config = made_up.config("t5_1_1", dtype="bfloat16")
     short = {key: value[:, :30] for key, value in BATCH.items()}
     rough, exact = (

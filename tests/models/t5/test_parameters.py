@@ -1,4 +1,4 @@
-"""Names and shapes without the network: equal to the network's, inverted, and what does not fit said leaf by leaf."""
+"""Names and shapes without JAX: equal to the network's, invertible, and mismatches listed by leaf."""
 
 import re
 
@@ -24,19 +24,19 @@ def without(*names: str) -> dict:
 
 
 @pytest.mark.parametrize("family", made_up.goldens.FAMILIES)
-def test_they_are_those_of_the_network_as_pinned(family):
+def test_shapes_are_the_pinned_ones_of_the_network(family):
     assert parameter_shapes(CONFIGS[family]) == made_up.goldens.parameter_shapes(family)
 
 
 @pytest.mark.parametrize("name", UNPUBLISHED)
-def test_they_are_those_of_a_network_of_no_family(name):
+def test_shapes_are_those_of_a_network_of_no_family(name):
     leaves = jax.tree_util.tree_leaves_with_path(t5.abstract_params(CONFIGS[name]))
     network = {"/".join(key.key for key in path): leaf.shape for path, leaf in leaves}
     assert parameter_shapes(CONFIGS[name]) == network
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_shapes_tell_the_config_back(name):
+def test_the_config_follows_from_its_shapes(name):
     config = CONFIGS[name]
     # Neither is in the shapes; the first is what all families do, the second the default.
     assert config.scale_decoder_outputs is None and config.dtype == "float32"
@@ -44,21 +44,21 @@ def test_shapes_tell_the_config_back(name):
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_shapes_of_every_published_size_tell_the_config_back(family):
+def test_the_config_of_every_published_size_follows_from_its_shapes(family):
     for size in family.sizes:
         config = family.config(size)
         assert config_of_shapes(parameter_shapes(config)) == config, size
 
 
 NO_T5 = {
-    "nothing": ({}, "These are not the parameters of a whole T5: there is no leaf under encoder/layers_0."),
+    "nothing": ({}, "These are not the parameters of a complete T5: there is no leaf under encoder/layers_0."),
     "an encoder alone": (
         {name: shape for name, shape in SHAPES.items() if not name.startswith("decoder")},
-        "These are not the parameters of a whole T5: there is no leaf under decoder/layers_0.",
+        "These are not the parameters of a complete T5: there is no leaf under decoder/layers_0.",
     ),
     "no table": (
         without("token_embedder/embedding"),
-        "These are not the parameters of a whole T5: there is no leaf token_embedder/embedding with 2 dimensions.",
+        "These are not the parameters of a complete T5: there is no leaf token_embedder/embedding with 2 dimensions.",
     ),
     "no bias": (
         without("encoder/relpos_bias/rel_embedding", "decoder/relpos_bias/rel_embedding"),
@@ -66,7 +66,7 @@ NO_T5 = {
     ),
     "stacked kernels": (
         {name: (*shape, 2) if name.endswith("query/kernel") else shape for name, shape in SHAPES.items()},
-        "encoder/layers_0/attention/query/kernel: got [16, 12, 2], wanted [16, 12]",
+        "encoder/layers_0/attention/query/kernel: got [16, 12, 2], expected [16, 12]",
     ),
     "heads that do not divide": (
         {name: (5, 32) if "relpos" in name else shape for name, shape in SHAPES.items()},
@@ -74,41 +74,41 @@ NO_T5 = {
     ),
     "one leaf missing": (
         without("decoder/layers_1/mlp/wo/kernel"),
-        "These are not the parameters of a whole T5. Nearest is the network of T5 1.1 with a table of 32 rows (gated gelu, "
+        "These are not the parameters of a complete T5. The nearest is the network of T5 1.1 with a table of 32 rows (gated gelu, "
         "untied logits): emb_dim 16, 3 heads of 4, mlp_dim 24, 2+2 layers, vocab_size 32.\n"
-        "  decoder/layers_1/mlp/wo/kernel: missing, wanted [24, 16]\n",
+        "  decoder/layers_1/mlp/wo/kernel: missing, expected [24, 16]\n",
     ),
     "a layer missing": (
         {name.replace("encoder/layers_1", "encoder/layers_2"): shape for name, shape in SHAPES.items()},
-        "encoder/layers_1/attention/key/kernel: missing, wanted [16, 12]",
+        "encoder/layers_1/attention/key/kernel: missing, expected [16, 12]",
     ),
     "one leaf too many": (
         {**SHAPES, "reward_head/kernel": (16, 1)},
-        "  reward_head/kernel: got [16, 1], wanted nothing of this name\n",
+        "  reward_head/kernel: got [16, 1], expected no leaf of this name\n",
     ),
     "one shape cut": (
         {**SHAPES, "encoder/layers_0/mlp/wi_0/kernel": (16, 23)},
-        "  encoder/layers_0/mlp/wi_0/kernel: got [16, 23], wanted [16, 24]\n",
+        "  encoder/layers_0/mlp/wi_0/kernel: got [16, 23], expected [16, 24]\n",
     ),
     "a table cut": (
         {**SHAPES, "token_embedder/embedding": (32, 15)},
-        "  token_embedder/embedding: got [32, 15], wanted [32, 16]\n",
+        "  token_embedder/embedding: got [32, 15], expected [32, 16]\n",
     ),
 }
 
 
 @pytest.mark.parametrize("case", NO_T5)
-def test_what_is_no_whole_t5_is_refused_and_its_leaf_named(case):
+def test_incomplete_parameters_are_refused_and_the_leaf_named(case):
     shapes, text = NO_T5[case]
     with pytest.raises(ValueError, match=re.escape(text)):
         config_of_shapes(shapes)
 
 
-def test_parameters_of_the_model_are_let_through():
+def test_parameters_of_the_model_pass():
     require_shapes(SHAPES, T5_1_1, place="here")
 
 
-def test_another_family_is_told_with_what_it_looks_like_and_the_file_to_include():
+def test_a_checkpoint_of_another_family_is_refused_with_the_file_to_include():
     published = {family.name: family for family in FAMILIES}
     shapes = parameter_shapes(published["t5_1_0"].config("small"))
     with pytest.raises(ValueError) as error:
@@ -123,22 +123,22 @@ def test_another_family_is_told_with_what_it_looks_like_and_the_file_to_include(
     assert lines[-1] == "Include gin_configs/models/t5_1_0/small.gin, which has its sizes, or use another checkpoint."
     assert len(lines) == 2 + 12 + 1 + 1
     assert lines[-2] == "  and 157 more leaves"
-    assert "  encoder/relpos_bias/rel_embedding: got [8, 32], wanted [6, 32]" in lines
+    assert "  encoder/relpos_bias/rel_embedding: got [8, 32], expected [6, 32]" in lines
 
 
-def test_a_damaged_checkpoint_of_the_right_family_has_all_its_misfits_listed():
+def test_all_mismatches_of_a_damaged_checkpoint_are_listed():
     shapes = {**without("decoder/decoder_norm/scale"), "encoder/encoder_norm/scale": (8,), "extra": ()}
     with pytest.raises(ValueError) as error:
         require_shapes(shapes, T5_1_1, place="here")
     assert str(error.value).splitlines()[2:] == [
-        "  encoder/encoder_norm/scale: got [8], wanted [16]",
-        "  decoder/decoder_norm/scale: missing, wanted [16]",
-        "  extra: got [], wanted nothing of this name",
+        "  encoder/encoder_norm/scale: got [8], expected [16]",
+        "  decoder/decoder_norm/scale: missing, expected [16]",
+        "  extra: got [], expected no leaf of this name",
         "Use the model that it was trained as, or another checkpoint.",
     ]
 
 
-def test_what_is_no_t5_at_all_is_refused_for_a_model_too():
+def test_parameters_of_no_t5_are_refused_for_a_model_too():
     with pytest.raises(
         ValueError, match="there is no leaf under encoder/layers_0.\n  token_embedder/embedding: missing"
     ):

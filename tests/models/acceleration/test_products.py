@@ -1,4 +1,4 @@
-"""Gradients that are written out, and sums that are products, against what JAX derives."""
+"""Written-out gradients against those that JAX derives, and sums computed as products."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def test_a_sum_over_leading_dimensions_is_the_sum(subscripts, shape):
         pytest.param(project, jnp.dot, (6, 3), id="to fewer"),
     ],
 )
-def test_gradients_written_out_are_those_that_jax_derives(function, plain, kernel_shape):
+def test_written_out_gradients_are_those_that_jax_derives(function, plain, kernel_shape):
     draw = np.random.default_rng(0).normal
     x, kernel = (jnp.asarray(draw(size=shape), jnp.float32) for shape in ((2, 5, 6), kernel_shape))
     weight = draw(size=plain(x, kernel).shape).astype(np.float32)
@@ -34,5 +34,5 @@ def test_gradients_written_out_are_those_that_jax_derives(function, plain, kerne
     def gradients(function):
         return jax.grad(lambda x, kernel: jnp.sum(jnp.tanh(function(x, kernel)) * weight), argnums=(0, 1))(x, kernel)
 
-    for found, wanted in zip(gradients(function), gradients(plain), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    for found, expected in zip(gradients(function), gradients(plain), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

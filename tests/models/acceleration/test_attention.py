@@ -1,4 +1,4 @@
-"""Attention by itself: the written-out gradients against derived ones, masks, buckets."""
+"""Attention by XLA: the written-out gradients against derived ones, masks, the bias."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from flan_jax.models.relative_position import relative_position_buckets
 
 
 def plain_attend(query, key, value, mask, bias):
-    """The definition, to be differentiated by JAX."""
+    """The definition, differentiated by JAX."""
     scores = jnp.einsum("BTHK,BHKS->BHTS", query, key)
     scores = scores if bias is None else scores + bias
     weights = jax.nn.softmax(jnp.where(mask, scores, MASKED_SCORE))
@@ -27,7 +27,7 @@ def arrays():
         for shape in [(B, T, H, K), (B, H, K, S), (B, H, K, S), (1, H, T, S)]
     )
     mask = rng.random((B, 1, T, S)) < 0.6
-    mask[0, 0, 2] = False  # a query that may see nothing
+    mask[0, 0, 2] = False  # A query without any key.
     return query, key, value, jnp.asarray(mask), bias
 
 
@@ -45,31 +45,31 @@ def value_and_gradients(function, inputs, *, with_bias):
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_output_and_gradients_are_those_of_the_definition(with_bias):
     found = value_and_gradients(attend, arrays(), with_bias=with_bias)
-    wanted = value_and_gradients(plain_attend, arrays(), with_bias=with_bias)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), found, wanted)
+    expected = value_and_gradients(plain_attend, arrays(), with_bias=with_bias)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), found, expected)
 
 
-def test_bfloat16_gradients_stay_near_the_float32_ones():
+def test_bfloat16_gradients_are_close_to_the_float32_ones():
     query, key, value, mask, bias = arrays()
-    rough = (query.astype(jnp.bfloat16), key.astype(jnp.bfloat16), value.astype(jnp.bfloat16), mask, bias)
-    _, found = value_and_gradients(attend, rough, with_bias=True)
-    _, wanted = value_and_gradients(plain_attend, arrays(), with_bias=True)
+    rounded = (query.astype(jnp.bfloat16), key.astype(jnp.bfloat16), value.astype(jnp.bfloat16), mask, bias)
+    _, found = value_and_gradients(attend, rounded, with_bias=True)
+    _, expected = value_and_gradients(plain_attend, arrays(), with_bias=True)
     assert [leaf.dtype.name for leaf in found] == ["bfloat16"] * 3 + ["float32"]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a.astype(np.float32), b, atol=0.05), found, wanted)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a.astype(np.float32), b, atol=0.05), found, expected)
 
 
 @pytest.mark.parametrize("features", [4, 2, 1])
 def test_a_projection_has_the_gradient_of_a_product(features):
     x = jnp.arange(12.0).reshape(2, 3, 2)
     kernel = jnp.asarray([[1.0, -1.0, 2.0, 0.0], [0.5, 3.0, 1.0, 1.0]])[:, :features]
-    found, wanted = (
+    found, expected = (
         jax.grad(lambda x, kernel, f=function: jnp.sum(jnp.sin(f(x, kernel))), argnums=(0, 1))(x, kernel)
         for function in (project, jnp.dot)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, wanted)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
 
 
-def test_segments_see_themselves_and_decoders_only_the_past():
+def test_masks_separate_segments_and_causal_ones_hide_later_keys():
     ids = jnp.asarray([[1, 1, 2, 0]])
     T, F = True, False
     np.testing.assert_array_equal(

@@ -65,7 +65,8 @@ def linear(
     [0.5, 1.0, 0.5, 0.0, 0.0]
     """
     _check("linear", learning_rate=learning_rate, warmup_steps=warmup_steps, step_offset=step_offset)
-    _check_fraction("linear", final_fraction)
+    if not 0.0 <= final_fraction <= 1.0:
+        raise UserError(f"linear: final_fraction is {final_fraction}; it is a fraction of the peak rate, from 0 to 1.")
     if total_steps <= warmup_steps:
         raise UserError(
             f"linear: total_steps is {total_steps}, but the decay begins at warmup_steps, which is {warmup_steps}. "
@@ -108,44 +109,6 @@ def rsqrt(
     )
 
 
-def cosine(
-    learning_rate: float,
-    *,
-    cycle_steps: int,
-    warmup_steps: int = 0,
-    final_fraction: float = 0.0,
-    step_offset: int = 0,
-) -> Schedule:
-    """Returns a rate that falls along half a cosine within `cycle_steps` after the warmup, and then restarts.
-
-    T5X's `constant * linear_warmup * cosine_decay` (with its restarts) when `final_fraction` is 0.
-
-    Args:
-      learning_rate: The peak rate.
-      cycle_steps: Steps from the peak to the lowest rate; for one cycle, those of the run minus the warmup.
-      warmup_steps: Steps of linear warmup from zero.
-      final_fraction: The rate at the end of a cycle, as a fraction of the peak.
-      step_offset: The step at which the schedule starts.
-
-    Raises:
-      UserError: a rate or a number of steps out of range.
-
-    >>> [round(float(cosine(1.0, cycle_steps=8)(step)), 5) for step in (0, 4, 8)]
-    [1.0, 0.5, 1.0]
-    """
-    _check("cosine", learning_rate=learning_rate, warmup_steps=warmup_steps, step_offset=step_offset)
-    _check_fraction("cosine", final_fraction)
-    if cycle_steps < 1:
-        raise UserError(f"cosine: cycle_steps is {cycle_steps}; a cycle has at least 1 step.")
-
-    def rate(step: jax.Array) -> jax.Array:
-        progress = jnp.maximum(0.0, (step - warmup_steps) / cycle_steps) % 1.0
-        wave = 0.5 * (1.0 + jnp.cos(math.pi * progress))
-        return learning_rate * _warmup(step, warmup_steps) * (final_fraction + (1.0 - final_fraction) * wave)
-
-    return _schedule(rate, step_offset)
-
-
 def _schedule(rate: Callable[[jax.Array], jax.Array], step_offset: int) -> Schedule:
     """Returns the schedule that counts from `step_offset` and applies the floor."""
 
@@ -167,8 +130,3 @@ def _check(name: str, *, learning_rate: float, warmup_steps: int, step_offset: i
     for what, steps in (("warmup_steps", warmup_steps), ("step_offset", step_offset)):
         if steps < 0:
             raise UserError(f"{name}: {what} is {steps}; it must not be negative.")
-
-
-def _check_fraction(name: str, final_fraction: float) -> None:
-    if not 0.0 <= final_fraction <= 1.0:
-        raise UserError(f"{name}: final_fraction is {final_fraction}; it is a fraction of the peak rate, from 0 to 1.")

@@ -21,14 +21,6 @@ CASES = {
         schedules.rsqrt(2.0, flat_steps=4, warmup_steps=4),
         lambda n: 2.0 * min(1.0, n / 4) / math.sqrt(max(n, 4)),
     ),
-    "cosine": (
-        schedules.cosine(2.0, warmup_steps=4, cycle_steps=8),
-        lambda n: 2.0 * min(1.0, n / 4) * 0.5 * (1.0 + math.cos(math.pi * (max(0.0, (n - 4) / 8) % 1.0))),
-    ),
-    "cosine that ends above zero": (
-        schedules.cosine(2.0, cycle_steps=8, final_fraction=0.25),
-        lambda n: 2.0 * (0.25 + 0.75 * 0.5 * (1.0 + math.cos(math.pi * (n / 8 % 1.0)))),
-    ),
     "offset": (schedules.rsqrt(2.0, flat_steps=4, step_offset=5), lambda n: 2.0 / math.sqrt(max(n - 5, 4))),
 }
 
@@ -50,16 +42,13 @@ def test_no_rate_is_zero():
 REFUSED = {
     "constant: learning_rate is 0; it must be a finite number above 0": lambda: schedules.constant(0),
     "rsqrt: learning_rate is nan": lambda: schedules.rsqrt(float("nan")),
-    "cosine: warmup_steps is -1; it must not be negative": lambda: schedules.cosine(
-        1.0, cycle_steps=2, warmup_steps=-1
-    ),
+    "rsqrt: warmup_steps is -1; it must not be negative": lambda: schedules.rsqrt(1.0, warmup_steps=-1),
     "constant: step_offset is -2; it must not be negative": lambda: schedules.constant(1.0, step_offset=-2),
     "linear: total_steps is 3, but the decay begins at warmup_steps, which is 3. Give more": lambda: schedules.linear(
         1.0, total_steps=3, warmup_steps=3
     ),
     "linear: final_fraction is 2; it is a fraction": lambda: schedules.linear(1.0, total_steps=3, final_fraction=2),
     "rsqrt: flat_steps is 0; the rate is finite": lambda: schedules.rsqrt(1.0, flat_steps=0),
-    "cosine: cycle_steps is 0; a cycle has at least 1 step": lambda: schedules.cosine(1.0, cycle_steps=0),
 }
 
 

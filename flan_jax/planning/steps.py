@@ -83,7 +83,7 @@ class Step:
 
         return fitting.largest_batch(
             peak_of,
-            quantum=placement.row_parts(self.network.mesh) * self.num_microbatches,
+            quantum=placement.row_shards(self.network.mesh) * self.num_microbatches,
             available=self.topology.chip.usable_bytes,
             start=self.config.batch_size,
         )

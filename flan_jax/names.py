@@ -1,4 +1,4 @@
-"""Near names for error messages. A leaf: anything may import it."""
+"""Names and values in error messages. A leaf: any module may import it."""
 
 import difflib
 from collections.abc import Iterable
@@ -17,3 +17,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     if not found:  # Gin and SeqIO names often differ in case or in a missing prefix only.
         found = [c for c in names if name and name.lower() in c.lower()][:1]
     return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def shortened(value: object, *, characters: int = 100) -> str:
+    """Returns a value's `repr`, truncated to `characters`, as an error message shows it."""
+    text = repr(value)
+    return text if len(text) <= characters else text[: characters - 3] + "..."

@@ -24,11 +24,10 @@ from typing import Any, NoReturn
 
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import sha256_of
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 from flan_jax.tasks.sources.rows import BadRow, DerivedSource, Record, Row, Source
 from flan_jax.tasks.user_sources import SOURCE_KEYS, parse_source
 from flan_jax.templates.load import require_mapping
-from flan_jax.templates.render import shortened
 
 MAPPING_KEYS = ("splits", "fields", "classes", "numbers")
 

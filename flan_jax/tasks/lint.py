@@ -13,12 +13,13 @@ from typing import Literal
 
 from flan_jax.data.manifest import Lengths
 from flan_jax.errors import UnknownNameError, UserError
+from flan_jax.names import shortened
 from flan_jax.tasks import registry, rendering, user_files
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.describe import vocabulary_of
 from flan_jax.tasks.exporting.tokens import Tokeniser
 from flan_jax.templates.load import template_sets
-from flan_jax.templates.render import OPTIONS_FIELD, Pattern, Rendered, Template, shortened
+from flan_jax.templates.render import OPTIONS_FIELD, Pattern, Rendered, Template
 from flan_jax.vocab import Vocabulary
 
 TEMPLATES = Path(__file__).parents[1] / "templates"

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from flan_jax.draws import Draws
 from flan_jax.errors import UnknownNameError, UserError
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.exemplars import CountTokens, Exemplars
 from flan_jax.tasks.filters.rule import Judge, RowFilter
 from flan_jax.tasks.sources.rows import BadRow, Record, Row
 from flan_jax.templates.options import OptionStyle, drawn_style
-from flan_jax.templates.render import MissingField, NotApplicable, Rendered, Template, shortened
+from flan_jax.templates.render import MissingField, NotApplicable, Rendered, Template
 
 DROPPED_BY_NORMALISER = "dropped by the normaliser"
 LACKS_A_FIELD = "lacks a field"

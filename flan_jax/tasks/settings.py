@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flan_jax.errors import UserError
-from flan_jax.templates.render import shortened
+from flan_jax.names import shortened
 
 _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 

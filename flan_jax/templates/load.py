@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.names import nearest
-from flan_jax.templates.render import Template, shortened
+from flan_jax.names import nearest, shortened
+from flan_jax.templates.render import Template
 
 TEMPLATE_KEYS = ("inputs", "targets", "direction", "name")
 FILE_KEYS = ("licence", "source", "template_sets")

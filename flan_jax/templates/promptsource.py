@@ -14,8 +14,9 @@ from jinja2.sandbox import SecurityError
 
 from flan_jax.draws import Draws
 from flan_jax.errors import UserError
+from flan_jax.names import shortened
 from flan_jax.templates import sandbox
-from flan_jax.templates.render import Direction, NotApplicable, Pattern, Rendered, shortened
+from flan_jax.templates.render import Direction, NotApplicable, Pattern, Rendered
 
 SEPARATOR = "|||"
 MAX_CHARACTERS = 2048

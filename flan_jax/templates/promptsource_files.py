@@ -27,10 +27,9 @@ from typing import Any
 import yaml
 
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 from flan_jax.templates.load import require_keys, require_mapping
 from flan_jax.templates.promptsource import PromptMetadata, PromptTemplate
-from flan_jax.templates.render import shortened
 
 FILE_NAME = "templates.yaml"
 FILE_KEYS = ("dataset", "subset", "templates")

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.files import sha256_of
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 
 Direction = Literal["forward", "inverted"]
 OPTIONS_FIELD = "options_"
@@ -229,12 +229,6 @@ def option_block(options: Sequence[str]) -> str:
 def digest(templates: Iterable[Pattern]) -> str:
     """Returns the SHA-256 of all that templates put into words: patterns, directions and order; not their names."""
     return sha256_of([template.identity for template in templates])
-
-
-def shortened(value: object, *, characters: int = 100) -> str:
-    """Returns a value as a message can show it."""
-    text = repr(value)
-    return text if len(text) <= characters else text[: characters - 3] + "..."
 
 
 @functools.cache

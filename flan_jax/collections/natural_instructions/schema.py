@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flan_jax.names import nearest
-from flan_jax.templates.render import shortened
+from flan_jax.names import nearest, shortened
 
 HEAD_KEYS = ("Definition", "Positive Examples", "Negative Examples", "Categories")
 LIST_KEYS = ("Categories", "Source", "Instance License")

@@ -24,13 +24,13 @@ from flan_jax.data.rates import ProportionalRate
 from flan_jax.draws import Draws, hash64
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.files import sha256_of
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.family_settings import checked
 from flan_jax.tasks.sources.rows import BadRow, Record, Row, Source
 from flan_jax.templates.natural_instructions_v1 import FIELDS, InstructionEncoding, InstructionPrompter
-from flan_jax.templates.render import Template, shortened
+from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
 
 DATA_DIR_VARIABLE = "FLAN_JAX_NI1_DIR"

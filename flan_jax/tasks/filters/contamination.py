@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from flan_jax.errors import UserError
+from flan_jax.names import shortened
 from flan_jax.tasks.filters.rule import Judge, RowFilter, text_of, words_of
 from flan_jax.tasks.filters.source_texts import SourceTexts, Texts, files_of, revision_of, texts_of
 from flan_jax.tasks.sources.rows import Row
-from flan_jax.templates.render import shortened
 
 
 @dataclass(frozen=True, kw_only=True)

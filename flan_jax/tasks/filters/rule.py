@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flan_jax.errors import UnknownNameError, UserError
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 from flan_jax.tasks.sources.rows import Row
-from flan_jax.templates.render import shortened
 
 Judge = Callable[[Row], str | None]
 

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Literal, get_args
 
 from flan_jax.draws import Draws
 from flan_jax.errors import UserError
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 from flan_jax.tasks.declare import CountsTokens
 from flan_jax.tasks.formats.shape import Format, Shape, Unusable, items, text
 from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates.chat import ANSWERS, ChatStyle, CountTokens, Prompt, Role, Turn, style_named, styles
-from flan_jax.templates.render import Pattern, Template, shortened
+from flan_jax.templates.render import Pattern, Template
 from flan_jax.vocab import Vocabulary
 
 UNKNOWN_ROLE = "unknown role"

@@ -13,13 +13,12 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from flan_jax.draws import Draws
 from flan_jax.errors import UserError
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 from flan_jax.tasks.filters.rule import RowFilter, RowRule
 from flan_jax.tasks.formats.chat import CONVERSATIONS, Conversational, turns_of
 from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, Unusable, text
 from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates.chat import Turn
-from flan_jax.templates.render import shortened
 
 TIE = "tie"
 SAME = "both answers are the same"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from flan_jax.errors import UserError
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 from flan_jax.tasks.filters.rule import RowFilter
 from flan_jax.tasks.sources import file_rows
 from flan_jax.tasks.sources.file_sources import (
@@ -25,7 +25,7 @@ from flan_jax.tasks.sources.file_sources import (
     TsvSource,
 )
 from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row
-from flan_jax.templates.render import Pattern, shortened
+from flan_jax.templates.render import Pattern
 
 NOT_THE_FORMAT = "not of the format"
 MIXED = "mixed schemas"

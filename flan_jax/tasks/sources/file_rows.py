@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from flan_jax.errors import UserError
+from flan_jax.names import shortened
 from flan_jax.tasks.sources.rows import NOT_UNICODE, BadRow, Record
-from flan_jax.templates.render import shortened
 
 NOT_JSON = "not JSON"
 NOT_AN_OBJECT = "not an object"

@@ -12,12 +12,11 @@ from typing import Any, ClassVar
 
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import sha256_of, sha256_of_file
-from flan_jax.names import nearest
+from flan_jax.names import nearest, shortened
 from flan_jax.tasks import lazy
 from flan_jax.tasks.sources import file_rows
 from flan_jax.tasks.sources.rows import NOT_UNICODE, BadRow, OnBadRow, Record, Row, Source, plain_record
 from flan_jax.tasks.sources.tfds import TfdsSource, set_tfds_data_dir
-from flan_jax.templates.render import shortened
 
 __all__ = [
     "BadRow", "CsvSource", "FileSource", "InMemorySource", "JsonSource", "JsonlSource", "OnBadRow", "ParquetSource",

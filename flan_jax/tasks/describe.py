@@ -17,7 +17,7 @@ from flan_jax.data.features import packed_batch
 from flan_jax.data.manifest import Lengths
 from flan_jax.data.record import decode_features
 from flan_jax.errors import UnknownNameError, UserError
-from flan_jax.tasks import external, registry, rendering, user_files
+from flan_jax.tasks import external, registry, rendering, yaml_file
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.exporting.tokens import Tokeniser
 from flan_jax.tasks.sources.rows import Record, plain_record
@@ -112,14 +112,14 @@ def user_file(path: Path | str, *, num_rows: int) -> Description:
     """Renders the first rows of each task in a user's YAML file under each of its templates. Registers nothing.
 
     Args:
-      path: of the file; see `user_files` for its schema.
+      path: of the file; see `yaml_file` for its schema.
       num_rows: how many rows of each task.
 
     Raises:
       MissingFileError, UnknownNameError, UserError: what is wrong with the file, its templates or its rows.
     """
     tasks = []
-    for task in user_files.read_yaml(path).tasks:
+    for task in yaml_file.read_yaml(path).tasks:
         split = "train" if "train" in task.source.splits else sorted(task.source.splits)[0]
         # Refuses what an export would refuse, and says how many rows there are to show.
         usable = sum(1 for _ in itertools.islice(rendering.usable_rows(task, split), num_rows))

@@ -14,7 +14,7 @@ from typing import Literal
 from flan_jax.data.manifest import Lengths
 from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.names import shortened
-from flan_jax.tasks import registry, rendering, user_files
+from flan_jax.tasks import registry, rendering, yaml_file
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.describe import vocabulary_of
 from flan_jax.tasks.exporting.tokens import Tokeniser
@@ -62,8 +62,8 @@ def lint(name: str | None, *, lengths: Lengths) -> tuple[list[Finding], int]:
     if name is None:
         found += lint_package()
     if name is not None and name.endswith((".yaml", ".yml")):
-        vocabulary = registry.vocabulary(user_files.read_yaml(name).vocabulary)
-        tasks = [(task, vocabulary) for task in user_files.read_yaml(name).tasks]
+        vocabulary = registry.vocabulary(yaml_file.read_yaml(name).vocabulary)
+        tasks = [(task, vocabulary) for task in yaml_file.read_yaml(name).tasks]
     else:
         tasks = list(_registered([name] if name else registry.covering_names()))
     for task, vocabulary in tasks:

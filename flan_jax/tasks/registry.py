@@ -8,7 +8,7 @@ The one module that users import; how entries are kept is in `entries`. A task f
         "capitals", {"train": "capitals.jsonl"}, inputs="Capital of {country}?", targets="{capital}"
     )
 
-The same without Python is described in `user_files`. Nothing is read before rows are asked for.
+A YAML file declares the same without Python; see `yaml_file`. Nothing is read before rows are asked for.
 """
 
 import importlib
@@ -22,7 +22,8 @@ from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ShareUnit, StatedShare
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
-from flan_jax.tasks import modules, user_files
+from flan_jax.settings import Section
+from flan_jax.tasks import modules, yaml_file
 from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask, require_name
 from flan_jax.tasks.entries import (
     Rate,
@@ -46,7 +47,7 @@ from flan_jax.tasks.entries import (
     vocabulary,
 )
 from flan_jax.tasks.filters.rule import RowFilter
-from flan_jax.tasks.formats.declare import format_task
+from flan_jax.tasks.formats.declare import format_task, jsonl_task
 from flan_jax.tasks.formats.shape import Format
 from flan_jax.tasks.identity import identity
 from flan_jax.tasks.inverted import forward, inverted
@@ -122,7 +123,7 @@ def register_jsonl(
     Raises:
       UserError: a declaration that cannot be right; see `TemplatedTask`.
     """
-    record = user_files.jsonl_task(
+    record = jsonl_task(
         name,
         files,
         inputs=inputs,
@@ -164,7 +165,7 @@ def register_files(
         of these names with settings.
       vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
 
-    The others are explained in `formats.declare.format_task`.
+    The others are explained in `formats.format_task`.
 
     Returns:
       The `seqio.Task`.
@@ -214,7 +215,7 @@ def register_mixture_with_share(
     """
     try:
         stated = StatedShare(share, unit=unit)
-    except UserError as error:
+    except ValueError as error:
         raise UserError(f"Mixture {name!r}, the share of {share_of!r}: {error}") from error
     both = [{task.name for task in tasks_of(mixture_or_task(member))} for member in (main, share_of)]
     common = sorted(both[0] & both[1])
@@ -265,50 +266,50 @@ def _own(name: str) -> TemplatedTask:
 
 
 def register_yaml(path: Path | str) -> tuple[str, ...]:
-    """Registers the tasks and mixtures of a YAML file; see `user_files` for its schema.
+    """Registers the tasks and mixtures of a YAML file; see `yaml_file` for its schema.
 
     Returns:
       Their names.
 
     Raises:
-      MissingFileError, UserError: as `user_files.read_yaml`; also when a name is taken. Nothing is registered then.
+      MissingFileError, UserError: as `yaml_file.read_yaml`; also when a name is taken. Nothing is registered then.
     """
-    declared = user_files.read_yaml(path)
+    declared = yaml_file.read_yaml(path)
     chosen = vocabulary(declared.vocabulary)
     records: tuple[TemplatedTask | PretrainingTask, ...] = (*declared.tasks, *declared.pretraining)
-    for name in (*(record.name for record in records), *(mixture.name for mixture in declared.mixtures)):
+    for name in (*(record.name for record in records), *declared.mixtures):
         require_name(name)
         require_free(name)
+    for collection, settings in declared.collections.items():
+        _register_collection(collection, settings, vocabulary=chosen)
     done: list[str] = []
     try:
-        for family, settings in declared.families.items():
-            _register_family(family, settings, vocabulary=chosen, path=Path(path))
         for record in records:
             register(record, vocabulary=chosen)
             done.append(record.name)
         for name in declared.inverted:
             done.append(register_inverted(name).name)
-        for mixture in declared.mixtures:
-            done += _register_declared_mixture(mixture)
+        for name, mixture in declared.mixtures.items():
+            done += _register_declared_mixture(name, mixture)
     except UserError as error:
         unregister(done)
         raise type(error)(f"{path}: {error}") from error
     return tuple(done)
 
 
-def _register_declared_mixture(mixture: user_files.UserMixture) -> list[str]:
+def _register_declared_mixture(name: str, mixture: yaml_file.Mixture) -> list[str]:
     """Registers a mixture of a YAML file; with a share, its members are a mixture within, called <name>_main."""
     settings: dict[str, Any] = {"default_rate": mixture.default_rate, "hold_out": mixture.hold_out}
     if mixture.share is None:
-        register_mixture(mixture.name, mixture.members, **settings)
-        return [mixture.name]
-    main = f"{mixture.name}_main"
+        register_mixture(name, mixture.weights, **settings)
+        return [name]
+    main = f"{name}_main"
     # A mixture as the only member needs a number, whatever it is.
-    alone = len(mixture.members) == 1 and mixture.members[0][1] is None
-    register_mixture(main, [(mixture.members[0][0], 1.0)] if alone else mixture.members, **settings)
+    alone = len(mixture.weights) == 1 and mixture.weights[0][1] is None
+    register_mixture(main, [(mixture.weights[0][0], 1.0)] if alone else mixture.weights, **settings)
     try:
         register_mixture_with_share(
-            mixture.name,
+            name,
             main=main,
             share_of=mixture.share.member,
             share=mixture.share.share,
@@ -318,18 +319,16 @@ def _register_declared_mixture(mixture: user_files.UserMixture) -> list[str]:
     except UserError:
         unregister([main])
         raise
-    return [main, mixture.name]
+    return [main, name]
 
 
-def _register_family(name: str, settings: Mapping[str, Any], *, vocabulary: vocab.Vocabulary, path: Path) -> None:
-    """Registers a family that takes settings, as a YAML file gives them."""
+def _register_collection(name: str, settings: Section, *, vocabulary: vocab.Vocabulary) -> None:
+    """Registers a collection with the settings of a YAML file."""
     if name not in DECLARED_FAMILIES:
-        raise UserError(
-            f"families: unknown family {name!r}.{nearest(name, DECLARED_FAMILIES)} "
-            f"Allowed: {', '.join(DECLARED_FAMILIES)}."
+        raise settings.place.error(
+            f"unknown collection {name!r}.{nearest(name, DECLARED_FAMILIES)} Allowed: {', '.join(DECLARED_FAMILIES)}."
         )
-    module = importlib.import_module(DECLARED_FAMILIES[name])
-    module.register_declared(settings, vocabulary=vocabulary, base=path.expanduser().parent, where=f"families.{name}")
+    importlib.import_module(DECLARED_FAMILIES[name]).register_declared(settings, vocabulary=vocabulary)
 
 
 def import_module(words: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
-from flan_jax.templates.load import read_mapping, require_keys, require_mapping
+from flan_jax.settings import parse, read_mapping
 
 Role = Literal["system", "tools", "user", "assistant", "call", "result"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -126,12 +126,11 @@ class ChatStyle:
 @functools.cache
 def styles() -> Mapping[str, ChatStyle]:
     """Returns the styles of `styles/chat.yaml` by name."""
-    content = read_mapping(STYLES)
-    found = {}
-    for name, labels in require_mapping(content["styles"], where=str(STYLES)).items():
-        require_keys(require_mapping(labels, where=f"{STYLES}: {name}"), ROLES, where=f"{STYLES}: {name}", needed=ROLES)
-        found[name] = ChatStyle(name=name, labels=labels)
-    return found
+    content, place = read_mapping(STYLES)
+    return {
+        name: parse({"name": name, "labels": labels}, ChatStyle, place.at("styles", content).at(name))
+        for name, labels in content["styles"].items()
+    }
 
 
 def style_named(name: str) -> ChatStyle:

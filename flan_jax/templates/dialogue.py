@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flan_jax.draws import Draws
-from flan_jax.templates.load import read_mapping
+from flan_jax.settings import read_mapping
 from flan_jax.templates.options import ended
 
 STYLES = Path(__file__).parent / "styles" / "dialogue.yaml"
@@ -68,6 +68,6 @@ def drawn_style(draws: Draws, turns: Sequence[str]) -> DialogueStyle:
 @functools.cache
 def pools() -> Pools:
     """Returns the openings, pairs of labels and endings that are drawn from."""
-    content = read_mapping(STYLES)
+    content, _ = read_mapping(STYLES)
     labels = tuple((one, one) if isinstance(one, str) else (one[0], one[1]) for one in content["labels"])
     return tuple(content["openings"]), labels, tuple(content["endings"])

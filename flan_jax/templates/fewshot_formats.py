@@ -8,11 +8,10 @@ import functools
 from pathlib import Path
 
 from flan_jax.draws import Draws, hash64
+from flan_jax.settings import parse, read_mapping
 from flan_jax.templates.fewshot import FewShotFormat
-from flan_jax.templates.load import read_mapping, require_keys
 
 FORMATS = Path(__file__).parent / "styles" / "fewshot_formats.yaml"
-KEYS = (*(field.name for field in dataclasses.fields(FewShotFormat)), "mixed")
 MIXED_SEPARATORS = ("\n", "\n\n", "\n\n\n")
 
 
@@ -40,10 +39,10 @@ def mixed(task: str, *, seed: int = 0) -> tuple[FewShotFormat, ...]:
 
 @functools.cache
 def _read() -> tuple[tuple[FewShotFormat, bool], ...]:
-    """Each format, and whether its examples may be asked in different ways."""
-    found = []
-    for index, entry in enumerate(read_mapping(FORMATS)["formats"]):
-        require_keys(entry, KEYS, where=f"{FORMATS}: formats[{index}]", needed=("name",))
-        fields = {key: value for key, value in entry.items() if key != "mixed"}
-        found.append((FewShotFormat(**fields), entry.get("mixed", True)))
-    return tuple(found)
+    """Returns each format, and whether exemplars under different templates may use it."""
+    content, place = read_mapping(FORMATS)
+    entries, within = content["formats"], place.at("formats", content)
+    return tuple(
+        (parse(entry, FewShotFormat, within.at(i, entries), also=("mixed",)), entry.get("mixed", True))
+        for i, entry in enumerate(entries)
+    )

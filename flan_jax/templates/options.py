@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flan_jax.draws import Draws
-from flan_jax.templates.load import read_mapping
+from flan_jax.settings import read_mapping
 
 STYLES = Path(__file__).parent / "styles" / "options.yaml"
 
@@ -78,7 +78,7 @@ def drawn_style(draws: Draws, options: Sequence[str]) -> OptionStyle:
 @functools.cache
 def pools() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Returns the openings, labels and endings that are drawn from."""
-    content = read_mapping(STYLES)
+    content, _ = read_mapping(STYLES)
     return tuple(content["openings"]), tuple(content["labels"]), tuple(content["endings"])
 
 

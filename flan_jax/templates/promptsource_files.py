@@ -19,22 +19,17 @@ Reading executes nothing: the tags stand for plain mappings, and all others are 
 import functools
 import re
 import zipfile
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
-from flan_jax.names import nearest, shortened
-from flan_jax.templates.load import require_keys, require_mapping
+from flan_jax.names import nearest
+from flan_jax.settings import Place, StrictLoader, load_yaml, parse, require_mapping
 from flan_jax.templates.promptsource import PromptMetadata, PromptTemplate
 
 FILE_NAME = "templates.yaml"
-FILE_KEYS = ("dataset", "subset", "templates")
-TEMPLATE_KEYS = ("id", "name", "jinja", "answer_choices", "reference", "metadata", "task_template")
-METADATA_KEYS = ("original_task", "choices_in_prompt", "metrics", "languages")
 _MEMBER = re.compile(r"(?:.*/)?templates/(.+)/templates\.yaml|(.+)/templates\.yaml")
 
 
@@ -91,95 +86,97 @@ def open_archive(path: Path | str) -> PromptArchive:
     return PromptArchive(path=str(place.absolute()), members=found)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Metadata:
+    """The keys of a template's metadata."""
+
+    original_task: bool | None = None
+    choices_in_prompt: bool | None = None
+    metrics: tuple[str, ...] | None = None
+    languages: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Template:
+    """The keys of a template."""
+
+    name: str
+    jinja: str
+    id: str | None = None
+    answer_choices: str | None = None
+    reference: str | None = None
+    metadata: _Metadata | None = None
+    task_template: Any = None
+
+    def __post_init__(self) -> None:
+        for key in ("name", "jinja"):
+            if not getattr(self, key).strip():
+                raise UserError(f"{key} is blank.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """The keys of a file."""
+
+    dataset: str | int | float
+    templates: Mapping[str, _Template]
+    subset: str | int | float | None = None
+
+
+class _Loader(StrictLoader):
+    """Knows promptsource's two tags too, as plain mappings."""
+
+
+for _tag in ("!Template", "!TemplateMetadata"):
+    _Loader.add_constructor(_tag, StrictLoader.located_mapping)
+
+
 @functools.lru_cache(maxsize=1024)
 def _read(path: str, member: str, dataset: str, version: tuple[int, int]) -> tuple[PromptTemplate, ...]:
-    """The templates of one file; `version` tells an archive from what it was before."""
+    """Returns the templates of one file; `version` tells an archive from an earlier one at the same path."""
     del version
-    where = f"{path}/{member}"
-    content = require_mapping(_parsed(path, member, where), where=where)
-    require_keys(content, FILE_KEYS, where=where, needed=("dataset", "templates"))
-    subset = content.get("subset")
-    said = str(content["dataset"]) if subset is None else f"{content['dataset']}/{subset}"
-    if said != dataset:
-        raise UserError(f"{where}: it says that it is for {said}, and lies where {dataset} belongs.")
-    entries = require_mapping(content["templates"], where=f"{where}: templates")
-    templates = [
-        _template(key, entry, dataset=dataset, file=_file(path, member), where=f"{where}: templates.{key}")
-        for key, entry in entries.items()
-    ]
+    place = Place(file=f"{path}/{member}")
+    content = require_mapping(load_yaml(_bytes(path, member), place=place, loader=_Loader), place)
+    file = parse(content, _File, place)
+    declared = str(file.dataset) if file.subset is None else f"{file.dataset}/{file.subset}"
+    if declared != dataset:
+        raise place.error(f"it declares the dataset {declared}, and its path is that of {dataset}.")
     by_name: dict[str, PromptTemplate] = {}
-    for template in sorted(templates, key=lambda t: t.name):
-        if by_name.setdefault(template.name, template) is not template:
-            raise UserError(f"{where}: two templates have the name {template.name!r}.")
+    for key, entry in sorted(file.templates.items(), key=lambda item: item[1].name):
+        if entry.id not in (None, key):
+            raise place.error(f"templates.{key}: its id is {entry.id!r}; it must be its key.")
+        if entry.name in by_name:
+            raise place.error(f"two templates have the name {entry.name!r}.")
+        by_name[entry.name] = _template(key, entry, dataset=dataset, file=_file(path, member))
     return tuple(by_name.values())
 
 
 def _file(path: str, member: str) -> str:
-    """The file on disk that a member is in: itself, or the archive."""
+    """Returns the file on disk that contains a member: itself, or the archive."""
     return path if Path(path).is_file() else str(Path(path, member))
 
 
-def _parsed(path: str, member: str, where: str) -> object:
+def _bytes(path: str, member: str) -> bytes:
     if Path(path).is_dir():
-        data = Path(path, member).read_bytes()
-    else:
-        with zipfile.ZipFile(path) as archive:
-            data = archive.read(member)
-    try:
-        return yaml.load(data.decode(), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: not a file of templates: {error}") from error
+        return Path(path, member).read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(member)
 
 
-def _template(key: str, value: object, *, dataset: str, file: str, where: str) -> PromptTemplate:
-    entry = require_mapping(value, where=where)
-    require_keys(entry, TEMPLATE_KEYS, where=where, needed=("name", "jinja"))
-    if entry.get("id", key) != key:
-        raise UserError(f"{where}: its id is {entry['id']!r}; it must be its key.")
-    for name in ("name", "jinja", "answer_choices", "reference"):
-        needed = name in ("name", "jinja")
-        if not isinstance(entry.get(name), str if needed else str | None) or (needed and not entry[name].strip()):
-            raise UserError(f"{where}.{name}: expected a text, got {shortened(entry.get(name))}.")
+def _template(key: str, entry: _Template, *, dataset: str, file: str) -> PromptTemplate:
+    metadata = entry.metadata or _Metadata()
     return PromptTemplate(
         id=key,
-        name=entry["name"],
+        name=entry.name,
         dataset=dataset,
-        jinja=entry["jinja"],
-        answer_choices=entry.get("answer_choices"),
-        reference=entry.get("reference") or "",
-        metadata=_metadata(entry.get("metadata") or {}, where=f"{where}.metadata"),
+        jinja=entry.jinja,
+        answer_choices=entry.answer_choices,
+        reference=entry.reference or "",
+        metadata=PromptMetadata(
+            original_task=bool(metadata.original_task),
+            choices_in_prompt=metadata.choices_in_prompt,
+            metrics=metadata.metrics or (),
+            languages=metadata.languages or (),
+        ),
         file=file,
     )
-
-
-def _metadata(value: object, *, where: str) -> PromptMetadata:
-    entry = require_mapping(value, where=where)
-    require_keys(entry, METADATA_KEYS, where=where)
-    for name in ("original_task", "choices_in_prompt"):
-        if not isinstance(entry.get(name), bool | None):
-            raise UserError(f"{where}.{name}: expected true or false, got {shortened(entry[name])}.")
-    for name in ("metrics", "languages"):
-        texts = entry.get(name) or []
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise UserError(f"{where}.{name}: expected a list of texts, got {shortened(entry[name])}.")
-    return PromptMetadata(
-        original_task=bool(entry.get("original_task")),
-        choices_in_prompt=entry.get("choices_in_prompt"),
-        metrics=tuple(entry.get("metrics") or ()),
-        languages=tuple(entry.get("languages") or ()),
-    )
-
-
-class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
-    """Knows plain YAML and promptsource's two tags; refuses a key that is there twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-for _tag in ("!Template", "!TemplateMetadata"):
-    _Loader.add_constructor(_tag, lambda loader, node: loader.construct_mapping(node, deep=True))

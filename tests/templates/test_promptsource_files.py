@@ -84,7 +84,7 @@ def test_a_file_without_tags_and_with_keys_alone_will_do(tmp_path):
 
 def test_reading_executes_nothing(tmp_path):
     text = f"dataset: mine\ntemplates: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n"
-    with pytest.raises(ValueError, match="not a file of templates: could not determine a constructor for the tag"):
+    with pytest.raises(ValueError, match="not YAML: could not determine a constructor for the tag"):
         open_archive(folder(tmp_path, text, at="mine")).templates("mine")
     assert not (tmp_path / "ran").exists()
 
@@ -92,7 +92,7 @@ def test_reading_executes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("dataset: colours", "dataset: colors", "it says that it is for colors/warm, and lies where colours/warm belongs"),
+        ("dataset: colours", "dataset: colors", "it declares the dataset colors/warm, and its path is that of colours/warm"),
         ("dataset: colours\n", "", "the key 'dataset' is missing; got subset, templates"),
         ("subset: warm", "subsets: warm", r"unknown key 'subsets'\. Did you mean 'subset'"),
         ("templates:\n", "templates: []\nx:\n", "unknown key 'x'"),
@@ -100,14 +100,14 @@ def test_reading_executes_nothing(tmp_path):
         ("    jinja: 'Name", "    jinja_: 'Name", r"templates.id-1: unknown key 'jinja_'\. Did you mean 'jinja'"),
         ("    name: a thing\n", "", "templates.id-1: the key 'name' is missing"),
         ("    name: a thing", "    name: 7", "templates.id-1.name: expected a text, got 7"),
-        ("    name: a thing", "    name: ' '", "templates.id-1.name: expected a text, got ' '"),
+        ("    name: a thing", "    name: ' '", "templates.id-1: name is blank"),
         ("    name: a thing", "    name: is it red", "two templates have the name 'is it red'"),
         ("answer_choices: null", "answer_choices: yes", "templates.id-1.answer_choices: expected a text, got True"),
-        ("metrics: [Accuracy, Other]", "metrics: Accuracy", "templates.id-2.metadata.metrics: expected a list of texts, got 'Accuracy'"),
+        ("metrics: [Accuracy, Other]", "metrics: {a: b}", r"templates.id-2.metadata.metrics: expected a list, each item a text, got \{'a': 'b'\}"),
         ("original_task: true", "original_task: 1", "templates.id-2.metadata.original_task: expected true or false, got 1"),
         ("original_task: true", "orginal_task: true", r"metadata: unknown key 'orginal_task'\. Did you mean 'original_task'"),
-        ("    reference: made up", "    name: again", "the key 'name' is there twice"),
-        ("dataset: colours", "dataset: [", "not a file of templates: while parsing"),
+        ("    reference: made up", "    name: again", "the key 'name' is given twice"),
+        ("dataset: colours", "dataset: [", "not YAML: while parsing"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_wrong_is_refused_with_its_place(tmp_path, old, new, message):
@@ -119,7 +119,7 @@ def test_a_file_that_is_wrong_is_refused_with_its_place(tmp_path, old, new, mess
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="not a file of templates: 'utf-8' codec can't decode"):
+    with pytest.raises(ValueError, match="not YAML: 'utf-8' codec can't decode"):
         open_archive(folder(tmp_path, b"dataset: \xff", at="mine")).templates("mine")
 
 

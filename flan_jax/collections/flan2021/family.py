@@ -4,7 +4,7 @@ Tasks and mixtures have the names of the released code and are registered when t
 `variants` and `mixtures` say which there are. Rows come from what TFDS has prepared on disk; a YAML
 file may say otherwise, in TFDS's shape:
 
-    families:
+    collections:
       flan2021:
         rows:
           rte:
@@ -25,28 +25,37 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from flan_jax.collections.flan2021 import choices, mixtures, texts
 from flan_jax.collections.flan2021.mixtures import CAP, EVERYTHING, mixture_names, released_names
 from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName, parse, train_name
 from flan_jax.collections.flan2021.records import FlanDataset
-from flan_jax.collections.flan2021.variants import FORMATS, Settings, Variants
+from flan_jax.collections.flan2021.variants import Format, Settings, Variants
 from flan_jax.data.rates import ProportionalRate
-from flan_jax.errors import UserError
 from flan_jax.names import nearest
+from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT
-from flan_jax.tasks.declared_rows import declared_sources
 from flan_jax.tasks.sources.rows import OnBadRow
-from flan_jax.templates.load import require_keys, template_sets
+from flan_jax.tasks.sources.settings import parse_rows
+from flan_jax.templates.load import template_sets
 from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
 
 FAMILY = "flan2021"
 TEMPLATES = Path(__file__).parents[2] / "templates" / FAMILY
-SETTINGS = {"rows": dict, "format": str, "on_bad_row": str, "seed": int}
-"""What a YAML file may say about this family, and of which type."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """The keys of the collection in a YAML file; see the module and `variants.Settings`."""
+
+    rows: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    format: Format = Settings.format
+    on_bad_row: OnBadRow = Settings.on_bad_row
+    seed: int = Settings.seed
+
 
 _settings = Settings()
 """Those that YAML files gave; kept, since the family is declared anew when the vocabulary changes."""
@@ -80,33 +89,23 @@ def register() -> None:
     registry.declare_family(FAMILY, names=family.names, define=family.define, covering=family.covering)
 
 
-def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
-    """Declares the family as the entry `families: {flan2021: ...}` of a YAML file says; see the module.
+def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
+    """Declares the collection with the settings of a YAML file's `collections: {flan2021: ...}`; see the module.
 
     Args:
-      settings: `rows`, `format`, `on_bad_row`, `seed`. Rows are added to those of an earlier file.
+      settings: unchecked. Rows are added to those of an earlier file; other keys replace the earlier ones.
       vocabulary: of the file.
-      base: the folder that relative paths start from.
-      where: the entry's place, for messages.
 
     Raises:
-      UserError: a key that is not allowed, a value of another type, or a dataset that there is not.
+      UserError: an invalid setting, or rows of an unknown dataset.
     """
     global _settings
-    require_keys(settings, tuple(SETTINGS), where=where)
-    for key, value in settings.items():
-        if type(value) is not SETTINGS[key]:
-            raise UserError(f"{where}.{key}: expected {SETTINGS[key].__name__}, got {value!r}.")
-    for key, allowed in (("format", tuple(FORMATS)), ("on_bad_row", get_args(OnBadRow))):
-        if settings.get(key, allowed[0]) not in allowed:
-            near = nearest(settings[key], allowed)
-            raise UserError(f"{where}.{key}: got {settings[key]!r}.{near} Allowed: {', '.join(allowed)}.")
-    sources = declared_sources(settings.get("rows", {}), base=base, where=f"{where}.rows")
+    keys = settings.parse(_Keys)
+    sources = parse_rows(keys.rows, settings.at("rows"))
     for name in sources:
         if name not in datasets():
-            near = nearest(name, datasets())
-            raise UserError(f"{where}.rows: FLAN 2021 has no dataset {name!r}.{near}")
-    given = {key: value for key, value in settings.items() if key != "rows"}
+            raise settings.at("rows").error(f"FLAN 2021 has no dataset {name!r}.{nearest(name, datasets())}")
+    given = {key: getattr(keys, key) for key in settings.values if key != "rows"}
     own = None if vocabulary == registry.vocabulary() else vocabulary
     _settings = dataclasses.replace(_settings, sources={**_settings.sources, **sources}, vocabulary=own, **given)
     register()

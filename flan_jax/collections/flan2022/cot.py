@@ -11,13 +11,13 @@ import functools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from flan_jax.collections import data_dirs
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError
+from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
-from flan_jax.tasks.family_settings import checked
 from flan_jax.tasks.inverted import WithoutCopies
 from flan_jax.tasks.sources.file_sources import TsvSource
 from flan_jax.tasks.sources.rows import BadRow, Record
@@ -26,8 +26,6 @@ from flan_jax.templates.render import Pattern, Template
 from flan_jax.vocab import Vocabulary
 
 DATA_DIR_VARIABLE = "FLAN_JAX_COT_DIR"
-SETTINGS = {"data_dir": str}
-"""What a YAML file may say about this family, and of which type."""
 CLUSTER = "chain_of_thought"
 COLUMNS = ("question", "answer", "rationale")
 CAP = 100_000
@@ -154,20 +152,23 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     return found
 
 
-def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
-    """Registers as the entry `families: {cot: {data_dir: ...}}` of a YAML file says.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """The keys of the collection in a YAML file."""
 
-    Args:
-      settings: `data_dir`, which gives way to the environment variable.
-      vocabulary: of the file.
-      base: the folder that a relative `data_dir` starts from.
-      where: the entry's place, for messages.
+    data_dir: Path | None = None
+
+
+def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
+    """Declares the collection with the settings of a YAML file's `collections: {cot: {data_dir: ...}}`.
 
     Raises:
-      UserError, MissingFileError: as `family_settings.checked` and `coverage`.
+      UserError, MissingFileError: an invalid setting, or no data.
     """
-    what = "chain-of-thought sets"
-    folder, _ = checked(settings, SETTINGS, variable=DATA_DIR_VARIABLE, what=what, base=base, where=where)
+    declared = settings.parse(_Keys).data_dir
+    folder = data_dirs.data_dir(
+        declared, variable=DATA_DIR_VARIABLE, content="chain-of-thought sets", place=settings.place
+    )
     register(folder, vocabulary=vocabulary)
 
 

@@ -11,14 +11,14 @@ import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from flan_jax.collections import data_dirs
 from flan_jax.collections.flan2022.dialog_rows import AskForTurn, Conversations, NumberedRows
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError
+from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
-from flan_jax.tasks.family_settings import checked
 from flan_jax.tasks.inverted import WithoutCopies
 from flan_jax.tasks.sources.file_sources import JsonlSource, TfdsSource
 from flan_jax.tasks.sources.rows import Source
@@ -27,8 +27,6 @@ from flan_jax.templates.render import Pattern
 from flan_jax.vocab import Vocabulary
 
 DATA_DIR_VARIABLE = "FLAN_JAX_DIALOG_DIR"
-SETTINGS = {"data_dir": str}
-"""What a YAML file may say about this family, and of which type."""
 CLUSTER = "dialog"
 CAP = 200_000
 """Training rows of a set count at most so many in a mixture."""
@@ -118,9 +116,21 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     )
 
 
-def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
-    """Registers as the entry `families: {dialog: {data_dir: ...}}` of a YAML file says; see `cot.register_declared`."""
-    folder, _ = checked(settings, SETTINGS, variable=DATA_DIR_VARIABLE, what="dialogues", base=base, where=where)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """The keys of the collection in a YAML file."""
+
+    data_dir: Path | None = None
+
+
+def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
+    """Declares the collection with the settings of a YAML file's `collections: {dialog: {data_dir: ...}}`.
+
+    Raises:
+      UserError, MissingFileError: an invalid setting, or no data.
+    """
+    declared = settings.parse(_Keys).data_dir
+    folder = data_dirs.data_dir(declared, variable=DATA_DIR_VARIABLE, content="dialogues", place=settings.place)
     register(folder, vocabulary=vocabulary)
 
 

@@ -18,10 +18,10 @@ file, so that its cap holds, and only of the train list; dialogues that are turn
 there, for their rows were never released: DrRepair, CodeContests and TaskMaster.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from flan_jax.collections.flan2022 import niv2, small_sets, t0_prompts
 from flan_jax.collections.flan2022.submixtures import (
@@ -39,13 +39,11 @@ from flan_jax.collections.flan2022.variants import Setting
 from flan_jax.collections.t0 import family as t0
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError, UserError
+from flan_jax.settings import Section
 from flan_jax.tasks import registry
-from flan_jax.templates.load import require_keys
 from flan_jax.vocab import Vocabulary
 
 FAMILY = "flan2022"
-SETTINGS = {"superni_dir": str, "seed": int}
-"""What a YAML file may say about this family, and of which type."""
 SUBMIXTURES: tuple[Submixture, ...] = (FLAN2021, T0, NIV2, COT, DIALOG)
 INVERTED: Mapping[str, Submixture] = {COT.key: COT_INVERTED, DIALOG.key: DIALOG_INVERTED}
 INVERSION_RATE = 0.3
@@ -104,27 +102,27 @@ def register() -> None:
     _declare(Family(Collection()))
 
 
-def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
-    """Declares the family as the entry `families: {flan2022: ...}` of a YAML file says.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """The keys of the collection in a YAML file: the folder of Super-NaturalInstructions, and the seed of all draws."""
 
-    Args:
-      settings: `superni_dir`, the folder of Super-NaturalInstructions, and `seed`.
-      vocabulary: of the file.
-      base: the folder that a relative `superni_dir` starts from.
-      where: the entry's place, for messages.
+    superni_dir: Path | None = None
+    seed: int = 0
+
+
+def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
+    """Declares the collection with the settings of a YAML file's `collections: {flan2022: ...}`.
 
     Raises:
-      UserError: a key that is not allowed, or a value of another type.
-      MissingFileError: there is no such folder.
+      UserError: an invalid setting.
+      MissingFileError: no such folder.
     """
-    require_keys(settings, tuple(SETTINGS), where=where)
-    for key, value in settings.items():
-        if type(value) is not SETTINGS[key]:
-            raise UserError(f"{where}.{key}: expected {SETTINGS[key].__name__}, got {value!r}.")
-    folder = base / Path(settings["superni_dir"]).expanduser() if "superni_dir" in settings else None
-    if folder is not None and not folder.is_dir():
-        raise MissingFileError(f"{where}.superni_dir: no folder {folder} to read Super-NaturalInstructions from.")
-    _declare(Family(Collection(superni_dir=folder, seed=settings.get("seed", 0)), vocabulary=vocabulary))
+    keys = settings.parse(_Keys)
+    if keys.superni_dir is not None and not keys.superni_dir.is_dir():
+        raise MissingFileError(
+            f"{settings.at('superni_dir')}: no folder {keys.superni_dir} to read Super-NaturalInstructions from."
+        )
+    _declare(Family(Collection(superni_dir=keys.superni_dir, seed=keys.seed), vocabulary=vocabulary))
 
 
 def _declare(family: "Family") -> None:

@@ -66,20 +66,20 @@ class Member:
 
 
 WITH_OPTIONS: tuple[Setting, ...] = ("zs_opt", "fs_opt")
-_COT = "Name the folder of its files: FLAN_JAX_COT_DIR, or families: {cot: {data_dir: ...}} in a YAML file."
+_COT = "Name the folder of its files: FLAN_JAX_COT_DIR, or collections: {cot: {data_dir: ...}} in a YAML file."
 FLAN2021 = Submixture(name="flan2021", key="flan", cap=30_000)
 T0 = Submixture(
     name="t0",
     key="t0",
     cap=20_000,
-    mend=f"Name promptsource's templates: {t0.ARCHIVE_VARIABLE}, or families: {{t0: {{promptsource: ...}}}} in a YAML file.",
+    mend=f"Name promptsource's templates: {t0.ARCHIVE_VARIABLE}, or collections: {{t0: {{promptsource: ...}}}} in a YAML file.",
 )
 NIV2 = Submixture(
     name="niv2",
     key="niv2",
     cap=5_000,
     settings=WITH_OPTIONS,
-    mend="Name the folder of Super-NaturalInstructions: FLAN_JAX_SUPERNI_DIR, or families: "
+    mend="Name the folder of Super-NaturalInstructions: FLAN_JAX_SUPERNI_DIR, or collections: "
     "{flan2022: {superni_dir: ...}} in a YAML file.",
 )
 COT = Submixture(name="cot", key="cot", cap=cot.CAP, settings=WITH_OPTIONS, mend=_COT)

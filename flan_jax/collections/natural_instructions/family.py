@@ -16,18 +16,18 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
+from flan_jax.collections import data_dirs
 from flan_jax.collections.natural_instructions.corpora import corpora
 from flan_jax.collections.natural_instructions.instances import Encode, Split, SuperNISource
-from flan_jax.collections.natural_instructions.selection import XLINGUAL, Coverage, label_rule, lists_of, select
+from flan_jax.collections.natural_instructions.selection import XLINGUAL, Coverage, LabelRule, lists_of, select
 from flan_jax.collections.natural_instructions.task_files import TaskFile, task_files
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.names import nearest
+from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.family_settings import checked
 from flan_jax.tasks.sources.rows import OnBadRow
 from flan_jax.templates.render import Template
 from flan_jax.templates.superni import HEADLINE, TK_INSTRUCT, Encoding
@@ -35,11 +35,6 @@ from flan_jax.vocab import Vocabulary
 
 DATA_DIR_VARIABLE = "FLAN_JAX_SUPERNI_DIR"
 SPLITS: tuple[Split, ...] = ("train", "test")
-SETTINGS = {
-    "data_dir": str, "max_source_tokens": int, "encoding": str, "max_instances": int, "passes": int, "split": str,
-    "licences": dict, "sources": dict, "on_bad_row": str, "seed": int, "prefix": str,
-}  # fmt: skip
-"""What a YAML file may say about this family, and of which type; see `register`."""
 TEMPLATE = Template(inputs="{prompt}", targets="{target}", name="super-natural-instructions")
 SAMPLE_CATEGORIES = (
     "Textual Entailment",
@@ -71,22 +66,53 @@ ENCODINGS: Mapping[str, tuple[Encoding, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """What `register` was asked for, all of its tasks alike."""
+class Settings:
+    """How the tasks of a folder are registered.
 
-    encodings: tuple[Encoding, ...]
-    vocabulary: Vocabulary
-    max_source_tokens: int
-    max_instances: int
-    passes: int
-    on_bad_row: OnBadRow
-    seed: int
-    prefix: str
+    Attributes:
+      max_source_tokens: the budget of a prompt; TASK_FEATURE_LENGTHS' inputs should be the same.
+      encoding: a name in `ENCODINGS`. "tk_instruct" draws one of five for each training instance; test instances then
+        have the headline encoding.
+      max_instances: cap of a task, in training and in testing.
+      passes: how often each training instance is used, each time with an encoding and a target of its own.
+      split: the split of all tasks of a folder without lists.
+      licences: allowed and denied patterns for "Instance License".
+      sources: the same for "Source": denying "synthetic" leaves out programmatically generated tasks.
+      on_bad_row: "skip" drops and counts instances that break the schema.
+      seed: draws training instances beyond the cap, encodings, and targets among several outputs.
+      prefix: of the names, so that several encodings can be registered together.
+    """
+
+    max_source_tokens: int = 1024
+    encoding: str = "definition_positive"
+    max_instances: int = 100
+    passes: int = 1
+    split: Split | None = None
+    licences: LabelRule = LabelRule()
+    sources: LabelRule = LabelRule()
+    on_bad_row: OnBadRow = "error"
+    seed: int = 0
+    prefix: str = "superni"
 
     def __post_init__(self) -> None:
         for name in ("max_source_tokens", "max_instances", "passes"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} of Super-NaturalInstructions must be 1 or more, got {getattr(self, name)}.")
+        if self.split not in (None, *SPLITS):
+            raise UserError(
+                f"split must be one of {', '.join(SPLITS)}, or absent to go by the lists; got {self.split!r}."
+            )
+        if self.encoding not in ENCODINGS:
+            raise UnknownNameError(
+                f"No encoding {self.encoding!r}.{nearest(self.encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Keys(Settings):
+    """The keys of the collection in a YAML file."""
+
+    data_dir: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,97 +139,56 @@ def coverage(data_dir: Path | str) -> dict[str, Coverage]:
 
 def register(
     data_dir: Path | str | None = None,
+    settings: Settings = Settings(),
     *,
     vocabulary: Vocabulary | str | None = None,
-    max_source_tokens: int = 1024,
-    encoding: Encoding | str = "definition_positive",
-    max_instances: int = 100,
-    passes: int = 1,
-    split: Split | None = None,
-    licences: Mapping[str, Any] | None = None,
-    sources: Mapping[str, Any] | None = None,
-    on_bad_row: OnBadRow = "error",
-    seed: int = 0,
-    prefix: str = "superni",
 ) -> dict[str, Coverage]:
-    """Registers every readable task of the train and test lists, and their mixtures; replaces an earlier call's.
+    """Registers every readable task of the train and test lists, and their mixtures; replaces those of an earlier call.
 
     Args:
       data_dir: a folder in a layout of `task_files`; None takes the environment variable FLAN_JAX_SUPERNI_DIR.
+      settings: of all tasks.
       vocabulary: as in `registry.register`; it also counts the tokens of prompts.
-      max_source_tokens: the budget of a prompt; TASK_FEATURE_LENGTHS' inputs should be the same.
-      encoding: a name in `ENCODINGS`, or another choice of parts. "tk_instruct" draws one of five for each training
-        instance; test instances then have the headline encoding.
-      max_instances: cap of a task, in training and in testing.
-      passes: how many times a training instance is there, each with an encoding and a target of its own.
-      split: what all tasks of a folder without lists are for.
-      licences: {"allow": patterns, "deny": patterns} over "Instance License"; see `selection`.
-      sources: the same over "Source": {"deny": ["synthetic"]} leaves out what a program generated.
-      on_bad_row: "skip" leaves out instances that break the schema, and counts them.
-      seed: draws training instances beyond the cap, encodings, and targets among several outputs.
-      prefix: of the names, so that several encodings can stand side by side.
 
     Returns:
-      What was found, list by list; {} when neither the argument nor the variable names a folder.
+      The coverage of each list; {} when neither the argument nor the variable names a folder.
 
     Raises:
-      MissingFileError, UserError: as `task_files.task_files` and `selection.lists_of`; also a number below
-        1, or that no task is left.
-      UnknownNameError: no encoding of this name.
+      MissingFileError, UserError: as `task_files.task_files` and `selection.lists_of`; also if no task is left.
     """
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if not folder:
         return {}
-    if split not in (None, *SPLITS):
-        raise UserError(f"split must be one of {', '.join(SPLITS)}, or absent to go by the lists; got {split!r}.")
-    chosen = _Settings(
-        encodings=_encodings(encoding),
-        vocabulary=registry.vocabulary(vocabulary),
-        max_source_tokens=max_source_tokens,
-        max_instances=max_instances,
-        passes=passes,
-        on_bad_row=on_bad_row,
-        seed=seed,
-        prefix=prefix,
-    )
+    used = registry.vocabulary(vocabulary)
     files = task_files(folder)
-    found = select(
-        files,
-        lists_of(folder, split=split, names=files),
-        licences=label_rule(licences, where="licences"),
-        sources=label_rule(sources, where="sources"),
-    )
-    tasks = _tasks(found, files, chosen)
+    lists = lists_of(folder, split=settings.split, names=files)
+    found = select(files, lists, licences=settings.licences, sources=settings.sources)
+    tasks = _tasks(found, files, settings, used)
     if not tasks:
         why = [note for which in found if which.endswith(SPLITS) for note in found[which].notes(which, folder=folder)]
         raise UserError(f"No task of Super-NaturalInstructions is left. {' '.join(why) or 'Its lists are empty.'}")
+    prefix = settings.prefix
     before = _registered.get(prefix)
     if before is None or before.tasks != tasks or not set(before.names) <= set(registry.defined_names()):
         registry.unregister(before.names if before else ())
         for task in tasks:
-            registry.register(task, vocabulary=chosen.vocabulary)
-        mixtures = _register_mixtures(found, files, folder=folder, chosen=chosen)
+            registry.register(task, vocabulary=used)
+        mixtures = _register_mixtures(found, files, folder=folder, settings=settings)
         _registered[prefix] = _Registered(tasks=tasks, names=(*mixtures, *(task.name for task in tasks)))
     return found
 
 
-def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
-    """Registers as the entry `families: {natural_instructions: ...}` of a YAML file says.
-
-    Args:
-      settings: arguments of `register` by name; `data_dir` gives way to the environment variable.
-      vocabulary: of the file.
-      base: the folder that a relative `data_dir` starts from.
-      where: the entry's place, for messages.
+def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
+    """Registers the collection with the settings of a YAML file's `collections: {natural_instructions: ...}`.
 
     Raises:
-      UserError: a key that is not allowed, a value of another type, or no folder.
-      MissingFileError, UnknownNameError: as `register`.
+      UserError, MissingFileError, UnknownNameError: an invalid setting, or as `register`.
     """
-    folder, given = checked(
-        settings, SETTINGS, variable=DATA_DIR_VARIABLE, what="Super-NaturalInstructions", base=base, where=where
-    )
-    register(folder, vocabulary=vocabulary, **given)
+    keys = settings.parse(_Keys)
+    content = "Super-NaturalInstructions"
+    folder = data_dirs.data_dir(keys.data_dir, variable=DATA_DIR_VARIABLE, content=content, place=settings.place)
+    with settings.place.in_errors():
+        register(folder, keys, vocabulary=vocabulary)
 
 
 def seqio_name(task: str, *, prefix: str) -> str:
@@ -215,24 +200,15 @@ def seqio_name(task: str, *, prefix: str) -> str:
     return f"{prefix}_{re.sub(r'[^0-9A-Za-z_.:#]', '_', task)}"
 
 
-def _encodings(encoding: Encoding | str) -> tuple[Encoding, ...]:
-    if isinstance(encoding, Encoding):
-        return (encoding,)
-    if encoding not in ENCODINGS:
-        raise UnknownNameError(
-            f"No encoding {encoding!r}.{nearest(encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}."
-        )
-    return ENCODINGS[encoding]
-
-
 def _tasks(
-    found: Mapping[str, Coverage], files: Mapping[str, TaskFile], chosen: _Settings
+    found: Mapping[str, Coverage], files: Mapping[str, TaskFile], settings: Settings, vocabulary: Vocabulary
 ) -> tuple[TemplatedTask, ...]:
     tasks = []
     for split in SPLITS:
         for name in _in_either_track(found, split):
             of_xlingual = split == "test" and name not in found["test"].readable
-            tasks.append(_declared(files[name], split, chosen, rouge="rouge_l_xlingual" if of_xlingual else "rouge_l"))
+            rouge = "rouge_l_xlingual" if of_xlingual else "rouge_l"
+            tasks.append(_declared(files[name], split, settings, vocabulary=vocabulary, rouge=rouge))
     return tuple(tasks)
 
 
@@ -241,28 +217,29 @@ def _in_either_track(found: Mapping[str, Coverage], split: Split) -> list[str]:
     return list(dict.fromkeys(name for readable in tracks for name in readable))
 
 
-def _declared(file: TaskFile, split: Split, chosen: _Settings, *, rouge: str) -> TemplatedTask:
-    is_drawn = len(chosen.encodings) > 1 and split == "test"
+def _declared(file: TaskFile, split: Split, settings: Settings, *, vocabulary: Vocabulary, rouge: str) -> TemplatedTask:
+    encodings = ENCODINGS[settings.encoding]
+    is_drawn = len(encodings) > 1 and split == "test"
     metrics = ("exact_match", rouge) if file.category in EXACT_MATCH_CATEGORIES else (rouge, "exact_match")
     return TemplatedTask(
-        name=seqio_name(file.name, prefix=chosen.prefix),
+        name=seqio_name(file.name, prefix=settings.prefix),
         source=SuperNISource(
             task=file,
             split=split,
-            max_instances=chosen.max_instances,
-            seed=chosen.seed,
-            on_bad_row=chosen.on_bad_row,
+            max_instances=settings.max_instances,
+            seed=settings.seed,
+            on_bad_row=settings.on_bad_row,
         ),
         cluster=file.category.lower().replace(" ", "_"),
         templates=(TEMPLATE,),
         metrics=metrics,
         # One a task, since tasks are exported in several threads.
         normaliser=Encode(
-            encodings=(HEADLINE,) if is_drawn else chosen.encodings,
-            vocabulary=chosen.vocabulary,
-            max_source_tokens=chosen.max_source_tokens,
-            seed=chosen.seed,
-            passes=chosen.passes if split == "train" else 1,
+            encodings=(HEADLINE,) if is_drawn else encodings,
+            vocabulary=vocabulary,
+            max_source_tokens=settings.max_source_tokens,
+            seed=settings.seed,
+            passes=settings.passes if split == "train" else 1,
         ),
         references="references",
         licence=file.licence,
@@ -271,7 +248,7 @@ def _declared(file: TaskFile, split: Split, chosen: _Settings, *, rouge: str) ->
 
 
 def _register_mixtures(
-    found: Mapping[str, Coverage], files: Mapping[str, TaskFile], *, folder: Path | str, chosen: _Settings
+    found: Mapping[str, Coverage], files: Mapping[str, TaskFile], *, folder: Path | str, settings: Settings
 ) -> list[str]:
     train, test = found["train"].readable, found["test"].readable
     lists: dict[str, Collection[str]] = {which: found[which].readable for which in found if which.endswith(SPLITS)}
@@ -282,13 +259,13 @@ def _register_mixtures(
     }
     mixtures = {which: tasks for which, tasks in mixtures.items() if tasks}
     for which, tasks in mixtures.items():
-        rate: registry.Rate = ProportionalRate(maximum=chosen.max_instances) if "train" in which else 1.0
+        rate: registry.Rate = ProportionalRate(maximum=settings.max_instances) if "train" in which else 1.0
         registry.register_mixture(
-            f"{chosen.prefix}_{which}",
-            [(seqio_name(task, prefix=chosen.prefix), rate) for task in tasks],
+            f"{settings.prefix}_{which}",
+            [(seqio_name(task, prefix=settings.prefix), rate) for task in tasks],
             notes=found[which].notes(which, folder=Path(folder).resolve()) if which in found else (),
         )
-    return [f"{chosen.prefix}_{which}" for which in mixtures]
+    return [f"{settings.prefix}_{which}" for which in mixtures]
 
 
 def _disjoint(train: Collection[str], test: Collection[str], files: Mapping[str, TaskFile]) -> list[str]:

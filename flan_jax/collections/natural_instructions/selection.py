@@ -13,12 +13,10 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from flan_jax.collections.natural_instructions.instances import Split
 from flan_jax.collections.natural_instructions.task_files import LISTS, TaskFile, task_lists
 from flan_jax.errors import UserError
-from flan_jax.templates.load import require_keys
 
 SHOWN = 5  # Names in a line of a report.
 XLINGUAL = "xlingual_"
@@ -47,23 +45,6 @@ class LabelRule:
             if not _matches(label, self.allow) or _matches(label, self.deny):
                 return label
         return None
-
-
-def label_rule(given: Mapping[str, Any] | None, *, where: str) -> LabelRule:
-    """Returns the rule that {"allow": [...], "deny": [...]} says; None allows everything.
-
-    Raises:
-      UserError: another key, or something else than lists of patterns.
-    """
-    if given is None:
-        return LabelRule()
-    if not isinstance(given, Mapping):
-        raise UserError(f"{where}: expected a mapping with 'allow' and 'deny', got {given!r}.")
-    require_keys(given, ("allow", "deny"), where=where)
-    for key, patterns in given.items():
-        if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, str) for pattern in patterns):
-            raise UserError(f"{where}.{key}: expected a list of patterns such as 'CC*', got {patterns!r}.")
-    return LabelRule(**{key: tuple(patterns) for key, patterns in given.items()})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,11 +104,11 @@ def select(
     files: Mapping[str, TaskFile],
     lists: Mapping[str, tuple[str, ...]],
     *,
-    licences: LabelRule | None = None,
-    sources: LabelRule | None = None,
+    licences: LabelRule = LabelRule(),
+    sources: LabelRule = LabelRule(),
 ) -> dict[str, Coverage]:
     """Says of each list which of its tasks are there, and which are left out for their licences or sources."""
-    rules = {"licence": licences or LabelRule(), "source": sources or LabelRule()}
+    rules = {"licence": licences, "source": sources}
     refused = {name: reason for name, file in files.items() if (reason := _reason(file, rules)) is not None}
     return {
         which: Coverage(

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flan_jax.collections import data_dirs
 from flan_jax.collections.natural_instructions.corpora import corpora
 from flan_jax.collections.natural_instructions.family import seqio_name
 from flan_jax.collections.natural_instructions.instances import BREAKS_SCHEMA
@@ -25,19 +26,15 @@ from flan_jax.draws import Draws, hash64
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest, shortened
+from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.family_settings import checked
 from flan_jax.tasks.sources.rows import BadRow, Record, Row, Source
 from flan_jax.templates.natural_instructions_v1 import FIELDS, InstructionEncoding, InstructionPrompter
 from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
 
 DATA_DIR_VARIABLE = "FLAN_JAX_NI1_DIR"
-SETTINGS = {
-    "data_dir": str, "max_source_tokens": int, "encoding": str, "max_instances": int, "held_out": list, "seed": int,
-}  # fmt: skip
-"""What a YAML file may say about this family, and of which type; see `register`."""
 TEMPLATE = Template(inputs="{prompt}", targets="{target}", name="natural-instructions-v1")
 NUM_TEST, FIRST_TEST = 100, 60
 ENCODINGS: Mapping[str, InstructionEncoding] = {
@@ -188,47 +185,68 @@ def read_task(path: Path) -> Mapping[str, Any]:
     return _read(path, stat.st_size, stat.st_mtime_ns)
 
 
-def register(
-    data_dir: Path | str | None = None,
-    *,
-    vocabulary: Vocabulary | str | None = None,
-    max_source_tokens: int = 1024,
-    encoding: InstructionEncoding | str = "full",
-    max_instances: int | None = None,
-    held_out: Sequence[str] = (),
-    seed: int = 0,
-) -> tuple[str, ...]:
-    """Registers every task of a folder and the two mixtures; replaces an earlier call's.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the tasks of a folder are registered.
 
-    Args:
-      data_dir: the folder; None takes the environment variable FLAN_JAX_NI1_DIR.
-      vocabulary: as in `registry.register`; it also counts the tokens of prompts.
+    Attributes:
       max_source_tokens: the budget of a prompt; TASK_FEATURE_LENGTHS' inputs should be the same.
-      encoding: a name in `ENCODINGS`, or another choice of parts.
+      encoding: a name in `ENCODINGS`.
       max_instances: cap of a training task; None takes all.
       held_out: tasks, by their files' names, that are for evaluation only.
       seed: draws training instances beyond the cap, and targets among several outputs.
+    """
+
+    max_source_tokens: int = 1024
+    encoding: str = "full"
+    max_instances: int | None = None
+    held_out: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.encoding not in ENCODINGS:
+            raise UnknownNameError(
+                f"No encoding {self.encoding!r}.{nearest(self.encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}."
+            )
+        if self.max_source_tokens < 1 or (self.max_instances is not None and self.max_instances < 1):
+            raise UserError(
+                "max_source_tokens and max_instances of Natural Instructions v1 must be 1 or more; "
+                f"got {self.max_source_tokens} and {self.max_instances}."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Keys(Settings):
+    """The keys of the collection in a YAML file."""
+
+    data_dir: Path | None = None
+
+
+def register(
+    data_dir: Path | str | None = None,
+    settings: Settings = Settings(),
+    *,
+    vocabulary: Vocabulary | str | None = None,
+) -> tuple[str, ...]:
+    """Registers every task of a folder and the two mixtures; replaces those of an earlier call.
+
+    Args:
+      data_dir: the folder; None takes the environment variable FLAN_JAX_NI1_DIR.
+      settings: of all tasks.
+      vocabulary: as in `registry.register`; it also counts the tokens of prompts.
 
     Returns:
       The tasks' own names; () when neither the argument nor the variable names a folder.
 
     Raises:
       MissingFileError: there is no such folder, or no task in it.
-      UnknownNameError: no encoding, or no task to hold out, of this name.
-      UserError: the tasks are of the second version; a number below 1.
+      UnknownNameError: no task to hold out of this name.
+      UserError: the tasks are of the second version.
     """
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if not folder:
         return ()
-    if isinstance(encoding, str) and encoding not in ENCODINGS:
-        raise UnknownNameError(
-            f"No encoding {encoding!r}.{nearest(encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}."
-        )
-    if max_source_tokens < 1 or (max_instances is not None and max_instances < 1):
-        raise UserError(
-            "max_source_tokens and max_instances of Natural Instructions v1 must be 1 or more; "
-            f"got {max_source_tokens} and {max_instances}."
-        )
+    held_out = settings.held_out
     paths = _task_paths(Path(folder))
     unknown = [name for name in held_out if name not in paths]
     if unknown:
@@ -240,31 +258,38 @@ def register(
     for name, path in paths.items():
         record = TemplatedTask(
             name=seqio_name(name, prefix="ni1"),
-            source=InstructionSource(path=path, is_held_out=name in held_out, max_instances=max_instances, seed=seed),
+            source=InstructionSource(
+                path=path, is_held_out=name in held_out, max_instances=settings.max_instances, seed=settings.seed
+            ),
             cluster=_kind(name),
             templates=(TEMPLATE,),
             metrics=("rouge_l", "exact_match"),
             normaliser=EncodeInstruction(
-                encoding=ENCODINGS[encoding] if isinstance(encoding, str) else encoding,
+                encoding=ENCODINGS[settings.encoding],
                 vocabulary=used,
-                max_source_tokens=max_source_tokens,
-                seed=seed,
+                max_source_tokens=settings.max_source_tokens,
+                seed=settings.seed,
             ),
             references="references",
             corpora=corpora(name.split("_")[1:2]),
         )
         registry.register(record, vocabulary=used)
         _registered.append(record.name)
-    _register_mixtures(list(paths), held_out=held_out, max_instances=max_instances)
+    _register_mixtures(list(paths), held_out=held_out, max_instances=settings.max_instances)
     return tuple(paths)
 
 
-def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
-    """Registers as the entry `families: {natural_instructions_v1: ...}` says; see `family.register_declared`."""
-    folder, given = checked(
-        settings, SETTINGS, variable=DATA_DIR_VARIABLE, what="Natural Instructions v1", base=base, where=where
-    )
-    register(folder, vocabulary=vocabulary, **given)
+def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
+    """Registers the collection with the settings of a YAML file's `collections: {natural_instructions_v1: ...}`.
+
+    Raises:
+      UserError, MissingFileError, UnknownNameError: an invalid setting, or as `register`.
+    """
+    keys = settings.parse(_Keys)
+    content = "Natural Instructions v1"
+    folder = data_dirs.data_dir(keys.data_dir, variable=DATA_DIR_VARIABLE, content=content, place=settings.place)
+    with settings.place.in_errors():
+        register(folder, keys, vocabulary=vocabulary)
 
 
 def _register_mixtures(names: list[str], *, held_out: Collection[str], max_instances: int | None) -> None:

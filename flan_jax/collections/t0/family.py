@@ -2,9 +2,9 @@
 
 Tasks and mixtures have the names of the released code and are registered when they are asked for. Templates come from
 promptsource's folder or an archive of it, which the environment variable FLAN_JAX_PROMPTSOURCE_DIR names, or a YAML
-file; rows come from TFDS where it has them in the same shape (`tfds_rows`), or from where the file says (`declared_rows`):
+file; rows come from TFDS where it has them in the same shape (`tfds_rows`), or from where the file says (`tasks.sources.settings`):
 
-    families:
+    collections:
       t0:
         promptsource: templates.zip
         rows:
@@ -22,26 +22,36 @@ Departures from the released code: a row whose target is empty is left out and c
 "<NO LABEL>"), and a row of an evaluation whose target is no choice is refused or counted.
 """
 
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from flan_jax.collections.t0.prompted import Family, RateRule, T0Settings
-from flan_jax.errors import UserError
 from flan_jax.names import nearest
+from flan_jax.settings import Section
 from flan_jax.tasks import registry
-from flan_jax.tasks.declared_rows import declared_sources
 from flan_jax.tasks.sources.rows import OnBadRow
-from flan_jax.templates.load import require_keys
+from flan_jax.tasks.sources.settings import parse_rows
 from flan_jax.templates.promptsource_files import open_archive
 from flan_jax.vocab import Vocabulary
 
 FAMILY = "t0"
 ARCHIVE_VARIABLE = "FLAN_JAX_PROMPTSOURCE_DIR"
-SETTINGS = {"promptsource": str, "rows": dict, "rate_rule": str, "on_bad_row": str}
-"""What a YAML file may say about this family, and of which type."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Keys:
+    """The keys of the collection in a YAML file; see the module and `prompted.T0Settings`."""
+
+    promptsource: Path | None = None
+    rows: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rate_rule: RateRule = T0Settings.rate_rule
+    on_bad_row: OnBadRow = T0Settings.on_bad_row
+
+
 _declared: T0Settings | None = None
 """What YAML files gave; kept, since the family is declared anew when the vocabulary changes."""
 
@@ -73,41 +83,33 @@ def _named(path: str) -> T0Settings:
     return T0Settings(archive=open_archive(path))
 
 
-def register_declared(settings: Mapping[str, Any], *, vocabulary: Vocabulary, base: Path, where: str) -> None:
-    """Declares the family as the entry `families: {t0: ...}` of a YAML file says; see the module.
+def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
+    """Declares the collection with the settings of a YAML file's `collections: {t0: ...}`; see the module.
 
     Args:
-      settings: `promptsource`, which gives way to the environment variable, `rows`, `rate_rule`, `on_bad_row`.
+      settings: unchecked. The environment variable replaces `promptsource`.
       vocabulary: of the file.
-      base: the folder that relative paths start from.
-      where: the entry's place, for messages.
 
     Raises:
-      UserError: a key that is not allowed, a value of another type, or rows of a dataset that has no templates.
-      MissingFileError: there is no such archive.
+      UserError: an invalid setting, or rows of a dataset without templates.
+      MissingFileError: no such archive.
     """
     global _declared
-    require_keys(settings, tuple(SETTINGS), where=where)
-    for key, value in settings.items():
-        if type(value) is not SETTINGS[key]:
-            raise UserError(f"{where}.{key}: expected {SETTINGS[key].__name__}, got {value!r}.")
-    for key, allowed in (("rate_rule", get_args(RateRule)), ("on_bad_row", get_args(OnBadRow))):
-        if settings.get(key, allowed[0]) not in allowed:
-            near = nearest(settings[key], allowed)
-            raise UserError(f"{where}.{key}: got {settings[key]!r}.{near} Allowed: {', '.join(allowed)}.")
-    given, overriding = settings.get("promptsource"), os.environ.get(ARCHIVE_VARIABLE)
-    if not given and not overriding:
-        raise UserError(
-            f"{where}: give promptsource, its folder of templates or an archive of it, or set the environment variable "
+    keys = settings.parse(_Keys)
+    path = os.environ.get(ARCHIVE_VARIABLE) or keys.promptsource
+    if path is None:
+        raise settings.place.error(
+            "give promptsource, its folder of templates or an archive of it, or set the environment variable "
             f"{ARCHIVE_VARIABLE}."
         )
-    archive = open_archive(overriding or base / Path(given or "").expanduser())
-    rows = declared_sources(settings.get("rows", {}), base=base, where=f"{where}.rows")
+    archive = open_archive(path)
+    rows = parse_rows(keys.rows, settings.at("rows"))
     for dataset in rows:
         if dataset not in archive.members:
             near = nearest(dataset, archive.members)
-            raise UserError(f"{where}.rows: {archive.path} has no templates for {dataset!r}.{near}")
-    chosen = {key: settings[key] for key in ("rate_rule", "on_bad_row") if key in settings}
+            raise settings.at("rows").error(f"{archive.path} has no templates for {dataset!r}.{near}")
     own = None if vocabulary == registry.vocabulary() else vocabulary
-    _declared = T0Settings(archive=archive, rows=rows, vocabulary=own, **chosen)
+    _declared = T0Settings(
+        archive=archive, rows=rows, vocabulary=own, rate_rule=keys.rate_rule, on_bad_row=keys.on_bad_row
+    )
     register()

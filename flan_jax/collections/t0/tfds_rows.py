@@ -5,14 +5,16 @@ fields and classes; for a few a normaliser makes up the difference; the others h
 (`declared_rows`). Splits without labels are left out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from flan_jax.collections.t0.table import ANLI, ANLI_ROUNDS
+from flan_jax.errors import MissingFileError
 from flan_jax.tasks.declare import Normaliser
-from flan_jax.tasks.declared_rows import AbsentSource, MappedSource
 from flan_jax.tasks.sources.file_sources import TfdsSource
-from flan_jax.tasks.sources.rows import OnBadRow, Row, Source
+from flan_jax.tasks.sources.mapped import MappedSource
+from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row, Source
 
 LETTERS = "ABCDE"
 
@@ -149,6 +151,44 @@ _OTHER_SPLITS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class AbsentSource(Source):
+    """A dataset without declared rows: its tasks can be listed and shown, but not read.
+
+    Attributes:
+      why: what is missing, and how to declare it.
+      split_names: the splits that the published dataset has.
+    """
+
+    why: str
+    split_names: tuple[str, ...]
+
+    @property
+    def splits(self) -> Collection[str]:
+        """Names of the splits."""
+        return self.split_names
+
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Raises MissingFileError."""
+        self._refuse(split)
+
+    def revision(self, split: str) -> str:
+        """Raises MissingFileError."""
+        self._refuse(split)
+
+    def files(self, split: str) -> tuple[str, ...]:
+        """Raises MissingFileError."""
+        self._refuse(split)
+
+    def describe(self, split: str) -> str:
+        """Returns what is missing."""
+        return self.why
+
+    def _refuse(self, split: str) -> NoReturn:
+        self.require_split(split)
+        raise MissingFileError(self.why)
+
+
 def usual_rows(
     dataset: str, *, round_: str | None = None, on_bad_row: OnBadRow = "error"
 ) -> tuple[Source, Normaliser | None]:
@@ -165,7 +205,7 @@ def usual_rows(
     splits = _OTHER_SPLITS.get(dataset) or _OTHER_SPLITS.get(dataset.partition("/")[0], ("train", "validation"))
     why = (
         f"TensorFlow Datasets has no rows of {dataset} that promptsource's templates could be asked about. Say where they "
-        f"are in a YAML file: families: {{t0: {{rows: {{{dataset}: {{kind: ..., splits: ...}}}}}}}}."
+        f"are in a YAML file: collections: {{t0: {{rows: {{{dataset}: {{kind: ..., splits: ...}}}}}}}}."
     )
     return AbsentSource(why=why, split_names=splits), None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from flan_jax.errors import UserError
 from flan_jax.names import shortened
 from flan_jax.tasks.filters.rule import Judge, RowFilter, text_of, words_of
-from flan_jax.tasks.filters.source_texts import SourceTexts, Texts, files_of, revision_of, texts_of
+from flan_jax.tasks.filters.texts import FileTexts, Texts, files_of, revision_of, texts_of
 from flan_jax.tasks.sources.rows import Row
 
 
@@ -38,7 +38,7 @@ class Contamination(RowFilter):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
-        if not isinstance(self.evaluation, SourceTexts):
+        if not isinstance(self.evaluation, FileTexts):
             object.__setattr__(self, "evaluation", tuple(self.evaluation))
         if not self.fields or not self.evaluation:
             raise UserError(

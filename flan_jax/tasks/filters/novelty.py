@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from flan_jax.errors import UserError
 from flan_jax.tasks.filters.rule import Judge, RowFilter, text_of
-from flan_jax.tasks.filters.source_texts import SourceTexts, Texts, files_of, revision_of, texts_of
+from flan_jax.tasks.filters.texts import FileTexts, Texts, files_of, revision_of, texts_of
 from flan_jax.tasks.sources.rows import Row
 
 _Numbered = tuple[str, int]
@@ -40,7 +40,7 @@ class Novelty(RowFilter):
     once: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.against, SourceTexts):
+        if not isinstance(self.against, FileTexts):
             object.__setattr__(self, "against", tuple(self.against))
         if not 0 < self.threshold < 1:
             raise UserError(f"Novelty needs a threshold between 0 and 1; got {self.threshold}.")

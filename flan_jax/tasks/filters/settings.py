@@ -4,20 +4,19 @@
       - {kind: length, field: instruction, min_words: 4, max_words: 150}
       - {kind: keywords, field: instruction, words: [image, graph]}
       - {kind: near_duplicates, fields: [instruction, input], threshold: 0.8}
-      - {kind: contamination, fields: [input], files: [test.jsonl], file_fields: [question], ngram: 13}
-      - {preset: self_instruct, files: seeds.jsonl, file_fields: [instruction]}
+      - {kind: contamination, fields: [input], evaluation: {files: [test.jsonl], fields: [question]}, ngram: 13}
+      - {preset: self_instruct, seeds: {files: seeds.jsonl, fields: [instruction]}}
 
-The keys are the attributes of the classes in `FILTERS`, whose docstrings say what they mean. Texts to compare with are
-in `files` (JSON lines, or lists when they end in .json), in `file_fields` of their rows, or in all of them.
+The keys are the attributes of the classes in `FILTERS`; their docstrings define them. Texts to compare with are a list,
+or `files` with the `fields` that hold them (see `FileTexts`).
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
+from flan_jax.settings import Place, parse, parse_kind, require_mapping
 from flan_jax.tasks.filters.contamination import Contamination
 from flan_jax.tasks.filters.duplicates import Conflicts, Duplicates, NearDuplicates
 from flan_jax.tasks.filters.novelty import Novelty
@@ -32,11 +31,7 @@ from flan_jax.tasks.filters.row_rules import (
     Values,
 )
 from flan_jax.tasks.filters.rule import RowFilter
-from flan_jax.tasks.filters.source_texts import SourceTexts, Texts
-from flan_jax.tasks.settings import checked
-from flan_jax.tasks.settings import texts as texts_in
-from flan_jax.tasks.sources.file_sources import FileSource, JsonlSource, JsonSource
-from flan_jax.templates.load import require_keys, require_mapping
+from flan_jax.tasks.filters.texts import Texts
 
 FILTERS: Mapping[str, type[RowFilter]] = {
     "length": Length,
@@ -58,11 +53,6 @@ UNWANTED_WORDS = (
     "go to",
 )  # fmt: skip
 """What Self-Instruct takes for a sign that an instruction asks for what a language model cannot do."""
-
-
-COMPARED_WITH: Mapping[type[RowFilter], str] = {Contamination: "evaluation", Novelty: "against"}
-"""The attribute that holds the texts that a rule compares with."""
-FILE_KEYS = ("files", "file_fields")
 
 
 def self_instruct_filters(*, seeds: Texts = ()) -> tuple[RowFilter, ...]:
@@ -90,70 +80,47 @@ def self_instruct_filters(*, seeds: Texts = ()) -> tuple[RowFilter, ...]:
 
 
 PRESETS: Mapping[str, Callable[[Texts], tuple[RowFilter, ...]]] = {
-    "self_instruct": lambda texts: self_instruct_filters(seeds=texts),
+    "self_instruct": lambda seeds: self_instruct_filters(seeds=seeds),
 }
 
 
-def parse_filters(value: object, *, base: Path, where: str) -> tuple[RowFilter, ...]:
-    """Turns the value of `filters` into rules.
+@dataclass(frozen=True, kw_only=True)
+class _Preset:
+    """The keys of an entry that names a preset."""
 
-    >>> parse_filters([{"kind": "length", "field": "question", "min_words": 2}], base=Path(), where="my.yaml")
+    preset: str
+    seeds: Texts = ()
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UserError(
+                f"no preset {self.preset!r}.{nearest(self.preset, PRESETS)} Presets: {', '.join(PRESETS)}. A single rule "
+                "is a mapping with its kind."
+            )
+
+
+def parse_filters(value: object, place: Place) -> tuple[RowFilter, ...]:
+    """Returns the rules that the value of `filters` declares.
+
+    >>> parse_filters([{"kind": "length", "field": "question", "min_words": 2}], Place(file="my.yaml"))
     (Length(field='question', min_words=2, max_words=None),)
 
     Args:
       value: a list of mappings, each with its kind, and names of presets; or one of these alone.
-      base: the folder that relative paths start from.
-      where: the place, for messages.
+      place: of the value.
 
     Raises:
-      UserError: an unknown kind, preset or key, or values that cannot be right; names the place.
+      UserError: an unknown kind, preset or key, or an invalid value.
     """
-    entries = value if isinstance(value, list) else [value]
-    found: list[RowFilter] = []
-    for index, given in enumerate(entries):
-        place = f"{where}[{index}]" if isinstance(value, list) else where
-        entry = {"preset": given} if isinstance(given, str) else require_mapping(given, where=place)
-        found += _preset(entry, base=base, where=place) if "preset" in entry else [_rule(entry, base=base, where=place)]
-    return tuple(found)
+    if not isinstance(value, (list, tuple)):
+        return _parse_entry(value, place)
+    return tuple(rule for i, entry in enumerate(value) for rule in _parse_entry(entry, place.at(i, value)))
 
 
-def _preset(entry: Mapping[str, Any], *, base: Path, where: str) -> tuple[RowFilter, ...]:
-    require_keys(entry, ("preset", *FILE_KEYS), where=where)
-    name = entry["preset"]
-    if name not in PRESETS:
-        raise UserError(
-            f"{where}: no preset {name!r}.{nearest(str(name), PRESETS)} Presets: {', '.join(PRESETS)}. A rule by itself "
-            "is a mapping with its kind."
-        )
-    texts = _file_texts(entry, base=base, where=where)
-    return PRESETS[name](() if texts is None else texts)
-
-
-def _rule(entry: Mapping[str, Any], *, base: Path, where: str) -> RowFilter:
-    kind = str(entry.get("kind"))
-    if kind not in FILTERS:
-        raise UserError(f"{where}: unknown kind {kind!r}.{nearest(kind, FILTERS)} Allowed: {', '.join(FILTERS)}.")
-    rule = FILTERS[kind]
-    fields = {f.name: f for f in dataclasses.fields(rule)}  # type: ignore[arg-type]
-    compared = COMPARED_WITH.get(rule)
-    allowed = tuple(name for name in fields if name != compared) + (FILE_KEYS if compared else ())
-    needed = [name if name != compared else "files" for name, f in fields.items() if f.default is dataclasses.MISSING]
-    require_keys(entry, ("kind", *allowed), where=where, needed=tuple(needed))
-    settings = checked({key: value for key, value in entry.items() if key in fields}, rule, where=where)
-    texts = _file_texts(entry, base=base, where=where)
-    if compared and texts is not None:
-        settings[compared] = texts
-    try:
-        return rule(**settings)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-
-
-def _file_texts(entry: Mapping[str, Any], *, base: Path, where: str) -> SourceTexts | None:
-    """The texts in the files that an entry names; None when it names none."""
-    if "files" not in entry:
-        return None
-    paths = [base / Path(file).expanduser() for file in texts_in(entry["files"], where=f"{where}.files")]
-    lists = all(path.name.removesuffix(".gz").endswith(".json") for path in paths)
-    source: FileSource = (JsonSource if lists else JsonlSource)(files={"texts": paths})
-    return SourceTexts(source=source, fields=texts_in(entry.get("file_fields", []), where=f"{where}.file_fields"))
+def _parse_entry(entry: object, place: Place) -> tuple[RowFilter, ...]:
+    if isinstance(entry, str):
+        entry = {"preset": entry}
+    if "preset" in require_mapping(entry, place):
+        preset = parse(entry, _Preset, place)
+        return PRESETS[preset.preset](preset.seeds)
+    return (parse_kind(entry, FILTERS, place),)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 from flan_jax.draws import Draws
 from flan_jax.errors import UserError
 from flan_jax.names import nearest, shortened
+from flan_jax.settings import NOT_IN_YAML
 from flan_jax.tasks.declare import CountsTokens
 from flan_jax.tasks.formats.shape import Format, Shape, Unusable, items, text
 from flan_jax.tasks.sources.rows import Row
@@ -63,7 +64,7 @@ class Conversational(Format, CountsTokens):
     max_tokens: int | None = 1024
     styles: tuple[str, ...] = ()
     seed: int = 0
-    vocabulary: Vocabulary | None = None
+    vocabulary: Vocabulary | None = dataclasses.field(default=None, metadata=NOT_IN_YAML)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "styles", tuple(self.styles))

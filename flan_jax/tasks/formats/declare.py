@@ -4,21 +4,20 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import get_args
 
-from flan_jax.errors import UnknownNameError, UserError
+from flan_jax.errors import UnknownNameError
 from flan_jax.names import nearest
-from flan_jax.tasks.declare import Evaluation, TemplatedTask
+from flan_jax.settings import Place, parse_kind, parse_value
+from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask
 from flan_jax.tasks.filters.rule import RowFilter
 from flan_jax.tasks.formats.chat import Chat
 from flan_jax.tasks.formats.instructions import Alpaca, Dolly, Prompted, SelfInstruct, Unnatural
 from flan_jax.tasks.formats.preferences import Preference
-from flan_jax.tasks.formats.shape import Format, FormattedSource, settings_of
-from flan_jax.tasks.settings import checked
-from flan_jax.tasks.sources.file_sources import Paths
+from flan_jax.tasks.formats.shape import Format, FormattedSource
+from flan_jax.tasks.sources.file_sources import JsonlSource, Paths
 from flan_jax.tasks.sources.rows import OnBadRow, Source
-from flan_jax.templates.load import require_keys, require_mapping
-from flan_jax.templates.render import Pattern
+from flan_jax.templates.render import Pattern, Template
 
 FORMATS: Mapping[str, type[Format]] = {
     "alpaca": Alpaca,
@@ -89,28 +88,57 @@ def format_task(
     )
 
 
-def parse_format(value: object, *, where: str) -> tuple[Format, Any]:
-    """Turns the value of `format` in a YAML file into a format and its policy for bad rows.
+def jsonl_task(
+    name: str,
+    files: Paths | Mapping[str, Paths],
+    *,
+    inputs: str | Sequence[str],
+    targets: str,
+    cluster: str = "user",
+    options: Sequence[str] | str | None = None,
+    metrics: Sequence[str] = TemplatedTask.metrics,
+    evaluation: Evaluation = TemplatedTask.evaluation,
+    references: str | None = None,
+    normaliser: Normaliser | None = None,
+    on_bad_row: OnBadRow = JsonlSource.on_bad_row,
+) -> TemplatedTask:
+    """Declares a task that asks about the rows of JSONL files; see `TemplatedTask` for what arguments mean.
 
-    >>> parse_format("alpaca", where="my.yaml")
+    Args:
+      name: of the task.
+      files: a path or several, for the split "train"; or a mapping from splits to them.
+      inputs: pattern of what the model reads; or several, for as many templates with the same targets.
+      targets: pattern of what it should write.
+    """
+    return TemplatedTask(
+        name=name,
+        source=JsonlSource(files=files if isinstance(files, Mapping) else {"train": files}, on_bad_row=on_bad_row),
+        cluster=cluster,
+        templates=tuple(
+            Template(inputs=words, targets=targets) for words in ((inputs,) if isinstance(inputs, str) else inputs)
+        ),
+        options=options if options is None or isinstance(options, str) else tuple(options),
+        metrics=tuple(metrics),
+        evaluation=evaluation,
+        references=references,
+        normaliser=normaliser,
+    )
+
+
+def parse_format(value: object, place: Place) -> tuple[Format, OnBadRow]:
+    """Returns the format that a YAML file names, and its policy for bad rows.
+
+    >>> parse_format("alpaca", Place(file="my.yaml"))
     (Alpaca(seed=0), 'error')
 
     Args:
       value: a name in `FORMATS`, or a mapping with it as `kind`, `on_bad_row` and the format's settings.
-      where: the place, for messages.
+      place: of the value.
 
     Raises:
-      UserError: an unknown kind or key, or a value that cannot be right; names the place.
+      UserError: an unknown kind or key, or an invalid value.
     """
-    fields = {"kind": value} if isinstance(value, str) else require_mapping(value, where=where)
-    kind = str(fields.get("kind"))
-    if kind not in FORMATS:
-        raise UserError(f"{where}: unknown kind {kind!r}.{nearest(kind, FORMATS)} Allowed: {', '.join(FORMATS)}.")
-    # What a task says by other keys is no setting of the format's here.
-    own = tuple(name for name in settings_of(FORMATS[kind]) if name not in ("vocabulary", "rows"))
-    require_keys(fields, ("kind", "on_bad_row", *own), where=where)
-    settings = checked({key: fields[key] for key in own if key in fields}, FORMATS[kind], where=where)
-    try:
-        return FORMATS[kind](**settings), fields.get("on_bad_row", Source.on_bad_row)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+    format = parse_kind(value, FORMATS, place, also=("on_bad_row",))
+    if isinstance(value, dict) and "on_bad_row" in value:
+        return format, parse_value(value["on_bad_row"], OnBadRow, place.at("on_bad_row", value))
+    return format, Source.on_bad_row

@@ -8,12 +8,13 @@ Ties say nothing and are left out, counted.
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from flan_jax.draws import Draws
 from flan_jax.errors import UserError
 from flan_jax.names import nearest, shortened
+from flan_jax.settings import NOT_IN_YAML
 from flan_jax.tasks.filters.rule import RowFilter, RowRule
 from flan_jax.tasks.formats.chat import CONVERSATIONS, Conversational, turns_of
 from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, Unusable, text
@@ -67,7 +68,7 @@ class Preference(Conversational):
     cluster: ClassVar = "preferences"
     metrics: ClassVar = ("rouge_l",)
     options: ClassVar = "options"
-    rows: Rows = "best"
+    rows: Rows = field(default="best", metadata=NOT_IN_YAML)  # By the evaluation of the task.
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,6 @@ its file and line, or counted. The formats themselves are in `instructions`, `ch
 """
 
 import abc
-import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -200,11 +199,6 @@ def items(row: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
         if not isinstance(item, Mapping):
             raise Unusable(NOT_THE_FORMAT, f"{field}[{index}] must be an object, got {shortened(item)}")
     return list(value)
-
-
-def settings_of(format: type[Format]) -> tuple[str, ...]:
-    """Returns the names of a format's settings."""
-    return tuple(field.name for field in dataclasses.fields(format) if field.init)  # type: ignore[arg-type]
 
 
 def _unless(needed: bool) -> str:

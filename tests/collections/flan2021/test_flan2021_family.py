@@ -267,7 +267,7 @@ def test_what_the_published_splits_share_is_all_written_down():
 
 
 RTE_YAML = """
-families:
+collections:
   flan2021:
     rows:
       rte:
@@ -324,20 +324,23 @@ def test_a_files_own_vocabulary_stays(family, tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("{row: {}}", "families.flan2021: unknown key 'row'. Did you mean 'rows'"),
-        ("{seed: x}", "families.flan2021.seed: expected int, got 'x'"),
-        ("{format: flam}", "families.flan2021.format: got 'flam'. Did you mean 'flan'. Allowed: plain, flan"),
-        ("{on_bad_row: skp}", "families.flan2021.on_bad_row: got 'skp'. Did you mean 'skip'"),
+        ("{row: {}}", "collections.flan2021: unknown key 'row'. Did you mean 'rows'"),
+        ("{seed: x}", "collections.flan2021.seed: expected a whole number, got 'x'"),
+        ("{format: flam}", "collections.flan2021.format: expected one of plain, flan; got 'flam'. Did you mean 'flan'"),
+        (
+            "{on_bad_row: skp}",
+            "collections.flan2021.on_bad_row: expected one of error, skip; got 'skp'. Did you mean 'skip'",
+        ),
         ("{rows: {ret: {kind: jsonl, splits: {train: x}}}}", "rows: FLAN 2021 has no dataset 'ret'. Did you mean "),
         (
             "{rows: {rte: {kind: jsnl, splits: {train: x}}}}",
-            "families.flan2021.rows.rte.* unknown kind 'jsnl'. Did you mean 'jsonl'",
+            "collections.flan2021.rows.rte.* unknown kind 'jsnl'. Did you mean 'jsonl'",
         ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(family, tmp_path, entry, message):
     path = tmp_path / "mine.yaml"
-    path.write_text(f"families: {{flan2021: {entry}}}")
+    path.write_text(f"collections: {{flan2021: {entry}}}")
     with pytest.raises(ValueError, match=message):
         family().register_yaml(path)
 

@@ -151,11 +151,13 @@ def test_mixtures_have_all_nine_and_a_missing_set_says_where_it_was_looked_for(f
 @pytest.mark.tensorflow
 def test_a_yaml_file_names_the_folder(family, folder, tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text(f"families:\n  cot: {{data_dir: {folder}}}\nmixtures:\n  mine: {{members: [cot_gsm8k]}}\n")
+    path.write_text(f"collections:\n  cot: {{data_dir: {folder}}}\nmixtures:\n  mine: {{members: [cot_gsm8k]}}\n")
     assert family.register_yaml(path) == ("mine",)
     assert family.task("cot_gsm8k").num_input_examples("train") == 3
-    path.write_text("families:\n  cot: {}\n")
-    with pytest.raises(ValueError, match="families.cot: give data_dir, or set the environment variable FLAN_JAX_COT"):
+    path.write_text("collections:\n  cot: {}\n")
+    with pytest.raises(
+        ValueError, match="collections.cot: give data_dir, or set the environment variable FLAN_JAX_COT"
+    ):
         family.register_yaml(path)
 
 

@@ -172,10 +172,10 @@ def test_the_family_has_two_tasks_each_way_and_a_mixture_of_them(family, folder)
 @pytest.mark.tensorflow
 def test_a_yaml_file_names_the_folder(family, folder, tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("families:\n  dialog: {data_dir: nowhere}\n")
-    with pytest.raises(FileNotFoundError, match="families.dialog: no folder .*nowhere to read dialogues from"):
+    path.write_text("collections:\n  dialog: {data_dir: nowhere}\n")
+    with pytest.raises(FileNotFoundError, match="collections.dialog: no folder .*nowhere to read dialogues from"):
         family.register_yaml(path)
-    path.write_text(f"families:\n  dialog: {{data_dir: {folder}}}\n")
+    path.write_text(f"collections:\n  dialog: {{data_dir: {folder}}}\n")
     family.register_yaml(path)
     assert family.task("wiki_dialog").num_input_examples("train") == 200
 

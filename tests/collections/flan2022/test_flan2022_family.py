@@ -213,19 +213,19 @@ def test_what_a_list_has_and_a_folder_lacks_is_noted_with_the_mixture(nowhere, m
 def test_a_yaml_file_names_the_folder_and_the_seed(nowhere, tmp_path):
     write_superni(tmp_path / "superni")
     path = tmp_path / "mine.yaml"
-    path.write_text("families:\n  flan2022: {superni_dir: superni, seed: 3}\n")
+    path.write_text("collections:\n  flan2022: {superni_dir: superni, seed: 3}\n")
     nowhere.register_yaml(path)
     assert nowhere.templated("niv2_task001_sorting_template_0to10_x_shot").seed == 3
     assert nowhere.templated("rte_template_0to10_x_shot").seed == 3
     for text, message in (
         ("{superni: x}", "unknown key 'superni'. Did you mean 'superni_dir'"),
-        ("{seed: two}", "families.flan2022.seed: expected int, got 'two'"),
+        ("{seed: two}", "collections.flan2022.seed: expected a whole number, got 'two'"),
     ):
-        path.write_text(f"families:\n  flan2022: {text}\n")
+        path.write_text(f"collections:\n  flan2022: {text}\n")
         with pytest.raises(ValueError, match=message):
             nowhere.register_yaml(path)
-    path.write_text("families:\n  flan2022: {superni_dir: elsewhere}\n")
-    with pytest.raises(FileNotFoundError, match="families.flan2022.superni_dir: no folder .*elsewhere"):
+    path.write_text("collections:\n  flan2022: {superni_dir: elsewhere}\n")
+    with pytest.raises(FileNotFoundError, match="collections.flan2022.superni_dir: no folder .*elsewhere"):
         nowhere.register_yaml(path)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flan_jax.collections.natural_instructions.selection import LabelRule
 from tests.collections.natural_instructions.superni_test_tasks import TEST_TASKS
 from tests.tasks.superni_made_up import made_up_folder, task, write_lists, write_official, write_shard
 
@@ -71,7 +72,7 @@ def test_a_record_carries_category_licence_metrics_and_all_outputs(family, regis
 )
 def test_a_categorys_headline_metric_comes_first(family, registries, tmp_path, category, metrics):
     write_shard(tmp_path / "all.jsonl", task("task001_a", category=category))
-    family.register(tmp_path, split="test")
+    family.register(tmp_path, family.Settings(split="test"))
     assert registries.templated("superni_task001_a").metrics == metrics
 
 
@@ -99,7 +100,7 @@ def test_the_cross_lingual_track_has_mixtures_and_a_metric_of_its_own(family, re
 
 def test_tk_instruct_draws_for_training_and_tests_under_the_headline_encoding(family, registries, folder):
     write_shard(folder / "train-00000.jsonl.gz", task("task001_sorting", instances=60), task("task002_naming-things"))
-    family.register(folder, encoding="tk_instruct", passes=2)
+    family.register(folder, family.Settings(encoding="tk_instruct", passes=2))
     prompts = [r.inputs for r in rendered(registries, "superni_task001_sorting", "train")]
     assert len(prompts) == 120
     assert 20 < sum("Definition" not in prompt for prompt in prompts) < 30
@@ -115,10 +116,10 @@ def test_licences_and_sources_leave_tasks_out_by_name(family, registries, folder
         task("task001_sorting", **{"Instance License": ["CC BY-NC 4.0"]}),
         task("task002_naming-things", Source=["synthetic"]),
     )
-    found = family.register(folder, licences={"deny": ["*NC*"]})["train"]
+    found = family.register(folder, family.Settings(licences=LabelRule(deny=("*NC*",))))["train"]
     assert found.left_out == {"task001_sorting": "licence 'CC BY-NC 4.0'"}
     assert [t.name for t in registries.mixture_or_task("superni_train").tasks] == ["superni_task002_naming_things"]
-    found = family.register(folder, sources={"deny": ["synthetic"]})["train"]
+    found = family.register(folder, family.Settings(sources=LabelRule(deny=("synthetic",))))["train"]
     assert found.readable == ("task001_sorting",) and "superni_task002_naming_things" not in registries.names()
 
 
@@ -142,16 +143,16 @@ def test_a_folder_without_lists_registers_for_one_split(family, registries, tmp_
     write_official(tmp_path / "sorting" / "task001_a.json.gz", task("task001_a"))
     with pytest.raises(FileNotFoundError, match="Without lists, say what all tasks of the folder are for"):
         family.register(tmp_path)
-    family.register(tmp_path, split="train")
+    family.register(tmp_path, family.Settings(split="train"))
     assert registries.names() == ("superni_task001_a", "superni_train")
     with pytest.raises(ValueError, match="split must be one of train, test, or absent to go by the lists; got 'dev'"):
-        family.register(tmp_path, split="dev")
+        family.register(tmp_path, family.Settings(split="dev"))
 
 
 @pytest.mark.parametrize("name", ["max_source_tokens", "max_instances", "passes"])
 def test_a_number_below_one_is_refused(family, folder, name):
     with pytest.raises(ValueError, match=f"{name} of Super-NaturalInstructions must be 1 or more, got 0"):
-        family.register(folder, **{name: 0})
+        family.register(folder, family.Settings(**{name: 0}))
 
 
 def test_seqio_yields_what_the_pure_path_yields(family, registries, folder):
@@ -182,14 +183,14 @@ def test_what_was_kept_while_encoding_does_not_change_the_identity(family, regis
     before = registries.identity(record, "train")
     rendered(registries, record.name, "train")
     assert registries.identity(record, "train") == before
-    family.register(folder, encoding="definition")
+    family.register(folder, family.Settings(encoding="definition"))
     assert registries.identity(registries.templated(record.name), "train") != before
 
 
 def test_the_budget_is_counted_with_the_tasks_vocabulary(family, registries, folder):
     shown = []
     for max_source_tokens in (1024, 170, 100):  # The bytes vocabulary: a token a character.
-        family.register(folder, max_source_tokens=max_source_tokens)
+        family.register(folder, family.Settings(max_source_tokens=max_source_tokens))
         shown.append(rendered(registries, "superni_task001_sorting", "train")[0].inputs.count(" Positive Example "))
     assert shown == [2, 1, 0]
 
@@ -199,14 +200,14 @@ def test_registering_the_same_again_does_nothing_and_other_settings_replace(fami
     first = registries.task("superni_task001_sorting")
     family.register(folder)
     assert registries.task("superni_task001_sorting") is first
-    family.register(folder, encoding="positive")
+    family.register(folder, family.Settings(encoding="positive"))
     assert registries.task("superni_task001_sorting") is not first
     assert "Definition" not in rendered(registries, "superni_task001_sorting", "train")[0].inputs
 
 
 def test_several_encodings_stand_side_by_side_under_prefixes(family, registries, folder):
     family.register(folder)
-    family.register(folder, encoding="definition", prefix="plain")
+    family.register(folder, family.Settings(encoding="definition", prefix="plain"))
     assert {"superni_train", "plain_train"} <= set(registries.names())
     assert "Positive" not in rendered(registries, "plain_task001_sorting", "train")[0].inputs
 
@@ -220,7 +221,7 @@ def test_coverage_names_what_is_missing(family, folder):
 
 
 def test_the_mixtures_note_what_their_lists_lack(family, registries, folder):
-    family.register(folder, sources={"deny": ["x"]})
+    family.register(folder, family.Settings(sources=LabelRule(deny=("x",))))
     assert registries.notes_of("superni_train") == (
         f"1 of 3 tasks of the list 'train' are not in {folder}: task009_gone.",
     )
@@ -262,7 +263,7 @@ def test_rules_that_leave_nothing_are_refused_with_what_they_left_out(family, re
         r"No task .* is left. 1 of 3 .* not in .*: task009_gone. 2 of 3 .* left out: task001_sorting \(licence 'MIT'\)"
     )
     with pytest.raises(ValueError, match=message):
-        family.register(folder, licences={"deny": ["MIT"]})
+        family.register(folder, family.Settings(licences=LabelRule(deny=("MIT",))))
     assert registries.names() == ()
 
 
@@ -275,7 +276,7 @@ def test_without_a_folder_nothing_is_registered(family, registries, folder, monk
 
 def test_an_unknown_encoding_is_named_with_the_nearest(family, folder):
     with pytest.raises(KeyError, match="No encoding 'definitions'. Did you mean 'definition'"):
-        family.register(folder, encoding="definitions")
+        family.register(folder, family.Settings(encoding="definitions"))
 
 
 def test_a_task_in_both_lists_is_refused(family, tmp_path):
@@ -286,7 +287,7 @@ def test_a_task_in_both_lists_is_refused(family, tmp_path):
 
 
 def test_a_yaml_file_registers_the_family_with_its_settings(family, registries, folder, tmp_path, monkeypatch):
-    entry = "families:\n  natural_instructions: {data_dir: superni, encoding: definition}\n"
+    entry = "collections:\n  natural_instructions: {data_dir: superni, encoding: definition}\n"
     (tmp_path / "mine.yaml").write_text(entry + "mixtures:\n  half: {members: [superni_task001_sorting]}\n")
     files = registries.import_module(str(tmp_path / "mine.yaml"))
     assert files == (str(tmp_path / "mine.yaml"),) and "half" in registries.names()
@@ -300,22 +301,28 @@ def test_a_yaml_file_registers_the_family_with_its_settings(family, registries, 
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ("{data_dir: 3}", ValueError, r"families.natural_instructions.data_dir: expected str, got 3"),
-        ("{data_dir: superni, licences: [CC0]}", ValueError, r"licences: expected dict, got \['CC0'\]"),
+        ("{data_dir: 3}", ValueError, r"collections.natural_instructions.data_dir: expected a path, got 3"),
+        (
+            "{data_dir: superni, licences: [CC0]}",
+            ValueError,
+            r"licences: expected a mapping \(allow, deny\), got \['CC0'\]",
+        ),
         ("{data_dirr: x}", ValueError, r"unknown key 'data_dirr'. Did you mean 'data_dir'"),
         ("{seed: 1}", ValueError, r"give data_dir, or set the environment variable FLAN_JAX_SUPERNI_DIR"),
         ("{data_dir: nowhere}", FileNotFoundError, r"no folder .*nowhere .*set the environment variable FLAN_JAX_"),
     ],
 )
 def test_wrong_settings_are_named_with_their_place(family, registries, tmp_path, settings, error, message):
-    path = write(tmp_path / "mine.yaml", f"families:\n  natural_instructions: {settings}\n")
+    path = write(tmp_path / "mine.yaml", f"collections:\n  natural_instructions: {settings}\n")
     with pytest.raises(error, match=message):
         registries.register_yaml(path)
 
 
 def test_an_unknown_family_is_named_with_the_nearest(family, registries, tmp_path):
-    path = write(tmp_path / "mine.yaml", "families:\n  natural_instruction: {}\n")
-    with pytest.raises(ValueError, match="unknown family 'natural_instruction'. Did you mean 'natural_instructions'"):
+    path = write(tmp_path / "mine.yaml", "collections:\n  natural_instruction: {}\n")
+    with pytest.raises(
+        ValueError, match="unknown collection 'natural_instruction'. Did you mean 'natural_instructions'"
+    ):
         registries.register_yaml(path)
 
 
@@ -393,7 +400,9 @@ def test_the_published_training_list_shares_corpora_with_the_test_list_and_the_d
 def test_whole_task_files_in_folders_register_and_export(family, registries, shared_data, tmp_path):
     from flan_jax.tasks.exporting.export import export_task
 
-    family.register(shared_data / "superni_flan_tasks", split="train", prefix="whole", max_instances=20)
+    family.register(
+        shared_data / "superni_flan_tasks", family.Settings(split="train", prefix="whole", max_instances=20)
+    )
     names = [t.name for t in registries.mixture_or_task("whole_train").tasks]
     assert len(names) == 43
     counted = 0

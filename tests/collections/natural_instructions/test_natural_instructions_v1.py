@@ -89,7 +89,7 @@ def test_a_row_becomes_a_prompt_a_drawn_target_and_all_references(family, regist
 
 
 def test_held_out_tasks_are_for_evaluation_only(family, registries, folder):
-    family.register(folder, held_out=[ANSWER])
+    family.register(folder, family.Settings(held_out=(ANSWER,)))
     members = {n: [t.name for t in registries.mixture_or_task(n).tasks] for n in ("ni1_train", "ni1_test")}
     assert members == {"ni1_train": [f"ni1_{QUESTION}"], "ni1_test": [f"ni1_{ANSWER}"]}
     assert list(registries.task(f"ni1_{ANSWER}").splits) == ["test"]
@@ -99,22 +99,22 @@ def test_held_out_tasks_are_for_evaluation_only(family, registries, folder):
 
 def test_training_instances_beyond_the_cap_are_drawn_by_the_seed(family, registries, folder):
     def drawn(seed):
-        family.register(folder, max_instances=7, seed=seed)
+        family.register(folder, family.Settings(max_instances=7, seed=seed))
         return [row["position"] for row in registries.templated(f"ni1_{QUESTION}").source.rows("train")]
 
     assert drawn(0) == sorted(drawn(0)) != drawn(1) and len(set(drawn(0))) == 7
 
 
 def test_the_encoding_is_chosen_by_name(family, registries, folder):
-    family.register(folder, encoding="definition")
+    family.register(folder, family.Settings(encoding="definition"))
     assert "Positive" not in rendered(registries, f"ni1_{QUESTION}", "test")[0].inputs
     with pytest.raises(KeyError, match="No encoding 'definitions'. Did you mean 'definition'"):
-        family.register(folder, encoding="definitions")
+        family.register(folder, family.Settings(encoding="definitions"))
 
 
 def test_a_yaml_file_or_the_environment_registers_the_family(family, registries, folder, monkeypatch):
     assert family.register() == () and registries.names() == ()
-    (folder / "mine.yaml").write_text("families:\n  natural_instructions_v1: {data_dir: ., max_instances: 5}\n")
+    (folder / "mine.yaml").write_text("collections:\n  natural_instructions_v1: {data_dir: ., max_instances: 5}\n")
     registries.register_yaml(folder / "mine.yaml")
     assert len(rendered(registries, f"ni1_{QUESTION}", "train")) == 5
     monkeypatch.setenv(family.DATA_DIR_VARIABLE, str(folder))
@@ -173,9 +173,9 @@ def test_wrong_folders_names_and_numbers_are_refused(family, folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no task of Natural Instructions v1: expected \*\.json"):
         family.register(tmp_path / "empty")
     with pytest.raises(KeyError, match=r"held_out: .* has no task 'subtask901_cosmos'. Did you mean 'subtask901_cos"):
-        family.register(folder, held_out=["subtask901_cosmos"])
+        family.register(folder, family.Settings(held_out=("subtask901_cosmos",)))
     with pytest.raises(ValueError, match="must be 1 or more; got 0 and None"):
-        family.register(folder, max_source_tokens=0)
+        family.register(folder, family.Settings(max_source_tokens=0))
 
 
 @pytest.mark.parametrize(

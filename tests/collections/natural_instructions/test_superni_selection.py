@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flan_jax.collections.natural_instructions.selection import Coverage, LabelRule, label_rule, lists_of, select
+from flan_jax.collections.natural_instructions.selection import Coverage, LabelRule, lists_of, select
 from flan_jax.collections.natural_instructions.task_files import TaskFile
+from flan_jax.settings import Place, parse
 from tests.tasks.superni_made_up import write_lists
 
 
@@ -36,18 +37,17 @@ def test_every_label_must_be_allowed_and_none_denied(rule, labels, refused):
     ("given", "message"),
     [
         ({"alow": []}, r"licences: unknown key 'alow'. Did you mean 'allow'"),
-        ({"allow": "CC*"}, r"licences.allow: expected a list of patterns such as 'CC\*', got 'CC\*'"),
-        ({"deny": [3]}, r"licences.deny: expected a list of patterns such as 'CC\*', got \[3\]"),
-        (["CC*"], r"licences: expected a mapping with 'allow' and 'deny', got \['CC\*'\]"),
+        ({"deny": [3]}, r"licences.deny\[0\]: expected a text, got 3"),
+        (["CC*"], r"licences: expected a mapping, got \['CC\*'\]"),
     ],
 )
 def test_a_wrong_rule_is_named_with_its_place(given, message):
     with pytest.raises(ValueError, match=message):
-        label_rule(given, where="licences")
+        parse(given, LabelRule, Place(file="my.yaml", keys="licences"))
 
 
-def test_no_rule_allows_everything():
-    assert label_rule(None, where="licences") == LabelRule() == label_rule({}, where="licences")
+def test_without_patterns_everything_is_allowed():
+    assert LabelRule().refused(["CC BY-NC 4.0", "unknown"]) is None
 
 
 def test_what_is_missing_and_what_is_left_out_is_told_apart_in_the_lists_order():

@@ -93,7 +93,7 @@ def toys(empty, tmp_path):
         of_toys = {"kind": "jsonl", "splits": {"train": "rows.jsonl", "validation": "rows.jsonl"}, **(source or {})}
         entry = {"promptsource": "templates.zip", "rows": {"toys/size": of_toys}, **settings}
         path = tmp_path / "mine.yaml"
-        path.write_text(json.dumps({"families": {"t0": entry}}))  # JSON is YAML.
+        path.write_text(json.dumps({"collections": {"t0": entry}}))  # JSON is YAML.
         empty.register_yaml(path)
         return empty
 
@@ -208,7 +208,7 @@ def super_glue(empty, shared_data, tmp_path):
         entry["splits"] = {split: str(shared_data / path) for split, path in entry["splits"].items()}
     entry = {"promptsource": str(shared_data / "promptsource" / "templates.zip"), "rows": rows}
     path = tmp_path / "t0.yaml"
-    path.write_text(json.dumps({"families": {"t0": entry}}))
+    path.write_text(json.dumps({"collections": {"t0": entry}}))
     empty.register_yaml(path)
     return empty
 
@@ -322,13 +322,13 @@ def test_what_a_file_declared_stays_when_the_family_is_declared_anew(toys):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"promptsorce": "x"}, r"families.t0: unknown key 'promptsorce'\. Did you mean 'promptsource'"),
-        ({"promptsource": ""}, "families.t0: give promptsource, its folder of templates or an archive of it, or set .*FLAN_JAX_PROMPTSOURCE_DIR"),
-        ({"promptsource": 1}, "families.t0.promptsource: expected str, got 1"),
-        ({"rate_rule": "publised"}, r"families.t0.rate_rule: got 'publised'\. Did you mean 'published'\? Allowed: published, divided"),
-        ({"on_bad_row": "stop"}, "families.t0.on_bad_row: got 'stop'.* Allowed: error, skip"),
-        ({"rows": {"toys/sise": {"kind": "jsonl", "splits": {}}}}, r"families.t0.rows: .*templates.zip has no templates for 'toys/sise'\. Did you mean 'toys/size'"),
-        ({"rows": {"toys/size": {"kind": "jsonl"}}}, "families.t0.rows.toys/size: the key 'splits' is missing"),
+        ({"promptsorce": "x"}, r"collections.t0: unknown key 'promptsorce'\. Did you mean 'promptsource'"),
+        ({"promptsource": None}, "collections.t0: give promptsource, its folder of templates or an archive of it, or set .*FLAN_JAX_PROMPTSOURCE_DIR"),
+        ({"promptsource": 1}, "collections.t0.promptsource: expected a path, got 1"),
+        ({"rate_rule": "publised"}, r"collections.t0.rate_rule: expected one of published, divided; got 'publised'\. Did you mean 'published'"),
+        ({"on_bad_row": "stop"}, "collections.t0.on_bad_row: expected one of error, skip; got 'stop'"),
+        ({"rows": {"toys/sise": {"kind": "jsonl", "splits": {}}}}, r"collections.t0.rows: .*templates.zip has no templates for 'toys/sise'\. Did you mean 'toys/size'"),
+        ({"rows": {"toys/size": {"kind": "jsonl"}}}, "collections.t0.rows.toys/size: the key 'splits' is missing"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_right_are_refused(toys, settings, message):

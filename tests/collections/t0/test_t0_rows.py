@@ -4,8 +4,7 @@ import pytest
 
 from flan_jax.collections.t0 import tfds_rows as t0_rows
 from flan_jax.collections.t0.table import DATASETS
-from flan_jax.collections.t0.tfds_rows import TFDS, declared_rows, usual_rows
-from flan_jax.tasks.declared_rows import AbsentSource
+from flan_jax.collections.t0.tfds_rows import TFDS, AbsentSource, declared_rows, usual_rows
 from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.promptsource_files import open_archive
 from flan_jax.templates.render import NotApplicable
@@ -60,7 +59,7 @@ def test_rows_that_tfds_does_not_have_are_absent_with_a_word_on_what_to_do():
     source, normaliser = usual_rows("trec")
     assert (source.splits, normaliser) == (("train", "test"), None)
     assert "no rows of trec" in source.unavailable("test")
-    assert "families: {t0: {rows: {trec: {kind: ..., splits: ...}}}}" in source.unavailable("test")
+    assert "collections: {t0: {rows: {trec: {kind: ..., splits: ...}}}}" in source.unavailable("test")
     assert usual_rows("wino_bias/type1_pro")[0].splits == ("validation", "test")
     assert usual_rows("quoref")[0].splits == ("train", "validation")
 
@@ -82,3 +81,13 @@ def test_declared_rows_of_anli_are_parted_by_round():
         "The rows declared for anli have no split train_r3 or dev_r3 or test_r3, only train_r1, train_r2, dev_r1, dev_r2."
     )
     assert declared_rows("rte", rows) is rows
+
+
+def test_an_absent_source_says_what_is_missing_and_gives_no_row():
+    source = AbsentSource(why="Declare rows for 'x'.", split_names=("train",))
+    assert source.unavailable("train") == source.describe("train") == "Declare rows for 'x'."
+    for ask in (source.read, source.revision, source.files):
+        with pytest.raises(FileNotFoundError, match="Declare rows for 'x'"):
+            ask("train")
+    with pytest.raises(KeyError, match="No split 'test'"):
+        source.files("test")

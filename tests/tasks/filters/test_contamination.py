@@ -5,8 +5,7 @@ import json
 import pytest
 
 from flan_jax.tasks.filters.contamination import Contamination
-from flan_jax.tasks.filters.source_texts import SourceTexts
-from flan_jax.tasks.sources.file_sources import JsonlSource
+from flan_jax.tasks.filters.texts import FileTexts
 from tests.tasks.judging import judged
 
 EVALUATION = " ".join(f"e{i}" for i in range(20))
@@ -44,7 +43,7 @@ def test_each_field_is_looked_at_by_itself():
 def test_evaluation_texts_come_from_files_whose_content_is_part_of_the_revision(tmp_path):
     path = tmp_path / "test.jsonl"
     path.write_text(json.dumps({"q": EVALUATION, "n": 3, "instances": [{"a": "yes"}, None]}) + "\n")
-    texts = SourceTexts(source=JsonlSource(files={"test": path}))
+    texts = FileTexts(files=(path,))
     rule = Contamination(fields=("t",), evaluation=texts)
     assert list(texts.texts()) == [EVALUATION, "yes"]
     assert judged(rule, [mixed(13, 0)]) == [FOUND]
@@ -54,8 +53,8 @@ def test_evaluation_texts_come_from_files_whose_content_is_part_of_the_revision(
     path.write_text(json.dumps({"q": "other", "a": "no"}) + "\n")
     assert rule.revision() != before
     assert judged(rule, [mixed(13, 0)]) == [None]
-    with pytest.raises(KeyError, match=r"test\.jsonl:1: a row without the field 'quest'.* Fields: q, a"):
-        list(SourceTexts(source=texts.source, splits=["test"], fields=["quest"]).texts())
+    with pytest.raises(KeyError, match=r"test\.jsonl:1: the row has no field 'quest'.* Fields: q, a"):
+        list(FileTexts(files=(path,), fields=("quest",)).texts())
 
 
 @pytest.mark.parametrize(

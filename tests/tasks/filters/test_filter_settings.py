@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from flan_jax.settings import Place
 from flan_jax.tasks.filters.contamination import Contamination
 from flan_jax.tasks.filters.duplicates import Conflicts, NearDuplicates
 from flan_jax.tasks.filters.novelty import Novelty
 from flan_jax.tasks.filters.row_rules import Length, Truncated
 from flan_jax.tasks.filters.settings import FILTERS, parse_filters, self_instruct_filters
-from flan_jax.tasks.filters.source_texts import SourceTexts
+from flan_jax.tasks.filters.texts import FileTexts
 from flan_jax.tasks.sources.file_sources import JsonlSource, JsonSource
 
 
 def parsed(*entries):
-    return parse_filters(list(entries), base=Path("/data"), where="my.yaml: filters")
+    return parse_filters(list(entries), Place(file="/data/my.yaml", keys="filters"))
 
 
 def test_rules_are_written_by_kind_with_their_attributes():
@@ -36,29 +37,38 @@ def test_rules_are_written_by_kind_with_their_attributes():
 
 def test_texts_to_compare_with_are_in_files_relative_to_the_file():
     contamination, novelty = parsed(
-        {"kind": "contamination", "fields": ["q"], "files": ["a.jsonl", "/b.jsonl"], "file_fields": ["t"], "ngram": 5},
-        {"kind": "novelty", "field": "q", "files": "seeds.json.gz"},
+        {
+            "kind": "contamination",
+            "fields": ["q"],
+            "evaluation": {"files": ["a.jsonl", "/b.jsonl"], "fields": ["t"]},
+            "ngram": 5,
+        },
+        {"kind": "novelty", "field": "q", "against": {"files": "seeds.json.gz"}},
     )
-    lines = SourceTexts(source=JsonlSource(files={"texts": ["/data/a.jsonl", "/b.jsonl"]}), fields=("t",))
+    lines = FileTexts(files=(Path("/data/a.jsonl"), Path("/b.jsonl")), fields=("t",))
     assert contamination == Contamination(fields=("q",), evaluation=lines, ngram=5)
-    assert novelty.against == SourceTexts(source=JsonSource(files={"texts": ["/data/seeds.json.gz"]}))
+    assert novelty.against == FileTexts(files=(Path("/data/seeds.json.gz"),))
+    assert (type(lines.source), type(novelty.against.source)) == (JsonlSource, JsonSource)
+    assert parsed({"kind": "novelty", "field": "q", "against": ["x", "y"]}) == (Novelty(field="q", against=("x", "y")),)
 
 
 def test_a_preset_stands_for_several_rules_and_may_be_by_itself():
     assert parsed("self_instruct", {"kind": "length", "field": "q"})[:-1] == self_instruct_filters()
-    assert parse_filters("self_instruct", base=Path(), where="f") == self_instruct_filters()
-    (novelty,) = (r for r in parsed({"preset": "self_instruct", "files": "s.jsonl"}) if isinstance(r, Novelty))
-    assert novelty.against == SourceTexts(source=JsonlSource(files={"texts": ["/data/s.jsonl"]}))
+    assert parse_filters("self_instruct", Place(file="f")) == self_instruct_filters()
+    (novelty,) = (
+        r for r in parsed({"preset": "self_instruct", "seeds": {"files": "s.jsonl"}}) if isinstance(r, Novelty)
+    )
+    assert novelty.against == FileTexts(files=(Path("/data/s.jsonl"),))
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
         ("self_instructed", r"my.yaml: filters\[0\]: no preset 'self_instructed'. Did you mean 'self_instruct'"),
-        ({"preset": "self_instruct", "seed": 1}, "unknown key 'seed'. .*Allowed: preset, files, file_fields"),
-        ([1], r"my.yaml: filters\[0\]: expected names with values; got \[1\]"),
+        ({"preset": "self_instruct", "seed": 1}, "unknown key 'seed'. Did you mean 'seeds'.* Allowed: preset, seeds"),
+        ([1], r"my.yaml: filters\[0\]: expected a mapping, got \[1\]"),
         ({"kind": "lenght"}, r"filters\[0\]: unknown kind 'lenght'. Did you mean 'length'. Allowed: length, keywords"),
-        ({"field": "q"}, "unknown kind 'None'"),
+        ({"field": "q"}, r"filters\[0\]: the key 'kind' is missing. Allowed: length, keywords"),
         ({"kind": "length", "field": "q", "words": 3}, "unknown key 'words'.* Allowed: kind, field, min_words, max_words"),
         ({"kind": "length"}, "the key 'field' is missing"),
         ({"kind": "length", "field": "q", "min_words": "3"}, r"\[0\].min_words: expected a whole number, got '3'"),
@@ -66,9 +76,9 @@ def test_a_preset_stands_for_several_rules_and_may_be_by_itself():
         ({"kind": "novelty", "field": "q", "threshold": "x"}, "threshold: expected a number, got 'x'"),
         ({"kind": "novelty", "field": "q", "once": 1}, "once: expected true or false, got 1"),
         ({"kind": "novelty", "field": ["q"]}, r"field: expected a text, got \['q'\]"),
-        ({"kind": "novelty", "field": "q", "against": ["a"]}, "unknown key 'against'"),
-        ({"kind": "duplicates", "fields": [1]}, r"fields: expected a list of texts, got \[1\]"),
-        ({"kind": "contamination", "fields": ["q"]}, "the key 'files' is missing"),
+        ({"kind": "novelty", "field": "q", "against": {"file": "a"}}, r"\[0\].against: unknown key 'file'. Did you mean 'files'"),
+        ({"kind": "duplicates", "fields": [1]}, r"fields\[0\]: expected a text, got 1"),
+        ({"kind": "contamination", "fields": ["q"]}, "the key 'evaluation' is missing"),
         ({"kind": "at_most", "field": "q", "rows": 0}, r"\[0\]: AtMost needs rows of 1 or more"),
     ],
 )  # fmt: skip
@@ -130,7 +140,8 @@ def test_self_instructs_rules_drop_what_it_dropped_and_count_it_by_reason(tmp_pa
     from flan_jax.tasks.rendering import iter_rendered
 
     filters = parse_filters(
-        {"preset": "self_instruct", "files": "seeds.jsonl", "file_fields": ["instruction"]}, base=tmp_path, where="f"
+        {"preset": "self_instruct", "seeds": {"files": "seeds.jsonl", "fields": ["instruction"]}},
+        Place(file=str(tmp_path / "my.yaml")),
     )
     task = format_task("t", tmp_path / "rows.jsonl", format="self_instruct", filters=filters)
     dropped = Counter()

@@ -5,8 +5,7 @@ import pytest
 from flan_jax.draws import Draws
 from flan_jax.tasks.filters import novelty
 from flan_jax.tasks.filters.novelty import Novelty, least_common, longest_common, rouge_words
-from flan_jax.tasks.filters.source_texts import SourceTexts
-from flan_jax.tasks.sources.file_sources import InMemorySource
+from flan_jax.tasks.filters.texts import FileTexts
 from tests.tasks.judging import judged, kept
 
 # Few words, so that texts are often alike; many repeats, so that occurrences count.
@@ -88,11 +87,12 @@ def test_rows_of_one_instruction_may_share_a_verdict():
     assert judged(Novelty(field="t", once=True), [*rows, rows[2]]) == [None, None, bad, None, bad]
 
 
-def test_texts_that_are_there_already_may_be_in_a_source():
-    seeds = SourceTexts(source=InMemorySource(data={"x": [{"q": "write a poem about cats"}]}), fields=("q",))
+def test_rows_are_compared_with_the_texts_of_files(tmp_path):
+    (tmp_path / "seeds.jsonl").write_text('{"q": "write a poem about cats"}\n')
+    seeds = FileTexts(files=(tmp_path / "seeds.jsonl",), fields=("q",))
     rule = Novelty(field="t", against=seeds)
     assert judged(rule, ["write a poem about cats"]) != [None]
-    assert rule.revision() and rule.files() == () and Novelty(field="t").revision() == ""
+    assert rule.revision() and rule.files() == (str(tmp_path / "seeds.jsonl"),) and Novelty(field="t").revision() == ""
 
 
 @pytest.mark.parametrize(("first", "second", "length"), [("", "a", 0), ("abcbdab", "bdcaba", 4), ("aaa", "aa", 2)])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from flan_jax.settings import Place
 from flan_jax.tasks.filters.row_rules import Length
 from flan_jax.tasks.formats.chat import Chat
 from flan_jax.tasks.formats.declare import FORMATS, format_task, parse_format
@@ -39,10 +40,10 @@ def test_mistakes_are_told():
     with pytest.raises(ValueError, match="Chat rows have no options to rank; evaluate by 'generate'"):
         format_task("t", "x", format="chat", evaluation="rank")
     with pytest.raises(ValueError, match="f: unknown key 'vocabulary'"):
-        parse_format({"kind": "chat", "vocabulary": "bytes"}, where="f")
-    with pytest.raises(ValueError, match="f.max_tokens: expected a whole number, got 'many'"):
-        parse_format({"kind": "chat", "max_tokens": "many"}, where="f")
-    assert parse_format({"kind": "chat", "turns": "last", "on_bad_row": "skip"}, where="f") == (
+        parse_format({"kind": "chat", "vocabulary": "bytes"}, Place(file="f"))
+    with pytest.raises(ValueError, match="f: max_tokens: expected a whole number, got 'many'"):
+        parse_format({"kind": "chat", "max_tokens": "many"}, Place(file="f"))
+    assert parse_format({"kind": "chat", "turns": "last", "on_bad_row": "skip"}, Place(file="f")) == (
         Chat(turns="last"),
         "skip",
     )
@@ -124,8 +125,8 @@ def test_rules_leave_rows_out_of_a_shared_file_by_reason(registries, shared_data
     )
     path.write_text(
         "vocabulary: embedded\ntasks:\n  mine:\n    format: alpaca\n    filters:\n"
-        f"      - {{preset: self_instruct, files: {seeds}, file_fields: instruction}}\n"
-        f"      - {{kind: contamination, fields: [instruction, input, output], files: {evaluation}}}\n"
+        f"      - {{preset: self_instruct, seeds: {{files: {seeds}, fields: instruction}}}}\n"
+        f"      - {{kind: contamination, fields: [instruction, input, output], evaluation: {{files: {evaluation}}}}}\n"
         f"    splits: {{train: {shared_data / 'llamafactory_demo' / 'alpaca_en_demo.json.gz'}}}\n"
     )
     registries.register_yaml(path)

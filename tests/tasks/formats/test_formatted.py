@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from flan_jax.tasks.formats.instructions import Alpaca, SelfInstruct
-from flan_jax.tasks.formats.shape import FormattedSource, Shape, Unusable, items, settings_of, text
+from flan_jax.tasks.formats.shape import FormattedSource, Shape, Unusable, items, text
 
 ROWS = [{"instruction": "Add.", "input": "2, 3", "output": "5"}, {"instruction": "Greet.", "input": "", "output": "Hi"}]
 
@@ -134,8 +134,7 @@ def test_lists_of_objects_are_that():
         items({"a": [{}, "x"]}, "a")
 
 
-def test_a_source_without_rows_is_refused_and_settings_are_the_dataclasss(tmp_path):
+def test_a_source_without_rows_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is empty"):
         list(source(write_jsonl(tmp_path / "a.jsonl", [])).rows("train"))
-    assert settings_of(SelfInstruct) == ("seed", "strip_labels")
     assert Shape(("a",)).optional == ()

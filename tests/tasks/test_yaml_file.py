@@ -2,16 +2,15 @@ from pathlib import Path
 
 import pytest
 
+from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ProportionalRate
-from flan_jax.tasks import user_files
+from flan_jax.tasks import yaml_file
 from flan_jax.tasks.filters.duplicates import Duplicates
 from flan_jax.tasks.filters.row_rules import Length
 from flan_jax.tasks.formats.chat import Chat
-from flan_jax.tasks.formats.declare import format_task
+from flan_jax.tasks.formats.declare import format_task, jsonl_task
 from flan_jax.tasks.preprocessors import LabelNames
-from flan_jax.tasks.pretraining.declared import UserShare
 from flan_jax.tasks.pretraining.task import PretrainingTask
-from flan_jax.tasks.pretraining.wiki import WikiSource
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.sources.file_sources import (
     CsvSource,
@@ -21,7 +20,8 @@ from flan_jax.tasks.sources.file_sources import (
     TfdsSource,
     TsvSource,
 )
-from flan_jax.tasks.user_files import UserMixture, jsonl_task, read_yaml
+from flan_jax.tasks.sources.wiki import WikiSource
+from flan_jax.tasks.yaml_file import Mixture, Share, read_yaml
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TASK = """
@@ -56,20 +56,18 @@ def test_the_example_file_declares_what_it_says():
     assert reviews.source == TsvSource(
         files=dict.fromkeys(("train", "validation"), FIXTURES / "user_data/reviews.tsv"), on_bad_row="skip"
     )
-    assert declared.mixtures == (
-        UserMixture(
-            name="user_all",
-            members=(("user_capitals", None), ("user_reviews", None)),
-            default_rate=ProportionalRate(maximum=3, temperature=2),
-        ),
-        UserMixture(
-            name="user_weighted", members=(("user_all", 3), ("user_capitals", 1)), default_rate=ProportionalRate()
-        ),
-    )
+    assert declared.mixtures == {
+        "user_all": Mixture(members=("user_capitals", "user_reviews"), cap=3, temperature=2),
+        "user_weighted": Mixture(members={"user_all": 3, "user_capitals": 1}),
+    }
+    every, weighted = declared.mixtures.values()
+    assert every.weights == (("user_capitals", None), ("user_reviews", None))
+    assert every.default_rate == ProportionalRate(maximum=3, temperature=2)
+    assert weighted.weights == (("user_all", 3), ("user_capitals", 1))
 
 
 def test_the_schema_in_the_docstring_is_one(tmp_path):
-    text = user_files.__doc__.partition("relative to the file:\n")[2]
+    text = yaml_file.__doc__.partition("relative to the file:\n")[2]
     declared = read_yaml(write(tmp_path, "\n".join(line[4:] for line in text.splitlines())))
     capitals, reviews, instructions, talk = declared.tasks
     assert instructions == format_task(
@@ -90,12 +88,19 @@ def test_the_schema_in_the_docstring_is_one(tmp_path):
     assert reviews.source == TfdsSource(
         name="my_reviews:1.0.0", splits={"train": "train[:90%]", "validation": "train[90%:]"}, on_bad_row="skip"
     )
-    assert reviews.normaliser == LabelNames(names={"label": ["negative", "positive"]})
+    assert reviews.normaliser == LabelNames(names={"label": ("negative", "positive")})
     assert reviews.templates[0].inputs == "Good or bad?\n{text}\n{options_}"
-    assert [mixture.name for mixture in declared.mixtures] == ["all_mine", "careful", "weighted", "with_text"]
+    assert list(declared.mixtures) == ["all_mine", "careful", "weighted", "with_text"]
     (wiki,) = declared.pretraining
     assert wiki == PretrainingTask(name="wiki", source=WikiSource(files={"train": tmp_path / "data/wiki_*.gz"}))
-    assert declared.mixtures[-1].share == UserShare(member="wiki", share=0.05, of="tokens")
+    assert declared.mixtures["with_text"].share == Share(member="wiki", share=0.05, of="tokens")
+    assert declared.mixtures["careful"].hold_out == HoldOut(
+        clusters=("translation",), corpora=("my_atlas",), tasks=("capitals",)
+    )
+    assert declared.collections["natural_instructions"].values == {
+        "data_dir": "data/superni",
+        "max_source_tokens": 1024,
+    }
     assert declared.inverted == ("reviews",)
 
 
@@ -136,12 +141,12 @@ def test_lists_and_tables_are_sources_too(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("tasks:", "task:", "my.yaml: unknown key 'task'. Did you mean 'tasks'"),
+        ("tasks:", "task:", "my.yaml, line 2: unknown key 'task'. Did you mean 'tasks'"),
         (TASK, "{}", "my.yaml: it declares neither tasks nor mixtures"),
-        ("tasks:", "vocabulary: 5\ntasks:", "vocabulary must be embedded, bytes or a path; got 5"),
-        ("cluster: c", "clusters: c", "my.yaml: tasks.t: unknown key 'clusters'. Did you mean 'cluster'"),
-        ("cluster: c", "licence: c", "my.yaml: tasks.t: the key 'cluster' is missing"),
-        ("  t:", "  a b:", "my.yaml: tasks.a b: The name 'a b' cannot be"),
+        ("tasks:", "vocabulary: 5\ntasks:", "my.yaml, line 2: vocabulary: expected a text, got 5"),
+        ("cluster: c", "clusters: c", "my.yaml, line 4: tasks.t: unknown key 'clusters'. Did you mean 'cluster'"),
+        ("cluster: c", "licence: c", "my.yaml, line 3: tasks.t: the key 'cluster' is missing"),
+        ("  t:", "  a b:", "my.yaml, line 3: tasks.a b: The name 'a b' cannot be"),
         (
             "source: jsonl",
             "source: jsonll",
@@ -152,16 +157,20 @@ def test_lists_and_tables_are_sources_too(tmp_path):
         (
             "source: jsonl",
             "source: {kind: jsonl, on_bad_row: skp}",
-            "tasks.t.source: on_bad_row must be .* Did you mean 'skip'",
+            "tasks.t.source.on_bad_row: expected one of error, skip; .* Did you mean 'skip'",
         ),
-        ("{train: t.jsonl}", "t.jsonl", "tasks.t.splits: expected names with values; got 't.jsonl'"),
-        ("{train: t.jsonl}", "{train: [{}]}", "tasks.t.splits: expected texts, got {}"),
+        ("{train: t.jsonl}", "t.jsonl", "tasks.t.splits: expected a mapping, got 't.jsonl'"),
+        ("{train: t.jsonl}", "{train: [{}]}", r"tasks.t.splits.train\[0\]: expected a path, got {}"),
         ('[{inputs: "{q}", targets: "{a}"}]', "ask", "tasks.t.templates: no template set 'ask'. Sets: none"),
         ('"{q}"', '"{q"', r"tasks.t.templates\[0\]: .*brace without its partner"),
-        ("cluster: c", "cluster: c\n    options: [yes, no]", "tasks.t.options: YAML reads an unquoted yes, .* as True"),
+        (
+            "cluster: c",
+            "cluster: c\n    options: [yes, no]",
+            r"tasks.t.options\[0\]: .* got True. YAML reads an unquoted yes, .* as true or false",
+        ),
         ("cluster: c", "cluster: c\n    metrics: f2", "tasks.t: Task 't': unknown metric 'f2'. Did you mean 'f1'"),
         ("cluster: c", "cluster: c\n    max_rows: many", "tasks.t.max_rows: expected a whole number, got 'many'"),
-        ("cluster: c", "cluster: c\n    labels: [a]", "tasks.t.labels: expected names with values"),
+        ("cluster: c", "cluster: c\n    labels: [a]", "tasks.t.labels: expected a mapping, got"),
         ("cluster: c", "cluster: c\n    format: alpaca", "tasks.t: unknown key 'source'"),
         ("source: jsonl", "format: alpacas", "tasks.t.format: unknown kind 'alpacas'. Did you mean 'alpaca'. Allowed"),
         (
@@ -171,42 +180,56 @@ def test_lists_and_tables_are_sources_too(tmp_path):
         ),
         ("source: jsonl", "format: {kind: chat, max_tokens: 1}", "tasks.t.format: max_tokens of a prompt must be 2"),
         ("source: jsonl", "format: alpaca\n    evaluation: rank", "tasks.t: Alpaca rows have no options to rank"),
-        ("source: jsonl", "format: alpaca\n    evaluation: rnk", "tasks.t: Task 't': evaluation must be .*'rank'"),
+        (
+            "source: jsonl",
+            "format: alpaca\n    evaluation: rnk",
+            "tasks.t.evaluation: expected one of generate, rank; got 'rnk'. Did you mean 'rank'",
+        ),
         ("cluster: c", "cluster: c\n    filters: [{kind: long}]", r"tasks.t.filters\[0\]: unknown kind 'long'"),
-        ("tasks:", "mixtures: {m: [t]}\ntasks:", "mixtures.m: expected names with values"),
+        ("tasks:", "mixtures: {m: [t]}\ntasks:", "mixtures.m: expected a mapping .*got"),
         ("tasks:", "mixtures: {m: {member: [t]}}\ntasks:", "mixtures.m: unknown key 'member'. Did you mean 'members'"),
         ("tasks:", "mixtures: {m: {cap: 3}}\ntasks:", "mixtures.m: the key 'members' is missing"),
-        ("tasks:", "mixtures: {m: {members: {t: all}}}\ntasks:", "the weight of 't' must be a number, got 'all'"),
-        ("tasks:", "mixtures: {m: {members: [t], cap: 0}}\ntasks:", "mixtures.m: cap must be a number above 0, got 0"),
+        ("tasks:", "mixtures: {m: {members: {t: all}}}\ntasks:", "mixtures.m.members.t: expected a number, got 'all'"),
+        ("tasks:", "mixtures: {m: {members: [t], cap: 0}}\ntasks:", "mixtures.m: cap must be a number above 0; got 0"),
         (
             "tasks:",
             "mixtures: {m: {members: [t], temperature: hot}}\ntasks:",
-            "temperature must be a number .*got 'hot'",
+            "mixtures.m.temperature: expected a number, got 'hot'",
         ),
         (
             "tasks:",
             f"{PRETRAIN}, objektive: prefix_lm}}}}\ntasks:",
             "pretraining.w: unknown key 'objektive'. Did you mean",
         ),
-        ("tasks:", f"{PRETRAIN}, objective: lm}}}}\ntasks:", "pretraining.w: Task 'w': objective must be one of"),
+        (
+            "tasks:",
+            f"{PRETRAIN}, objective: lm}}}}\ntasks:",
+            "pretraining.w.objective: expected one of span_corruption, prefix_lm; got 'lm'",
+        ),
         ("tasks:", f"{PRETRAIN}, noise_density: 2}}}}\ntasks:", "pretraining.w: The density of noise must be"),
-        ("tasks:", f"{PRETRAIN}, mean_span: long}}}}\ntasks:", "mean_span: expected a number, got 'long'"),
+        (
+            "tasks:",
+            f"{PRETRAIN}, mean_span: long}}}}\ntasks:",
+            "pretraining.w.mean_span: expected a number, got 'long'",
+        ),
         ("tasks:", "pretraining: {w: {source: wiki}}\ntasks:", "pretraining.w: the key 'splits' is missing"),
         (
             "tasks:",
             f"{SHARE}, of: token}}}}}}\ntasks:",
-            "mixtures.m.share: A share is of examples or tokens; got 'token'",
+            "mixtures.m.share.of: expected one of examples, tokens; got 'token'. Did you mean",
         ),
         ("tasks:", f"{SHARE}}}}}}}\ntasks:", "mixtures.m.share: the key 'of' is missing; got member, share"),
         (
             "tasks:",
             f"{SHARE.replace('0.1', 'some')}, of: tokens}}}}}}\ntasks:",
-            "mixtures.m.share: expected a member's",
+            "mixtures.m.share.share: expected a number, got 'some'",
         ),
+        ("tasks:", "mixtures: {m: {members: [t], allow_leak: [t]}}\ntasks:", "mixtures.m: unknown key 'allow_leak'"),
+        ("tasks:", "mixtures: {m: {members: [t], hold_out: {cluster: x}}}\ntasks:", "hold_out: unknown key 'cluster'"),
         ("tasks:", "mixtures: {m: {members: [n]}, n: {members: [m]}}\ntasks:", "the mixtures m, n contain one another"),
     ],
 )
-def test_mistakes_name_the_file_the_place_and_the_mend(tmp_path, old, new, message):
+def test_mistakes_name_the_file_the_line_the_keys_and_the_fix(tmp_path, old, new, message):
     assert old in TASK
     with pytest.raises(ValueError, match=message):
         read_yaml(write(tmp_path, TASK.replace(old, new)))

@@ -93,7 +93,7 @@ def _analysis(step: Step, compiled: Compiled) -> dict[str, Any]:
         config.model, encoder_length=lengths["inputs"], decoder_length=lengths["targets"]
     )
     exchanges = roofline.exchanges(program, mesh=mesh, chip=chip)
-    found: dict[str, Any] = {
+    data: dict[str, Any] = {
         "fits": chip is None or (step.peak_bytes or 0) <= chip.usable_bytes,
         "memory": {**dataclasses.asdict(compiled.memory), "peak": compiled.memory.peak},
         "warnings": list(compiled.warnings),
@@ -105,17 +105,17 @@ def _analysis(step: Step, compiled: Compiled) -> dict[str, Any]:
     }
     if chip is not None:
         seconds = {
-            "compute_seconds": found["flops"] / chip.flops_per_second,
-            "memory_seconds": found["hbm_bytes"] / chip.hbm_bytes_per_second,
+            "compute_seconds": data["flops"] / chip.flops_per_second,
+            "memory_seconds": data["hbm_bytes"] / chip.hbm_bytes_per_second,
             "exchange_seconds": sum(row.seconds for row in exchanges),
         }
         longest = max(seconds.values())
         tokens_per_second = rows_per_device * sum(lengths.values()) / longest
-        found["estimate"] = {
+        data["estimate"] = {
             **seconds,
             "step_seconds": longest,
-            "mfu": found["model_flops"] / chip.flops_per_second / longest,
+            "mfu": data["model_flops"] / chip.flops_per_second / longest,
             "tokens_per_second": tokens_per_second * mesh.size,
             "tokens_per_second_per_chip": tokens_per_second,
         }
-    return found
+    return data

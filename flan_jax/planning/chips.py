@@ -9,17 +9,17 @@ class Chip:
     """One kind of accelerator, as JAX sees one device.
 
     Attributes:
-      name: the name in topologies.
-      title: the name in print.
+      name: The name in topologies.
+      title: The name in print.
       platform: "tpu" or "gpu".
-      hbm_bytes: its memory.
-      usable_bytes: what a program can have of it.
-      flops_per_second: dense bfloat16 matrix products.
-      hbm_bytes_per_second: to and from its memory.
-      link_bytes_per_second: sent inside a slice (TPU: both directions of a ring, along one mesh axis) or node (GPU).
-      network_bytes_per_second: sent between slices (TPU) or nodes (GPU); a chip's share of its host's network.
-      host_chips: chips of a host (TPU) or node (GPU).
-      source: the page with the figures.
+      hbm_bytes: The memory of the chip.
+      usable_bytes: The part of it that a program can use.
+      flops_per_second: The peak for dense bfloat16 matrix products.
+      hbm_bytes_per_second: The bandwidth of the memory.
+      link_bytes_per_second: Sent inside a slice (TPU: both directions of a ring, along one mesh axis) or node (GPU).
+      network_bytes_per_second: Sent between slices (TPU) or nodes (GPU); a chip's share of its host's network.
+      host_chips: Chips per host (TPU) or node (GPU).
+      source: The page with the figures.
     """
 
     name: str
@@ -55,10 +55,10 @@ def _chips(platform: Literal["tpu", "gpu"], pages: str, *rows: tuple[Any, ...]) 
     ]
 
 
-# Peak, HBM and links from the source page; a TPU's link figure is two links of its "interchip interconnect", a GPU's half
-# of the bidirectional NVLink figure. A TPU's usable memory is what libtpu 0.0.42 names when it refuses a program; of a
-# GPU's, as CUDA reports it, contexts and libraries take about 1 GiB. The network is a host's 200 Gbit/s (v6e: 400) over its
-# chips, from the same pages; for GPUs one adapter of 200 (A100) or 400 Gbit/s each, as in NVIDIA's DGX.
+# Peak, HBM and links from the source page: two links of a TPU's "interchip interconnect", and half of a GPU's
+# bidirectional NVLink figure. A TPU's usable memory is what libtpu 0.0.42 reports when it refuses a program; of the
+# memory that CUDA reports, contexts and libraries take about 1 GiB. The network is a host's 200 Gbit/s (v6e: 400) over
+# its chips, from the same pages; for GPUs one adapter of 200 (A100) or 400 Gbit/s each, as in NVIDIA's DGX.
 TPUS = _chips(
     "tpu",
     "https://cloud.google.com/tpu/docs/",

@@ -25,10 +25,10 @@ class Collective:
     """One exchange between devices.
 
     Attributes:
-      kind: one of `KINDS`.
-      bytes: of the complete array in a group: after a gather, before a reduction.
-      groups: positions in the mesh of the devices that exchange with each other; (source, target) for a permutation.
-      number: how often a step runs it.
+      kind: One of `KINDS`.
+      bytes: Size of the complete array in a group: after a gather, before a reduction.
+      groups: Positions in the mesh of the devices that exchange with each other; (source, target) for a permutation.
+      number: How often a step runs it.
     """
 
     kind: str
@@ -48,29 +48,29 @@ def collectives(program: Program, *, devices: int, slices: int = 1) -> Iterator[
     """Yields the collectives of a program.
 
     Args:
-      devices: how many devices run the program, in the order of the mesh.
-      slices: how many slices of TPUs they form, slice after slice.
+      devices: How many devices run the program, in the order of the mesh.
+      slices: How many slices of TPUs they form, slice after slice.
     """
     for body, times, _ in program.bodies():
         seen: set[tuple[str, str]] = set()
         for instruction in body.values():
             contained = program.inside(instruction) if instruction.opcode in ("fusion", "async-start") else ()
             for one, within in ((instruction, body), *contained):
-                found = _collective(one, within, devices=devices, slices=slices, times=times)
-                if found is not None and within is not body and found.kind == "all-reduce" and _is_sliced(one, within):
-                    found = dataclasses.replace(found, kind="reduce-scatter")
+                collective = _collective(one, within, devices=devices, slices=slices, times=times)
                 key = (one.opcode, one.attribute(r"channel_id=(\d+)") or one.name)  # Kinds number channels separately.
-                if found is not None and key not in seen:
-                    seen.add(key)
-                    yield found
+                if collective is None or key in seen:
+                    continue
+                seen.add(key)
+                is_scattered = collective.kind == "all-reduce" and within is not body and _is_sliced(one, within)
+                yield dataclasses.replace(collective, kind="reduce-scatter") if is_scattered else collective
 
 
 def axes_of(groups: Groups, *, axes: Mapping[str, int]) -> str:
     """Returns the axes of a mesh over which groups of positions exchange, for example "data+fsdp"; "none" if alone.
 
     Args:
-      groups: positions in a mesh.
-      axes: its axes with their sizes, the slowest first.
+      groups: Positions in a mesh.
+      axes: Its axes with their sizes, the slowest first.
 
     >>> axes_of(((0, 1), (2, 3)), axes={"data": 2, "tensor": 2})
     'tensor'
@@ -122,7 +122,7 @@ def _is_sliced(one: Instruction, within: Computation) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _mesh_groups(mesh: str, ids: str | None, names: str) -> Groups:
-    """Groups along axes of a mesh that the compiler names: `'a'=2,'b'=4`, and `'b'` or, for a part of it, `'b':(2)2`."""
+    """Groups along axes of a mesh that the compiler names: `'a'=2,'b'=4`, and `'b'` or a part of it, `'b':(2)2`."""
     chosen = {name: part for name, *part in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", names)}
     sizes: list[int] = []
     taken: list[int] = []
@@ -133,15 +133,15 @@ def _mesh_groups(mesh: str, ids: str | None, names: str) -> Groups:
         sizes += [before, part, int(length) // (before * part)]
     others = [axis for axis in range(len(sizes)) if axis not in taken]
     iota = re.fullmatch(_IOTA, ids or f"[{np.prod(sizes)}]")
-    places = _ordered(*iota.groups()) if iota else np.asarray(_numbers(str(ids)))
+    ids_in_order = _ordered(*iota.groups()) if iota else np.asarray(_numbers(str(ids)))
     group = int(np.prod([sizes[axis] for axis in taken]))
-    return _tuples(places.reshape(sizes).transpose(others + taken).reshape(-1, group))
+    return _tuples(ids_in_order.reshape(sizes).transpose(others + taken).reshape(-1, group))
 
 
 def _ordered(sizes: str, order: str | None) -> np.ndarray:
     """Device ids in the order of `[4,2]T(1,0)`."""
-    places = np.arange(np.prod(_numbers(sizes))).reshape(_numbers(sizes))
-    return (places.transpose(_numbers(order)) if order else places).reshape(-1)
+    ids_in_order = np.arange(np.prod(_numbers(sizes))).reshape(_numbers(sizes))
+    return (ids_in_order.transpose(_numbers(order)) if order else ids_in_order).reshape(-1)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -20,13 +20,13 @@ class Memory:
     """Bytes on one device, according to the compiler.
 
     Attributes:
-      arguments: the state and the batch.
-      outputs: the next state and the metrics.
-      aliased: outputs that reuse the memory of donated arguments.
-      temporaries: everything in between. A TPU's compiler counts fragmentation too, so this can exceed the peak.
-      code: the program.
-      host_temporaries: in the host's memory.
-      live: the most of arguments, outputs and temporaries that is alive at once; None if the compiler does not report
+      arguments: The state and the batch.
+      outputs: The next state and the metrics.
+      aliased: Outputs that reuse the memory of donated arguments.
+      temporaries: Everything in between. A TPU's compiler counts fragmentation too, so this can exceed the peak.
+      code: The program.
+      host_temporaries: Temporaries in the host's memory.
+      live: The most of arguments, outputs and temporaries that is alive at once; None if the compiler does not report
         it, and on a GPU, which allocates all temporaries as one block.
     """
 
@@ -49,8 +49,8 @@ class Compiled:
     """A compiled step.
 
     Attributes:
-      text: the scheduled program.
-      warnings: the compiler's warnings of shardings that it had to replicate.
+      text: The scheduled program.
+      warnings: The compiler's warnings of shardings that it had to replicate.
     """
 
     memory: Memory
@@ -63,8 +63,8 @@ class TooLarge:
     """A step that a TPU's compiler refused.
 
     Attributes:
-      needed: bytes on one device; None if the message does not contain them.
-      message: the compiler's, which also lists the largest arrays.
+      needed: Bytes on one device; None if the message does not contain them.
+      message: The compiler's message, which also lists the largest arrays.
     """
 
     needed: int | None
@@ -75,15 +75,14 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], *, options: Mapping[st
     """Compiles what `lower` returns.
 
     Args:
-      lower: traces and lowers the step.
-      options: for the compiler, in addition to those of the lowered step.
+      lower: Traces and lowers the step.
+      options: Compiler options, in addition to those of the lowered step.
 
     Raises:
       UserError: XLA's compiler for GPUs does not find the parts of a CUDA toolkit that it needs.
     """
-    with captured_stderr() as printed:
-        with gpus.cudnn_as_described():
-            lowered = lower()
+    with captured_stderr() as printed, gpus.cudnn_as_described():
+        lowered = lower()
         try:
             compiled = lowered.compile(compiler_options=dict(options))
         except jax.errors.JaxRuntimeError as error:
@@ -92,17 +91,17 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], *, options: Mapping[st
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             return TooLarge(needed=needed_bytes(str(error)), message=str(error))
-        found, text = compiled.memory_analysis(), compiled.as_text()
-        assert found is not None and text is not None, "XLA's compilers analyse memory and print programs"
+        analysis, text = compiled.memory_analysis(), compiled.as_text()
+        assert analysis is not None and text is not None, "XLA's compilers analyse memory and print programs"
         device = next(iter(jax.tree.leaves(compiled.output_shardings)[0].device_set))
     memory = Memory(
-        arguments=found.argument_size_in_bytes,
-        outputs=found.output_size_in_bytes,
-        aliased=found.alias_size_in_bytes,
-        temporaries=found.temp_size_in_bytes,
-        code=found.generated_code_size_in_bytes,
-        host_temporaries=found.host_temp_size_in_bytes,
-        live=None if device.platform == "gpu" else getattr(found, "peak_memory_in_bytes", 0) or None,
+        arguments=analysis.argument_size_in_bytes,
+        outputs=analysis.output_size_in_bytes,
+        aliased=analysis.alias_size_in_bytes,
+        temporaries=analysis.temp_size_in_bytes,
+        code=analysis.generated_code_size_in_bytes,
+        host_temporaries=analysis.host_temp_size_in_bytes,
+        live=None if device.platform == "gpu" else getattr(analysis, "peak_memory_in_bytes", 0) or None,
     )
     return Compiled(memory=memory, text=text, warnings=tuple(line for line in printed if "ematerializ" in line))
 
@@ -114,10 +113,10 @@ def needed_bytes(message: str) -> int | None:
     22011707392
     """
     # The second form reports temporaries only, which then exceed the memory by themselves.
-    found = re.search(r"Used ([\d.]+)([BKMGT]?) of|HLO temporaries \(([\d.]+)([BKMGT]?)\) exceeds", message)
-    if found is None:
+    match = re.search(r"Used ([\d.]+)([BKMGT]?) of|HLO temporaries \(([\d.]+)([BKMGT]?)\) exceeds", message)
+    if match is None:
         return None
-    number, unit = (part for part in found.groups() if part is not None)
+    number, unit = (part for part in match.groups() if part is not None)
     return int(float(number) * _UNITS[unit])
 
 

@@ -13,9 +13,9 @@ class Fit:
     """The result of a search.
 
     Attributes:
-      batch_size: the largest batch that was compiled and fits; 0 if none does.
-      refused: the smallest batch that was compiled and does not fit; None if all fit.
-      peaks: the memory in bytes on one device for each batch that was compiled; None if the compiler only refused.
+      batch_size: The largest batch that was compiled and fits; 0 if none does.
+      refused: The smallest batch that was compiled and does not fit; None if all fit.
+      peaks: The memory in bytes on one device for each batch that was compiled; None if the compiler only refused.
     """
 
     batch_size: int
@@ -27,11 +27,11 @@ def largest_batch(peak_of: Callable[[int], int | None], *, quantum: int, availab
     """Searches for the largest multiple of `quantum` rows whose step fits.
 
     Args:
-      peak_of: compiles the step for a batch and returns the memory in bytes that it needs, whether or not that fits;
+      peak_of: Compiles the step for a batch and returns the memory in bytes that it needs, whether or not that fits;
         None if the compiler refuses without a figure.
-      quantum: rows that the mesh and the microbatches need at least.
-      available: bytes of one device.
-      start: the batch to try first.
+      quantum: Rows that the mesh and the microbatches need at least.
+      available: The memory of one device in bytes.
+      start: The batch to try first.
     """
     peaks: dict[int, int | None] = {}
     batch: int | None = start
@@ -58,7 +58,7 @@ def _next(peaks: Mapping[int, int | None], *, low: int, high: int | None, quantu
             guess = batch + (available - peak) * (other - batch) / (other_peak - peak)
     if guess <= 0:
         guess = 2 * low if high is None else (low + high) / 2 if low else quantum
-    found = max(int(guess) // quantum * quantum, low + quantum)
-    found = found if high is None else min(found, high - quantum)
-    is_worth_it = low < found and (not low or found - low >= max(quantum, low // 16))
-    return found if is_worth_it and found not in peaks else None
+    best = max(int(guess) // quantum * quantum, low + quantum)
+    best = best if high is None else min(best, high - quantum)
+    is_worth_it = best > low and (not low or best - low >= max(quantum, low // 16))
+    return best if is_worth_it and best not in peaks else None

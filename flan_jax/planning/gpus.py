@@ -1,7 +1,7 @@
 """Devices to compile for that describe GPUs which this machine does not have.
 
-JAX's CUDA plugin contains XLA's compiler for GPUs. It needs no GPU, driver or CUDA library; ptxas and libdevice come from
-a CUDA toolkit or NVIDIA's packages of them.
+JAX's CUDA plugin contains XLA's compiler for GPUs. It needs no GPU, driver or CUDA library; ptxas and libdevice come
+from a CUDA toolkit or NVIDIA's packages of them.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ _CUDNN = (9, 10, 0)
 # From product sheets and `cudaGetDeviceProperties`; memory and its speed are the chip's.
 _DESCRIPTION = """
 gpu_device_info {{
-  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 fpus_per_core: {fpus} core_count: {cores}
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: {cores}
   shared_memory_per_block: 49152 shared_memory_per_core: {shared} shared_memory_per_block_optin: {optin}
   registers_per_core_limit: 65536 registers_per_block_limit: 65536 l2_cache_size: {cache} clock_rate_ghz: {clock}
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535 fpus_per_core: {fpus}
   memory_bandwidth: {bandwidth} device_memory_size: {memory} cuda_compute_capability {{ major: {major} }}
 }}
 platform_name: "CUDA" device_description_str: "{kind}"
@@ -44,7 +44,7 @@ def described(name: str, count: int = 1) -> tuple[jax.Device, ...]:
     """Returns `count` described GPUs of one node, or of complete nodes.
 
     Raises:
-      UserError: the plugin is missing or does not describe them.
+      UserError: The plugin is missing or does not describe them.
     """
     from jax.experimental import topologies
 
@@ -57,10 +57,10 @@ def described(name: str, count: int = 1) -> tuple[jax.Device, ...]:
         bandwidth=int(chip.hbm_bytes_per_second), memory=chip.hbm_bytes, cudnn=_CUDNN, **_PROPERTIES[name]
     )
     try:
-        found = topologies.get_topology_desc(platform="cuda", target_config=target, topology=shape)
+        described_topology = topologies.get_topology_desc(platform="cuda", target_config=target, topology=shape)
     except Exception as error:  # A plugin whose version does not match JAX's can raise anything.
         raise UserError(f"JAX's CUDA plugin does not describe a GPU here: {error}. {INSTALL}.") from error
-    return tuple(found.devices)
+    return tuple(described_topology.devices)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Compiled programs (scheduled HLO text): which instruction runs how often, on arrays of which size and in which memory."""
+"""Compiled programs (scheduled HLO text): which instruction runs how often, and which arrays it returns."""
 
 import dataclasses
 import functools
@@ -28,12 +28,12 @@ class Instruction:
     """One line of a computation.
 
     Attributes:
-      name: without the percent sign.
-      opcode: for example "fusion" or "all-gather-start".
-      arrays: the result; several for a tuple.
-      operands: names of instructions; for a parameter or a constant its number.
-      attributes: the rest of the line.
-      is_root: whether the computation returns it.
+      name: Without the percent sign.
+      opcode: For example "fusion" or "all-gather-start".
+      arrays: The result; several for a tuple.
+      operands: Names of instructions; for a parameter or a constant its number.
+      attributes: The rest of the line.
+      is_root: Whether the computation returns it.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Instruction:
 
     def attribute(self, pattern: str) -> str | None:
         """Returns the first group of a regular expression in the attributes; None without a match."""
-        found = re.search(pattern, self.attributes)
-        return found.group(1) if found else None
+        match = re.search(pattern, self.attributes)
+        return match.group(1) if match else None
 
 
 Computation = Mapping[str, Instruction]
@@ -67,7 +67,7 @@ class Program:
     entry: str
 
     def inside(self, instruction: Instruction) -> Iterator[tuple[Instruction, Computation]]:
-        """Yields the instructions that a fusion or an asynchronous call contains, at any depth, with their computation."""
+        """Yields what a fusion or an asynchronous call contains, at any depth: instructions, and their computations."""
         for name in instruction.called:
             computation = self.computations.get(name, {})
             for inner in computation.values():
@@ -119,8 +119,8 @@ def read(text: str) -> Program:
                 entry = head.group(2) if head.group(1) else entry
         elif line.startswith("}"):
             current = None
-        elif found := _INSTRUCTION.match(line):
-            root, name, shape, opcode, rest = found.groups()
+        elif match := _INSTRUCTION.match(line):
+            root, name, shape, opcode, rest = match.groups()
             operands, _, attributes = rest.partition(")")
             current[name] = Instruction(
                 name=name,

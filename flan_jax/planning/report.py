@@ -55,8 +55,8 @@ def _head(plan: Mapping[str, Any]) -> Iterator[str]:
     lengths = "/".join(map(str, recipe["lengths"].values()))
     mesh = ",".join(f"{axis}={size}" for axis, size in recipe["mesh"].items() if size > 1) or "data=1"
     yield (
-        f"{recipe['parameters'] / 1e6:,.1f} M parameters, {recipe['dtype']}; {recipe['batch_size']} rows of {lengths} tokens "
-        f"per step, microbatches: {recipe['num_microbatches']}; mesh {mesh}"
+        f"{recipe['parameters'] / 1e6:,.1f} M parameters, {recipe['dtype']}; {recipe['batch_size']} rows of {lengths} "
+        f"tokens per step, microbatches: {recipe['num_microbatches']}; mesh {mesh}"
     )
     execution = recipe["execution"]
     yield f"remat {execution['remat']}, layers {execution['layers']}, logits {execution['logits']}"
@@ -116,12 +116,14 @@ def _remarks(plan: Mapping[str, Any]) -> Iterator[str]:
         needed = refusal["needed"] if refusal else plan["memory"]["peak"]
         yield (
             f"DOES NOT FIT: a device has {size_text(chip['usable_bytes'])}, and the step needs "
-            f"{size_text(needed) if needed else 'more'}; parameters and optimizer state take {size_text(plan['state_bytes'])}."
+            f"{size_text(needed) if needed else 'more'}; {size_text(plan['state_bytes'])} of it is parameters and "
+            "optimizer state."
         )
         yield (
-            f"To fix it, process the batch in more parts (--num_microbatches, now {recipe['num_microbatches']}), recompute more "
-            f"(--remat=full, now {recipe['execution']['remat']}), shard the state over more devices "
-            f"(--gin.sharding.MeshPlan.fsdp, now {recipe['mesh']['fsdp']}), or reduce --batch_size, now {recipe['batch_size']}."
+            f"To fix it, process the batch in more parts (--num_microbatches, now {recipe['num_microbatches']}), "
+            f"recompute more (--remat=full, now {recipe['execution']['remat']}), shard the state over more devices "
+            f"(--gin.sharding.MeshPlan.fsdp, now {recipe['mesh']['fsdp']}), or reduce --batch_size, now "
+            f"{recipe['batch_size']}."
         )
     if refusal:
         yield f"The compiler reports: {refusal['message'][:2000]}"
@@ -134,6 +136,6 @@ def _remarks(plan: Mapping[str, Any]) -> Iterator[str]:
     if "estimate" in plan:
         yield (
             f"At best: {chip['title']} with {chip['flops_per_second'] / 1e12:.0f} TFLOP/s bfloat16, HBM at "
-            f"{chip['hbm_bytes_per_second'] / 1e9:,.0f} GB/s, links at {chip['link_bytes_per_second'] / 1e9:.0f} GB/s per axis "
-            f"({chip['source']}); computing, HBM traffic and exchanges overlap completely (docs/plan.md)."
+            f"{chip['hbm_bytes_per_second'] / 1e9:,.0f} GB/s, links at {chip['link_bytes_per_second'] / 1e9:.0f} GB/s "
+            f"per axis ({chip['source']}); computing, HBM traffic and exchanges overlap completely (docs/plan.md)."
         )

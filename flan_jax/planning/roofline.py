@@ -1,4 +1,4 @@
-"""The least time of a step: the longest of what its FLOPs, its HBM traffic and its exchanges take at the chip's peaks."""
+"""The least time of a step: the longest of the times of its FLOPs, HBM traffic and exchanges at their peaks."""
 
 import dataclasses
 
@@ -21,9 +21,9 @@ class Exchange:
     """All collectives of one kind over the same axes, on one device.
 
     Attributes:
-      number: how many a step runs.
-      bytes: the sum of the complete arrays.
-      seconds: what sending takes at the speed of the links; 0 without a chip.
+      number: How many a step runs.
+      bytes: The sum of the complete arrays.
+      seconds: What sending takes at the speed of the links; 0 without a chip.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Exchange:
 
 def exchanges(program: Program, *, mesh: jax.sharding.Mesh, chip: Chip | None) -> list[Exchange]:
     """Returns what a step exchanges, the most bytes first."""
-    islands = [_island(place, device, chip) for place, device in enumerate(mesh.devices.flat)]
+    islands = [_island(position, device, chip) for position, device in enumerate(mesh.devices.flat)]
     sums: dict[tuple[str, str], Exchange] = {}
     for one in collectives(program, devices=len(islands), slices=count_slices(list(mesh.devices.flat))):
         axis = axes_of(one.groups, axes=mesh.shape)
@@ -58,18 +58,18 @@ def hbm_bytes(program: Program) -> int:
     )
 
 
-def _island(place: int, device: jax.Device, chip: Chip | None) -> int:
+def _island(position: int, device: jax.Device, chip: Chip | None) -> int:
     """The slice or node of a device; described GPUs fill one node after the other."""
     if device.platform == "gpu" and chip is not None:
-        return place // chip.host_chips
+        return position // chip.host_chips
     return int(getattr(device, "slice_index", 0) or 0)
 
 
 def _seconds(one: Collective, *, islands: list[int], chip: Chip | None) -> float:
     if chip is None:
         return 0.0
-    group = max(one.groups, key=lambda group: len({islands[place] for place in group}))
-    count = len({islands[place] for place in group})
+    group = max(one.groups, key=lambda group: len({islands[position] for position in group}))
+    count = len({islands[position] for position in group})
     if count == 1:
         return one.sent_bytes / chip.link_bytes_per_second
     # The members in one island first reduce, or last gather, among themselves; each sends its share over the network.
@@ -89,8 +89,8 @@ def _instruction_bytes(program: Program, instruction: Instruction, within: Compu
     fused = program.computations.get(instruction.called[0], {}) if opcode == "fusion" else {}
     parameters = {int(inner.operands[0]): inner for inner in fused.values() if inner.opcode == "parameter"}
     read = sum(
-        _read_bytes(_in_hbm(within[name]), parameters.get(place), fused)
-        for place, name in enumerate(instruction.operands)
+        _read_bytes(_in_hbm(within[name]), parameters.get(position), fused)
+        for position, name in enumerate(instruction.operands)
         if name in within
     )
     root = next((inner for inner in fused.values() if inner.is_root), instruction)

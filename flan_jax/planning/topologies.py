@@ -2,8 +2,8 @@
 
     v5e:16x16   v5p:4x4x4   v6e:8x8*2 (two slices)   cpu:8   gpu:h200x8
 
-The devices of a slice come from libtpu, a TPU's compiler and runtime in one library; those of GPUs from JAX's CUDA plugin.
-Neither needs the hardware.
+The devices of a slice come from libtpu, a TPU's compiler and runtime in one library; those of GPUs from JAX's CUDA
+plugin. Neither needs the hardware.
 """
 
 import contextlib
@@ -40,10 +40,10 @@ class Topology:
     """A machine to compile for.
 
     Attributes:
-      name: the requested name.
-      chip: what its devices can do; None for this machine's CPU, of which nothing is known.
-      devices: described devices, or this machine's CPU devices.
-      options: for the compiler.
+      name: The requested name.
+      chip: What its devices can do; None for this machine's CPU, of which nothing is known.
+      devices: Described devices, or this machine's CPU devices.
+      options: Compiler options.
     """
 
     name: str
@@ -56,18 +56,18 @@ def topology_named(name: str) -> Topology:
     """Returns a machine by its name.
 
     Raises:
-      UserError: the machine is unknown, its compiler is missing or refuses, or this process has too few CPU devices.
+      UserError: The machine is unknown, its compiler is missing or refuses, or this process has too few CPU devices.
     """
     kind, _, shape = name.strip().lower().partition(":")
     if kind == "cpu" and re.fullmatch(r"|[1-9]\d*", shape):
         return Topology(name=name, chip=None, devices=_cpu_devices(int(shape or 1), name=name))
-    found = re.fullmatch(r"(\w+?)(?:x(\d+))?", shape)
-    if kind == "gpu" and found and found.group(1) in {chip.name for chip in GPUS}:
-        return _gpus(found.group(1), int(found.group(2) or 1), name=name)
-    found = re.fullmatch(r"(\d+(?:x\d+)*)(?:\*(\d+))?", shape)
-    sides = tuple(map(int, found.group(1).split("x"))) if found else ()
-    if found and kind in SLICES and len(sides) == len(SLICES[kind][0].split("x")):
-        devices = _slice_devices(kind, sides, slices=int(found.group(2) or 1), name=name)
+    match = re.fullmatch(r"(\w+?)(?:x(\d+))?", shape)
+    if kind == "gpu" and match and match.group(1) in {chip.name for chip in GPUS}:
+        return _gpus(match.group(1), int(match.group(2) or 1), name=name)
+    match = re.fullmatch(r"(\d+(?:x\d+)*)(?:\*(\d+))?", shape)
+    sides = tuple(map(int, match.group(1).split("x"))) if match else ()
+    if match and kind in SLICES and len(sides) == len(SLICES[kind][0].split("x")):
+        devices = _slice_devices(kind, sides, slices=int(match.group(2) or 1), name=name)
         return Topology(name=name, chip=CHIPS[kind], devices=devices)
     kinds = "; ".join(f"{kind}: {', '.join(shapes)}" for kind, shapes in SLICES.items())
     names = [f"{kind}:{shape}" for kind, shapes in SLICES.items() for shape in shapes]

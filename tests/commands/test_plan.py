@@ -34,19 +34,19 @@ def text_of(plan):
 
 
 def test_a_recipe_is_planned_for_cpu_devices(capsys):
-    found = planned(capsys, "--topology=cpu:8", *BOTH_AXES)
-    assert found["topology"]["devices"] == 8 and found["chip"] is None
-    recipe = found["recipe"]
+    plan = planned(capsys, "--topology=cpu:8", *BOTH_AXES)
+    assert plan["topology"]["devices"] == 8 and plan["chip"] is None
+    recipe = plan["recipe"]
     assert recipe["parameters"] == 402_432 - 98_624 and recipe["lengths"] == {"inputs": 64, "targets": 16}
     assert recipe["mesh"] == {"replica": 1, "data": 1, "fsdp": 4, "tensor": 2}
-    assert found["memory"]["arguments"] > found["state_bytes"] > 0
-    assert found["memory"]["aliased"] >= 0.9 * found["state_bytes"]  # The state is donated.
+    assert plan["memory"]["arguments"] > plan["state_bytes"] > 0
+    assert plan["memory"]["aliased"] >= 0.9 * plan["state_bytes"]  # The state is donated.
     # All matrix products of the model, and little else.
-    assert 1.0 <= found["flops"] / found["model_flops"] < 1.3
-    assert "estimate" not in found and "policies" not in found and found["fits"]
-    axes = {row["axis"] for row in found["exchanges"]}
+    assert 1.0 <= plan["flops"] / plan["model_flops"] < 1.3
+    assert "estimate" not in plan and "policies" not in plan and plan["fits"]
+    axes = {row["axis"] for row in plan["exchanges"]}
     assert {"fsdp", "tensor"} <= axes and not any("data" in axis for axis in axes)
-    text = text_of(found)
+    text = text_of(plan)
     for words in ("peak memory", "FLOPs of the model", "all-reduce over tensor", "mesh fsdp=4,tensor=2"):
         assert words in text
 
@@ -71,14 +71,14 @@ def with_memory(monkeypatch, bytes_of):
 
 
 def test_a_chip_gives_an_estimate_of_the_time(capsys, cpus_as_gpus):
-    found = planned(capsys, "--topology=gpu:h200x2")
-    estimate = found["estimate"]
+    plan = planned(capsys, "--topology=gpu:h200x2")
+    estimate = plan["estimate"]
     longest = max(estimate[f"{name}_seconds"] for name in ("compute", "memory", "exchange"))
     assert estimate["step_seconds"] == longest > 0 and 0 < estimate["mfu"] < 1
     assert estimate["tokens_per_second"] * longest == pytest.approx(8 * (64 + 16))
-    assert estimate["memory_seconds"] == pytest.approx(found["hbm_bytes"] / 4800e9)
-    assert estimate["compute_seconds"] == pytest.approx(found["flops"] / 989e12)
-    text = text_of(found)
+    assert estimate["memory_seconds"] == pytest.approx(plan["hbm_bytes"] / 4800e9)
+    assert estimate["compute_seconds"] == pytest.approx(plan["flops"] / 989e12)
+    text = text_of(plan)
     for words in ("MFU", "tokens/s", "At best: NVIDIA H200", "mesh data=2", "all-reduce over data"):
         assert words in text
 
@@ -88,9 +88,9 @@ def test_a_chip_gives_an_estimate_of_the_time(capsys, cpus_as_gpus):
 )
 def test_the_memory_of_a_gpu_limits_the_plan(peak, fits, fraction, capsys, monkeypatch, cpus_as_gpus):
     with_memory(monkeypatch, lambda _: peak)
-    found = planned(capsys, "--topology=gpu:h100", status=0 if fits else 2)
-    assert found["fits"] == fits
-    text = text_of(found)
+    plan = planned(capsys, "--topology=gpu:h100", status=0 if fits else 2)
+    assert plan["fits"] == fits
+    text = text_of(plan)
     assert (f"XLA_PYTHON_CLIENT_MEM_FRACTION={fraction}" in text) == bool(fraction)
     assert ("DOES NOT FIT: a device has 78.00 GiB, and the step needs 79" in text) != fits
     assert ("--num_microbatches, now 1" in text) != fits
@@ -99,8 +99,8 @@ def test_the_memory_of_a_gpu_limits_the_plan(peak, fits, fraction, capsys, monke
 def test_each_remat_policy_has_its_memory_and_its_largest_batch(capsys, monkeypatch, cpus_as_gpus):
     per_row = {"none": 10 << 30, "minimal": 9 << 30, "full": 5 << 30}
     with_memory(monkeypatch, lambda config: config.batch_size * per_row[config.execution.remat])
-    found = planned(capsys, "--topology=gpu:h100", search=True, status=2)
-    fits = {name: (fit["peaks"]["8"] >> 30, fit["batch_size"]) for name, fit in found["policies"].items()}
+    plan = planned(capsys, "--topology=gpu:h100", search=True, status=2)
+    fits = {name: (fit["peaks"]["8"] >> 30, fit["batch_size"]) for name, fit in plan["policies"].items()}
     assert fits == {"none": (80, 7), "minimal": (72, 8), "full": (40, 15)}
 
 
@@ -139,12 +139,12 @@ def test_a_missing_recipe_is_reported_with_the_option_that_names_it(capsys):
 def test_a_recipe_is_compiled_for_a_slice_without_a_tpu(capfd):
     assert cli.run(["plan", QUICKSTART, "--topology=v5e:2x2", "--gin.BATCH_SIZE=8", "--search=False", "--json"]) == 0
     captured = capfd.readouterr()
-    found = json.loads(captured.out)
+    plan = json.loads(captured.out)
     assert captured.err == ""  # Nothing that libtpu prints.
-    assert found["fits"] and found["chip"]["title"] == "TPU v5e"
-    assert 1.0 <= found["flops"] / found["model_flops"] < 1.1
-    assert found["estimate"]["step_seconds"] > 0
-    assert [(row["kind"], row["axis"]) for row in found["exchanges"]] == [("all-reduce", "data")]
+    assert plan["fits"] and plan["chip"]["title"] == "TPU v5e"
+    assert 1.0 <= plan["flops"] / plan["model_flops"] < 1.1
+    assert plan["estimate"]["step_seconds"] > 0
+    assert [(row["kind"], row["axis"]) for row in plan["exchanges"]] == [("all-reduce", "data")]
 
 
 @pytest.mark.libtpu
@@ -153,7 +153,7 @@ def test_a_step_that_a_tpu_refuses_is_reported_with_the_fix(capfd):
     assert cli.run(["plan", QUICKSTART, *arguments]) == 2
     text = capfd.readouterr().out
     assert "DOES NOT FIT: a device has 15.75 GiB, and the step needs" in text
-    assert "parameters and optimizer state take" in text and "--num_microbatches, now 1" in text
+    assert "of it is parameters and optimizer state" in text and "--num_microbatches, now 1" in text
     assert "The compiler reports: RESOURCE_EXHAUSTED" in text
 
 
@@ -163,14 +163,14 @@ def test_a_recipe_is_compiled_for_gpus_without_one(capfd):
     capfd.readouterr()
     assert cli.run([*arguments, "--topology=gpu:h200x2", "--gin.sharding.MeshPlan.fsdp=2", "--json"]) == 0
     captured = capfd.readouterr()
-    found = json.loads(captured.out)
+    plan = json.loads(captured.out)
     assert captured.err == ""  # Nothing that the compiler prints.
-    assert found["topology"]["device_kind"] == "NVIDIA H200" and found["topology"]["devices"] == 2
-    assert found["memory"]["aliased"] >= 0.9 * found["state_bytes"] > 0
-    assert 1.0 <= found["flops"] / found["model_flops"] < 1.1
-    assert {row["axis"] for row in found["exchanges"]} == {"fsdp"}
-    assert 0 < found["estimate"]["mfu"] < 1
-    assert "compiled for NVIDIA H200" in text_of(found)
+    assert plan["topology"]["device_kind"] == "NVIDIA H200" and plan["topology"]["devices"] == 2
+    assert plan["memory"]["aliased"] >= 0.9 * plan["state_bytes"] > 0
+    assert 1.0 <= plan["flops"] / plan["model_flops"] < 1.1
+    assert {row["axis"] for row in plan["exchanges"]} == {"fsdp"}
+    assert 0 < plan["estimate"]["mfu"] < 1
+    assert "compiled for NVIDIA H200" in text_of(plan)
 
 
 @pytest.mark.gpu_compiler
@@ -180,9 +180,9 @@ def test_each_implementation_of_attention_is_compiled_and_counted(capsys):
     lengths = "--gin.TASK_FEATURE_LENGTHS={'inputs': 128, 'targets': 128}"
     flops = {}
     for attention in ("xla", "cudnn", "pallas"):
-        found = planned(capsys, *bfloat16, lengths, f"--gin.execution.Execution.attention='{attention}'")
-        assert found["recipe"]["execution"]["attention"] == attention
-        flops[attention] = found["flops"] / found["model_flops"]
+        plan = planned(capsys, *bfloat16, lengths, f"--gin.execution.Execution.attention='{attention}'")
+        assert plan["recipe"]["execution"]["attention"] == attention
+        flops[attention] = plan["flops"] / plan["model_flops"]
     assert 1.0 <= flops["xla"] < flops["cudnn"] < flops["pallas"] < 1.5  # More and more is recomputed.
 
 

@@ -43,32 +43,32 @@ def planned():
     return plan
 
 
-def require_sharded(found, gathered, *, vocab_size: int, emb_dim: int):
+def require_sharded(result, gathered, *, vocab_size: int, emb_dim: int):
     """Each device stores its share of the state, and no device gathers the complete table or output kernel."""
-    assert found["fits"] and found["warnings"] == []
+    assert result["fits"] and result["warnings"] == []
     assert [size for size in gathered if size >= 2 * vocab_size * emb_dim] == []  # Gathered in bfloat16.
     # Besides its share, a device stores placeholders and vectors that are too short to shard.
-    mesh = found["recipe"]["mesh"]
-    share = found["recipe"]["parameters"] * 4 / (mesh["fsdp"] * mesh["tensor"])
-    assert share <= found["state_bytes"] < 1.15 * share + (1 << 20)
+    mesh = result["recipe"]["mesh"]
+    share = result["recipe"]["parameters"] * 4 / (mesh["fsdp"] * mesh["tensor"])
+    assert share <= result["state_bytes"] < 1.15 * share + (1 << 20)
 
 
 def test_a_small_model_is_sharded_over_both_axes_and_gathers_no_table(planned):
     mesh = ("--gin.sharding.MeshPlan.fsdp=2", "--gin.sharding.MeshPlan.tensor=2")
-    found, gathered = planned("quickstart", "--topology=v5e:2x2", *mesh, "--gin.BATCH_SIZE=4")
-    require_sharded(found, gathered, vocab_size=1600, emb_dim=64)
+    result, gathered = planned("quickstart", "--topology=v5e:2x2", *mesh, "--gin.BATCH_SIZE=4")
+    require_sharded(result, gathered, vocab_size=1600, emb_dim=64)
     assert gathered
-    axes = {row["axis"] for row in found["exchanges"]}
+    axes = {row["axis"] for row in result["exchanges"]}
     assert axes <= {"fsdp", "tensor", "fsdp+tensor"} and {"fsdp", "tensor"} <= axes
-    assert found["unknown_loops"] == 0
+    assert result["unknown_loops"] == 0
 
 
 def test_two_slices_exchange_gradients_and_nothing_else(planned):
     mesh = ("--gin.sharding.MeshPlan.replica=2", "--gin.sharding.MeshPlan.fsdp=4")
-    found, _ = planned("quickstart", "--topology=v5e:2x2*2", *mesh, "--gin.BATCH_SIZE=16")
-    between = {row["kind"]: row for row in found["exchanges"] if "replica" in row["axis"]}
+    result, _ = planned("quickstart", "--topology=v5e:2x2*2", *mesh, "--gin.BATCH_SIZE=16")
+    between = {row["kind"]: row for row in result["exchanges"] if "replica" in row["axis"]}
     assert set(between) == {"all-reduce"} and between["all-reduce"]["axis"] == "replica"
-    part = found["recipe"]["parameters"] * 4 / 4  # float32, of which a device holds a quarter
+    part = result["recipe"]["parameters"] * 4 / 4  # float32, of which a device holds a quarter
     assert part <= between["all-reduce"]["bytes"] < 1.5 * part
 
 
@@ -82,18 +82,18 @@ def test_two_slices_exchange_gradients_and_nothing_else(planned):
 )
 def test_axes_may_share_a_dimension_of_a_slice(name, plan):
     """The devices of an fsdp group are a block of neighbours."""
-    found = make_mesh(plan, devices=topology_named(name).devices)
-    for block in found.devices.reshape(plan.data, plan.fsdp):
+    mesh = make_mesh(plan, devices=topology_named(name).devices)
+    for block in mesh.devices.reshape(plan.data, plan.fsdp):
         corners = [max(places) - min(places) + 1 for places in zip(*(one.coords for one in block), strict=True)]
         assert math.prod(corners) == plan.fsdp
 
 
 @pytest.mark.slow
 def test_base_fits_on_one_chip(planned):
-    found, gathered = planned("superni_base", "--topology=v5e:1x1")
-    assert found["fits"] and gathered == [] and found["exchanges"] == []
-    assert found["memory"]["live"] < 15.75 * 2**30
-    assert 0.05 < found["estimate"]["mfu"] < 1
+    result, gathered = planned("superni_base", "--topology=v5e:1x1")
+    assert result["fits"] and gathered == [] and result["exchanges"] == []
+    assert result["memory"]["live"] < 15.75 * 2**30
+    assert 0.05 < result["estimate"]["mfu"] < 1
 
 
 XL = {
@@ -115,12 +115,12 @@ XL = {
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else value,
 )
 def test_large_models_fit_and_are_sharded_everywhere(size, arguments, planned):
-    found, gathered = planned(*arguments)
-    require_sharded(found, gathered, vocab_size=32128, emb_dim=T5_1_1.config(size).emb_dim)
-    assert found["unknown_loops"] == 0
+    result, gathered = planned(*arguments)
+    require_sharded(result, gathered, vocab_size=32128, emb_dim=T5_1_1.config(size).emb_dim)
+    assert result["unknown_loops"] == 0
     # Recomputation is counted: remat full adds a forward pass to three, and little else.
-    assert 1.2 < found["flops"] / found["model_flops"] < 1.45
-    assert jax.__version__ == found["topology"]["jax"]
+    assert 1.2 < result["flops"] / result["model_flops"] < 1.45
+    assert jax.__version__ == result["topology"]["jax"]
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ def mesh() -> jax.sharding.Mesh:
 
 
 def exchanges(function, *, loops: int = 0):
-    """What a device exchanges when it runs `function` on its rows, once or in a loop: {(kind, axis): (number, bytes)}."""
+    """What a device exchanges when it runs `function`, once or in a loop: {(kind, axis): (number, bytes)}."""
     spec = P(tuple(AXES))
     inner = jax.shard_map(function, mesh=mesh(), in_specs=spec, out_specs=spec, check_vma=False)
 
@@ -37,8 +37,8 @@ def exchanges(function, *, loops: int = 0):
 def exchanged_by(program, x):
     compiled = hlo.read(jax.jit(program).lower(x).compile().as_text())
     assert all(is_known for _, _, is_known in compiled.bodies())
-    found = roofline.exchanges(compiled, mesh=mesh(), chip=None)
-    return {(row.kind, row.axis): (row.number, row.bytes) for row in found}
+    rows = roofline.exchanges(compiled, mesh=mesh(), chip=None)
+    return {(row.kind, row.axis): (row.number, row.bytes) for row in rows}
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -47,14 +47,14 @@ def test_a_sum_over_an_axis_is_an_all_reduce_of_the_local_array(axis):
 
 
 def test_a_sum_over_two_axes_names_both_axes():
-    found = exchanges(lambda x: jax.lax.psum(x, ("data", "tensor")))
-    assert found == {("all-reduce", "data+tensor"): (1, 32)}
+    rows = exchanges(lambda x: jax.lax.psum(x, ("data", "tensor")))
+    assert rows == {("all-reduce", "data+tensor"): (1, 32)}
 
 
 @pytest.mark.parametrize("axis", AXES)
 def test_a_gather_counts_the_gathered_array(axis):
-    found = exchanges(lambda x: jnp.sin(jax.lax.all_gather(x, axis, tiled=True))[:2])
-    assert found == {("all-gather", axis): (1, 64)}
+    rows = exchanges(lambda x: jnp.sin(jax.lax.all_gather(x, axis, tiled=True))[:2])
+    assert rows == {("all-gather", axis): (1, 64)}
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -68,8 +68,8 @@ def test_a_reduce_scatter_counts_the_array_before_the_sum(axis):
 
 @pytest.mark.parametrize("axis", AXES)
 def test_a_permutation_names_the_axis_that_it_crosses(axis):
-    found = exchanges(lambda x: jax.lax.ppermute(x, axis, [(0, 1), (1, 0)]))
-    assert found == {("collective-permute", axis): (1, 32)}
+    rows = exchanges(lambda x: jax.lax.ppermute(x, axis, [(0, 1), (1, 0)]))
+    assert rows == {("collective-permute", axis): (1, 32)}
 
 
 def test_an_all_to_all_counts_the_local_array():
@@ -81,8 +81,8 @@ def test_an_all_to_all_counts_the_local_array():
 
 @pytest.mark.parametrize("axis", ["data", "tensor"])
 def test_an_exchange_in_a_loop_counts_once_per_iteration(axis):
-    found = exchanges(lambda x: jnp.sin(jax.lax.psum(x, axis)), loops=7)
-    assert found == {("all-reduce", axis): (7, 7 * 32)}
+    rows = exchanges(lambda x: jnp.sin(jax.lax.psum(x, axis)), loops=7)
+    assert rows == {("all-reduce", axis): (7, 7 * 32)}
 
 
 def test_nested_loops_multiply_the_number_of_exchanges():
@@ -169,7 +169,7 @@ WRITTEN = {
     "chain of fusions": (
         "".join(
             f"%{name} (p: f32[]) -> f32[] {{\n  %p.{name} = f32[250000]{{0}} parameter(0)\n"
-            f'  ROOT %q.{name} = f32[500000]{{0}} all-gather(%p.{name}), {GROUPS}, frontend_attributes={{chain_id="0"}}\n}}\n'
+            f"  ROOT %q.{name} = f32[500000]{{0}} all-gather(%p.{name}), {GROUPS}\n}}\n"
             for name in ("start", "end")
         ),
         "%s = (f32[500000]{0}) fusion(%g), kind=kCustom, calls=%start",
@@ -197,9 +197,10 @@ WRITTEN = {
 @pytest.mark.parametrize("written", WRITTEN)
 def test_an_exchange_counts_once_however_it_is_written(written):
     computations, first, second, expected = WRITTEN[written]
-    text = f"{computations}ENTRY %main (g: f32[]) -> f32[] {{\n  %g = f32[250000]{{0}} parameter(0)\n  {first}\n  {second}\n}}\n"
-    found = list(collectives(hlo.read(text), devices=2, slices=2))
-    assert [(one.kind, one.bytes, one.number, one.groups) for one in found] == [(*expected, 1, ((0, 1),))]
+    body = f"  %g = f32[250000]{{0}} parameter(0)\n  {first}\n  {second}\n"
+    text = f"{computations}ENTRY %main (g: f32[]) -> f32[] {{\n{body}}}\n"
+    rows = list(collectives(hlo.read(text), devices=2, slices=2))
+    assert [(one.kind, one.bytes, one.number, one.groups) for one in rows] == [(*expected, 1, ((0, 1),))]
 
 
 def test_kinds_number_their_channels_separately():

@@ -50,10 +50,10 @@ def test_a_refusal_without_figures_has_no_needed_memory():
 
 def test_a_compiled_step_has_its_memory_and_its_text():
     x = jax.ShapeDtypeStruct((256, 256), jnp.float32)
-    found = compile_step(lambda: jax.jit(lambda a: a @ a, donate_argnums=0).lower(x), options={})
-    assert isinstance(found, Compiled)
-    assert found.memory.arguments == found.memory.outputs == found.memory.aliased == 256 * 256 * 4
-    assert "ENTRY" in found.text and found.warnings == ()
+    compiled = compile_step(lambda: jax.jit(lambda a: a @ a, donate_argnums=0).lower(x), options={})
+    assert isinstance(compiled, Compiled)
+    assert compiled.memory.arguments == compiled.memory.outputs == compiled.memory.aliased == 256 * 256 * 4
+    assert "ENTRY" in compiled.text and compiled.warnings == ()
 
 
 def test_other_errors_of_the_compiler_are_raised():

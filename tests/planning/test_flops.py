@@ -15,8 +15,8 @@ PER_ROW = {"small": 1.10e11, "base": 4.38e11, "large": 1.50e12, "xl": 5.47e12, "
 
 @pytest.mark.parametrize("size", PER_ROW)
 def test_a_row_of_512_and_128_tokens_takes_the_published_flops(size):
-    found = training_flops_per_row(T5_1_1.config(size), encoder_length=512, decoder_length=128)
-    assert found == pytest.approx(PER_ROW[size], rel=5e-3)
+    flops = training_flops_per_row(T5_1_1.config(size), encoder_length=512, decoder_length=128)
+    assert flops == pytest.approx(PER_ROW[size], rel=5e-3)
 
 
 def test_small_equals_the_sum_of_its_matrix_products():
@@ -25,8 +25,8 @@ def test_small_equals_the_sum_of_its_matrix_products():
     decoder = 2 * 128 * 8 * (6 * 512 * 384 + 3 * 512 * 1024) + 4 * 128 * 128 * 384 * 8
     cross = 2 * 512 * 8 * (2 * 512 * 384) + 4 * 512 * 128 * 384 * 8
     head = 2 * 128 * 512 * 32128
-    found = training_flops_per_row(small, encoder_length=512, decoder_length=128)
-    assert found == 3 * (encoder + decoder + cross + head)
+    flops = training_flops_per_row(small, encoder_length=512, decoder_length=128)
+    assert flops == 3 * (encoder + decoder + cross + head)
 
 
 def test_a_feed_forward_without_a_gate_has_two_matrices():

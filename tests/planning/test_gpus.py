@@ -14,18 +14,18 @@ from flan_jax.planning.compiling import compile_step
 
 @pytest.mark.parametrize("chip", GPUS, ids=lambda chip: chip.name)
 def test_a_description_has_the_chips_memory_and_bandwidth(chip, monkeypatch):
-    asked = {}
+    arguments = {}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr(
         "jax.experimental.topologies.get_topology_desc",
-        lambda **given: asked.update(given) or types.SimpleNamespace(devices=[given["platform"]]),
+        lambda **given: arguments.update(given) or types.SimpleNamespace(devices=[given["platform"]]),
     )
     assert gpus.described(chip.name, 16) == ("cuda",)
-    text = asked["target_config"]
+    text = arguments["target_config"]
     assert f"device_memory_size: {chip.hbm_bytes}" in text
     assert f"memory_bandwidth: {chip.hbm_bytes_per_second:.0f}" in text
     assert chip.name.upper() in text and text.count("{") == text.count("}")
-    assert asked["topology"] == "1x2x8"  # Two nodes of eight.
+    assert arguments["topology"] == "1x2x8"  # Two nodes of eight.
 
 
 def test_cudnns_attention_is_traced_without_cudnn():
@@ -62,9 +62,9 @@ def test_without_the_plugin_the_install_command_is_reported(monkeypatch):
     "name, count, hosts", [("a100", 1, 1), ("h100", 8, 1), ("h200", 16, 2)], ids=lambda value: str(value)
 )
 def test_described_gpus_form_nodes(name, count, hosts):
-    found = gpus.described(name, count)
-    assert len(found) == count and found[0].platform == "gpu" and name.upper() in found[0].device_kind
-    assert len({device.process_index for device in found}) == hosts
+    devices = gpus.described(name, count)
+    assert len(devices) == count and devices[0].platform == "gpu" and name.upper() in devices[0].device_kind
+    assert len({device.process_index for device in devices}) == hosts
 
 
 @pytest.mark.gpu_compiler
@@ -73,8 +73,8 @@ def test_a_described_gpu_can_be_compiled_for():
     where = NamedSharding(Mesh([device], ("all",)), PartitionSpec())
     x = jax.ShapeDtypeStruct((3, 256, 512), jnp.bfloat16, sharding=where)
     y = jax.ShapeDtypeStruct((3, 512, 128), jnp.bfloat16, sharding=where)
-    found = compile_step(lambda: jax.jit(lambda x, y: jnp.tanh(x) @ y).lower(x, y), options=gpus.OPTIONS)
-    memory = found.memory
+    compiled = compile_step(lambda: jax.jit(lambda x, y: jnp.tanh(x) @ y).lower(x, y), options=gpus.OPTIONS)
+    memory = compiled.memory
     assert memory.arguments == (3 * 256 * 512 + 3 * 512 * 128) * 2
     # On a GPU all temporaries are one allocation, including fragmentation.
     assert memory.peak == memory.arguments + memory.outputs - memory.aliased + memory.temporaries

@@ -18,7 +18,7 @@ LOOPS = """
 
 ENTRY %main (x: f32[4]) -> f32[4] {
   %start = (s32[], f32[4]{0}) parameter(0)
-  ROOT %loop = (s32[], f32[4]{0}) while(%start), condition=%until, body=%outer, backend_config={"known_trip_count":{"n":"3"}}
+  ROOT %loop = (s32[], f32[4]{0}) while(%start), body=%outer, backend_config={"known_trip_count":{"n":"3"}}
 }
 """
 
@@ -62,8 +62,8 @@ def test_the_length_of_a_compiled_scan_is_known():
     def program(x):
         return jax.lax.scan(lambda carry, _: (jnp.sin(carry), None), x, None, length=11)[0]
 
-    found = hlo.read(jax.jit(program).lower(jnp.zeros(4)).compile().as_text())
-    loops = [(times, is_known) for _, times, is_known in found.bodies() if times != 1]
+    compiled = hlo.read(jax.jit(program).lower(jnp.zeros(4)).compile().as_text())
+    loops = [(times, is_known) for _, times, is_known in compiled.bodies() if times != 1]
     assert loops and set(loops) == {(11, True)}
 
 
@@ -91,8 +91,13 @@ def test_an_instruction_with_a_tuple_as_result_is_read_completely():
         'metadata={op_name="jit(step)/mul(2)"}\n'
         "}\n"
     )
-    found = program.computations["main"]["f"]
-    assert (found.opcode, found.operands, found.called, found.is_root) == ("fusion", ("x", "x"), ("g",), True)
-    assert [array.bytes for array in found.arrays] == [8, 12]
-    assert found.attribute(r'op_name="([^"]*)"') == "jit(step)/mul(2)"
+    instruction = program.computations["main"]["f"]
+    assert (instruction.opcode, instruction.operands, instruction.called, instruction.is_root) == (
+        "fusion",
+        ("x", "x"),
+        ("g",),
+        True,
+    )
+    assert [array.bytes for array in instruction.arrays] == [8, 12]
+    assert instruction.attribute(r'op_name="([^"]*)"') == "jit(step)/mul(2)"
     assert program.computations["main"]["x"].operands == ("0",)

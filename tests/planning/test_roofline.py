@@ -84,7 +84,7 @@ def test_a_loop_moves_its_body_once_per_iteration():
     text = (
         "%body (p: f32[]) -> f32[] {\n  %p = f32[1024]{0} parameter(0)\n  ROOT %n = f32[1024]{0} negate(%p)\n}\n"
         "ENTRY %main (x: f32[]) -> f32[] {\n  %x = f32[1024]{0} parameter(0)\n"
-        '  ROOT %w = f32[1024]{0} while(%x), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"5"}}\n}\n'
+        '  ROOT %w = f32[1024]{0} while(%x), body=%body, backend_config={"known_trip_count":{"n":"5"}}\n}\n'
     )
     assert roofline.hbm_bytes(hlo.read(text)) == 5 * 8192
 
@@ -115,15 +115,15 @@ def test_between_slices_an_exchange_takes_its_bytes_at_network_speed():
 
 
 def test_members_of_a_slice_share_what_they_send_to_other_slices():
-    found = exchange("{{0,1,2,3}}", islands=[0, 0, 1, 1], axes={"replica": 2, "fsdp": 2})
-    assert found == ("replica+fsdp", pytest.approx(3e6 / 1e8 / 2))
+    row = exchange("{{0,1,2,3}}", islands=[0, 0, 1, 1], axes={"replica": 2, "fsdp": 2})
+    assert row == ("replica+fsdp", pytest.approx(3e6 / 1e8 / 2))
 
 
 def test_gpus_of_different_nodes_exchange_over_the_network():
     for count, seconds in ((8, 7e6 / 1e9), (16, 15e6 / 1e8 / 8)):
         groups = "{{" + ",".join(map(str, range(count))) + "}}"
-        found = exchange(groups, islands=[0] * count, axes={"fsdp": count}, platform="gpu")
-        assert found == ("fsdp", pytest.approx(seconds))
+        row = exchange(groups, islands=[0] * count, axes={"fsdp": count}, platform="gpu")
+        assert row == ("fsdp", pytest.approx(seconds))
 
 
 def test_without_a_chip_an_exchange_has_no_time():

@@ -19,15 +19,15 @@ def test_a_chips_figures_have_a_source_and_a_plausible_size(chip):
 
 
 def test_cpu_devices_are_a_topology_without_a_known_chip():
-    found = topology_named("cpu:4")
-    assert (len(found.devices), found.chip) == (4, None)
+    topology = topology_named("cpu:4")
+    assert (len(topology.devices), topology.chip) == (4, None)
     assert len(topology_named("cpu").devices) == 1
 
 
 def test_gpus_are_described_devices(monkeypatch):
     monkeypatch.setattr(gpus, "described", lambda name, count: (name,) * count)
-    found = topology_named("gpu:h100x16")
-    assert (found.devices, found.chip, found.options) == (("h100",) * 16, CHIPS["h100"], gpus.OPTIONS)
+    topology = topology_named("gpu:h100x16")
+    assert (topology.devices, topology.chip, topology.options) == (("h100",) * 16, CHIPS["h100"], gpus.OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_too_many_cpu_devices_are_refused_with_the_fix():
 
 
 def test_without_libtpu_the_install_command_is_reported(monkeypatch):
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "libtpu" else found(name, *rest)
+        importlib.util, "find_spec", lambda name, *rest: None if name == "libtpu" else find_spec(name, *rest)
     )
     with pytest.raises(ValueError, match=r"pip install 'flan_jax\[plan\]'"):
         topology_named("v5e:2x2")
@@ -77,9 +77,9 @@ def test_what_libraries_print_on_standard_error_is_captured(capfd):
     "name, size", [("v5e:1x1", 1), ("v5e:16x16", 256), ("v5p:4x4x4", 64), ("v6e:4x4*2", 32), ("v4:2x2x1", 4)]
 )
 def test_a_slice_has_its_devices(name, size):
-    found = topology_named(name)
-    assert len(found.devices) == size and found.devices[0].platform == "tpu"
-    assert len({getattr(device, "slice_index", 0) for device in found.devices}) == (2 if "*2" in name else 1)
+    topology = topology_named(name)
+    assert len(topology.devices) == size and topology.devices[0].platform == "tpu"
+    assert len({getattr(device, "slice_index", 0) for device in topology.devices}) == (2 if "*2" in name else 1)
 
 
 @pytest.mark.libtpu

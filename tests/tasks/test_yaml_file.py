@@ -19,8 +19,8 @@ from flan_jax.tasks.sources.file_sources import (
     ParquetSource,
     TfdsSource,
     TsvSource,
+    WikiSource,
 )
-from flan_jax.tasks.sources.wiki import WikiSource
 from flan_jax.tasks.yaml_file import Mixture, Share, read_yaml
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

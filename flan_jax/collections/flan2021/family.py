@@ -27,10 +27,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flan_jax.collections.flan2021 import choices, mixtures, texts
+from flan_jax.collections.flan2021 import mixtures
+from flan_jax.collections.flan2021.answers import ANSWERS
+from flan_jax.collections.flan2021.classes import SENTIMENT, WORDS_AND_TOPICS
+from flan_jax.collections.flan2021.descriptions import DESCRIPTIONS
+from flan_jax.collections.flan2021.endings import COMMON_SENSE, COREFERENCE
+from flan_jax.collections.flan2021.inference import ENTAILMENT, PARAPHRASE
 from flan_jax.collections.flan2021.mixtures import CAP, EVERYTHING, mixture_names, released_names
 from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName, parse, train_name
+from flan_jax.collections.flan2021.reading import KNOWLEDGE, READING, READING_WITH_COMMON_SENSE
 from flan_jax.collections.flan2021.records import FlanDataset
+from flan_jax.collections.flan2021.rewriting import REWRITING
+from flan_jax.collections.flan2021.summaries import SUMMARIES
 from flan_jax.collections.flan2021.variants import Format, Settings, Variants
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
@@ -61,10 +69,26 @@ _settings = Settings()
 """Those that YAML files gave; kept, since the family is declared anew when the vocabulary changes."""
 
 
+CHOICES: tuple[FlanDataset, ...] = (
+    *ENTAILMENT,
+    *PARAPHRASE,
+    *SENTIMENT,
+    *WORDS_AND_TOPICS,
+    *COREFERENCE,
+    *COMMON_SENSE,
+    *READING,
+    *KNOWLEDGE,
+    *READING_WITH_COMMON_SENSE,
+)
+"""The 37 datasets whose answers are chosen from options; they share 33 sets of templates."""
+TEXTS: tuple[FlanDataset, ...] = (*SUMMARIES, *DESCRIPTIONS, *ANSWERS, *REWRITING)
+"""The 33 datasets whose answers are free text. Documents are not truncated here: the export truncates tokens."""
+
+
 @functools.cache
 def datasets() -> Mapping[str, FlanDataset]:
     """Returns the 70 datasets by name."""
-    return {dataset.name: dataset for dataset in (*choices.DATASETS, *texts.DATASETS)}
+    return {dataset.name: dataset for dataset in (*CHOICES, *TEXTS)}
 
 
 @functools.cache

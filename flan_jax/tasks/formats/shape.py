@@ -8,29 +8,19 @@ its file and line, or counted. The formats themselves are in `instructions`, `ch
 import abc
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal
 
 from flan_jax.errors import UserError
 from flan_jax.names import nearest, shortened
 from flan_jax.tasks.filters.rule import RowFilter
-from flan_jax.tasks.sources import file_rows
-from flan_jax.tasks.sources.file_sources import (
-    CsvSource,
-    FileSource,
-    JsonlSource,
-    JsonSource,
-    ParquetSource,
-    Paths,
-    TsvSource,
-)
+from flan_jax.tasks.sources.file_sources import FileSource, Paths
+from flan_jax.tasks.sources.readers import reader_for
 from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row
 from flan_jax.templates.render import Pattern
 
 NOT_THE_FORMAT = "not of the format"
 MIXED = "mixed schemas"
 NOT_A_TEXT = "not a text"
-
-BY_SUFFIX: Mapping[str, type[FileSource]] = {".parquet": ParquetSource, ".csv": CsvSource, ".tsv": TsvSource}
 
 
 class Unusable(Exception):
@@ -126,19 +116,22 @@ class FormattedSource(FileSource):
         object.__setattr__(self, "format", format)
         super().__init__(files=files, on_bad_row=on_bad_row)
 
+    def read_stream(self, stream: BinaryIO, path: str) -> Iterator[Record | BadRow]:
+        """Yields the rows of one file, by the reader for its name or content."""
+        return reader_for(path)(stream, path)
+
     def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows as the files have them; places are those of the kinds of files."""
+        """Yields the rows with the files' own fields; places are those of the readers."""
         first: _First | None = None
-        for path in self.files(split):
-            for record in source_of(path, split=split).read(split):
-                if isinstance(record, BadRow):
-                    yield record
-                    continue
-                bad = self._wrong(record, first)
-                if bad is None and first is None:
-                    shape = next(s for s in self.format.shapes if _fits(s, record.row))
-                    first = _First(shape, tuple(record.row), record.place)
-                yield record if bad is None else bad
+        for record in super().read(split):
+            if isinstance(record, BadRow):
+                yield record
+                continue
+            bad = self._wrong(record, first)
+            if bad is None and first is None:
+                shape = next(s for s in self.format.shapes if _fits(s, record.row))
+                first = _First(shape, tuple(record.row), record.place)
+            yield record if bad is None else bad
 
     def _wrong(self, record: Record, first: "_First | None") -> BadRow | None:
         row, place = record
@@ -159,15 +152,6 @@ class _First:
     shape: Shape
     fields: tuple[str, ...]
     place: str
-
-
-def source_of(path: str, *, split: str) -> FileSource:
-    """Returns a source for one file, by its name; for JSON, by whether it begins with a list."""
-    name = path.removesuffix(".gz")
-    for suffix, kind in BY_SUFFIX.items():
-        if name.endswith(suffix):
-            return kind(files={split: path})
-    return (JsonSource if file_rows.first_byte(path) == b"[" else JsonlSource)(files={split: path})
 
 
 def text(row: Mapping[str, Any], field: str, *, needed: bool = True) -> str:

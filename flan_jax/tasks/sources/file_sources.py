@@ -3,30 +3,27 @@
 Nothing is opened before rows are asked for. The interface is `rows.Source`; TFDS is in `tfds_source`.
 """
 
-import abc
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import sha256_of, sha256_of_file
 from flan_jax.names import nearest, shortened
-from flan_jax.tasks import lazy
-from flan_jax.tasks.sources import file_rows
-from flan_jax.tasks.sources.rows import NOT_UNICODE, BadRow, OnBadRow, Record, Row, Source, plain_record
+from flan_jax.tasks.sources import readers
+from flan_jax.tasks.sources.readers import Reader
+from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row, Source
 from flan_jax.tasks.sources.tfds import TfdsSource, set_tfds_data_dir
 
 __all__ = [
     "BadRow", "CsvSource", "FileSource", "InMemorySource", "JsonSource", "JsonlSource", "OnBadRow", "ParquetSource",
-    "Record", "Row", "Source", "TfdsSource", "TsvSource", "set_tfds_data_dir",
+    "Record", "Row", "Source", "TfdsSource", "TsvSource", "WikiSource", "set_tfds_data_dir",
 ]  # fmt: skip
 
 Paths = str | Path | Sequence[str | Path]
 Rows = Iterable[Mapping[str, Any]]
-
-WRONG_COLUMNS = "wrong number of columns"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +51,7 @@ class InMemorySource(Source):
             if isinstance(row, Mapping):
                 yield Record(dict(row), place)
             else:
-                yield BadRow(file_rows.NOT_AN_OBJECT, f"expected fields by name, got {shortened(row)}", place)
+                yield BadRow(readers.NOT_AN_OBJECT, f"expected fields by name, got {shortened(row)}", place)
 
     def revision(self, split: str) -> str:
         """Returns the SHA-256 of the rows as canonical JSON.
@@ -84,11 +81,13 @@ class InMemorySource(Source):
 
 @dataclass(frozen=True, kw_only=True, init=False)
 class FileSource(Source):
-    """What sources that read files share. A pattern with `*` stands for all files it matches, in order of name.
+    """Rows of files; a kind of it sets the reader of its format. `.gz` files are decompressed.
 
     Attributes:
-      paths: for each split its files or patterns.
+      paths: for each split its files or patterns; a pattern with `*` stands for all files it matches, in order of name.
     """
+
+    reader: ClassVar[Reader]
 
     paths: Mapping[str, tuple[str, ...]]
 
@@ -105,11 +104,21 @@ class FileSource(Source):
         """Names of the splits."""
         return tuple(self.paths)
 
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Yields the rows of the split's files."""
+        for path in self.files(split):
+            with readers.open_bytes(path) as stream:
+                yield from self.read_stream(stream, path)
+
+    def read_stream(self, stream: BinaryIO, path: str) -> Iterator[Record | BadRow]:
+        """Yields the rows of one file."""
+        return type(self).reader(stream, path)
+
     def files(self, split: str) -> tuple[str, ...]:
         """Returns the split's files as absolute paths.
 
         Raises:
-          MissingFileError: a path that leads nowhere, or a pattern that matches nothing.
+          MissingFileError: a path without a file, or a pattern that matches none.
         """
         self.require_split(split)
         return tuple(file for path in self.paths[split] for file in _matching(Path(path).expanduser()))
@@ -123,48 +132,70 @@ class FileSource(Source):
         """Returns a SHA-256 over the bytes of the split's files."""
         return sha256_of([type(self).__name__, *(sha256_of_file(path) for path in self.files(split))])
 
+    def _line_counts(self, split: str) -> list[int]:
+        """Returns the number of lines of each file that are not blank."""
+        counts = []
+        for path in self.files(split):
+            with readers.open_bytes(path) as stream:
+                counts.append(sum(1 for _ in readers.numbered_lines(stream)))
+        return counts
 
-@dataclass(frozen=True, kw_only=True, init=False)
+
 class JsonlSource(FileSource):
-    """One JSON object a line; `.gz` files are decompressed, blank lines passed over.
+    """One JSON object per line.
 
     Args:
       files: for each split a path, a pattern with `*`, or several of them.
     """
 
-    def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows; places are "file:line"."""
-        for path in self.files(split):
-            for number, line in file_rows.numbered_lines(path):
-                yield file_rows.parse_json(line, f"{path}:{number}")
+    reader = readers.read_jsonl
 
     def num_rows(self, split: str) -> int | None:
         """Returns the number of lines that are not blank."""
-        return sum(1 for path in self.files(split) for _ in file_rows.numbered_lines(path))
+        return sum(self._line_counts(split))
 
 
-@dataclass(frozen=True, kw_only=True, init=False)
 class JsonSource(FileSource):
-    """One JSON list of objects a file, read whole; `.gz` files are decompressed.
+    """One JSON list of objects per file.
 
     Args:
       files: as in `JsonlSource`.
     """
 
-    def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows; places are "file: row N", counted from 0.
+    reader = readers.read_json
 
-        Raises:
-          UserError: a file that is not one whole list; no policy for bad rows can mend it.
-        """
+
+class WikiSource(FileSource):
+    """Documents in WikiExtractor's format, many per file; see `readers.read_wiki` for the fields of a row.
+
+    Args:
+      files: as in `JsonlSource`.
+    """
+
+    reader = readers.read_wiki
+
+
+class ParquetSource(FileSource):
+    """Parquet files; needs the `tasks` extra.
+
+    Args:
+      files: as in `JsonlSource`.
+    """
+
+    reader = readers.read_parquet
+
+    def num_rows(self, split: str) -> int | None:
+        """Returns the number that the files' footers state."""
+        total = 0
         for path in self.files(split):
-            for index, row in enumerate(file_rows.json_list(path)):
-                yield file_rows.json_record(row, f"{path}: row {index}")
+            with readers.open_bytes(path) as stream:
+                total += readers.open_parquet(stream, path).metadata.num_rows
+        return total
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
 class TableSource(FileSource):
-    """What files of rows with cells share; places are "file:line", of the line that a row starts on.
+    """Files whose rows are cells under named columns.
 
     Args:
       files: as in `JsonlSource`.
@@ -172,7 +203,6 @@ class TableSource(FileSource):
     """
 
     columns: tuple[str, ...] | None
-    between: ClassVar[str]
 
     def __init__(
         self, *, files: Mapping[str, Paths], columns: Sequence[str] | None = None, on_bad_row: OnBadRow = "error"
@@ -180,89 +210,30 @@ class TableSource(FileSource):
         object.__setattr__(self, "columns", None if columns is None else tuple(columns))
         super().__init__(files=files, on_bad_row=on_bad_row)
 
-    @abc.abstractmethod
-    def cells(self, path: str) -> Iterator[tuple[int, list[str] | str]]:
-        """Yields the rows of a file with the numbers of their lines; in place of one that is not UTF-8, what is wrong."""
-
-    def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows.
-
-        Raises:
-          UserError: a file after some place of which no row can be told from the next.
-        """
-        for path in self.files(split):
-            names = self.columns
-            for number, cells in self.cells(path):
-                place = f"{path}:{number}"
-                if isinstance(cells, str):
-                    yield BadRow(NOT_UNICODE, cells, place)
-                elif names is None:
-                    names = tuple(cells)
-                elif len(cells) == len(names):
-                    yield Record(dict(zip(names, cells, strict=True)), place)
-                else:
-                    detail = f"{len(cells)} fields between {self.between}, expected {len(names)} ({', '.join(names)})"
-                    yield BadRow(WRONG_COLUMNS, detail, place)
-
     def revision(self, split: str) -> str:
         """Returns a SHA-256 over the bytes of the split's files and the names of the columns."""
         return sha256_of([super().revision(split), self.columns])
 
 
-@dataclass(frozen=True, kw_only=True, init=False)
 class CsvSource(TableSource):
-    """Fields between commas, quoted as in RFC 4180: a quoted field may hold commas, newlines and doubled quotes."""
+    """Fields between commas, quoted as in RFC 4180; see `readers.read_csv`."""
 
-    between = "commas"
-
-    def cells(self, path: str) -> Iterator[tuple[int, list[str] | str]]:
-        """Yields the rows of a file; raises where quotation marks do not pair up."""
-        for number, cells in file_rows.csv_rows(path):
-            escaped = [cell for cell in cells if not file_rows.is_unicode(cell)]
-            yield number, f"not UTF-8: {shortened(escaped[0])}" if escaped else cells
+    def read_stream(self, stream: BinaryIO, path: str) -> Iterator[Record | BadRow]:
+        """Yields the rows of one file."""
+        return readers.read_csv(stream, path, columns=self.columns)
 
 
-@dataclass(frozen=True, kw_only=True, init=False)
 class TsvSource(TableSource):
-    """Fields between tabs, taken as they stand: a quotation mark is a character like any other."""
+    """Fields between tabs, without quoting; see `readers.read_tsv`."""
 
-    between = "tabs"
-
-    def cells(self, path: str) -> Iterator[tuple[int, list[str] | str]]:
-        """Yields the lines of a file that are not blank."""
-        for number, line in file_rows.numbered_lines(path):
-            try:
-                yield number, line.decode().split("\t")
-            except UnicodeDecodeError as error:
-                yield number, f"not UTF-8 ({error})"
+    def read_stream(self, stream: BinaryIO, path: str) -> Iterator[Record | BadRow]:
+        """Yields the rows of one file."""
+        return readers.read_tsv(stream, path, columns=self.columns)
 
     def num_rows(self, split: str) -> int | None:
-        """Returns the number of lines that are not blank, headers apart."""
-        counts = [sum(1 for _ in file_rows.numbered_lines(path)) for path in self.files(split)]
+        """Returns the number of lines that are not blank, without headers."""
+        counts = self._line_counts(split)
         return sum(counts) if self.columns is not None else sum(max(0, count - 1) for count in counts)
-
-
-@dataclass(frozen=True, kw_only=True, init=False)
-class ParquetSource(FileSource):
-    """Parquet files; needs the `tasks` extra."""
-
-    def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows; places are "file: row N", counted from 0."""
-        for path in self.files(split):
-            rows = (row for batch in self._open(path).iter_batches() for row in batch.to_pylist())
-            for index, row in enumerate(rows):
-                yield plain_record(row, place=f"{path}: row {index}")
-
-    def num_rows(self, split: str) -> int | None:
-        """Returns the number that the files' footers give."""
-        return sum(self._open(path).metadata.num_rows for path in self.files(split))
-
-    def _open(self, path: str) -> Any:
-        parquet = lazy.import_parquet()
-        try:
-            return parquet.ParquetFile(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not a Parquet file ({error}).") from error
 
 
 def _matching(path: Path) -> list[str]:

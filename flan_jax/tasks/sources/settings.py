@@ -32,10 +32,10 @@ from flan_jax.tasks.sources.file_sources import (
     ParquetSource,
     TfdsSource,
     TsvSource,
+    WikiSource,
 )
 from flan_jax.tasks.sources.mapped import MappedSource
 from flan_jax.tasks.sources.rows import OnBadRow, Source
-from flan_jax.tasks.sources.wiki import WikiSource
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from flan_jax.collections.flan2021 import texts as flan2021_texts
+from flan_jax.collections.flan2021 import family as flan2021
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.rendering import DROPPED_BY_NORMALISER, iter_rendered
 from flan_jax.tasks.sources.file_sources import InMemorySource
@@ -19,7 +19,7 @@ from tests.tasks.mocked_rows import declared_features, mocked_rows
 FILES = ("summaries", "data_to_text", "free_answers", "formatting", "translation")
 FOLDER = load.__file__.removesuffix("load.py") + "flan2021/"
 SETS = {name: templates for file in FILES for name, templates in load.template_sets(f"{FOLDER}{file}.yaml").items()}
-DATASETS = {dataset.name: dataset for dataset in flan2021_texts.DATASETS}
+DATASETS = {dataset.name: dataset for dataset in flan2021.TEXTS}
 
 # Of these the versions of the published table are no longer in TFDS's code; the fields used are the same in its own.
 NEWER_IN_TFDS = {"cnn_dailymail": "cnn_dailymail/3.4.0", "multi_news": "multi_news/2.1.0"}
@@ -84,7 +84,7 @@ def checked_renderings(name, rows, *, dropped=0):
 
 
 def test_there_are_28_sets_for_33_datasets():
-    assert len(flan2021_texts.DATASETS) == len(DATASETS) == 33
+    assert len(flan2021.TEXTS) == len(DATASETS) == 33
     assert set(SETS) == {dataset.template_set for dataset in DATASETS.values()} and len(SETS) == 28
     assert not any(dataset.is_classification for dataset in DATASETS.values())
     assert all(dataset.corpora for dataset in DATASETS.values())

@@ -224,8 +224,7 @@ def test_a_mixture_alone_may_be_given_a_share_of_something(registries, tmp_path)
 @pytest.mark.shared_data
 @pytest.mark.parametrize("unit", ["examples", "tokens"])
 def test_shares_hold_on_real_text(registries, tmp_path, shared_data, unit):
-    from flan_jax.tasks.sources.file_sources import TsvSource
-    from flan_jax.tasks.sources.wiki import WikiSource
+    from flan_jax.tasks.sources.file_sources import TsvSource, WikiSource
 
     reasoned = Template(inputs="{question}", targets="{rationale} So the answer is {answer}.")
     for name in ("gsm8k", "qasc"):

@@ -108,7 +108,7 @@ def test_invalid_utf8_and_broken_json_are_told_by_line(tmp_path):
 
 def test_a_list_that_is_cut_off_is_refused(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(ROWS)[:-20])
-    with pytest.raises(ValueError, match=r"a\.json:1: not one JSON list .*get it again"):
+    with pytest.raises(ValueError, match=r"a\.json:1: not one JSON list .*download it again"):
         list(source(tmp_path / "a.json").rows("train"))
 
 

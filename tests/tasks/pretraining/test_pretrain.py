@@ -10,8 +10,7 @@ from flan_jax.tasks.exporting import export, plans
 from flan_jax.tasks.pretraining import task as pretrain
 from flan_jax.tasks.pretraining.span_corruption import Noise
 from flan_jax.tasks.pretraining.task import PretrainingTask, corrupter, documents, segments
-from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
-from flan_jax.tasks.sources.wiki import WikiSource
+from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource, WikiSource
 from flan_jax.vocab import ByteVocabulary, load
 
 LENGTHS = {"inputs": 64, "targets": 64}

@@ -46,7 +46,7 @@ BAD_LINES = {
         "not JSON",
         r"not JSON \(Expecting ',' delimiter.*: '{\"q\": 1'\. Mend the row, or set on_bad_row='skip'",
     ),
-    b"[": ("not JSON", "one object a line is needed, not a list over many"),
+    b"[": ("not JSON", "expected one object per line, not a list over several"),
     b"[1]": ("not an object", r"expected a JSON object, got \[1\]"),
     b'{"q": "\xff"}': ("not Unicode", "not UTF-8"),
     b'{"q": "\\ud83d"}': ("not Unicode", "half a surrogate pair"),

@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
+from flan_jax.tasks.sources.file_sources import WikiSource
 from flan_jax.tasks.sources.rows import Record
-from flan_jax.tasks.sources.wiki import WikiSource
 
 RAIN = '<doc id="7" url="?curid=7" title="Rain &amp; snow">\nRain & snow\n\nIt falls.\nSection.\n\nMore.\n\n</doc>\n'
 

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from flan_jax.tasks.sources.file_sources import CsvSource, JsonSource, file_rows
+from flan_jax.tasks.sources.file_sources import CsvSource, JsonSource
+from flan_jax.tasks.sources.readers import read_json, read_jsonl, reader_for
 
 ROWS = [{"q": "2+2", "a": 4}, {"q": "a\u2028b 😀", "a": None}]
 
@@ -34,12 +35,15 @@ def test_a_json_list_is_read_plain_zipped_and_over_many_lines(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[{"q": 1},\n {"q": 2', r"a\.json:2: not one JSON list .*The file ends before its list does; get it again"),
+        (
+            '[{"q": 1},\n {"q": 2',
+            r"a\.json:2: not one JSON list .*The file ends before its list does; download it again",
+        ),
         ('[{"q": 1},\n {"q": 2}', r"a\.json:2: not one JSON list .*The file ends before its list does"),
-        ('[{"q": 1},\n {q: 2}]', r"a\.json:2: not one JSON list .*Mend the file: a JSON list is read whole"),
+        ('[{"q": 1},\n {q: 2}]', r"a\.json:2: not one JSON list .*Fix the file: a JSON list is read as one value"),
         ('{"q": 1}\n{"q": 2}\n', r"a\.json:2: not one JSON list .*It looks like JSON lines.*read it as jsonl"),
         ('{"data": []}', r"a\.json: expected one JSON list of objects, got {'data': \[\]}"),
-        (b'[{"q": 1},\n\n {"q": "\xff"}]', r"a\.json:3: not UTF-8 .*a JSON list is read whole"),
+        (b'[{"q": 1},\n\n {"q": "\xff"}]', r"a\.json:3: not UTF-8 .*a JSON list is read as one value"),
         ("", r"a\.json:1: not one JSON list .*ends before"),
     ],
 )
@@ -101,6 +105,7 @@ def test_csv_rows_that_cannot_be_used_are_named_by_line_or_counted(tmp_path):
         read(CsvSource, write(path, b"q\xff\nx\n"))
 
 
-def test_the_first_byte_tells_a_list_from_lines(tmp_path):
-    found = [file_rows.first_byte(str(write(tmp_path / "a", c))) for c in ("\ufeff\n  [1]", '{"a": 1}', " \n")]
-    assert found == [b"[", b"{", b""]
+@pytest.mark.parametrize("content", ["\ufeff\n  [1]", '{"a": 1}', " \n"])
+def test_a_json_file_is_a_list_if_its_content_begins_with_one(tmp_path, content):
+    path = str(write(tmp_path / "a", content))
+    assert reader_for(path) is (read_json if "[" in content else read_jsonl)

@@ -1,7 +1,7 @@
-"""The rule that keeps evaluation texts out of training rows: overlap of runs of words.
+"""Decontamination: drops training rows that share a run of words with evaluation texts.
 
-OPT-IML (Iyer et al. 2022, arXiv:2212.12017) looks for 13 consecutive words that a training row shares with a row of an
-evaluation set.
+OPT-IML (Iyer et al. 2022, arXiv:2212.12017) searches for 13 consecutive words that a training row shares with a row of
+an evaluation set.
 """
 
 import hashlib
@@ -17,17 +17,16 @@ from flan_jax.tasks.sources.rows import Row
 
 @dataclass(frozen=True, kw_only=True)
 class Contamination(RowFilter):
-    """Leaves out rows that share runs of words with evaluation texts; case and punctuation do not count.
+    """Drops rows that share runs of words with evaluation texts; case and punctuation are ignored.
 
-    A text with fewer words than a run is one run, if it has at least `shortest`: it is found where a whole short text
-    is the same.
+    A text shorter than a run counts as one run if it has at least `shortest` words; it matches only an equal text.
 
     Attributes:
-      fields: whose texts are looked at, each by itself.
-      evaluation: the texts: themselves, or where they are.
-      ngram: words of a run.
-      share: the part of a row's runs from which on it is left out; 0 for any run at all.
-      shortest: words of a text that is compared whole.
+      fields: the fields whose texts are compared, each separately.
+      evaluation: the evaluation texts, or the files that contain them.
+      ngram: number of words in a run.
+      share: the fraction of a row's runs at which it is dropped; 0 for any shared run.
+      shortest: least number of words of a text that is compared as one run.
     """
 
     fields: tuple[str, ...]
@@ -42,7 +41,7 @@ class Contamination(RowFilter):
             object.__setattr__(self, "evaluation", tuple(self.evaluation))
         if not self.fields or not self.evaluation:
             raise UserError(
-                "Contamination needs fields to look at and evaluation texts to look for; got "
+                "Contamination needs fields to compare and evaluation texts to compare with; got "
                 f"fields={list(self.fields)}, evaluation={shortened(self.evaluation)}."
             )
         if self.ngram < 1 or not 0 <= self.share <= 1 or self.shortest < 1:
@@ -80,5 +79,5 @@ class Contamination(RowFilter):
 
 
 def _digest(words: list[str]) -> bytes:
-    """8 bytes that stand for a run of words: a set of them takes a tenth of the words' room."""
+    """Returns an 8-byte digest of a run of words; a set of digests takes a tenth of the memory of the words."""
     return hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""Rules that leave out rows for what other rows of the split say: the same, nearly the same, or the contrary."""
+"""Rules that compare the rows of a split: duplicates, near duplicates and conflicting answers are dropped."""
 
 import zlib
 from collections.abc import Callable, Iterable
@@ -18,10 +18,10 @@ PRIME = 2**31 - 1  # So that products of a hash and a coefficient stay within 64
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates(RowFilter):
-    """Leaves out rows that say the same as an earlier one; case and white space do not count.
+    """Drops rows that equal an earlier one; case and white space are ignored.
 
     Attributes:
-      fields: what is compared, all of them together.
+      fields: the fields that are compared together.
     """
 
     fields: tuple[str, ...]
@@ -30,7 +30,7 @@ class Duplicates(RowFilter):
         object.__setattr__(self, "fields", _some(self.fields, rule="Duplicates"))
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
-        """Returns a function that remembers what it saw, 8 bytes a row."""
+        """Returns a function that stores 8 bytes per row."""
         del split, rows
         seen: set[int] = set()
 
@@ -46,17 +46,17 @@ class Duplicates(RowFilter):
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicates(RowFilter):
-    """Leaves out rows of which an earlier kept row is a near duplicate: their sets of word shingles overlap too much.
+    """Drops rows that are near duplicates of an earlier retained row: their sets of word shingles overlap.
 
-    Overlap is Jaccard's, shared shingles over all shingles. Rows that may be so near are found by MinHash, 128 hashes
-    in bands whose size follows from the threshold; each found pair is then measured exactly. A pair at the threshold is
-    found with a chance of 85 % or more, one well above it almost always; the hashes are fixed, so the same rows always
-    give the same answer.
+    The overlap is the Jaccard index, shared shingles over all shingles. MinHash proposes candidate pairs, with 128 hashes
+    in bands whose size follows from the threshold; each candidate is then measured exactly. A pair at the threshold is
+    proposed with a probability of 85 % or more, one well above it almost always. The hashes are fixed, so the result is
+    deterministic.
 
     Attributes:
-      fields: whose texts are put together.
-      threshold: the overlap from which on a row is left out.
-      shingle_words: consecutive words of a shingle; a text with fewer is one shingle.
+      fields: the fields whose texts are concatenated.
+      threshold: the overlap at which a row is dropped.
+      shingle_words: consecutive words in a shingle; a shorter text is one shingle.
     """
 
     fields: tuple[str, ...]
@@ -72,25 +72,25 @@ class NearDuplicates(RowFilter):
             )
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
-        """Returns a function that remembers the shingles of the rows it kept."""
+        """Returns a function that stores the shingles of the retained rows."""
         del split, rows
         band = band_size(self.threshold)
-        kept: list[frozenset[int]] = []
+        retained: list[frozenset[int]] = []
         buckets: dict[tuple[int, bytes], list[int]] = {}
 
         def judge(row: Row) -> str | None:
             text = " ".join(text_of(row, field, rule=self) for field in self.fields)
-            found = shingles(text, words=self.shingle_words)
-            if not found:
+            own = shingles(text, words=self.shingle_words)
+            if not own:
                 return None
-            bands = _bands(found, band)
+            bands = _bands(own, band)
             near = {number for key in bands for number in buckets.get(key, ())}
             for number in sorted(near):
-                if overlap(found, kept[number]) >= self.threshold:
+                if overlap(own, retained[number]) >= self.threshold:
                     return f"near duplicate (overlap {self.threshold:g} or more)"
             for key in bands:
-                buckets.setdefault(key, []).append(len(kept))
-            kept.append(found)
+                buckets.setdefault(key, []).append(len(retained))
+            retained.append(own)
             return None
 
         return judge
@@ -98,14 +98,14 @@ class NearDuplicates(RowFilter):
 
 @dataclass(frozen=True, kw_only=True)
 class Conflicts(RowFilter):
-    """Leaves out all rows that give different answers to the same question: none of them can be trusted.
+    """Drops all rows that give different answers to the same question, since none of them can be trusted.
 
     Attributes:
-      inputs: fields that make the question.
-      outputs: fields that make the answer.
-      unless_blank: a field without which a question is open, so that answers may differ; None when there is none.
-      group: fields that rows belong together by: a conflict leaves out all rows of its group. () for the rows of the
-        question alone. Self-Instruct drops all instances of an instruction.
+      inputs: fields that make up the question.
+      outputs: fields that make up the answer.
+      unless_blank: a field that makes a question open-ended when blank, so that answers may differ; None for no field.
+      group: fields that define a group: a conflict drops all rows of its group. () for the rows of the question only.
+        Self-Instruct drops all instances of an instruction.
     """
 
     inputs: tuple[str, ...]
@@ -119,7 +119,7 @@ class Conflicts(RowFilter):
         object.__setattr__(self, "group", tuple(self.group))
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
-        """Reads the split once, then returns a function that knows its conflicts."""
+        """Reads the split once to find its conflicts, then returns a function that looks them up."""
         del split
         answers: dict[int, int] = {}
         contested: set[int] = set()
@@ -148,19 +148,19 @@ def shingles(text: str, *, words: int) -> frozenset[int]:
     >>> len(shingles("one two three four", words=3)), len(shingles("one two", words=3)), len(shingles("?", words=3))
     (2, 1, 0)
     """
-    found = words_of(text)
-    runs = [" ".join(found[i : i + words]) for i in range(max(1, len(found) - words + 1))] if found else []
+    split = words_of(text)
+    runs = [" ".join(split[i : i + words]) for i in range(max(1, len(split) - words + 1))] if split else []
     return frozenset(zlib.crc32(run.encode()) for run in runs)
 
 
 def overlap(first: frozenset[int], second: frozenset[int]) -> float:
-    """Returns Jaccard's overlap of two sets that are not both empty."""
+    """Returns the Jaccard index of two sets that are not both empty."""
     shared = len(first & second)
     return shared / (len(first) + len(second) - shared)
 
 
 def band_size(threshold: float) -> int:
-    """Returns how many of the 128 hashes must agree together: the most with which 85 % of pairs are found.
+    """Returns the number of hashes in a band: the largest that proposes 85 % of the pairs at the threshold.
 
     >>> [band_size(threshold) for threshold in (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)]
     [2, 4, 4, 8, 8, 128]
@@ -169,13 +169,13 @@ def band_size(threshold: float) -> int:
     return next(size for size in sizes if size == 1 or 1 - (1 - threshold**size) ** (NUM_HASHES // size) >= 0.85)
 
 
-def _bands(found: frozenset[int], size: int) -> list[tuple[int, bytes]]:
-    minima = _min_hashes(found)
+def _bands(shingled: frozenset[int], size: int) -> list[tuple[int, bytes]]:
+    minima = _min_hashes(shingled)
     return [(start, minima[start : start + size].tobytes()) for start in range(0, NUM_HASHES, size)]
 
 
-def _min_hashes(found: frozenset[int]) -> NDArray[np.uint64]:
-    values = np.fromiter(sorted(found), np.uint64, len(found)) % np.uint64(PRIME)
+def _min_hashes(shingled: frozenset[int]) -> NDArray[np.uint64]:
+    values = np.fromiter(sorted(shingled), np.uint64, len(shingled)) % np.uint64(PRIME)
     multipliers, offsets = _COEFFICIENTS
     return ((values[None, :] * multipliers[:, None] + offsets[:, None]) % np.uint64(PRIME)).min(axis=1)
 

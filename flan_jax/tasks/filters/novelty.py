@@ -1,7 +1,7 @@
-"""The rule that keeps instructions diverse: nothing that is too like what is there already, by ROUGE-L.
+"""Diversity of instructions: drops texts whose ROUGE-L with an earlier one is too high.
 
-Self-Instruct keeps an instruction only if its ROUGE-L with every other is at most 0.7 (Wang et al. 2022,
-arXiv:2212.10560, section 2.2), which compares all with all. Here most pairs are ruled out by what they cannot reach:
+Self-Instruct retains an instruction only if its ROUGE-L with every other is at most 0.7 (Wang et al. 2022,
+arXiv:2212.10560, section 2.2), which compares all pairs. Here an upper bound excludes most of them:
 two texts of m and n words whose longest common subsequence has l words score 2l / (m + n), and l is at most the number
 of words they share.
 """
@@ -23,15 +23,15 @@ _Numbered = tuple[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Novelty(RowFilter):
-    """Leaves out rows whose ROUGE-L with an earlier kept row, or with a given text, is above a threshold.
+    """Drops rows whose ROUGE-L with an earlier retained row, or with a given text, is above a threshold.
 
-    ROUGE-L is the F measure of rouge-score without stemming: words are runs of a-z and 0-9.
+    ROUGE-L is the F-measure of the package rouge-score without stemming: words are runs of a-z and 0-9.
 
     Attributes:
       field: of the text.
-      threshold: the score above which a row is left out.
-      against: texts that are there already, such as the seeds that rows were generated from.
-      once: whether rows with the very same text share the verdict of the first, as instances of one instruction do.
+      threshold: the score above which a row is dropped.
+      against: texts that exist already, such as the seeds that the rows were generated from.
+      once: whether rows with identical text share the verdict of the first, as instances of one instruction do.
     """
 
     field: str
@@ -46,7 +46,7 @@ class Novelty(RowFilter):
             raise UserError(f"Novelty needs a threshold between 0 and 1; got {self.threshold}.")
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
-        """Reads the split once to learn which words are rare, then returns a function that remembers what it kept."""
+        """Reads the split once to count words, then returns a function that stores the retained texts."""
         del split
         frequencies = Counter[str]()
         given = [rouge_words(text) for text in texts_of(self.against)]
@@ -64,7 +64,7 @@ class Novelty(RowFilter):
             if self.once and text in verdicts:
                 return verdicts[text]
             words = rouge_words(text)
-            verdict = f"{self.field}: not novel (ROUGE-L above {self.threshold:g})" if pool.has_like(words) else None
+            verdict = f"{self.field}: not novel (ROUGE-L above {self.threshold:g})" if pool.has_similar(words) else None
             if verdict is None:
                 pool.add(words)
             if self.once:
@@ -74,62 +74,62 @@ class Novelty(RowFilter):
         return judge
 
     def revision(self) -> str:
-        """Returns a digest of the texts that are there already, when they are in files."""
+        """Returns a digest of the files in `against`."""
         return revision_of(self.against)
 
     def files(self) -> tuple[str, ...]:
-        """Returns the files that they are in."""
+        """Returns the files in `against`."""
         return files_of(self.against)
 
 
 class Pool:
-    """Texts as lists of words, and whether one of them is too like another text.
+    """Texts as lists of words, searchable for one that is similar to a given text.
 
-    Sort the words of all texts alike, rare ones first. Texts of m and n words that have to share a of them are not
-    alike unless one of the first m - a + 1 words of the one is among the first n - a + 1 of the other. So a text is
-    filed under each of its first words, with its length and the word's place, and looked for in the same way.
+    This is prefix filtering. Sort the words of all texts in the same order, rare ones first. Texts of m and n words that
+    must share a of them can do so only if one of the first m - a + 1 words of the one is among the first n - a + 1 of
+    the other. So a text is indexed under each of its first words, with its length and the word's position.
     """
 
     def __init__(self, *, threshold: float, frequencies: Mapping[str, int]):
         """Starts empty.
 
         Args:
-          threshold: the ROUGE-L above which texts are alike.
-          frequencies: in how many texts each word is; any numbers are right, true ones are fast.
+          threshold: the ROUGE-L above which texts are similar.
+          frequencies: the number of texts with each word; other numbers change only the speed.
         """
         self._threshold, self._frequencies = threshold, frequencies
         self._texts: list[tuple[list[str], frozenset[_Numbered]]] = []
-        self._filed: defaultdict[_Numbered, dict[tuple[int, int], list[int]]] = defaultdict(dict)
+        self._index: defaultdict[_Numbered, dict[tuple[int, int], list[int]]] = defaultdict(dict)
 
     def add(self, words: list[str]) -> None:
         """Adds a text."""
         numbered = self._rare_first(words)
         for place, word in enumerate(self._first_words(numbered)):
-            self._filed[word].setdefault((len(words), place), []).append(len(self._texts))
+            self._index[word].setdefault((len(words), place), []).append(len(self._texts))
         self._texts.append((words, frozenset(numbered)))
 
-    def has_like(self, words: list[str]) -> bool:
+    def has_similar(self, words: list[str]) -> bool:
         """Whether a text of the pool scores above the threshold."""
         numbered = self._rare_first(words)
         own = frozenset(numbered)
-        return any(self._is_like(words, own, *self._texts[number]) for number in self._near(numbered))
+        return any(self._is_similar(words, own, *self._texts[number]) for number in self._near(numbered))
 
     def _near(self, numbered: list[_Numbered]) -> set[int]:
-        """The texts that may be alike."""
-        m, found = len(numbered), set[int]()
+        """Returns the numbers of the texts that may be similar."""
+        m, candidates = len(numbered), set[int]()
         for place, word in enumerate(self._first_words(numbered)):
-            for (n, other_place), filed in self._filed.get(word, {}).items():
-                # The words from these places on are all that the two can share.
+            for (n, other_place), numbers in self._index.get(word, {}).items():
+                # The two can share only the words from these positions on.
                 if min(m - place, n - other_place) >= self._needed(m, n):
-                    found.update(filed)
-        return found
+                    candidates.update(numbers)
+        return candidates
 
     def _first_words(self, numbered: list[_Numbered]) -> list[_Numbered]:
-        """Those that a text is filed under. Of all texts that it can be like, the shortest must share the fewest."""
+        """Returns the words that a text is indexed under. Of all similar texts, the shortest must share the fewest."""
         shortest = math.floor(len(numbered) * self._threshold / (2 - self._threshold))
         return numbered[: len(numbered) - self._needed(len(numbered), shortest) + 1]
 
-    def _is_like(
+    def _is_similar(
         self, first: list[str], own: frozenset[_Numbered], second: list[str], others: frozenset[_Numbered]
     ) -> bool:
         needed = self._needed(len(first), len(second))
@@ -143,13 +143,13 @@ class Pool:
 
 
 def _numbered(words: Sequence[str]) -> list[_Numbered]:
-    """Words with the number of their occurrence: shared ones of two such lists count as often as both have them."""
+    """Returns the words with their occurrence numbers, so that set intersection counts repeated words."""
     seen = Counter[str]()
-    found = []
+    numbered = []
     for word in words:
         seen[word] += 1
-        found.append((word, seen[word]))
-    return found
+        numbered.append((word, seen[word]))
+    return numbered
 
 
 def rouge_words(text: str) -> list[str]:
@@ -163,19 +163,19 @@ def rouge_words(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=2**16)
 def least_common(m: int, n: int, *, threshold: float) -> int:
-    """Returns the length of a common subsequence from which on texts of m and n words score above the threshold.
+    """Returns the shortest common subsequence with which texts of m and n words score above the threshold.
 
     >>> [least_common(m, n, threshold=0.7) for m, n in ((10, 10), (9, 10), (4, 3))]
     [8, 7, 3]
     """
-    # Rounded, since 0.7 * 180 is 125.99999999999999 to a computer and a score of exactly 0.7 is not above it.
+    # Rounded, since 0.7 * 180 is 125.99999999999999 in floating point and a score of exactly 0.7 is not above 0.7.
     return math.floor(round(threshold * (m + n), 9) / 2) + 1
 
 
 def longest_common(first: Sequence[str], second: Sequence[str]) -> int:
     """Returns the length of the longest common subsequence.
 
-    One addition of whole numbers a word, whose bits are the positions of the other text (Hyyrö 2004).
+    Bit-parallel: one addition of integers per word, whose bits are positions of the other text (Hyyrö 2004).
 
     >>> longest_common("the cat sat on the mat".split(), "on the mat the cat sat".split())
     3

@@ -1,4 +1,4 @@
-"""Rules for leaving rows out that look at one row at a time: lengths, words, beginnings, copies, values."""
+"""Filter rules that inspect one row at a time: lengths, words, beginnings, copies, values."""
 
 import re
 import string
@@ -13,12 +13,12 @@ from flan_jax.tasks.sources.rows import Row
 
 @dataclass(frozen=True, kw_only=True)
 class Length(RowRule):
-    """Leaves out rows whose text has too few or too many words, as cut at white space.
+    """Drops rows whose text has too few or too many words, split at white space.
 
     Attributes:
       field: of the text.
-      min_words: what has fewer is left out.
-      max_words: what has more is left out; None for no limit.
+      min_words: the least number of words.
+      max_words: the largest number of words; None for no limit.
     """
 
     field: str
@@ -32,7 +32,7 @@ class Length(RowRule):
             )
 
     def reason(self, row: Row) -> str | None:
-        """Returns which limit is broken."""
+        """Returns the violated limit."""
         words = len(text_of(row, self.field, rule=self).split())
         if words < self.min_words:
             return f"{self.field}: fewer than {self.min_words} words"
@@ -43,11 +43,11 @@ class Length(RowRule):
 
 @dataclass(frozen=True, kw_only=True)
 class Keywords(RowRule):
-    """Leaves out rows whose text has one of some words, whole and in any case.
+    """Drops rows whose text contains one of some words, as a complete word in any case.
 
     Attributes:
       field: of the text.
-      words: words, or groups of words with a space between them.
+      words: words, or phrases of several words.
     """
 
     field: str
@@ -59,23 +59,23 @@ class Keywords(RowRule):
             raise UserError(f"Keywords needs words to look for; got {list(self.words)}.")
 
     def reason(self, row: Row) -> str | None:
-        """Returns the first of the words that is there."""
+        """Returns the first of the words that the text contains."""
         text = text_of(row, self.field, rule=self)
         for word in self.words:
-            if re.search(rf"\b{re.escape(word)}\b", text, flags=re.IGNORECASE):  # Compiled once: `re` keeps them.
+            if re.search(rf"\b{re.escape(word)}\b", text, flags=re.IGNORECASE):  # `re` caches the compiled pattern.
                 return f"{self.field}: has the word {word!r}"
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Beginnings(RowRule):
-    """Leaves out rows whose text begins in a way that gives away what a model should not be asked for.
+    """Drops rows whose text begins in a way that is typical of unsuitable instructions.
 
     Attributes:
       field: of the text.
       prefixes: beginnings, in any case.
-      punctuation: whether a punctuation mark (of ASCII) is one.
-      non_ascii: whether a character outside ASCII is one.
+      punctuation: whether an ASCII punctuation mark counts as one.
+      non_ascii: whether a character outside ASCII counts as one.
     """
 
     field: str
@@ -89,7 +89,7 @@ class Beginnings(RowRule):
             raise UserError("Beginnings needs something to look for: prefixes, punctuation or non_ascii.")
 
     def reason(self, row: Row) -> str | None:
-        """Returns the beginning that it has."""
+        """Returns the beginning that matches."""
         text = text_of(row, self.field, rule=self).strip()
         for prefix in self.prefixes:
             if text.casefold().startswith(prefix.casefold()):
@@ -103,40 +103,44 @@ class Beginnings(RowRule):
 
 @dataclass(frozen=True, kw_only=True)
 class Truncated(RowRule):
-    """Leaves out rows whose text was cut short: it ends as no whole text does, or the row says so.
+    """Drops rows whose text was truncated: it ends as no complete text does, or a field of the row reports it.
 
     Attributes:
       fields: of the texts.
-      endings: what a whole text does not end with.
-      told_by: a field that says why generation ended; None when there is none. Rows without it were not cut.
-      cut: its value for those that were.
+      endings: how complete texts never end.
+      stop_field: the field with the reason why generation stopped; None for no such field. Rows without it are complete.
+      stop_value: its value for truncated texts.
     """
 
     fields: tuple[str, ...]
     endings: tuple[str, ...] = (":",)
-    told_by: str | None = None
-    cut: str = "length"
+    stop_field: str | None = None
+    stop_value: str = "length"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
         object.__setattr__(self, "endings", tuple(self.endings))
 
     def reason(self, row: Row) -> str | None:
-        """Returns the ending, or that generation was cut."""
+        """Returns the ending, or that generation was truncated."""
         for field in self.fields:
             text = text_of(row, field, rule=self).rstrip()
             for ending in self.endings:
                 if text.endswith(ending):
                     return f"{field}: ends with {ending!r}"
-        return "generation was cut" if self.told_by is not None and row.get(self.told_by) == self.cut else None
+        return (
+            "generation was truncated"
+            if self.stop_field is not None and row.get(self.stop_field) == self.stop_value
+            else None
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputEqualsOutput(RowRule):
-    """Leaves out rows whose answer repeats the question.
+    """Drops rows whose answer repeats the question.
 
     Attributes:
-      input: field of what is given.
+      input: field of the question.
       output: field of the answer.
     """
 
@@ -144,7 +148,7 @@ class InputEqualsOutput(RowRule):
     output: str = "output"
 
     def reason(self, row: Row) -> str | None:
-        """Returns that they are the same."""
+        """Returns a reason if the two are equal."""
         given = plain(text_of(row, self.input, rule=self))
         same = given and given == plain(text_of(row, self.output, rule=self))
         return f"{self.input} equals {self.output}" if same else None
@@ -152,12 +156,12 @@ class InputEqualsOutput(RowRule):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetInInput(RowRule):
-    """Leaves out rows whose answer stands in the question, word for word: an inverted task would be to copy it.
+    """Drops rows whose answer occurs literally in the question: the inverted task would be to copy it.
 
     Attributes:
-      input: field of what is given.
+      input: field of the question.
       output: field of the answer.
-      min_words: shorter answers are let through, as those that a question lists.
+      min_words: shorter answers are allowed, such as options that a question lists.
     """
 
     input: str = "input"
@@ -165,22 +169,22 @@ class TargetInInput(RowRule):
     min_words: int = 1
 
     def reason(self, row: Row) -> str | None:
-        """Returns that the one stands in the other."""
+        """Returns a reason if the question contains the answer."""
         answer = words_of(text_of(row, self.output, rule=self))
         if len(answer) < max(1, self.min_words):
             return None
         given = " ".join(words_of(text_of(row, self.input, rule=self)))
-        return f"{self.output} stands in {self.input}" if f" {' '.join(answer)} " in f" {given} " else None
+        return f"{self.output} occurs in {self.input}" if f" {' '.join(answer)} " in f" {given} " else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Values(RowRule):
-    """Keeps rows by the value of a field: those of some labelers, of some categories, and not of others.
+    """Selects rows by the value of a field, such as a labeler or a category.
 
     Attributes:
       field: of the value.
-      only: values that are kept; () for all.
-      without: values that are left out.
+      only: values that are retained; () for all.
+      without: values that are dropped.
     """
 
     field: str
@@ -191,22 +195,22 @@ class Values(RowRule):
         object.__setattr__(self, "only", tuple(self.only))
         object.__setattr__(self, "without", tuple(self.without))
         if not (self.only or self.without):
-            raise UserError("Values needs values to keep (only) or to leave out (without).")
+            raise UserError("Values needs values to retain (only) or to drop (without).")
 
     def reason(self, row: Row) -> str | None:
-        """Returns that the value is not wanted."""
+        """Returns a reason if the value is not selected."""
         value = text_of(row, self.field, rule=self)
         unwanted = value in self.without or (self.only and value not in self.only)
-        return f"{self.field}: not wanted" if unwanted else None
+        return f"{self.field}: not selected" if unwanted else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class AtMost(RowFilter):
-    """Keeps the first rows that share a text, and leaves out further ones.
+    """Retains the first rows that share a text, and drops later ones.
 
     Attributes:
       field: of the text.
-      rows: how many are kept of each.
+      rows: how many are retained per text.
     """
 
     field: str

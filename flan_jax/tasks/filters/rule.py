@@ -1,8 +1,8 @@
-"""Which rows of a task are left out, and why: what a rule is.
+"""Filter rules: which rows of a task are dropped, and why.
 
-A rule is declared with a task and applied to its normalised rows in their order; what it leaves out is counted under
-its reason in the export's manifest. Rules that look at one row at a time are in `row_rules`, those that compare rows in
-`duplicates`, `novelty` and `contamination`, and their names in YAML files in `settings`.
+A rule is declared with a task and applied to its normalized rows in order; the export's manifest counts the dropped rows
+by reason. Rules that inspect one row at a time are in `row_rules`, those that compare rows in `duplicates`, `novelty`
+and `contamination`, and their names in YAML files in `settings`.
 """
 
 import abc
@@ -19,28 +19,28 @@ Judge = Callable[[Row], str | None]
 
 
 class RowFilter(abc.ABC):
-    """A rule for leaving rows out. Its fields decide it, so that they are part of an export's fingerprint."""
+    """A rule that drops rows. Its fields determine its result and are part of an export's fingerprint."""
 
     @abc.abstractmethod
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
-        """Returns a function that is given a split's rows in order and returns why one is left out, or None.
+        """Returns a function that takes a split's rows in order and returns why a row is dropped, or None.
 
         Args:
-          split: whose rows they are.
-          rows: reads once more all those that come to it, for a rule that has to see the whole split first.
+          split: of the rows.
+          rows: reads all rows of the split again, for a rule that needs the complete split first.
         """
 
     def revision(self) -> str:
-        """Returns a digest of what it reads besides the rows; "" when it reads nothing."""
+        """Returns a digest of what it reads in addition to the rows; "" when it reads nothing."""
         return ""
 
     def files(self) -> tuple[str, ...]:
-        """Returns the local files that it reads besides the rows, as absolute paths."""
+        """Returns the local files that it reads in addition to the rows, as absolute paths."""
         return ()
 
 
 class RowRule(RowFilter):
-    """A rule that looks at one row at a time."""
+    """A rule that inspects one row at a time."""
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Returns `reason`."""
@@ -49,33 +49,31 @@ class RowRule(RowFilter):
 
     @abc.abstractmethod
     def reason(self, row: Row) -> str | None:
-        """Returns why a row is left out, or None."""
+        """Returns why a row is dropped, or None."""
 
 
 def text_of(row: Mapping[str, Any], field: str, *, rule: RowFilter) -> str:
-    """Returns a field's text, a number's digits, "" for a field that is null.
+    """Returns the text of a field, the digits of a number, or "" for null.
 
     Raises:
-      UnknownNameError: the rows have no such field: a rule that looks past them would leave nothing out, in silence.
-      UserError: it holds something else.
+      UnknownNameError: the rows have no such field: ignoring that would silently disable the rule.
+      UserError: the field holds something else.
     """
     if field not in row:
         raise UnknownNameError(
-            f"{type(rule).__name__} looks at the field {field!r}, which the rows lack.{nearest(field, row)} "
+            f"{type(rule).__name__} needs the field {field!r}, which the rows lack.{nearest(field, row)} "
             f"Fields: {', '.join(row)}."
         )
     value = row[field]
     if value is None:
         return ""
     if not isinstance(value, (str, int, float)):
-        raise UserError(
-            f"{type(rule).__name__} looks at the field {field!r}, which holds {shortened(value)}; it needs a text."
-        )
+        raise UserError(f"{type(rule).__name__} needs a text in the field {field!r}, which holds {shortened(value)}.")
     return str(value)
 
 
 def plain(text: str) -> str:
-    """Returns a text as rules compare it: case, width of characters and white space do not count.
+    """Returns a text in the form that rules compare: without case, character width or extra white space.
 
     >>> plain("  What\\n is THIS? ")
     'what is this?'

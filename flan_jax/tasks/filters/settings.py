@@ -1,4 +1,4 @@
-"""Filters as a YAML file writes them down, and the presets of published collections.
+"""Filters as YAML files declare them, and the presets of published collections.
 
     filters:
       - {kind: length, field: instruction, min_words: 4, max_words: 150}
@@ -48,26 +48,27 @@ FILTERS: Mapping[str, type[RowFilter]] = {
     "novelty": Novelty,
     "contamination": Contamination,
 }
-UNWANTED_WORDS = (
+UNSUITABLE_WORDS = (
     "image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot",
     "go to",
 )  # fmt: skip
-"""What Self-Instruct takes for a sign that an instruction asks for what a language model cannot do."""
+"""Words by which Self-Instruct recognizes instructions that a language model cannot follow."""
 
 
 def self_instruct_filters(*, seeds: Texts = ()) -> tuple[RowFilter, ...]:
-    """Returns the rules by which Self-Instruct left generated rows out (Wang et al. 2022, arXiv:2212.10560, section 2.2).
+    """Returns the rules by which Self-Instruct filtered generated rows (Wang et al. 2022, arXiv:2212.10560, section 2.2).
 
-    First instructions of 3 words or fewer or more than 150, with certain words, beginnings or characters, or too like
-    others; then instances whose output equals the input, is empty or breaks off, instructions whose instances conflict,
-    duplicates, and more than 5 instances of an instruction. Where the original draws 5, the first 5 stay.
+    They drop instructions with fewer than 4 or more than 150 words, with certain words, beginnings or characters, or
+    similar to others; then instances whose output equals the input, is empty or is truncated, instructions whose
+    instances conflict, duplicates, and more than 5 instances of an instruction. The original draws 5 of them; here the
+    first 5 are retained.
 
     Args:
-      seeds: the instructions that were there before, which new ones must differ from.
+      seeds: earlier instructions that new ones must differ from.
     """
     return (
         Length(field="instruction", min_words=4, max_words=150),
-        Keywords(field="instruction", words=UNWANTED_WORDS),
+        Keywords(field="instruction", words=UNSUITABLE_WORDS),
         Beginnings(field="instruction", prefixes=("Write a program",), punctuation=True, non_ascii=True),
         Novelty(field="instruction", threshold=0.7, against=seeds, once=True),
         InputEqualsOutput(),

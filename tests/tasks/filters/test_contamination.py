@@ -62,7 +62,7 @@ def test_evaluation_texts_come_from_files_whose_content_is_part_of_the_revision(
     [
         (
             {"evaluation": ()},
-            r"fields to look at and evaluation texts to look for; got fields=\['t'\], evaluation=\(\)",
+            r"fields to compare and evaluation texts to compare with; got fields=\['t'\], evaluation=\(\)",
         ),
         ({"fields": ()}, r"got fields=\[\]"),
         ({"ngram": 0}, "ngram and shortest of 1 or more and a share from 0 to 1; got ngram=0"),

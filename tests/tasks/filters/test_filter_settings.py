@@ -24,13 +24,13 @@ def test_rules_are_written_by_kind_with_their_attributes():
         {"kind": "length", "field": "q", "max_words": 9},
         {"kind": "near_duplicates", "fields": ["q", "a"], "threshold": 1},
         {"kind": "conflicts", "inputs": "q", "outputs": ["a"], "unless_blank": "q"},
-        {"kind": "truncated", "fields": ["a"], "told_by": "why"},
+        {"kind": "truncated", "fields": ["a"], "stop_field": "why"},
         {"kind": "novelty", "field": "q", "once": True},
     ) == (
         Length(field="q", max_words=9),
         NearDuplicates(fields=("q", "a"), threshold=1),
         Conflicts(inputs=("q",), outputs=("a",), unless_blank="q"),
-        Truncated(fields=("a",), told_by="why"),
+        Truncated(fields=("a",), stop_field="why"),
         Novelty(field="q", once=True),
     )
 

@@ -61,8 +61,8 @@ def test_what_is_kept_is_what_the_reference_scorer_keeps(threshold):
 
 def test_only_texts_that_share_rare_words_are_compared(monkeypatch):
     texts = [f"tell me what number{i} and number{i + 1} and number{i + 2} are" for i in range(0, 3000, 3)]
-    calls, is_like = [], novelty.Pool._is_like
-    monkeypatch.setattr(novelty.Pool, "_is_like", lambda *both: calls.append(1) or is_like(*both))
+    calls, is_like = [], novelty.Pool._is_similar
+    monkeypatch.setattr(novelty.Pool, "_is_similar", lambda *both: calls.append(1) or is_like(*both))
     assert len(kept(Novelty(field="t"), texts)[0]) == 1000
     assert len(calls) < 1000  # Of half a million pairs.
 

@@ -38,10 +38,10 @@ def test_beginnings_are_prefixes_punctuation_and_characters_outside_ascii():
 
 
 def test_truncated_texts_end_with_a_colon_or_are_said_to_be_cut():
-    rule = Truncated(fields=["i", "o"], told_by="why")
+    rule = Truncated(fields=["i", "o"], stop_field="why")
     rows = [{"i": "a", "o": "b: "}, {"i": "a:", "o": "b"}, {"i": "a", "o": "b", "why": "length"}]
     assert judged(rule, [*rows, {"i": "a:b", "o": "b", "why": "stop"}, {"i": "", "o": ""}]) == [
-        "o: ends with ':'", "i: ends with ':'", "generation was cut", None, None,
+        "o: ends with ':'", "i: ends with ':'", "generation was truncated", None, None,
     ]  # fmt: skip
 
 
@@ -57,14 +57,14 @@ def test_a_target_may_not_stand_in_the_input_word_for_word():
         {"input": "yes or no?", "output": "Yes."},
         {"input": "x", "output": "?"},
     ]
-    assert judged(TargetInInput(), rows) == ["output stands in input", None, "output stands in input", None]
-    assert judged(TargetInInput(min_words=2), rows) == ["output stands in input", None, None, None]
+    assert judged(TargetInInput(), rows) == ["output occurs in input", None, "output occurs in input", None]
+    assert judged(TargetInInput(min_words=2), rows) == ["output occurs in input", None, None, None]
 
 
 def test_values_are_kept_or_left_out():
     rows = [{"who": "ann"}, {"who": "bob"}, {"who": 3}]
-    assert judged(Values(field="who", only=["ann", "3"]), rows) == [None, "who: not wanted", None]
-    assert judged(Values(field="who", without=["ann"]), rows) == ["who: not wanted", None, None]
+    assert judged(Values(field="who", only=["ann", "3"]), rows) == [None, "who: not selected", None]
+    assert judged(Values(field="who", without=["ann"]), rows) == ["who: not selected", None, None]
 
 
 def test_at_most_so_many_rows_share_a_text():
@@ -83,7 +83,7 @@ def test_at_most_so_many_rows_share_a_text():
         (lambda: Length(field="t", min_words=-1), "got min_words=-1"),
         (lambda: Keywords(field="t", words=[]), r"Keywords needs words to look for; got \[\]"),
         (lambda: Beginnings(field="t"), "Beginnings needs something to look for: prefixes, punctuation or non_ascii"),
-        (lambda: Values(field="t"), "Values needs values to keep"),
+        (lambda: Values(field="t"), "Values needs values to retain"),
         (lambda: AtMost(field="t", rows=0), "AtMost needs rows of 1 or more; got 0"),
     ],
 )  # fmt: skip

@@ -103,7 +103,7 @@ def test_a_field_that_no_row_has_is_the_templates_mistake(tmp_path):
 def test_a_field_that_one_row_lacks_is_the_rows_mistake(tmp_path, bad):
     lines = [ROWS[0], bad, ROWS[2]]
     with pytest.raises(
-        ValueError, match=r"rows\.jsonl:2: the row lacks the field 'a'\. Fields: q\. Mend the row, or set"
+        ValueError, match=r"rows\.jsonl:2: the row lacks the field 'a'\. Fields: q\. Fix the row, or set"
     ):
         inputs(task_of(jsonl(tmp_path, lines)))
     lenient = task_of(jsonl(tmp_path, [*lines, "{"], on_bad_row="skip"), templates_per_row=0)

@@ -1,8 +1,7 @@
-"""Conversations as training rows: one for each turn of the assistant's, asked for by all that was said before.
+"""Conversations as training rows: one example per assistant turn, with all earlier turns as its prompt.
 
-Three shapes of files: ShareGPT's (`conversations` of from and value, also with tools), OpenAI's (`messages` of role and
-content) and that of Schema-Guided Dialogue (`turns` of speaker and utterance). How turns become a prompt is
-`templates.chat`'s business.
+Three shapes of files are read: ShareGPT (`conversations` of from and value, also with tools), OpenAI (`messages` of role
+and content) and Schema-Guided Dialogue (`turns` of speaker and utterance). `templates.chat` turns them into prompts.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ from flan_jax.vocab import Vocabulary
 
 UNKNOWN_ROLE = "unknown role"
 NO_USER = "no user turn"
-NO_ASSISTANT = "no assistant turn after a user's"
+NO_ASSISTANT = "no assistant turn after a user turn"
 TWO_IN_A_ROW = "two assistant turns in a row"
 NO_TEXT = "turn without text"
 
@@ -38,7 +37,7 @@ OPENAI: Mapping[str, Role] = {
     "function": "result",
 }  # fmt: skip
 SCHEMA_GUIDED: Mapping[str, Role] = {"USER": "user", "SYSTEM": "assistant"}
-# Field of the conversation -> field of the speaker, field of what is said, who the speakers are.
+# Field of the conversation -> field of the speaker, field of the content, role of each speaker.
 CONVERSATIONS: Mapping[str, tuple[str, str, Mapping[str, Role]]] = {
     "conversations": ("from", "value", SHAREGPT),
     "messages": ("role", "content", OPENAI),
@@ -51,14 +50,14 @@ Which = Literal["all", "last"]
 
 @dataclass(frozen=True, kw_only=True)
 class Conversational(Format, CountsTokens):
-    """A format whose prompts are conversations: chats and preferences alike.
+    """A format whose prompts are conversations.
 
     Attributes:
-      max_tokens: of a prompt, with end of sequence; the oldest turns are left out of longer ones. TASK_FEATURE_LENGTHS'
-        inputs should be the same. None keeps all.
+      max_tokens: of a prompt, with end of sequence; longer ones lose their oldest turns. It should equal the inputs in
+        TASK_FEATURE_LENGTHS. None for no limit.
       styles: names in `templates/styles/chat.yaml`, of which each conversation draws one; () for all.
-      seed: of what is drawn for a row.
-      vocabulary: counts the tokens; given when the task is registered. Before that nothing is left out.
+      seed: of a row's random choices.
+      vocabulary: counts the tokens; set when the task is registered. Without it no turn is dropped.
     """
 
     max_tokens: int | None = 1024
@@ -74,38 +73,37 @@ class Conversational(Format, CountsTokens):
             raise UserError(f"max_tokens of a prompt must be 2 or more, or None for no limit; got {self.max_tokens}.")
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> "Conversational":
-        """Returns the format as it counts this vocabulary's tokens."""
+        """Returns the format with a vocabulary to count tokens with."""
         return dataclasses.replace(self, vocabulary=vocabulary)
 
     def templates(self) -> tuple[Pattern, ...]:
-        """Returns the one that takes prompt and target as they are."""
+        """Returns the template that copies prompt and target."""
         return (TEMPLATE,)
 
     def style_of(self, turns: Iterable[Turn]) -> ChatStyle:
-        """Returns the style that a conversation draws by its words."""
+        """Returns the style that a conversation draws, by its text."""
         names = self.styles or tuple(styles())
         return style_named(Draws(self.seed, "chat style", *map(tuple, turns)).choice(names))
 
     def prompt_of(self, turns: Sequence[Turn], *, style: ChatStyle) -> Prompt:
-        """Returns the prompt that asks for what follows the turns."""
+        """Returns the prompt for the turn after `turns`."""
         return style.prompt(turns, count_tokens=self._count_tokens, max_tokens=self.max_tokens)
 
     @functools.cached_property
     def _count_tokens(self) -> CountTokens | None:
-        """Remembers the last few texts: those of a conversation are counted for each of its examples."""
+        """Caches the last few texts: those of a conversation are counted for each of its examples."""
         return functools.lru_cache(maxsize=512)(self.vocabulary.count) if self.vocabulary is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chat(Conversational):
-    """Conversations; each turn of the assistant's that follows one of the user's is an example.
+    """Conversations; each assistant turn after a user turn is an example.
 
-    Tools and what the system says stand before the first turn. A call of a tool is a turn of the assistant's, what the
-    tool returns is not.
+    The system message and the tools precede the first turn. A tool call is an assistant turn, its result is not.
 
     Attributes:
-      turns: "all" of the assistant's turns are examples, or the "last" one.
-      predict: which kinds of the assistant's turns: what it says ("assistant"), what it calls ("call").
+      turns: whether "all" assistant turns are examples, or the "last" one.
+      predict: the kinds of assistant turns that are examples: messages ("assistant"), tool calls ("call").
     """
 
     shapes: ClassVar = (
@@ -129,54 +127,52 @@ class Chat(Conversational):
         for kind in self.predict:
             if kind not in ANSWERS:
                 raise UserError(
-                    f"predict names kinds of the assistant's turns, {', '.join(ANSWERS)}; got {kind!r}."
+                    f"predict must name kinds of assistant turns, {', '.join(ANSWERS)}; got {kind!r}."
                     f"{nearest(kind, ANSWERS)}"
                 )
 
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Returns an example for each turn that is asked for."""
+        """Returns one example per predicted turn."""
         turns = turns_of(row)
         style = self.style_of(turns)
-        wanted = self._asked(turns)
-        for number in wanted[-1:] if self.turns == "last" else wanted:
+        predicted = self._predicted(turns)
+        for number in predicted[-1:] if self.turns == "last" else predicted:
             prompt = self.prompt_of(turns[:number], style=style)
             target = style.target(turns[number])
             yield {"prompt": prompt.text, "target": target, "turn": number, "left_out": prompt.left_out}
 
     def check(self, row: Row) -> None:
-        """Refuses a conversation that is none, without making prompts."""
-        self._asked(turns_of(row))
+        """Rejects a malformed conversation, without building prompts."""
+        self._predicted(turns_of(row))
 
-    def _asked(self, turns: list[Turn]) -> list[int]:
+    def _predicted(self, turns: list[Turn]) -> list[int]:
         first = next(i for i, turn in enumerate(turns) if turn.role == "user")
-        found = [i for i, turn in enumerate(turns) if i > first and turn.role in self.predict]
-        if not found:
-            raise Unusable(
-                NO_ASSISTANT, f"no turn of the assistant's ({', '.join(self.predict)}) follows a user's turn"
-            )
-        return found
+        predicted = [i for i, turn in enumerate(turns) if i > first and turn.role in self.predict]
+        if not predicted:
+            raise Unusable(NO_ASSISTANT, f"no assistant turn ({', '.join(self.predict)}) follows a user turn")
+        return predicted
 
 
 def turns_of(row: Mapping[str, Any]) -> list[Turn]:
-    """Returns the turns of a conversation: what the system says and the tools first.
+    """Returns the turns of a conversation, after the system message and the tools.
 
     Raises:
-      Unusable: it is malformed: not a list, an unknown role, a turn without text, two turns of the assistant's in a
-        row, no turn of the user's.
+      Unusable: it is malformed: not a list, an unknown role, a turn without text, two assistant turns in a row, or no
+        user turn.
     """
     field = next(name for name in CONVERSATIONS if row.get(name) is not None)
-    who, what, roles = CONVERSATIONS[field]
-    turns = [_turn(item, f"{field}[{i}]", who, what, roles) for i, item in enumerate(items(row, field))]
+    speaker, content, roles = CONVERSATIONS[field]
+    turns = [_turn(item, f"{field}[{i}]", speaker, content, roles) for i, item in enumerate(items(row, field))]
     for i, (turn, following) in enumerate(zip(turns, turns[1:], strict=False)):
         if turn.role in ANSWERS and following.role in ANSWERS:
-            raise Unusable(TWO_IN_A_ROW, f"{field}[{i}] and {field}[{i + 1}] are both turns of the assistant's")
+            raise Unusable(TWO_IN_A_ROW, f"{field}[{i}] and {field}[{i + 1}] are both assistant turns")
     if not any(turn.role == "user" for turn in turns):
-        raise Unusable(NO_USER, f"{field} has no turn of the user's, only {', '.join(sorted({t.role for t in turns}))}")
+        raise Unusable(NO_USER, f"{field} has no user turn, only {', '.join(sorted({t.role for t in turns}))}")
     return [*_context(row), *turns]
 
 
 def _context(row: Mapping[str, Any]) -> Iterable[Turn]:
-    system = text(row, "system", needed=False)
+    system = text(row, "system", required=False)
     if system:
         yield Turn("system", system)
     tools = row.get("tools")
@@ -185,26 +181,26 @@ def _context(row: Mapping[str, Any]) -> Iterable[Turn]:
         yield Turn("tools", listed.strip())
 
 
-def _turn(item: Mapping[str, Any], place: str, who: str, what: str, roles: Mapping[str, Role]) -> Turn:
-    speaker = item.get(who)
-    if not isinstance(speaker, str) or speaker not in roles:
+def _turn(item: Mapping[str, Any], place: str, speaker: str, content: str, roles: Mapping[str, Role]) -> Turn:
+    name = item.get(speaker)
+    if not isinstance(name, str) or name not in roles:
         raise Unusable(
             UNKNOWN_ROLE,
-            f"{place}.{who} must be one of {', '.join(roles)}, got {shortened(speaker)}{nearest(str(speaker), roles)}",
+            f"{place}.{speaker} must be one of {', '.join(roles)}, got {shortened(name)}{nearest(str(name), roles)}",
         )
-    said, calls = _said(item.get(what), f"{place}.{what}"), item.get("tool_calls")
-    if calls and roles[speaker] == "assistant":
+    written, calls = _content(item.get(content), f"{place}.{content}"), item.get("tool_calls")
+    if calls and roles[name] == "assistant":
         listed = json.dumps([call.get("function", call) for call in calls], ensure_ascii=False)
-        return Turn("call", f"{said}\n{listed}".strip())
-    if not said:
-        raise Unusable(NO_TEXT, f"{place}.{what} must hold a text, got {shortened(item.get(what))}")
-    return Turn(roles[speaker], said)
+        return Turn("call", f"{written}\n{listed}".strip())
+    if not written:
+        raise Unusable(NO_TEXT, f"{place}.{content} must be a text, got {shortened(item.get(content))}")
+    return Turn(roles[name], written)
 
 
-def _said(value: object, place: str) -> str:
-    """What a turn says: a text, or the texts of a list of parts."""
+def _content(value: object, place: str) -> str:
+    """Returns the text of a turn: a text, or the texts of a list of parts."""
     if isinstance(value, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in value):
         value = "\n".join(part["text"] for part in value)
     if value is not None and not isinstance(value, str):
-        raise Unusable(NO_TEXT, f"{place} must hold a text or parts of text, got {shortened(value)}")
+        raise Unusable(NO_TEXT, f"{place} must be a text or parts of text, got {shortened(value)}")
     return (value or "").strip()

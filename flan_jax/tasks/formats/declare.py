@@ -1,6 +1,7 @@
-"""Tasks from files of a published format in one call, with the format's own templates; declared, not registered.
+"""Tasks over files in one call: of a published format with its own templates, or of JSON lines with given ones.
 
-`registry.register_files` registers them; in a YAML file a task says `format:` in place of a source and templates.
+They are declared here, not registered; `registry.register_files` and `registry.register_jsonl` register them. In a YAML
+file, a task with `format:` needs no source and no templates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,23 +48,23 @@ def format_task(
     corpora: Sequence[str] = (),
     on_bad_row: OnBadRow = Source.on_bad_row,
 ) -> TemplatedTask:
-    """Declares a task over files of a format; see `TemplatedTask` for what arguments mean.
+    """Declares a task over files of a format; see `TemplatedTask` for the other arguments.
 
     Args:
       name: of the task.
       files: a path or several, for the split "train"; or a mapping from splits to them. JSON lines, JSON lists, CSV,
         TSV or Parquet, `.gz` too.
-      format: a name in `FORMATS`, or one of those classes with settings.
+      format: a name in `FORMATS`, or an instance of one of those classes.
       cluster: None for the format's own.
-      templates: ways of asking about the format's examples; None for its own.
+      templates: for the format's examples; None for its own.
       metrics: None for the format's own.
-      evaluation: "rank" is for preferences, whose pairs it ranks.
+      evaluation: "rank" ranks the pairs of preferences.
       filters: applied after the format's own.
-      on_bad_row: for rows that break the format or have other fields than those before them.
+      on_bad_row: for rows that break the format or have other fields than the rows before.
 
     Raises:
       UnknownNameError: no format of this name.
-      UserError: a declaration that cannot be right.
+      UserError: an invalid declaration.
     """
     if isinstance(format, str):
         if format not in FORMATS:
@@ -102,20 +103,20 @@ def jsonl_task(
     normaliser: Normaliser | None = None,
     on_bad_row: OnBadRow = JsonlSource.on_bad_row,
 ) -> TemplatedTask:
-    """Declares a task that asks about the rows of JSONL files; see `TemplatedTask` for what arguments mean.
+    """Declares a task over the rows of JSONL files; see `TemplatedTask` for the other arguments.
 
     Args:
       name: of the task.
       files: a path or several, for the split "train"; or a mapping from splits to them.
-      inputs: pattern of what the model reads; or several, for as many templates with the same targets.
-      targets: pattern of what it should write.
+      inputs: pattern of the model's input; or several, for one template each with the same targets.
+      targets: pattern of the target.
     """
     return TemplatedTask(
         name=name,
         source=JsonlSource(files=files if isinstance(files, Mapping) else {"train": files}, on_bad_row=on_bad_row),
         cluster=cluster,
         templates=tuple(
-            Template(inputs=words, targets=targets) for words in ((inputs,) if isinstance(inputs, str) else inputs)
+            Template(inputs=pattern, targets=targets) for pattern in ((inputs,) if isinstance(inputs, str) else inputs)
         ),
         options=options if options is None or isinstance(options, str) else tuple(options),
         metrics=tuple(metrics),

@@ -1,7 +1,7 @@
-"""Raw generations of instances to pairs of input and output, as Self-Instruct's prompts make a model write them.
+"""Generated instances to pairs of input and output, in the form that Self-Instruct's prompts elicit.
 
-A classification task's come as "Class label: ..." and the input below it, any other's as numbered examples of "Input:"
-and "Output:" (Wang et al. 2022, arXiv:2212.10560, appendix A.2).
+For a classification task a model writes "Class label: ..." and the input below it; for other tasks, numbered examples of
+"Input:" and "Output:" (Wang et al. 2022, arXiv:2212.10560, appendix A.2).
 """
 
 import re
@@ -12,17 +12,17 @@ _INPUT = re.compile(r"Input\s*\d*\s*:")
 _OUTPUT = re.compile(r"Output\s*\d*\s*:")
 
 
-def instances_of(generated: str, *, was_cut: bool = False) -> list[tuple[str, str]]:
+def instances_of(generated: str, *, is_truncated: bool = False) -> list[tuple[str, str]]:
     r"""Returns the (input, output) pairs in a generation.
 
     >>> instances_of("Example 1\nInput: 2, 3\nOutput: 5\n\nExample 2\nInput: 4, 4\nOutput: 8")
     [('2, 3', '5'), ('4, 4', '8')]
-    >>> instances_of("Class label: praise\nWell done!\nClass label: blame\nNot aga", was_cut=True)
+    >>> instances_of("Class label: praise\nWell done!\nClass label: blame\nNot aga", is_truncated=True)
     [('Well done!', 'praise')]
 
     Args:
       generated: the text.
-      was_cut: whether it stopped at a limit, so that its last instance cannot be whole.
+      is_truncated: whether generation stopped at its limit, so that the last instance is incomplete.
     """
     if CLASS_LABEL in generated:
         pairs = [_labelled(part) for part in generated.split(CLASS_LABEL)[1:]]
@@ -30,7 +30,7 @@ def instances_of(generated: str, *, was_cut: bool = False) -> list[tuple[str, st
         pairs = [_pair(part.strip()) for part in _EXAMPLE.split(generated) if part.strip()]
     else:
         pairs = [_pair(generated.strip())] if _OUTPUT.search(generated) else []
-    return pairs[:-1] if was_cut else pairs
+    return pairs[:-1] if is_truncated else pairs
 
 
 def _labelled(part: str) -> tuple[str, str]:
@@ -42,5 +42,5 @@ def _pair(part: str) -> tuple[str, str]:
     if not _OUTPUT.search(part):
         return "", part
     given, output = _OUTPUT.split(part)[:2]
-    # A second input in an output begins another instance, which has no number of its own.
+    # A second input inside an output begins another instance without a number.
     return _INPUT.sub("", given, count=1).strip(), _INPUT.split(output)[0].strip()

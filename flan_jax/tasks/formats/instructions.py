@@ -1,8 +1,8 @@
-"""Instruction files: Self-Instruct, Unnatural Instructions, Alpaca's and Dolly's shapes, and prompts with completions.
+"""Instruction files: Self-Instruct, Unnatural Instructions, Alpaca, Dolly, and prompts with completions.
 
-Each is a `shape.Format`: it knows the fields of its rows and turns them into examples with `instruction`, `input`
-("" when there is none) and `output`, which the forms of `templates/self_instruct.yaml` put into words. What is left out
-of generated data is up to rules: `filters.settings.self_instruct_filters`. Raw generations are read by `generated`.
+Each is a `shape.Format`: it knows the fields of its rows and turns them into examples with `instruction`, `input` (""
+for none) and `output`, which the forms in `templates/self_instruct.yaml` render. Generated data are filtered by
+`filters.settings.self_instruct_filters`. `generations` reads raw generations.
 """
 
 import functools
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flan_jax.draws import Draws
 from flan_jax.errors import UserError
@@ -29,7 +29,7 @@ END_MARKS = ("<|endoftext|>", "</s>")
 
 @dataclass(frozen=True, kw_only=True)
 class Alpaca(Format):
-    """Rows with an instruction, an input and an output, as Stanford Alpaca's (and Self-Instruct's generated ones).
+    """Rows with an instruction, an input and an output, as in Stanford Alpaca and in Self-Instruct's generated data.
 
     >>> list(Alpaca()({"instruction": "Add.", "input": "2, 3", "output": "5"}))
     [{'instruction': 'Add.', 'input': '2, 3', 'output': '5'}]
@@ -42,18 +42,18 @@ class Alpaca(Format):
     seed: int = 0
 
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Returns the one example."""
-        given, output = text(row, "input", needed=False), text(row, "output", needed=False)
+        """Returns one example."""
+        given, output = text(row, "input", required=False), text(row, "output", required=False)
         return ({"instruction": text(row, "instruction"), "input": given, "output": output},)
 
     def templates(self) -> tuple[Pattern, ...]:
-        """Returns seven forms with an input and six without, of which each row draws one."""
+        """Returns seven forms with an input and six without; each row draws one."""
         return (forms("input", seed=self.seed),)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dolly(Format):
-    """Rows with an instruction, a context, a response and a category, as databricks-dolly-15k's.
+    """Rows with an instruction, a context, a response and a category, as in databricks-dolly-15k.
 
     Attributes:
       seed: draws each row's form.
@@ -63,12 +63,12 @@ class Dolly(Format):
     seed: int = 0
 
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Returns the one example; its category stays, for rules to look at."""
+        """Returns one example, with its category for filter rules."""
         example = {
             "instruction": text(row, "instruction"),
-            "input": text(row, "context", needed=False),
-            "output": text(row, "response", needed=False),
-            "category": text(row, "category", needed=False),
+            "input": text(row, "context", required=False),
+            "output": text(row, "response", required=False),
+            "category": text(row, "category", required=False),
         }
         return (example,)
 
@@ -79,14 +79,14 @@ class Dolly(Format):
 
 @dataclass(frozen=True, kw_only=True)
 class SelfInstruct(Format):
-    """Self-Instruct's files (Wang et al. 2022, arXiv:2212.10560): tasks with instances, as the seeds and the evaluation.
+    """Files of Self-Instruct (Wang et al. 2022, arXiv:2212.10560): tasks with instances, as in the seeds and the evaluation.
 
-    Also rows that are one instance each, and raw generations (`raw_instances`). An instance is an example.
+    Rows with one instance each, and raw generations (`raw_instances`), are read too. Each instance is an example.
 
     Attributes:
-      seed: draws each row's form, and whose labels are stripped.
-      strip_labels: the chance that an input whose only label stands before everything else ("Email: ...") loses it, and
-        that its blank lines become line breaks; 0.5 in the original's training texts. 0 is for evaluation.
+      seed: draws each row's form, and which labels are removed.
+      strip_labels: the probability that an input loses its only label ("Email: ..."), and that its blank lines become
+        line breaks; 0.5 in the original's training texts. Use 0 for evaluation.
     """
 
     shapes: ClassVar = (
@@ -99,10 +99,10 @@ class SelfInstruct(Format):
 
     def __post_init__(self) -> None:
         if not 0 <= self.strip_labels <= 1:
-            raise UserError(f"strip_labels is a chance from 0 to 1; got {self.strip_labels}.")
+            raise UserError(f"strip_labels must be a probability from 0 to 1; got {self.strip_labels}.")
 
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Returns an example for each instance."""
+        """Returns one example per instance."""
         instruction = text(row, "instruction")
         for given, output in self._instances(row):
             draws = Draws(self.seed, "label", instruction, given)
@@ -115,22 +115,21 @@ class SelfInstruct(Format):
 
     def _instances(self, row: Row) -> Iterable[tuple[str, str]]:
         if row.get("raw_instances") is not None:
-            return instances_of(text(row, "raw_instances"), was_cut=_was_cut(row.get("instance_metadata")))
+            return instances_of(text(row, "raw_instances"), is_truncated=_is_truncated(row.get("instance_metadata")))
         instances = items(row, "instances") if row.get("instances") is not None else [row]
-        return [(text(i, "input", needed=False), text(i, "output", needed=False)) for i in instances]
+        return [(text(i, "input", required=False), text(i, "output", required=False)) for i in instances]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unnatural(Format):
-    """Unnatural Instructions (Honovich et al. 2022, arXiv:2212.09689): core and full files alike.
+    """Core and full files of Unnatural Instructions (Honovich et al. 2022, arXiv:2212.09689).
 
-    An instance is an example, and so is a reformulation. Where a reformulated instruction has `{INPUT}`, the input goes
-    there and the example has no other.
+    Instances and reformulations are examples. The input of a reformulated instruction replaces its `{INPUT}`.
 
     Attributes:
       seed: draws each row's form.
-      reformulations: whether those of the full file are examples.
-      constraints: whether the instructions of the core show what an answer has to be like, where that is said.
+      reformulations: whether the reformulations in the full file are examples.
+      constraints: whether the instructions of the core show the constraints on an answer.
     """
 
     shapes: ClassVar = (Shape(("instruction", "instances"), ("id", "reformulations")),)
@@ -139,23 +138,23 @@ class Unnatural(Format):
     constraints: bool = True
 
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Returns an example for each instance and reformulation."""
+        """Returns one example per instance and reformulation."""
         instruction = text(row, "instruction")
         for instance in items(row, "instances"):
-            constraints = text(instance, "constraints", needed=False) if self.constraints else ""
+            constraints = text(instance, "constraints", required=False) if self.constraints else ""
             yield {
                 "instruction": instruction,
-                "input": text(instance, "input", needed=False),
-                "output": text(instance, "output", needed=False),
+                "input": text(instance, "input", required=False),
+                "output": text(instance, "output", required=False),
                 "constraints": "" if constraints.rstrip(".").lower() == "none" else constraints,
             }
         if self.reformulations and row.get("reformulations"):
             for instance in items(row, "reformulations"):
-                asked, given = text(instance, "instruction"), text(instance, "input", needed=False)
-                if INPUT_MARKER in asked:
-                    asked, given = asked.replace(INPUT_MARKER, given), ""
-                output = text(instance, "output", needed=False)
-                yield {"instruction": asked, "input": given, "output": output, "constraints": ""}
+                reworded, given = text(instance, "instruction"), text(instance, "input", required=False)
+                if INPUT_MARKER in reworded:
+                    reworded, given = reworded.replace(INPUT_MARKER, given), ""
+                output = text(instance, "output", required=False)
+                yield {"instruction": reworded, "input": given, "output": output, "constraints": ""}
 
     def templates(self) -> tuple[Pattern, ...]:
         """Returns the forms of `Alpaca`, and three for rows with constraints."""
@@ -164,31 +163,31 @@ class Unnatural(Format):
 
 @dataclass(frozen=True, kw_only=True)
 class Prompted(Format):
-    """Rows with a prompt and a completion, taken as they are but for a mark of the end, as fine-tuning files have it."""
+    """Rows with a prompt and a completion, copied without an end mark, as in files for fine-tuning."""
 
     shapes: ClassVar = (Shape(("prompt", "completion")),)
 
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Returns the one example."""
-        completion = text(row, "completion", needed=False)
+        """Returns one example."""
+        completion = text(row, "completion", required=False)
         for mark in END_MARKS:
             completion = completion.removesuffix(mark).strip()
         return ({"prompt": text(row, "prompt"), "completion": completion},)
 
     def templates(self) -> tuple[Pattern, ...]:
-        """Returns the rows' own words."""
+        """Returns the template that copies prompt and completion."""
         return (Template(inputs="{prompt}", targets="{completion}", name="as it is"),)
 
 
 def forms(*fields: str, seed: int) -> DrawnForm:
-    """Returns the forms of `instructions.yaml`: for rows with each of the fields in turn, then for those with none."""
+    """Returns the forms of `self_instruct.yaml`: for rows with each of the fields in turn, then for those with none."""
     sets = _sets()
     cases = [Case(fields=(field,), templates=sets[f"with_{field}"]) for field in fields]
     return DrawnForm(cases=(*cases, Case(fields=(), templates=sets["without_input"])), seed=seed)
 
 
 def without_label(given: str) -> str:
-    r"""Returns an input without its one label, and with line breaks for blank lines, as half of Self-Instruct's have it.
+    r"""Returns an input without its only label and without blank lines, as in half of Self-Instruct's training texts.
 
     >>> without_label("Email: Dear all,\n\nI am ill.")
     'Dear all,\nI am ill.'
@@ -206,16 +205,16 @@ def _sets() -> Mapping[str, tuple[Template, ...]]:
     return load.template_sets(TEMPLATES)
 
 
-def _was_cut(metadata: object) -> bool:
-    """Whether generation stopped at its limit, as the metadata of Self-Instruct's generations say."""
+def _is_truncated(metadata: object) -> bool:
+    """Whether generation stopped at its limit, according to the metadata of Self-Instruct's generations."""
     if metadata is None:
         return False
-    found = metadata
+    response: Any = metadata
     try:
-        return found["response"]["choices"][0]["finish_reason"] == "length"  # type: ignore[index]
+        return response["response"]["choices"][0]["finish_reason"] == "length"
     except (KeyError, IndexError, TypeError) as error:
         raise Unusable(
             "unknown metadata",
-            "instance_metadata must hold response.choices[0].finish_reason, which says whether generation was cut; got "
+            "instance_metadata must hold response.choices[0].finish_reason, which shows whether generation was truncated; got "
             f"{shortened(metadata)}",
         ) from error

@@ -1,9 +1,9 @@
-"""Preferences as training and evaluation rows: several answers to one prompt, and which of them people like better.
+"""Preferences as training and evaluation rows: several answers to one prompt, and which of them people prefer.
 
-Five shapes of files: a prompt (or a conversation) with `chosen` and `rejected`; two outputs and which is better, as
-LLMBar's; one answer and whether it is wanted, as for KTO; any number of answers with ranks. The least that reward
-models are trained on is kept (Ouyang et al. 2022, arXiv:2203.02155): prompt, answers, their order, the labeler's name.
-Ties say nothing and are left out, counted.
+Four shapes of files are read: a prompt (or a conversation) with `chosen` and `rejected`; two outputs and the better one,
+as in LLMBar; one answer and whether it is desirable, as for KTO; several answers with ranks. Retained is the minimum for
+training a reward model (Ouyang et al. 2022, arXiv:2203.02155): prompt, answers, their order, the labeler's name. Ties
+carry no information and are dropped, with a count.
 """
 
 import itertools
@@ -23,15 +23,15 @@ from flan_jax.templates.chat import Turn
 
 TIE = "tie"
 SAME = "both answers are the same"
-UNWANTED = "answer is not wanted"
+UNDESIRABLE = "answer is undesirable"
 ONE_ANSWER = "one answer is no pair"
 VERDICT = "verdict"
 
 Rows = Literal["best", "pairs"]
 
 
-class Judged(NamedTuple):
-    """An answer and its rank; the lower the better."""
+class Rated(NamedTuple):
+    """An answer and its rank; lower is better."""
 
     text: str
     rank: float
@@ -39,7 +39,7 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class NothingToLearn(RowRule):
-    """Leaves out what a format has judged to be of no use: ties, and answers that nobody wants."""
+    """Drops examples that the format marks as useless: ties and undesirable answers."""
 
     def reason(self, row: Row) -> str | None:
         """Returns the format's verdict."""
@@ -48,11 +48,11 @@ class NothingToLearn(RowRule):
 
 @dataclass(frozen=True, kw_only=True)
 class Preference(Conversational):
-    """Answers to a prompt with their order: the best one is an example, or each pair is.
+    """Answers to a prompt and their order: the best one is an example, or each pair is.
 
     Attributes:
-      rows: "best" makes an example of each answer that none is better than; "pairs" one of each two answers, with
-        `options` in an order that the pair draws. K answers are K (K - 1) / 2 pairs.
+      rows: "best" makes an example of each best-ranked answer; "pairs" makes one of each pair of answers, with `options`
+        in an order drawn per pair. K answers are K (K - 1) / 2 pairs.
     """
 
     shapes: ClassVar = (
@@ -68,7 +68,7 @@ class Preference(Conversational):
     cluster: ClassVar = "preferences"
     metrics: ClassVar = ("rouge_l",)
     options: ClassVar = "options"
-    rows: Rows = field(default="best", metadata=NOT_IN_YAML)  # By the evaluation of the task.
+    rows: Rows = field(default="best", metadata=NOT_IN_YAML)  # Follows from the task's `evaluation`.
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,26 +79,26 @@ class Preference(Conversational):
             )
 
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Returns the examples, those that say nothing with the reason in `verdict`."""
+        """Returns the examples; `verdict` holds the reason why one is useless, or ""."""
         turns, answers = _prompt_and_answers(row)
         prompt = self.prompt_of(turns, style=self.style_of(turns)).text
-        shared = {"prompt": prompt, "labeler": text(row, "labeler", needed=False)}
+        shared = {"prompt": prompt, "labeler": text(row, "labeler", required=False)}
         made = self._pairs(prompt, answers) if self.rows == "pairs" else _best(answers)
         return [{**shared, **example} for example in made]
 
     def check(self, row: Row) -> None:
-        """Refuses a row without prompt or answers, without making prompts."""
+        """Rejects a row without prompt or answers, without building prompts."""
         _prompt_and_answers(row)
 
     def filters(self) -> tuple[RowFilter, ...]:
-        """Returns the rule that counts what says nothing."""
+        """Returns the rule that drops and counts useless examples."""
         return (NothingToLearn(),)
 
     def evaluated(self, evaluation: Literal["generate", "rank"]) -> Format:
-        """Returns the format with pairs for ranking, with the best answers for writing."""
+        """Returns the format with pairs for ranking, and with the best answers for generation."""
         return replace(self, rows="pairs" if evaluation == "rank" else "best")
 
-    def _pairs(self, prompt: str, answers: list[Judged]) -> Iterator[Row]:
+    def _pairs(self, prompt: str, answers: list[Rated]) -> Iterator[Row]:
         if len(answers) < 2:
             yield {"target": answers[0].text, "rejected": "", "options": [answers[0].text], VERDICT: ONE_ANSWER}
         for first, second in itertools.combinations(answers, 2):
@@ -110,10 +110,10 @@ class Preference(Conversational):
             yield {"target": better.text, "rejected": worse.text, "options": options, VERDICT: verdict}
 
 
-def _best(answers: list[Judged]) -> Iterator[Row]:
+def _best(answers: list[Rated]) -> Iterator[Row]:
     ranks = sorted(answer.rank for answer in answers)
-    if len(answers) == 1:  # Wanted or not, with nothing to compare with.
-        yield {"target": answers[0].text, VERDICT: UNWANTED if ranks[0] else ""}
+    if len(answers) == 1:  # Desirable or not, with no other answer to compare with.
+        yield {"target": answers[0].text, VERDICT: UNDESIRABLE if ranks[0] else ""}
     elif ranks[0] == ranks[-1]:
         yield {"target": answers[0].text, VERDICT: TIE}
     else:
@@ -122,52 +122,52 @@ def _best(answers: list[Judged]) -> Iterator[Row]:
                 yield {"target": answer.text, VERDICT: ""}
 
 
-def _prompt_and_answers(row: Row) -> tuple[list[Turn], list[Judged]]:
-    """What was asked, and the answers with their ranks."""
+def _prompt_and_answers(row: Row) -> tuple[list[Turn], list[Rated]]:
+    """Returns the prompt as turns, and the answers with their ranks."""
     if "chosen" in row:
-        answers = [Judged(_answer(row, "chosen"), 0), Judged(_answer(row, "rejected"), 1)]
-        return _asked(row), answers
+        answers = [Rated(_answer(row, "chosen"), 0), Rated(_answer(row, "rejected"), 1)]
+        return _prompt(row), answers
     if "output_1" in row:
         first, second = _compared(row["label"])
-        return _asked(row), [Judged(text(row, "output_1"), first), Judged(text(row, "output_2"), second)]
+        return _prompt(row), [Rated(text(row, "output_1"), first), Rated(text(row, "output_2"), second)]
     if "answers" in row:
-        return _asked(row), _ranked(row["answers"], row["ranks"])
-    wanted = row["label"]
-    if not isinstance(wanted, bool):
-        raise Unusable(NOT_THE_FORMAT, f"label must be true (wanted) or false, got {shortened(wanted)}")
+        return _prompt(row), _ranked(row["answers"], row["ranks"])
+    is_desirable = row["label"]
+    if not isinstance(is_desirable, bool):
+        raise Unusable(NOT_THE_FORMAT, f"label must be true (desirable) or false, got {shortened(is_desirable)}")
     if "completion" in row:
-        return _asked(row), [Judged(text(row, "completion"), 0 if wanted else 1)]
+        return _prompt(row), [Rated(text(row, "completion"), 0 if is_desirable else 1)]
     *turns, last = turns_of(row)
     if last.role != "assistant":
-        raise Unusable(NOT_THE_FORMAT, "the last turn must be the assistant's, which is the answer that is judged")
-    return turns, [Judged(last.text, 0 if wanted else 1)]
+        raise Unusable(NOT_THE_FORMAT, "the last turn must be the assistant's: it is the rated answer")
+    return turns, [Rated(last.text, 0 if is_desirable else 1)]
 
 
-def _asked(row: Mapping[str, Any]) -> list[Turn]:
-    """The prompt as turns. A row with a prompt may hold the whole conversation too, with the answer in it."""
+def _prompt(row: Mapping[str, Any]) -> list[Turn]:
+    """Returns the prompt as turns. A row with a prompt may contain the complete conversation, too."""
     if isinstance(row.get("prompt"), list):
         return turns_of({"messages": row["prompt"], "system": row.get("system")})
     field = next((name for name in ("prompt", "instruction") if row.get(name) is not None), None)
     if field is None and any(row.get(name) is not None for name in CONVERSATIONS):
         return turns_of(row)
-    given = text(row, "input", needed=False) if field == "instruction" else ""
-    asked = f"{text(row, field or 'input')}\n\n{given}".strip()
-    system = text(row, "system", needed=False)
-    return [*([Turn("system", system)] if system else []), Turn("user", asked)]
+    given = text(row, "input", required=False) if field == "instruction" else ""
+    prompt = f"{text(row, field or 'input')}\n\n{given}".strip()
+    system = text(row, "system", required=False)
+    return [*([Turn("system", system)] if system else []), Turn("user", prompt)]
 
 
 def _answer(row: Mapping[str, Any], field: str) -> str:
-    """An answer: a text, a turn, or a list of turns of which it is the last."""
+    """Returns an answer: a text, a turn, or the last of a list of turns."""
     value = row.get(field)
     last = value[-1] if isinstance(value, list) and value else value
     if isinstance(last, Mapping):
-        said = next((key for key in ("value", "content") if key in last), "value")
-        return text({field: last.get(said)}, field)
+        content = next((key for key in ("value", "content") if key in last), "value")
+        return text({field: last.get(content)}, field)
     return text({field: last}, field)
 
 
 def _compared(label: object) -> tuple[int, int]:
-    """Ranks of two outputs, of which 1 or 2 is better, or 0 for neither."""
+    """Returns the ranks of two outputs from the label of the better one: 1 or 2, or 0 for a tie."""
     ranks = {1: (0, 1), 2: (1, 0), 0: (0, 0), "1": (0, 1), "2": (1, 0), "0": (0, 0), "tie": (0, 0)}
     if isinstance(label, bool) or not isinstance(label, (int, str)) or label not in ranks:
         raise Unusable(
@@ -176,7 +176,7 @@ def _compared(label: object) -> tuple[int, int]:
     return ranks[label]
 
 
-def _ranked(answers: object, ranks: object) -> list[Judged]:
+def _ranked(answers: object, ranks: object) -> list[Rated]:
     if (
         not isinstance(answers, list)
         or not isinstance(ranks, list)
@@ -190,4 +190,4 @@ def _ranked(answers: object, ranks: object) -> list[Judged]:
             "answers must list two texts or more, and ranks a number for each, the lower the better; got "
             f"{shortened(answers)} and {shortened(ranks)}",
         )
-    return [Judged(answer.strip(), rank) for answer, rank in zip(answers, ranks, strict=True)]
+    return [Rated(answer.strip(), rank) for answer, rank in zip(answers, ranks, strict=True)]

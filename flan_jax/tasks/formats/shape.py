@@ -1,8 +1,8 @@
-"""Files whose rows have a published shape: what a format is, and the source that holds rows to it.
+"""Files whose rows have a published shape: the interface of a format, and the source that checks rows against it.
 
-A format says which fields rows have and what examples they hold; it is the task's normaliser. Here every row is looked
-at as it is read, so that one that breaks the format, or that has other fields than the rows before it, is refused with
-its file and line, or counted. The formats themselves are in `instructions`, `chat` and `preferences`.
+A format defines the fields of rows and the examples that they contain; it is the task's normalizer. The source checks
+every row as it reads it. A row that breaks the format, or has other fields than the rows before it, is an error with its
+file and line, or is counted. The formats are in `instructions`, `chat` and `preferences`.
 """
 
 import abc
@@ -24,11 +24,11 @@ NOT_A_TEXT = "not a text"
 
 
 class Unusable(Exception):
-    """A row that does not hold what its format says.
+    """A row that breaks its format.
 
     Attributes:
-      reason: what it is counted under.
-      detail: what is wrong with this one.
+      reason: the category that it is counted under.
+      detail: what is wrong with this row.
     """
 
     def __init__(self, reason: str, detail: str):
@@ -41,23 +41,23 @@ class Shape:
     """The fields of one kind of rows.
 
     Attributes:
-      needed: those that every row has.
-      optional: those that a row may have or lack, from row to row.
+      required: the fields that every row has.
+      optional: the fields that may be present or absent in each row.
     """
 
-    needed: tuple[str, ...]
+    required: tuple[str, ...]
     optional: tuple[str, ...] = ()
 
 
 class Format(abc.ABC):
-    """How the rows of a published kind of file are read; a frozen dataclass whose fields are its settings.
+    """The interpretation of the rows of a published format; a frozen dataclass whose fields are its settings.
 
     Attributes:
       shapes: the kinds of rows that such files can have; one file has one kind.
-      cluster: of a task that names none.
-      metrics: likewise.
+      cluster: default for tasks.
+      metrics: default for tasks.
       options: the field that lists the answers to rank; None when there is nothing to rank.
-      references: the field that lists all right answers; None when a row has one.
+      references: the field that lists all correct answers; None when a row has one.
     """
 
     shapes: ClassVar[tuple[Shape, ...]]
@@ -68,31 +68,31 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Returns the examples that a row holds, as fields that `templates` name.
+        """Returns the examples in a row, with the fields that `templates` name.
 
         Raises:
-          Unusable: it does not hold what it should.
+          Unusable: the row breaks the format.
         """
 
     @abc.abstractmethod
     def templates(self) -> tuple[Pattern, ...]:
-        """Returns the format's own ways of asking."""
+        """Returns the format's own templates."""
 
     def filters(self) -> tuple[RowFilter, ...]:
-        """Returns rules that leave out examples on which nothing can be learnt; for a task's own to come after."""
+        """Returns the rules that drop useless examples; they precede the task's own."""
         return ()
 
     def check(self, row: Row) -> None:
-        """Refuses a row that does not hold what it should; cheaper than making its examples where that is dear.
+        """Rejects a row that breaks the format. Overridden where building the examples is expensive.
 
         Raises:
-          Unusable: what is wrong.
+          Unusable: the row breaks the format.
         """
         for _ in self(row):
             pass
 
     def evaluated(self, evaluation: Literal["generate", "rank"]) -> "Format":
-        """Returns the format with the settings that a way of evaluation needs.
+        """Returns the format with the settings for a kind of evaluation.
 
         Raises:
           UserError: there are no options to rank.
@@ -104,10 +104,10 @@ class Format(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True, init=False)
 class FormattedSource(FileSource):
-    """Files of a format: JSON lines, JSON lists, CSV, TSV or Parquet, as each file's name or first character says.
+    """Files of a format: JSON lines, JSON lists, CSV, TSV or Parquet, by each file's name or first character.
 
     Attributes:
-      format: that rows are held to.
+      format: that rows are checked against.
     """
 
     format: Format
@@ -147,34 +147,36 @@ class FormattedSource(FileSource):
 
 @dataclass(frozen=True)
 class _First:
-    """The first usable row of a split: those after it have the same fields."""
+    """The first usable row of a split; the following rows must have the same fields."""
 
     shape: Shape
     fields: tuple[str, ...]
     place: str
 
 
-def text(row: Mapping[str, Any], field: str, *, needed: bool = True) -> str:
-    """Returns a field's text without white space around it; "" for one that may be absent, null or empty.
+def text(row: Mapping[str, Any], field: str, *, required: bool = True) -> str:
+    """Returns the stripped text of a field; "" if it is not required and absent, null or empty.
 
     Raises:
-      Unusable: it holds something else, or nothing although it is needed.
+      Unusable: it holds something else, or is blank although required.
     """
     value = row.get(field)
-    if value is None and not needed:
+    if value is None and not required:
         return ""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or (needed and not value.strip()):
-        raise Unusable(NOT_A_TEXT, f"the field {field!r} must hold a text{_unless(needed)}, got {shortened(value)}")
+    if not isinstance(value, str) or (required and not value.strip()):
+        raise Unusable(
+            NOT_A_TEXT, f"the field {field!r} must be a text{'' if required else ' or nothing'}, got {shortened(value)}"
+        )
     return value.strip()
 
 
 def items(row: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
-    """Returns the objects that a field lists.
+    """Returns the objects in the list of a field.
 
     Raises:
-      Unusable: it does not, or lists none.
+      Unusable: it holds something else, or an empty list.
     """
     value = row.get(field)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
@@ -185,27 +187,23 @@ def items(row: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
     return list(value)
 
 
-def _unless(needed: bool) -> str:
-    return "" if needed else " or nothing"
-
-
 def _fits(shape: Shape, row: Mapping[str, Any]) -> bool:
-    return all(row.get(field) is not None for field in shape.needed)
+    return all(row.get(field) is not None for field in shape.required)
 
 
 def _shapeless(shapes: Collection[Shape], row: Row, place: str) -> BadRow | None:
     if any(_fits(shape, row) for shape in shapes):
         return None
-    kinds = "; or ".join(", ".join(shape.needed) for shape in shapes)
-    missing = [field for shape in shapes for field in shape.needed if row.get(field) is None]
+    kinds = "; or ".join(", ".join(shape.required) for shape in shapes)
+    missing = [field for shape in shapes for field in shape.required if row.get(field) is None]
     near = next(filter(None, (nearest(field, row) for field in missing)), "")
     fields = ", ".join(row) or "none"
-    return BadRow(NOT_THE_FORMAT, f"the row has the fields {fields}; needed are {kinds}.{near}".rstrip("."), place)
+    return BadRow(NOT_THE_FORMAT, f"the row has the fields {fields}; required are {kinds}.{near}".rstrip("."), place)
 
 
 def _mixed(first: _First, row: Row, place: str) -> BadRow | None:
     different = set(first.fields) ^ set(row)
-    lacking = [field for field in first.shape.needed if row.get(field) is None]
+    lacking = [field for field in first.shape.required if row.get(field) is None]
     if not different - set(first.shape.optional) and not lacking:
         return None
     detail = (

@@ -1,1 +1,1 @@
-"""Where rows come from: files, TFDS and Python; plain dictionaries in a fixed order."""
+"""Sources of rows: files, TFDS and Python. Rows are plain dictionaries in a fixed order."""

@@ -1,6 +1,6 @@
-"""Where rows come from: JSONL, JSON, CSV, TSV and Parquet files, TFDS and Python. Plain dicts, always in one order.
+"""Sources of rows in files and in memory. Rows are plain dictionaries, always in the same order.
 
-Nothing is opened before rows are asked for. The interface is `rows.Source`; TFDS is in `tfds_source`.
+Nothing is opened before rows are requested. The interface is `rows.Source`; `tfds.TfdsSource` reads prepared datasets.
 """
 
 import os
@@ -28,13 +28,13 @@ Rows = Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class InMemorySource(Source):
-    """Rows that Python makes.
+    """Rows in memory.
 
     >>> list(InMemorySource(data={"train": [{"q": "2+2", "a": "4"}]}).rows("train"))
     [{'q': '2+2', 'a': '4'}]
 
     Attributes:
-      data: for each split its rows, or a function without arguments that makes them, the same ones at every call.
+      data: for each split its rows, or a function without arguments that returns the same rows at every call.
     """
 
     data: Mapping[str, Rows | Callable[[], Rows]]
@@ -57,7 +57,7 @@ class InMemorySource(Source):
         """Returns the SHA-256 of the rows as canonical JSON.
 
         Raises:
-          UserError: the rows hold something that JSON does not know.
+          UserError: the rows contain a value that JSON cannot express.
         """
         self.require_split(split)
         rows = list(self._rows(split))
@@ -237,12 +237,12 @@ class TsvSource(TableSource):
 
 
 def _matching(path: Path) -> list[str]:
-    """Absolute paths of a file, or of all files that a pattern matches."""
+    """Returns the absolute paths of a file, or of all files that a pattern matches."""
     if path.is_file():
         return [os.path.abspath(path)]
-    found = sorted(path.parent.glob(path.name)) if "*" in path.name and path.parent.is_dir() else []
-    if not found:
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        place = "" if path.parent.is_dir() else f" There is no folder {path.parent} either."
-        raise MissingFileError(f"No file {path} to read rows from.{nearest(path.name, beside)}{place}")
-    return [os.path.abspath(p) for p in found]
+    matches = sorted(path.parent.glob(path.name)) if "*" in path.name and path.parent.is_dir() else []
+    if not matches:
+        neighbors = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        no_folder = "" if path.parent.is_dir() else f" There is no folder {path.parent} either."
+        raise MissingFileError(f"No file {path} to read rows from.{nearest(path.name, neighbors)}{no_folder}")
+    return [os.path.abspath(match) for match in matches]

@@ -16,14 +16,14 @@ NOT_A_NUMBER = "not a number"
 
 @dataclass(frozen=True, kw_only=True)
 class MappedSource(DerivedSource):
-    """Another source's rows under other names, fields and splits alike.
+    """Another source's rows with other names of fields and splits.
 
     Attributes:
-      fields: from a field's name to the one that the source has; a dot leads into a mapping. The old name is gone,
-        other fields stay.
-      classes: for a field the values that become class numbers 0, 1, ...
+      fields: from the new name of a field to the source's; a dot leads into a mapping. The old name is removed, other
+        fields are unchanged.
+      classes: for a field the values that class numbers 0, 1, ... replace.
       numbers: fields whose texts become numbers.
-      split_names: from a split's name to the source's; {} for the source's own.
+      split_names: from the name of a split to the source's; {} for the source's own.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class MappedSource(DerivedSource):
         return tuple(self.split_names) or self.source.splits
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows under their new names; places are the source's."""
+        """Yields the rows under their new names, with the source's places."""
         for record in super().read(split):
             yield record if isinstance(record, BadRow) else self._mapped(record)
 
@@ -60,16 +60,16 @@ class MappedSource(DerivedSource):
     def _mapped(self, record: Record) -> Record | BadRow:
         row = {name: value for name, value in record.row.items() if name not in self.fields.values()}
         for new, old in self.fields.items():
-            found = _looked_up(record.row, old)
-            if found is None:
+            value = _looked_up(record.row, old)
+            if value is None:
                 detail = f"the row lacks the field {old!r}.{nearest(old, record.row)} Fields: {', '.join(record.row)}"
                 return BadRow(NO_SUCH_FIELD, detail, record.place)
-            row[new] = found[0]
+            row[new] = value[0]
         return self._typed(row, record.place)
 
     def _typed(self, row: Row, place: str) -> Record | BadRow:
         for name, values in self.classes.items():
-            # By kind too, since True == 1.
+            # By type too, since True == 1.
             classes = [i for i, v in enumerate(values) if type(v) is type(row.get(name)) and v == row.get(name)]
             if not classes:
                 detail = f"the field {name!r} holds {shortened(row.get(name))}, which is none of {list(values)}"
@@ -85,7 +85,7 @@ class MappedSource(DerivedSource):
 
 
 def _looked_up(row: Mapping[str, Any], path: str) -> tuple[Any] | None:
-    """The value of a field, in a tuple since it may be None; a name with a dot of its own goes before the path."""
+    """Returns the value of a field in a tuple, since it may be None. A field whose own name contains the dot has priority."""
     if path in row:
         return (row[path],)
     first, dot, rest = path.partition(".")

@@ -1,6 +1,6 @@
-"""What a source of rows is: splits, rows in a fixed order, a digest of what was read, and a policy for bad rows.
+"""The interface of a source of rows: splits, rows in a fixed order, a digest of the data, and a policy for bad rows.
 
-The kinds of sources are in `sources`; a new one subclasses `Source`. What rows mean is left to the task.
+The kinds of sources are next to this module; a new one subclasses `Source`. Tasks interpret the rows.
 """
 
 import abc
@@ -21,14 +21,14 @@ NOT_UNICODE = "not Unicode"
 
 
 class Record(NamedTuple):
-    """A row and where it was found, for messages: "train.jsonl:17"."""
+    """A row and its place, for messages: "train.jsonl:17"."""
 
     row: Row
     place: str
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be used: the reason it is counted under, what is wrong with it, and where it is."""
+    """A row that cannot be used: the reason that it is counted under, what is wrong with it, and its place."""
 
     reason: str
     detail: str
@@ -37,10 +37,10 @@ class BadRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Source(abc.ABC):
-    """Rows by split. A new kind of source gives `splits`, `read` and `revision`.
+    """Rows by split. A new kind of source defines `splits`, `read` and `revision`.
 
     Attributes:
-      on_bad_row: "error" stops at the first row that cannot be used; "skip" counts it by reason and goes on.
+      on_bad_row: "error" stops at the first row that cannot be used; "skip" drops it and counts it by reason.
     """
 
     on_bad_row: OnBadRow = "error"
@@ -60,7 +60,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows of a split in a fixed order, and in their places those that cannot be used."""
+        """Yields the rows of a split in a fixed order, with a `BadRow` in place of one that cannot be used."""
 
     @abc.abstractmethod
     def revision(self, split: str) -> str:
@@ -72,7 +72,7 @@ class Source(abc.ABC):
         return ()
 
     def unavailable(self, split: str) -> str | None:
-        """Returns why the rows of a split cannot be had on this machine; None when they can. Reads no row."""
+        """Returns why the rows of a split are not available on this machine; None if they are. Reads no row."""
         try:
             self.files(split)
         except MissingFileError as error:
@@ -80,22 +80,22 @@ class Source(abc.ABC):
         return None
 
     def looked_for(self, split: str) -> tuple[str, ...]:
-        """Returns the paths, or patterns, that the rows would lie at, whether or not anything is there."""
+        """Returns the paths or patterns where rows are expected, whether or not the files exist."""
         self.require_split(split)
         return ()
 
     def num_rows(self, split: str) -> int | None:
-        """Returns the number of rows, bad ones included; None when only reading them tells."""
+        """Returns the number of rows, including bad ones; None if that requires reading them."""
         self.require_split(split)
         return None
 
     def problems(self, split: str) -> tuple[str, ...]:
-        """Returns departures from the rules that the rows' authors have for them, for a report; reads what it must."""
+        """Returns violations of the rules of the rows' authors, for a report. May read the rows."""
         self.require_split(split)
         return ()
 
     def describe(self, split: str) -> str:
-        """Returns what a message calls the rows of a split."""
+        """Returns a name for the rows of a split, for messages."""
         return ", ".join(self.files(split)) or type(self).__name__
 
     def records(self, split: str, *, dropped: Counter[str] | None = None) -> Iterator[Record]:
@@ -103,7 +103,7 @@ class Source(abc.ABC):
 
         Args:
           split: one of `splits`.
-          dropped: where `on_bad_row="skip"` counts what it leaves out, by reason.
+          dropped: counts the rows that `on_bad_row="skip"` drops, by reason.
 
         Raises:
           UnknownNameError: there is no such split.
@@ -128,24 +128,24 @@ class Source(abc.ABC):
             yield record.row
 
     def refuse(self, bad: BadRow, *, dropped: Counter[str] | None) -> None:
-        """Raises for a row that cannot be used, or counts it, as `on_bad_row` says.
+        """Raises for a row that cannot be used, or counts it, according to `on_bad_row`.
 
         Raises:
-          UserError: naming the place, unless bad rows are to be skipped.
+          UserError: with the row's place, unless bad rows are skipped.
         """
         if self.on_bad_row == "skip":
             if dropped is not None:
                 dropped[bad.reason] += 1
             return
         raise UserError(
-            f"{bad.place}: {bad.detail}. Mend the row, or set on_bad_row='skip' to leave such rows out and count them."
+            f"{bad.place}: {bad.detail}. Fix the row, or set on_bad_row='skip' to drop and count such rows."
         )
 
     def require_split(self, split: str) -> None:
-        """Refuses the name of a split that there is not.
+        """Checks the name of a split.
 
         Raises:
-          UnknownNameError: naming the nearest and all splits.
+          UnknownNameError: there is no such split; names the nearest and all.
         """
         if split not in self.splits:
             raise UnknownNameError(
@@ -155,12 +155,12 @@ class Source(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class DerivedSource(Source):
-    """Another source's rows in another cut or shape; a kind of it overrides what differs.
+    """Another source's rows, changed or selected; a kind of it overrides what differs.
 
-    Its own `on_bad_row` is the one that counts.
+    Its own `on_bad_row` applies, not that of `source`.
 
     Attributes:
-      source: where the rows come from.
+      source: of the rows.
     """
 
     source: Source
@@ -183,11 +183,11 @@ class DerivedSource(Source):
         return self.source.files(self.inner(split))
 
     def unavailable(self, split: str) -> str | None:
-        """Returns why the source's rows cannot be had."""
+        """Returns why the source's rows are not available."""
         return self.source.unavailable(self.inner(split))
 
     def looked_for(self, split: str) -> tuple[str, ...]:
-        """Returns the paths, or patterns, that the source's rows would lie at."""
+        """Returns the paths or patterns where the source's rows are expected."""
         return self.source.looked_for(self.inner(split))
 
     def num_rows(self, split: str) -> int | None:
@@ -195,11 +195,11 @@ class DerivedSource(Source):
         return self.source.num_rows(self.inner(split))
 
     def describe(self, split: str) -> str:
-        """Returns what the source calls its rows."""
+        """Returns the source's name for its rows."""
         return self.source.describe(self.inner(split))
 
     def inner(self, split: str) -> str:
-        """Returns the source's name of a split.
+        """Returns the source's name for a split.
 
         Raises:
           UnknownNameError: there is no such split.
@@ -209,7 +209,7 @@ class DerivedSource(Source):
 
 
 def plain_record(row: Mapping[str, Any], *, place: str) -> Record | BadRow:
-    """Returns a row with texts as `str`, and numbers and arrays as Python's."""
+    """Returns a row with `str` texts and Python's own numbers and lists."""
     try:
         return Record({name: _plain(value) for name, value in row.items()}, place)
     except UnicodeDecodeError as error:
@@ -217,7 +217,7 @@ def plain_record(row: Mapping[str, Any], *, place: str) -> Record | BadRow:
 
 
 def _plain(value: Any) -> Any:
-    """Turns bytes into text and NumPy's values into Python's."""
+    """Returns bytes as text, and NumPy's values as Python's."""
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, np.ndarray):

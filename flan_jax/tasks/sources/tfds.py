@@ -1,4 +1,4 @@
-"""Rows of TensorFlow Datasets, read from what is prepared on disk. Nothing is downloaded."""
+"""Rows of datasets that TensorFlow Datasets has prepared on disk. Nothing is downloaded."""
 
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -20,7 +20,7 @@ class TfdsSource(Source):
     """A dataset that TensorFlow Datasets has prepared on disk. Nothing is downloaded.
 
     Args:
-      name: as TFDS spells it, "glue/rte:2.0.0"; without a version the newest on disk.
+      name: in TFDS's spelling, "glue/rte:2.0.0"; without a version the newest on disk.
       splits: for each split its expression, {"train": "train[:90%]", "validation": "train[90%:]"}.
     """
 
@@ -39,7 +39,7 @@ class TfdsSource(Source):
         return tuple(self.expressions)
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
-        """Yields the rows with texts as `str`, numbers and arrays as Python's; places are "name/split: row N"."""
+        """Yields the rows with `str` texts and Python's own numbers and lists. Places are "name split: row N"."""
         builder, tfds = self._builder(), lazy.import_tfds()
         in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
         dataset = builder.as_dataset(split=self._expression(split, builder), shuffle_files=False, read_config=in_order)
@@ -51,12 +51,12 @@ class TfdsSource(Source):
         return sha256_of([self._builder().info.full_name, self.expressions[split], self.num_rows(split)])
 
     def num_rows(self, split: str) -> int | None:
-        """Returns the number that the dataset's metadata give."""
+        """Returns the number in the dataset's metadata."""
         builder = self._builder()
         return builder.info.splits[self._expression(split, builder)].num_examples
 
     def unavailable(self, split: str) -> str | None:
-        """Returns why the dataset cannot be read; None when it is prepared."""
+        """Returns why the dataset cannot be read; None if it is prepared."""
         self.require_split(split)
         try:
             self._builder()
@@ -65,17 +65,17 @@ class TfdsSource(Source):
         return None
 
     def looked_for(self, split: str) -> tuple[str, ...]:
-        """Returns the folder that TensorFlow Datasets prepares the dataset in."""
+        """Returns the folder where TensorFlow Datasets prepares the dataset."""
         self.require_split(split)
-        place = _tfds_data_dir or lazy.import_tfds().core.constants.DATA_DIR
-        return (os.path.join(os.path.expanduser(place), self.name.partition("/")[0].partition(":")[0]),)
+        data_dir = _tfds_data_dir or lazy.import_tfds().core.constants.DATA_DIR
+        return (os.path.join(os.path.expanduser(data_dir), self.name.partition("/")[0].partition(":")[0]),)
 
     def describe(self, split: str) -> str:
         """Returns the dataset's name with the split's expression."""
         return f"{self.name} {self.expressions[split]}"
 
     def window(self, split: str, *, sizes: Mapping[str, int]) -> str:
-        """Returns the expression that TFDS is asked for; a kind of source may fit it to what is there.
+        """Returns the expression that is passed to TFDS; a kind of source may adapt it to the rows on disk.
 
         Args:
           split: one of `splits`.
@@ -93,32 +93,32 @@ class TfdsSource(Source):
         except (KeyError, ValueError) as error:
             known = list(builder.info.splits)
             raise UserError(
-                f"{self.name} has no split {expression!r} (asked for as {split!r})."
+                f"{self.name} has no split {expression!r} (requested as {split!r})."
                 f"{nearest(expression.partition('[')[0], known)} On disk: {', '.join(known) or 'none'}."
             ) from error
         return expression
 
     def _builder(self) -> Any:
         tfds = lazy.import_tfds()
-        place = _tfds_data_dir or tfds.core.constants.DATA_DIR
+        data_dir = _tfds_data_dir or tfds.core.constants.DATA_DIR
         try:
             builder = tfds.builder(self.name, data_dir=_tfds_data_dir)
         except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
-            on_disk = [p.name for p in Path(place).iterdir()] if Path(place).is_dir() else []
+            on_disk = [p.name for p in Path(data_dir).iterdir()] if Path(data_dir).is_dir() else []
             raise MissingFileError(
-                f"TensorFlow Datasets knows no {self.name!r}, and {place} does not hold it."
+                f"TensorFlow Datasets has no {self.name!r}, and it is not in {data_dir}."
                 f"{nearest(self.name.partition('/')[0].partition(':')[0], on_disk)} Set --tfds_data_dir."
             ) from error
         if not Path(builder.data_dir).is_dir() and "://" not in str(builder.data_dir):
             raise MissingFileError(
-                f"The dataset {self.name!r} is not prepared: {builder.data_dir} is not there. Set --tfds_data_dir, or "
-                f"prepare it: tfds build {self.name} --data_dir={place}."
+                f"The dataset {self.name!r} is not prepared: there is no {builder.data_dir}. Set --tfds_data_dir, or "
+                f"prepare it: tfds build {self.name} --data_dir={data_dir}."
             )
         return builder
 
 
 def set_tfds_data_dir(data_dir: str | None) -> None:
-    """Says where TFDS datasets lie, for `TfdsSource` and for SeqIO's own sources alike; None for TFDS's default."""
+    """Sets the folder of TFDS datasets, for `TfdsSource` and for SeqIO's own sources; None for TFDS's default."""
     global _tfds_data_dir
     _tfds_data_dir = None if data_dir is None else os.path.expanduser(data_dir)
     lazy.import_seqio().utils.set_tfds_data_dir_override(_tfds_data_dir)

@@ -57,7 +57,7 @@ def test_an_instance_that_breaks_the_schema_is_named_or_counted(tmp_path):
     record = task("task001_a", Instances=instances)
     message = (
         r"all.jsonl: task001_a, instance 'i7': the instance has no 'input'. Did you mean 'inputs'\? "
-        r"Fields: id, inputs, output. Mend the row, or set on_bad_row='skip'"
+        r"Fields: id, inputs, output. Fix the row, or set on_bad_row='skip'"
     )
     with pytest.raises(ValueError, match=message):
         list(source(tmp_path, record).rows("train"))

@@ -18,9 +18,7 @@ RULE = Length(field="question", min_words=1)
 
 def test_a_field_is_a_text_a_number_or_null_and_must_be_there():
     assert [text_of({"q": value}, "q", rule=RULE) for value in ("a", 5, None)] == ["a", "5", ""]
-    with pytest.raises(
-        KeyError, match="Length needs the field 'questoin', .*Did you mean 'question'.*Fields: quest"
-    ):
+    with pytest.raises(KeyError, match="Length needs the field 'questoin', .*Did you mean 'question'.*Fields: quest"):
         text_of({"question": "a"}, "questoin", rule=RULE)
     with pytest.raises(ValueError, match=r"Length needs a text in the field 'q', which holds \['a'\]"):
         text_of({"q": ["a"]}, "q", rule=RULE)

@@ -94,12 +94,12 @@ def test_tools_that_are_no_tools_are_no_context():
 
 
 MALFORMED = [
-    (sharegpt(("gpt", "Hello!")), "no user turn", "conversations has no turn of the user's, only assistant"),
-    (sharegpt(("human", "Hi.")), "no assistant turn after a user's", "no turn of the assistant's .*follows a user's"),
+    (sharegpt(("gpt", "Hello!")), "no user turn", "conversations has no user turn, only assistant"),
+    (sharegpt(("human", "Hi.")), "no assistant turn after a user turn", "no assistant turn .*follows a user turn"),
     (
         sharegpt(("human", "a"), ("gpt", "b"), ("function_call", "c")),
         "two assistant turns in a row",
-        r"conversations\[1\] and conversations\[2\] are both turns of the assistant's",
+        r"conversations\[1\] and conversations\[2\] are both assistant turns",
     ),
     (
         sharegpt(("human", "a"), ("gtp", "b")),
@@ -109,9 +109,9 @@ MALFORMED = [
     (
         sharegpt(("human", " "), ("gpt", "b")),
         "turn without text",
-        r"conversations\[0\].value must hold a text, got ' '",
+        r"conversations\[0\].value must be a text, got ' '",
     ),
-    (sharegpt(("human", ["x"]), ("gpt", "b")), "turn without text", r"\[0\].value must hold a text or parts of text"),
+    (sharegpt(("human", ["x"]), ("gpt", "b")), "turn without text", r"\[0\].value must be a text or parts of text"),
     ({"conversations": "hello"}, "not of the format", "the field 'conversations' must list objects, got 'hello'"),
     ({"conversations": ["hello"]}, "not of the format", r"conversations\[0\] must be an object, got 'hello'"),
 ]
@@ -178,7 +178,7 @@ def test_a_conversation_draws_its_style_once(tmp_path):
         ({"turns": "lst"}, "turns must be one of all, last; got 'lst'. Did you mean 'last'"),
         (
             {"predict": ["asistant"]},
-            "predict names kinds .*, assistant, call; got 'asistant'. Did you mean 'assistant'",
+            "predict must name kinds .*, assistant, call; got 'asistant'. Did you mean 'assistant'",
         ),
         ({"styles": ["nam"]}, "No chat style 'nam'. Did you mean 'named'"),
         ({"max_tokens": 1}, "max_tokens of a prompt must be 2 or more, or None for no limit; got 1"),

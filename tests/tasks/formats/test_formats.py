@@ -80,7 +80,7 @@ EXPORTED = [
     ("kto_talk", "chat", "generate", "train", ["llamafactory_demo/kto_en_demo.json.gz"], 487, {}),
     ("dpo", "preference", "generate", "train", ["llamafactory_demo/dpo_en_demo.json.gz"], 300, {}),
     ("dpo", "preference", "rank", "test", ["llamafactory_demo/dpo_en_demo.json.gz"], 300, {}),
-    ("kto", "preference", "generate", "train", ["llamafactory_demo/kto_en_demo.json.gz"], 150, {"answer is not wanted": 150}),
+    ("kto", "preference", "generate", "train", ["llamafactory_demo/kto_en_demo.json.gz"], 150, {"answer is undesirable": 150}),
     ("llmbar", "preference", "rank", "test", ["llmbar/*.json.gz"], 419, {}),
 ]  # fmt: skip
 

@@ -52,7 +52,7 @@ def test_rows_that_mix_schemas_are_refused_by_line_with_both_schemas_or_counted(
     with pytest.raises(
         ValueError,
         match=r"a\.jsonl:2: the rows mix schemas: the first one \(.*a\.jsonl:1\) has the fields instruction, input, output; "
-        r"this one has instruction, context, output\. Mend the row, or set on_bad_row='skip'",
+        r"this one has instruction, context, output\. Fix the row, or set on_bad_row='skip'",
     ):
         list(source(path).rows("train"))
     dropped = Counter()
@@ -88,7 +88,7 @@ def test_a_first_row_of_another_format_says_what_is_needed(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"instructions": "Add.", "output": "5"}, ROWS[0]])
     with pytest.raises(
         ValueError,
-        match=r":1: the row has the fields instructions, output; needed are instruction, output. Did you mean",
+        match=r":1: the row has the fields instructions, output; required are instruction, output. Did you mean",
     ):
         list(source(path).rows("train"))
     dropped = Counter()
@@ -114,14 +114,14 @@ def test_a_list_that_is_cut_off_is_refused(tmp_path):
 
 def test_a_value_of_the_wrong_kind_is_refused_by_line(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [ROWS[0], {**ROWS[0], "input": ["2"]}])
-    with pytest.raises(ValueError, match=r":2: the field 'input' must hold a text or nothing, got \['2'\]"):
+    with pytest.raises(ValueError, match=r":2: the field 'input' must be a text or nothing, got \['2'\]"):
         list(source(path).rows("train"))
 
 
 def test_texts_are_stripped_numbers_are_texts_and_needed_ones_are_not_blank():
-    assert [text({"a": value}, "a", needed=False) for value in (" x ", 5, None, "")] == ["x", "5", "", ""]
+    assert [text({"a": value}, "a", required=False) for value in (" x ", 5, None, "")] == ["x", "5", "", ""]
     for value in (" ", None, True, {}):
-        with pytest.raises(Unusable, match="the field 'a' must hold a text, got"):
+        with pytest.raises(Unusable, match="the field 'a' must be a text, got"):
             text({"a": value}, "a")
 
 

@@ -98,7 +98,7 @@ def test_one_answer_is_trained_on_when_it_is_wanted_and_is_no_pair(tmp_path, fie
         for said, wanted in (("Well.", True), ("No.", False))
     ]  # fmt: skip
     found, dropped = left(tmp_path, rows)
-    assert [r.targets for r in found] == ["Well."] and dropped == {"answer is not wanted": 1}
+    assert [r.targets for r in found] == ["Well."] and dropped == {"answer is undesirable": 1}
     assert found[0].inputs.count("How?") == 1 and "Well." not in found[0].inputs
     with pytest.raises(ValueError, match="no row .* is left .one answer is no pair: 2"):
         left(tmp_path, rows, evaluation="rank")
@@ -127,9 +127,9 @@ def test_labelers_can_be_held_out(tmp_path):
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [1]}, "answers must list two texts or more"),
         ({"prompt": "p", "answers": ["a", " "], "ranks": [1, 2]}, "answers must list two texts or more"),
         ({"prompt": "p", "answers": ["a", "b"], "ranks": [1, "2"]}, "a number for each, the lower the better"),
-        ({"prompt": "p", "chosen": "", "rejected": "b"}, "the field 'chosen' must hold a text, got ''"),
-        ({"prompt": "p", "chosen": [], "rejected": "b"}, r"the field 'chosen' must hold a text, got \[\]"),
-        ({"prompt": "p", "completion": "c", "label": "yes"}, r"label must be true \(wanted\) or false, got 'yes'"),
+        ({"prompt": "p", "chosen": "", "rejected": "b"}, "the field 'chosen' must be a text, got ''"),
+        ({"prompt": "p", "chosen": [], "rejected": "b"}, r"the field 'chosen' must be a text, got \[\]"),
+        ({"prompt": "p", "completion": "c", "label": "yes"}, r"label must be true \(desirable\) or false, got 'yes'"),
         ({"conversations": TALK, "label": True}, "the last turn must be the assistant's"),
     ],
 )

@@ -57,7 +57,7 @@ def test_half_of_the_inputs_lose_their_only_label_when_that_is_asked_for():
     assert all("Email" in example["input"] for row in rows for example in SelfInstruct()(row))
     again = [list(SelfInstruct(strip_labels=0.5)(row)) for row in rows]
     assert again == [list(SelfInstruct(strip_labels=0.5)(row)) for row in rows]
-    with pytest.raises(ValueError, match="strip_labels is a chance from 0 to 1; got 2"):
+    with pytest.raises(ValueError, match="strip_labels must be a probability from 0 to 1; got 2"):
         SelfInstruct(strip_labels=2)
 
 
@@ -132,7 +132,7 @@ def test_prompts_and_completions_are_taken_as_they_are_but_for_the_mark_of_the_e
 
 
 def test_a_blank_instruction_is_refused():
-    with pytest.raises(Unusable, match="the field 'instruction' must hold a text, got ' '"):
+    with pytest.raises(Unusable, match="the field 'instruction' must be a text, got ' '"):
         list(Alpaca()({"instruction": " ", "output": "x"}))
 
 

@@ -44,7 +44,7 @@ def test_jsonl_passes_over_blank_lines(tmp_path):
 BAD_LINES = {
     b'{"q": 1': (
         "not JSON",
-        r"not JSON \(Expecting ',' delimiter.*: '{\"q\": 1'\. Mend the row, or set on_bad_row='skip'",
+        r"not JSON \(Expecting ',' delimiter.*: '{\"q\": 1'\. Fix the row, or set on_bad_row='skip'",
     ),
     b"[": ("not JSON", "expected one object per line, not a list over several"),
     b"[1]": ("not an object", r"expected a JSON object, got \[1\]"),
@@ -232,10 +232,10 @@ def test_tfds_rows_are_plain_python_in_the_order_on_disk(tfds_data_dir):
 
 @pytest.mark.tensorflow
 def test_tfds_mistakes_name_the_nearest(tfds_data_dir):
-    with pytest.raises(FileNotFoundError, match=r"knows no 'tiny_row'.*Did you mean 'tiny_rows'\? Set --tfds_data_dir"):
+    with pytest.raises(FileNotFoundError, match=r"has no 'tiny_row'.*Did you mean 'tiny_rows'\? Set --tfds_data_dir"):
         list(TfdsSource(name="tiny_row", splits={"train": "train"}).rows("train"))
     with pytest.raises(
-        ValueError, match=r"tiny_rows has no split 'trian\[:1\]' \(asked for as 'train'\)\. Did you mean 'train'"
+        ValueError, match=r"tiny_rows has no split 'trian\[:1\]' \(requested as 'train'\)\. Did you mean 'train'"
     ):
         list(TfdsSource(name="tiny_rows", splits={"train": "trian[:1]"}).rows("train"))
 

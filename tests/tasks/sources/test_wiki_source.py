@@ -49,7 +49,7 @@ def test_gzip_is_read_and_places_are_lines_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (RAIN.removesuffix("</doc>\n"), r"wiki_00:1: the file ends before its </doc>. Mend the row"),
+        (RAIN.removesuffix("</doc>\n"), r"wiki_00:1: the file ends before its </doc>. Fix the row"),
         (RAIN.replace("</doc>", "") + RAIN, "wiki_00:1: another document begins before its </doc>"),
         (RAIN + "stray\n", "wiki_00:10: expected <doc ...>"),
         (RAIN.encode().replace(b"falls", b"f\xffalls"), "wiki_00:1: not UTF-8"),

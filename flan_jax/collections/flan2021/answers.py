@@ -1,7 +1,7 @@
-"""FLAN 2021's questions with free answers: from a text, in a conversation, from memory; and equations.
+"""FLAN 2021's questions with free-text answers: from a text, in a conversation, from memory; and equations.
 
-Where datasets give several right answers all of them count, also those of DROP and QuAC that the released code leaves
-unused. A question without an answer is answered with one word that its templates announce, QuAC's too.
+All correct answers of a dataset count, including those of DROP and QuAC that the released code ignores. The target of an
+unanswerable question is one word that its templates announce, also for QuAC.
 """
 
 from flan_jax.collections.flan2021 import repairs
@@ -99,7 +99,7 @@ _FROM_MEMORY = (
         corpora=("natural_questions",),
         normaliser=Fields(
             fields={
-                "question": From(path="question", then=repairs.asked),
+                "question": From(path="question", then=repairs.as_question),
                 "answer": From(path="answer", then=repairs.first),
                 "answers": From(path="answer", then=repairs.distinct),
             }
@@ -119,7 +119,7 @@ _IN_CONVERSATION = (
         tfds="coqa:1.0.0",
         splits={"train": "train[:-100]", "validation": "train[-100:]", "test": "test"},
         corpora=("coqa",),
-        # As in the released code a conversation is one example: all its questions, and all its answers.
+        # As in the released code, a conversation is one example: all its questions, and all its answers.
         normaliser=Fields(
             fields={
                 "story": "story",
@@ -137,7 +137,7 @@ _IN_CONVERSATION = (
         tfds="quac:1.0.0",
         splits=BIG,
         corpora=("quac",),
-        # A row is one turn of a conversation, and is asked without the turns before it, as in the released code.
+        # As in the released code, a row is one turn of a conversation, without the turns before it.
         normaliser=Fields(
             fields={
                 "title": "title",

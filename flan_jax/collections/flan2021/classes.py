@@ -1,4 +1,4 @@
-"""FLAN 2021's datasets that put a text into a class: its sentiment, grammar, topic, the answer it asks for; and WiC."""
+"""FLAN 2021's datasets that classify a text: by sentiment, grammar, topic or type of question; and WiC."""
 
 from flan_jax.collections.flan2021.normalisers import ClassOfTexts, line_breaks
 from flan_jax.collections.flan2021.records import FlanDataset
@@ -8,7 +8,7 @@ LAST_200_TEST = {**LAST_200, "test": "test"}
 FIRST_30000_TEST = {"train": "train[:30000]", "validation": "train[-200:]", "test": "test"}
 
 SENTIMENTS = ("negative", "positive")
-NEUTRAL = 2  # Of Sentiment140's polarities 0 to 4; only its test split has any.
+NEUTRAL = 2  # Of Sentiment140's polarities 0 to 4; only its test split has neutral ones.
 POLARITIES = {0: "negative", 1: "negative", 3: "positive", 4: "positive"}
 SENSES = ("different senses", "the same sense")
 GRAMMAR = ("unacceptable", "acceptable")
@@ -25,7 +25,7 @@ TOPICS = ("World", "Sports", "Business", "Science and technology")
 
 
 def unescaped(text: str) -> str:
-    r"""Undoes the escapes of Yelp's reviews, which are CSV within CSV.
+    r"""Removes the escapes in Yelp's reviews, which are CSV within CSV.
 
     >>> unescaped('A \\""nice\\"" place.\\nGo!')
     'A "nice" place.\nGo!'
@@ -51,7 +51,9 @@ SENTIMENT = (
         tfds="sentiment140:1.0.0",
         splits=FIRST_30000_TEST,
         corpora=("sentiment140",),
-        normaliser=ClassOfTexts(texts={"text": "text"}, answers=POLARITIES, label="polarity", left_out=(NEUTRAL,)),
+        normaliser=ClassOfTexts(
+            texts={"text": "text"}, answers=POLARITIES, label="polarity", dropped_labels=(NEUTRAL,)
+        ),
         template_set="sentiment140",
         options=SENTIMENTS,
         size=1_599_800,

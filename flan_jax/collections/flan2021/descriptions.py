@@ -1,4 +1,4 @@
-"""FLAN 2021's structure to text: sentences from facts or words, where several sentences are right."""
+"""FLAN 2021's structure-to-text datasets: sentences from facts or words, with several references."""
 
 from flan_jax.collections.flan2021 import repairs
 from flan_jax.collections.flan2021.fields import Fields, From

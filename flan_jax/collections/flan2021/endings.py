@@ -1,7 +1,7 @@
-"""FLAN 2021's datasets of coreference and common sense: what a pronoun stands for, and which ending makes sense.
+"""FLAN 2021's datasets of coreference and common sense: the referent of a pronoun, and the sensible ending.
 
-Where a sentence has a gap (Winogrande, WSC273) the options are what follows it, each with its noun in front, and the
-templates show what comes before.
+Where a sentence has a blank (Winogrande, WSC273), the templates show the text before it, and the options are the text
+after it, each with its noun in front.
 """
 
 import re
@@ -20,13 +20,13 @@ _STEP_MARKS = re.compile(r"\s*\[[^\]]*\]\s*")
 
 
 def copa(row: Row) -> Row | None:
-    """Adds what the premise is of the answer: the effect of its cause, or the cause of its effect."""
+    """Adds the relation of the premise to the answer: effect, or cause."""
     fields = _COPA(row)
     return fields and _COUNTERPART({**fields, "counterpart": fields["asked"]})
 
 
 def winogrande(row: Row) -> Row | None:
-    """Cuts the sentence at its gap.
+    """Splits the sentence at its blank.
 
     >>> row = {"sentence": "Ann beat Sue because _ was fast.", "option1": "Ann", "option2": "Sue", "label": 0}
     >>> winogrande(row)["context"], winogrande(row)["options"]
@@ -38,7 +38,7 @@ def winogrande(row: Row) -> Row | None:
 
 
 def wsc273(row: Row) -> Row | None:
-    """Cuts the text at its pronoun.
+    """Splits the text at its pronoun.
 
     >>> row = {"text": "The ball hit the pane and it broke.", "pronoun_start": 26, "pronoun_end": 28, "label": 1}
     >>> fields = wsc273({**row, "option1_normalized": "the ball", "option2_normalized": "the pane"})
@@ -51,7 +51,7 @@ def wsc273(row: Row) -> Row | None:
 
 
 def without_marks(text: str) -> str:
-    r"""Puts line breaks for the marks that divide WikiHow's articles in HellaSwag.
+    r"""Replaces the marks that divide WikiHow's articles in HellaSwag with line breaks.
 
     >>> without_marks("[header] How to cook rice [title] Wash it. [step] Take a bowl")
     'How to cook rice\nWash it.\nTake a bowl'

@@ -1,8 +1,7 @@
-"""FLAN 2021 (Wei et al. 2021, arXiv:2109.01652): 70 datasets of TFDS, ten ways of asking each, and the splits of the paper.
+"""FLAN 2021 (Wei et al. 2021, arXiv:2109.01652): 70 datasets of TFDS, ten templates for each, and the splits of the paper.
 
-Tasks and mixtures have the names of the released code and are registered when they are asked for; `names`,
-`variants` and `mixtures` say which there are. Rows come from what TFDS has prepared on disk; a YAML
-file may say otherwise, in TFDS's shape:
+Tasks and mixtures have the names of the released code (`names`, `mixtures`) and are registered on demand. Rows come from
+datasets that TFDS has prepared on disk, or from a YAML file, in TFDS's shape:
 
     collections:
       flan2021:
@@ -11,14 +10,14 @@ file may say otherwise, in TFDS's shape:
             kind: jsonl
             splits: {train: rte/train.jsonl, validation: rte/val.jsonl}
             classes: {label: [entailment, not_entailment]}
-        format: flan       # the marks of the paper's own model around prompts; plain when left out
+        format: flan       # the marks of the paper's own model around prompts; the default is plain
         on_bad_row: skip   # for rows of TFDS
         seed: 1            # of exemplars
 
-Departures from the released code: a row is put under one template and none is lost (there, rows came in batches of as
-many as there are templates, and the last incomplete batch was dropped); options are ranked under forward templates
-only; an inverted template is trained on and never evaluated. The baselines that have a text gone on with
-(`continuations_...`) are not there.
+Departures from the released code: each row is rendered under one template and none is lost (there, rows were batched by
+the number of templates, and the last incomplete batch was dropped); options are ranked under forward templates only; an
+inverted template is used in training, never in evaluation. The baselines that continue a text (`continuations_...`) are
+omitted.
 """
 
 import dataclasses
@@ -66,7 +65,7 @@ class _Keys:
 
 
 _settings = Settings()
-"""Those that YAML files gave; kept, since the family is declared anew when the vocabulary changes."""
+"""The settings of all YAML files; stored, since the collection is declared again when the vocabulary changes."""
 
 
 CHOICES: tuple[FlanDataset, ...] = (
@@ -103,12 +102,12 @@ def templates() -> Mapping[str, tuple[Template, ...]]:
 
 
 def settings_in_use() -> Settings:
-    """Returns what YAML files said about the family."""
+    """Returns the settings of all YAML files."""
     return _settings
 
 
 def register() -> None:
-    """Declares the family; nothing is registered before it is asked for, no template is read."""
+    """Declares the collection; reads no template and registers no task before one is requested."""
     family = Family(_settings)
     registry.declare_family(FAMILY, names=family.names, define=family.define, covering=family.covering)
 
@@ -139,35 +138,35 @@ class Family:
     """All names of FLAN 2021 under one set of settings."""
 
     def __init__(self, settings: Settings):
-        """Takes the settings; tables and templates are read when a name is asked for."""
+        """Stores the settings; tables and templates are read when a name is requested."""
         self._settings = settings
         self._variants: dict[str, Variants] = {}
 
     def names(self) -> Iterator[str]:
-        """Yields the names that the released code has; others of the same forms are defined just so."""
+        """Yields the names in the released code; `define` knows others of the same forms, too."""
         for dataset in datasets():
             yield from map(str, self._of(dataset).names())
         yield EVERYTHING
         yield from released_names()
 
     def covering(self) -> Iterator[str]:
-        """Yields tasks that use every template."""
+        """Yields tasks that together use every template."""
         for name in datasets():
-            whole = train_name(name, num_templates=NUM_TEMPLATES, shot="zero")
+            every = train_name(name, num_templates=NUM_TEMPLATES, shot="zero")
             single = [TaskName(dataset=name, purpose="generate", number=i) for i in range(NUM_TEMPLATES)]
             variants = self._of(name)
-            # A user's rows may be for evaluation alone.
-            yield from [whole] if TRAIN_SPLIT in variants.source.splits else map(str, filter(variants.has, single))
+            # A user's rows may be for evaluation only.
+            yield from [every] if TRAIN_SPLIT in variants.source.splits else map(str, filter(variants.has, single))
 
     def define(self, name: str) -> bool:
-        """Registers the task or the mixture of a name, with its members; False for a name that is none of these.
+        """Registers the task or the mixture of a name, with its members; returns False for an unknown name.
 
         Raises:
-          UserError: options are to be ranked under an inverted template.
+          UserError: a task that would rank options under an inverted template.
         """
-        said = parse(name)
-        if said is not None and said.dataset in datasets() and self._of(said.dataset).has(said):
-            declared = self._of(said.dataset).declared(said)
+        parsed = parse(name)
+        if parsed is not None and parsed.dataset in datasets() and self._of(parsed.dataset).has(parsed):
+            declared = self._of(parsed.dataset).declared(parsed)
             registry.register(declared, vocabulary=self._settings.vocabulary)
             return True
         if name == EVERYTHING:

@@ -1,7 +1,6 @@
-"""Rows of TFDS to the fields of FLAN 2021's templates where the answer is free text: where each lies, and its repair.
+"""Normalizers of FLAN 2021's datasets with free-text answers: from rows of TFDS to the fields of templates.
 
-The counterpart of `normalisers`, which is for datasets with classes and options. The repairs are in
-`repairs`.
+The counterpart of `normalisers`, which is for datasets with classes and options. Values are cleaned by `repairs`.
 """
 
 import dataclasses
@@ -15,11 +14,11 @@ from flan_jax.tasks.sources.rows import Row
 
 @dataclass(frozen=True, kw_only=True)
 class From:
-    """What a field is made of.
+    """The origin of a template's field.
 
     Attributes:
-      path: where the row has it, "answers/text" for a field inside a field; of several paths, the list of their values.
-      then: what its value goes through.
+      path: of the value in the row, "answers/text" for a field inside a field; several paths give a list of values.
+      then: the function applied to the value.
     """
 
     path: str | tuple[str, ...]
@@ -33,7 +32,7 @@ class From:
 
 @dataclass(frozen=True, kw_only=True)
 class Fields:
-    """Fields of the templates, one by one. A row of which one comes out empty is left out, since nothing can be asked.
+    """The fields of templates, one by one. A row with an empty field is dropped, since no question can be asked.
 
     >>> normaliser = Fields(
     ...     fields={"title": "name", "reviews": From(path="critics/value", then=len)}, given={"language": "English"}
@@ -44,24 +43,24 @@ class Fields:
     True
 
     Attributes:
-      fields: for each field the path of a text, whose ends are stripped, or what else it is made of.
-      given: fields that every row has alike.
-      leave_out: tells by its fields that a row is to be left out.
+      fields: for each field the path of a text, which is stripped, or another origin.
+      given: fields with a constant value.
+      drop_if: whether a row with these fields is dropped.
     """
 
     fields: Mapping[str, str | From]
     given: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    leave_out: Callable[[Row], bool] | None = None
+    drop_if: Callable[[Row], bool] | None = None
 
     def __call__(self, row: Row) -> Row | None:
-        """Returns the templates' fields; None for a row to leave out.
+        """Returns the templates' fields; None for a dropped row.
 
         Raises:
           KeyError: the row lacks a field.
         """
-        made: Row = dict(self.given)
+        fields: Row = dict(self.given)
         for name, source in self.fields.items():
-            made[name] = source(row) if isinstance(source, From) else at(row, source).strip()
-        if any(value in ("", [], None) for value in made.values()):
+            fields[name] = source(row) if isinstance(source, From) else at(row, source).strip()
+        if any(value in ("", [], None) for value in fields.values()):
             return None
-        return None if self.leave_out is not None and self.leave_out(made) else made
+        return None if self.drop_if is not None and self.drop_if(fields) else fields

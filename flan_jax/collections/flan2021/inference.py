@@ -1,6 +1,6 @@
-"""FLAN 2021's datasets about two texts: does one follow from the other (cluster "entailment"), do they say the same?
+"""FLAN 2021's datasets about two texts: whether one entails the other, or whether they are paraphrases.
 
-The names of classes stand in the order of TFDS's class numbers, which is another one for CB than for its siblings.
+The names of classes are in the order of TFDS's class numbers, which for CB differs from the related datasets.
 """
 
 from flan_jax.collections.flan2021.normalisers import ClassOfTexts, line_breaks, typed_quotes
@@ -39,7 +39,7 @@ _MNLI = ClassOfTexts(texts=PREMISE_AND_HYPOTHESIS, answers=MNLI_ANSWERS)
 
 
 def doubled_quotes(text: str) -> str:
-    """Undoes the doubling of quotation marks in GLUE's copy of Quora's questions.
+    """Removes the doubled quotation marks in GLUE's copy of Quora's questions.
 
     >>> doubled_quotes('What does ""so long"" mean?')
     'What does "so long" mean?'
@@ -48,7 +48,7 @@ def doubled_quotes(text: str) -> str:
 
 
 def stsb(row: Row) -> Row | None:
-    """Rounds the score to a whole number, halves to the even one as in the released code; a row without one has -1.
+    """Rounds the score to an integer, half to even as in the released code; a row without a score has -1.
 
     >>> stsb({"sentence1": "It rained.", "sentence2": "Rain fell.", "label": 4.6, "idx": 3})
     {'sentence1': 'It rained.', 'sentence2': 'Rain fell.', 'answer': '5'}

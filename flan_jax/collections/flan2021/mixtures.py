@@ -1,12 +1,12 @@
-"""The mixtures of FLAN 2021: a training and an evaluation mixture of every split, and one of everything to train on.
+"""The mixtures of FLAN 2021: a training and an evaluation mixture per split, and one of all training tasks.
 
-    flan_inter_cluster_split_10_10templates_train            all that is trained on while entailment is held out
+    flan_inter_cluster_split_10_10templates_train            all training tasks while entailment is held out
     flan_inter_cluster_split_10_10templates_eval             entailment
     flan_intra_cluster_split_0_10templates_five_shot_train   one dataset of each cluster held out, with examples
     flan2021                                                 all 69 datasets, ten templates, zero-shot
 
-Who is on which side is `splits`'s. Rates are the paper's (arXiv:2109.01652, 2.1): a dataset counts as its
-training rows, at most 3,000; in evaluation as its rows.
+`splits` defines the sides. Rates are the paper's (arXiv:2109.01652, 2.1): proportional to the training rows of a dataset,
+capped at 3,000; in evaluation, to its rows.
 """
 
 import functools
@@ -27,28 +27,28 @@ SHARED_CORPORA = (
     "cnn_dailymail",  # ReCoRD's passages.
     "e2e_nlg",  # DART has some of its rows,
     "web_nlg",  # and of these.
-    "mrpc",  # STS-B likewise.
+    "mrpc",  # STS-B, too.
     "para_crawl",  # Text formatting is made from its Danish part; translation has its Spanish part.
     "squad",  # QNLI's questions.
     "winograd_schemas",  # WNLI and WSC.
     "wmt16",  # Six language pairs.
 )
-"""Corpora of several datasets. The published splits train on one such dataset while another is held out, and so do these
-mixtures, which are the published ones; what leaks that way is in their manifests."""
+"""Corpora of several datasets. The published splits train on one such dataset while another is held out. These mixtures are
+the published ones and do the same; their manifests list these leaks."""
 
 Corpora = Callable[[str], tuple[str, ...]]
-"""A dataset's name -> what it was made from."""
+"""A dataset's name -> the corpora it was made from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureName:
-    """What a mixture's name says.
+    """A mixture, as its name specifies it.
 
     Attributes:
-      split: who is on which side.
-      side: whose tasks are in it.
+      split: defines the two sides.
+      side: whose tasks it contains.
       num_templates: of each task, the first ones.
-      shot: how many examples are put in front, a name in `SHOTS`.
+      shot: the number of exemplars, a name in `SHOTS`.
     """
 
     split: Split
@@ -71,9 +71,9 @@ class MixtureName:
         return ProportionalRate(maximum=CAP if self.side == "train" else None)
 
     def hold_out(self, corpora_of: Corpora) -> HoldOut | None:
-        """Returns what a training mixture must not give away; None for one that holds nothing out.
+        """Returns what a training mixture must not leak; None for one that holds nothing out.
 
-        Where datasets are held out and not clusters, the clusters of both sides are accepted by name.
+        Where datasets are held out instead of clusters, clusters of both sides are accepted leaks.
         """
         if self.side == "eval" or self.split.unit is None:
             return None
@@ -90,7 +90,7 @@ class MixtureName:
 
 @functools.cache
 def mixture_names() -> Mapping[str, MixtureName]:
-    """Returns what every name says, those of splits under other numbers of templates than were released included."""
+    """Returns the mixtures by name, including numbers of templates that were not released."""
     every = (
         MixtureName(split=split, side=side, num_templates=num_templates, shot=shot)
         for split in splits().values()

@@ -1,15 +1,15 @@
-"""The names of FLAN 2021's tasks (Wei et al. 2021, arXiv:2109.01652), written and read as its released code has them.
+"""The names of FLAN 2021's tasks (Wei et al. 2021, arXiv:2109.01652), formatted and parsed as in its released code.
 
-    rte_type_3                           asked under template 3, answered in free text
-    rte_type_3_scoring_eval              the same, its options ranked
-    rte_type_3_score_flan_no_options     ranked, and the prompt does not show them
-    rte_type_3_score_eval_no_options     likewise, for models that were not trained with FLAN's prompt
-    rte_10templates                      trained on, under the first ten templates
-    rte_10templates_five_shot            with up to five solved examples in front; any name may end so
+    rte_type_3                           template 3, answered in free text
+    rte_type_3_scoring_eval              the same with ranked options
+    rte_type_3_score_flan_no_options     ranked options that the prompt does not show
+    rte_type_3_score_eval_no_options     the same, for models that were not trained with FLAN's prompt
+    rte_10templates                      for training, under the first ten templates
+    rte_10templates_five_shot            with up to five exemplars; any name may have this suffix
     rte_all_prompts                      an older name of all templates
-    continuations_rte_type_3             a baseline: the question as a text to be gone on with
+    continuations_rte_type_3             a baseline: the question as a text to continue
 
-What a name stands for is `flan2021`'s business.
+`variants` builds the tasks.
 """
 
 import re
@@ -19,7 +19,7 @@ from typing import Literal
 Purpose = Literal["train", "all_prompts", "generate", "rank", "rank_no_options", "rank_flan_no_options"]
 
 SHOTS = {"zero": 0, "one": 1, "two": 2, "three": 3, "five": 5, "ten": 10, "multi": 16}
-"""How many examples are put in front of a question, at most, under each name."""
+"""The largest number of exemplars, by name."""
 TEMPLATE_COUNTS = (1, 2, 4, 7, 10)
 NUM_TEMPLATES = 10
 
@@ -40,7 +40,7 @@ _PATTERNS: dict[Purpose, re.Pattern[str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TaskName:
-    """What a task's name says.
+    """A task, as its name specifies it.
 
     >>> str(TaskName(dataset="rte", purpose="train", number=10, shot="five"))
     'rte_10templates_five_shot'
@@ -50,9 +50,9 @@ class TaskName:
     Attributes:
       dataset: one of the 70.
       purpose: see the module.
-      number: of the template; for "train" how many of them, the first ones; None for "all_prompts".
+      number: of the template; for "train" the number of templates, the first ones; None for "all_prompts".
       shot: a name in `SHOTS`.
-      continuation: whether it is the baseline that has its text gone on with.
+      continuation: whether it is the baseline that has its text continued.
     """
 
     dataset: str
@@ -72,12 +72,12 @@ class TaskName:
 
     @property
     def template(self) -> int | None:
-        """The one template that it is asked under; None for a task of several."""
+        """The template of a task with only one; None for a task with several."""
         return None if self.purpose in ("train", "all_prompts") else self.number
 
 
 def shot_suffix(shot: str) -> str:
-    """Returns what a name of a task or a mixture ends with.
+    """Returns the suffix of the name of a task or a mixture.
 
     >>> shot_suffix("multi"), shot_suffix("zero")
     ('_multi_shot', '')
@@ -86,7 +86,7 @@ def shot_suffix(shot: str) -> str:
 
 
 def without_shot(name: str) -> tuple[str, str]:
-    """Cuts the ending for examples off a name.
+    """Splits the suffix for exemplars off a name.
 
     >>> without_shot("rte_10templates_five_shot")
     ('rte_10templates', 'five')
@@ -96,7 +96,7 @@ def without_shot(name: str) -> tuple[str, str]:
 
 
 def parse(name: str) -> TaskName | None:
-    """Returns what a name says; None for one that is not of these forms. Whether there is such a dataset is not asked."""
+    """Returns the parsed name; None for one of another form. The dataset is not checked."""
     base, shot = without_shot(name)
     continuation = base.startswith(CONTINUATIONS)
     for purpose, pattern in _PATTERNS.items():
@@ -108,7 +108,7 @@ def parse(name: str) -> TaskName | None:
 
 
 def train_name(dataset: str, *, num_templates: int, shot: str) -> str:
-    """Returns the name of what a dataset is trained on.
+    """Returns the name of a dataset's training task.
 
     >>> train_name("rte", num_templates=10, shot="one")
     'rte_10templates_one_shot'

@@ -1,7 +1,7 @@
-"""Rows of TFDS to the fields of FLAN 2021's templates, said as data: which texts, which class, which options.
+"""Normalizers of FLAN 2021's datasets with classes or options, as data: which texts, which class, which options.
 
-A row that has no class (TFDS says -1, as in the test splits of GLUE and SuperGLUE) is left out by returning None. What
-needs more than that has a function of its own beside the dataset that it is for.
+A row without a class (-1 in TFDS, as in the test splits of GLUE and SuperGLUE) is dropped by returning None. A dataset
+that needs more has a function of its own in its module.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ Names = Sequence[str] | Mapping[Any, str]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassOfTexts:
-    """Texts under the templates' names, and their class in words.
+    """Texts under the templates' names, and the name of their class.
 
     >>> normaliser = ClassOfTexts(texts={"premise": "context"}, answers=("yes", "no"), words={"verb": ("is", "is not")})
     >>> normaliser({"context": " Rain fell. ", "label": 1, "uid": "7"})
@@ -28,30 +28,30 @@ class ClassOfTexts:
     True
 
     Attributes:
-      texts: for each field of the templates where the row has it; "question/stem" is a field inside a field.
-      answers: what each class is called, by number or by the label's value.
-      label: where the row has its class.
-      words: further fields that say the class, for templates that put it into a sentence.
-      left_out: labels of rows that are left out.
-      tidy: what texts go through.
+      texts: for each field of the templates its path in the row; "question/stem" is a field inside a field.
+      answers: the names of the classes, by number or by the label's value.
+      label: the path of the class.
+      words: further fields that express the class, for templates that use it in a sentence.
+      dropped_labels: labels of rows that are dropped.
+      tidy: the function applied to texts.
     """
 
     texts: Mapping[str, str]
     answers: Names
     label: str = "label"
     words: Mapping[str, Names] = dataclasses.field(default_factory=dict)
-    left_out: tuple[Any, ...] = (UNLABELLED,)
+    dropped_labels: tuple[Any, ...] = (UNLABELLED,)
     tidy: Callable[[str], str] = str.strip
 
     def __call__(self, row: Row) -> Row | None:
-        """Returns the templates' fields; None for a row to leave out.
+        """Returns the templates' fields; None for a dropped row.
 
         Raises:
           UnknownNameError: the row lacks a field.
           UserError: the label has no name.
         """
         label = at(row, self.label)
-        if label in self.left_out:
+        if label in self.dropped_labels:
             return None
         fields = {name: self.tidy(at(row, place)) for name, place in self.texts.items()}
         for name, names in {"answer": self.answers, **self.words}.items():
@@ -61,10 +61,10 @@ class ClassOfTexts:
 
 @dataclass(frozen=True, kw_only=True)
 class OneOfOptions:
-    """Texts under the templates' names, and options of which one is right.
+    """Texts under the templates' names, and options of which one is correct.
 
-    Options are made lines, since a list of options is one of lines. Of the wrong ones templates get "others": a list in
-    words, for turning the task around.
+    Options become single lines, since they are listed on lines. Inverted templates may use "others", the wrong options in
+    one sentence.
 
     >>> normaliser = OneOfOptions(texts={"goal": "goal"}, options=("sol1", "sol2"))
     >>> normaliser({"goal": "boil water", "sol1": "Put it in the fridge.", "sol2": "Put it on the stove.", "label": 1})
@@ -73,13 +73,13 @@ class OneOfOptions:
      'answer': 'Put it on the stove.', 'others': 'Put it in the fridge.'}
 
     Attributes:
-      texts: for each field of the templates where the row has it; "question/stem" is a field inside a field.
+      texts: for each field of the templates its path in the row; "question/stem" is a field inside a field.
       options: the fields that hold one option each, or the field that lists them.
-      label: where the row has the position of the right one.
-      first: what the label of the first option is.
-      number_of_options: rows with another number of options are left out.
-      tidy: what texts go through.
-      tidy_option: what options go through.
+      label: the path of the correct option's position.
+      first: the label of the first option.
+      number_of_options: rows with another number of options are dropped.
+      tidy: the function applied to texts.
+      tidy_option: the function applied to options.
     """
 
     texts: Mapping[str, str]
@@ -91,7 +91,7 @@ class OneOfOptions:
     tidy_option: Callable[[str], str] = str.strip
 
     def __call__(self, row: Row) -> Row | None:
-        """Returns the templates' fields; None for a row to leave out.
+        """Returns the templates' fields; None for a dropped row.
 
         Raises:
           UnknownNameError: the row lacks a field.
@@ -139,7 +139,7 @@ def broken_off(text: str) -> str:
 
 
 def line_breaks(text: str) -> str:
-    r"""Puts line breaks for those of HTML (IMDb, ANLI's third round).
+    r"""Replaces HTML's line breaks (IMDb, ANLI's third round).
 
     >>> line_breaks("Well acted.<br /><br />See it!")
     'Well acted.\n\nSee it!'
@@ -148,7 +148,7 @@ def line_breaks(text: str) -> str:
 
 
 def typed_quotes(text: str) -> str:
-    """Writes the Penn Treebank's quotation marks as they are typed (PAWS, BoolQ, CommitmentBank).
+    """Replaces the Penn Treebank's quotation marks with typed ones (PAWS, BoolQ, CommitmentBank).
 
     >>> typed_quotes("He sang `` Hey '' .")
     'He sang " Hey " .'
@@ -157,12 +157,12 @@ def typed_quotes(text: str) -> str:
 
 
 def _listed(texts: Sequence[str]) -> str:
-    """Lists texts in a sentence; several lose their full stops."""
+    """Joins texts to one sentence; several texts lose their full stops."""
     return texts[0] if len(texts) == 1 else "; ".join(text.rstrip(".") for text in texts)
 
 
 def one_line(text: str) -> str:
-    r"""Puts single spaces in place of white space.
+    r"""Replaces white space with single spaces.
 
     >>> one_line("two\n lines ")
     'two lines'

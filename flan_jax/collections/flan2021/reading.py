@@ -1,4 +1,4 @@
-"""FLAN 2021's questions with options: about a text, from knowledge, or between the lines."""
+"""FLAN 2021's multiple-choice questions: about a text, from knowledge, or requiring inference."""
 
 from flan_jax.collections.flan2021.normalisers import (
     UNLABELLED,
@@ -36,7 +36,7 @@ PLACEHOLDER, HIGHLIGHT = "@placeholder", "\n@highlight"
 
 
 def bool_q(row: Row) -> Row | None:
-    """Writes the question as one; the dataset's are typed without capitals and question marks.
+    """Adds a capital and a question mark to the question; the dataset has neither.
 
     >>> bool_q({"title": "Rain", "passage": "Rain is wet.", "question": "is rain wet", "answer": True})
     {'title': 'Rain', 'text': 'Rain is wet.', 'question': 'Is rain wet?', 'answer': 'yes'}
@@ -49,7 +49,7 @@ def bool_q(row: Row) -> Row | None:
 
 
 def multirc(row: Row) -> Row | None:
-    """Adds where the candidate answer stands, and its question, by which candidates are judged together."""
+    """Adds the index of the candidate answer and of its question, whose candidates are judged together."""
     fields, place = _MULTIRC(row), row["idx"]
     return fields and {
         **fields,
@@ -61,19 +61,19 @@ def multirc(row: Row) -> Row | None:
 
 
 def openbookqa(row: Row) -> Row | None:
-    """Writes the fact without a full stop, so that it can stand inside a sentence."""
+    """Removes the full stop of the fact, so that templates can use it inside a sentence."""
     fields = _OPENBOOKQA(row)
     return fields and {**fields, "fact": fields["fact"].rstrip(". ")}
 
 
 def arc(row: Row) -> Row | None:
-    """Finds the right choice by its letter. As in the released code, only questions with four choices are kept."""
+    """Finds the correct choice by its letter. As in the released code, only questions with four choices are retained."""
     letters, key = row["choices"]["label"], row["answerKey"]
     return _ARC({**row, "position": letters.index(key) if key in letters else UNLABELLED})
 
 
 def record(row: Row) -> Row | None:
-    r"""Cuts the query at its gap; options and answers are what follows it, each with its entity in front.
+    r"""Splits the query at its blank; options and answers are the text after it, each with its entity in front.
 
     >>> row = {"passage": "Ann met Bo.\n@highlight\nThey met", "query": "Later @placeholder's car broke."}
     >>> fields = record({**row, "entities": ["Ann", "Bo"], "answers": ["Bo"]})

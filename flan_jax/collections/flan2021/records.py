@@ -1,4 +1,4 @@
-"""What is written down about a FLAN 2021 dataset; the tables are in `choices` and `texts`."""
+"""The record of a FLAN 2021 dataset; `family.CHOICES` and `family.TEXTS` list them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ class FlanDataset:
     """One of the 70 dataset configurations (Wei et al. 2021, arXiv:2109.01652).
 
     Attributes:
-      name: as the paper's code has it.
-      cluster: the skill it tests; "" for the one that is only a test.
-      tfds: dataset, configuration and version as TFDS spells them.
+      name: in the paper's code.
+      cluster: the skill it tests; "" for WSC273, which is only a test.
+      tfds: dataset, configuration and version in TFDS's spelling.
       splits: TFDS expressions for "train", "validation", "test".
-      corpora: the corpora that its rows come from, in lower case; what hold-out goes by.
+      corpora: the corpora that its rows come from, in lower case, for hold-out.
       normaliser: from TFDS's row to the fields of the templates.
       template_set: name of its ten templates.
-      options: the answers to choose from, or the field that lists them; None when it asks for free text.
+      options: the answers to choose from, or the field that lists them; None for free text.
       metrics: of generated answers.
       rank_metrics: of ranked options.
       postprocessor: of generated answers.
-      references: the field that lists all right answers.
-      group: the field that rows belong together by, for metrics that judge groups.
+      references: the field that lists all correct answers.
+      group: the field that groups rows, for metrics over groups.
       licence: of the rows, "unknown" where none is stated.
       size: rows of the training split before the limit of 30,000, rounded down to tens; None when there is none.
     """

@@ -1,4 +1,4 @@
-"""What FLAN 2021's rows need before they can stand in a sentence: pure functions from a field's value to another."""
+"""Cleaning of FLAN 2021's rows for use in prompts: pure functions from the value of a field to another."""
 
 import re
 import urllib.parse
@@ -20,7 +20,7 @@ _QUAC_END = re.compile(r"\s*CANNOTANSWER\s*\Z")
 
 
 def without_dateline(article: str) -> str:
-    """Cuts what news sites put before an article: place and agency, or author and times (CNN/Daily Mail).
+    """Removes the dateline or byline of a news article (CNN/Daily Mail).
 
     >>> without_dateline("OSLO, Norway (CNN) -- Snow fell.")
     'Snow fell.'
@@ -33,7 +33,7 @@ def without_dateline(article: str) -> str:
 
 
 def separate_articles(document: str) -> str:
-    r"""Puts a blank line for the marks between the articles of a cluster and between their lines (Multi-News).
+    r"""Replaces the marks between articles and between their lines with blank lines and line breaks (Multi-News).
 
     >>> separate_articles("One. NEWLINE_CHAR Two. ||||| Three. |||||")
     'One.\nTwo.\n\nThree.'
@@ -53,7 +53,7 @@ def without_dash(summary: str) -> str:
 
 
 def plain_chat(dialogue: str) -> str:
-    r"""Leaves the marks for files and links out of a chat, and its carriage returns (SAMSum).
+    r"""Removes the marks for files and links from a chat, and its carriage returns (SAMSum).
 
     >>> plain_chat("Ann: look\r\nAnn: <file_photo>\r\nBo: nice")
     'Ann: look\nAnn:\nBo: nice'
@@ -62,7 +62,7 @@ def plain_chat(dialogue: str) -> str:
 
 
 def spaced(title: str) -> str:
-    """Reads a title out of an address: underscores are spaces, %27 is an apostrophe.
+    """Decodes a title from an address: underscores are spaces, %27 is an apostrophe.
 
     >>> spaced("New_Year%27s_Eve")
     "New Year's Eve"
@@ -85,12 +85,12 @@ def ten_numbered(texts: Sequence[str]) -> str:
 
 
 def first(texts: Sequence[str]) -> str:
-    """Returns the first text; "" when there is none."""
+    """Returns the first text; "" for an empty list."""
     return texts[0].strip() if texts else ""
 
 
 def distinct(values: Sequence[str | Sequence[str]]) -> list[str]:
-    """Lists every text once, in order: all the right answers, from texts and lists of texts.
+    """Lists every text once, in order: all correct answers, from texts and lists of texts.
 
     >>> distinct(["four", ["4", "four ", ""]])
     ['four', '4']
@@ -108,10 +108,10 @@ def distinct_lines(values: Sequence[str | Sequence[str]]) -> list[str]:
     return distinct([one_line(text) for text in distinct(values)])
 
 
-def asked(question: str) -> str:
-    """Ends a question with one question mark (Natural Questions are typed without).
+def as_question(question: str) -> str:
+    """Ends a question with one question mark (those of Natural Questions have none).
 
-    >>> asked("who wrote it"), asked("who wrote it ?")
+    >>> as_question("who wrote it"), as_question("who wrote it ?")
     ('who wrote it?', 'who wrote it?')
     """
     return question.rstrip("? \t\n").lstrip() + "?" if question.strip(" ?") else ""
@@ -133,7 +133,7 @@ def answer_if_any(impossible_and_answers: tuple[bool, Sequence[str]]) -> str:
 
 
 def without_end_mark(context: str) -> str:
-    """Drops the word at the end of a text of QuAC that stands for questions without an answer.
+    """Removes QuAC's mark for unanswerable questions from the end of a text.
 
     >>> without_end_mark("She moved to Oslo. CANNOTANSWER")
     'She moved to Oslo.'
@@ -142,7 +142,7 @@ def without_end_mark(context: str) -> str:
 
 
 def answer_in_words(answer: str) -> str:
-    """Returns the answer, with the common word in place of QuAC's mark for none.
+    """Returns the answer, with QuAC's mark for unanswerable questions as a word.
 
     >>> answer_in_words("CANNOTANSWER")
     'unanswerable'
@@ -174,7 +174,7 @@ def pairs(meaning: str) -> str:
 
 
 def fact_lines(facts: Sequence[str]) -> str:
-    r"""Puts DART's facts on lines, without the cells that only say that it is about a table or its title.
+    r"""Puts DART's facts on lines, without the cells that only mark a table or its title.
 
     >>> fact_lines(["[TABLECONTEXT] DRIVERS Ann", "Ann LAPS 87", "[TABLECONTEXT] [TITLE] Grand Prix"])
     'DRIVERS Ann\nAnn LAPS 87\nTITLE Grand Prix'
@@ -203,12 +203,12 @@ def on_lines(words: Sequence[str]) -> str:
 
 
 def lower_case(text: str) -> str:
-    """Returns a text in small letters throughout."""
+    """Returns a text in lower case."""
     return text.strip().lower()
 
 
 def without_punctuation(text: str) -> str:
-    """Takes all marks away; letters of any script, digits and white space stay.
+    """Removes all punctuation and symbols; letters of any script, digits and white space remain.
 
     >>> without_punctuation('Café, "50 %"?')
     'Café 50 '
@@ -217,7 +217,7 @@ def without_punctuation(text: str) -> str:
 
 
 def without_spaces(text: str) -> str:
-    """Takes all spaces away.
+    """Removes all spaces.
 
     >>> without_spaces("It is 5 pm.")
     'Itis5pm.'
@@ -231,7 +231,7 @@ def same_in_lower_case(fields: Row) -> bool:
 
 
 def same_without_punctuation(fields: Row) -> bool:
-    """Whether the text has no marks to restore."""
+    """Whether the text has no punctuation to restore."""
     return fields["bare"] == fields["text"]
 
 

@@ -1,4 +1,4 @@
-"""FLAN 2021's rewriting of a text: formatting, made from the English side of ParaCrawl en-da, and translation.
+"""FLAN 2021's rewriting datasets: text formatting, from the English side of ParaCrawl en-da, and translation.
 
 The three formatting tasks take windows of ParaCrawl that do not overlap, and share their test rows.
 """
@@ -21,7 +21,7 @@ def _formatting(
     field: str,
     then: Callable[[str], str],
     size: int,
-    leave_out: Callable[[Row], bool] | None = None,
+    drop_if: Callable[[Row], bool] | None = None,
 ) -> FlanDataset:
     return FlanDataset(
         name=name,
@@ -29,7 +29,7 @@ def _formatting(
         tfds="para_crawl/enda:1.2.0",
         splits={"train": train, "validation": validation, "test": "train[-3000:]"},
         corpora=("para_crawl",),
-        normaliser=Fields(fields={field: From(path="en", then=then), "text": "en"}, leave_out=leave_out),
+        normaliser=Fields(fields={field: From(path="en", then=then), "text": "en"}, drop_if=drop_if),
         template_set=name,
         metrics=("edit_similarity",),
         licence="CC0",
@@ -44,7 +44,7 @@ _FORMATTING = (
         validation="train[30000:30200]",
         field="lower",
         then=repairs.lower_case,
-        leave_out=repairs.same_in_lower_case,
+        drop_if=repairs.same_in_lower_case,
         size=29_260,
     ),
     _formatting(
@@ -53,7 +53,7 @@ _FORMATTING = (
         validation="train[60200:60400]",
         field="bare",
         then=repairs.without_punctuation,
-        leave_out=repairs.same_without_punctuation,
+        drop_if=repairs.same_without_punctuation,
         size=28_070,
     ),
     _formatting(

@@ -1,6 +1,6 @@
-"""Who is trained on and who is held out in FLAN 2021's experiments (Wei et al. 2021, arXiv:2109.01652, 2.2 and 4).
+"""The training and held-out datasets of FLAN 2021's experiments (Wei et al. 2021, arXiv:2109.01652, 2.2 and 4).
 
-Datasets and names only; a split of a released name has the released members, choices of its random generators included.
+Datasets and names only. A split with a released name has the released members, including those drawn at random.
 """
 
 import functools
@@ -42,7 +42,7 @@ CLUSTERS: Mapping[str, tuple[str, ...]] = {
     "question_classification": ("trec",),
     "read_comp_and_common_sense": ("record", "cosmos_qa"),
 }  # fmt: skip
-"""The 69 datasets that are trained on, by skill. Splits are numbered by this order."""
+"""The 69 training datasets by cluster. Splits are numbered in this order."""
 CLUSTER_OF: Mapping[str, str] = {dataset: cluster for cluster, members in CLUSTERS.items() for dataset in members}
 
 NEIGHBOURS: Mapping[str, tuple[str, ...]] = {
@@ -52,7 +52,7 @@ NEIGHBOURS: Mapping[str, tuple[str, ...]] = {
     "paraphrase": ("entailment",),
     "entailment": ("paraphrase",),
 }
-"""What is not trained on either while a cluster is held out, being too much like it."""
+"""Clusters that are excluded from training while a similar cluster is held out."""
 COLLAPSED: Mapping[str, tuple[str, ...]] = {
     "opinion_abstracts": ("opinion_abstracts_rotten_tomatoes", "opinion_abstracts_idebate"),
     "squad": ("squad_v1", "squad_v2"),
@@ -76,14 +76,14 @@ DATASETS_PER_CLUSTER = (1, 2, 3, 4)
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """A choice of datasets.
+    """Datasets for training and for evaluation.
 
     Attributes:
-      pattern: its name, "{n}" standing for the number of templates and "{shot}" for the ending for examples.
+      pattern: of its name, with "{n}" for the number of templates and "{shot}" for the suffix for exemplars.
       train: sorted.
       test: sorted.
-      unit: what is held out: whole clusters, or datasets whose clusters may be trained on; None holds nothing out.
-      template_counts: the numbers of templates that it was released with.
+      unit: what is held out: clusters, or datasets whose clusters may be trained on; None holds nothing out.
+      template_counts: the released numbers of templates.
     """
 
     pattern: str
@@ -93,7 +93,7 @@ class Split:
     template_counts: tuple[int, ...]
 
     def name(self, *, num_templates: int, shot_suffix: str) -> str:
-        """Returns the name for a number of templates and of examples; a mixture's ends in _train or _eval besides."""
+        """Returns the name for a number of templates and of exemplars; a mixture's name also ends in _train or _eval."""
         return self.pattern.format(n=num_templates, shot=shot_suffix)
 
 
@@ -105,7 +105,7 @@ def _split(
     unit: Unit | None,
     template_counts: tuple[int, ...] = (NUM_TEMPLATES,),
 ) -> Split:
-    """A split in which a dataset of both sides is tested only, unless nothing is held out."""
+    """Returns a split in which a dataset of both sides is only tested, unless nothing is held out."""
     tested = set(test)
     trained = set(train) if unit is None else set(train) - tested
     assert trained and tested, pattern
@@ -127,7 +127,7 @@ def inter_cluster() -> Iterator[Split]:
 
 
 def units(cluster: str) -> tuple[tuple[str, ...], ...]:
-    """Returns what intra-cluster splits move as one: datasets by themselves first, then groups by name.
+    """Returns the units that intra-cluster splits hold out: single datasets first, then groups by name.
 
     >>> units("open_domain_qa")
     (('trivia_qa',), ('natural_questions',), ('arc_challenge', 'arc_easy'))
@@ -145,7 +145,7 @@ def intra_cluster() -> Iterator[Split]:
         test: list[str] = []
         for number, cluster in enumerate(CLUSTERS):
             there = units(cluster)
-            # NumPy's generator, and not `draws`, for the released splits were made with it.
+            # NumPy's generator, not `draws`: it reproduces the released splits.
             turn = np.random.RandomState(seed=number).permutation(len(there))[index % len(there)]
             for position, unit in enumerate(there):
                 (test if len(there) > 1 and position == turn else train).extend(unit)
@@ -171,7 +171,7 @@ def superglue() -> Iterator[Split]:
 
 
 def diversity() -> Iterator[Split]:
-    """Yields the splits of growing numbers of training clusters, each also cut to 15 datasets."""
+    """Yields the splits with growing numbers of training clusters, each also limited to 15 datasets."""
     test = _members(DIVERSITY_TEST_CLUSTERS)
     for count in range(1, len(DIVERSITY_TRAIN_CLUSTERS) + 1):
         taken = [members for name, members in CLUSTERS.items() if name in DIVERSITY_TRAIN_CLUSTERS[:count]]

@@ -1,4 +1,4 @@
-"""FLAN 2021's summarisation, AG News apart: where rows come from and what templates get of them."""
+"""FLAN 2021's summarization datasets, except AG News."""
 
 from flan_jax.collections.flan2021 import repairs
 from flan_jax.collections.flan2021.fields import Fields, From
@@ -56,7 +56,7 @@ SUMMARIES: tuple[FlanDataset, ...] = (
     _dataset(
         "gigaword",
         tfds="gigaword:1.2.0",
-        normaliser=Fields(fields={"text": "document", "summary": "summary"}, leave_out=repairs.has_placeholders),
+        normaliser=Fields(fields={"text": "document", "summary": "summary"}, drop_if=repairs.has_placeholders),
         size=2_044_370,
     ),
     _dataset(

@@ -1,6 +1,6 @@
-"""The tasks that FLAN 2021 makes of a dataset (arXiv:2109.01652): asked, ranked, trained on, with examples in front.
+"""The tasks of a FLAN 2021 dataset (arXiv:2109.01652): for generation, ranking and training, zero-shot and few-shot.
 
-From a name (`names`) and a dataset's record to a declaration; what is registered, and when, is `flan2021`'s.
+From a name (`names`) and a dataset's record to a declaration; `family` registers it.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
 
 WITH_EXEMPLARS = ("generate", "rank", "train")
-"""What was released with examples in front, too."""
-MAX_PROMPT_TOKENS = 960  # 1,024, less 64 for what stands between exemplars.
+"""The purposes that were also released with exemplars."""
+MAX_PROMPT_TOKENS = 960  # 1,024, minus 64 for the separators between exemplars.
 OPTION_PLACEHOLDERS = ("{options_}", "{options_str}")
-TEST_ONLY_CLUSTER = "coreference"  # Of WSC273, which no split of the paper trains on or holds out.
+TEST_ONLY_CLUSTER = "coreference"  # Of WSC273, which no split of the paper contains.
 
 Format = Literal["plain", "flan"]
 PLAIN = FewShotFormat(name="plain")
@@ -31,19 +31,19 @@ FLAN = FewShotFormat(
     name="flan", input_prefix="0 ", target_prefix="1 ", delimiter=" X ", separator=" X ", suffix=" FLAN"
 )
 FORMATS: Mapping[str, FewShotFormat] = {"plain": PLAIN, "flan": FLAN}
-"""How prompts are put together, with examples or without: as they are, or between the marks of the paper's own model."""
+"""The formats of prompts, zero-shot and few-shot: without marks, or with the marks of the paper's own model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a user may say about the family.
+    """The user's settings of the collection.
 
     Attributes:
-      sources: where the rows of some datasets come from in place of TFDS, in TFDS's shape.
+      sources: of datasets that are not read from TFDS, with rows in TFDS's shape.
       format: a name in `FORMATS`.
       on_bad_row: for rows of TFDS.
-      seed: of which exemplars are drawn.
-      vocabulary: of the tasks; None for the one in use.
+      seed: of the exemplars.
+      vocabulary: of the tasks; None for the default one.
     """
 
     sources: Mapping[str, Source] = field(default_factory=dict)
@@ -57,12 +57,12 @@ class Variants:
     """The tasks of one dataset; sources and templates are shared among them."""
 
     def __init__(self, dataset: FlanDataset, *, templates: tuple[Template, ...], settings: Settings):
-        """Takes what all of them have.
+        """Stores what all of them share.
 
         Args:
           dataset: its record.
-          templates: its ten.
-          settings: of the family.
+          templates: its ten templates.
+          settings: of the collection.
         """
         assert len(templates) == NUM_TEMPLATES, (dataset.name, len(templates))
         self.dataset, self.templates, self._settings = dataset, templates, settings
@@ -70,19 +70,19 @@ class Variants:
 
     @functools.cached_property
     def source(self) -> Source:
-        """The rows: TFDS's in the paper's windows, or a user's, the first 30,000 of them for training."""
+        """The rows: TFDS's in the paper's windows, or the user's, of which the first 30,000 are for training."""
         declared = self._settings.sources.get(self.dataset.name)
         if declared is not None:
             limits = {TRAIN_SPLIT: MAX_TRAIN_ROWS}
             return PartOf(
-                source=declared, splits_kept=tuple(declared.splits), limits=limits, on_bad_row=declared.on_bad_row
+                source=declared, selected=tuple(declared.splits), limits=limits, on_bad_row=declared.on_bad_row
             )
         return WindowedTfdsSource(
             name=self.dataset.tfds, splits=self.dataset.splits, on_bad_row=self._settings.on_bad_row
         )
 
     def names(self) -> Iterator[TaskName]:
-        """Yields the names that the released code has, less those that make no sense: see `has` and `declared`."""
+        """Yields the names in the released code, except those that cannot be tasks; see `has` and `declared`."""
         numbers: dict[str, tuple[int | None, ...]] = {"train": TEMPLATE_COUNTS, "all_prompts": (None,)}
         for purpose in ENDINGS:
             for number in numbers.get(purpose, range(NUM_TEMPLATES)):
@@ -92,11 +92,11 @@ class Variants:
                         yield name
 
     def has(self, name: TaskName) -> bool:
-        """Whether a name stands for a task of this dataset, or for one that `declared` refuses and says why."""
+        """Whether a name is that of a task of this dataset, or of one that `declared` rejects with the reason."""
         numbers = TEMPLATE_COUNTS if name.purpose == "train" else (None, *range(NUM_TEMPLATES))
         if name.continuation or name.number not in numbers or (name.is_rank and not self.dataset.is_classification):
             return False
-        # Training, exemplars and inverted templates, which are never evaluated, all take training rows.
+        # Training, exemplars and inverted templates, which are never evaluated, all need training rows.
         takes_training_rows = name.template is None or name.shot != "zero" or self._is_inverted(name)
         return TRAIN_SPLIT in self.source.splits or not takes_training_rows
 
@@ -104,7 +104,7 @@ class Variants:
         """Returns the declaration of a task.
 
         Raises:
-          UserError: options are to be ranked under an inverted template.
+          UserError: a task that would rank options under an inverted template.
         """
         if name.is_rank and self._is_inverted(name):
             forward = ", ".join(str(i) for i, template in enumerate(self.templates) if template.direction == "forward")
@@ -132,18 +132,18 @@ class Variants:
         )
 
     def _is_inverted(self, name: TaskName) -> bool:
-        """Whether it asks under an inverted template alone."""
+        """Whether its only template is inverted."""
         return name.template is not None and self.templates[name.template].direction == "inverted"
 
     def _source_of(self, name: TaskName) -> Source:
-        """The rows of a task; what asks under an inverted template alone can only be trained on."""
+        """Returns the rows of a task; one whose only template is inverted has training rows only."""
         if not self._is_inverted(name):
             return self.source
-        return PartOf(source=self.source, splits_kept=(TRAIN_SPLIT,), on_bad_row=self.source.on_bad_row)
+        return PartOf(source=self.source, selected=(TRAIN_SPLIT,), on_bad_row=self.source.on_bad_row)
 
     def _templates_of(self, name: TaskName) -> tuple[Template, ...]:
         hides_options = name.purpose in ("rank_no_options", "rank_flan_no_options")
-        # Exemplars and query are put into the format together.
+        # Exemplars and query are formatted together.
         form = self._format(name) if name.shot == "zero" else PLAIN
         key = (name.template, name.number, hides_options, form.name)
         if key not in self._made:
@@ -152,7 +152,7 @@ class Variants:
         return self._made[key]
 
     def _format(self, name: TaskName) -> FewShotFormat:
-        # The released code made both kinds without options alike, though one is meant for models without FLAN's marks.
+        # The released code formats both kinds without options alike, though one is for models without FLAN's marks.
         return PLAIN if name.purpose == "rank_no_options" else FORMATS[self._settings.format]
 
     def _few_shot(self, name: TaskName) -> FewShot | None:
@@ -171,15 +171,15 @@ def _few_shot(num_exemplars: int, form: str) -> FewShot:
 
 
 def _changed(template: Template, *, hides_options: bool, form: FewShotFormat) -> Template:
-    """A template without its options, or between the marks of a format; the very same when neither is asked for."""
+    """Returns a template without its options, or between the marks of a format; the same object if nothing changes."""
     inputs = without_options(template.inputs) if hides_options else template.inputs
-    # The marks have no braces, so that they go around a pattern as they go around a text.
+    # The marks contain no braces, so that they can enclose a pattern like a text.
     inputs = form.join([], inputs)
     return template if inputs == template.inputs else dataclasses.replace(template, inputs=inputs)
 
 
 def without_options(pattern: str) -> str:
-    r"""Takes the list of options out of a pattern, and the white space at its ends.
+    r"""Removes the list of options from a pattern, and the white space at its ends.
 
     >>> without_options("{premise} Does it follow that {hypothesis}?\n\n{options_}")
     '{premise} Does it follow that {hypothesis}?'

@@ -1,4 +1,4 @@
-"""Rows of FLAN 2021's datasets: windows of TFDS splits that never overlap, or the first rows of what a user declares.
+"""Rows of FLAN 2021's datasets: windows of TFDS splits that never overlap, or the first rows of a user's source.
 
 The recipe (arXiv:2109.01652, 2.1): at most 30,000 training rows and, where a dataset has no labelled test split, the
 last 200 of them for validation.
@@ -20,18 +20,18 @@ _LAST = re.compile(r"^(\w+)\[-(\d+):(?:-\d+)?\]$")
 
 
 class WindowedTfdsSource(TfdsSource):
-    """A TFDS dataset whose first rows are trained on and whose last ones are not, however many it has."""
+    """A TFDS dataset with disjoint training and evaluation windows, whatever its size."""
 
     def window(self, split: str, *, sizes: Mapping[str, int]) -> str:
-        """Returns the split's expression, cut where another one begins."""
+        """Returns the split's expression, shortened where another window begins."""
         others = [expression for name, expression in self.expressions.items() if name != split]
         return clipped(self.expressions[split], others, sizes=sizes)
 
 
 def clipped(expression: str, others: Iterable[str], *, sizes: Mapping[str, int]) -> str:
-    """Cuts a window of first rows where a window of last rows of the same split begins, or where the split ends.
+    """Shortens a window of first rows to where a window of last rows of the same split begins, or to the split's end.
 
-    The released code asks for both as they are, so that in a dataset of 30,000 to 30,200 rows they overlap.
+    In the released code these windows overlap for a dataset of 30,000 to 30,200 rows.
 
     >>> clipped("train[:30000]", ["train[-200:]"], sizes={"train": 30_100})
     'train[:29900]'
@@ -56,17 +56,17 @@ class PartOf(DerivedSource):
     """Some splits of a source, or their first rows.
 
     Attributes:
-      splits_kept: names of splits.
-      limits: at most so many rows of a split.
+      selected: names of splits.
+      limits: the largest number of rows of a split.
     """
 
-    splits_kept: tuple[str, ...]
+    selected: tuple[str, ...]
     limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def splits(self) -> Collection[str]:
         """Names of the splits."""
-        return self.splits_kept
+        return self.selected
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the source's first rows."""
@@ -77,6 +77,6 @@ class PartOf(DerivedSource):
         return sha256_of([super().revision(split), self.limits.get(split)])
 
     def num_rows(self, split: str) -> int | None:
-        """Returns the source's number, or the limit when there are more."""
+        """Returns the source's number of rows, at most the limit."""
         rows = super().num_rows(split)
         return None if rows is None else min(rows, self.limits.get(split, rows))

@@ -94,7 +94,7 @@ def test_a_dataset_too_small_for_its_validation_rows_is_told_so_by_tfds(prepared
 def test_part_of_a_source_is_its_first_rows(tmp_path):
     rows = [{"n": i} for i in range(5)]
     whole = InMemorySource(data={"train": rows, "test": rows, "extra": rows})
-    part = PartOf(source=whole, splits_kept=("train", "test"), limits={"train": 3})
+    part = PartOf(source=whole, selected=("train", "test"), limits={"train": 3})
     assert part.splits == ("train", "test") and [part.num_rows(s) for s in part.splits] == [3, 5]
     assert list(part.rows("train")) == rows[:3] and list(part.rows("test")) == rows
     assert part.revision("train") != part.revision("test")
@@ -103,11 +103,11 @@ def test_part_of_a_source_is_its_first_rows(tmp_path):
         list(part.rows("extra"))
     with pytest.raises(KeyError, match="No split 'extra'"):
         part.revision("extra")
-    absent = PartOf(source=JsonlSource(files={"train": tmp_path / "no.jsonl"}), splits_kept=("train",))
+    absent = PartOf(source=JsonlSource(files={"train": tmp_path / "no.jsonl"}), selected=("train",))
     assert "no.jsonl" in absent.unavailable("train") and absent.looked_for("train")
     (tmp_path / "no.jsonl").write_text('{"n": 1}\nnot JSON\n')
     skipping = PartOf(
-        source=JsonlSource(files={"train": tmp_path / "no.jsonl"}), splits_kept=("train",), on_bad_row="skip"
+        source=JsonlSource(files={"train": tmp_path / "no.jsonl"}), selected=("train",), on_bad_row="skip"
     )
     dropped = Counter()
     assert list(skipping.rows("train", dropped=dropped)) == [{"n": 1}] and dropped == {"not JSON": 1}

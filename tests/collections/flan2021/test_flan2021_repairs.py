@@ -1,6 +1,6 @@
 """What FLAN 2021's rows go through before they stand in a sentence."""
 
-from flan_jax.collections.flan2021.repairs import asked, separate_articles, without_dateline
+from flan_jax.collections.flan2021.repairs import as_question, separate_articles, without_dateline
 
 
 def test_an_article_without_a_dateline_stays_as_it_is():
@@ -27,4 +27,4 @@ def test_articles_with_their_own_line_ends_are_separated_alike():
 
 
 def test_an_empty_question_stays_empty():
-    assert asked(" ? ") == "" and asked("why??") == "why?"
+    assert as_question(" ? ") == "" and as_question("why??") == "why?"

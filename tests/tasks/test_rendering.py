@@ -129,7 +129,7 @@ def test_a_normaliser_that_fails_names_the_row(tmp_path):
         return {"q": row["q"], "a": int(row["a"])}
 
     with pytest.raises(
-        ValueError, match=r"rows\.jsonl:2: the normaliser of task 't' found no 'a'\..* Fields: q, b\. Mend"
+        ValueError, match=r"rows\.jsonl:2: the normaliser of task 't' found no 'a'\..* Fields: q, b\. Fix"
     ):
         inputs(task_of(jsonl(tmp_path, lines), normaliser=asks_for_a))
     dropped = Counter()

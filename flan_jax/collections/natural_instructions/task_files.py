@@ -166,7 +166,7 @@ def _lines(path: Path) -> Iterator[tuple[TaskFile, int, bytes]]:
         place = f"{path}:{number}"
         record = _head(line, place)
         if not isinstance(record.get("Task"), str):
-            raise UserError(f"{place}: the task has no 'Task', its name. {_MEND}")
+            raise UserError(f"{place}: the task has no 'Task', its name. {_FIX}")
         task = _task_file(record["Task"], path, record)
         if task.name in seen:
             raise UserError(f"{place}: the task {task.name} is there twice in this file: remove one.")
@@ -222,9 +222,9 @@ def _parsed(content: bytes, place: str) -> Mapping[str, Any]:
     try:
         record = json.loads(content)
     except ValueError as error:  # Not JSON, or not Unicode.
-        raise UserError(f"{place}: not JSON ({error}). {_MEND}") from error
+        raise UserError(f"{place}: not JSON ({error}). {_FIX}") from error
     if not isinstance(record, dict):
-        raise UserError(f"{place}: expected a JSON object, got a {type(record).__name__}. {_MEND}")
+        raise UserError(f"{place}: expected a JSON object, got a {type(record).__name__}. {_FIX}")
     if is_v1(record):
         raise UserError(
             f"{place}: this is a task of Natural Instructions v1, whose schema differs: it has its own reader, "
@@ -232,8 +232,8 @@ def _parsed(content: bytes, place: str) -> Mapping[str, Any]:
         )
     problem = head_problem(record) or instances_problem(record)
     if problem is not None:
-        raise UserError(f"{place}: {problem}. {_MEND}")
+        raise UserError(f"{place}: {problem}. {_FIX}")
     return record
 
 
-_MEND = "Mend the file, download it again or remove it."
+_FIX = "Fix the file, download it again or remove it."

@@ -324,9 +324,9 @@ def _read(path: Path, size_bytes: int, modified_ns: int) -> Mapping[str, Any]:
     try:
         record = json.loads(path.read_bytes())
     except ValueError as error:  # Not JSON, or not Unicode.
-        raise UserError(f"{path}: not JSON ({error}). {_MEND}") from error
+        raise UserError(f"{path}: not JSON ({error}). {_FIX}") from error
     if not isinstance(record, dict):
-        raise UserError(f"{path}: expected a JSON object, got a {type(record).__name__}. {_MEND}")
+        raise UserError(f"{path}: expected a JSON object, got a {type(record).__name__}. {_FIX}")
     if is_v2(record) and not is_v1(record):
         raise UserError(
             f"{path}: this is a task of Super-NaturalInstructions (version 2), whose schema differs: it has its own "
@@ -334,7 +334,7 @@ def _read(path: Path, size_bytes: int, modified_ns: int) -> Mapping[str, Any]:
         )
     problem = _head_problem(record) or instances_problem(record)
     if problem is not None:
-        raise UserError(f"{path}: {problem}. {_MEND}")
+        raise UserError(f"{path}: {problem}. {_FIX}")
     return record
 
 
@@ -357,4 +357,4 @@ def _head_problem(record: Mapping[str, Any]) -> str | None:
     return None
 
 
-_MEND = "Mend the file, download it again or remove it."
+_FIX = "Fix the file, download it again or remove it."

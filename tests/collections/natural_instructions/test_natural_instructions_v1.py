@@ -131,7 +131,7 @@ def test_a_task_of_version_2_is_refused_with_the_name_of_its_reader(family, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"Definition": ["x"]}, r"'Definition' must be a text, got \['x'\]\. Mend the file"),
+        ({"Definition": ["x"]}, r"'Definition' must be a text, got \['x'\]\. Fix the file"),
         ({"Prompt": 3}, r"'Prompt' must be a text, got 3"),
         ({"Examples": []}, r"'Examples' must hold 'Positive Examples' and 'Negative Examples', got \[\]"),
         ({"Examples": {"Positive Examples": [{"input": "x"}]}}, r"\['Positive Examples'\]\[0\] must have the texts"),
@@ -147,7 +147,7 @@ def test_a_file_that_breaks_the_schema_is_named_with_the_field(family, tmp_path,
 @pytest.mark.parametrize(("content", "message"), [("{", r"not JSON \("), ("[]", "expected a JSON object, got a list")])
 def test_a_file_that_is_no_json_object_is_named(family, tmp_path, content, message):
     (tmp_path / f"{QUESTION}.json").write_text(content)
-    with pytest.raises(ValueError, match=rf"{QUESTION}\.json: {message}.*Mend the file, download it again"):
+    with pytest.raises(ValueError, match=rf"{QUESTION}\.json: {message}.*Fix the file, download it again"):
         family.register(tmp_path)
 
 

@@ -132,7 +132,7 @@ def test_a_task_in_two_places_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{oops", r"a\.jsonl:2: not JSON \(.*Mend the file, download it again or remove it"),
+        ("{oops", r"a\.jsonl:2: not JSON \(.*Fix the file, download it again or remove it"),
         (json.dumps(task("t"))[:-9], r"a\.jsonl:2: not JSON \("),  # Cut short.
         ("[1]", r"a\.jsonl:2: expected a JSON object, got"),
         (json.dumps(task(3)), r":2: the task has no 'Task', its name"),
@@ -154,7 +154,7 @@ def test_a_bad_file_of_the_official_layout_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"task1_x\.json: the task has no 'Categories'"):
         task_files(tmp_path)
     (tmp_path / "task1_x.json").write_bytes(b'{"Definition": "\xff"}')
-    with pytest.raises(ValueError, match=r"task1_x\.json: not JSON .*Mend the file, download it again"):
+    with pytest.raises(ValueError, match=r"task1_x\.json: not JSON .*Fix the file, download it again"):
         task_files(tmp_path)
     (tmp_path / "task1_x.json").write_text("[]")
     with pytest.raises(ValueError, match=r"task1_x\.json: expected a JSON object, got a list"):

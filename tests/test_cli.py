@@ -1,4 +1,4 @@
-"""The command line: what is parsed, what is said, and with which status it ends."""
+"""The command line: parsing, messages and exit status."""
 
 import importlib
 from pathlib import Path
@@ -42,9 +42,9 @@ def test_arguments_files_bindings_and_options_are_distinguished():
 )
 def test_what_the_user_can_fix_is_one_message_and_status_2(arguments, message, capsys):
     assert cli.run(arguments) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert "Traceback" not in said.err and said.out == ""
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "Traceback" not in printed.err and printed.out == ""
 
 
 def test_a_traceback_is_shown_on_request(capsys):

@@ -1,4 +1,4 @@
-"""Names in a configuration are checked, with the nearest one given; every value's origin is known."""
+"""Names in a configuration are checked, messages name the nearest one, and every value has an origin."""
 
 import importlib
 from pathlib import Path

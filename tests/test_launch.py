@@ -1,4 +1,4 @@
-"""A process is alone, or one of several, as settings or its surroundings say."""
+"""Settings or the environment decide whether a process is one of several."""
 
 import json
 import signal
@@ -13,11 +13,11 @@ from tests.waiting import wait_for
 
 @pytest.fixture
 def joined(monkeypatch):
-    """What JAX is asked for when a process joins, without asking it."""
-    asked = {}
+    """The arguments that JAX receives when a process joins, without calling it."""
+    passed = {}
 
     def initialize(arguments, *, timeout_seconds):
-        asked.update(arguments)
+        passed.update(arguments)
         return 1, 2, StoreOfAgreement()
 
     class StoreOfAgreement(DictionaryStore):
@@ -30,7 +30,7 @@ def joined(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     for name in ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "OMPI_MCA_orte_hnp_uri"):
         monkeypatch.delenv(name, raising=False)
-    yield asked
+    yield passed
     signal.signal(signal.SIGTERM, before)
 
 

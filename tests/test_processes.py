@@ -14,7 +14,7 @@ from tests.waiting import HANGS_SECONDS, wait_for
 
 @pytest.fixture(autouse=True)
 def no_timer_outlives_its_test():
-    """A process that failed ends itself some seconds later; here that would be the tests' own."""
+    """A process that failed exits some seconds later, which would be the process of the tests."""
     yield
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
@@ -49,7 +49,7 @@ def test_a_single_process_waits_for_nobody():
     group.require_agreement({"a": 1})
     with pytest.raises(TypeError), group.ended_together():
         raise TypeError
-    group.leave(2)  # It stays, to say what happened in its own way.
+    group.leave(2)  # It does not exit, so that it can report its own error.
 
 
 def test_values_are_in_the_order_of_processes_and_counts_are_summed():
@@ -140,13 +140,13 @@ def test_a_barrier_that_fails_for_another_reason_raises_it():
 
 
 @pytest.mark.parametrize(
-    "error, told",
+    "error, reported",
     [
         (TypeError("x"), {"process": 1, "status": 1, "message": "TypeError: x"}),
         (KeyboardInterrupt(), {"process": 1, "status": 130, "message": "interrupted"}),
     ],
 )
-def test_a_failure_ends_the_other_processes_and_soon_this_one(error, told, monkeypatch, capsys):
+def test_a_failure_ends_the_other_processes_and_soon_this_one(error, reported, monkeypatch, capsys):
     ended = {}
     monkeypatch.setattr(processes, "end_now", lambda status: ended.update({threading.current_thread(): status}))
     monkeypatch.setattr(processes, "_POLL_SECONDS", 0.01)
@@ -159,17 +159,17 @@ def test_a_failure_ends_the_other_processes_and_soon_this_one(error, told, monke
     watcher.start()
     with pytest.raises(type(error)), failing.ended_together(), failing.ended_together():
         raise error
-    assert json.loads(store.values["flan_jax/failed"]) == told
+    assert json.loads(store.values["flan_jax/failed"]) == reported
     wait_for(lambda: len(ended) == 2)  # The other process ends first, and this one after its message.
     stop.set()
     watcher.join()
-    said = capsys.readouterr().err
-    assert f"flan-jax: process 1 stopped: {told['message']}\n" in said
-    assert f"flan-jax: {told['message']}\n" in said and set(ended.values()) == {told["status"]}
+    printed = capsys.readouterr().err
+    assert f"flan-jax: process 1 stopped: {reported['message']}\n" in printed
+    assert f"flan-jax: {reported['message']}\n" in printed and set(ended.values()) == {reported["status"]}
     ended.clear()
-    failing.leave(told["status"])
+    failing.leave(reported["status"])
     other.leave(3)  # It did not fail.
-    assert list(ended.values()) == [told["status"]]
+    assert list(ended.values()) == [reported["status"]]
 
 
 def test_a_disagreement_is_not_reported_twice(monkeypatch):

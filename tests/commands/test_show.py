@@ -1,4 +1,4 @@
-"""`flan-jax show`: JSON and nothing else for programs, tables for people, and no TensorFlow where none is needed."""
+"""`flan-jax show`: JSON for programs, tables for people, and TensorFlow only where it is needed."""
 
 import dataclasses
 import io
@@ -55,57 +55,57 @@ def export(tmp_path):
     return tmp_path / "exports"
 
 
-def as_json(*words, **options):
+def as_json(*arguments, **options):
     """What `--json` prints, as a program reads it."""
-    return json.loads(json.dumps(show(*words, **options).data, default=str))
+    return json.loads(json.dumps(show(*arguments, **options).data, default=str))
 
 
-def as_text(*words, **options):
+def as_text(*arguments, **options):
     """What a person reads."""
     console = Console(width=1000, file=io.StringIO())
-    console.print(show(*words, **options))
+    console.print(show(*arguments, **options))
     return console.file.getvalue()
 
 
 def test_a_run_shows_step_digest_last_metrics_and_last_evaluation(run):
-    found = as_json("run", str(run))
-    assert (found["step"], found["checkpoints"]) == (5, [3, 5])
-    assert found["params_digest"] == params_digest(PARAMS)
-    assert found["metrics"] == {"step": 5, "kind": "train", "loss": 2.25}
-    assert found["evaluation"]["tasks"][0]["metrics"] == {"accuracy": 62.5}
-    assert found["record"]["versions"] == {"jax": "1.2"}
+    data = as_json("run", str(run))
+    assert (data["step"], data["checkpoints"]) == (5, [3, 5])
+    assert data["params_digest"] == params_digest(PARAMS)
+    assert data["metrics"] == {"step": 5, "kind": "train", "loss": 2.25}
+    assert data["evaluation"]["tasks"][0]["metrics"] == {"accuracy": 62.5}
+    assert data["record"]["versions"] == {"jax": "1.2"}
     table = as_text("run", str(run))
     assert params_digest(PARAMS) in table and "62.5" in table and "2.25" in table and "count 8" in table
 
 
 def test_a_run_that_has_saved_nothing_yet_is_shown(tmp_path):
     RunDirectory(path=tmp_path).open({"identity": {}}, config="")
-    found = as_json("run", str(tmp_path))
-    assert [found[key] for key in ("step", "params_digest", "metrics", "evaluation")] == [None] * 4
+    data = as_json("run", str(tmp_path))
+    assert [data[key] for key in ("step", "params_digest", "metrics", "evaluation")] == [None] * 4
     assert "params_digest" in as_text("run", str(tmp_path))
 
 
 def test_a_checkpoint_shows_names_shapes_dtypes_and_bytes(run):
-    found = as_json("checkpoint", str(run), step=3)
-    assert found["arrays"] == [
+    data = as_json("checkpoint", str(run), step=3)
+    assert data["arrays"] == [
         {"name": "encoder/kernel", "shape": [2, 3], "dtype": "float32", "bytes": 24},
         {"name": "scale", "shape": [4], "dtype": "bfloat16", "bytes": 8},
     ]
-    assert (found["parameters"], found["bytes"], found["step"]) == (10, 32, 3)
-    assert found["params_digest"] == params_digest(PARAMS)
-    assert found["metrics"] == {"eval/mean": 53.0} and found["metadata"] == {"model": {"emb_dim": 3}}
+    assert (data["parameters"], data["bytes"], data["step"]) == (10, 32, 3)
+    assert data["params_digest"] == params_digest(PARAMS)
+    assert data["metrics"] == {"eval/mean": 53.0} and data["metadata"] == {"model": {"emb_dim": 3}}
     table = as_text("checkpoint", str(run / "checkpoints" / "5"))
     assert "2 x 3" in table and "10 parameters" in table
 
 
 def test_an_export_shows_its_manifests_and_what_is_unfinished(export):
     (export / "tasks" / "toy-ffffffffffff" / "validation.partial").mkdir()
-    found = as_json("export", str(export))
-    (task,) = found["tasks"]
+    data = as_json("export", str(export))
+    (task,) = data["tasks"]
     assert (task["name"], task["split"], task["examples"]) == ("toy", "train", 2)
     assert (task["tokens"], task["folder"]) == ({"inputs": 4, "targets": 4}, "toy-ffffffffffff/train")
-    assert found["partial"] == ["tasks/toy-ffffffffffff/validation.partial"]
-    (mixture,) = found["mixtures"]
+    assert data["partial"] == ["tasks/toy-ffffffffffff/validation.partial"]
+    (mixture,) = data["mixtures"]
     assert (mixture["name"], mixture["members"], mixture["examples"]) == ("toys", 1, 2)
     table = as_text("export", str(export))
     assert "8 / 4" in table and "unfinished: tasks/toy-ffffffffffff/validation.partial" in table
@@ -129,16 +129,16 @@ for what, name in {[("run", str(run)), ("checkpoint", str(run)), ("export", str(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("tsks",), r"show what\? Got 'tsks'. Did you mean 'tasks'\? Allowed: tasks, mixtures, task"),
         (("task",), "show which task. Write: flan-jax show task NAME"),
         (("run",), "show which run. Write: flan-jax show run PATH"),
     ],
 )
-def test_what_cannot_be_shown_is_refused_with_the_fix(words, message):
+def test_what_cannot_be_shown_is_refused_with_the_fix(arguments, message):
     with pytest.raises(ValueError, match=message):
-        show(*words)
+        show(*arguments)
 
 
 def test_the_command_line_knows_what_can_be_shown():
@@ -148,7 +148,7 @@ def test_the_command_line_knows_what_can_be_shown():
 
 @pytest.fixture
 def rows(tmp_path):
-    """A user's YAML file beside its rows."""
+    """A user's YAML file next to its rows."""
     rows = [{"country": "Peru", "capital": "Lima"}, {"country": "Kenya", "capital": "Nairobi"}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "mine.yaml").write_text(
@@ -163,8 +163,8 @@ def rows(tmp_path):
 
 @pytest.mark.tensorflow
 def test_a_users_templates_are_rendered_on_the_first_rows(rows):
-    found = as_json("template", str(rows), num_examples=1)
-    ((row,),) = (task["rows"] for task in found["tasks"])
+    data = as_json("template", str(rows), num_examples=1)
+    ((row,),) = (task["rows"] for task in data["tasks"])
     assert [r["inputs"] for r in row["renderings"]] == ["Capital of Peru?", "Lima is in"]
     table = as_text("template", str(rows))
     assert "Capital of Kenya?" in table and "template 1, inverted" in table and "template 0 'ask'" in table
@@ -184,8 +184,8 @@ def test_tasks_and_mixtures_of_a_users_module_are_shown(registries, rows):
     assert [member[key] for key in shown] == [2, 1.0, 100.0, 20.0]
     assert "capitals" in {t["name"] for t in as_json("tasks", **module)["tasks"]}
     assert "places" in {m["name"] for m in as_json("mixtures", **module)["mixtures"]}
-    for words in (("task", "capitals"), ("mixture", "places"), ("tasks",), ("mixtures",)):
-        assert words[-1] in as_text(*words, **module)
+    for arguments in (("task", "capitals"), ("mixture", "places"), ("tasks",), ("mixtures",)):
+        assert arguments[-1] in as_text(*arguments, **module)
 
 
 @pytest.mark.tensorflow

@@ -49,12 +49,12 @@ def in_process(args: list[str], **environment: str) -> subprocess.CompletedProce
 @pytest.fixture(scope="session")
 def export_dir(tmp_path_factory) -> Path:
     """The embedded suite, exported through the command line."""
-    place = tmp_path_factory.mktemp("exports")
+    path = tmp_path_factory.mktemp("exports")
     for name, splits in (("embedded_train", ("train",)), ("embedded_validation", ("validation",)),
                          ("embedded_held_out", ("validation",))):  # fmt: skip
         status = cli.run(
             ["export", f"--mixture_or_task_name={name}", f"--splits={splits}", f"--task_feature_lengths={LENGTHS}",
-             "--vocabulary=embedded", f"--export_dir={place}"]
+             "--vocabulary=embedded", f"--export_dir={path}"]
         )  # fmt: skip
         assert status == 0
-    return place
+    return path

@@ -1,4 +1,4 @@
-"""What users get wrong: one clear message with place and mend, status 2, nothing half-written."""
+"""Mistakes of users: one message with the location and the fix, status 2, and nothing half-written."""
 
 import json
 import shutil
@@ -44,9 +44,9 @@ def refused(args, capfd, *parts):
     """Runs a command line that must be refused in one message with all the parts."""
     capfd.readouterr()
     assert cli.run(args) == 2
-    said = capfd.readouterr().err
-    assert "Traceback" not in said
-    message = said[said.index("flan-jax: ") :]
+    printed = capfd.readouterr().err
+    assert "Traceback" not in printed
+    message = printed[printed.index("flan-jax: ") :]
     for part in parts:
         assert part in message, message
     return message
@@ -78,8 +78,8 @@ def test_bad_rows_are_skipped_and_counted_on_request(mine, capfd):
     Path("mine.yaml").write_text(text)
     assert cli.run(args) == 0
     (manifest,) = Path("exports/tasks").glob("*/train/manifest.json")
-    found = json.loads(manifest.read_text())
-    assert (found["num_examples"], sum(found["dropped"].values())) == (8, 1)
+    content = json.loads(manifest.read_text())
+    assert (content["num_examples"], sum(content["dropped"].values())) == (8, 1)
 
 
 def test_unknown_names(mine, capfd):
@@ -104,7 +104,7 @@ def test_another_template_version_is_refused(mine, capfd):
     args = mine(ROWS, inputs="In which country is {city}?", USE_CACHED_TASKS=True, MODEL_DIR="other")
     refused(args, capfd, "mine.yaml has changed", "flan-jax export")
     assert not Path("other").exists()
-    # Exported anew, the run that was trained on the other words is not this one.
+    # After a new export, the run that was trained with the other template has another identity.
     refused(
         mine(ROWS, inputs="In which country is {city}?"), capfd, "run with a different recipe", "mixture.fingerprint"
     )

@@ -17,10 +17,10 @@ def test_a_run_that_trains_on_what_it_holds_out_stops_unless_that_is_allowed_by_
         "suite.EvaluationPlan.max_examples_per_task=1",
     )  # fmt: skip
     assert cli.run(args) == 2
-    said = capfd.readouterr().err
-    assert "'embedded_train' trains on what the suite 'held_out' (embedded_validation) holds out" in said
-    assert "is itself held out" in said and "Traceback" not in said and not (tmp_path / "run").exists()
-    allowed = said.partition("run_config.RunConfig.allow_leak = ")[2].partition(";")[0]
+    printed = capfd.readouterr().err
+    assert "'embedded_train' trains on what the suite 'held_out' (embedded_validation) holds out" in printed
+    assert "is itself held out" in printed and "Traceback" not in printed and not (tmp_path / "run").exists()
+    allowed = printed.partition("run_config.RunConfig.allow_leak = ")[2].partition(";")[0]
     assert cli.run([*args, f"--gin.run_config.RunConfig.allow_leak={allowed}"]) == 0
-    written = json.loads((tmp_path / "run" / "run.json").read_text())["hold_out"]
-    assert written["tasks"] == ["embedded_validation"] and written["allow_leak"] and len(written["allowed"]) >= 20
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["hold_out"]
+    assert recorded["tasks"] == ["embedded_validation"] and recorded["allow_leak"] and len(recorded["allowed"]) >= 20

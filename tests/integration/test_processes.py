@@ -1,4 +1,4 @@
-"""Several processes on one machine, over loopback, are one run: the same losses, one checkpoint, one voice, one end."""
+"""Several processes on one machine, over loopback, are one run: the same losses, one checkpoint, one output, one end."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def begin(
     extra: dict[int, list[str]] | None = None,
     environment: dict[int, dict[str, str]] | None = None,
 ) -> list[subprocess.Popen]:
-    """Starts so many processes of one run, each with devices of its own."""
+    """Starts the processes of one run, each with its own devices."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -101,15 +101,15 @@ def begin(
 
 
 def end(started: list[subprocess.Popen], *, status: int = 0) -> list[tuple[str, str]]:
-    """Returns what the processes said on standard output and error; fails when one hangs or ends otherwise."""
+    """Returns standard output and error of the processes; fails when one hangs or ends with another status."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     try:
-        said = [process.communicate(timeout=deadline - time.monotonic()) for process in started]
+        outputs = [process.communicate(timeout=deadline - time.monotonic()) for process in started]
     finally:
         for process in started:
             process.kill()
-    assert [process.returncode for process in started] == [status] * len(started), said
-    return said
+    assert [process.returncode for process in started] == [status] * len(started), outputs
+    return outputs
 
 
 def losses(model_dir: Path) -> list[float]:
@@ -122,36 +122,36 @@ def read_by(notes: Path) -> list[tuple[str, int]]:
 
 
 @pytest.fixture(scope="module")
-def whole(export_dir, tmp_path_factory) -> Path:
+def single(export_dir, tmp_path_factory) -> Path:
     """The run in one process with two devices."""
-    place = tmp_path_factory.mktemp("whole") / "run"
-    end(begin(recipe(export_dir, place), count=1, devices=2))
-    return place
+    path = tmp_path_factory.mktemp("whole") / "run"
+    end(begin(recipe(export_dir, path), count=1, devices=2))
+    return path
 
 
-def same_run(model_dir: Path, whole: Path) -> None:
-    """The lines of two runs tell the same, to rounding; what is counted, exactly."""
-    assert losses(model_dir) == pytest.approx(losses(whole), abs=1e-5)
+def same_run(model_dir: Path, single: Path) -> None:
+    """The lines of two runs are equal, up to rounding; counts are equal exactly."""
+    assert losses(model_dir) == pytest.approx(losses(single), abs=1e-5)
     for name in ("step", "examples", "tokens"):
-        assert [line[name] for line in train_lines(model_dir)] == [line[name] for line in train_lines(whole)]
-    ours, theirs = (json.loads((run / "eval" / f"{STEPS}" / "summary.json").read_text()) for run in (model_dir, whole))
+        assert [line[name] for line in train_lines(model_dir)] == [line[name] for line in train_lines(single)]
+    ours, theirs = (json.loads((run / "eval" / f"{STEPS}" / "summary.json").read_text()) for run in (model_dir, single))
     assert ours["tasks"] == theirs["tasks"] and len(ours["tasks"]) > 2
 
 
-def same_params(model_dir: Path, whole: Path) -> None:
+def same_params(model_dir: Path, single: Path) -> None:
     import jax
     import numpy as np
     from jax.sharding import SingleDeviceSharding
 
     from flan_jax.checkpoint import formats
 
-    ours, theirs = (formats.open_weights(run).params for run in (model_dir, whole))
+    ours, theirs = (formats.open_weights(run).params for run in (model_dir, single))
     assert ours.keys() == theirs.keys() and SingleDeviceSharding(jax.devices()[0])
     for name in ours:
         np.testing.assert_allclose(ours[name].whole(), theirs[name].whole(), rtol=0, atol=1e-4, err_msg=name)
 
 
-def test_two_processes_are_one_run_and_each_reads_only_its_rows(export_dir, whole, tmp_path):
+def test_two_processes_are_one_run_and_each_reads_only_its_rows(export_dir, single, tmp_path):
     notes = [tmp_path / f"notes{index}" for index in range(2)]
     started = begin(
         recipe(export_dir, tmp_path / "run", "run_config.RunConfig.evaluation=None"),
@@ -161,15 +161,15 @@ def test_two_processes_are_one_run_and_each_reads_only_its_rows(export_dir, whol
     (first, _), (second, _) = end(started)
     assert f"Ended at step {STEPS} (all steps). params_digest" in first
     assert [line for line in second.splitlines() if not line.startswith("[Gloo]")] == []
-    assert losses(tmp_path / "run") == pytest.approx(losses(whole), abs=1e-5)
-    same_params(tmp_path / "run", whole)
+    assert losses(tmp_path / "run") == pytest.approx(losses(single), abs=1e-5)
+    same_params(tmp_path / "run", single)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["devices"]["processes"] == 2
-    ours, others = (read_by(place) for place in notes)
+    ours, others = (read_by(path) for path in notes)
     assert ours and others and not set(ours) & set(others)
 
 
-def test_a_run_resumes_with_any_number_of_processes_and_equal_evaluations(export_dir, whole, tmp_path):
-    """Two processes, one of them told to stop; then one, killed; then two again, to the end with its evaluation."""
+def test_a_run_resumes_with_any_number_of_processes_and_equal_evaluations(export_dir, single, tmp_path):
+    """Two processes, one of which is stopped; then one that is killed; then two again, to the end with its evaluation."""
     run = tmp_path / "run"
     started = begin(recipe(export_dir, run, "CHECKPOINT_PERIOD=None"), count=2)
     wait_for_line(started[0], "step 10/")
@@ -186,8 +186,8 @@ def test_a_run_resumes_with_any_number_of_processes_and_equal_evaluations(export
     assert stopped < (reading.latest_step(run / "checkpoints") or 0) < STEPS
     (first, _), _ = end(begin(recipe(export_dir, run), count=2))
     assert "resumed at step" in first
-    same_run(run, whole)
-    same_params(run, whole)
+    same_run(run, single)
+    same_params(run, single)
 
 
 def wait_for_line(process: subprocess.Popen, beginning: str) -> None:
@@ -231,7 +231,7 @@ def test_a_process_waits_for_the_others_for_the_configured_time(export_dir, tmp_
 
 
 @pytest.mark.slow
-def test_four_killed_processes_are_resumed_by_two(export_dir, whole, tmp_path):
+def test_four_killed_processes_are_resumed_by_two(export_dir, single, tmp_path):
     run = tmp_path / "run"
     started = begin(recipe(export_dir, run, "CHECKPOINT_PERIOD=3"), count=4)
     while all(process.poll() is None for process in started) and not reading.latest_step(run / "checkpoints"):
@@ -241,52 +241,52 @@ def test_four_killed_processes_are_resumed_by_two(export_dir, whole, tmp_path):
         process.communicate()
     assert 3 <= (reading.latest_step(run / "checkpoints") or 0) < STEPS
     end(begin(recipe(export_dir, run), count=2))
-    same_run(run, whole)
-    same_params(run, whole)
+    same_run(run, single)
+    same_params(run, single)
 
 
 @pytest.mark.slow
 def test_four_processes_with_half_of_the_model_each(export_dir, tmp_path):
-    """Two of them read each half of the rows."""
-    cut = ["sharding.MeshPlan.fsdp=2", "sharding.MeshPlan.tensor=2"]
-    end(begin(recipe(export_dir, tmp_path / "whole", *cut), count=1, devices=4))
+    """Each half of the rows is read by two of them."""
+    sharded = ["sharding.MeshPlan.fsdp=2", "sharding.MeshPlan.tensor=2"]
+    end(begin(recipe(export_dir, tmp_path / "whole", *sharded), count=1, devices=4))
     notes = [tmp_path / f"notes{index}" for index in range(4)]
     environment = {index: {"NOTES": str(notes[index])} for index in range(4)}
     end(
         begin(
-            recipe(export_dir, tmp_path / "run", *cut, "run_config.RunConfig.evaluation=None"),
+            recipe(export_dir, tmp_path / "run", *sharded, "run_config.RunConfig.evaluation=None"),
             count=4,
             environment=environment,
         )
     )
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
     for name in ("step", "examples", "tokens"):
-        ours, theirs = (train_lines(tmp_path / place) for place in ("run", "whole"))
+        ours, theirs = (train_lines(tmp_path / path) for path in ("run", "whole"))
         assert [line[name] for line in ours] == [line[name] for line in theirs]
     same_params(tmp_path / "run", tmp_path / "whole")
-    read = [set(read_by(place)) for place in notes]
+    read = [set(read_by(path)) for path in notes]
     assert not read[0] & read[2] and len(read[0] & read[1]) > 100 and len(read[2] & read[3]) > 100
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_and_infer_the_same_as_one(whole, tmp_path):
+def test_two_processes_evaluate_and_infer_the_same_as_one(single, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"inputs": f"What is {n}?"}) + "\n" for n in range(20)))
     commands = {
         count: [
-            ["evaluate", str(whole), "--max_examples_per_task=2", "--batch_size=8", "--show_predictions=1"],
-            ["infer", str(whole), f"--input={rows}", f"--output={tmp_path}/by{count}.jsonl", "--batch_size=8"],
+            ["evaluate", str(single), "--max_examples_per_task=2", "--batch_size=8", "--show_predictions=1"],
+            ["infer", str(single), f"--input={rows}", f"--output={tmp_path}/by{count}.jsonl", "--batch_size=8"],
         ]
         for count in (1, 2)
     }
     summaries = []
     for count, (evaluate, infer) in commands.items():
-        said = end(begin(evaluate, count=count, devices=3 - count))
-        assert "Written to" in said[0][0]
-        assert all("Written" not in other for other, _ in said[1:])
-        summaries.append(json.loads((whole / "eval" / f"{STEPS}" / "summary.json").read_text())["tasks"])
+        outputs = end(begin(evaluate, count=count, devices=3 - count))
+        assert "Written to" in outputs[0][0]
+        assert all("Written" not in other for other, _ in outputs[1:])
+        summaries.append(json.loads((single / "eval" / f"{STEPS}" / "summary.json").read_text())["tasks"])
         end(begin(infer, count=count, devices=3 - count))
     assert summaries[0] == summaries[1]
     assert (tmp_path / "by1.jsonl").read_text() == (tmp_path / "by2.jsonl").read_text()
-    for _, error in end(begin(["infer", str(whole)], count=2), status=2):
+    for _, error in end(begin(["infer", str(single)], count=2), status=2):
         assert "2 processes cannot share one standard input: give --input=FILE" in error

@@ -1,4 +1,4 @@
-"""The shipped recipes, each run for a step with its sizes shrunk and everything else as it is written."""
+"""The shipped recipes, each run for one step with smaller sizes and everything else unchanged."""
 
 import json
 
@@ -35,7 +35,7 @@ def run_shrunk(recipe, tmp_path, *bindings):
 
 @pytest.mark.parametrize("recipe", ["superni_tiny", "superni_small", "superni_base"])
 def test_super_natural_instructions(recipe, tmp_path, monkeypatch):
-    """On made-up tasks in the published layout; the embedded vocabulary stands in for T5's, in as many rows."""
+    """On synthetic tasks in the published layout, with the embedded vocabulary in place of T5's."""
     monkeypatch.setenv("FLAN_JAX_SUPERNI_DIR", str(made_up_folder(tmp_path / "superni")))
     lengths = "TASK_FEATURE_LENGTHS={'inputs': 256, 'targets': 32}"
     record, summary = run_shrunk(recipe, tmp_path, "TRAIN_STEPS=1", "VOCABULARY=embedded", lengths)

@@ -1,4 +1,4 @@
-"""Whole runs through the command line, shrunk: resumed ones equal whole ones, whatever they were cut by."""
+"""Complete runs through the command line, shrunk: resumed runs equal uninterrupted ones."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.tensorflow
 REFUSING_TENSORFLOW = """
 import importlib.machinery, sys
 class Refuse:
-    # Asking whether it is installed is allowed; loading it is not.
+    # Finding the package is allowed; loading it is not.
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("tensorflow", "seqio", "tensorflow_datasets", "tensorflow_text", "clu"):
             return importlib.machinery.ModuleSpec(name, self)
@@ -48,8 +48,8 @@ def test_a_run_directory_has_the_documented_files(export_dir, tmp_path, capsys):
     args = arguments("TRAIN_STEPS=4", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
                      "suite.EvaluationPlan.max_examples_per_task=2")  # fmt: skip
     assert cli.run(args) == 0
-    said = capsys.readouterr().out
-    assert "Ended at step 4 (all steps). params_digest" in said and "held out" in said
+    output = capsys.readouterr().out
+    assert "Ended at step 4 (all steps). params_digest" in output and "held out" in output
     run = tmp_path / "run"
     assert {p.name for p in run.iterdir()} >= {"config.gin", "run.json", "metrics.jsonl", "checkpoints", "eval"}
     summary = json.loads((run / "eval" / "4" / "summary.json").read_text())
@@ -60,9 +60,9 @@ def test_a_run_directory_has_the_documented_files(export_dir, tmp_path, capsys):
     assert record["mixture"]["members"] and record["versions"]["jax"] and record["devices"]["count"] == 8
     start = next(line for line in map(json.loads, (run / "metrics.jsonl").open()) if line["kind"] == "start")
     phases = ("imports", "devices", "exports", "parameters", "evaluation", "compile", "batch", "step", "rest")
-    # Evaluating before the first step is the recipe's wish; what no phase has is little.
+    # The recipe evaluates before the first step. The time outside all phases is short.
     assert sum(start[f"{phase}_seconds"] for phase in phases) == pytest.approx(start["first_step_seconds"], abs=0.1)
-    assert "first step finished" in said and ", compile " in said
+    assert "first step finished" in output and ", compile " in output
     # The resolved configuration alone is the same run.
     assert cli.run(["train", f"--gin_file={run}/config.gin"]) == 0
     assert "resumed at step 4" in capsys.readouterr().out
@@ -95,9 +95,9 @@ def test_training_from_an_export_never_imports_tensorflow(export_dir, tmp_path):
 
 
 def test_a_run_killed_three_times_ends_with_the_same_parameters(export_dir, tmp_path, capsys):
-    """SIGKILL at random moments after the first checkpoint; then left alone; against a run never killed.
+    """SIGKILL three times at random moments after a checkpoint, compared with an uninterrupted run.
 
-    The one that is cut finds its compiled programs again, the other one compiles: that may change no bit either.
+    The killed run finds its compiled programs in the cache, the other one compiles: that must not change a bit either.
     """
     common = [
         "TRAIN_STEPS=60",
@@ -105,28 +105,34 @@ def test_a_run_killed_three_times_ends_with_the_same_parameters(export_dir, tmp_
         f"EXPORT_DIR={export_dir}",
         "run_config.RunConfig.evaluation=None",
     ]
-    whole, cut, kept = tmp_path / "whole", tmp_path / "cut", {"FLAN_JAX_COMPILE_CACHE": str(tmp_path / "programs")}
-    assert in_process(arguments(*common, f"MODEL_DIR={whole}")).returncode == 0
+    uninterrupted, killed_run, environment = (
+        tmp_path / "whole",
+        tmp_path / "cut",
+        {"FLAN_JAX_COMPILE_CACHE": str(tmp_path / "programs")},
+    )
+    assert in_process(arguments(*common, f"MODEL_DIR={uninterrupted}")).returncode == 0
     draw = random.Random(0)
     for _ in range(3):
-        seen = reading.latest_step(cut / "checkpoints") or 0
+        seen = reading.latest_step(killed_run / "checkpoints") or 0
         process = subprocess.Popen(
-            [sys.executable, "-m", "flan_jax", *arguments(*common, f"MODEL_DIR={cut}")],
-            env={**os.environ, "XLA_FLAGS": "", **kept}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [sys.executable, "-m", "flan_jax", *arguments(*common, f"MODEL_DIR={killed_run}")],
+            env={**os.environ, "XLA_FLAGS": "", **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        while process.poll() is None and (reading.latest_step(cut / "checkpoints") or 0) <= seen:
+        while process.poll() is None and (reading.latest_step(killed_run / "checkpoints") or 0) <= seen:
             time.sleep(0.01)
         time.sleep(draw.random() * 0.2)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert (reading.latest_step(cut / "checkpoints") or 0) < 60
-    done = in_process(arguments(*common, f"MODEL_DIR={cut}"), **kept)
+        assert (reading.latest_step(killed_run / "checkpoints") or 0) < 60
+    done = in_process(arguments(*common, f"MODEL_DIR={killed_run}"), **environment)
     assert done.returncode == 0 and "Warning" not in done.stderr
     assert list((tmp_path / "programs").glob("compiled/*/jit_step-*"))
-    assert digest(cut, capsys) == digest(whole, capsys)
-    steps = [line["step"] for line in train_lines(cut)]
+    assert digest(killed_run, capsys) == digest(uninterrupted, capsys)
+    steps = [line["step"] for line in train_lines(killed_run)]
     assert steps == sorted(set(steps)) and steps[-1] == 60
-    assert [line["loss"] for line in train_lines(cut)][-1] == [line["loss"] for line in train_lines(whole)][-1]
+    assert [line["loss"] for line in train_lines(killed_run)][-1] == [
+        line["loss"] for line in train_lines(uninterrupted)
+    ][-1]
 
 
 def test_sigterm_saves_and_ends_cleanly(export_dir, tmp_path):
@@ -142,14 +148,14 @@ def test_sigterm_saves_and_ends_cleanly(export_dir, tmp_path):
         if line.startswith("step 10/"):
             process.send_signal(signal.SIGTERM)
             break
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     assert process.returncode == 0
-    assert "stop requested" in said
+    assert "stop requested" in output
     assert reading.latest_step(tmp_path / "checkpoints") >= 10
 
 
 def test_external_seqio_tasks_train_unchanged(tmp_path, capsys, monkeypatch):
-    """Own preprocessors, own vocabulary, a nested mixture; the module knows nothing of this project."""
+    """Preprocessors and a vocabulary of their own, and a nested mixture; the module does not import this project."""
     import sentencepiece
 
     lines = [f"the {w} is {n} and green" for w in ("cat", "dog", "tree", "lake") for n in range(20)]
@@ -168,15 +174,15 @@ def test_external_seqio_tasks_train_unchanged(tmp_path, capsys, monkeypatch):
         "suite.EvaluationPlan.max_examples_per_task=4",
     )  # fmt: skip
     assert cli.run(args) == 0
-    said = capsys.readouterr().out
-    assert "2 tasks" in said and "strangers_lines" in said
+    output = capsys.readouterr().out
+    assert "2 tasks" in output and "strangers_lines" in output
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["vocabulary"]["extra_ids"] == 3
     assert {m["task"]: m["rate"] for m in record["mixture"]["members"]} == {
         "strangers_lines": 3.0,
         "strangers_numbers": 1.0,
     }
-    # A recipe that names another vocabulary than theirs is not silently given theirs.
+    # A recipe that names another vocabulary than theirs is refused.
     assert cli.run([*args, "--gin.VOCABULARY=embedded", f"--gin.MODEL_DIR={tmp_path}/other"]) == 2
     assert "VOCABULARY is 'embedded'" in capsys.readouterr().err
 
@@ -215,8 +221,8 @@ def test_every_option_of_a_run_is_a_binding(export_dir, tmp_path, capsys):
         recipe=str(tmp_path / "options.gin"),
     )
     assert cli.run(args) == 0
-    said = capsys.readouterr().out
-    assert "Ended at step 10 (early stopping)" in said and "token_embedder/.*: 25,600 frozen" in said
+    output = capsys.readouterr().out
+    assert "Ended at step 10 (early stopping)" in output and "token_embedder/.*: 25,600 frozen" in output
     (line,) = train_lines(tmp_path / "run")
     assert line["update_rms/encoder/encoder_norm/scale"] > 0
     assert not any(name.startswith("update_rms/token_embedder") and value for name, value in line.items())
@@ -238,9 +244,9 @@ def test_inference_continues_where_it_was_killed(export_dir, tmp_path, capsys):
         "--batch_size=8",
     ]
     assert cli.run(ask) == 0
-    whole = out.read_text()
-    assert [json.loads(line)["id"] for line in whole.splitlines()] == list(range(20))
-    assert all("prediction" in json.loads(line) for line in whole.splitlines())
+    uninterrupted = out.read_text()
+    assert [json.loads(line)["id"] for line in uninterrupted.splitlines()] == list(range(20))
+    assert all("prediction" in json.loads(line) for line in uninterrupted.splitlines())
     # Killed within the sixth row; the same call from Python has the same identity as the command line.
     predictions = flan_jax.infer(model_dir=f"{tmp_path}/run", input=str(rows), template="Q: {question}", batch_size=8)
 
@@ -253,12 +259,12 @@ def test_inference_continues_where_it_was_killed(export_dir, tmp_path, capsys):
     partial = tmp_path / "again.jsonl.partial"
     assert len(partial.read_text().splitlines()) == 5
     with open(partial, "a") as file:
-        file.write(whole.splitlines()[5][:7])
+        file.write(uninterrupted.splitlines()[5][:7])
     again = [*ask[:3], f"--output={tmp_path}/again.jsonl", *ask[4:]]
     assert cli.run([*again, "--template=A: {question}"]) == 2
     assert "was written with another checkpoint, input or template" in capsys.readouterr().err
     assert cli.run(again) == 0
     assert not partial.exists()
-    assert (tmp_path / "again.jsonl").read_text() == whole
+    assert (tmp_path / "again.jsonl").read_text() == uninterrupted
     assert cli.run([*again, "--input=nowhere.jsonl"]) == 2
     assert "no input file nowhere.jsonl" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Weights in and out through the command line: a trained run goes to every format and back to work."""
+"""Weights through the command line: a trained run is converted to every format and used again."""
 
 import json
 import shutil
@@ -21,20 +21,20 @@ ROWS = (
 
 @pytest.fixture(scope="module")
 def run_dir(export_dir, tmp_path_factory):
-    """A run of six steps with a large rate, so that its predictions are its own."""
-    place = tmp_path_factory.mktemp("weights") / "run"
-    common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={place}", "TRAIN_STEPS=6", "run_config.RunConfig.evaluation=None"]
+    """A run of six steps with a large learning rate, so that its predictions differ from those of other weights."""
+    path = tmp_path_factory.mktemp("weights") / "run"
+    common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={path}", "TRAIN_STEPS=6", "run_config.RunConfig.evaluation=None"]
     assert cli.run(arguments(*common)) == 0
-    return place
+    return path
 
 
 @pytest.fixture(scope="module")
 def converted(run_dir, tmp_path_factory):
     """The run in every format."""
-    place = tmp_path_factory.mktemp("converted")
+    path = tmp_path_factory.mktemp("converted")
     for format in FORMATS:
-        assert cli.run(["convert", f"--from={run_dir}", f"--to={place / format}", f"--format={format}"]) == 0
-    return place
+        assert cli.run(["convert", f"--from={run_dir}", f"--to={path / format}", f"--format={format}"]) == 0
+    return path
 
 
 def shown(path, capsys):
@@ -75,10 +75,10 @@ def test_inference_gives_the_same_text_from_every_format(run_dir, converted, for
 
 
 def test_evaluation_gives_the_same_scores_from_a_folder_of_hugging_faces(run_dir, converted, export_dir, tmp_path):
-    found = []
-    for place in (run_dir, converted / "hf"):
-        copy = tmp_path / place.name
-        shutil.copytree(place, copy)
+    scores = []
+    for path in (run_dir, converted / "hf"):
+        copy = tmp_path / path.name
+        shutil.copytree(path, copy)
         done = cli.run(
             ["evaluate", str(copy), "--mixture_or_task_name=embedded_held_out", f"--export_dir={export_dir}",
              "--task_feature_lengths={'inputs': 128, 'targets': 16}", "--max_examples_per_task=8",
@@ -86,8 +86,8 @@ def test_evaluation_gives_the_same_scores_from_a_folder_of_hugging_faces(run_dir
         )  # fmt: skip
         assert done == 0
         (summary,) = copy.glob("eval/embedded_held_out-validation/*/summary.json")
-        found.append([task["metrics"] for task in json.loads(summary.read_text())["tasks"]])
-    assert found[0] == found[1]
+        scores.append([task["metrics"] for task in json.loads(summary.read_text())["tasks"]])
+    assert scores[0] == scores[1]
 
 
 def test_a_run_starts_alike_from_a_run_and_from_a_folder_of_hugging_faces(
@@ -95,8 +95,8 @@ def test_a_run_starts_alike_from_a_run_and_from_a_folder_of_hugging_faces(
 ):
     common = [f"EXPORT_DIR={export_dir}", "TRAIN_STEPS=2"]
     first, second = (
-        digest_after(capsys, *common, f"MODEL_DIR={tmp_path / place.name}", f"INITIAL_CHECKPOINT_PATH={place}")
-        for place in (run_dir, converted / "hf")
+        digest_after(capsys, *common, f"MODEL_DIR={tmp_path / path.name}", f"INITIAL_CHECKPOINT_PATH={path}")
+        for path in (run_dir, converted / "hf")
     )
     assert first[0] == second[0] != leaves_digest(formats.open_weights(run_dir).params)
     assert f"all 29 parameters restored from {converted / 'hf'}" in second[1]
@@ -105,14 +105,14 @@ def test_a_run_starts_alike_from_a_run_and_from_a_folder_of_hugging_faces(
 def test_an_optimiser_goes_on_alike_from_here_and_from_t5x(run_dir, converted, export_dir, tmp_path, capsys):
     common = [f"EXPORT_DIR={export_dir}", "TRAIN_STEPS=8", "Start.restore=params_and_optimizer"]
     digests, lines = [], []
-    for place in (converted / "flan_jax", converted / "t5x"):
+    for path in (converted / "flan_jax", converted / "t5x"):
         digest, out = digest_after(
-            capsys, *common, f"MODEL_DIR={tmp_path / place.name}", f"INITIAL_CHECKPOINT_PATH={place}"
+            capsys, *common, f"MODEL_DIR={tmp_path / path.name}", f"INITIAL_CHECKPOINT_PATH={path}"
         )
         digests.append(digest)
         lines.append([line for line in out.splitlines() if line.startswith("Ended at step 8")])
     assert len({*digests}) == 1 and all(lines)
-    # Killed and started again, it goes on as any run.
+    # Killed and started again, it resumes as any run.
     again, out = digest_after(
         capsys, *common, f"MODEL_DIR={tmp_path / 't5x'}", f"INITIAL_CHECKPOINT_PATH={converted / 't5x'}"
     )
@@ -131,7 +131,7 @@ def test_a_partial_start_tells_every_leaf(converted, export_dir, tmp_path, capsy
     )
     lines = [line.split() for line in out.splitlines() if line.startswith("  ")]
     weights = formats.open_weights(tmp_path / "run")
-    # Every parameter of the run, and the one of the checkpoint that nothing took.
+    # Every parameter of the run, and the unused one of the checkpoint.
     assert sum(int(line[1]) for line in lines) == len(weights.params) + 1
     assert ["decoder/logits_dense/kernel", "1", "16", "x", "1600", "initialised"] in lines
     assert any(line[-1] == "used" and line[0] == "decoder/logits_dense/kernel" for line in lines)
@@ -151,24 +151,26 @@ def test_the_whole_state_of_a_finished_run_is_not_gone_on_with(converted, export
 def refused(capfd, command, *parts):
     capfd.readouterr()
     assert cli.run(command) == 2
-    told = capfd.readouterr().err
+    printed = capfd.readouterr().err
     for part in parts:
-        assert part in told
-    assert told.startswith("flan-jax: ") and "Traceback" not in told
+        assert part in printed
+    assert printed.startswith("flan-jax: ") and "Traceback" not in printed
 
 
 def test_what_cannot_be_converted_is_refused_and_leaves_nothing(converted, tmp_path, capfd):
     to = tmp_path / "out"
     absent = ["convert", f"--from={tmp_path / 'absent'}", f"--to={to}"]
     refused(capfd, [*absent, "--format=hf"], "There is no checkpoint at", "absent")
-    whole = ["convert", f"--from={converted / 'hf'}", f"--to={to}"]
-    refused(capfd, [*whole, "--format=safetensors"], "No format 'safetensors'; allowed are flan_jax, t5x, hf")
-    refused(capfd, [*whole, "--format=hf", "--dtype=int8"], "dtype is 'int8'")
-    cut = tmp_path / "cut"
-    shutil.copytree(converted / "hf", cut)
-    data = (cut / "model.safetensors").read_bytes()
-    (cut / "model.safetensors").write_bytes(data[:-1000])
-    refused(capfd, ["convert", f"--from={cut}", f"--to={to}", "--format=t5x"], "model.safetensors is cut off: tensor")
+    complete = ["convert", f"--from={converted / 'hf'}", f"--to={to}"]
+    refused(capfd, [*complete, "--format=safetensors"], "No format 'safetensors'; allowed are flan_jax, t5x, hf")
+    refused(capfd, [*complete, "--format=hf", "--dtype=int8"], "dtype is 'int8'")
+    truncated = tmp_path / "cut"
+    shutil.copytree(converted / "hf", truncated)
+    data = (truncated / "model.safetensors").read_bytes()
+    (truncated / "model.safetensors").write_bytes(data[:-1000])
+    refused(
+        capfd, ["convert", f"--from={truncated}", f"--to={to}", "--format=t5x"], "model.safetensors is cut off: tensor"
+    )
     half = tmp_path / "half"
     shutil.copytree(converted / "flan_jax", half)
     next(half.glob("checkpoints/*/_CHECKPOINT_METADATA")).unlink()

@@ -1,4 +1,4 @@
-"""What a run trains on against the suites that it calls held out, from manifests alone."""
+"""The training mixture is compared with the held-out suite, by manifests only."""
 
 import dataclasses
 import json
@@ -23,11 +23,11 @@ FACTS = {
 @pytest.fixture
 def mixture(tmp_path):
     def write(name, *tasks, hold_out=None):
-        made = write_mixture(tmp_path, Request(name=name, lengths=LENGTHS), dict.fromkeys(tasks, 2))
-        for member in made.members:
+        manifest = write_mixture(tmp_path, Request(name=name, lengths=LENGTHS), dict.fromkeys(tasks, 2))
+        for member in manifest.members:
             path = tmp_path / member.path / MANIFEST_NAME
             path.write_text(json.dumps({**json.loads(path.read_text()), **FACTS[member.task]}))
-        return dataclasses.replace(made, hold_out=hold_out or {})
+        return dataclasses.replace(manifest, hold_out=hold_out or {})
 
     return write
 
@@ -35,12 +35,12 @@ def mixture(tmp_path):
 @pytest.fixture
 def check(mixture, tmp_path):
     def run(*training, label="held_out", allow_leak=(), hold_out=None):
-        made = mixture("mine", *training, hold_out=hold_out)
+        manifest = mixture("mine", *training, hold_out=hold_out)
         return require_held_out(
-            open_members(made, export_dir=tmp_path),
+            open_members(manifest, export_dir=tmp_path),
             EvaluationPlan(suites={label: ("tested",), "others": ("premises",)}),
             {"tested": mixture("tested", "anli")},
-            mixture=made,
+            mixture=manifest,
             export_dir=tmp_path,
             allow_leak=allow_leak,
         )
@@ -49,12 +49,12 @@ def check(mixture, tmp_path):
 
 
 def test_facts_are_read_from_manifests_older_ones_included(mixture, tmp_path):
-    made = mixture("mine", "shows", "sums")
-    facts = [read_task(tmp_path / member.path).facts for member in made.members]
+    manifest = mixture("mine", "shows", "sums")
+    facts = [read_task(tmp_path / member.path).facts for member in manifest.members]
     assert [(f.task, f.cluster, f.corpora, f.exemplar_corpora) for f in facts] == [
         ("shows", "talking", (), ("anli",)), ("sums", "numbers", (), ())
     ]  # fmt: skip
-    path = tmp_path / made.members[0].path / MANIFEST_NAME
+    path = tmp_path / manifest.members[0].path / MANIFEST_NAME
     old = {k: v for k, v in json.loads(path.read_text()).items() if not k.endswith("corpora")}
     path.write_text(json.dumps(old))
     assert read_task(path.parent).corpora == read_task(path.parent).exemplar_corpora == ()
@@ -72,9 +72,9 @@ def test_facts_are_read_from_manifests_older_ones_included(mixture, tmp_path):
 def test_every_way_of_leaking_stops_the_run_and_is_allowed_by_name_only(check, training, leak, way):
     with pytest.raises(ValueError) as stopped:
         check("sums", training)
-    said = str(stopped.value)
-    assert said.startswith("'mine' trains on what the suite 'held_out' (tested) holds out: ") and leak in said
-    assert f"run_config.RunConfig.allow_leak = {way}; run.json records it." in said
+    text = str(stopped.value)
+    assert text.startswith("'mine' trains on what the suite 'held_out' (tested) holds out: ") and leak in text
+    assert f"run_config.RunConfig.allow_leak = {way}; run.json records it." in text
     written = check("sums", training, allow_leak=way)
     assert written["tasks"] == ["tested"] and written["allow_leak"] == way and leak in written["allowed"]
     assert check("sums", training, allow_leak=[training])["allowed"] == written["allowed"]
@@ -98,5 +98,5 @@ def test_leaks_allowed_by_the_mixture_are_allowed(check):
 
 
 def test_a_run_without_evaluation_is_not_checked(mixture, tmp_path):
-    made = mixture("mine", "cb")
-    assert require_held_out((), None, {}, mixture=made, export_dir=tmp_path, allow_leak=["x"]) is None
+    manifest = mixture("mine", "cb")
+    assert require_held_out((), None, {}, mixture=manifest, export_dir=tmp_path, allow_leak=["x"]) is None

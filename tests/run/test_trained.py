@@ -22,25 +22,25 @@ CONFIG = T5Config(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Checkpoints of two steps, whose parameters are all equal to their step."""
-    place = tmp_path_factory.mktemp("run")
+    path = tmp_path_factory.mktemp("run")
     for step in (3, 7):
         params = {
             name: from_array(np.full(shape, step, np.float32)) for name, shape in parameter_shapes(CONFIG).items()
         }
-        made = Weights(
+        weights = Weights(
             format="t5x", layout="", path="", step=step, config=CONFIG, config_is_stated=True, params=params, slots={}
         )
-        own.write(made, place, metadata={"model": dataclasses.asdict(CONFIG)})
-    return open_trained(str(place), mesh=MeshPlan(data=1), vocabulary="bytes")
+        own.write(weights, path, metadata={"model": dataclasses.asdict(CONFIG)})
+    return open_trained(str(path), mesh=MeshPlan(data=1), vocabulary="bytes")
 
 
-@pytest.mark.parametrize("asked, steps", [("latest", [7]), ("all", [3, 7]), (3, [3]), (7, [7])])
-def test_each_chosen_checkpoint_is_opened_once(run, asked, steps, monkeypatch):
+@pytest.mark.parametrize("requested, steps", [("latest", [7]), ("all", [3, 7]), (3, [3]), (7, [7])])
+def test_each_chosen_checkpoint_is_opened_once(run, requested, steps, monkeypatch):
     opened, open_weights = [], formats.open_weights
     monkeypatch.setattr(formats, "open_weights", lambda *a, **k: opened.append(a) or open_weights(*a, **k))
-    found = chosen_checkpoints(run, asked)
-    assert list(found) == steps and len(opened) == len(steps)
-    for step, weights in found.items():
+    opened_by_step = chosen_checkpoints(run, requested)
+    assert list(opened_by_step) == steps and len(opened) == len(steps)
+    for step, weights in opened_by_step.items():
         assert all((leaf == step).all() for leaf in jax.tree.leaves(run.params(weights)))
     assert len(opened) == len(steps)
 

@@ -139,16 +139,16 @@ def test_lines_record_steps_evaluations_and_saves(world):
 @pytest.mark.parametrize("die_at", range(1, 12))
 def test_a_run_killed_anywhere_resumes_as_if_it_had_not_been(tmp_path, die_at):
     cadence = Cadence(total_steps=11, log_every_steps=2, evaluate_every_steps=4, save_every_steps=3)
-    whole, killed = _World(tmp_path / "whole"), _World(tmp_path / "killed")
-    whole.run(cadence)
+    uninterrupted, killed = _World(tmp_path / "whole"), _World(tmp_path / "killed")
+    uninterrupted.run(cadence)
     with pytest.raises(_Killed):
         killed.run(cadence, die_at=die_at)
     saved_step = killed.saved[0] if killed.saved else 0
     before = len(killed.events)
     killed.run(cadence)
-    place = whole.events.index(("step", saved_step + 1, saved_step + 1))
-    assert killed.events[before:] == whole.events[place:]
-    assert killed.lines() == whole.lines()
+    start = uninterrupted.events.index(("step", saved_step + 1, saved_step + 1))
+    assert killed.events[before:] == uninterrupted.events[start:]
+    assert killed.lines() == uninterrupted.lines()
 
 
 def test_a_finished_run_started_again_does_nothing(world):

@@ -65,13 +65,13 @@ def test_every_line_starts_at_zero_but_totals_accumulate():
 
 
 def test_a_line_started_before_a_resume_is_completed_as_without_it():
-    whole, first = metrics.Meter(), metrics.Meter()
-    for meter in (whole, first):
+    uninterrupted, first = metrics.Meter(), metrics.Meter()
+    for meter in (uninterrupted, first):
         meter.add(_step(loss=4.0, weight=1.0), stats=STATS, slots=16, wait_seconds=0.0)
     second = metrics.Meter(state=json.loads(json.dumps(first.state())))
-    for meter in (whole, second):
+    for meter in (uninterrupted, second):
         meter.add(_step(loss=2.0, weight=3.0), stats=STATS, slots=16, wait_seconds=0.0)
-    lines = whole.line(), second.line()
+    lines = uninterrupted.line(), second.line()
     for name in ("loss", "accuracy", "examples", "tokens"):
         assert lines[0][name] == lines[1][name]
 

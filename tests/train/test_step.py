@@ -29,7 +29,7 @@ def _apply(params, batch, rng):
 
 
 def _batch(seed):
-    """Rows with 1 to 6 target tokens, so that a mean of the rows' or of the parts' means is another number."""
+    """Rows with 1 to 6 target tokens, so that the mean differs from a mean of means of rows or parts."""
     generator = np.random.default_rng(seed)
     tokens = generator.integers(1, VOCABULARY, size=(ROWS, 12)).astype(np.int32)
     lengths = generator.integers(1, 7, size=(ROWS, 1))
@@ -100,7 +100,7 @@ def _one_step(objective, *, batch=None, params=None, step=0, apply=_apply, **arg
 
 
 def _noise(apply, params, frozen, batch, rng):
-    """An objective whose value is what the dropout key draws."""
+    """An objective whose value is drawn with the dropout key."""
     noise = jax.random.uniform(rng)
     return 0.0 * jnp.sum(params["kernel"]["w"]) + noise, jnp.ones(()), {"square": noise**2}
 
@@ -132,7 +132,7 @@ def test_frozen_weights_reach_the_objective():
 
 
 def _breaking(name):
-    """An objective whose gradient by one parameter is not finite, though its value is."""
+    """An objective with a finite value whose gradient by one parameter is not finite."""
 
     def objective(apply, params, frozen, batch, rng):
         whole = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
@@ -227,7 +227,7 @@ def test_learning_rate_and_statistics_are_reported_when_requested():
         "learning_rate": 0.25,
         "weight_rms/a": 3.5355,
         "gradient_rms/a": 1.5,
-        "update_rms/a": 0.0,  # the optimiser counts from its own beginning, where this schedule is at its floor
+        "update_rms/a": 0.0,  # the optimizer counts from its own start, where this schedule is at its floor
     }
     assert set(_one_step(objective, **arguments)[2].values) == {"grad_norm"}
 

@@ -1,4 +1,4 @@
-"""Twenty steps of a tiny T5: however a batch is cut or packed and wherever it lies, the losses are the same."""
+"""Twenty steps of a tiny T5 have the same losses with any microbatches, packing and mesh."""
 
 import functools
 
@@ -31,7 +31,7 @@ LENGTHS = {"inputs": 16, "targets": 12}
 
 
 def _examples(step):
-    """Examples of many lengths, so that rows and microbatches hold different numbers of target tokens."""
+    """Examples of many lengths, so that rows and microbatches have different numbers of target tokens."""
     generator = np.random.default_rng(step)
     lengths = [(int(generator.integers(1, 15)), int(generator.integers(1, 6))) for _ in range(16)]
     return [
@@ -41,7 +41,7 @@ def _examples(step):
 
 
 def _padded(batch, rows):
-    """The batch with empty rows behind it: they hold no target token."""
+    """The batch with empty rows at its end, which have no target tokens."""
     return {n: np.concatenate([a, np.zeros((rows - len(a), *a.shape[1:]), a.dtype)]) for n, a in batch.items()}
 
 

@@ -1,4 +1,4 @@
-"""The event file is read back by a reader of its own, and by TensorFlow's where that is installed."""
+"""The event file is read by an independent reader, and by TensorFlow's where it is installed."""
 
 import math
 import struct
@@ -14,41 +14,41 @@ def _unmasked(stored):
 
 
 def _records(path):
-    data, place, records = path.read_bytes(), 0, []
-    while place < len(data):
-        length = data[place : place + 8]
-        end = place + 12 + struct.unpack("<Q", length)[0]
-        event = data[place + 12 : end]
-        assert _unmasked(data[place + 8 : place + 12]) == crc32c(length)
+    data, offset, records = path.read_bytes(), 0, []
+    while offset < len(data):
+        length = data[offset : offset + 8]
+        end = offset + 12 + struct.unpack("<Q", length)[0]
+        event = data[offset + 12 : end]
+        assert _unmasked(data[offset + 8 : offset + 12]) == crc32c(length)
         assert _unmasked(data[end : end + 4]) == crc32c(event)
         records.append(_fields(event))
-        place = end + 4
+        offset = end + 4
     return records
 
 
 def _fields(message):
     """Field number -> values, of a protocol buffer's wire format."""
-    fields, place = {}, 0
+    fields, offset = {}, 0
 
     def varint():
-        nonlocal place
+        nonlocal offset
         number = shift = 0
         while True:
-            byte = message[place]
-            place += 1
+            byte = message[offset]
+            offset += 1
             number |= (byte & 127) << shift
             shift += 7
             if byte < 128:
                 return number
 
-    while place < len(message):
+    while offset < len(message):
         key = varint()
         if key & 7 == 0:
             value = varint()
         else:
             size = {1: 8, 5: 4}.get(key & 7) or varint()
-            value = message[place : place + size]
-            place += size
+            value = message[offset : offset + size]
+            offset += size
         fields.setdefault(key >> 3, []).append(value)
     return fields
 

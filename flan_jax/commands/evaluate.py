@@ -17,7 +17,7 @@ from flan_jax.models.t5.config import T5Config
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
 from flan_jax.run.run_data import require_same_vocabulary
-from flan_jax.run.trained import Trained, chosen_checkpoints, open_trained
+from flan_jax.run.trained import TrainedModel, chosen_checkpoints, open_trained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def evaluate(
 
 
 def _ensure_exports(
-    run: Trained, plan: suite.EvaluationPlan, *, module: str | None, use_cached: exports.UseCached
+    run: TrainedModel, plan: suite.EvaluationPlan, *, module: str | None, use_cached: exports.UseCached
 ) -> dict[str, MixtureManifest]:
     """Returns the manifests of the plan's exports, by name, all of the run's vocabulary."""
     names = [name for _, name in plan.members()]

@@ -17,7 +17,7 @@ from flan_jax.files import sha256_of
 from flan_jax.models.t5.config import T5Config
 from flan_jax.run import provenance
 from flan_jax.run.predictions import Predictions, Row
-from flan_jax.run.trained import Trained, chosen_checkpoints, open_trained
+from flan_jax.run.trained import TrainedModel, chosen_checkpoints, open_trained
 from flan_jax.templates.render import Template
 
 CHUNK_BATCHES = 8  # Batches that share one sort by length; a killed process repeats at most so many.
@@ -102,7 +102,7 @@ def infer(
 
 
 def _predictor(
-    run: Trained, params: Any, *, batch_size: int, max_decode_length: int | None
+    run: TrainedModel, params: Any, *, batch_size: int, max_decode_length: int | None
 ) -> Callable[[list[str]], tuple[list[str], int]]:
     """Returns the function from texts to predictions, in the same order, and the number of truncated texts."""
     vocabulary = run.vocabulary

@@ -20,7 +20,7 @@ DEFAULT_LENGTHS = {"inputs": 512, "targets": 128}  # T5's for fine-tuning, round
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainedModel:
     """A run or a checkpoint, from its own records.
 
     Attributes:
@@ -56,7 +56,7 @@ def open_trained(
     vocabulary: str | None = None,
     lengths: Mapping[str, int] | None = None,
     model: T5Config | None = None,
-) -> Trained:
+) -> TrainedModel:
     """Opens a run's directory or a checkpoint.
 
     Args:
@@ -82,7 +82,7 @@ def open_trained(
             "trained with, or 'bytes'."
         )
     lengths = lengths or weights.metadata.get("lengths") or DEFAULT_LENGTHS
-    return Trained(
+    return TrainedModel(
         directory=directory,
         network=Network(conversion.required_config(weights, model), plan=mesh),
         request=Request(name=directory.path.name, lengths=dict(lengths), vocabulary=_spec(stored)),
@@ -106,7 +106,7 @@ def vocabulary_of_run(model_dir: Path, *, export_dir: str | None = None) -> voca
     return open_vocabulary(VocabularyRef(**record["vocabulary"]), export_dir or record["export_dir"])
 
 
-def chosen_checkpoints(run: Trained, step: int | str) -> dict[int, Weights]:
+def chosen_checkpoints(run: TrainedModel, step: int | str) -> dict[int, Weights]:
     """Opens one or all checkpoints of a run.
 
     Args:
@@ -131,14 +131,14 @@ def chosen_checkpoints(run: Trained, step: int | str) -> dict[int, Weights]:
 
 def _open_run(
     directory: RunDirectory, *, mesh: sharding.MeshPlan, export_dir: str | None, lengths: Mapping[str, int] | None
-) -> Trained:
+) -> TrainedModel:
     record = directory.read()
     reading.find(directory.checkpoints)
     exports = Path(export_dir or record["export_dir"]).expanduser()
     vocabulary_ref = VocabularyRef(**record["vocabulary"])
     plan = record["evaluation"] and EvaluationPlan(**record["evaluation"]["plan"])
     request = request_from_json(record["mixture"]["request"])
-    return Trained(
+    return TrainedModel(
         directory=directory,
         network=Network(T5Config(**record["identity"]["model"]), plan=mesh),
         request=dataclasses.replace(request, lengths=dict(lengths)) if lengths else request,

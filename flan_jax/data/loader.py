@@ -23,17 +23,17 @@ WINDOW_EXAMPLES = 16_384  # Per read, and held in memory: about 20 MB.
 
 
 class ExampleSource(Protocol):
-    """A task's tokenised examples, read by number from any thread."""
+    """A task's tokenized examples, read by index from any thread."""
 
     def __len__(self) -> int: ...
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example, int [n, 2]: inputs, targets."""
+        """The tokens of each example, int [n, 2]: inputs, targets."""
         ...
 
     def read(self, indices: Sequence[int] | np.ndarray, /) -> Sequence[features.Example]:
-        """Returns the examples of these numbers, in this order."""
+        """Returns the examples with these indices, in this order."""
         ...
 
 

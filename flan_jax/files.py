@@ -56,6 +56,27 @@ def differing_fields(first: Any, second: Any, *, field: str = "") -> Iterator[tu
         yield field, first, second
 
 
+def require_writable_directory(path: Path | str, *, setting: str) -> None:
+    """Checks before work begins that a directory exists or can be created, without creating it.
+
+    Args:
+      path: The directory.
+      setting: The name of the setting that holds it, for messages.
+
+    Raises:
+      UserError: The path, or a directory above it, is a file or is not writable.
+    """
+    path = Path(path).expanduser()
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise UserError(f"{setting} is {str(path)!r}, but {existing} is not a directory. Choose another one.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{setting} is {str(path)!r}, but {existing} is not writable. Choose another directory, or change its "
+            "permissions."
+        )
+
+
 def require_free_space(directory: Path | str, needed_bytes: int, *, for_what: str) -> None:
     """Refuses to start writing what cannot fit.
 

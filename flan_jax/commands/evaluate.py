@@ -13,6 +13,7 @@ from flan_jax.data.manifest import MixtureManifest, safe_name
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, suite
 from flan_jax.evaluation.results import SuiteResult
+from flan_jax.files import require_writable_directory
 from flan_jax.models.t5.config import T5Config
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
@@ -112,6 +113,8 @@ def evaluate(
         batch_size=batch_size,
     )
     placement.require_divisible_batch(plan.batch_size, mesh=run.network.mesh)
+    if group.is_first:
+        require_writable_directory(directory, setting="The directory of evaluations")
     exported = group.first_then_others(
         lambda: _ensure_exports(run, plan, module=mixture_or_task_module, use_cached=use_cached_tasks)
     )

@@ -17,6 +17,7 @@ from flan_jax.data import exports
 from flan_jax.data.export_process import USER_ERROR_STATUS
 from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task, request_from_json
 from flan_jax.errors import UserError
+from flan_jax.files import require_writable_directory
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -82,6 +83,7 @@ def export(
     Raises:
       UserError: No task has any of the splits, or the export is refused; see `flan_jax.tasks.exporting.export`.
     """
+    require_writable_directory(export_dir, setting="--export_dir")
     requests = [
         Request(
             name=mixture_or_task_name,

@@ -5,6 +5,7 @@ import dataclasses
 from rich.console import Console
 
 from flan_jax import placement, processes
+from flan_jax.files import require_writable_directory
 from flan_jax.run.identity import shared_settings
 from flan_jax.run.network import Network
 from flan_jax.run.run_config import RunConfig
@@ -34,6 +35,10 @@ def train(config: RunConfig, *, console: Console | None = None, resolved_config:
     console = console if console is not None and group.is_first else Console(quiet=True)
     if group.count > 1:
         group.require_agreement(shared_settings(config))
+    if group.is_first:
+        require_writable_directory(config.model_dir, setting="MODEL_DIR")
+        if config.use_cached_tasks is not True:
+            require_writable_directory(config.export_dir, setting="EXPORT_DIR")
     with start_up.phase("devices"):
         network = Network(config.model, plan=config.mesh, execution=config.execution, lengths=config.data.lengths)
         num_microbatches = network.microbatches(config.num_microbatches, batch_size=config.batch_size)

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from flan_jax import processes
 from flan_jax.errors import UserError
-from flan_jax.files import write_atomic
+from flan_jax.files import require_writable_directory, write_atomic
 
 Row = Mapping[str, Any]
 
@@ -65,6 +65,9 @@ def write_predictions(predictions: Predictions, output: str) -> None:
 
 def _open_partial(output: Path, identity: str) -> tuple[Path, int]:
     """Returns the file to append to, and how many rows it has."""
+    if output.is_dir():
+        raise UserError(f"--output is {str(output)!r}, which is a directory. Give the path of a .jsonl file.")
+    require_writable_directory(output.parent, setting="The directory of --output")
     partial = output.with_name(f"{output.name}.partial")
     identity_file = _identity_file(partial)
     if not partial.exists():

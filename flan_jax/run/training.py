@@ -26,8 +26,7 @@ from flan_jax.train.console import console_writer
 from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import TrainState
 from flan_jax.train.stopping import SharedStop, StopRequest
-from flan_jax.train.tensorboard import TensorBoardWriter
-from flan_jax.train.writers import JsonlWriter, Writer
+from flan_jax.train.writers import JsonlWriter, TensorBoardWriter, Writer
 
 
 @final

@@ -1,7 +1,7 @@
-"""Writers of a run's metrics: the interface, and JSON lines.
+"""Writers of a run's metrics: the interface, JSON lines, and TensorBoard events.
 
-A writer is a context manager: the loop opens it, passes it every line, and always closes it. The writers for the
-terminal are in `console`, the one for TensorBoard in `tensorboard`.
+A writer is a context manager: the loop opens it, passes it every line, and always closes it. The writer for the terminal
+is in `console`.
 """
 
 import abc
@@ -90,6 +90,40 @@ class JsonlWriter(Writer):
             if step <= self._resumed_step and line.endswith("\n"):
                 retained.append(line)
         return retained
+
+
+@final
+class TensorBoardWriter(Writer):
+    """Scalars `<kind>/<name>`, in one event file per process. A resumed run hides the steps that it repeats."""
+
+    def __init__(self, directory: Path | str, *, resumed_step: int = 0):
+        """Stores the settings; the file is opened on entering.
+
+        Args:
+          directory: Created when absent.
+          resumed_step: The step that the run was resumed at; TensorBoard then ignores later steps of earlier files.
+        """
+        self._directory = Path(directory)
+        self._resumed_step = resumed_step
+        self._events: Any = None
+
+    def __enter__(self) -> Self:
+        from tensorboardX import SummaryWriter  # Takes a quarter of a second, and few runs use it.
+
+        self._events = SummaryWriter(str(self._directory), purge_step=self._resumed_step + 1)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def write(self, step: int, *, kind: str, values: Values) -> None:
+        """Adds one event per number and flushes the file."""
+        for name, value in values.items():
+            if value is not None:
+                self._events.add_scalar(f"{kind}/{name}", value, step)
+        self._events.flush()
 
 
 def _json_number(value: float | None) -> float | None:

@@ -1,6 +1,10 @@
 import json
+import math
+import struct
 
-from flan_jax.train.writers import JsonlWriter
+import pytest
+
+from flan_jax.train.writers import JsonlWriter, TensorBoardWriter
 
 
 def _lines(path):
@@ -55,3 +59,30 @@ def test_a_resumed_run_without_a_file_starts_one(tmp_path):
     path = tmp_path / "metrics.jsonl"
     _write(path, [5], resumed_step=4)
     assert [line["step"] for line in _lines(path)] == [5]
+
+
+def _events(directory):
+    """The events of the one file in a directory: each record is its length, a checksum, the event, and a checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, start, events = next(directory.iterdir()).read_bytes(), 0, []
+    while start < len(data):
+        end = start + 12 + struct.unpack("<Q", data[start : start + 8])[0]
+        events.append(Event.FromString(data[start + 12 : end]))
+        start = end + 4
+    return events
+
+
+def test_tensorboard_gets_every_defined_number_under_its_kind(tmp_path):
+    with TensorBoardWriter(tmp_path / "events") as writer:
+        writer.write(300, kind="train", values={"loss": 2.5, "absent": None, "rate": 1e-3})
+        writer.write(400, kind="evaluation", values={"f1": float("nan")})
+    read = {(e.step, v.tag): v.simple_value for e in _events(tmp_path / "events") for v in e.summary.value}
+    assert math.isnan(read.pop((400, "evaluation/f1")))
+    assert read == {(300, "train/loss"): 2.5, (300, "train/rate"): pytest.approx(1e-3)}
+
+
+def test_tensorboard_hides_the_steps_that_a_resumed_run_repeats(tmp_path):
+    with TensorBoardWriter(tmp_path / "events", resumed_step=200):
+        pass
+    assert [e.step for e in _events(tmp_path / "events") if e.session_log.status == 1] == [201]

@@ -119,7 +119,7 @@ def _parameter(name: str) -> str:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
@@ -143,14 +143,22 @@ def run(arguments: Sequence[str]) -> int:
             print_settings()
             return 0
         return _in_process_group(call, invocation) if VERBS[invocation.verb].in_many_processes else call()
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return _leave_group(128 + signal.SIGINT)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_stdout_closed():  # As under `| head`.
+            sys.stderr.close()
+            return 0
         return _leave_group(_report(error, show_traceback="--traceback" in arguments))
+
+
+def _is_stdout_closed() -> bool:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _in_process_group(call: Callable[[], int], invocation: Invocation) -> int:
@@ -280,14 +288,15 @@ def print_settings() -> None:
 
 def _report(error: Exception, *, show_traceback: bool) -> int:
     """Prints one message for what the user can fix, a traceback for a defect of this package."""
-    if show_traceback or not isinstance(error, errors.UserError):
+    refusal = errors.as_user_error(error)
+    if show_traceback or refusal is None:
         traceback.print_exception(error)
-    if not isinstance(error, errors.UserError):
+    if refusal is None:
         print(
             "This is a defect of flan_jax, not of your input: please report it with the lines above.", file=sys.stderr
         )
         return 1
-    print(f"flan-jax: {errors.message(error)}", file=sys.stderr)
+    print(f"flan-jax: {refusal}", file=sys.stderr)
     return 2
 
 

@@ -9,6 +9,7 @@ import functools
 import inspect
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import gin
 from gin import config as gin_config
 from gin import config_parser
 
-from flan_jax.errors import MissingFileError, UserError
+from flan_jax.errors import MissingFileError, UserError, add_user_files, in_user_code, is_ours, origin, raised_outside
 from flan_jax.names import nearest
 
 T = TypeVar("T")
@@ -83,8 +84,10 @@ def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequen
         )
     try:
         gin.parse_config_files_and_bindings(list(files), lines, finalize_config=False, print_includes_and_imports=False)
-    except (ValueError, TypeError, SyntaxError, ImportError, AttributeError, OSError) as error:
-        raise UserError(_with_nearest_name(str(error))) from error
+    except Exception as error:
+        raise _explained(error) from error
+    imported = [sys.modules.get(statement.module) for statement in gin_config._IMPORTS]
+    add_user_files(str(module.__file__) for module in imported if module is not None)
     _ORIGINS.clear()
     _ORIGINS.update({statement.name: statement.origin for statement in statements})
     _refuse_unset_and_unused(statements)
@@ -145,7 +148,40 @@ def configured(
         wrapped = gin.get_configurable(function)
     except ValueError:  # No gin file has named it.
         wrapped = gin.external_configurable(function, module=function.__module__)
-    return functools.partial(wrapped, **given)
+    return functools.partial(_unwrapped, functools.partial(wrapped, **given))
+
+
+def _unwrapped(call: Callable[..., T], *arguments: Any, **later: Any) -> T:
+    """Calls what gin configured; an exception leaves as it was raised, without the call chain that gin appends."""
+    try:
+        return call(*arguments, **later)
+    except Exception as error:
+        original = _original(error)
+        if original is error:
+            raise
+        failure = original.with_traceback(error.__traceback__)
+    raise failure  # Outside the handler, so that gin's copy is not shown as its context.
+
+
+def _original(error: Exception) -> Exception:
+    """Returns the exception that gin replaced by a subclass with a longer text."""
+    while (forward := vars(type(error)).get("__getattr__")) is not None and forward.__module__ == "gin.utils":
+        (cell,) = forward.__closure__
+        error = cell.cell_contents
+    return error
+
+
+def _explained(error: Exception) -> Exception:
+    """Returns what to raise for a failed parse: a defect of this package as it is, everything else as the user's."""
+    file, _ = origin(error)
+    original = _original(error)
+    if isinstance(original, SyntaxError) and original.filename and not is_ours(original.filename):
+        return in_user_code(original)
+    if not is_ours(file):
+        return in_user_code(original.with_traceback(error.__traceback__))
+    if isinstance(original, UserError) or not raised_outside(error, caller=__file__):
+        return original.with_traceback(error.__traceback__)
+    return UserError(_with_nearest_name(str(error)))  # Raised by gin, or by the import system.
 
 
 def _as_gin_line(binding: str) -> str:

@@ -178,7 +178,7 @@ class Group:
             raise
         except BaseException as error:
             if self._store is not None and not self._failed:
-                if isinstance(error, Exception) and not isinstance(error, errors.UserError):
+                if isinstance(error, Exception) and errors.as_user_error(error) is None:
                     self._wait_for_other_failure(error)
                 self._report_failure(error)
             raise
@@ -305,10 +305,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _described(error: BaseException) -> tuple[int, str]:
     """Returns the exit status of an error, and its text for the other processes."""
-    if isinstance(error, errors.UserError):
-        return 2, errors.message(error)
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT, "interrupted"
+    refusal = errors.as_user_error(error) if isinstance(error, Exception) else None
+    if refusal is not None:
+        return 2, str(refusal)
     return 1, f"{type(error).__name__}: {error}"
 
 

@@ -8,15 +8,15 @@ import json
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flan_jax import errors
 from flan_jax.data import exports
 from flan_jax.data.export_process import USER_ERROR_STATUS
 from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task, request_from_json
-from flan_jax.errors import UserError
+from flan_jax.errors import UserError, as_user_error
 from flan_jax.files import require_writable_directory
 
 if TYPE_CHECKING:
@@ -156,8 +156,12 @@ def _child(order: str, export_dir: str, answer: str) -> int:
         export_requests(requests, export_dir=export_dir)
     except KeyboardInterrupt:
         return 130
-    except errors.UserError as error:
-        Path(answer).write_text(errors.message(error))
+    except Exception as error:
+        refusal = as_user_error(error)
+        if refusal is None:
+            raise
+        text = {"message": str(refusal), "traceback": "".join(traceback.format_exception(error))}
+        Path(answer).write_text(json.dumps(text))
         return USER_ERROR_STATUS
     return 0
 

@@ -43,9 +43,11 @@ def run_child(requests: Sequence[Request], *, export_dir: Path) -> None:
             status = child.wait()
         if status == 0:
             return
-        message = answer.read_text() if answer.exists() else ""
-    if status == USER_ERROR_STATUS and message:
-        raise ExportFailed(message)
+        refusal = json.loads(answer.read_text()) if status == USER_ERROR_STATUS and answer.exists() else None
+    if refusal is not None:
+        failure = ExportFailed(refusal["message"])
+        failure.add_note(refusal["traceback"])
+        raise failure
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     hint = " (often: out of memory)" if status == -signal.SIGKILL else ""
     raise RuntimeError(f"The export process {how}{hint}; finished shards are kept, the same command goes on from them.")

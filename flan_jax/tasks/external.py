@@ -5,6 +5,7 @@ it is run without trimming, and the export cuts (to the same ids) and counts. Ra
 agree as far as the preprocessors let them.
 """
 
+import contextlib
 import dataclasses
 import functools
 import random
@@ -18,7 +19,7 @@ import numpy as np
 
 from flan_jax.data.manifest import Lengths, VocabularyRef
 from flan_jax.data.record import encode_record
-from flan_jax.errors import UserError
+from flan_jax.errors import UserError, as_user_error, raised_outside
 from flan_jax.evaluation.metrics import METRICS
 from flan_jax.files import sha256_of, sha256_of_file
 from flan_jax.tasks import lazy
@@ -170,7 +171,7 @@ def examples(task: Any, split: str, *, lengths: Lengths) -> Iterator[tuple[int, 
     """Yields a task's examples as SeqIO makes them, numbered, uncut.
 
     Raises:
-      UserError: the task repeats itself without end.
+      UserError: The task repeats itself without end, or its source or preprocessors fail.
     """
     import tensorflow as tf
 
@@ -178,9 +179,10 @@ def examples(task: Any, split: str, *, lengths: Lengths) -> Iterator[tuple[int, 
     np.random.seed(SEED)  # For preprocessors in Python (`tf.numpy_function`).
     random.seed(SEED)
     plain = task.replace(preprocessors=[_untrimmed(p) for p in task.preprocessors])
-    dataset = _raw_dataset(task.source, split)
-    dataset = plain.preprocess_precache(dataset, seed=SEED)
-    dataset = plain.preprocess_postcache(dataset, sequence_length=dict(lengths), seed=SEED)
+    with _naming_the_task(task.name, split):
+        dataset = _raw_dataset(task.source, split)
+        dataset = plain.preprocess_precache(dataset, seed=SEED)
+        dataset = plain.preprocess_postcache(dataset, sequence_length=dict(lengths), seed=SEED)
     if dataset.cardinality().numpy() == tf.data.INFINITE_CARDINALITY:
         raise UserError(
             f"Task {task.name!r}, split {split!r}, repeats without end, so it cannot be exported: leave `repeat()` out "
@@ -195,7 +197,20 @@ def examples(task: Any, split: str, *, lengths: Lengths) -> Iterator[tuple[int, 
     options = tf.data.Options()
     options.deterministic = True
     dataset = dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
-    yield from enumerate(dataset.as_numpy_iterator())
+    with _naming_the_task(task.name, split):
+        yield from enumerate(dataset.as_numpy_iterator())
+
+
+@contextlib.contextmanager
+def _naming_the_task(name: str, split: str) -> Iterator[None]:
+    """Turns what a task's own code raises, most of it out of TensorFlow's graphs, into one message."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or not raised_outside(error, caller=__file__):
+            raise
+        refusal = as_user_error(error) or f"{type(error).__name__}: {error}"
+        raise UserError(f"Task {name!r}, split {split!r}, fails: {refusal}") from error
 
 
 def _untrimmed(preprocessor: Callable) -> Callable:

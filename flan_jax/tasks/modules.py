@@ -1,15 +1,17 @@
 """Importing the Python modules that a user names, and naming the files that they are made of."""
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import os
 import pkgutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from flan_jax.errors import MissingFileError
+from flan_jax.errors import MissingFileError, UserError, add_user_files, in_user_code, raised_outside
 from flan_jax.names import nearest
 
 
@@ -23,10 +25,13 @@ def load(word: str) -> tuple[str, ...]:
       The files it is made of: its own; for a package all .py files beneath it.
 
     Raises:
-      MissingFileError: there is none; says where it was looked for.
+      MissingFileError: There is no such module; the text names the directories that were searched.
+      UserError: The module raised an exception; the text names file and line.
     """
     module = _from_file(Path(word)) if word.endswith(".py") or os.sep in word else _from_name(word)
-    return files_of(module)
+    files = files_of(module)
+    add_user_files(files)
+    return files
 
 
 def files_of(module: ModuleType) -> tuple[str, ...]:
@@ -57,11 +62,23 @@ def _from_file(given: Path) -> ModuleType:
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # Last, so that a file beside it cannot hide an installed package.
     try:
-        spec.loader.exec_module(module)
+        with _naming_its_place():
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+@contextlib.contextmanager
+def _naming_its_place() -> Iterator[None]:
+    """Turns an exception from the user's module into one that names its file and line; our defects pass."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, UserError) or raised_outside(error, caller=__file__):
+            raise in_user_code(error) from error
+        raise
 
 
 def _is_another(name: str, path: Path) -> bool:
@@ -76,10 +93,12 @@ def _from_name(name: str) -> ModuleType:
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # The module is there; something that it imports is not.
+        with _naming_its_place():
+            return importlib.import_module(name)
+    except UserError as refusal:
+        error = refusal.__cause__
+        if not isinstance(error, ModuleNotFoundError) or not f"{name}.".startswith(f"{error.name}."):
+            raise  # The module exists; something that it imports does not.
         raise MissingFileError(
             f"No module {name!r} to take tasks from: {error.name!r} is neither in {here} nor installed."
             f"{nearest(name, _beside(name, here))} A path that ends in .py, .yaml or .yml does as well."

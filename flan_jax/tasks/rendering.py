@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from flan_jax.draws import Draws
@@ -18,12 +18,11 @@ from flan_jax.names import nearest, shortened
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.exemplars import CountTokens, Exemplars
 from flan_jax.tasks.filters.rule import Judge, RowFilter
-from flan_jax.tasks.sources.rows import BadRow, Record, Row
+from flan_jax.tasks.normalizing import LACKS_A_FIELD, apply_normalizer
+from flan_jax.tasks.sources.rows import BadRow, Row
 from flan_jax.templates.options import OptionStyle, drawn_style
 from flan_jax.templates.render import MissingField, NotApplicable, Rendered, Template
 
-DROPPED_BY_NORMALISER = "dropped by the normaliser"
-LACKS_A_FIELD = "lacks a field"
 NO_OPTIONS = "no list of options"
 NOT_AN_OPTION = "target is not an option"
 NO_REFERENCES = "no list of references"
@@ -304,29 +303,8 @@ def _filtered(task: TemplatedTask, split: str, rows: Iterator[UsableRow], droppe
 
 def _normalised(task: TemplatedTask, split: str, dropped: Counter[str]) -> Iterator[UsableRow]:
     for record in task.source.records(split, dropped=dropped):
-        for row in _apply_normaliser(task, record, dropped):
+        for row in apply_normalizer(task, record, dropped):
             yield UsableRow(row, record.place, record.row)
-
-
-def _apply_normaliser(task: TemplatedTask, record: Record, dropped: Counter[str]) -> Iterable[Row]:
-    if task.normaliser is None:
-        return (record.row,)
-    try:
-        result = task.normaliser(record.row)
-        rows = (result,) if result is None or isinstance(result, Mapping) else tuple(result)
-    except KeyError as error:
-        asked = str(error.args[0]) if error.args else ""
-        detail = f"the normaliser of task {task.name!r} found no {asked!r}.{nearest(asked, record.row)} Fields: "
-        task.source.refuse(BadRow(LACKS_A_FIELD, detail + ", ".join(record.row), record.place), dropped=dropped)
-        return ()
-    except Exception as error:
-        raise UserError(
-            f"{record.place}: the normaliser of task {task.name!r} failed on {shortened(record.row)}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    if None in rows:
-        dropped[DROPPED_BY_NORMALISER] += sum(row is None for row in rows)
-    return tuple(dict(row) for row in rows if row is not None)
 
 
 def _wanted_fields(task: TemplatedTask, split: str) -> dict[str, str]:

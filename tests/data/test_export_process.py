@@ -47,9 +47,11 @@ def test_the_child_gets_the_requests_and_an_environment_without_accelerators(tmp
 
 
 def test_a_refusal_is_raised_with_its_text_and_printed_nowhere_else(child, tmp_path, capfd):
-    child("answer.write_text('no such mixture'); sys.exit(2)")
-    with pytest.raises(ExportFailed, match=r"^no such mixture$"):
+    child("""answer.write_text('{"message": "no such mixture", "traceback": "Traceback"}'); sys.exit(2)""")
+    with pytest.raises(ExportFailed) as raised:
         run_child([REQUEST], export_dir=tmp_path)
+    assert str(raised.value) == "no such mixture"
+    assert raised.value.__notes__ == ["Traceback"]
     assert "no such mixture" not in "".join(capfd.readouterr())
 
 

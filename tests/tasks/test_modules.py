@@ -2,6 +2,7 @@ import sys
 
 import pytest
 
+from flan_jax.errors import UserError, as_user_error
 from flan_jax.tasks import modules
 
 
@@ -74,12 +75,33 @@ def test_what_is_not_there_is_refused_with_the_nearest(here, word, message):
         modules.load(word)
 
 
-def test_a_modules_own_mistakes_stay_its_own(here):
-    (here / "needs_more.py").write_text("import not_installed_anywhere\n")
-    (here / "refuses.py").write_text("raise ValueError('what it says')\n")
-    for ending in ("", ".py"):
-        with pytest.raises(ModuleNotFoundError, match="No module named 'not_installed_anywhere'"):
-            modules.load(f"needs_more{ending}")
-        with pytest.raises(ValueError, match="^what it says$"):
-            modules.load(f"refuses{ending}")
-    assert not {"needs_more", "refuses"} & set(sys.modules)
+def test_what_a_users_module_raises_names_its_file_and_line(here):
+    (here / "needs_more.py").write_text("\nimport not_installed_anywhere\n")
+    (here / "refuses.py").write_text("def check():\n    raise ValueError('its text')\n\ncheck()\n")
+    (here / "misspelt.py").write_text("x = 1\ndef f(:\n")
+    (here / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    for module, message in {
+        "needs_more": "needs_more.py, line 2: ModuleNotFoundError: No module named 'not_installed_anywhere'",
+        "refuses": "refuses.py, line 2: ValueError: its text",
+        "misspelt": "misspelt.py, line 2: SyntaxError: invalid syntax",
+        "leaves": "leaves.py, line 2: SystemExit: 3",
+    }.items():
+        for ending in ("", ".py"):
+            with pytest.raises(UserError) as raised:
+                modules.load(f"{module}{ending}")
+            assert str(raised.value) == message
+        assert module not in sys.modules
+
+
+def test_an_error_of_this_package_in_a_users_module_names_the_users_line(here):
+    (here / "short.py").write_text("from flan_jax import vocab\n\nvocab.load('nowhere.model')\n")
+    with pytest.raises(UserError, match=r"^short\.py, line 3: No SentencePiece model at .*nowhere\.model"):
+        modules.load("short")
+
+
+def test_a_defect_of_this_package_below_a_users_module_stays_a_defect(here, monkeypatch):
+    monkeypatch.delattr("flan_jax.vocab.Path")
+    (here / "short.py").write_text("from flan_jax import vocab\n\nvocab.load('nowhere.model')\n")
+    with pytest.raises(NameError) as raised:
+        modules.load("short")
+    assert as_user_error(raised.value) is None

@@ -129,14 +129,17 @@ def test_a_normaliser_that_fails_names_the_row(tmp_path):
         return {"q": row["q"], "a": int(row["a"])}
 
     with pytest.raises(
-        ValueError, match=r"rows\.jsonl:2: the normaliser of task 't' found no 'a'\..* Fields: q, b\. Fix"
+        ValueError, match=r"rows\.jsonl:2: the normalizer of task 't' needs the field 'a'\..* Fields: q, b\. Fix"
     ):
         inputs(task_of(jsonl(tmp_path, lines), normaliser=asks_for_a))
     dropped = Counter()
     assert inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normaliser=asks_for_a), dropped=dropped) == ["0 a"]
     assert dropped == {"lacks a field": 1}
     lines[1]["a"] = "two"
-    with pytest.raises(ValueError, match=r"rows\.jsonl:2: .* failed on {'q': 'b'.*: ValueError: invalid literal"):
+    with pytest.raises(
+        ValueError,
+        match=r"rows\.jsonl:2: .* failed on {'q': 'b'.*test_rendering\.py, line \d+: ValueError: invalid literal",
+    ):
         inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normaliser=asks_for_a))
 
 

@@ -5,7 +5,7 @@ it is given by name, one after another. It ends with that process, whatever ends
 
     parent -> worker, its standard input:   {"task": "rte", "split": "train"}
     worker -> parent, its standard output:  {"examples": 2490, "fingerprint": "..."}
-                                            {"error": "...", "kind": "ValueError"}
+                                            {"error": "...", "traceback": "..."}
                                             {}, when it knows no such task
 """
 
@@ -18,12 +18,13 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from flan_jax import errors
 from flan_jax.data.export_process import environment
 from flan_jax.data.manifest import Request, request_from_json
+from flan_jax.errors import UserError, as_user_error
 
 
 class Worker:
@@ -52,7 +53,7 @@ class Worker:
         """Exports a split; returns its number of examples and its fingerprint, None when the worker knows no such task.
 
         Raises:
-          ValueError, KeyError, FileNotFoundError: as the export itself.
+          UserError: as the export itself.
           RuntimeError: the worker broke, or was killed.
         """
         self._tell({"task": task, "split": split})
@@ -68,7 +69,9 @@ class Worker:
             )
         said = json.loads(line)
         if "error" in said:
-            raise errors.KINDS[said["kind"]](said["error"])
+            refusal = UserError(said["error"])
+            refusal.add_note(said["traceback"])
+            raise refusal
         return (said["examples"], said["fingerprint"]) if said else None
 
     def kill(self) -> None:
@@ -113,9 +116,11 @@ def _work() -> None:
                 module_files=first["files"],
             )
             said: dict[str, object] = {} if made is None else {"examples": made[0], "fingerprint": made[1]}
-        except errors.UserError as error:
-            kind = next(name for name, kind in reversed(errors.KINDS.items()) if isinstance(error, kind))
-            said = {"error": errors.message(error), "kind": kind}
+        except Exception as error:
+            refusal = as_user_error(error)
+            if refusal is None:
+                raise
+            said = {"error": str(refusal), "traceback": "".join(traceback.format_exception(error))}
         answers.write(json.dumps(said) + "\n")
         answers.flush()
 

@@ -22,8 +22,8 @@ from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import require_name
 from flan_jax.tasks.exporting.shards import Encoded
+from flan_jax.tasks.normalizing import LACKS_A_FIELD
 from flan_jax.tasks.pretraining.span_corruption import Noise, Stand, corrupted, prefix_mask, without
-from flan_jax.tasks.rendering import LACKS_A_FIELD
 from flan_jax.tasks.sources.rows import BadRow, Source
 from flan_jax.vocab import Vocabulary
 

@@ -7,7 +7,8 @@ import pytest
 
 from flan_jax.collections.flan2021 import family as flan2021
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.rendering import DROPPED_BY_NORMALISER, iter_rendered
+from flan_jax.tasks.normalizing import DROPPED_BY_NORMALIZER
+from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates import load
 from tests.collections.flan2021.flan2021_choice_rows import REAL_ROWS
@@ -80,7 +81,7 @@ def checked_renderings(name, rows, *, dropped=0):
     task, counts = task_of(name, rows), Counter()
     examples = list(iter_rendered(task, "train", dropped=counts))
     kept = len(rows) - dropped
-    assert counts[DROPPED_BY_NORMALISER] == counts.total() == dropped
+    assert counts[DROPPED_BY_NORMALIZER] == counts.total() == dropped
     assert Counter(example.template for example in examples) == dict.fromkeys(range(10), kept)
     for example in examples:
         template, rendered = task.templates[example.template], example.rendered

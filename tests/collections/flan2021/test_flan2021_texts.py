@@ -11,7 +11,8 @@ import pytest
 
 from flan_jax.collections.flan2021 import family as flan2021
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.rendering import DROPPED_BY_NORMALISER, iter_rendered
+from flan_jax.tasks.normalizing import DROPPED_BY_NORMALIZER
+from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates import load
 from tests.tasks.mocked_rows import declared_features, mocked_rows
@@ -66,7 +67,7 @@ def checked_renderings(name, rows, *, dropped=0):
     """Renders rows under all templates, looks at every text, and returns the renderings of training."""
     task, counts = task_of(name, rows), Counter()
     examples = list(iter_rendered(task, "train", dropped=counts))
-    assert counts[DROPPED_BY_NORMALISER] == counts.total() == dropped
+    assert counts[DROPPED_BY_NORMALIZER] == counts.total() == dropped
     assert len(examples) == 10 * (len(rows) - dropped)
     assert Counter(example.template for example in examples) == dict.fromkeys(range(10), len(rows) - dropped)
     for _, rendered, template, _ in examples:

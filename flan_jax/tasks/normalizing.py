@@ -1,0 +1,54 @@
+"""A task's normalizer, applied to one row of its source; what it raises is told apart by whose code it is."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from flan_jax.errors import UserError, in_user_code, raised_outside
+from flan_jax.names import nearest, shortened
+from flan_jax.tasks.declare import TemplatedTask
+from flan_jax.tasks.sources.rows import BadRow, Record, Row
+
+DROPPED_BY_NORMALIZER = "dropped by the normaliser"
+LACKS_A_FIELD = "lacks a field"
+
+
+class _NoField(KeyError):
+    """A normalizer asked a row for a field that it does not have."""
+
+    __str__ = Exception.__str__
+
+
+class _Fields(dict[str, object]):
+    """A row whose absent fields differ from any other KeyError."""
+
+    def __missing__(self, field: str) -> object:
+        raise _NoField(field)
+
+
+def apply_normalizer(task: TemplatedTask, record: Record, dropped: Counter[str]) -> Iterable[Row]:
+    """Returns the rows that a task's normalizer makes of a source's row; dropped ones are counted.
+
+    Raises:
+      UserError: The row lacks a field and its source refuses bad rows, or the user's normalizer failed.
+    """
+    if task.normaliser is None:
+        return (record.row,)
+    try:
+        result = task.normaliser(_Fields(record.row))
+        rows = (result,) if result is None or isinstance(result, Mapping) else tuple(result)
+    except _NoField as error:
+        detail = f"the normalizer of task {task.name!r} needs the field {str(error)!r}."
+        detail += f"{nearest(str(error), record.row)} Fields: {', '.join(record.row)}"
+        task.source.refuse(BadRow(LACKS_A_FIELD, detail, record.place), dropped=dropped)
+        return ()
+    except Exception as error:
+        failed = f"{record.place}: the normalizer of task {task.name!r} failed on {shortened(record.row)}"
+        if isinstance(error, UserError):
+            raise UserError(f"{failed}: {error}") from error
+        if raised_outside(error, caller=__file__):
+            raise UserError(f"{failed}: {in_user_code(error)}") from error
+        error.add_note(failed)
+        raise
+    if None in rows:
+        dropped[DROPPED_BY_NORMALIZER] += sum(row is None for row in rows)
+    return tuple(dict(row) for row in rows if row is not None)

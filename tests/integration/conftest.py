@@ -10,6 +10,7 @@ import pytest
 
 from flan_jax import cli
 
+INSTRUMENTED = str(Path(__file__).with_name("instrumented.py"))
 QUICKSTART = "gin_configs/recipes/quickstart.gin"
 LENGTHS = {"inputs": 128, "targets": 16}
 TINY = [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flan_jax.train.placed_feed import AHEAD_BATCHES, PlacedFeed
+from tests.waiting import wait_for
 
 
 class _Feed:
@@ -26,18 +27,11 @@ class _Feed:
         self.drawn = state["drawn"]
 
 
-def _until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_batches_are_placed_before_they_are_requested_in_one_thread_and_only_some():
     placed_in = []
     feed = _Feed()
     placed = PlacedFeed(feed, lambda batch: placed_in.append(threading.current_thread()) or batch)
-    _until(lambda: len(placed_in) == AHEAD_BATCHES + 1)  # One more than wait: the thread holds it.
+    wait_for(lambda: len(placed_in) == AHEAD_BATCHES + 1)  # One more than wait: the thread holds it.
     time.sleep(0.05)
     assert feed.drawn == AHEAD_BATCHES + 1
     (thread,) = set(placed_in)
@@ -51,7 +45,7 @@ def test_the_position_is_after_the_last_batch_returned_however_many_are_placed()
     feed = _Feed()
     feed.restore({"drawn": 7})
     placed = PlacedFeed(feed, lambda batch: batch)
-    _until(lambda: feed.drawn > 8)
+    wait_for(lambda: feed.drawn > 8)
     assert placed.state() == {"drawn": 7}
     for expected in range(8, 28):
         batch, stats, slots = next(placed)

@@ -171,7 +171,8 @@ def options_of(verb: str) -> set[str]:
     """The options that `flan-jax VERB --help` lists, and those that every verb takes."""
     with contextlib.redirect_stdout(io.StringIO()) as shown:
         assert cli.run([verb, "--help"]) == 0
-    return COMMON_OPTIONS | set(re.findall(r"^ *--(\w+)", shown.getvalue(), flags=re.MULTILINE))
+    common = COMMON_OPTIONS | ({"json"} if cli.VERBS[verb].has_json else set())
+    return common | set(re.findall(r"^ *--(\w+)", shown.getvalue(), flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "gin_configs").rglob("*.gin"))
 RECIPES = [f for f in FILES if "/recipes/" in f]
 MODELS = [f for f in FILES if "/models/" in f]
-PARAMETERS = {  # as transformers counts models of these sizes, made from their published configs
+PARAMETERS = {  # As transformers counts them for models of the published configs.
     "t5_1_0/small": 60_506_624,
     "t5_1_0/base": 222_903_552,
     "t5_1_0/large": 737_668_096,
@@ -49,17 +49,17 @@ PARAMETERS = {  # as transformers counts models of these sizes, made from their 
     "byt5/xxl": 12_906_899_328,
     "ul2/20b": 19_459_613_696,
     "flan_ul2/20b": 19_459_613_696,
-    # Ours, published nowhere: V, E, H*K, F and layers, added up by hand.
+    # Sizes of this project: summed by hand from V, E, H*K, F and layers.
     "t5_1_1/micro": 402_432,
     "t5_1_1/tiny": 4_310_016,
 }
 
 
-def test_every_file_is_looked_at():
+def test_no_file_is_missing_from_these_tests():
     assert len(FILES) == 56 and len(RECIPES) == 9 and len(MODELS) == len(PARAMETERS) == 38
 
 
-def test_a_recipe_resolves_and_says_what_it_is(subtests, capsys):
+def test_a_recipe_resolves_and_states_its_command_and_hardware(subtests, capsys):
     for recipe in RECIPES:
         with subtests.test(recipe):
             head = (ROOT / recipe).read_text().split("from __gin__")[0]
@@ -73,7 +73,7 @@ def model_of(file: str) -> T5Config:
     return gin.get_configurable(T5Config)()
 
 
-def test_a_model_file_holds_the_sizes_of_its_name(subtests):
+def test_a_model_file_has_the_parameter_count_of_its_name(subtests):
     for file in MODELS:
         with subtests.test(file):
             shapes = parameter_shapes(model_of(file))
@@ -94,14 +94,14 @@ def test_every_model_file_is_of_a_family_and_size():
     assert {*MODELS} == published | ours
 
 
-def test_a_part_goes_into_the_quickstart(subtests):
+def test_optimizers_and_meshes_combine_with_the_quickstart(subtests):
     for file in [f for f in FILES if "/optimizers/" in f or "/meshes/" in f]:
         with subtests.test(file):
             gin_config.parse(["gin_configs/recipes/quickstart.gin", file], [])
             assert gin_config.resolved_text()
 
 
-def test_the_frame_names_everything_that_it_requires():
+def test_missing_macros_are_named():
     with pytest.raises(ValueError, match="no value yet") as error:
         gin_config.parse(["gin_configs/optimizers/adafactor.gin", "gin_configs/runs/train.gin"], [])
     for macro in ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "TASK_FEATURE_LENGTHS", "TRAIN_STEPS", "BATCH_SIZE"):

@@ -1,4 +1,4 @@
-"""docs/new_task.md does what it says: its files are written, its commands run, its promises counted."""
+"""docs/new_task.md is right: its files are written, its commands run, its claims checked."""
 
 import re
 import shlex
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 def run(command, folder):
     program, *words = command
     assert program == "flan-jax"
-    # A process of its own, as a user's; the checkout is found though it may not be installed.
+    # A separate process, as for a user; the checkout is found even if it is not installed.
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from flan_jax import cli; sys.exit(cli.run(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *words], cwd=folder, capture_output=True, text=True
@@ -39,7 +39,7 @@ def run(command, folder):
     return done.stdout
 
 
-def test_it_takes_ten_lines_of_python_or_twenty_of_yaml_with_ten_templates():
+def test_a_task_takes_ten_lines_of_python_or_twenty_of_yaml_with_ten_templates():
     assert len(FILES["my_tasks.yaml"].strip().splitlines()) <= 20
     assert len(yaml.safe_load(FILES["my_tasks.yaml"])["tasks"]["capitals"]["templates"]) == 10
     assert len([line for line in FILES["my_tasks.py"].splitlines() if line.strip()]) <= 10
@@ -47,24 +47,24 @@ def test_it_takes_ten_lines_of_python_or_twenty_of_yaml_with_ten_templates():
 
 
 @pytest.mark.tensorflow
-def test_its_commands_run_one_after_the_other(folder):
+def test_the_commands_run_in_order(folder):
     shown, exported, task, more, known = (run(command, folder) for command in COMMANDS)
     assert "What is the capital of Peru?" in shown and "Which country has the capital Lima?" in shown
-    assert cells(exported, "capitals") == [["capitals", "4"], ["capitals", "4"]]  # Of train and of validation.
+    assert cells(exported, "capitals") == [["capitals", "4"], ["capitals", "4"]]  # Train and validation.
     assert "Name the capital city of Kenya." in task and "capitals.jsonl:2" in task
     assert "more_capitals, split validation" in more and "template 9" in more and "template 10" not in more
     assert "Good morning." in known and "I walked home." in known
-    # One answer of one word, and one request that is there twice but for white space.
+    # Filtered: an answer of one word, and a request that differs from another one only in white space.
     assert "Say yes." not in known and "I walk  home." not in known
 
 
 def cells(printed, task):
-    """The first two cells of the rows of printed tables that begin with a task's name."""
+    """Returns the first two cells of the rows of printed tables that start with the name of a task."""
     rows = [[cell.strip() for cell in line.split("│")[1:3]] for line in printed.splitlines() if "│" in line]
     return [row for row in rows if row[0] == task]
 
 
-def test_the_readme_points_here():
+def test_the_readme_links_to_the_page():
     assert "docs/new_task.md" in (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\((\.\./[^)]+)\)", PAGE):
         assert (ROOT / "docs" / target).is_file(), target

@@ -10,7 +10,7 @@ from tests.integration.conftest import arguments
 pytestmark = pytest.mark.tensorflow
 
 
-def test_a_run_that_trains_on_what_it_holds_out_stops_unless_that_is_allowed_by_name(export_dir, tmp_path, capfd):
+def test_a_run_that_trains_on_held_out_data_is_refused_unless_allowed_by_name(export_dir, tmp_path, capfd):
     args = arguments(
         "TRAIN_STEPS=1", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
         "suite.EvaluationPlan.suites={'held_out': ('embedded_validation',)}",

@@ -100,7 +100,7 @@ NETWORKS = {
 
 
 def in_t5x(folder: Path, *words: str) -> str:
-    """Runs Python where the files of the page lie, and returns what it said."""
+    """Runs Python in the directory of the page's files, and returns its output."""
     environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": f"{folder}:{ROOT}"}
     environment.pop("JAX_NUMPY_RANK_PROMOTION", None)
     done = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
@@ -120,7 +120,7 @@ def train_there(folder: Path, gin_file: str, model_dir: Path, *, steps: int, **m
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run that T5X made, and what it says of it."""
+    """A run of T5X, and what T5X computes for it."""
 
     network: Network
     folder: Path
@@ -163,7 +163,7 @@ def run(request, tmp_path_factory) -> Run:
 
 
 def opened(path: Path) -> TrainState:
-    """A checkpoint of either trainer as the state that a run here goes on with."""
+    """Returns a checkpoint of either trainer as a train state of flan_jax."""
     weights = formats.open_weights(path)
     params = nested({name: jnp.asarray(leaf.whole()) for name, leaf in weights.params.items()})
     abstract = jax.eval_shape(optimizers.adafactor(RATE).init, params)
@@ -178,7 +178,7 @@ def compiled_step(config: T5Config):
 
 
 def go_on(state: TrainState, run: Run, batches: list[int]) -> tuple[TrainState, list[float]]:
-    """Trains here on T5X's batches."""
+    """Trains flan_jax's step on T5X's batches."""
     step, losses = compiled_step(run.network.config), []
     for number in batches:
         state, metrics = step(state, None, run.batch(f"batch_{number}"))
@@ -200,13 +200,13 @@ def assert_same_state(got: TrainState, wanted: TrainState, *, before: TrainState
         np.testing.assert_allclose(value, slots[name], rtol=1e-4, atol=1e-6 * np.abs(slots[name]).max(), err_msg=name)
 
 
-def test_it_learns_from_our_mixture(run):
+def test_t5x_learns_from_our_mixture(run):
     assert list(run.losses) == [1, 2, 3, 4] and run.losses[4] < run.losses[1] - 1
     targets = vocab.load("embedded").decode(run.batch("batch_0")["decoder_target_tokens"][0])
     assert re.fullmatch(r"[\w .,?!'-]+", targets)
 
 
-def test_every_leaf_of_its_checkpoint_is_read(run):
+def test_every_leaf_of_a_t5x_checkpoint_is_read(run):
     weights = formats.open_weights(run.folder / "theirs")
     theirs = {key.removeprefix("state/target/"): a for key, a in run.answers.items() if key.startswith("state/target/")}
     assert weights.step == 4 and weights.slots
@@ -221,10 +221,10 @@ def test_every_leaf_of_its_checkpoint_is_read(run):
 
 
 @pytest.mark.parametrize("kind", ["packed", "unpacked"])
-def test_its_network_has_the_same_logits(run, kind):
+def test_t5xs_network_has_the_same_logits(run, kind):
     batch = run.batch("batch_0" if kind == "packed" else "unpacked")
     got = jax.jit(functools.partial(t5.forward, config=run.network.config))(opened(run.folder / "theirs").params, batch)
-    counts = batch["decoder_loss_weights"] > 0  # At padding the two mask in different ways, and nothing is learnt.
+    counts = batch["decoder_loss_weights"] > 0  # The two mask differently at padding, where the loss is zero.
     assert counts.sum() >= 16
     np.testing.assert_allclose(got[counts], run.answers[f"logits/{kind}"][counts], rtol=1e-5, atol=1e-5)
 
@@ -236,14 +236,14 @@ def test_one_update_of_adafactor_is_the_same(run):
     assert_same_state(after, opened(run.folder / "theirs" / "checkpoint_4"), before=before)
 
 
-def test_its_run_goes_on_here(run):
+def test_a_t5x_run_continues_here(run):
     before = opened(run.folder / "theirs" / "checkpoint_1")
     after, losses = go_on(before, run, [1, 2, 3])
     assert losses == pytest.approx([run.losses[step] for step in (2, 3, 4)], rel=1e-5)
     assert_same_state(after, opened(run.folder / "theirs" / "checkpoint_4"), before=before)
 
 
-def test_our_run_goes_on_there(run, export_dir):
+def test_a_flan_jax_run_continues_in_t5x(run, export_dir):
     config, folder = run.network.config, run.folder
     chosen = {name: getattr(config, name) for name in (*SIZES, "num_encoder_layers", "num_decoder_layers")}
     settings = [f"config.T5Config.{name}={value}" for name, value in chosen.items()]
@@ -267,7 +267,7 @@ def test_our_run_goes_on_there(run, export_dir):
 
 
 @pytest.mark.parametrize("run", ["layers by name"], indirect=True)
-def test_parameters_alone_start_a_run_there(run):
+def test_parameters_alone_start_a_t5x_run(run):
     folder, alone = run.folder, run.folder / "alone"
     words = ["convert", f"--from={folder}/theirs", f"--to={alone}", "--format=t5x", "--params_only"]
     assert cli.run(words) == 0
@@ -312,7 +312,7 @@ def _expanded(pattern: str) -> list[str]:
 
 
 @pytest.mark.parametrize("example, files", [("t5", 30), ("scalable_t5", 4)])
-def test_model_files_have_the_numbers_of_its_own(example, files, tmp_path):
+def test_model_files_have_the_sizes_of_t5xs(example, files, tmp_path):
     pairs = [(ours, theirs) for ours, theirs in paired_files() if theirs[0].startswith(f"{example}/")]
     assert len(pairs) == files
     words = json.dumps([[f"t5x/examples/{file}" for file in theirs] for _, theirs in pairs])

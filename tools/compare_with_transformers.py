@@ -21,14 +21,14 @@ def main() -> None:
     parser.add_argument("answers", type=Path)
     parser.add_argument("--inputs_length", type=int, default=64)
     parser.add_argument("--targets_length", type=int, default=16)
-    asked = parser.parse_args()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(asked.folder)
-    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(asked.folder).eval()
-    rows = [json.loads(line) for line in asked.answers.read_text(encoding="utf-8").splitlines()]
+    arguments = parser.parse_args()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(arguments.folder)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(arguments.folder).eval()
+    rows = [json.loads(line) for line in arguments.answers.read_text(encoding="utf-8").splitlines()]
     differing = 0
     for row in rows:
-        ids = tokenizer(row["inputs"], return_tensors="pt", truncation=True, max_length=asked.inputs_length)
-        made = model.generate(**ids, max_new_tokens=asked.targets_length, do_sample=False, num_beams=1)
+        ids = tokenizer(row["inputs"], return_tensors="pt", truncation=True, max_length=arguments.inputs_length)
+        made = model.generate(**ids, max_new_tokens=arguments.targets_length, do_sample=False, num_beams=1)
         text = tokenizer.decode(made[0], skip_special_tokens=True)
         if text != row["prediction"]:
             differing += 1

@@ -39,10 +39,10 @@ def corpus() -> Iterator[str]:
 
 
 def seeds(lines: Iterable[str]) -> str:
-    """Returns the candidates for pieces, one a line with its count: whole words, and the characters by themselves.
+    """Returns the candidates for pieces, one per line with its count: complete words, and single characters.
 
     SentencePiece would look for candidates among substrings that repeat, and a word that no other word contains does
-    not repeat in a list of words: most of the suite's small vocabulary would be passed over.
+    not repeat in a list of words: most of the suite's small vocabulary would be missed.
     """
     counts = Counter(word for line in lines for word in re.findall(r"\w+", line))
     entries = [f"▁{word}\t{count}" for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]

@@ -42,7 +42,7 @@ def made_up_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def made_up(family: str):
+def synthetic(family: str):
     """Returns a model of the family, every parameter filled."""
     kind, (num_layers, num_decoder_layers), choices = FAMILIES[family]
     layers = {"num_layers": num_layers, "num_decoder_layers": num_decoder_layers}
@@ -81,7 +81,7 @@ def main() -> None:
         folder = GOLDEN_DIR / f"{family}_v{VERSION}"
         shutil.rmtree(folder, ignore_errors=True)
         if VERSION == 4:
-            model = made_up(family)
+            model = synthetic(family)
         else:
             model = getattr(transformers, f"{kind}ForConditionalGeneration").from_pretrained(
                 GOLDEN_DIR / f"{family}_v4"

@@ -61,7 +61,7 @@ def made_up_weight(path: str, shape: tuple[int, ...], *, tied: bool) -> np.ndarr
     """Returns the weight of the parameter `path` ("encoder/layers_0/mlp/wi/kernel"), the same wherever it is drawn.
 
     Where logits are tied to the table, a network of this size says its last token for ever, unless the table is small
-    beside what the decoder's layers add.
+    next to what the layers of the decoder add.
     """
     rng = np.random.default_rng(zlib.crc32(f"{TIED_DRAW if tied else DRAW}:{path}".encode()))
     values = rng.standard_normal(shape)
@@ -140,7 +140,7 @@ def turned(path: str, array: np.ndarray) -> np.ndarray:
 
 
 def reference_model(family: str, paths: dict[str, tuple[int, ...]]):
-    """Returns transformers' model filled with the made-up weights, every one of its parameters included."""
+    """Returns transformers' model with the synthetic weights in every parameter."""
     import torch
     import transformers
 

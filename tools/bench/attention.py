@@ -8,8 +8,8 @@ One attention without projections: packed rows of several segments with a little
 of query, key, value and bias table. TFLOP/s count the products of visible query-key pairs (4 K forward, 10 K backward
 each), so skipping masked blocks shows as speed. The ceiling is a square matrix product in the same run; "share" is the
 fraction of it that is reached. Variants take turns. "ms" is the median over the repeats, with the range from fastest to
-slowest. "temp" is the memory that the compiled program needs besides arguments and results. Implementations that cannot
-run here are listed with the reason. A tiling is queries,keys,warps,stages for all kernels of "pallas".
+slowest. "temp" is the memory that the compiled program needs in addition to arguments and results. Implementations that
+cannot run here are listed with the reason. A tiling is queries,keys,warps,stages for all kernels of "pallas".
 """
 
 import argparse
@@ -76,7 +76,7 @@ def measures(implementation: str, tilings: Tilings | None, *, heads: int, causal
     return {MEASURES[0]: lambda *arguments: mixed(*arguments[:5]), MEASURES[1]: both}
 
 
-def made_up(ids_BT: np.ndarray, heads: int, head_dim: int, dtype):
+def synthetic(ids_BT: np.ndarray, heads: int, head_dim: int, dtype):
     keys = jax.random.split(jax.random.key(0), 5)
     shape = (*ids_BT.shape, heads, head_dim)
     query, key, value, grad = (jax.random.normal(key, shape, dtype) for key in keys[:4])
@@ -164,7 +164,7 @@ def main():
     for length in options.lengths:
         rows = max(tokens // length, 1)
         ids_BT = packed_segments(rows, length, options.segments)
-        arguments = made_up(ids_BT, options.heads, options.head_dim, dtype)
+        arguments = synthetic(ids_BT, options.heads, options.head_dim, dtype)
         pairs = visible_pairs(ids_BT, causal=options.causal)
         programs, given = {}, {}
         for label, (name, tilings) in able.items():

@@ -6,9 +6,9 @@
     python tools/bench/compile_for_gpu.py --keep /tmp/programs   # PTX of every kernel, HLO
 
 Needs no GPU, driver or other CUDA library: the plugin contains XLA's compiler and Triton. It compiles the attention of
-tools/bench/attention.py for each implementation. "temp" is the memory that the program needs besides arguments and
-results; "wgmma" and "mma" count the tensor-core instructions in this project's own kernels. Autotuning, which needs a
-GPU, is off, and cuDNN's plans are not built. The figures say nothing about speed. flan_jax/planning/gpus.py describes
+tools/bench/attention.py for each implementation. "temp" is the memory that the program needs in addition to arguments
+and results; "wgmma" and "mma" count the tensor-core instructions in this project's own kernels. Autotuning, which needs
+a GPU, is off, and cuDNN's plans are not built. The figures say nothing about speed. flan_jax/planning/gpus.py describes
 the GPU to the compiler; `flan-jax plan --topology=gpu:h200` compiles a complete step in the same way.
 """
 

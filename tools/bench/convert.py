@@ -35,7 +35,7 @@ from flan_jax.models.t5.parameters import parameter_shapes
 STEPS = ("hf -> flan_jax", "flan_jax -> t5x", "t5x -> hf")
 
 
-def made_up(model: str, dtype: str) -> Weights:
+def synthetic(model: str, dtype: str) -> Weights:
     """Returns weights that are computed when read: the same numbers each time."""
     name, _, size = model.partition("/")
     family = next(family for family in FAMILIES if family.name == name)
@@ -55,7 +55,13 @@ def made_up(model: str, dtype: str) -> Weights:
 
     params = {name: leaf(number, shape) for number, (name, shape) in enumerate(parameter_shapes(config).items())}
     return Weights(
-        format="flan_jax", layout="made up", path=model, step=None, config=config, config_is_stated=True, params=params
+        format="flan_jax",
+        layout="synthetic",
+        path=model,
+        step=None,
+        config=config,
+        config_is_stated=True,
+        params=params,
     )
 
 
@@ -67,17 +73,17 @@ def watched(command: list[str], *, limit_gib: float | None) -> tuple[float, floa
             size = int(limit_gib * 2**30)
             resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
-    start, own, whole = time.monotonic(), 0, 0
+    start, own, total = time.monotonic(), 0, 0
     with subprocess.Popen(command, preexec_fn=limited) as process:
         while process.poll() is None:
             lines = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
             if "RssAnon" in lines:
                 anonymous, mapped = (int(lines[key].split()[0]) for key in ("RssAnon", "RssFile"))
-                own, whole = max(own, anonymous), max(whole, anonymous + mapped)
+                own, total = max(own, anonymous), max(total, anonymous + mapped)
             time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return time.monotonic() - start, own / 2**20, whole / 2**20
+    return time.monotonic() - start, own / 2**20, total / 2**20
 
 
 def main() -> None:
@@ -87,11 +93,11 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--limit_gib", type=float)
     parser.add_argument("--conversions", type=int, default=len(STEPS), help="how many of the three")
-    asked = parser.parse_args()
-    directory = asked.directory / f"convert-{asked.model.replace('/', '-')}"
+    arguments = parser.parse_args()
+    directory = arguments.directory / f"convert-{arguments.model.replace('/', '-')}"
     directory.mkdir(parents=True)
     try:
-        weights = made_up(asked.model, asked.dtype)
+        weights = synthetic(arguments.model, arguments.dtype)
         (directory / "hf").mkdir()
         start = time.monotonic()
         huggingface.write(weights, directory / "hf")
@@ -100,17 +106,23 @@ def main() -> None:
         )
         first = leaves_digest(formats.open_weights(directory / "hf").params)
         table = Table(
-            "conversion", "GB", "seconds", "MB/s", "memory GiB", "with files GiB", title=f"{asked.model} {asked.dtype}"
+            "conversion",
+            "GB",
+            "seconds",
+            "MB/s",
+            "memory GiB",
+            "with files GiB",
+            title=f"{arguments.model} {arguments.dtype}",
         )
         size = sum(leaf.nbytes for leaf in weights.params.values())
         place = directory / "hf"
-        for number, step in enumerate(STEPS[: asked.conversions]):
+        for number, step in enumerate(STEPS[: arguments.conversions]):
             to = directory / f"step{number}"
             command = [sys.executable, "-m", "flan_jax", "convert", f"--from={place}", f"--to={to}"]
             command.append(f"--format={step.rpartition(' ')[2]}")
-            seconds, own, whole = watched(command, limit_gib=asked.limit_gib)
+            seconds, own, total = watched(command, limit_gib=arguments.limit_gib)
             table.add_row(
-                step, f"{size / 1e9:.1f}", f"{seconds:.0f}", f"{size / seconds / 1e6:.0f}", f"{own:.2f}", f"{whole:.2f}"
+                step, f"{size / 1e9:.1f}", f"{seconds:.0f}", f"{size / seconds / 1e6:.0f}", f"{own:.2f}", f"{total:.2f}"
             )
             shutil.rmtree(place)
             place = to

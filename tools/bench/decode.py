@@ -68,7 +68,7 @@ def serve_ours() -> None:
 
 
 class Contender:
-    """A process that decodes when it is asked to."""
+    """A process that decodes on request."""
 
     def __init__(self, command: list[str], spec: Path):
         self._process = subprocess.Popen(
@@ -128,21 +128,21 @@ def main() -> None:
         contenders = {name: Contender(command, place / "spec.json") for name, command in commands.items()}
         for one in contenders.values():
             stack.callback(one.close)
-        told: dict[tuple[int, str], list[dict[str, float]]] = {}
+        measured: dict[tuple[int, str], list[dict[str, float]]] = {}
         for size in given.batch_sizes:
             for one in contenders.values():
                 one.decode(size)
             for _ in range(given.repeats):
                 for name, one in contenders.items():
-                    told.setdefault((size, name), []).append(one.decode(size))
+                    measured.setdefault((size, name), []).append(one.decode(size))
     table = Table(title=f"T5 1.1 {given.size}, float32: {given.input_tokens} tokens in, {given.new_tokens} out, greedy")
     for head in ("batch", "contender", "tokens/s", "processor ms a token", "against transformers"):
         table.add_column(head, justify="right")
-    for (size, name), answers in told.items():
+    for (size, name), answers in measured.items():
         speeds = sorted(size * given.new_tokens / answer["wall"] for answer in answers)
         middle = statistics.median(speeds)
         used = statistics.median(answer["processor"] for answer in answers) / (size * given.new_tokens) * 1e3
-        theirs = [size * given.new_tokens / answer["wall"] for answer in told.get((size, "transformers"), [])]
+        theirs = [size * given.new_tokens / answer["wall"] for answer in measured.get((size, "transformers"), [])]
         ratio = f"{middle / statistics.median(theirs):.2f}" if theirs else "-"
         table.add_row(str(size), name, f"{middle:,.0f} ({speeds[0]:,.0f}-{speeds[-1]:,.0f})", f"{used:.2f}", ratio)
     console = Console(width=150)

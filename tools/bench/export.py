@@ -39,7 +39,7 @@ TEMPLATES = (
 
 
 def write_rows(path: Path, *, examples: int, medians: tuple[int, int], seed: int = 0) -> None:
-    """Rows of a question and an answer, of log-normal numbers of words."""
+    """Writes rows of a question and an answer with log-normal numbers of words."""
     draws = random.Random(seed)
     words = " ".join(file.read_text() for file in sorted(ROOT.glob("docs/*.md"))).split()
     with path.open("w") as file:
@@ -51,7 +51,7 @@ def write_rows(path: Path, *, examples: int, medians: tuple[int, int], seed: int
 
 
 def one_core(name: str, path: Path, *, templates, vocabulary: str, repeats: int) -> dict[str, object]:
-    """Exports a file and tokenises its texts, in turns, on one core."""
+    """Exports a file and tokenizes its texts, in turns, on one core."""
     from flan_jax.tasks import registry
     from flan_jax.tasks.exporting.export import export_task
     from flan_jax.tasks.sources.file_sources import JsonlSource
@@ -64,8 +64,8 @@ def one_core(name: str, path: Path, *, templates, vocabulary: str, repeats: int)
         templates=tuple(Template(inputs=inputs, targets=targets) for inputs, targets in templates),
     )
     task = registry.register(record, vocabulary=vocabulary)
-    words = registry.vocabulary(vocabulary)
-    words.encode("loaded")
+    tokenizer = registry.vocabulary(vocabulary)
+    tokenizer.encode("loaded")
     texts = [
         text for row in registry.iter_rendered(record, "train") for text in (row.rendered.inputs, row.rendered.targets)
     ]
@@ -77,7 +77,7 @@ def one_core(name: str, path: Path, *, templates, vocabulary: str, repeats: int)
             exported.append((time.perf_counter() - clock, time.process_time() - processor))
         clock, processor, tokens = time.perf_counter(), time.process_time(), 0
         for start in range(0, len(texts), 1024):
-            tokens += sum(map(len, words.encode_batch(texts[start : start + 1024])))
+            tokens += sum(map(len, tokenizer.encode_batch(texts[start : start + 1024])))
         alone.append((time.perf_counter() - clock, time.process_time() - processor))
     wall, cpu = (statistics.median(column) for column in zip(*exported, strict=True))
     alone_wall, alone_cpu = (statistics.median(column) for column in zip(*alone, strict=True))
@@ -89,7 +89,7 @@ def one_core(name: str, path: Path, *, templates, vocabulary: str, repeats: int)
         "export, tokens/s": f"{tokens / wall / 1e6:.2f} M",
         "ratio, clock": f"{alone_wall / wall:.0%}",
         "ratio, processor": f"{alone_cpu / cpu:.0%}",
-        "beside it, us/example": f"{(cpu - alone_cpu) / manifest.num_examples * 1e6:.1f}",
+        "overhead, us/example": f"{(cpu - alone_cpu) / manifest.num_examples * 1e6:.1f}",
     }
 
 
@@ -123,9 +123,9 @@ def scaled(cores: int, *, examples: int, vocabulary: str, directory: Path) -> tu
         }  # fmt: skip
     module = directory / "tasks.yaml"
     module.write_text(yaml.safe_dump({"tasks": tasks, "mixtures": {"all": {"members": list(tasks)}}}))
-    words = (str(cores), str(module), str(directory / f"export{cores}"), vocabulary, json.dumps(LENGTHS))
+    settings = (str(cores), str(module), str(directory / f"export{cores}"), vocabulary, json.dumps(LENGTHS))
     answer = subprocess.run(
-        [sys.executable, "-c", SCALED, *words], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", SCALED, *settings], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     seconds, tokens = json.loads(answer.stdout.splitlines()[-1])
     return seconds, tokens
@@ -143,10 +143,12 @@ def table(title: str, lines: list[dict[str, object]]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabulary", default="embedded", help="embedded, or a SentencePiece model")
-    parser.add_argument("--rows", type=Path, help="JSON lines to be measured beside the made-up rows")
+    parser.add_argument("--rows", type=Path, help="JSON lines to measure in addition to the synthetic rows")
     parser.add_argument("--inputs", default="{question}", help="pattern for --rows")
     parser.add_argument("--targets", default="{answer}", help="pattern for --rows")
-    parser.add_argument("--tokens", type=int, default=4_000_000, help="words of each set of made-up rows, about")
+    parser.add_argument(
+        "--tokens", type=int, default=4_000_000, help="approximate number of words in each synthetic set"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--cores", type=int, nargs="*", default=[1, 2], help="to scale over; none to leave it out")
     parser.add_argument("--scale-examples", type=int, default=150_000, help="of each of the eight tasks")

@@ -8,8 +8,8 @@
 Tasks are synthetic: lengths are log-normal (inputs: median 60 tokens, at most 512; targets: median 12, at most 128),
 sizes log-uniform between 200 and 2,000 examples, rates proportional to sizes under a cap of 1,000. "array_record" reads
 shards as an export writes them, from a temporary directory. "memory" reads slices of an array, which isolates the
-feed's own work. "seqio" is `seqio.get_dataset` with `EncDecFeatureConverter(pack=True)` over the same tokenized examples in
-TFRecord files, at the same rates.
+feed's own work. "seqio" is `seqio.get_dataset` with `EncDecFeatureConverter(pack=True)` over the same tokenized
+examples in TFRecord files, at the same rates.
 
 Each feed has its own process. They take turns: one delivers batches for some seconds while the others wait with full
 buffers. The table shows medians and, in parentheses, the range. The time to the first batch starts when the example
@@ -107,7 +107,7 @@ def write_export(task: MemoryTask, directory: Path) -> None:
     about = manifest.TaskManifest(
         task=directory.name,
         split="train",
-        cluster="made up",
+        cluster="synthetic",
         fingerprint="",
         identity={},
         lengths=LENGTHS,
@@ -157,7 +157,7 @@ def our_batches(given: argparse.Namespace) -> Iterator[Iterator[Mapping[str, np.
 
 @contextlib.contextmanager
 def seqio_batches(given: argparse.Namespace) -> Iterator[Iterator[Mapping[str, np.ndarray]]]:
-    """SeqIO's own path from tokenised files to packed batches, as T5X calls it."""
+    """SeqIO's own path from tokenized files to packed batches, as T5X calls it."""
     import seqio
     import tensorflow as tf
 
@@ -204,11 +204,11 @@ def contend(given: argparse.Namespace) -> None:
     start = time.perf_counter()
     with FEEDS[given.feed](given) as batches:
         next(batches)
-        told = {"first": time.perf_counter() - start}
-        print(json.dumps(told), file=answers, flush=True)
+        measured = {"first": time.perf_counter() - start}
+        print(json.dumps(measured), file=answers, flush=True)
         for line in sys.stdin:
-            told = turn(batches, seconds=float(line))
-            print(json.dumps(told), file=answers, flush=True)
+            measured = turn(batches, seconds=float(line))
+            print(json.dumps(measured), file=answers, flush=True)
         os._exit(0)  # TensorFlow's threads take their time.
 
 
@@ -234,7 +234,7 @@ def turn(batches: Iterator[Mapping[str, np.ndarray]], *, seconds: float) -> dict
 
 
 class Contender:
-    """A feed in a process of its own, waiting to be asked."""
+    """A feed in a separate process that delivers batches on request."""
 
     def __init__(self, feed: str, num_tasks: int, directory: Path, given: argparse.Namespace):
         self.feed, self.num_tasks = feed, num_tasks
@@ -397,7 +397,7 @@ def main() -> None:
     parser.add_argument(
         "--repeats", type=int, default=5, help="turns that each feed takes, after one that is not counted"
     )
-    parser.add_argument("--fill", action="store_true", help="the second table, of made-up lengths")
+    parser.add_argument("--fill", action="store_true", help="the second table, of synthetic lengths")
     parser.add_argument("--export", type=Path, help="the folder tasks/ of an export: the second table, of its lengths")
     parser.add_argument("--limits", type=int, nargs=2, default=LIMITS, help="tokens of a row, for the second table")
     parser.add_argument("--blocks", type=int, nargs="+", default=[1024], help="examples packed together, for it")

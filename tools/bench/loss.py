@@ -6,7 +6,7 @@
 A size is B,T,D,V. Measured are value and gradients, by the decoder's outputs and by the table, of cross-entropy with
 z-loss, without the rest of the network. "s" is the median wall time over the repeats with its range; "CPU s" is the
 processor time of all threads, which a busy machine disturbs less. Variants take turns. "temp" is the memory that the
-compiled program needs besides arguments and results.
+compiled program needs in addition to arguments and results.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def compiled(arguments, *, tied: bool, execution: Execution):
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)).lower(*arguments).compile()
 
 
-def made_up(B: int, T: int, D: int, V: int, *, tied: bool):
+def synthetic(B: int, T: int, D: int, V: int, *, tied: bool):
     keys = jax.random.split(jax.random.key(0), 3)
     table = jax.random.normal(keys[1], (V, D) if tied else (D, V)) / D**0.5
     return jax.random.normal(keys[0], (B, T, D)), table, jax.random.randint(keys[2], (B, T), 0, V)
@@ -71,7 +71,7 @@ def main():
     table = Table("B,T,D,V", "head", "logits", "s", "spread", "CPU s", "temp MB", title="loss, forward + backward")
     for size in options.sizes:
         for tied in (False, True):
-            arguments = made_up(*map(int, size.split(",")), tied=tied)
+            arguments = synthetic(*map(int, size.split(",")), tied=tied)
             programs = {
                 name: compiled(arguments, tied=tied, execution=execution) for name, execution in variants.items()
             }

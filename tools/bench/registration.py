@@ -75,7 +75,7 @@ def main() -> None:
     table.add_row(
         "importing SeqIO and TensorFlow Datasets", "", f"{time.perf_counter() - start:.2f}", f"{grown:.1f}", "", ""
     )
-    whole = Watch()
+    total = Watch()
     declared = Watch()
     registry.use_vocabulary("embedded")
     registry.register_all()
@@ -94,7 +94,7 @@ def main() -> None:
             refused += 1
     table.add_row(*defined.row("defined", len(names) - refused))
     table.add_section()
-    table.add_row(*whole.row("all three", len(registry.defined_names())))
+    table.add_row(*total.row("all three", len(registry.defined_names())))
     console = Console()
     console.print(table)
     console.print(f"Refused because the data is missing: {refused:,}.")

@@ -48,7 +48,7 @@ def run(kind: str, number: int, place: Path, given: argparse.Namespace) -> dict[
         "blocks": [seconds for step, seconds in saves.items() if step < given.steps],
         "during": during,
         "others": [seconds for step, seconds in steps.items() if step - 1 not in saves],
-        "whole": [time.perf_counter() - start],
+        "total": [time.perf_counter() - start],
     }
 
 
@@ -91,7 +91,7 @@ def main() -> None:
         share = f"{got['blocks']:.3f} ({got['blocks'] / got['others']:.1%} of a step)" if blocks else "-"
         during = f"{got['during']:.2f} ({got['during'] / got['others'] - 1:+.1%})" if found[kind]["during"] else "-"
         longest = f"{max(blocks):.3f}" if blocks else "-"
-        table.add_row(kind, str(len(blocks)), share, longest, during, f"{got['others']:.2f}", f"{got['whole']:.1f}")
+        table.add_row(kind, str(len(blocks)), share, longest, during, f"{got['others']:.2f}", f"{got['total']:.1f}")
     console = Console(width=150)
     console.print(table)
     packages = ", ".join(

@@ -106,8 +106,8 @@ def take_turns(place: Path, given: argparse.Namespace) -> tuple[dict, dict]:
             run = place / "resumed" if kind.startswith("resumed") else place / f"run_{kind.split()[0]}_{turn}"
             cache = "off" if kind == "empty cache" else str(place / "programs")
             environment = {"FLAN_JAX_COMPILE_CACHE": cache}
-            told = started(ours(kind, run, place=place), until="first step finished", environment=environment)
-            times[f"ours, {kind}"].append(told)
+            measured = started(ours(kind, run, place=place), until="first step finished", environment=environment)
+            times[f"ours, {kind}"].append(measured)
             lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
             for name, seconds in [line for line in lines if line["kind"] == "start"][-1].items():
                 if name.endswith("_seconds"):
@@ -137,13 +137,13 @@ def main() -> None:
     for head in ("contender", "start to first step, s", "processor s", "relative to an empty cache"):
         table.add_column(head, justify="right")
     base = statistics.median(wall for wall, _ in times["ours, empty cache"])
-    for name, told in times.items():
-        walls = sorted(wall for wall, _ in told)
+    for name, measured in times.items():
+        walls = sorted(wall for wall, _ in measured)
         middle = statistics.median(walls)
         spread = f"{middle:.1f} ({walls[0]:.1f}-{walls[-1]:.1f})"
-        table.add_row(name, spread, f"{statistics.median(used for _, used in told):.1f}", f"{middle / base:.2f}")
+        table.add_row(name, spread, f"{statistics.median(used for _, used in measured):.1f}", f"{middle / base:.2f}")
     console.print(table)
-    table = Table(title="where ours go, s (compile: waited for; compile_thread: all of it, beside the others)")
+    table = Table(title="phases of our start, s (compile: time spent waiting; compile_thread: total, in parallel)")
     names = list(dict.fromkeys(name for kind in OURS for name in phases[kind]))
     for head in ("start", *names):
         table.add_column(head, justify="right")

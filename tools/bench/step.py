@@ -49,8 +49,8 @@ SIZES = {
     "large": {"emb_dim": 1024, "num_heads": 16, "head_dim": 64, "mlp_dim": 2816, "num_layers": 24},
     "xl": {"emb_dim": 2048, "num_heads": 32, "head_dim": 64, "mlp_dim": 5120, "num_layers": 24},
 }
-# JAX would take three quarters of a GPU for itself from the start, and the others their turn without memory; and it would
-# use all GPUs, where Torch uses one.
+# By default JAX allocates three quarters of a GPU at the start, which leaves no memory for the other contenders, and it
+# uses all GPUs, while Torch uses one.
 SHARING = {
     **os.environ,
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -61,7 +61,7 @@ MEDIANS = (60, 12)
 NUM_EXAMPLES = 4096
 
 
-def made_up(limits, *, vocab_size: int, spread: float = 1.0):
+def synthetic(limits, *, vocab_size: int, spread: float = 1.0):
     """Tokens and lengths of both sides."""
     rng = np.random.default_rng(0)
     drawn = np.array(MEDIANS) * np.exp(spread * rng.standard_normal((NUM_EXAMPLES, 2)))
@@ -94,11 +94,11 @@ class Failed(Exception):
 
 
 class Contender:
-    """A process that takes steps when told to; once one was not taken, nothing more is asked of it."""
+    """A process that takes steps on request. After its first failure it gets no more requests."""
 
     def __init__(self, name: str, *, python: str, spec: dict, directory: Path, patience: float):
         kind, _, batch = name.partition(":")
-        self.name, self.starts, self.turns, self.told, self.failure = name, [], [], {}, ""
+        self.name, self.starts, self.turns, self.measured, self.failure = name, [], [], {}, ""
         self._patience = patience
         path = directory / f"{name.replace(':', '_')}.json"
         path.write_text(json.dumps({**spec, "kind": kind.removeprefix("torch-"), "batch": int(batch)}))
@@ -133,7 +133,7 @@ class Contender:
         self.starts.append(time.perf_counter() - begin)
 
     def turn(self, seconds: float) -> None:
-        """Takes whole steps until so many seconds are over."""
+        """Takes complete steps until the given number of seconds is over."""
         steps = []
         while sum(step["wall"] for step in steps) < seconds:
             steps.append(self.ask("step"))
@@ -149,10 +149,10 @@ class Contender:
 
     def tell(self, what: str) -> None:
         """Asks for something to tell below the table."""
-        self.told |= self.ask(what)
+        self.measured |= self.ask(what)
 
     def end(self) -> None:
-        """Ends the process, which tells of its memory; the device's is free when this returns."""
+        """Ends the process and reads its peak memory; the memory of the device is free when this returns."""
         self.tell("end")
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -221,7 +221,7 @@ def compete(names, *, pythons, spec, given, directory: Path) -> list[Contender]:
 def comparison(contenders: list[Contender], *, title: str) -> Table:
     heads = ("contender", "examples", "s/step", "CPU s/step", "real", "tokens/s", "spread", "tokens/CPU s")
     table = Table(*heads, "ours/it", "ours/it CPU", "start s", "again", "peak GB", title=title)
-    has_device = any(contender.told.get("device_peak_bytes") for contender in contenders)
+    has_device = any(contender.measured.get("device_peak_bytes") for contender in contenders)
     if has_device:
         table.add_column("device")
     first, rounds = contenders[0], max(len(contender.turns) for contender in contenders)
@@ -238,7 +238,7 @@ def comparison(contenders: list[Contender], *, title: str) -> Table:
             else ""
             for clock in ("wall", "processor")
         ]
-        peaks = [contender.told.get(name, 0) or 0 for name in ("peak_bytes", "device_peak_bytes")]
+        peaks = [contender.measured.get(name, 0) or 0 for name in ("peak_bytes", "device_peak_bytes")]
         table.add_row(
             contender.name,
             f"{statistics.mean(step['examples'] for step in steps):.1f}",
@@ -260,19 +260,19 @@ def parts(contenders: list[Contender], *, title: str) -> Table:
     names = ("attention", "feed-forward", "loss", "optimizer", "rest")
     table = Table("contender", "TFLOP/s", "ceiling", "share", *names, "gap", "temp GB", title=title)
     for contender in contenders:
-        told = contender.told
-        if "shares" not in told:
+        measured = contender.measured
+        if "shares" not in measured:
             continue
         seconds = statistics.median(step["wall"] for turn in contender.turns for step in turn)
-        speed = told["step_flops"] / seconds
+        speed = measured["step_flops"] / seconds
         table.add_row(
             contender.name,
             f"{speed / 1e12:.3g}",
-            f"{told['ceiling_flops'] / 1e12:.3g}",
-            f"{speed / told['ceiling_flops']:.0%}",
-            *(f"{told['shares'][name]:.0%}" for name in names),
-            f"{told['gap_share']:.0%}",
-            f"{told['temporary_bytes'] / 1e9:.2f}",
+            f"{measured['ceiling_flops'] / 1e12:.3g}",
+            f"{speed / measured['ceiling_flops']:.0%}",
+            *(f"{measured['shares'][name]:.0%}" for name in names),
+            f"{measured['gap_share']:.0%}",
+            f"{measured['temporary_bytes'] / 1e9:.2f}",
         )
     return table
 
@@ -310,7 +310,7 @@ def main() -> None:
                 **(
                     exported(given.export_dir, given.mixture)
                     if given.export_dir
-                    else made_up(given.lengths, vocab_size=given.vocab_size)
+                    else synthetic(given.lengths, vocab_size=given.vocab_size)
                 ),
             )
             spec = {
@@ -324,7 +324,8 @@ def main() -> None:
                 "compile_cache": str(Path(directory, "compiled")),
             }
             contenders = compete(given.contenders, pythons=pythons, spec=spec, given=given, directory=Path(directory))
-        what = f"T5 1.1 {size}, {'/'.join(map(str, given.lengths))}, {given.dtype}, {given.mixture or 'log-normal lengths'}"
+        lengths, data = "/".join(map(str, given.lengths)), given.mixture or "log-normal lengths"
+        what = f"T5 1.1 {size}, {lengths}, {given.dtype}, {data}"
         console.print(comparison(contenders, title=what))
         if given.parts:
             console.print(parts(contenders, title=f"{what}: where our step goes"))

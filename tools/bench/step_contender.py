@@ -71,12 +71,12 @@ def tell(message: dict) -> None:
 
 
 def serve(step: Callable[[], dict], *, about: dict, extra: Callable[[], dict] | None = None) -> None:
-    """Takes the first step, then does as told on standard input until it ends.
+    """Takes the first step, then follows the commands on standard input until it ends.
 
     Args:
-      step: takes a whole step and returns, when it is done, `examples`, `tokens` (real ones), `positions` and `loss`.
+      step: takes a complete step and returns `examples`, `tokens` (without padding), `positions` and `loss`.
       about: of the contender, for the table's notes.
-      extra: what else it can tell when asked.
+      extra: further measurements, made on request.
     """
     tell({"first": step(), "about": about})
     for line in sys.stdin:

@@ -107,8 +107,8 @@ def main():
     def extra():
         nonlocal state
         batch = network.place(next(feed)[0])
-        state, told = parts.measure(network, function, state, batch, rows, spec=spec)
-        return told
+        state, measured = parts.measure(network, function, state, batch, rows, spec=spec)
+        return measured
 
     about = {
         "parameters": t5.count_params(state.params),

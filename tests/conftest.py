@@ -1,4 +1,4 @@
-"""One strict session for all tests: eight fake CPU devices, rank promotion raises, warnings are errors."""
+"""A strict session for all tests: eight fake CPU devices, rank promotion raises, warnings are errors."""
 
 import os
 from pathlib import Path
@@ -7,15 +7,15 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("FLAN_JAX_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["FLAN_JAX_COMPILE_CACHE"] = "off"  # Nothing of a test is found again by another, or left in the user's home.
+os.environ["FLAN_JAX_COMPILE_CACHE"] = "off"  # Tests share no programs and write nothing to the user's home.
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-os.environ.pop("FLAN_JAX_SUPERNI_DIR", None)  # Whoever runs the tests may have set it; it registers 790 tasks.
+os.environ.pop("FLAN_JAX_SUPERNI_DIR", None)  # If set in the environment, it would register 790 tasks.
 os.environ.pop("FLAN_JAX_PROMPTSOURCE_DIR", None)
 
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes in signatures are checked here and nowhere else; before anything of these packages is imported.
+# Shapes in signatures are checked only in tests. This comes before any import of these packages.
 CHECKED = (
     "acceleration",
     "attention",
@@ -42,15 +42,15 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
-        pytest.skip("the folder shared/data is not beside the checkout")
+        pytest.skip("there is no folder shared/data next to the checkout")
     return SHARED_DATA
 
 
 def pytest_collection_modifyitems(config, items):
-    """Long tests run when asked for by marker; those that need an absent package are skipped and counted."""
+    """Skips slow tests unless a marker requests them, and tests whose packages are not installed."""
     import importlib.util
 
-    lacks = {
+    missing = {
         "gpu": os.environ["JAX_PLATFORMS"] != "cuda",
         "gpu_compiler": not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))),
         "tensorflow": importlib.util.find_spec("seqio") is None,
@@ -58,10 +58,10 @@ def pytest_collection_modifyitems(config, items):
         "libtpu": importlib.util.find_spec("libtpu") is None,
         "t5x": importlib.util.find_spec("t5x") is None,
     }
-    asked_for_slow = "slow" in (config.option.markexpr or "")
+    slow_requested = "slow" in (config.option.markexpr or "")
     for item in items:
-        if item.get_closest_marker("slow") and not asked_for_slow:
+        if item.get_closest_marker("slow") and not slow_requested:
             item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
-        for marker, absent in lacks.items():
+        for marker, absent in missing.items():
             if item.get_closest_marker(marker) and absent:
                 item.add_marker(pytest.mark.skip(reason=f"needs the {marker} packages"))

@@ -165,7 +165,7 @@ def register_files(
         of these names with settings.
       vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
 
-    The others are explained in `formats.format_task`.
+    The others are explained in `formats.declare.format_task`.
 
     Returns:
       The `seqio.Task`.

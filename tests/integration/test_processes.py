@@ -12,42 +12,12 @@ from pathlib import Path
 import pytest
 
 from flan_jax.checkpoint import reading
-from tests.integration.conftest import arguments, train_lines
+from tests.integration.conftest import INSTRUMENTED, arguments, train_lines
+from tests.waiting import HANGS_SECONDS, wait_for
 
 pytestmark = pytest.mark.tensorflow
 
 STEPS = 60
-PATIENCE_SECONDS = 120
-# The command line, with a note of every example that is read, and faults on demand.
-WITH_NOTES = """
-import json, os, sys
-from flan_jax import cli
-from flan_jax.data.loader import TrainFeed
-from flan_jax.data.source import ExportedTask
-from flan_jax.errors import UserError
-from flan_jax.run import provenance
-
-read, draw, versions = ExportedTask.read, TrainFeed.__next__, provenance.versions
-
-def noting(self, numbers):
-    with open(os.environ["NOTES"], "a") as notes:
-        notes.write(json.dumps([self.manifest.task, [int(n) for n in numbers]]) + "\\n")
-    return read(self, numbers)
-
-def failing(self):
-    failing.drawn = getattr(failing, "drawn", 0) + 1
-    if failing.drawn == int(os.environ["FAILS_AT"]):
-        raise {"user": UserError, "defect": KeyError}[os.environ["FAILS_AS"]]("pyhton")
-    return draw(self)
-
-if "NOTES" in os.environ:
-    ExportedTask.read = noting
-if "FAILS_AT" in os.environ:
-    TrainFeed.__next__ = failing
-if "JAX_SAYS" in os.environ:
-    provenance.versions = lambda: {**versions(), "jax": os.environ["JAX_SAYS"]}
-sys.exit(cli.run(sys.argv[1:]))
-"""
 
 
 def recipe(export_dir: Path, model_dir: Path, *bindings: str) -> list[str]:
@@ -85,8 +55,7 @@ def begin(
             subprocess.Popen(
                 [
                     sys.executable,
-                    "-c",
-                    WITH_NOTES,
+                    INSTRUMENTED,
                     *command,
                     *(flags if count > 1 else []),
                     *(extra or {}).get(index, []),
@@ -102,7 +71,7 @@ def begin(
 
 def end(started: list[subprocess.Popen], *, status: int = 0) -> list[tuple[str, str]]:
     """Returns standard output and error of the processes; fails when one hangs or ends with another status."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + HANGS_SECONDS
     try:
         outputs = [process.communicate(timeout=deadline - time.monotonic()) for process in started]
     finally:
@@ -171,16 +140,18 @@ def test_two_processes_are_one_run_and_each_reads_only_its_rows(export_dir, sing
 def test_a_run_resumes_with_any_number_of_processes_and_equal_evaluations(export_dir, single, tmp_path):
     """Two processes, one of which is stopped; then one that is killed; then two again, to the end with its evaluation."""
     run = tmp_path / "run"
-    started = begin(recipe(export_dir, run, "CHECKPOINT_PERIOD=None"), count=2)
+    stall = {"STALLS_AT": "30", "RELEASE": str(tmp_path / "release")}
+    started = begin(recipe(export_dir, run, "CHECKPOINT_PERIOD=None"), count=2, environment={0: stall, 1: stall})
     wait_for_line(started[0], "step 10/")
     started[1].send_signal(signal.SIGTERM)
+    (tmp_path / "release").touch()
     (first, _), _ = end(started)
     assert "(stop requested)" in first
     (stopped,) = reading.all_steps(run / "checkpoints")
     assert 10 <= stopped < STEPS
-    (alone,) = begin(recipe(export_dir, run, "CHECKPOINT_PERIOD=1"), count=1, devices=2)
-    while alone.poll() is None and (reading.latest_step(run / "checkpoints") or 0) <= stopped:
-        time.sleep(0.01)
+    stall = {"STALLS_AT": "12", "RELEASE": str(tmp_path / "never")}
+    (alone,) = begin(recipe(export_dir, run, "CHECKPOINT_PERIOD=1"), count=1, devices=2, environment={0: stall})
+    wait_for(lambda: alone.poll() is not None or (reading.latest_step(run / "checkpoints") or 0) > stopped)
     alone.kill()
     alone.communicate()
     assert stopped < (reading.latest_step(run / "checkpoints") or 0) < STEPS
@@ -230,12 +201,13 @@ def test_a_process_waits_for_the_others_for_the_configured_time(export_dir, tmp_
     assert "did not all come together within 2 s. See that each was started" in error
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # Last run: 2026-11-21, the three slow tests of this file together 3 minutes.
 def test_four_killed_processes_are_resumed_by_two(export_dir, single, tmp_path):
     run = tmp_path / "run"
-    started = begin(recipe(export_dir, run, "CHECKPOINT_PERIOD=3"), count=4)
-    while all(process.poll() is None for process in started) and not reading.latest_step(run / "checkpoints"):
-        time.sleep(0.01)
+    stall = {"STALLS_AT": "20", "RELEASE": str(tmp_path / "never")}
+    command = recipe(export_dir, run, "CHECKPOINT_PERIOD=3")
+    started = begin(command, count=4, environment=dict.fromkeys(range(4), stall))
+    wait_for(lambda: any(p.poll() is not None for p in started) or reading.latest_step(run / "checkpoints"))
     for process in started:
         process.kill()
         process.communicate()

@@ -1,6 +1,7 @@
 """Complete runs through the command line, shrunk: resumed runs equal uninterrupted ones."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -17,7 +18,8 @@ import flan_jax
 from flan_jax import cli
 from flan_jax.checkpoint import reading
 from flan_jax.run.predictions import write_predictions
-from tests.integration.conftest import QUICKSTART, TINY, arguments, in_process, train_lines
+from tests.integration.conftest import INSTRUMENTED, QUICKSTART, TINY, arguments, in_process, train_lines
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.tensorflow
 
@@ -114,13 +116,17 @@ def test_a_run_killed_three_times_ends_with_the_same_parameters(export_dir, tmp_
     draw = random.Random(0)
     for _ in range(3):
         seen = reading.latest_step(killed_run / "checkpoints") or 0
+        # Fifteen batches at most, so that three runs never finish the training before they are killed.
+        stall = {"STALLS_AT": "15", "RELEASE": str(tmp_path / "never")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "flan_jax", *arguments(*common, f"MODEL_DIR={killed_run}")],
-            env={**os.environ, "XLA_FLAGS": "", **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        while process.poll() is None and (reading.latest_step(killed_run / "checkpoints") or 0) <= seen:
-            time.sleep(0.01)
-        time.sleep(draw.random() * 0.2)
+            [sys.executable, INSTRUMENTED, *arguments(*common, f"MODEL_DIR={killed_run}")],
+            env={**os.environ, "XLA_FLAGS": "", **environment, **stall},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        steps = functools.partial(reading.latest_step, killed_run / "checkpoints")
+        wait_for(lambda p=process, s=seen, steps=steps: p.poll() is not None or (steps() or 0) > s)
+        time.sleep(draw.random() * 0.2)  # Waits for nothing: the moment must be random.
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert (reading.latest_step(killed_run / "checkpoints") or 0) < 60

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and naming their content. A leaf: anything may import it."""
+"""Atomic writes, digests, and checks of directories. A leaf: any module may import it."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from flan_jax.errors import UserError
 
 
 def write_atomic(path: Path | str, content: str | bytes) -> None:
-    """Writes `content` under a temporary name and renames it, so that readers never see half a file."""
+    """Writes `content` under a temporary name and renames it, so that readers never see an incomplete file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
@@ -78,10 +78,10 @@ def require_writable_directory(path: Path | str, *, setting: str) -> None:
 
 
 def require_free_space(directory: Path | str, needed_bytes: int, *, for_what: str) -> None:
-    """Refuses to start writing what cannot fit.
+    """Checks the free space before writing.
 
     Raises:
-      UserError: the file system of `directory` has less than `needed_bytes` free.
+      UserError: The file system of `directory` has less than `needed_bytes` free.
     """
     place = Path(directory)
     while not place.exists():

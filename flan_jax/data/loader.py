@@ -64,8 +64,8 @@ class TrainFeed:
       batch_size: Rows in a global batch.
       lengths: Tokens per row, {"inputs": S, "targets": T}.
       strategy: Which examples share a row; see `packing`.
-      num_streams: Virtual streams; divides `batch_size` and is a multiple of `process_count`. None: the largest power of
-        two, at most 16, that divides `batch_size`.
+      num_streams: Virtual streams; divides `batch_size` and is a multiple of `process_count`. None: the largest power
+        of two, at most 16, that divides `batch_size`.
       block_examples: Examples that are packed together. None: 1,024, fewer for small mixtures; see `blocks`.
       process_index: Which share of the streams to read.
       process_count: The number of processes that share the streams.
@@ -166,8 +166,8 @@ class TrainFeed:
     def _read_window(self) -> list[_Filled]:
         """Reads the examples of the next batches, enough that each task is read from several times in a row.
 
-        A batch of a few hundred examples from thousands of tasks touches as many files, and the page cache of each, which
-        takes as long as the reading. A window of thousands costs the same for ten tasks and for two thousand.
+        A batch of a few hundred examples from thousands of tasks touches as many files, and the page cache of each,
+        which takes as long as the reading. A window of thousands costs the same for ten tasks and for two thousand.
         """
         taken, num_examples = [], 0
         while num_examples < self._window:

@@ -83,8 +83,8 @@ def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Confi
         if refs[name].digest != refs[first].digest:
             raise UserError(
                 f"{name!r} was exported with another vocabulary ({refs[name].size} ids, digest "
-                f"{refs[name].digest[:12]}) than {first!r} ({refs[first].size} ids, digest {refs[first].digest[:12]}). Use one VOCABULARY for "
-                "all of them."
+                f"{refs[name].digest[:12]}) than {first!r} ({refs[first].size} ids, digest {refs[first].digest[:12]}). "
+                "Use one VOCABULARY for all of them."
             )
     if refs[first].size > model.vocab_size:
         raise UserError(

@@ -53,8 +53,8 @@ class SharedStop:
 
     Signals reach processes one by one. A process that ended immediately would leave the others waiting for it in the
     next step forever, so the flags are all-reduced on the devices, one number per device, between two steps. Every
-    fourth call starts the reduction without waiting, and the next call reads it, when the devices have finished it: no process
-    waits longer than it would in the step. A stop is at most six calls late.
+    fourth call starts the reduction without waiting, and the next call reads it, when the devices have finished it: no
+    process waits longer than it would in the step. A stop is at most six calls late.
 
     Every process must call this equally often; the loop calls it at the same steps everywhere.
     """

@@ -1,35 +1,39 @@
 """Atomic writes, digests, and checks of directories. A leaf: any module may import it."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from flan_jax.errors import UserError
+from flan_jax.errors import MissingFileError, PathError, UserError
 
 
 def write_atomic(path: Path | str, content: str | bytes) -> None:
     """Writes `content` under a temporary name and renames it, so that readers never see an incomplete file."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with accessing(path, setting="The file", action="written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def sha256_of_file(path: Path | str) -> str:
     """Returns the hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
+    with accessing(path, setting="The file", action="read"), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -56,25 +60,68 @@ def differing_fields(first: Any, second: Any, *, field: str = "") -> Iterator[tu
         yield field, first, second
 
 
+@contextlib.contextmanager
+def accessing(path: Path | str, *, setting: str, action: Literal["read", "written"]) -> Iterator[None]:
+    """Turns an OSError on a path that the user gave into one message; belongs around the call that opens or creates.
+
+    Args:
+      path: As the user gave it.
+      setting: The name of the setting that holds it, or what is at the path, with which the message begins.
+      action: What could not be done.
+
+    Raises:
+      PathError: The path cannot be used; the text states why and how to fix it.
+    """
+    if "\0" in str(path):
+        raise PathError(f"{setting} {str(path)!r} cannot be {action}: a path cannot hold a null character. Remove it.")
+    try:
+        yield
+    except (UserError, BrokenPipeError):  # A pipe that nobody reads any more is not a wrong path.
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            blocking = next(p for p in (*Path(path).expanduser().parents[::-1], Path(path)) if not p.is_dir())
+            reason, fix = f"{blocking} is a file, not a directory", "Choose another path."
+        else:
+            reason, fix = _REASONS.get(error.errno, (str(error), "Choose another path."))
+        kind = MissingFileError if error.errno == errno.ENOENT else PathError
+        raise kind(f"{setting} {path} cannot be {action}: {reason}. {fix}") from error
+
+
+_REASONS: Mapping[int | None, tuple[str, str]] = {
+    errno.ENOENT: ("no such file or directory", "Check the path."),
+    errno.EISDIR: ("it is a directory", "Give a file."),
+    errno.EACCES: ("permission denied", "Change its permissions, or choose another path."),
+    errno.EPERM: ("not permitted", "Change its permissions, or choose another path."),
+    errno.EROFS: ("the file system is read-only", "Choose another path."),
+    errno.ENOSPC: ("no space is left on the device", "Free some space, or choose another path."),
+    errno.EDQUOT: ("the disk quota is exceeded", "Free some space, or choose another path."),
+    errno.ENAMETOOLONG: ("a name in it is too long", "Choose a shorter name."),
+}
+"""Reason and fix by the operating system's error number."""
+
+
 def require_writable_directory(path: Path | str, *, setting: str) -> None:
-    """Checks before work begins that a directory exists or can be created, without creating it.
+    """Checks before work begins that files can be created in a directory, or in the nearest parent that exists.
+
+    A directory is created there and removed again: permission bits do not show a read-only or full file system.
 
     Args:
       path: The directory.
       setting: The name of the setting that holds it, for messages.
 
     Raises:
-      UserError: The path, or a directory above it, is a file or is not writable.
+      PathError: The path, or a directory above it, is a file or is not writable.
     """
-    path = Path(path).expanduser()
-    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise UserError(f"{setting} is {str(path)!r}, but {existing} is not a directory. Choose another one.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(
-            f"{setting} is {str(path)!r}, but {existing} is not writable. Choose another directory, or change its "
-            "permissions."
-        )
+    if "://" in str(path):  # A bucket answers when it is first written to.
+        return
+    with accessing(path, setting=setting, action="written"):
+        existing = directory = Path(path).expanduser().absolute()
+        while not existing.exists():  # Raises for names that are too long.
+            existing = existing.parent
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
+        os.rmdir(tempfile.mkdtemp(prefix=".flan_jax_", dir=existing))
 
 
 def require_free_space(directory: Path | str, needed_bytes: int, *, for_what: str) -> None:

@@ -21,6 +21,7 @@ from gin import config as gin_config
 from gin import config_parser
 
 from flan_jax.errors import MissingFileError, UserError, add_user_files, in_user_code, is_ours, origin, raised_outside
+from flan_jax.files import accessing
 from flan_jax.names import nearest
 
 T = TypeVar("T")
@@ -199,14 +200,20 @@ def _as_gin_line(binding: str) -> str:
 
 def _statements_of_file(file: str, *, prefixes: Sequence[str]) -> Iterator[_Statement]:
     candidates = [Path(prefix) / file for prefix in prefixes] if not Path(file).is_absolute() else [Path(file)]
-    path = next((p for p in candidates if p.is_file()), None)
-    if path is None:
-        siblings = {str(q.relative_to(PACKAGE_PARENT)) for q in (PACKAGE_PARENT / "gin_configs").rglob("*.gin")}
-        raise MissingFileError(
-            f"No gin file {file!r} in the working directory, --gin_search_paths or the package."
-            f"{nearest(file, siblings)}"
-        )
-    yield from _statements(path.read_text(), origin=file, prefixes=prefixes, from_command_line=False)
+    with accessing(file, setting="The gin file", action="read"):
+        path = next((p for p in candidates if p.is_file()), None)
+        if path is None:
+            siblings = {str(q.relative_to(PACKAGE_PARENT)) for q in (PACKAGE_PARENT / "gin_configs").rglob("*.gin")}
+            raise MissingFileError(
+                f"No gin file {file!r} in the working directory, --gin_search_paths or the package."
+                f"{nearest(file, siblings)}"
+            )
+        content = path.read_bytes()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not a gin file, which is UTF-8 text ({error}).") from error
+    yield from _statements(text, origin=file, prefixes=prefixes, from_command_line=False)
 
 
 def _statements(text: str, *, origin: str, prefixes: Sequence[str], from_command_line: bool) -> Iterator[_Statement]:

@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeVar, Union
 import yaml
 
 from flan_jax.errors import MissingFileError, UserError
+from flan_jax.files import accessing
 from flan_jax.names import nearest, shortened
 
 T = TypeVar("T")
@@ -147,11 +148,13 @@ def read_mapping(path: Path | str) -> tuple[dict[str, Any], Place]:
       UserError: not YAML, a key given twice, or something else than a mapping.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        neighbors = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise MissingFileError(f"No file {path}.{nearest(path.name, neighbors)}")
+    with accessing(path, setting="The file", action="read"):
+        if not path.is_file():
+            neighbors = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+            raise MissingFileError(f"No file {path}.{nearest(path.name, neighbors)}")
+        content = path.read_bytes()
     place = Place(file=str(path))
-    return require_mapping(load_yaml(path.read_bytes(), place=place), place), place
+    return require_mapping(load_yaml(content, place=place), place), place
 
 
 def load_yaml(data: bytes, *, place: Place, loader: type[StrictLoader] = StrictLoader) -> object:

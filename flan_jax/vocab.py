@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 from sentencepiece import SentencePieceProcessor
 
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.files import sha256_of, sha256_of_file
+from flan_jax.files import accessing, sha256_of, sha256_of_file
 from flan_jax.names import nearest
 
 EMBEDDED_MODEL = Path(__file__).parent / "vocabularies" / "embedded.model"
@@ -108,12 +108,13 @@ class SentencePieceVocabulary(Vocabulary):
 
     def __post_init__(self) -> None:
         path = Path(self.path).expanduser()
-        if not path.is_file():
-            beside = path.parent.glob("*.model") if path.parent.is_dir() else []
-            raise MissingFileError(
-                f"No SentencePiece model at {self.path}.{nearest(path.name, (p.name for p in beside))} "
-                "Give the path of a .model file on this machine's disk, 'embedded' or 'bytes'."
-            )
+        with accessing(path, setting="The SentencePiece model", action="read"):
+            if not path.is_file():
+                neighbors = path.parent.glob("*.model") if path.parent.is_dir() else []
+                raise MissingFileError(
+                    f"No SentencePiece model at {self.path}.{nearest(path.name, (p.name for p in neighbors))} "
+                    "Give the path of a .model file on this machine's disk, 'embedded' or 'bytes'."
+                )
         # One spelling of the path, because SeqIO compares vocabularies by it.
         object.__setattr__(self, "path", str(path.resolve()))
         _require_count(self.extra_ids)
@@ -124,8 +125,10 @@ class SentencePieceVocabulary(Vocabulary):
         # be added to the model's bytes, and no protobuf package is needed.
         pieces = (_user_defined_piece(f"▁<extra_id_{k}>") for k in reversed(range(self.extra_ids)))
         processor = SentencePieceProcessor()
+        with accessing(self.path, setting="The SentencePiece model", action="read"):
+            model = Path(self.path).read_bytes()
         try:
-            processor.load_from_serialized_proto(Path(self.path).read_bytes() + b"".join(pieces))
+            processor.load_from_serialized_proto(model + b"".join(pieces))
         except RuntimeError as error:
             if "already defined" in str(error):
                 raise UserError(

@@ -210,6 +210,7 @@ def _require_free_place(to: Path, weights: Weights) -> None:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists and is not empty. Choose another --to, or remove it.")
     needed = sum(leaf.nbytes for leaf in (*weights.params.values(), *weights.slots.values()))
+    files.require_writable_directory(to.parent, setting="The directory of --to")
     files.require_free_space(to.parent, needed + _OVERHEAD_BYTES, for_what=f"the converted checkpoint {to.name}")
 
 

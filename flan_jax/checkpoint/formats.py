@@ -9,6 +9,7 @@ from flan_jax.checkpoint.places import BucketPath, Place, place_at
 from flan_jax.checkpoint.t5x import reading as t5x
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import MissingFileError, UserError
+from flan_jax.files import accessing
 
 _ON_DISK = (own, huggingface, t5x)
 _IN_BUCKETS = (t5x, own)  # In this order: TensorStore alone serves T5X's, without a client library.
@@ -30,8 +31,9 @@ def open_weights(path: Any, *, step: int | None = None) -> Weights:
       UserError: it is of no known format, or incomplete.
     """
     place = place_at(path)
-    if not place.exists():
-        raise MissingFileError(f"There is no checkpoint at {path}: no such file or directory.")
+    with accessing(str(path), setting="The checkpoint", action="read"):
+        if not place.exists():
+            raise MissingFileError(f"There is no checkpoint at {path}: no such file or directory.")
     for module in _IN_BUCKETS if isinstance(place, BucketPath) else _ON_DISK:
         if module.looks_like(str(place)):
             return module.open_weights(str(place), step=step)

@@ -12,8 +12,8 @@ from rich.progress import track
 
 from flan_jax import placement, processes, sharding
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
-from flan_jax.errors import MissingFileError, UserError
-from flan_jax.files import sha256_of
+from flan_jax.errors import UserError
+from flan_jax.files import accessing, sha256_of
 from flan_jax.models.t5.config import T5Config
 from flan_jax.run import provenance
 from flan_jax.run.predictions import Predictions, Row
@@ -134,10 +134,11 @@ def _read(source: str) -> Iterator[Mapping[str, Any]]:
         yield from _objects(sys.stdin, name="standard input", allows_text=True)
         return
     path = Path(source).expanduser()
-    if not path.is_file():
-        raise MissingFileError(f"There is no input file {source}.")
-    with open(path, encoding="utf-8") as lines:
-        yield from _objects(lines, name=source, allows_text=False)
+    with accessing(source, setting="--input", action="read"), open(path, encoding="utf-8") as lines:
+        try:
+            yield from _objects(lines, name=source, allows_text=False)
+        except UnicodeDecodeError as error:
+            raise UserError(f"--input {source}: not UTF-8 text ({error}).") from error
 
 
 def _objects(lines: Iterable[str], *, name: str, allows_text: bool) -> Iterator[Mapping[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flan_jax.data.manifest import MANIFEST_NAME, Lengths, TaskManifest, read_mixture, read_task
 from flan_jax.errors import MissingFileError
+from flan_jax.files import accessing
 
 # A row is filled to this share of the fewer rows that any packing needs (measured on instruction data, `packing`).
 _TYPICAL_FILL = 0.97
@@ -23,7 +24,8 @@ def inventory(export_dir: Path | str) -> dict[str, Any]:
       UserError: a manifest is not of this version's format.
     """
     root = Path(export_dir).expanduser()
-    mixtures = [(path, read_mixture(path)) for path in sorted((root / "mixtures").glob("*.json"))]
+    with accessing(root, setting="The export", action="read"):
+        mixtures = [(path, read_mixture(path)) for path in sorted((root / "mixtures").glob("*.json"))]
     tasks = [(path.parent, read_task(path.parent)) for path in sorted(root.glob(f"tasks/*/*/{MANIFEST_NAME}"))]
     tasks = [(path, task) for path, task in tasks if not path.name.endswith(".partial")]
     if not mixtures and not tasks:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.errors import MissingFileError
-from flan_jax.files import write_atomic
+from flan_jax.files import accessing, write_atomic
 from flan_jax.run.identity import refuse_other_run
 
 FORMAT_VERSION = 1
@@ -50,9 +50,13 @@ class RunDirectory:
         Raises:
           MissingFileError: The directory holds no run.
         """
-        if not self.run_file.is_file():
-            raise MissingFileError(f"{self.path} holds no run (no run.json): give the MODEL_DIR of a `flan-jax train`.")
-        content: dict[str, Any] = json.loads(self.run_file.read_text())
+        with accessing(self.run_file, setting="The run", action="read"):
+            if not self.run_file.is_file():
+                raise MissingFileError(
+                    f"{self.path} holds no run (no run.json): give the MODEL_DIR of a `flan-jax train`."
+                )
+            text = self.run_file.read_text()
+        content: dict[str, Any] = json.loads(text)
         return content
 
     def last_metrics(self) -> dict[str, Any] | None:
@@ -85,7 +89,8 @@ class RunDirectory:
         text = json.dumps({"format_version": FORMAT_VERSION, **record}, indent=1, sort_keys=True) + "\n"
         if self.run_file.is_file():  # Compared as JSON, in which a tuple is a list.
             refuse_other_run(self.read()["identity"], json.loads(text)["identity"], where=self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        with accessing(self.path, setting="MODEL_DIR", action="written"):
+            self.path.mkdir(parents=True, exist_ok=True)
         if config is not None:
             write_atomic(self.config_file, config)
         write_atomic(self.run_file, text)

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from flan_jax import processes
 from flan_jax.errors import UserError
-from flan_jax.files import require_writable_directory, write_atomic
+from flan_jax.files import accessing, require_writable_directory, write_atomic
 
 Row = Mapping[str, Any]
 
@@ -56,8 +56,9 @@ def write_predictions(predictions: Predictions, output: str) -> None:
         file = sys.stdout if partial is None else stack.enter_context(open(partial, "a", encoding="utf-8"))
         for row in predictions.compute(group.broadcast(done)):
             if group.is_first:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                file.flush()
+                with accessing(output, setting="--output", action="written"):
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    file.flush()
     if partial is not None:
         partial.rename(Path(output).expanduser())
         _identity_file(partial).unlink()

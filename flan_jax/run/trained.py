@@ -12,6 +12,7 @@ from flan_jax.checkpoint.weights import Weights
 from flan_jax.data.manifest import Request, VocabularyRef, request_from_json
 from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import EvaluationPlan
+from flan_jax.files import accessing
 from flan_jax.models.t5.config import T5Config
 from flan_jax.run.directory import RunDirectory
 from flan_jax.run.network import Network, open_vocabulary
@@ -72,7 +73,9 @@ def open_trained(
       UserError: The checkpoint has no vocabulary, or is not a complete T5.
     """
     directory = RunDirectory(path=Path(model_dir).expanduser())
-    if directory.run_file.is_file():
+    with accessing(model_dir, setting="The run or checkpoint", action="read"):
+        is_run = directory.run_file.is_file()
+    if is_run:
         return _open_run(directory, mesh=mesh, export_dir=export_dir, lengths=lengths)
     weights = formats.open_weights(model_dir)
     stored = vocab.load(vocabulary) if vocabulary else conversion.vocabulary_of(weights)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from flan_jax.errors import MissingFileError, UserError, add_user_files, in_user_code, raised_outside
+from flan_jax.files import accessing
 from flan_jax.names import nearest
 
 
@@ -42,8 +43,10 @@ def files_of(module: ModuleType) -> tuple[str, ...]:
 
 
 def _from_file(given: Path) -> ModuleType:
-    path = given.expanduser().resolve()
-    if not path.is_file() or path.suffix != ".py":
+    with accessing(given, setting="The module", action="read"):
+        path = given.expanduser().resolve()
+        is_module = path.is_file() and path.suffix == ".py"
+    if not is_module:
         beside = [p.name for p in path.parent.glob("*") if p.suffix in (".py", ".yaml")] if path.parent.is_dir() else []
         raise MissingFileError(
             f"No file {path} to take tasks from.{nearest(path.name, beside)} "

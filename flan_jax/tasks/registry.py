@@ -21,6 +21,7 @@ from flan_jax import vocab
 from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ShareUnit, StatedShare
 from flan_jax.errors import UserError
+from flan_jax.files import accessing
 from flan_jax.names import nearest
 from flan_jax.settings import Section
 from flan_jax.tasks import modules, yaml_file
@@ -347,7 +348,8 @@ def import_module(words: str) -> tuple[str, ...]:
     files: list[str] = []
     for word in filter(None, (word.strip() for word in words.split(","))):
         if word.endswith((".yaml", ".yml")):
-            path = str(Path(word).expanduser().resolve())
+            with accessing(word, setting="The file", action="read"):
+                path = str(Path(word).expanduser().resolve())
             if path not in _state.yaml_files:
                 register_yaml(path)
                 _state.yaml_files.add(path)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO, final
 
-from flan_jax.files import write_atomic
+from flan_jax.files import accessing, write_atomic
 
 Values = Mapping[str, float | None]
 
@@ -75,8 +75,9 @@ class JsonlWriter(Writer):
         assert self._file is not None, "entered first"
         line: dict[str, Any] = {"step": step, "kind": kind}
         line |= {name: _json_number(value) for name, value in values.items()}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
+        with accessing(self._path, setting="The metrics", action="written"):
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
 
     def _retained_lines(self) -> list[str]:
         if self._resumed_step is None or not self._path.is_file():

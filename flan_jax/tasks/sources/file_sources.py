@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.files import sha256_of, sha256_of_file
+from flan_jax.files import accessing, sha256_of, sha256_of_file
 from flan_jax.names import nearest, shortened
 from flan_jax.tasks.sources import readers
 from flan_jax.tasks.sources.readers import Reader
@@ -238,9 +238,10 @@ class TsvSource(TableSource):
 
 def _matching(path: Path) -> list[str]:
     """Returns the absolute paths of a file, or of all files that a pattern matches."""
-    if path.is_file():
-        return [os.path.abspath(path)]
-    matches = sorted(path.parent.glob(path.name)) if "*" in path.name and path.parent.is_dir() else []
+    with accessing(path, setting="The file", action="read"):
+        if path.is_file():
+            return [os.path.abspath(path)]
+        matches = sorted(path.parent.glob(path.name)) if "*" in path.name and path.parent.is_dir() else []
     if not matches:
         neighbors = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         no_folder = "" if path.parent.is_dir() else f" There is no folder {path.parent} either."

@@ -1,1 +1,1 @@
-"""Flan 2022: five submixtures in their variants, with chain of thought and dialogue, which are families of their own."""
+"""Flan 2022: five submixtures in their variants; chain of thought and dialogue are collections of their own, too."""

@@ -1,9 +1,9 @@
-"""Chain-of-thought sets (Longpre et al. 2023, arXiv:2301.13688, 3.1): a question, the reasons, and then the answer.
+"""Chain-of-thought sets (Longpre et al. 2023, arXiv:2301.13688, 3.1): a question, its rationale, and then the answer.
 
-Nine sets lie as `<set>_train.tsv` (or `.tsv.gz`) in one folder: question, answer and rationale between tabs, with `\\n`
-written out. Each is a task named `cot_<set>` (`stream_<set>` for the two whose rationales are rough notes) and, turned
-around, `cot_input_inversion_<set>`; the mixtures `cot` and `cot_input_inversion` have all nine of a kind. They are
-registered when they are asked for. Their variants with examples are `flan2022`'s.
+Nine sets are read from `<set>_train.tsv` (or `.tsv.gz`) in one folder: question, answer and rationale between tabs, with
+line breaks written as `\\n`. Each is a task `cot_<set>` (`stream_<set>` for the two whose rationales are rough notes)
+and, inverted, `cot_input_inversion_<set>`; the mixtures `cot` and `cot_input_inversion` contain all nine. They are
+registered on demand. `flan2022` adds few-shot variants.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ DATA_DIR_VARIABLE = "FLAN_JAX_COT_DIR"
 CLUSTER = "chain_of_thought"
 COLUMNS = ("question", "answer", "rationale")
 CAP = 100_000
-"""Training rows of a set count at most so many in a mixture."""
+"""Cap on the training rows of a set in the rates of a mixture."""
 EMPTY_FIELD = "an empty field"
 TEMPLATES = Path(load.__file__).parent / "cot.yaml"
 
@@ -39,11 +39,11 @@ class CotSet:
     """One of the nine sets.
 
     Attributes:
-      name: as its file has it.
-      num_rows: that the released file has.
-      corpora: what hold-out goes by.
+      name: in the file's name.
+      num_rows: of the released file.
+      corpora: for hold-out.
       licence: of the rows.
-      are_notes: whether the rationales are rough notes ("stream") and not explanations.
+      are_notes: whether the rationales are rough notes ("stream") instead of explanations.
     """
 
     name: str
@@ -72,16 +72,16 @@ MIXTURES: Mapping[str, bool] = {"cot": False, "cot_input_inversion": True}
 """Each mixture, and whether its members are the inverted tasks."""
 
 _declared: dict[str, Path] = {}
-"""The folder that `register` was given last."""
+"""The folder of the last call of `register`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """Which of the nine sets a folder holds.
+    """The sets that a folder contains.
 
     Attributes:
-      readable: names of those that are there.
-      missing: names of the others.
+      readable: names of the sets with a file.
+      missing: names of the other sets.
     """
 
     readable: tuple[str, ...]
@@ -90,7 +90,7 @@ class Coverage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, init=False)
 class CotSource(TsvSource):
-    """The rows of a set, with its line ends put back."""
+    """The rows of a set, with its line breaks decoded."""
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the rows; places are "file:line"."""
@@ -101,39 +101,39 @@ class CotSource(TsvSource):
             row = {name: text.replace("\\n", "\n").strip() for name, text in record.row.items()}
             empty = [name for name, text in row.items() if not text]
             if empty:
-                yield BadRow(EMPTY_FIELD, f"nothing stands in {', '.join(empty)}", record.place)
+                yield BadRow(EMPTY_FIELD, f"no text in {', '.join(empty)}", record.place)
             else:
                 yield Record(row, record.place)
 
 
 def coverage(data_dir: Path | str) -> Coverage:
-    """Says which of the nine sets a folder holds, and which are missing, by name.
+    """Returns which of the nine sets a folder contains.
 
     Raises:
-      MissingFileError: there is no such folder, or none of them in it.
+      MissingFileError: there is no such folder, or no set in it.
     """
     folder = Path(data_dir).expanduser()
     if not folder.is_dir():
         raise MissingFileError(f"No folder {folder} to read chain-of-thought sets from.")
-    there = {one.name: _file(folder, one).is_file() for one in SETS}
-    if not any(there.values()):
-        expected = ", ".join(f"{name}_train.tsv" for name in there)
-        raise MissingFileError(f"{folder} holds no chain-of-thought set: expected some of {expected} (or .tsv.gz).")
+    exists = {one.name: _file(folder, one).is_file() for one in SETS}
+    if not any(exists.values()):
+        expected = ", ".join(f"{name}_train.tsv" for name in exists)
+        raise MissingFileError(f"{folder} contains no chain-of-thought set: expected some of {expected} (or .tsv.gz).")
     return Coverage(
-        readable=tuple(name for name, is_there in there.items() if is_there),
-        missing=tuple(name for name, is_there in there.items() if not is_there),
+        readable=tuple(name for name, is_file in exists.items() if is_file),
+        missing=tuple(name for name, is_file in exists.items() if not is_file),
     )
 
 
 def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str | None = None) -> Coverage | None:
-    """Declares the tasks of all nine sets and their mixtures; a set without a file has no rows on this machine.
+    """Declares the tasks of all nine sets and their mixtures; the rows of a set without a file are unavailable.
 
     Args:
       data_dir: the folder; None takes the environment variable FLAN_JAX_COT_DIR.
       vocabulary: as in `registry.register`.
 
     Returns:
-      What was found; None when neither the argument nor the variable names a folder, and then nothing is declared.
+      The sets in the folder; None when neither the argument nor the variable names one, and nothing is declared.
 
     Raises:
       MissingFileError: as `coverage`.
@@ -141,7 +141,7 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if not folder:
         return None
-    found = coverage(folder)
+    covered = coverage(folder)
     _declared["folder"] = Path(folder).expanduser()
     registry.declare_family(
         "cot",
@@ -149,7 +149,7 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
         define=functools.partial(_define, folder=_declared["folder"], vocabulary=vocabulary),
         covering=lambda: [one.task(inverted=inverted) for one in (SETS[0], SETS[-1]) for inverted in (False, True)],
     )
-    return found
+    return covered
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,20 +173,20 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
 
 
 def data_dir_in_use() -> Path | None:
-    """Returns the folder in use; None when there is none."""
+    """Returns the folder in use; None if none is named."""
     named = os.environ.get(DATA_DIR_VARIABLE)
     return _declared.get("folder") or (Path(named).expanduser() if named else None)
 
 
 def records(folder: Path | str, *, inverted: bool = False) -> tuple[TemplatedTask, ...]:
-    """Returns the tasks of all nine sets, whether or not their files are there."""
+    """Returns the tasks of all nine sets, whether or not their files exist."""
     return tuple(record(one, folder, inverted=inverted) for one in SETS)
 
 
 def record(one: CotSet, folder: Path | str, *, inverted: bool = False) -> TemplatedTask:
-    """Returns the task of a set: under ten templates (fifteen for rough notes), or turned around under eighteen.
+    """Returns the task of a set: with ten templates (fifteen for rough notes), or inverted with eighteen.
 
-    Turned around, a row whose target stands in its input is left out and counted.
+    An inverted row whose target occurs in its input is dropped and counted.
     """
     return TemplatedTask(
         name=one.task(inverted=inverted),
@@ -213,10 +213,10 @@ def _template_sets() -> Mapping[str, tuple[Template, ...]]:
 
 
 def _file(folder: Path, one: CotSet) -> Path:
-    """The set's file; the plain one when there is none."""
+    """Returns the set's file; the uncompressed path if there is none."""
     plain = folder / f"{one.name}_train.tsv"
-    packed = plain.with_suffix(".tsv.gz")
-    return packed if packed.is_file() and not plain.is_file() else plain
+    compressed = plain.with_suffix(".tsv.gz")
+    return compressed if compressed.is_file() and not plain.is_file() else plain
 
 
 @functools.cache

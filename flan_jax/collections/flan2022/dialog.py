@@ -1,9 +1,9 @@
-"""Dialogue sets (Longpre et al. 2023, arXiv:2301.13688, 3.1): one turn from the turns before it, or the other way round.
+"""Dialogue sets (Longpre et al. 2023, arXiv:2301.13688, 3.1): predict a turn from the turns before it, or the reverse.
 
-`wiki_dialog` and `qrecc` are read as TFDS has prepared them, or from `wiki_dialog_<split>.jsonl` (or `.jsonl.gz`) and
-likewise `qrecc` in a folder that a YAML file or FLAN_JAX_DIALOG_DIR names, with the same fields. Tasks: the two names,
-and with `_input_inversion`; mixtures: `dialog` and `dialog_input_inversion`. They are registered when they are asked
-for. What becomes of a row is `dialog_rows`' business, variants with examples are `flan2022`'s.
+`wiki_dialog` and `qrecc` are read from TFDS, or from files `wiki_dialog_<split>.jsonl` (or `.jsonl.gz`) and
+`qrecc_<split>.jsonl` with the same fields, in a folder that a YAML file or FLAN_JAX_DIALOG_DIR names. Tasks have the two
+names, and the same with `_input_inversion`; the mixtures are `dialog` and `dialog_input_inversion`. They are registered
+on demand. `dialog_rows` builds the examples, `flan2022` adds few-shot variants.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from flan_jax.vocab import Vocabulary
 DATA_DIR_VARIABLE = "FLAN_JAX_DIALOG_DIR"
 CLUSTER = "dialog"
 CAP = 200_000
-"""Training rows of a set count at most so many in a mixture."""
+"""Cap on the training rows of a set in the rates of a mixture."""
 INVERSION = "_input_inversion"
 TEMPLATES = Path(load.__file__).parent / "dialog.yaml"
 
@@ -40,12 +40,12 @@ class DialogSet:
 
     Attributes:
       name: of its task.
-      tfds: as TFDS spells it.
+      tfds: in TFDS's spelling.
       splits: TFDS expressions.
       turns: the field that lists the turns.
-      skipped: how many turns at the beginning are not part of the conversation.
-      min_turn_id: rows whose "turn_id" is smaller are left out; None has no such field.
-      corpora: what hold-out goes by.
+      skipped: the number of first turns that are not part of the conversation.
+      min_turn_id: rows with a smaller "turn_id" are dropped; None for rows without that field.
+      corpora: for hold-out.
       licence: of the rows.
     """
 
@@ -70,7 +70,7 @@ SETS = (
         splits={"train": "train", "validation": "validation"},
         turns="utterances",
         corpora=("wiki_dialog",),
-        skipped=1,  # A greeting that says whom the assistant is for.
+        skipped=1,  # A greeting that introduces the assistant.
         licence="CC BY-SA 3.0",
     ),
     DialogSet(
@@ -78,7 +78,7 @@ SETS = (
         tfds="q_re_cc:1.0.0",
         splits={"train": "train", "test": "test"},
         turns="context",
-        corpora=("qrecc", "quac", "natural_questions"),  # Its conversations go on from questions of both.
+        corpora=("qrecc", "quac", "natural_questions"),  # Its conversations continue questions of both.
         min_turn_id=7,
         licence="CC BY-SA 3.0",
     ),
@@ -87,15 +87,15 @@ MIXTURES: Mapping[str, bool] = {"dialog": False, "dialog_input_inversion": True}
 """Each mixture, and whether its members are the inverted tasks."""
 
 _declared: dict[str, Path] = {}
-"""The folder that `register` was given last, if any."""
+"""The folder of the last call of `register`, if any."""
 
 
 def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str | None = None) -> None:
     """Declares the tasks of both sets and their mixtures.
 
     Args:
-      data_dir: a folder of JSONL files; None takes the environment variable FLAN_JAX_DIALOG_DIR, without it the folder
-        of the last call, and without that what TFDS has prepared.
+      data_dir: a folder of JSONL files; None takes the environment variable FLAN_JAX_DIALOG_DIR, or else the folder of
+        the last call, or else TFDS.
       vocabulary: as in `registry.register`.
 
     Raises:
@@ -135,7 +135,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
 
 
 def data_dir_in_use() -> Path | None:
-    """Returns the folder of JSONL files in use; None when rows come from TFDS."""
+    """Returns the folder of JSONL files in use; None if rows come from TFDS."""
     named = os.environ.get(DATA_DIR_VARIABLE)
     return _declared.get("folder") or (Path(named).expanduser() if named else None)
 
@@ -154,10 +154,10 @@ def record(
     Args:
       one: the set.
       folder: of JSONL files; None for TFDS.
-      inverted: whether the turns before are asked for.
-      varied: whether training draws the style in which the turns are written.
-      name: of the task, which its draws depend on; None for the set's own.
-      seed: of the draws.
+      inverted: whether the earlier turns are predicted from the turn.
+      varied: whether training draws the style of the dialogue.
+      name: of the task, which determines its random choices; None for the set's own.
+      seed: of the random choices.
     """
     task = name or one.task(inverted=inverted)
     return TemplatedTask(
@@ -185,10 +185,10 @@ def _source(one: DialogSet, folder: Path | str | None) -> Source:
     if folder is None:
         return TfdsSource(name=one.tfds, splits=one.splits)
     plain = {split: Path(folder) / f"{one.name}_{split}.jsonl" for split in one.splits}
-    packed = {split: path.with_suffix(".jsonl.gz") for split, path in plain.items()}
-    found = {s: p if p.is_file() or not packed[s].is_file() else packed[s] for s, p in plain.items()}
-    # A folder without the evaluation split is usual; without the training split it is incomplete, and that is told.
-    return JsonlSource(files={s: p for s, p in found.items() if s == TRAIN_SPLIT or p.is_file()})
+    compressed = {split: path.with_suffix(".jsonl.gz") for split, path in plain.items()}
+    files = {s: p if p.is_file() or not compressed[s].is_file() else compressed[s] for s, p in plain.items()}
+    # A folder may lack the evaluation split. One without the training split is incomplete and reported as missing.
+    return JsonlSource(files={s: p for s, p in files.items() if s == TRAIN_SPLIT or p.is_file()})
 
 
 @functools.cache

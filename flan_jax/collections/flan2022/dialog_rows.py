@@ -1,6 +1,6 @@
-"""From conversations to one turn and the turns before it: which turn, in which style, and which rows are left out.
+"""From conversations to examples: a turn and the turns before it, and the rows that are dropped.
 
-Turn and style are drawn by the row's split and place. The sets are `dialog`'s.
+Turn and style are drawn by the row's split and index.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ SPLIT, NUMBER = "split_", "number_"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NumberedRows(DerivedSource):
-    """A source whose rows also say which split and which place they have, so that draws can go by it."""
+    """A source whose rows also contain their split and index, which determine their random choices."""
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the source's rows."""
@@ -45,11 +45,11 @@ class AskForTurn:
     ('DIALOGUE:\\n- Hi!\\n-', 'Hello.')
 
     Attributes:
-      task: whose name the draws depend on.
+      task: its name determines the random choices.
       turns: the field that lists the turns.
-      skipped: how many of them are left out at the beginning.
-      styles: the pools that training draws from; None writes all dialogues in the fixed form.
-      seed: of the draws.
+      skipped: the number of first turns to drop.
+      styles: the pools that training draws from; None for the fixed form.
+      seed: of the random choices.
     """
 
     task: str
@@ -59,7 +59,7 @@ class AskForTurn:
     seed: int = 0
 
     def __call__(self, row: Row) -> Row:
-        """Returns the fields of the templates, or so many as can be found."""
+        """Returns the fields of the templates, as far as the conversation has them."""
         kept = {"turn_id": row["turn_id"]} if "turn_id" in row else {}
         listed = row.get(self.turns)
         if not isinstance(listed, list) or not all(isinstance(turn, str) for turn in listed):
@@ -84,10 +84,10 @@ class AskForTurn:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversations(RowFilter):
-    """Leaves out conversations that have no turn to ask for, and rows from their first turns.
+    """Drops conversations without a turn to predict, and rows with too few earlier turns.
 
     Attributes:
-      min_turn_id: of a row that is used; None where rows are whole conversations.
+      min_turn_id: the least of a used row; None where rows are complete conversations.
     """
 
     min_turn_id: int | None = None

@@ -1,21 +1,20 @@
-"""The Flan 2022 Collection (Longpre et al. 2023, arXiv:2301.13688): five submixtures, each with its variants of prompts.
+"""The Flan 2022 Collection (Longpre et al. 2023, arXiv:2301.13688): five submixtures with variants of their prompts.
 
-Mixtures, from the outside in, with the released code's names and weights where it has them:
+The mixtures, from outer to inner, with the released code's names and weights where they exist:
 
     flan2022                        the five submixtures at 0.40, 0.32, 0.20, 0.05 and 0.03
     flan2022_proportion_a, _b       four of them as in the scaling studies and in the release of Flan-T5
     flan2021_submix                 kinds of prompts at equal weights; also t0_, niv2_, cot_ and dialog_submix
-    flan_zsopt                      one kind: zs or fs (with examples), opt or noopt; cot and dialog with what is turned
-                                    around at 0.3
-    palmflan_flan_zs_opt            every dataset of one kind; a task counts with its rows, at most the submixture's cap
+    flan_zsopt                      one kind: zs or fs (few-shot), opt or noopt; cot and dialog with their inverted
+                                    tasks at 0.3
+    palmflan_flan_zs_opt            every dataset of one kind, proportional to its rows, at most the submixture's cap
 
-`variants` says what the tasks under them are called, `submixtures` which datasets there are. All are
-registered when they are asked for. A submixture whose folder nobody has named makes a mixture of it an error; a
-dataset that is not on this machine is left to the export.
+`variants` defines the names of their tasks, `submixtures` the datasets. All are registered on demand. A mixture of a
+submixture without a known folder is an error; the export handles a dataset that is not on this machine.
 
-Departures: every draw depends on seed, task and row; caps are over measured rows; Super-NaturalInstructions is a task a
-file, so that its cap holds, and only of the train list; dialogues that are turned around are written in one form. Not
-there, for their rows were never released: DrRepair, CodeContests and TaskMaster.
+Departures: every random choice depends on seed, task and row; caps apply to measured rows; Super-NaturalInstructions has
+one task per file, so that its cap is effective, and only the train list; inverted dialogues have one form. DrRepair,
+CodeContests and TaskMaster are omitted, since their rows were never released.
 """
 
 import dataclasses
@@ -54,7 +53,7 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
     "flan2022_proportion_a": {"flan2021": 52, "t0": 15, "cot": 3, "niv2": 30},
     "flan2022_proportion_b": {"flan2021": 46.0, "t0": 27.9, "cot": 1.8, "niv2": 24.2},
 }
-"""What the mixtures at the top are made of, and at what weights."""
+"""The submixtures of the outermost mixtures, with their weights."""
 
 
 def leaf_name(submixture: Submixture, setting: Setting) -> str:
@@ -67,7 +66,7 @@ def leaf_name(submixture: Submixture, setting: Setting) -> str:
 
 
 def setting_name(submixture: Submixture, setting: Setting) -> str:
-    """Returns the name of the mixture that has, beside it, what is turned around.
+    """Returns the name of the mixture that also contains the inverted tasks.
 
     >>> setting_name(FLAN2021, "fs_noopt")
     'flan_fsnoopt'
@@ -92,19 +91,19 @@ def nested_mixtures() -> dict[str, dict[str, float]]:
 
 
 def leaf_mixtures() -> dict[str, tuple[Submixture, Setting]]:
-    """Returns what every mixture of tasks is made of."""
+    """Returns the submixture and setting of every mixture of tasks."""
     halves = (*SUBMIXTURES, *INVERTED.values())
     return {leaf_name(half, setting): (half, setting) for half in halves for setting in half.settings}
 
 
 def register() -> None:
-    """Declares the family; nothing is read before it is asked for."""
+    """Declares the collection; nothing is read before a name is requested."""
     _declare(Family(Collection()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Keys:
-    """The keys of the collection in a YAML file: the folder of Super-NaturalInstructions, and the seed of all draws."""
+    """The keys of the collection in a YAML file: the folder of Super-NaturalInstructions, and the seed of all random choices."""
 
     superni_dir: Path | None = None
     seed: int = 0
@@ -133,11 +132,11 @@ class Family:
     """All names of Flan 2022 over one collection of datasets."""
 
     def __init__(self, collection: Collection, *, vocabulary: Vocabulary | None = None):
-        """Takes the datasets.
+        """Stores the datasets.
 
         Args:
-          collection: where they are found.
-          vocabulary: of the tasks; None for the one in use.
+          collection: lists them.
+          vocabulary: of the tasks; None for the default one.
         """
         self._collection, self._vocabulary = collection, vocabulary
 
@@ -151,7 +150,7 @@ class Family:
                     yield variant.name(member.dataset)
 
     def covering(self) -> Iterator[str]:
-        """Yields tasks that use the templates that are in no other family."""
+        """Yields tasks that use the templates of no other collection."""
         small = self._collection.of(FLAN2021)
         yield from (small[name].variants[0].name(name) for name in small_sets.NAMES)
         for half in (T0, NIV2):
@@ -164,10 +163,10 @@ class Family:
                         yield variant.name(member.dataset)
 
     def define(self, name: str) -> bool:
-        """Registers the task or the mixture of a name, with its members; False for a name that is none of these.
+        """Registers the task or the mixture of a name, with its members; returns False for an unknown name.
 
         Raises:
-          UserError: a mixture of which nothing can be listed on this machine; says what to do.
+          UserError: a mixture of a submixture without datasets on this machine.
         """
         if name in _nested():
             self._require_members(name)
@@ -197,17 +196,17 @@ class Family:
         return False
 
     def _require_members(self, name: str) -> None:
-        """Refuses a mixture whose datasets nobody has said the place of, all of them at once."""
-        empty = {half.name: half.mend for half in _halves(name) if not self._collection.of(half)}
+        """Rejects a mixture with submixtures whose data have no known location, and names all of them."""
+        empty = {half.name: half.fix for half in _halves(name) if not self._collection.of(half)}
         if empty:
-            ways = " ".join(f"{submixture}: {mend}" for submixture, mend in empty.items())
+            ways = " ".join(f"{submixture}: {fix}" for submixture, fix in empty.items())
             raise UserError(
                 f"The mixture {name!r} has no member of {', '.join(empty)} on this machine. {ways} "
                 "Or mix the others yourself."
             )
 
     def _notes(self, half: Submixture) -> tuple[str, ...]:
-        """Says which tasks of a published list are not there: nothing else would miss them."""
+        """Returns which tasks of a published list are missing: nothing else would report them."""
         folder, settings = self._collection.superni_dir(), t0.settings_in_use()
         if half is NIV2 and folder is not None:
             return niv2.notes(folder)
@@ -215,7 +214,7 @@ class Family:
 
 
 def _halves(name: str) -> list[Submixture]:
-    """The submixtures, and halves of them, that a mixture comes to."""
+    """Returns the submixtures, and halves of them, that a mixture contains."""
     if name in _leaves():
         return [_leaves()[name][0]]
     return list(dict.fromkeys(half for member in _nested()[name] for half in _halves(member)))

@@ -1,10 +1,10 @@
-"""Super-NaturalInstructions in Flan 2022 (Longpre et al. 2023, arXiv:2301.13688): a task a file, asked in ten ways.
+"""Super-NaturalInstructions in Flan 2022 (Longpre et al. 2023, arXiv:2301.13688): one task per file, with ten templates.
 
-The tasks are those of the train list, less those whose questions are MMLU's; the release counts them all as one task,
-under which its cap of 5,000 rows for each has no effect. Instances come without examples, with one of the file's
-positive examples and its reason (`template_mix_five_shot`), or with two of them in a few-shot format (`x_shot`). The
-release draws the latter from sampled instances, which are training rows of their own; positive examples are none.
-Folders are read by `natural_instructions.task_files`.
+The tasks are those of the train list without MMLU's questions. The release treats them all as one task, so that its cap
+of 5,000 rows per task has no effect. Instances are shown without examples, with one of the file's positive examples and
+its explanation (`template_mix_five_shot`), or with two of them in a few-shot format (`x_shot`). The release draws the
+latter from sampled instances, which are training rows themselves; positive examples are not.
+`natural_instructions.task_files` reads the folders.
 """
 
 import dataclasses
@@ -44,13 +44,13 @@ _SHOWN: Mapping[Variant, tuple[Examples, str]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Instance:
-    """From an instance to the fields of the templates, its target and its examples drawn by the instance's name.
+    """From an instance to the fields of the templates; its target and examples are drawn by the instance's id.
 
     Attributes:
-      task: whose name the draws depend on.
+      task: its name determines the random choices.
       examples: which of the file's positive examples are shown.
-      formats: how several are joined.
-      seed: of the draws.
+      formats: for several examples.
+      seed: of the random choices.
     """
 
     task: str
@@ -59,7 +59,7 @@ class Instance:
     seed: int = 0
 
     def __call__(self, row: Row) -> Row | None:
-        """Returns the fields; None when the examples asked for are not in the file."""
+        """Returns the fields; None if the file lacks the examples."""
         draws = Draws(self.seed, self.task, row["id"], "instance")
         written = [output for output in row["output"] if output.strip()] or [""]
         fields = {
@@ -90,10 +90,10 @@ class Instance:
 
 
 def members(folder: Path | str) -> dict[str, TaskFile]:
-    """Returns the tasks of a folder that are trained on, by the names that their tasks begin with.
+    """Returns the training tasks of a folder, by the prefixes of their names.
 
     Raises:
-      FileNotFoundError, ValueError: as `natural_instructions.task_files.task_files` and `natural_instructions.selection.lists_of`.
+      MissingFileError, UserError: as `natural_instructions.task_files.task_files` and `natural_instructions.selection.lists_of`.
     """
     files = task_files(folder)
     train = lists_of(folder, split=None, names=files)["train"]
@@ -105,13 +105,13 @@ def members(folder: Path | str) -> dict[str, TaskFile]:
 
 
 def notes(folder: Path | str) -> tuple[str, ...]:
-    """Returns what a reader must know of the train list: which of its tasks are not in the folder."""
+    """Returns notes on the train list: which of its tasks are missing from the folder."""
     files = task_files(folder)
     return select(files, lists_of(folder, split=None, names=files))["train"].notes("train", folder=folder)
 
 
 def is_mmlu(task: str) -> bool:
-    """Whether a task asks MMLU's questions, by its number.
+    """Whether a task consists of MMLU's questions, by its number.
 
     >>> is_mmlu("task700_mmmlu_answer_generation_high_school_chemistry"), is_mmlu("task001_quoref_question_generation")
     (True, False)
@@ -124,10 +124,10 @@ def record(dataset: str, file: TaskFile, variant: Variant, *, seed: int = 0) -> 
     """Returns a task of a file.
 
     Args:
-      dataset: what its name begins with.
-      file: where it lies.
+      dataset: the prefix of its name.
+      file: of the task.
       variant: one of `VARIANTS`.
-      seed: of the draws.
+      seed: of the random choices.
     """
     name = variant.name(dataset)
     examples, template_set = _SHOWN[variant]

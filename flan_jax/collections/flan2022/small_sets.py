@@ -1,7 +1,7 @@
 """The two small sets that Flan 2022 adds to FLAN 2021's: last words of passages, and science questions.
 
-LAMBADA (4,860 rows) and the middle-school science questions of UnifiedQA with four choices (590 rows), as
-arXiv:2301.13688 has them, over TFDS. Their variants are `variants`' business.
+LAMBADA (4,860 rows) and the middle-school science questions of UnifiedQA with four choices (590 rows), from TFDS, as in
+arXiv:2301.13688.
 """
 
 import re
@@ -18,7 +18,7 @@ _CHOICES = re.compile(r"\(([A-Z])\)")
 
 
 def last_word(row: Row) -> Row | None:
-    """Cuts the last word off a passage.
+    """Splits the last word off a passage.
 
     >>> last_word({"passage": "He took his hat and left the house"})
     {'sentence': 'He took his hat and left the', 'answer': 'house'}
@@ -28,7 +28,7 @@ def last_word(row: Row) -> Row | None:
 
 
 def science_question(row: Row) -> Row | None:
-    r"""Parts a question from its choices; None when there are not four of them.
+    r"""Splits a question from its choices; None unless there are four.
 
     >>> science_question({"input": "Which is a metal? \\n (A) tin (B) air (C) ice (D) oak", "output": "tin"})
     {'question': 'Which is a metal?', 'options': ['tin', 'air', 'ice', 'oak'], 'answer': 'tin'}

@@ -1,7 +1,7 @@
-"""Which datasets each submixture of Flan 2022 has, and the task of each variant (arXiv:2301.13688, 3.1 and 3.2).
+"""The datasets of each submixture of Flan 2022, and the task of each variant (arXiv:2301.13688, 3.1 and 3.2).
 
-A submixture's datasets come from where its own family reads them: FLAN 2021's from TFDS or a user's files, chain of
-thought, dialogue, Super-NaturalInstructions and T0 from their folders. What they are mixed into is `flan2022`'s.
+The datasets of a submixture come from its own collection: FLAN 2021's from TFDS or a user's files, those of chain of
+thought, dialogue, Super-NaturalInstructions and T0 from their folders. `family` defines the mixtures.
 """
 
 import dataclasses
@@ -29,21 +29,21 @@ _FIRST = re.compile(r"^(\w+)\[:\d+\]$")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Submixture:
-    """One of the five sources, or the turned-around half of one.
+    """One of the five sources, or the inverted half of one.
 
     Attributes:
-      name: what messages call it.
-      key: what the names of its mixtures have.
-      cap: training rows of a task count at most so many.
+      name: for messages.
+      key: in the names of its mixtures.
+      cap: on the training rows of a task in its rate.
       settings: its kinds of prompts; not all have prompts without options.
-      mend: what to do when there is nothing of it.
+      fix: how to make its data available.
     """
 
     name: str
     key: str
     cap: int
     settings: tuple[Setting, ...] = SETTINGS
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,9 @@ class Member:
     """A dataset of a submixture.
 
     Attributes:
-      dataset: what the names of its tasks begin with.
-      variants: those that it has.
-      declare: makes the task of one of them.
+      dataset: the prefix of the names of its tasks.
+      variants: of the dataset.
+      declare: returns the task of a variant.
     """
 
     dataset: str
@@ -72,27 +72,27 @@ T0 = Submixture(
     name="t0",
     key="t0",
     cap=20_000,
-    mend=f"Name promptsource's templates: {t0.ARCHIVE_VARIABLE}, or collections: {{t0: {{promptsource: ...}}}} in a YAML file.",
+    fix=f"Name promptsource's templates: {t0.ARCHIVE_VARIABLE}, or collections: {{t0: {{promptsource: ...}}}} in a YAML file.",
 )
 NIV2 = Submixture(
     name="niv2",
     key="niv2",
     cap=5_000,
     settings=WITH_OPTIONS,
-    mend="Name the folder of Super-NaturalInstructions: FLAN_JAX_SUPERNI_DIR, or collections: "
+    fix="Name the folder of Super-NaturalInstructions: FLAN_JAX_SUPERNI_DIR, or collections: "
     "{flan2022: {superni_dir: ...}} in a YAML file.",
 )
-COT = Submixture(name="cot", key="cot", cap=cot.CAP, settings=WITH_OPTIONS, mend=_COT)
-COT_INVERTED = Submixture(name="cot", key="cot_ii", cap=cot.CAP, settings=WITH_OPTIONS, mend=_COT)
+COT = Submixture(name="cot", key="cot", cap=cot.CAP, settings=WITH_OPTIONS, fix=_COT)
+COT_INVERTED = Submixture(name="cot", key="cot_ii", cap=cot.CAP, settings=WITH_OPTIONS, fix=_COT)
 DIALOG = Submixture(name="dialog", key="dialog", cap=dialog.CAP, settings=WITH_OPTIONS)
 DIALOG_INVERTED = Submixture(name="dialog", key="dialog_ii", cap=dialog.CAP, settings=WITH_OPTIONS)
 
 
 def uncapped(splits: Mapping[str, str]) -> dict[str, str]:
-    """Gives a training window of first rows all rows but those that another split takes from the end.
+    """Extends a training window of first rows to all rows except those that another split takes from the end.
 
-    FLAN 2021 takes 30,000 at most; here the limit is in the mixture's rate. Windows that are not of this form, such as
-    those of several tasks over one split, stay as they are.
+    FLAN 2021 takes at most 30,000; here the limit is in the mixture's rate. Windows of another form, such as those of
+    several tasks over one split, are unchanged.
 
     >>> uncapped({"train": "train[:30000]", "validation": "train[-200:]", "test": "test"})["train"]
     'train[:-200]'
@@ -114,37 +114,37 @@ def uncapped(splits: Mapping[str, str]) -> dict[str, str]:
 
 
 class Collection:
-    """The datasets of all submixtures, found when they are asked for and kept while their folders stay the same."""
+    """The datasets of all submixtures, listed on demand and cached while their folders are the same."""
 
     def __init__(self, *, superni_dir: Path | None = None, seed: int = 0):
-        """Takes what a user may say.
+        """Stores the user's settings.
 
         Args:
           superni_dir: the folder of Super-NaturalInstructions; None takes the environment variable.
-          seed: of all draws.
+          seed: of all random choices.
         """
         self._superni_dir, self._seed = superni_dir, seed
-        self._kept: dict[str, tuple[object, Mapping[str, Member]]] = {}
+        self._cached: dict[str, tuple[object, Mapping[str, Member]]] = {}
 
     def of(self, submixture: Submixture) -> Mapping[str, Member]:
-        """Returns the datasets of a submixture by name; {} when its folder is not known.
+        """Returns the datasets of a submixture by name; {} if its folder is unknown.
 
         Raises:
-          FileNotFoundError, ValueError: the folder cannot be read.
+          MissingFileError, UserError: the folder cannot be read.
         """
         origin = self._origin(submixture)
-        if submixture.key not in self._kept or self._kept[submixture.key][0] != origin:
-            found = _FINDERS[submixture.key](origin, seed=self._seed)
-            self._kept[submixture.key] = origin, {member.dataset: member for member in found}
-        return self._kept[submixture.key][1]
+        if submixture.key not in self._cached or self._cached[submixture.key][0] != origin:
+            members = _FINDERS[submixture.key](origin, seed=self._seed)
+            self._cached[submixture.key] = origin, {member.dataset: member for member in members}
+        return self._cached[submixture.key][1]
 
     def superni_dir(self) -> Path | None:
-        """Returns the folder of Super-NaturalInstructions; None when there is none."""
+        """Returns the folder of Super-NaturalInstructions; None if none is named."""
         named = os.environ.get(natural_instructions.DATA_DIR_VARIABLE)
         return Path(named).expanduser() if named else self._superni_dir
 
     def _origin(self, submixture: Submixture) -> Any:
-        """What the datasets of a submixture depend on: settings of their family, or a folder."""
+        """Returns what the datasets of a submixture depend on: settings of their collection, or a folder."""
         if submixture is FLAN2021:
             return flan2021.settings_in_use()
         if submixture is T0:
@@ -155,7 +155,7 @@ class Collection:
 
 
 def _plain(bases: Iterable[TemplatedTask], *, has_no_options: bool, seed: int) -> Iterator[Member]:
-    """Datasets whose variants differ in nothing but templates, options and examples."""
+    """Yields datasets whose variants differ only in templates, options and examples."""
     for base in bases:
         varies = any(template.shows_options for template in base.templates)
         yield Member(
@@ -166,7 +166,7 @@ def _plain(bases: Iterable[TemplatedTask], *, has_no_options: bool, seed: int) -
 
 
 def _flan2021(settings: Settings, *, seed: int) -> Iterator[Member]:
-    """FLAN 2021's 70 datasets without WSC273, which has no training rows, and two small sets: 71."""
+    """Yields FLAN 2021's 70 datasets except WSC273, which has no training rows, and two small sets: 71."""
     plain = dataclasses.replace(settings, format="plain")
     bases = [_flan2021_base(d, plain) for d in flan2021.datasets().values() if TRAIN_SPLIT in d.splits]
     yield from _plain((*bases, *small_sets.records()), has_no_options=True, seed=seed)
@@ -182,26 +182,26 @@ def _flan2021_base(dataset: FlanDataset, settings: Settings) -> TemplatedTask:
 
 
 def _t0(settings: T0Settings | None, *, seed: int) -> Iterator[Member]:
-    """T0's prompts over datasets that FLAN 2021 does not have."""
+    """Yields T0's prompts over datasets that FLAN 2021 lacks."""
     if settings is not None:
         yield from _plain(t0_prompts.records(settings), has_no_options=True, seed=seed)
 
 
 def _niv2(folder: Path | None, *, seed: int) -> Iterator[Member]:
-    """The tasks of Super-NaturalInstructions that are trained on."""
+    """Yields the training tasks of Super-NaturalInstructions."""
     for name, file in ({} if folder is None else niv2.members(folder)).items():
         declare = functools.partial(niv2.record, name, file, seed=seed)
         yield Member(dataset=name, variants=niv2.VARIANTS, declare=declare)
 
 
 def _cot(folder: Path | None, *, inverted: bool, seed: int) -> Iterator[Member]:
-    """The nine chain-of-thought sets."""
+    """Yields the nine chain-of-thought sets."""
     if folder is not None:
         yield from _plain(cot.records(folder, inverted=inverted), has_no_options=False, seed=seed)
 
 
 def _dialog(folder: Path | None, *, inverted: bool, seed: int) -> Iterator[Member]:
-    """The two dialogue sets. Turned around, turns are written in the fixed form, whatever the name says."""
+    """Yields the two dialogue sets. Inverted dialogues have the fixed form, whatever the name suggests."""
     for one in dialog.SETS:
         dataset = one.task(inverted=inverted)
 

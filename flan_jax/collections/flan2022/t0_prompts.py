@@ -1,8 +1,8 @@
-"""T0's prompts in Flan 2022 (Longpre et al. 2023, arXiv:2301.13688): those of datasets that FLAN 2021 does not have.
+"""T0's prompts in Flan 2022 (Longpre et al. 2023, arXiv:2301.13688), for datasets that FLAN 2021 lacks.
 
-A row is first put under its promptsource template, and what comes of it is the question of ten templates of our own:
-193 tasks from 20 families of datasets. A prompt that has choices and does not show them has them listed. Where prompts
-and rows come from is `t0`'s business.
+A row is first rendered under its promptsource template; the result is the question in ten templates of this project:
+193 tasks from 20 groups of datasets. Choices that a prompt does not show are listed after it. `t0` provides prompts and
+rows.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ TEMPLATES = Path(load.__file__).parent / "flan2022.yaml"
 LEFT_OUT = "left_out_"
 
 Kind = Literal["free", "shown", "separate"]
-"""Whether a prompt is answered in free text, shows its choices, or has choices that are listed after it."""
+"""Whether a prompt has a free-text answer, shows its choices, or has choices that are listed after it."""
 
 FAMILIES: Mapping[str, Mapping[str, int]] = {
     "wiki": {"wiki_hop/original": 9, "wiki_qa": 11, "wiki_bio": 5},
@@ -46,10 +46,10 @@ FAMILIES: Mapping[str, Mapping[str, int]] = {
     "app_reviews": {"app_reviews": 4},
     "dbpedia_14": {"dbpedia_14": 4},
 }
-"""The datasets of each family, and how many prompts each has."""
+"""The datasets of each group, and the number of prompts for each."""
 DATASETS: Mapping[str, int] = {name: count for family in FAMILIES.values() for name, count in family.items()}
 
-# What promptsource's own metadata say otherwise: whether there are choices, and whether the prompt shows them.
+# Where promptsource's own metadata are wrong: whether there are choices, and whether the prompt shows them.
 EXCEPTIONS: Mapping[str, Kind] = {
     "app_reviews_convert_to_star_rating": "shown",
     "wiqa_does_the_supposed_perturbation_have_an_effect": "free",
@@ -61,18 +61,18 @@ EXCEPTIONS: Mapping[str, Kind] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AskPrompt:
-    """From a dataset's row to a prompt's text, its target and its choices.
+    """From a dataset's row to the text, target and choices of a prompt.
 
     Attributes:
       prompt: the template.
-      before: the dataset's own normaliser.
+      before: the dataset's own normalizer.
     """
 
     prompt: Pattern
     before: Normaliser | None = None
 
     def __call__(self, row: Row) -> Iterator[Row]:
-        """Yields `question`, `answer` and `options`; or why the prompt leaves a row out."""
+        """Yields `question`, `answer` and `options`; or why the prompt does not apply to the row."""
         found = row if self.before is None else self.before(row)
         for one in () if found is None else (found,) if isinstance(found, dict) else found:
             try:
@@ -85,7 +85,7 @@ class AskPrompt:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptApplies(RowFilter):
-    """Leaves out, under the prompt's own reason, the rows that it has nothing to say about."""
+    """Drops rows to which the prompt does not apply, under the prompt's own reason."""
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Returns the judge of a row by itself."""
@@ -94,7 +94,7 @@ class PromptApplies(RowFilter):
 
 
 def records(settings: T0Settings) -> Iterator[TemplatedTask]:
-    """Yields a task for each prompt of the datasets that an archive has."""
+    """Yields one task per prompt of the datasets in an archive."""
     family = Family(settings)
     for dataset in DATASETS:
         if dataset in settings.archive.members:
@@ -103,7 +103,7 @@ def records(settings: T0Settings) -> Iterator[TemplatedTask]:
 
 
 def notes(settings: T0Settings) -> tuple[str, ...]:
-    """Returns what a reader must know of an archive: which of the datasets it has no prompts for."""
+    """Returns notes on an archive: the datasets without prompts in it."""
     lacking = [dataset for dataset in DATASETS if dataset not in settings.archive.members]
     if not lacking:
         return ()
@@ -113,7 +113,7 @@ def notes(settings: T0Settings) -> tuple[str, ...]:
 
 
 def kind_of(prompt: Prompt) -> Kind:
-    """Returns how a prompt is answered, as the collection has it."""
+    """Returns how a prompt is answered in the collection."""
     if prompt.task in EXCEPTIONS:
         return EXCEPTIONS[prompt.task]
     if not prompt.template.gives_options:
@@ -131,7 +131,7 @@ def _record(prompt: Prompt, base: TemplatedTask) -> TemplatedTask:
         postprocessor="first_line" if kind == "free" else None,
         normaliser=AskPrompt(prompt=prompt.template, before=base.normaliser),
         filters=(PromptApplies(),),
-        ends_inputs=True,  # As all of Flan 2022; T0's own tasks differ.
+        ends_inputs=True,  # As in all of Flan 2022; T0's own tasks differ.
     )
 
 

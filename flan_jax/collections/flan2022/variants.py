@@ -1,16 +1,16 @@
-"""The variants of a Flan 2022 task (Longpre et al. 2023, arXiv:2301.13688): with examples or without, with options or not.
+"""The variants of a Flan 2022 task (Longpre et al. 2023, arXiv:2301.13688): zero- or few-shot, with or without options.
 
-    rte_template_0to10_non_deter_opt_zero_shot   options in styles drawn for each row
-    gsm8k_template_0to10_zero_shot               the same of a task that shows no options
+    rte_template_0to10_non_deter_opt_zero_shot   options in styles drawn per row
+    gsm8k_template_0to10_zero_shot               the same for a task without options
     rte_template_0to10_no_opt_zero_shot          options are not shown
-    rte_template_mix_five_shot                   five examples, each under any template
-    rte_template_0to10_x_shot                    of 25 drawn, those that drew the query's template
-    rte_template_0to10_no_opt_x_shot             likewise, options are not shown
+    rte_template_mix_five_shot                   five exemplars, each under any template
+    rte_template_0to10_x_shot                    of 25 exemplars, those that drew the query's template
+    rte_template_0to10_no_opt_x_shot             the same, options are not shown
     rte_template_0_five_shot, _1_two_shot, _2_one_shot   one template; in no mixture, like their no_opt forms
 
-Names are the released code's. There the examples of `template_mix` come from one generator without a seed, here every
-choice from the task's name, the row's place and the seed. Prompts with examples write options in the fixed form and
-have at least one example. Which tasks there are is `submixtures`' business.
+Names are the released code's. There, the exemplars of `template_mix` come from a generator without a seed; here, every
+choice follows from the task's name, the row's index and the seed. Few-shot prompts list options in the fixed form and
+have at least one exemplar. `submixtures` defines the tasks.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ from flan_jax.templates.render import Pattern, Template
 
 MAX_PROMPT_TOKENS = 1920
 NUM_FEW_SHOT_TEMPLATES = 10
-"""A task with more templates uses the first ten in prompts with examples."""
+"""A task with more templates uses the first ten in few-shot prompts."""
 NUM_DRAWN = 25
-"""Examples that are drawn for `x_shot`; of ten templates the query's is one, so that 2.5 are left on average."""
+"""Exemplars that are drawn for `x_shot`; with ten templates, on average 2.5 have the query's."""
 
 Setting = Literal["zs_opt", "fs_opt", "zs_noopt", "fs_noopt"]
 SETTINGS: tuple[Setting, ...] = ("zs_opt", "fs_opt", "zs_noopt", "fs_noopt")
@@ -35,16 +35,16 @@ Kind = Literal["zero", "mix", "matching", "fixed"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way of making a task's prompts.
+    """One kind of a task's prompts.
 
     Attributes:
-      suffix: what its name ends with.
-      kind: how examples are chosen; "zero" has none.
+      suffix: of its name.
+      kind: how exemplars are chosen; "zero" has none.
       shows_options: whether options are listed.
-      varies: whether they are listed, or a dialogue is written, in styles drawn for each row.
+      varies: whether the style of options or of a dialogue is drawn per row.
       setting: the mixtures that it belongs to; None for none.
       template: the only one, for "fixed".
-      num_exemplars: at most so many.
+      num_exemplars: the largest number.
     """
 
     suffix: str
@@ -86,7 +86,7 @@ def variants(*, varies: bool, has_no_options: bool) -> tuple[Variant, ...]:
     """Returns the variants of a task.
 
     Args:
-      varies: whether it shows options or a dialogue, in styles that may be drawn.
+      varies: whether it shows options or a dialogue, whose styles may be drawn.
       has_no_options: whether its submixture has variants without options.
     """
     shown = (STYLED if varies else ZERO_SHOT, MIX, X_SHOT, *FIXED)
@@ -98,8 +98,8 @@ def varied(base: TemplatedTask, variant: Variant, *, dataset: str) -> TemplatedT
 
     Args:
       base: the dataset's rows and all its templates, zero-shot, options in the fixed form.
-      variant: which one.
-      dataset: what its name begins with; it also decides the few-shot formats.
+      variant: the variant.
+      dataset: the prefix of its name, which also determines the few-shot formats.
     """
     templates = base.templates
     if variant.kind != "zero":
@@ -120,7 +120,7 @@ def varied(base: TemplatedTask, variant: Variant, *, dataset: str) -> TemplatedT
 
 
 def few_shot(variant: Variant, *, dataset: str, seed: int = 0) -> FewShot | None:
-    """Returns how a variant chooses and joins its examples; None without any."""
+    """Returns how a variant chooses and joins its exemplars; None for zero-shot."""
     formats = fewshot_formats.rotated(dataset)
     if variant.kind == "zero":
         return None

@@ -89,8 +89,8 @@ def test_line_ends_that_are_written_out_become_line_ends(folder):
     ("line", "message"),
     [
         ("What?\tthis\n", r"gsm8k_train.tsv:3: 2 fields between tabs, expected 3 \(question, answer, rationale\)"),
-        ("What?\tthis\t\n", r"gsm8k_train.tsv:3: nothing stands in rationale"),
-        ("\tthis\t\\n\n", r"gsm8k_train.tsv:3: nothing stands in question, rationale"),
+        ("What?\tthis\t\n", r"gsm8k_train.tsv:3: no text in rationale"),
+        ("\tthis\t\\n\n", r"gsm8k_train.tsv:3: no text in question, rationale"),
     ],
 )
 def test_a_broken_row_is_named_with_its_line(folder, line, message):
@@ -109,7 +109,7 @@ def test_coverage_names_what_is_missing(folder, tmp_path):
         cot.coverage(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        FileNotFoundError, match=r"empty holds no chain-of-thought set: expected some of gsm8k_train.tsv"
+        FileNotFoundError, match=r"empty contains no chain-of-thought set: expected some of gsm8k_train.tsv"
     ):
         cot.coverage(tmp_path / "empty")
 

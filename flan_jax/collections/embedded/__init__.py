@@ -1,1 +1,1 @@
-"""The embedded suite: small tasks whose rows are made here."""
+"""The embedded suite: small tasks with synthetic rows."""

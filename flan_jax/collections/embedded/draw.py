@@ -1,7 +1,7 @@
-"""Seeded drawing of sentences from frames: what the rows of the embedded suite are made with. Pure Python.
+"""Seeded drawing of sentences from frames, for the synthetic rows of the embedded suite. Pure Python.
 
-Draws come from SHA-256 of (task, row, number of the draw), not from a generator with state, so that the same rows come
-out on every platform and Python version.
+Random choices come from SHA-256 of (task, row, number of the choice), not from a generator with state, so that the rows
+are the same on every platform and Python version.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ Row = dict[str, str]
 
 
 class Draw:
-    """The draws of one row; each call is the next draw."""
+    """The random choices of one row; each call makes the next one."""
 
     def __init__(self, task: str, row: int):
         self._key = f"{task}/{row}"
         self._count = 0
 
     def pick(self, choices: Sequence[T]) -> T:
-        """Returns one of `choices`, each as likely."""
+        """Returns one of `choices`, with equal probability."""
         self._count += 1
         digest = hashlib.sha256(f"{self._key}/{self._count}".encode()).digest()
         return choices[int.from_bytes(digest[:8], "big") % len(choices)]
@@ -41,7 +41,7 @@ class Draw:
         """Returns a drawn frame with its slots filled, from `slots` first and `words.SLOTS` after.
 
         A slot with several choices gives a different one each time the frame names it, and "a" becomes "an" where the
-        next word asks for it.
+        next word requires it.
 
         >>> Draw("example", 0).fill(["{name} met {name} near a {what}."], what="old tower")
         'Simon met Leo near an old tower.'
@@ -66,7 +66,7 @@ Recipe = Callable[[Draw], Row]
 
 
 def labelled(cues: Mapping[str, Sequence[str]], frames: Sequence[str], **slots: Sequence[str]) -> Recipe:
-    """Rows {text, answer}: a sentence with words (slot `cue`) that tell which label is the answer."""
+    """Rows {text, answer}: a sentence whose words in the slot `cue` determine the label."""
 
     def row(draw: Draw) -> Row:
         answer = draw.pick(tuple(cues))
@@ -76,7 +76,7 @@ def labelled(cues: Mapping[str, Sequence[str]], frames: Sequence[str], **slots: 
 
 
 def facts(table: Mapping[str, str], frames: Sequence[str], **slots: Sequence[str]) -> Recipe:
-    """Rows {text, word, answer}: a sentence that mentions a word (slot `word`) which has one fixed answer."""
+    """Rows {text, word, answer}: a sentence with a word (slot `word`) that has one fixed answer."""
 
     def row(draw: Draw) -> Row:
         word = draw.pick(tuple(table))
@@ -86,21 +86,21 @@ def facts(table: Mapping[str, str], frames: Sequence[str], **slots: Sequence[str
 
 
 def by_word(table: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Turns label -> words into word -> label, which is what `facts` takes."""
+    """Inverts label -> words to word -> label, the argument of `facts`."""
     return {word: label for label, members in table.items() for word in members}
 
 
 def different_rows(task: str, recipe: Recipe, *, start: int, stop: int) -> Iterator[Row]:
     """Yields the rows `start` to `stop` of the task's endless sequence of rows with different texts.
 
-    Two ranges that do not overlap therefore share no text, which is how the splits are kept apart.
+    Two ranges that do not overlap therefore share no text, which separates the splits.
     """
     seen: set[str] = set()
     attempt = 0
     while len(seen) < stop:
         row = recipe(Draw(task, attempt))
         attempt += 1
-        # A frame that cannot make enough texts would loop for ever; the tables hold many times what the splits need.
+        # A frame without enough texts would loop forever; the tables contain many times what the splits need.
         assert attempt < 50 * stop, f"{task}: {len(seen)} different texts in {attempt} draws, {stop} wanted"
         if row["text"] in seen:
             continue

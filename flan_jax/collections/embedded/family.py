@@ -1,13 +1,13 @@
-"""The embedded suite: 28 small instruction tasks in ten clusters that need no network and no file from outside.
+"""The embedded suite: 28 small instruction tasks in ten clusters that need no internet access and no external files.
 
-Eight clusters are trained on and two are held out. The suite is for seeing the whole path run in minutes on a laptop,
-and for tests; a network of half a million parameters learns it from random initialisation, so its scores say that the
-machinery works, not that a model is good.
+Eight clusters are for training and two are held out. The suite is for tests, and for running all stages in minutes on a
+laptop. A network of half a million parameters learns it from random initialization, so its scores show that the code
+works, not that a model is good.
 
-The held-out clusters share no row and no template with trained ones, but everyday words: "feedback" uses the adjectives
-of "sentiment" about other things, which is what a tiny model can carry over; "inference" needs two sentences to be
-compared, which nothing in training teaches, and stays near chance. The rows are `made_rows`', the words of the
-templates are in `templates/embedded.yaml`.
+The held-out clusters share no row and no template with training clusters, only everyday words. "feedback" uses the
+adjectives of "sentiment" about other things, which a tiny model can transfer; "inference" requires comparing two
+sentences, which no training task teaches, and stays near chance. `recipes` draws the rows; the templates are in
+`templates/embedded.yaml`.
 """
 
 import functools
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flan_jax.collections.embedded import words
-from flan_jax.collections.embedded.made_rows import SPLITS, rows
+from flan_jax.collections.embedded.recipes import SPLITS, rows
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import Evaluation, TemplatedTask
 from flan_jax.tasks.sources.file_sources import InMemorySource
@@ -27,7 +27,7 @@ VERDICTS = ("positive", "negative")
 YES_NO = ("yes", "no")
 HELD_OUT = ("feedback", "inference")
 
-# Cluster -> task -> how it is evaluated and the options it chooses among, if any.
+# Cluster -> task -> its kind of evaluation, and its options, if any.
 CLUSTERS: dict[str, dict[str, tuple[Evaluation, tuple[str, ...] | None]]] = {
     "sentiment": {
         "film_verdict": ("rank", VERDICTS),
@@ -81,7 +81,7 @@ CLUSTERS: dict[str, dict[str, tuple[Evaluation, tuple[str, ...] | None]]] = {
 
 
 def tasks() -> tuple[TemplatedTask, ...]:
-    """Returns the records of all tasks; their rows are drawn when they are asked for."""
+    """Returns the records of all tasks; their rows are drawn on demand."""
     templates = template_sets(TEMPLATES)
     return tuple(
         TemplatedTask(
@@ -105,7 +105,7 @@ def names(clusters: Iterable[str]) -> tuple[str, ...]:
 
 
 def register() -> None:
-    """Registers the tasks, and the mixtures over them, under the vocabulary in use."""
+    """Registers the tasks and their mixtures under the default vocabulary."""
     trained = names(cluster for cluster in CLUSTERS if cluster not in HELD_OUT)
     for task in tasks():
         registry.register(task)

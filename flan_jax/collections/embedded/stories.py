@@ -1,6 +1,6 @@
-"""Recipes of the embedded suite whose answer takes more than a table: by role in the sentence, by order, by rewriting.
+"""Recipes of the embedded suite whose answer needs more than a table: by role in the sentence, by order, by rewriting.
 
-Those that look a word up in a table are lines of `made_rows.RECIPES`, which also names these.
+`recipes.RECIPES` names them, next to those that look up a word in a table.
 """
 
 from flan_jax.collections.embedded import words

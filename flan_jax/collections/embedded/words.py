@@ -1,10 +1,9 @@
-"""The words of the embedded suite: plain tables, and the slots that sentence frames may name.
+"""The words of the embedded suite: plain tables, and the slots of sentence frames.
 
-What is done with them, which row is drawn and which split it falls into, is `made_rows`' affair. The tables are
-tuples and insertion-ordered dictionaries, because the order is part of what a seed draws.
+The tables are tuples and insertion-ordered dictionaries, because the random choices depend on their order.
 """
 
-# Tables as a reader would set them, many words a line.
+# Tables with many words per line.
 # fmt: off
 
 NAMES = (
@@ -26,7 +25,7 @@ THINGS = ("cup", "book", "lamp", "bag", "box", "key", "letter", "basket", "bottl
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "brown", "purple")
 RELATIVES = ("aunt", "uncle", "cousin", "sister", "brother", "neighbour", "teacher", "friend")
 
-# The slots that any frame may name; a task's own slots come on top of them.
+# The slots that any frame may name, in addition to a task's own.
 SLOTS = {
     "name": NAMES,
     "day": DAYS,
@@ -154,7 +153,7 @@ DIGITS = {word: str(value) for value, word in enumerate(NUMBERS, start=1) if val
     "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90",
 }
 COUNTED = ("apples", "stamps", "coins", "stones", "tickets", "shells", "buttons", "eggs", "cards", "bricks")
-# Days from today to the day that is asked for; each frame says so in its own words.
+# Days from today to the requested day, which each frame expresses in its own words.
 DAY_FRAMES = {
     -1: (
         "Today is {today}; {name} came back yesterday with the {thing}.",

@@ -1,1 +1,1 @@
-"""Natural Instructions in both versions: the files, which of them are taken, and the tasks that they become."""
+"""Natural Instructions in both versions: reading and selecting the files, and their tasks."""

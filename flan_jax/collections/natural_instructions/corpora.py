@@ -1,14 +1,14 @@
-"""Which corpora a task of Natural Instructions was made from, under the names that hold-out goes by.
+"""The corpora that a task of Natural Instructions was made from, under the names that hold-out uses.
 
-The dataset's "Source" field is free text: one corpus has several spellings, and a corpus made of another one's rows
-names only itself. Both are put right here, so that a task cannot leak a held-out one under another name.
+The dataset's "Source" field is free text: a corpus has several spellings, and a corpus derived from another one names
+only itself. Both are corrected here, so that a task cannot leak a held-out corpus under another name.
 """
 
 import re
 from collections.abc import Iterable
 
 NO_CORPUS = frozenset({"", "miscellaneous", "missing", "synthetic"})
-"""Sources that name no corpus: rows written by a program or by the task's author."""
+"""Sources that are no corpus: rows written by a program or by the task's author."""
 
 _ALIASES = {
     "abductive_nli": ("abductive_nli", "story_cloze"),
@@ -68,7 +68,7 @@ _ALIASES = {
 
 
 def corpora(sources: Iterable[str]) -> tuple[str, ...]:
-    """Returns the corpora that the entries of a "Source" list name, each once, in the list's order.
+    """Returns the corpora in a "Source" list, each once, in the list's order.
 
     >>> corpora(["wsc; enhanced_wsc", "e_SNLI", "synthetic"])
     ('wsc', 'esnli', 'snli')

@@ -1,14 +1,13 @@
-"""Super-NaturalInstructions (Wang et al. 2022, arXiv:2204.07705): a SeqIO task a file, encoded as Tk-Instruct was.
+"""Super-NaturalInstructions (Wang et al. 2022, arXiv:2204.07705): one SeqIO task per file, encoded as for Tk-Instruct.
 
-Tasks are named `superni_` and the task's own name. Mixtures are the lists of the English track (`superni_train`,
+The names of tasks are `superni_` and the task's own name. Mixtures are the lists of the English track (`superni_train`,
 `superni_test`), those of the cross-lingual track where the folder has them (`superni_xlingual_train`,
-`superni_xlingual_test`), `superni_test_sample` (five test tasks of different categories, for a quick look; a checkpoint
-chosen by it has seen test data) and `superni_train_disjoint`: the train list without the tasks that share a corpus with
-a test task under another spelling, of which the published list has some. A task of a train list has the split "train",
-one of a test list "test", none has both: no mixture can train on what is held out.
+`superni_xlingual_test`), `superni_test_sample` (five test tasks of different categories, for a quick evaluation; a
+checkpoint selected by it has seen test data) and `superni_train_disjoint`: the train list without tasks that share a
+corpus with a test task under another spelling, of which the published list has some. A task of a train list has the
+split "train", one of a test list "test", and none has both: no mixture can train on what is held out.
 
-Files are read by `task_files`, chosen by `selection`, become rows in `instances` and prompts in
-`templates.superni`.
+`task_files` reads the files, `selection` selects tasks, `instances` builds rows and `templates.superni` prompts.
 """
 
 import dataclasses
@@ -43,8 +42,8 @@ SAMPLE_CATEGORIES = (
     "Question Rewriting",
     "Data to Text",
 )
-# What the paper's tables report of a category first (section 5.2 and the released script): exact match of those whose
-# answers are labels. ROUGE-L, which is reported over everything, comes first for the others.
+# The first metric of a category in the paper's tables (section 5.2 and the released script) is exact match if its answers
+# are labels. ROUGE-L, which is reported for all tasks, is first for the others.
 EXACT_MATCH_CATEGORIES = frozenset(
     {
         "Textual Entailment",
@@ -117,24 +116,14 @@ class _Keys(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Registered:
-    """What a call registered: the records, and the names of tasks and mixtures."""
+    """The registrations of a call: the records, and the names of tasks and mixtures."""
 
     tasks: tuple[TemplatedTask, ...]
     names: tuple[str, ...]
 
 
 _registered: dict[str, _Registered] = {}
-"""What the last call registered under each prefix."""
-
-
-def coverage(data_dir: Path | str) -> dict[str, Coverage]:
-    """Says for each list (train, test, dev, excluded) which of its tasks can be read, and which are missing, by name.
-
-    Raises:
-      MissingFileError, UserError: as `task_files.task_files` and `selection.lists_of`.
-    """
-    files = task_files(data_dir)
-    return select(files, lists_of(data_dir, split=None, names=files))
+"""The registrations of the last call for each prefix."""
 
 
 def register(
@@ -192,7 +181,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
 
 
 def seqio_name(task: str, *, prefix: str) -> str:
-    """Returns the name that a task is registered under; SeqIO allows fewer characters than some files have.
+    """Returns the registered name of a task; SeqIO allows fewer characters than some files have.
 
     >>> seqio_name("task140_detoxifying-lms_classification_style", prefix="superni")
     'superni_task140_detoxifying_lms_classification_style'
@@ -233,7 +222,7 @@ def _declared(file: TaskFile, split: Split, settings: Settings, *, vocabulary: V
         cluster=file.category.lower().replace(" ", "_"),
         templates=(TEMPLATE,),
         metrics=metrics,
-        # One a task, since tasks are exported in several threads.
+        # One per task, since tasks are exported in several threads.
         normaliser=Encode(
             encodings=(HEADLINE,) if is_drawn else encodings,
             vocabulary=vocabulary,
@@ -269,7 +258,7 @@ def _register_mixtures(
 
 
 def _disjoint(train: Collection[str], test: Collection[str], files: Mapping[str, TaskFile]) -> list[str]:
-    """The training tasks that share neither category nor corpus with a test task that is there."""
+    """Returns the training tasks that share neither category nor corpus with a readable test task."""
     categories = {files[name].category for name in test}
     held_out = {corpus for name in test for corpus in corpora(files[name].sources)}
     return [
@@ -280,7 +269,7 @@ def _disjoint(train: Collection[str], test: Collection[str], files: Mapping[str,
 
 
 def _sample(test: Collection[str], files: Mapping[str, TaskFile], *, avoid: Collection[str]) -> list[str]:
-    """The first test task of each sample category that is no development task."""
+    """Returns the first test task of each sample category that is no development task."""
     of_category = {
         category: [name for name in test if files[name].category == category and name not in avoid]
         for category in SAMPLE_CATEGORIES

@@ -1,7 +1,6 @@
-"""The instances of a Super-NaturalInstructions task: which of them are used, and how each becomes prompt and target.
+"""The instances of a Super-NaturalInstructions task: their selection, and their prompts and targets.
 
-Every choice (instances beyond the cap, encoding, target) is drawn by the seed and the instance's name. Finding the
-tasks is `task_files`' business, registering them `natural_instructions`'.
+Every choice (instances beyond the cap, encoding, target) follows from the seed and the instance's id.
 """
 
 import dataclasses
@@ -27,13 +26,13 @@ Split = Literal["train", "test"]
 class SuperNISource(Source):
     """The instances of one task, each with the task's definition and examples.
 
-    In "train" they are a sample drawn by the seed, in "test" the first ones in the file's order (which the authors
-    arranged to be balanced over labels); both in the file's order.
+    In "train" they are a sample drawn by the seed, in "test" the first ones of the file (whose order the authors balanced
+    over labels); both in the file's order.
 
     Attributes:
-      task: where the task lies.
-      split: the one split that it has.
-      max_instances: at most so many.
+      task: the file of the task.
+      split: its only split.
+      max_instances: the largest number.
       seed: of the sample.
     """
 
@@ -52,32 +51,32 @@ class SuperNISource(Source):
         record = self.task.record()
         shown = {key: record[key] for key in SHOWN_KEYS}
         for position, instance in self._instances(record):
-            # Instances had no names in the dataset's first versions; draws need one.
+            # Instances had no ids in the dataset's first versions, and the random choices need one.
             named = {"id": f"{self.task.name}-{position}", **instance}
             place = f"{self.task.path}: {self.task.name}, instance {named['id']!r}"
             problem = instance_problem(instance)
             yield BadRow(BREAKS_SCHEMA, problem, place) if problem else Record({**shown, **named}, place)
 
     def revision(self, split: str) -> str:
-        """Returns the SHA-256 of all that the rows hold."""
+        """Returns the SHA-256 of the content of the rows."""
         self.require_split(split)
         record = self.task.record()
         instances = [instance for _, instance in self._instances(record)]
         return sha256_of([[record[key] for key in SHOWN_KEYS], instances])
 
     def files(self, split: str) -> tuple[str, ...]:
-        """Returns the file, or the shard, that holds the task.
+        """Returns the file or shard that contains the task.
 
         Raises:
-          MissingFileError: it is gone.
+          MissingFileError: it was removed.
         """
         self.require_split(split)
         if not self.task.path.is_file():
-            raise MissingFileError(f"No file {self.task.path} any more, which held the task {self.task.name}.")
+            raise MissingFileError(f"The file {self.task.path} of the task {self.task.name} was removed.")
         return (str(self.task.path.absolute()),)
 
     def looked_for(self, split: str) -> tuple[str, ...]:
-        """Returns the same path, whether or not the file is there."""
+        """Returns the same path, whether or not the file exists."""
         self.require_split(split)
         return (str(self.task.path.absolute()),)
 
@@ -87,16 +86,16 @@ class SuperNISource(Source):
         return min(self.max_instances, len(self.task.record()["Instances"]))
 
     def problems(self, split: str) -> tuple[str, ...]:
-        """Returns what breaks the dataset's own rules of validation; see `schema.schema_problems`."""
+        """Returns violations of the dataset's own validation rules; see `schema.schema_problems`."""
         self.require_split(split)
         return schema_problems(self.task.record(), name=self.task.name)
 
     def _instances(self, record: Mapping[str, Any]) -> list[tuple[int, Row]]:
-        """The instances that are used, with their positions in the file."""
+        """Returns the selected instances, with their positions in the file."""
         instances = record["Instances"]
         if self.split == "test" or len(instances) <= self.max_instances:
             return list(enumerate(instances[: self.max_instances]))
-        # Drawn by hash, so that the sample depends on nothing else; sorted only to keep the file's order.
+        # Drawn by hash, so that the sample depends on nothing else; sorted into the file's order.
         drawn = sorted(
             range(len(instances)), key=lambda i: hash64(self.seed, self.task.name, instances[i].get("id"), i)
         )
@@ -108,11 +107,11 @@ class Encode:
     """From an instance to its prompt, its target (one of its outputs, drawn by the seed) and its references (all).
 
     Attributes:
-      encodings: which parts the prompt shows; of several, one drawn for each instance and pass.
+      encodings: the parts that the prompt shows; of several, one is drawn per instance and pass.
       vocabulary: counts the tokens.
-      max_source_tokens: the budget that examples have to fit in.
+      max_source_tokens: the budget for the prompt with its examples.
       seed: draws the encoding and the target.
-      passes: how many rows an instance becomes, with draws of their own.
+      passes: the number of rows per instance, each with its own random choices.
     """
 
     encodings: tuple[Encoding, ...]
@@ -123,7 +122,7 @@ class Encode:
 
     @functools.cached_property
     def _kept(self) -> dict[tuple[str, Encoding], Prompter]:
-        """The prompters of each task. No field: an export's fingerprint digests fields, and this must not change it."""
+        """The prompters of each task. Not a field, since an export's fingerprint digests fields."""
         return {}
 
     def __call__(self, row: Row) -> list[Row]:

@@ -1,7 +1,7 @@
-"""What a task of Super-NaturalInstructions must hold to be read, and what its authors' rules ask of it beyond that.
+"""The schema of a task of Super-NaturalInstructions, and the further validation rules of its authors.
 
-Problems are told as sentences that name the field; the file and what to do about it are the caller's to add
-(`task_files` refuses what cannot be read, `schema_problems` lists everything for a report).
+Problems are sentences that name the field; the caller adds the file and the fix (`task_files` rejects what cannot be
+read, `schema_problems` lists everything for a report).
 """
 
 import math
@@ -23,12 +23,12 @@ NAME = re.compile(r"task\d{3,}(_[^\sA-Z]+)+")
 
 
 def head_problem(record: Mapping[str, Any]) -> str | None:
-    """Returns what is wrong with a task's fields, its instances apart: the first problem, or None."""
+    """Returns the first problem of a task's fields without its instances, or None."""
     return next(_head_problems(record), None)
 
 
 def instances_problem(record: Mapping[str, Any]) -> str | None:
-    """Returns what is wrong with a task's list of instances as a whole, or None."""
+    """Returns the problem of a task's list of instances, or None."""
     if not record.get("Instances"):
         return _absent("Instances", record, "the task")
     instances = record["Instances"]
@@ -41,7 +41,7 @@ def instances_problem(record: Mapping[str, Any]) -> str | None:
 
 
 def instance_problem(instance: Mapping[str, Any]) -> str | None:
-    """Returns what is wrong with one instance: the first problem, or None.
+    """Returns the first problem of an instance, or None.
 
     >>> instance_problem({"id": "i1", "input": "2+2", "output": "4"})
     "'output' must be a list of one or more texts, got '4'"
@@ -60,17 +60,17 @@ def instance_problem(instance: Mapping[str, Any]) -> str | None:
 def schema_problems(
     record: Mapping[str, Any], *, name: str | None = None, size_bytes: int | None = None
 ) -> tuple[str, ...]:
-    """Lists every departure from the schema and from the repository's own rules of validation.
+    """Returns every violation of the schema and of the repository's own validation rules.
 
     Those rules (natural-instructions, `src/test_all.py`): at most 50 MB; 26 to 6,500 instances; two positive examples
-    and a negative one; no input twice, none of a positive example; outputs that vary, and are not too skewed when they
-    are fewer than 15 different ones; a name like task001_source_type in lower case. That a task stands in the
-    repository's own README is not asked.
+    and a negative one; no input twice, nor that of a positive example; outputs that vary and, if there are fewer than 15
+    different ones, are not too skewed; a name like task001_source_type in lower case. Being listed in the repository's
+    README is not checked.
 
     Args:
       record: the task.
-      name: of the task; None leaves the name out.
-      size_bytes: of its file; None leaves the size out.
+      name: of the task; None does not check it.
+      size_bytes: of its file; None does not check it.
     """
     found = list(_head_problems(record))
     whole = instances_problem(record)
@@ -131,7 +131,7 @@ def _examples_problems(key: str, examples: Any) -> Iterator[str]:
 
 
 def _instances_problems(instances: list[Mapping[str, Any]]) -> list[str]:
-    """The instances that cannot be read, the first of each kind with the number of others."""
+    """Yields the unreadable instances: the first of each kind with the number of others."""
     bad = [(i, p) for i, p in enumerate(map(instance_problem, instances)) if p is not None]
     if not bad:
         return []

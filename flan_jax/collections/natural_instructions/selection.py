@@ -1,4 +1,4 @@
-"""Which tasks of a Super-NaturalInstructions folder are used: split lists, what is missing of them, licences, sources.
+"""Selection of the tasks in a Super-NaturalInstructions folder: by split lists, licences and sources.
 
     licences:
       allow: ["CC*", MIT, "Apache*", "BSD*", "*Public Domain*"]
@@ -6,7 +6,7 @@
     sources:
       deny: [synthetic]
 
-Reading the folder is `task_files`' business.
+`task_files` reads the folder.
 """
 
 import dataclasses
@@ -18,18 +18,18 @@ from flan_jax.collections.natural_instructions.instances import Split
 from flan_jax.collections.natural_instructions.task_files import LISTS, TaskFile, task_lists
 from flan_jax.errors import UserError
 
-SHOWN = 5  # Names in a line of a report.
+SHOWN = 5  # Names in one line of a report.
 XLINGUAL = "xlingual_"
-"""In front of the lists of the cross-lingual track."""
+"""Prefix of the lists of the cross-lingual track."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelRule:
-    """Patterns (`*` for anything, case apart) that every label of a task must match one of, and none may match.
+    """Patterns for the labels of a task: `*` matches anything, case is ignored.
 
     Attributes:
       allow: every label must match one of these.
-      deny: a label that matches one of these is refused all the same.
+      deny: no label may match one of these.
     """
 
     allow: tuple[str, ...] = ("*",)
@@ -49,13 +49,13 @@ class LabelRule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """How much of a list of tasks a folder holds.
+    """The tasks of a list that a folder contains.
 
     Attributes:
       listed: names in the list.
-      readable: those of them that are there and are used.
-      missing: those that are not there, in the list's order.
-      left_out: those that are there and are not used, with the reason.
+      readable: those with a file that are used.
+      missing: those without a file, in the list's order.
+      left_out: those with a file that are not used, with the reason.
     """
 
     listed: tuple[str, ...]
@@ -64,7 +64,7 @@ class Coverage:
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def notes(self, which: str, *, folder: Path | str) -> tuple[str, ...]:
-        """Returns what a reader of the list's mixture must know, a line each."""
+        """Returns notes on the list's mixture, one per line."""
         listed = f"of {len(self.listed):,} tasks of the list {which!r} are"
         lines = []
         if self.missing:
@@ -80,12 +80,12 @@ def lists_of(data_dir: Path | str, *, split: Split | None, names: Iterable[str])
 
     Args:
       data_dir: the folder.
-      split: what all tasks are for, whatever lists there are; None goes by the lists.
-      names: of the tasks that are there.
+      split: of all tasks, instead of the lists; None uses the lists.
+      names: of the tasks with a file.
 
     Raises:
       MissingFileError: as `task_files.task_lists`.
-      UserError: a task is to be trained on in one list and held out in another.
+      UserError: a task is in a train list and in a test list.
     """
     if split is not None:
         return {**dict.fromkeys(LISTS, ()), split: tuple(names)}
@@ -96,7 +96,7 @@ def lists_of(data_dir: Path | str, *, split: Split | None, names: Iterable[str])
     train, test = (set(lists[which]) | set(lists.get(XLINGUAL + which, ())) for which in ("train", "test"))
     both = sorted(train & test)
     if both:
-        raise UserError(f"{data_dir}: {both[0]} is in a train list and in a test list: hold it out or train on it.")
+        raise UserError(f"{data_dir}: {both[0]} is in a train list and in a test list: remove it from one of them.")
     return lists
 
 
@@ -107,7 +107,7 @@ def select(
     licences: LabelRule = LabelRule(),
     sources: LabelRule = LabelRule(),
 ) -> dict[str, Coverage]:
-    """Says of each list which of its tasks are there, and which are left out for their licences or sources."""
+    """Returns for each list which of its tasks have a file, and which are excluded by licence or source."""
     rules = {"licence": licences, "source": sources}
     refused = {name: reason for name, file in files.items() if (reason := _reason(file, rules)) is not None}
     return {

@@ -1,10 +1,9 @@
-"""Reading Super-NaturalInstructions from disk: which tasks a folder holds, and the record of each.
+"""Reads Super-NaturalInstructions from disk: the tasks in a folder, and the record of each.
 
-Two layouts are read. The official one has a file a task (`tasks/task001_x.json`, or such files in the folder itself or
-in folders of it; `.json.gz` as well); the compact one has shards with a task a line (`*.jsonl` or `*.jsonl.gz`, the
-name under "Task"). In both, lists of task names lie in `splits/` or `splits/default/`, those of the cross-lingual track
-in `splits/xlingual/`. What the records must hold is said in `schema`, what they become is left to
-`natural_instructions`.
+Two layouts are supported. The official one has one file per task (`tasks/task001_x.json`, or such files in the folder
+itself or its subfolders; `.json.gz` as well); the compact one has shards with one task per line (`*.jsonl` or
+`*.jsonl.gz`, with the name under "Task"). In both, lists of task names are in `splits/` or `splits/default/`, those of
+the cross-lingual track in `splits/xlingual/`. `schema` checks the records.
 """
 
 import dataclasses
@@ -32,11 +31,11 @@ _SINGLES = ("task*.json", "task*.json.gz", "*/task*.json", "*/task*.json.gz")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskFile:
-    """Where a task lies and what registering it needs to know.
+    """The file of a task, and what its registration needs.
 
     Attributes:
       name: the task's full name.
-      path: its file, or the shard that holds it.
+      path: its file, or the shard that contains it.
       category: the first of its "Categories".
       licences: its "Instance License"s.
       sources: its "Source"s.
@@ -54,7 +53,7 @@ class TaskFile:
         return ", ".join(self.licences)
 
     def record(self) -> Mapping[str, Any]:
-        """Returns the whole task, checked but for its instances' fields.
+        """Returns the complete task, checked except for the fields of its instances.
 
         Raises:
           UserError: it breaks the schema; names the place and the field.
@@ -65,13 +64,13 @@ class TaskFile:
             return _whole_file(*version)
         lines = _shard(*version)
         if self.name not in lines:
-            raise UnknownNameError(f"{self.path} holds no task {self.name} any more: register the folder again.")
+            raise UnknownNameError(f"{self.path} no longer contains the task {self.name}: register the folder again.")
         number, line = lines[self.name]
         return _parsed(line, f"{self.path}:{number}")
 
 
 def task_files(data_dir: Path | str) -> dict[str, TaskFile]:
-    """Finds every task in a folder, in the order of file names. Instances are not parsed.
+    """Lists every task in a folder, in the order of file names. Instances are not parsed.
 
     Args:
       data_dir: a folder in either layout.
@@ -94,14 +93,14 @@ def task_files(data_dir: Path | str) -> dict[str, TaskFile]:
         _add(found, _file_task(*_version(path)))
     if not found:
         raise MissingFileError(
-            f"{root} holds no Super-NaturalInstructions task: expected task*.json, tasks/task*.json, or *.jsonl(.gz) "
-            "with a task a line."
+            f"{root} contains no Super-NaturalInstructions task: expected task*.json, tasks/task*.json, or *.jsonl(.gz) "
+            "with one task per line."
         )
     return found
 
 
 def task_lists(data_dir: Path | str, *, track: Track = "default") -> dict[str, tuple[str, ...]]:
-    """Returns the names in each list of `LISTS`; a list without a file is empty, as all are of an absent track.
+    """Returns the names in each list of `LISTS`; a list without a file is empty, as are all lists of an absent track.
 
     Raises:
       MissingFileError: the folder has neither a train nor a test list of the default track.
@@ -121,7 +120,7 @@ def task_lists(data_dir: Path | str, *, track: Track = "default") -> dict[str, t
 
 def _add(found: dict[str, TaskFile], task: TaskFile) -> None:
     if task.name in found:
-        raise UserError(f"The task {task.name} is both in {found[task.name].path} and in {task.path}: remove one.")
+        raise UserError(f"The task {task.name} is in both {found[task.name].path} and in {task.path}: remove one.")
     found[task.name] = task
 
 
@@ -140,7 +139,7 @@ def _is_shard(path: Path) -> bool:
 
 
 def _version(path: Path) -> tuple[Path, int, int]:
-    """The key under which a file's content is cached: a rewritten file is read again."""
+    """Returns the key under which a file's content is cached, so that a rewritten file is read again."""
     stat = path.stat()
     return path, stat.st_size, stat.st_mtime_ns
 
@@ -150,8 +149,8 @@ def _shard_tasks(path: Path, size_bytes: int, modified_ns: int) -> tuple[TaskFil
     return tuple(task for task, _, _ in _lines(path))
 
 
-# The lines of all shards of the English track are 40 MB, kept so that 790 tasks do not decompress each of them 790
-# times; a task is parsed when it is asked for. The bound is for folders much larger than that.
+# The lines of all shards of the English track take 40 MB. They are cached so that 790 tasks do not decompress each shard
+# 790 times; a task is parsed on demand. The bound is for much larger folders.
 @functools.lru_cache(maxsize=16)
 def _shard(path: Path, size_bytes: int, modified_ns: int) -> dict[str, tuple[int, bytes]]:
     return {task.name: (number, line) for task, number, line in _lines(path)}
@@ -169,7 +168,7 @@ def _lines(path: Path) -> Iterator[tuple[TaskFile, int, bytes]]:
             raise UserError(f"{place}: the task has no 'Task', its name. {_FIX}")
         task = _task_file(record["Task"], path, record)
         if task.name in seen:
-            raise UserError(f"{place}: the task {task.name} is there twice in this file: remove one.")
+            raise UserError(f"{place}: the task {task.name} is twice in this file: remove one.")
         seen.add(task.name)
         yield task, number, line
 
@@ -179,7 +178,7 @@ def _file_task(path: Path, size_bytes: int, modified_ns: int) -> TaskFile:
     return _task_file(_stem(path), path, _head(_content(path), str(path)))
 
 
-# A task of the official layout is up to 50 MB and read front to back by its export: only the last few are kept.
+# A task of the official layout is up to 50 MB and is read sequentially by its export: only the last few are cached.
 @functools.lru_cache(maxsize=4)
 def _whole_file(path: Path, size_bytes: int, modified_ns: int) -> Mapping[str, Any]:
     return {"Task": _stem(path), **_parsed(_content(path), str(path))}
@@ -200,10 +199,10 @@ def _content(path: Path) -> bytes:
 
 
 def _head(content: bytes, place: str) -> Mapping[str, Any]:
-    """A task without its instances, which are nearly all of a file: 1,600 files are listed in seconds, not minutes."""
+    """Returns a task without its instances, nearly all of a file: 1,600 files are listed in seconds, not minutes."""
     start = content.find(b'"Instances"')
     before, after = content[:start], content[start:]
-    # As the authors write it: instances, then the licence, then the end.
+    # The authors' order: instances, then the licence, then the end.
     licence = re.search(rb'\]\s*,\s*"Instance License"\s*:\s*(\[[^\]]*\])\s*\}\s*$', content[-4096:])
     has_licence = licence or b'"Instance License"' not in after
     has_instances = start > 0 and re.match(rb'"Instances"\s*:\s*\[\s*[^\]\s]', after)
@@ -215,7 +214,7 @@ def _head(content: bytes, place: str) -> Mapping[str, Any]:
                 return head
         except (ValueError, TypeError):
             pass
-    return _parsed(content, place)  # Another order of fields, or the word inside an example, or it is broken.
+    return _parsed(content, place)  # Another order of fields, the key inside an example, or a malformed file.
 
 
 def _parsed(content: bytes, place: str) -> Mapping[str, Any]:

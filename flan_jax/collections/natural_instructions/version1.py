@@ -1,10 +1,10 @@
-"""Natural Instructions v1 (Mishra et al. 2021, arXiv:2104.08773): a SeqIO task a file, `ni1_` and the file's name.
+"""Natural Instructions v1 (Mishra et al. 2021, arXiv:2104.08773): one SeqIO task per file, `ni1_` and the file's name.
 
-A folder of task files (`subtask001_x.json`, or the same under `Dataset_Jsons/`) in the first version's own schema; the
-second version's is read by `natural_instructions`. The split "test" is what the authors evaluated on, 100 instances
-evenly spaced from position 60 on; "train" is all others, so that no instance is in both. A task that is held out has
-"test" only. The mixtures are `ni1_train` (all tasks but those held out) and `ni1_test` (the held-out ones; all tasks
-when none is). Prompts are written by `templates.natural_instructions_v1`.
+The folder contains task files (`subtask001_x.json`, possibly under `Dataset_Jsons/`) in the schema of the first version;
+`family` reads the second version. The split "test" is the authors' evaluation set, 100 instances evenly spaced from
+position 60 on; "train" is all others, so that no instance is in both. A held-out task has "test" only. The mixtures are
+`ni1_train` (all tasks except those held out) and `ni1_test` (the held-out ones, or all tasks if none is held out).
+`templates.natural_instructions_v1` writes the prompts.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ ENCODINGS: Mapping[str, InstructionEncoding] = {
     "positive": InstructionEncoding(fields=(), num_negative=0),
 }
 SHOWN_KEYS = (*FIELDS, "Examples")
-# The six kinds of tasks of the paper's Table 1, found in the files' names; the first that fits.
+# The six kinds of tasks in the paper's Table 1, recognized by the files' names; the first match.
 _KINDS = (
     (r"question_generation|generat\w*_question|question_modification", "question_generation"),
     (r"wrong|incorrect", "incorrect_answer_generation"),
@@ -53,7 +53,7 @@ _KINDS = (
 )
 
 _registered: list[str] = []
-"""What the last call registered."""
+"""The names that the last call registered."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,8 @@ class InstructionSource(Source):
 
     Attributes:
       path: the task's file.
-      is_held_out: whether it has the split "test" alone, and not "train" as well.
-      max_instances: training takes at most so many, drawn by the seed; None takes all.
+      is_held_out: whether it has the split "test" only.
+      max_instances: the largest number in training, drawn by the seed; None takes all.
       seed: of the sample.
     """
 
@@ -93,7 +93,7 @@ class InstructionSource(Source):
             yield BadRow(BREAKS_SCHEMA, problem, place) if problem else Record(row, place)
 
     def revision(self, split: str) -> str:
-        """Returns the SHA-256 of all that the rows hold."""
+        """Returns the SHA-256 of the content of the rows."""
         self.require_split(split)
         record = read_task(self.path)
         positions = self._positions(split, len(record["Instances"]))
@@ -103,15 +103,15 @@ class InstructionSource(Source):
         """Returns the task's file.
 
         Raises:
-          MissingFileError: it is gone.
+          MissingFileError: it was removed.
         """
         self.require_split(split)
         if not self.path.is_file():
-            raise MissingFileError(f"No file {self.path} any more, which held the task {self.name}.")
+            raise MissingFileError(f"The file {self.path} of the task {self.name} was removed.")
         return (str(self.path.absolute()),)
 
     def looked_for(self, split: str) -> tuple[str, ...]:
-        """Returns the same path, whether or not the file is there."""
+        """Returns the same path, whether or not the file exists."""
         self.require_split(split)
         return (str(self.path.absolute()),)
 
@@ -136,9 +136,9 @@ class EncodeInstruction:
     """From an instance to its prompt, its target (one of its outputs, drawn by the seed) and its references (all).
 
     Attributes:
-      encoding: which parts the prompt shows.
+      encoding: the parts that the prompt shows.
       vocabulary: counts the tokens.
-      max_source_tokens: the budget that examples have to fit in.
+      max_source_tokens: the budget for the prompt with its examples.
       seed: draws the target.
     """
 
@@ -148,23 +148,23 @@ class EncodeInstruction:
     seed: int
 
     @functools.cached_property
-    def _kept(self) -> dict[str, InstructionPrompter]:
-        """The prompter of each task. No field: an export's fingerprint digests fields, and this must not change it."""
+    def _prompters(self) -> dict[str, InstructionPrompter]:
+        """The prompter of each task. Not a field, since an export's fingerprint digests fields."""
         return {}
 
     def __call__(self, row: Row) -> Row:
         """Returns the fields that `TEMPLATE` names, and `references`."""
-        if row["Task"] not in self._kept:
-            self._kept[row["Task"]] = InstructionPrompter(
+        if row["Task"] not in self._prompters:
+            self._prompters[row["Task"]] = InstructionPrompter(
                 row, encoding=self.encoding, count_tokens=self.vocabulary.count, max_tokens=self.max_source_tokens
             )
         written = [output for output in row["output"] if output.strip()] or [""]
         target = written[hash64(self.seed, row["Task"], row["position"]) % len(written)]
-        return {"prompt": self._kept[row["Task"]](row["input"]), "target": target, "references": row["output"]}
+        return {"prompt": self._prompters[row["Task"]](row["input"]), "target": target, "references": row["output"]}
 
 
 def evaluated_positions(num_instances: int) -> range:
-    """Returns which instances of a task are evaluated: 100 evenly spaced from position 60 on; all of a smaller task.
+    """Returns the evaluated positions of a task: 100 evenly spaced from position 60 on; all of a smaller task.
 
     >>> evaluated_positions(1060)[:3], len(evaluated_positions(1060))
     (range(60, 90, 10), 100)
@@ -176,7 +176,7 @@ def evaluated_positions(num_instances: int) -> range:
 
 
 def read_task(path: Path) -> Mapping[str, Any]:
-    """Returns a task, checked but for its instances' fields.
+    """Returns a task, checked except for the fields of its instances.
 
     Raises:
       UserError: not JSON, of the second version, or it breaks the schema; names the file and the field.
@@ -251,7 +251,7 @@ def register(
     unknown = [name for name in held_out if name not in paths]
     if unknown:
         raise UnknownNameError(f"held_out: {folder} has no task {unknown[0]!r}.{nearest(unknown[0], paths)}")
-    read_task(next(iter(paths.values())))  # One stands for all: the folder of the other version is told at once.
+    read_task(next(iter(paths.values())))  # Reading one task suffices to reject a folder of the other version at once.
     used = registry.vocabulary(vocabulary)
     registry.unregister(_registered)
     _registered.clear()
@@ -309,7 +309,7 @@ def _task_paths(folder: Path) -> dict[str, Path]:
     found = sorted([*folder.glob("*.json"), *folder.glob("Dataset_Jsons/*.json")], key=lambda path: path.name)
     if not found:
         raise MissingFileError(
-            f"{folder} holds no task of Natural Instructions v1: expected *.json or Dataset_Jsons/*.json."
+            f"{folder} contains no task of Natural Instructions v1: expected *.json or Dataset_Jsons/*.json."
         )
     return {path.name.removesuffix(".json"): path for path in found}
 
@@ -318,7 +318,7 @@ def _kind(name: str) -> str:
     return next((kind for pattern, kind in _KINDS if re.search(pattern, name)), "natural_instructions_v1")
 
 
-# A task is read several times over on its way to an export, by one thread: only the last few are kept.
+# A task is read several times during its export, by one thread: only the last few are cached.
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, size_bytes: int, modified_ns: int) -> Mapping[str, Any]:
     try:

@@ -1,8 +1,8 @@
-"""T0 (Sanh et al. 2022, arXiv:2110.08207): promptsource's templates over the datasets of its table, a task each.
+"""T0 (Sanh et al. 2022, arXiv:2110.08207): promptsource's templates over the datasets of its table, one task per template.
 
-Tasks and mixtures have the names of the released code and are registered when they are asked for. Templates come from
-promptsource's folder or an archive of it, which the environment variable FLAN_JAX_PROMPTSOURCE_DIR names, or a YAML
-file; rows come from TFDS where it has them in the same shape (`tfds_rows`), or from where the file says (`tasks.sources.settings`):
+Tasks and mixtures have the names of the released code and are registered on demand. Templates come from promptsource's
+folder or an archive of it, which the environment variable FLAN_JAX_PROMPTSOURCE_DIR or a YAML file names. Rows come from
+TFDS where it has them in the same shape (`tfds_rows`), or from the YAML file (`tasks.sources.settings`):
 
     collections:
       t0:
@@ -15,11 +15,11 @@ file; rows come from TFDS where it has them in the same shape (`tfds_rows`), or 
         rate_rule: published   # or divided; see `prompted.rate`
         on_bad_row: skip       # for rows of TFDS
 
-A dataset that is in the archive and not in the table gets tasks too when the file declares its rows. A template with
-choices has a second task, `..._score_eval`, that ranks them. Inputs do not end with the end of sequence, targets do.
+A dataset in the archive that is not in the table has tasks, too, if the file declares its rows. A template with choices
+has a second task, `..._score_eval`, that ranks them. Targets end with the end of sequence, inputs do not.
 
-Departures from the released code: a row whose target is empty is left out and counted (there it became the text
-"<NO LABEL>"), and a row of an evaluation whose target is no choice is refused or counted.
+Departures from the released code: a row with an empty target is dropped and counted (there it became the text
+"<NO LABEL>"), and an evaluation row whose target is no choice is an error or is counted.
 """
 
 import dataclasses
@@ -53,14 +53,14 @@ class _Keys:
 
 
 _declared: T0Settings | None = None
-"""What YAML files gave; kept, since the family is declared anew when the vocabulary changes."""
+"""The settings of the last YAML file; stored, since the collection is declared again when the vocabulary changes."""
 
 
 def register() -> None:
-    """Declares the family when a file or the environment variable says where the templates are; reads none of them.
+    """Declares the collection if a file or the environment variable names the templates; reads none of them.
 
     Raises:
-      MissingFileError, UserError: nothing is there, or no templates.
+      MissingFileError, UserError: no such path, or no templates in it.
     """
     settings = settings_in_use()
     if settings is not None:
@@ -69,10 +69,10 @@ def register() -> None:
 
 
 def settings_in_use() -> T0Settings | None:
-    """Returns what a file declared, or the environment variable names; None when neither says where the templates are.
+    """Returns the settings of a file, or of the environment variable; None if neither names the templates.
 
     Raises:
-      MissingFileError, UserError: nothing is there, or no templates.
+      MissingFileError, UserError: no such path, or no templates in it.
     """
     path = os.environ.get(ARCHIVE_VARIABLE)
     return _named(path) if _declared is None and path else _declared

@@ -1,4 +1,4 @@
-"""How T0's answers are judged: by GLUE's and SuperGLUE's metrics there, elsewhere by those that a template names."""
+"""The metrics of T0's tasks: those of GLUE and SuperGLUE for their datasets, for others those that a template names."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ GLUE: Mapping[str, tuple[str, ...]] = {
     "super_glue/cb": ("macro_f1",),
     "super_glue/record": ("record",),
 }
-"""T5's choice for benchmarks; accuracy for the others, WSC and MultiRC among them as in the released code."""
+"""T5's choice for the benchmarks; accuracy for the others, including WSC and MultiRC as in the released code."""
 POSITIVE_F1 = ("glue/mrpc", "glue/qqp")
 
 NAMED: Mapping[str, str] = {
@@ -26,11 +26,11 @@ NAMED: Mapping[str, str] = {
     "Edit Distance": "edit_similarity",
     "Other": "accuracy",
 }
-"""Promptsource's names and ours. The rest needs more than a text to judge (AUC, MultiRC, ranks): accuracy."""
+"""Promptsource's names and this package's. Others need more than a text (AUC, MultiRC, ranks) and become accuracy."""
 
 
 def metrics_of(dataset: str, template: PromptTemplate) -> tuple[str, ...]:
-    """Returns the metrics of answers that are written."""
+    """Returns the metrics of generated answers."""
     if dataset in POSITIVE_F1:
         return ("positive_f1",) if len(template.fixed_choices or ()) == 2 else ("accuracy",)
     if dataset.partition("/")[0] in ("glue", "super_glue"):
@@ -39,5 +39,5 @@ def metrics_of(dataset: str, template: PromptTemplate) -> tuple[str, ...]:
 
 
 def rank_metrics_of(template: PromptTemplate) -> tuple[str, ...]:
-    """Returns the metric of choices that are ranked: by class where they are the same for every row."""
+    """Returns the metric of ranked choices: per class where they are the same for every row."""
     return ("rank_classes",) if template.fixed_choices else ("rank_accuracy",)

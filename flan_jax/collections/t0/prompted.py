@@ -1,6 +1,6 @@
-"""The tasks and mixtures of T0, by the names of its released code; where templates and rows come from is said in `t0`.
+"""The tasks and mixtures of T0, by the names of its released code.
 
-Which datasets there are, and what belongs to which mixture, is in `table`.
+`table` lists the datasets and the mixtures that they belong to.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ TRAIN_MIXTURES: Mapping[str, tuple[str, ...]] = {
     "t0_train_one_og_prompt": ("BASE",),
     "t0_train_all_og_prompts": ("BASE",),
 }
-"""What each trains on."""
+"""The groups of training datasets of each mixture."""
 EVAL_MIXTURES = ("t0_eval_score_eval", "t0_train_score_eval", "bias_fairness_eval_score_eval")
 
 
@@ -59,14 +59,14 @@ class Prompt(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class T0Settings:
-    """What the family is built from.
+    """The settings of the collection.
 
     Attributes:
       archive: the templates.
-      rows: sources that were declared, by dataset.
+      rows: declared sources, by dataset.
       rate_rule: see `rate`.
       on_bad_row: of rows that were not declared.
-      vocabulary: None for the one in use.
+      vocabulary: None for the default one.
     """
 
     archive: PromptArchive
@@ -77,7 +77,7 @@ class T0Settings:
 
 
 def task_name(dataset: str, template: str, *, round_: str | None = None) -> str:
-    """Returns the name of a template's task: what SeqIO allows in names stays, all else becomes an underscore a run.
+    """Returns the name of a template's task; runs of characters that SeqIO disallows become an underscore.
 
     >>> task_name("super_glue/copa", "C1 or C2? premise, so/because…")
     'super_glue_copa_C1_or_C2_premise_so_because_'
@@ -91,8 +91,8 @@ def task_name(dataset: str, template: str, *, round_: str | None = None) -> str:
 def rate(train_size: int, num_templates: int, *, rule: RateRule = "published") -> float:
     """Returns the rate of each template of a dataset.
 
-    "published" is the released code's: the full size up to 500,000 rows, beyond it 500,000 shared among the templates,
-    so that a dataset just below the limit weighs more than one above it. "divided" shares in both cases.
+    "published" is the released code's: the full size up to 500,000 rows; beyond that, 500,000 divided among the templates,
+    so that a dataset just below the limit has more weight than one above it. "divided" divides in both cases.
 
     >>> [rate(n, 9) for n in (3_803_957, 287_113)], [round(rate(n, 9, rule="divided")) for n in (3_803_957, 287_113)]
     ([55555, 287113], [55556, 31901])
@@ -106,7 +106,7 @@ class Family:
     """All names of T0 under one set of settings."""
 
     def __init__(self, settings: T0Settings):
-        """Takes the settings; templates are read when a name is asked for."""
+        """Stores the settings; templates are read when a name is requested."""
         self._settings = settings
         self._prompts: dict[str, tuple[Prompt, ...]] = {}
         unlisted = {
@@ -117,7 +117,7 @@ class Family:
         }
 
     def prompts(self, dataset: str) -> tuple[Prompt, ...]:
-        """Returns the templates of a dataset by name, ANLI's once a round."""
+        """Returns the templates of a dataset by name; ANLI's once per round."""
         if dataset not in self._prompts:
             entry = self._datasets[dataset]
             self._prompts[dataset] = tuple(
@@ -128,7 +128,7 @@ class Family:
         return self._prompts[dataset]
 
     def names(self) -> Iterator[str]:
-        """Yields the names of all tasks, and of the mixtures that the archive has all templates for."""
+        """Yields the names of all tasks, and of the mixtures for which the archive has all templates."""
         for prompt in self._all():
             yield prompt.task
             if prompt.template.gives_options:
@@ -136,21 +136,21 @@ class Family:
         yield from (name for name in (*TRAIN_MIXTURES, *EVAL_MIXTURES) if not self._lacking(name))
 
     def covering(self) -> Iterator[str]:
-        """Yields a task for each template."""
+        """Yields one task per template."""
         return (prompt.task for prompt in self._all() if prompt.round in (None, "r1"))
 
     def define(self, name: str) -> bool:
-        """Registers the task or the mixture of a name, with its members; False for a name that is none of these.
+        """Registers the task or the mixture of a name, with its members; returns False for an unknown name.
 
         Raises:
-          UserError: a mixture that the archive lacks templates for.
+          UserError: a mixture for which the archive lacks templates.
         """
         if name in TRAIN_MIXTURES or name in EVAL_MIXTURES:
             lacking = self._lacking(name)
             if lacking:
                 raise UserError(
-                    f"Mixture {name!r} asks about {', '.join(lacking)}, for which {self._settings.archive.path} has no "
-                    "templates. Give a whole archive of promptsource, or name the tasks in a mixture of your own."
+                    f"Mixture {name!r} contains {', '.join(lacking)}, for which {self._settings.archive.path} has no "
+                    "templates. Name a complete archive of promptsource, or declare a mixture of your own."
                 )
             registry.register_mixture(name, list(self.members(name).items()), hold_out=_hold_out(name))
             return True
@@ -161,7 +161,7 @@ class Family:
         return True
 
     def declared(self, prompt: Prompt, *, name: str) -> TemplatedTask:
-        """Returns the record of a template's task; ranking its choices when the name says so."""
+        """Returns the record of a template's task, which ranks its choices if the name ends so."""
         dataset, template, which, _ = prompt
         rows = self._settings.rows.get(dataset.name)
         if rows is not None:
@@ -199,12 +199,12 @@ class Family:
             yield from self.prompts(dataset)
 
     def _found(self, task: str) -> Prompt | None:
-        # Reads the templates of datasets that the name begins with, and of no other.
+        # Reads only the templates of datasets that the name begins with.
         of = [name for name in self._datasets if task.startswith(task_name(name, ""))]
         return next((prompt for name in of for prompt in self.prompts(name) if prompt.task == task), None)
 
     def _lacking(self, mixture: str) -> list[str]:
-        """The datasets of a mixture that the archive has no templates for."""
+        """Returns the datasets of a mixture for which the archive has no templates."""
         groups = TRAIN_MIXTURES.get(mixture, ())
         kind = {"t0_eval_score_eval": "BASE", "bias_fairness_eval_score_eval": "BIAS_FAIRNESS"}.get(mixture)
         groups = ("BASE",) if mixture == "t0_train_score_eval" else groups
@@ -213,7 +213,7 @@ class Family:
 
 
 def _kept(prompts: Iterable[Prompt], mixture: str) -> list[Prompt]:
-    """The templates of a dataset that a mixture trains on."""
+    """Returns the templates of a dataset that a mixture trains on."""
     original = [prompt for prompt in prompts if prompt.template.metadata.original_task]
     of = {"t0_train_one_og_prompt": original[:1], "t0_train_all_og_prompts": original}.get(mixture, prompts)
     return [prompt for prompt in of if prompt.task not in TOO_LONG_OR_BROKEN]

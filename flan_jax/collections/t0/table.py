@@ -1,36 +1,35 @@
-"""The datasets of T0 (Sanh et al. 2022, arXiv:2110.08207) as its released code lists them, and what it evaluates on.
+"""The datasets of T0 (Sanh et al. 2022, arXiv:2110.08207) as in its released code, for training and evaluation.
 
-Names are Hugging Face's with the subset after a slash. What T0 does with them is in `t0`, where rows come from in
-`tfds_rows`.
+Names are Hugging Face's with the subset after a slash.
 """
 
 from dataclasses import dataclass
 
 MAX_ROWS = 500_000
-"""A larger training set shares the rate of this many among its templates; a smaller one gives its size to each."""
+"""The templates of a larger training set share the rate of this many rows; each template of a smaller one has its size."""
 ANLI, ANLI_ROUNDS = "anli", ("r1", "r2", "r3")
-"""Its rounds are splits, each a task of its own."""
+"""Its rounds are splits, each with tasks of its own."""
 
 HELD_OUT_CLUSTERS = ("NLI", "coreference", "story_completion", "word_sense_disambiguation")
 HELD_OUT_CORPORA = ("anli", "cb", "rte", "wsc", "winogrande", "copa", "hellaswag", "story_cloze", "wic")
-"""What plain T0 is evaluated on, COPA among it though it is listed as question answering. Held out from `t0_train`."""
+"""The evaluation clusters of plain T0, held out from `t0_train`; COPA, too, though it is listed as question answering."""
 ALLOWED_LEAKS = {
     "t0+_train": ("hellaswag", "story_completion"),
     "t0++_train": ("hellaswag", "story_completion", "wsc", "coreference", "copa", "wic", "word_sense_disambiguation"),
 }
-"""What the larger mixtures train on all the same: results on it are not held out."""
+"""Evaluation datasets that the larger mixtures train on: results on them are not held out."""
 
 TOO_LONG_OR_BROKEN = ("gigaword_summarize_",)
-"""Of 24 tasks that are left out of every mixture the one whose dataset is listed here; promptsource no longer has it."""
+"""Of 24 tasks that are excluded from every mixture, the one whose dataset is listed here; promptsource has removed it."""
 WITHOUT_TEMPLATES = ("jigsaw_toxicity_pred",)
-"""Listed, and promptsource has none for it."""
+"""Listed, but without templates in promptsource."""
 NOT_SCORED = (
     "paws/labeled_final", "adversarial_qa/dbidaf", "adversarial_qa/dbert", "duorc/ParaphraseRC", "dream",
     "amazon_polarity", "app_reviews", "imdb", "wiki_bio", "gigaword", "multi_news", "samsum", "dbpedia_14", "trec",
 )  # fmt: skip
-"""Training datasets that a checkpoint is not chosen by: 14 that did not matter."""
+"""Training datasets that are not used to select a checkpoint: 14 that did not matter."""
 FAILED_TO_CACHE = ("wiki_hop/original",)
-"""Those whose 17 score-eval tasks could not be cached, so that no checkpoint was chosen by them either; amazon_polarity
+"""Datasets whose 17 score-eval tasks could not be cached and were not used to select a checkpoint, either; amazon_polarity
 and dbpedia_14 are among those above."""
 
 
@@ -40,9 +39,9 @@ class T0Dataset:
 
     Attributes:
       name: with its subset, "super_glue/rte".
-      cluster: the type of task, as the authors have it.
-      train_group: "BASE", "GPT_EVAL" (what GPT-3 was evaluated on) or "SGLUE"; "" when it is not trained on.
-      eval_group: "BASE" or "BIAS_FAIRNESS"; "" when it is not evaluated on.
+      cluster: the authors' type of task.
+      train_group: "BASE", "GPT_EVAL" (evaluation datasets of GPT-3) or "SGLUE"; "" if it is not for training.
+      eval_group: "BASE" or "BIAS_FAIRNESS"; "" if it is not for evaluation.
       train_size: rows of its training split; 0 where none is listed.
     """
 
@@ -54,7 +53,7 @@ class T0Dataset:
 
     @property
     def corpora(self) -> tuple[str, ...]:
-        """What its rows were made from."""
+        """The corpora that its rows were made from."""
         if self.name in _CORPORA:
             return _CORPORA[self.name]
         dataset, _, subset = self.name.partition("/")
@@ -62,7 +61,7 @@ class T0Dataset:
 
     @property
     def rounds(self) -> tuple[str | None, ...]:
-        """Each is a task; (None,) for all but ANLI."""
+        """Its rounds, each a task; (None,) for all datasets except ANLI."""
         return ANLI_ROUNDS if self.name == ANLI else (None,)
 
 
@@ -70,10 +69,10 @@ _CORPORA = {
     "super_glue/wsc.fixed": ("wsc",),
     "ai2_arc": ("arc",),
     "kilt_tasks/hotpotqa": ("hotpotqa",),
-    "adversarial_qa": ("adversarial_qa", "squad"),  # Asked about SQuAD's passages.
+    "adversarial_qa": ("adversarial_qa", "squad"),  # Questions about SQuAD's passages.
     "squad_v2": ("squad",),
     "cos_e": ("cos_e", "commonsense_qa"),
-    "rotten_tomatoes": ("rotten_tomatoes", "sst2"),  # The sentences that SST took apart.
+    "rotten_tomatoes": ("rotten_tomatoes", "sst2"),  # The sentences that SST parsed.
     "yelp_review_full": ("yelp",),
     "dbpedia_14": ("dbpedia",),
 }

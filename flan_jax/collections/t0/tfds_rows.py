@@ -1,8 +1,8 @@
-"""Where the rows of T0's datasets come from when nobody says otherwise: TFDS, where it has them in the same shape.
+"""The default rows of T0's datasets: those of TFDS, where it has them in the same shape.
 
-Promptsource's templates ask about rows as Hugging Face's datasets has them. TFDS has some datasets under equal names,
-fields and classes; for a few a normaliser makes up the difference; the others have no rows until a file declares some
-(`declared_rows`). Splits without labels are left out.
+Promptsource's templates expect the rows of Hugging Face's datasets. TFDS has some datasets with the same names, fields
+and classes; for a few, a normalizer converts the differences; the others have no rows unless a YAML file declares them
+(`declared_rows`). Splits without labels are omitted.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -24,10 +24,10 @@ class TfdsRows:
     """A dataset of TFDS whose rows fit the templates.
 
     Attributes:
-      name: as TFDS spells it.
-      splits: our names and its expressions.
-      fields: new names of fields, and TFDS's.
-      normaliser: makes up what is left of the difference.
+      name: in TFDS's spelling.
+      splits: expressions of TFDS, by our names.
+      fields: from new names of fields to TFDS's.
+      normaliser: converts the remaining differences.
     """
 
     name: str
@@ -42,7 +42,7 @@ class TfdsRows:
 
 
 def winogrande(row: Row) -> Row:
-    """The answer as the number of its option, in words.
+    """Adds the number of the correct option as a text.
 
     >>> winogrande({"option1": "Ann", "option2": "Eve", "label": 1})
     {'option1': 'Ann', 'option2': 'Eve', 'label': 1, 'answer': '2'}
@@ -51,7 +51,7 @@ def winogrande(row: Row) -> Row:
 
 
 def arc(row: Row) -> Row:
-    """Letters in place of class numbers.
+    """Replaces class numbers with letters.
 
     >>> arc({"choices": {"label": [0, 1], "text": ["air", "ice"]}, "answerKey": 1})
     {'choices': {'label': ['A', 'B'], 'text': ['air', 'ice']}, 'answerKey': 'B'}
@@ -62,10 +62,10 @@ def arc(row: Row) -> Row:
 
 
 def openbookqa(row: Row) -> Row:
-    """The question's parts as fields of the row.
+    """Turns the parts of the question into fields of the row.
 
-    >>> asked = {"stem": "What melts?", "choice_A": "ice", "choice_B": "air", "choice_C": "fire", "choice_D": "soot"}
-    >>> openbookqa({"question": asked, "answerKey": 0})["choices"]
+    >>> question = {"stem": "What melts?", "choice_A": "ice", "choice_B": "air", "choice_C": "fire", "choice_D": "soot"}
+    >>> openbookqa({"question": question, "answerKey": 0})["choices"]
     {'label': ['A', 'B', 'C', 'D'], 'text': ['ice', 'air', 'fire', 'soot']}
     """
     letters = list(LETTERS[:4])
@@ -77,10 +77,10 @@ def openbookqa(row: Row) -> Row:
 
 
 def race(row: Row) -> Iterator[Row]:
-    """A row for each question about an article.
+    """Returns one row per question about an article.
 
     >>> exam = {"article": "...", "questions": ["a?", "b?"], "options": [["1", "2"], ["3", "4"]], "answers": ["A", "B"]}
-    >>> [(asked["question"], asked["options"], asked["answer"]) for asked in race(exam)]
+    >>> [(row["question"], row["options"], row["answer"]) for row in race(exam)]
     [('a?', ['1', '2'], 'A'), ('b?', ['3', '4'], 'B')]
     """
     for question, options, answer in zip(row["questions"], row["options"], row["answers"], strict=True):
@@ -88,7 +88,7 @@ def race(row: Row) -> Iterator[Row]:
 
 
 def ag_news(row: Row) -> Row:
-    """Title and description in one text.
+    """Joins title and description.
 
     >>> ag_news({"title": "Rain", "description": "It rained.", "label": 0})
     {'text': 'Rain It rained.', 'label': 0}
@@ -137,7 +137,7 @@ TFDS: Mapping[str, TfdsRows] = {
     "cnn_dailymail/3.0.0": TfdsRows(name="cnn_dailymail", splits=_ALL),
     "ag_news": TfdsRows(name="ag_news_subset", splits=_same("train", "test"), normaliser=ag_news),
 }  # fmt: skip
-"""By our name; ANLI by round. trec, hellaswag and story_cloze are in TFDS too, with classes or fields that differ."""
+"""By our name; ANLI by round. trec, hellaswag and story_cloze are in TFDS, too, with other classes or fields."""
 
 _OTHER_SPLITS = {
     "crows_pairs": ("test",),
@@ -192,26 +192,26 @@ class AbsentSource(Source):
 def usual_rows(
     dataset: str, *, round_: str | None = None, on_bad_row: OnBadRow = "error"
 ) -> tuple[Source, Normaliser | None]:
-    """Returns where a dataset's rows come from, and what makes them fit; a source without rows where there are none.
+    """Returns the source of a dataset's rows and their normalizer; an `AbsentSource` if TFDS has no rows.
 
     Args:
       dataset: with its subset.
       round_: of ANLI.
-      on_bad_row: what becomes of rows that cannot be used.
+      on_bad_row: for rows that cannot be used.
     """
-    found = TFDS.get(dataset if round_ is None else f"{dataset}/{round_}")
-    if found is not None:
-        return found.source(on_bad_row=on_bad_row), found.normaliser
+    rows = TFDS.get(dataset if round_ is None else f"{dataset}/{round_}")
+    if rows is not None:
+        return rows.source(on_bad_row=on_bad_row), rows.normaliser
     splits = _OTHER_SPLITS.get(dataset) or _OTHER_SPLITS.get(dataset.partition("/")[0], ("train", "validation"))
     why = (
-        f"TensorFlow Datasets has no rows of {dataset} that promptsource's templates could be asked about. Say where they "
-        f"are in a YAML file: collections: {{t0: {{rows: {{{dataset}: {{kind: ..., splits: ...}}}}}}}}."
+        f"TensorFlow Datasets has no rows of {dataset} in the shape of promptsource's templates. Declare them "
+        f"in a YAML file: collections: {{t0: {{rows: {{{dataset}: {{kind: ..., splits: ...}}}}}}}}."
     )
     return AbsentSource(why=why, split_names=splits), None
 
 
 def declared_rows(dataset: str, rows: Source, *, round_: str | None = None) -> Source:
-    """Returns the source that was declared for a dataset, for one of ANLI's rounds with the splits of the round.
+    """Returns the declared source of a dataset; for a round of ANLI, with the splits of that round.
 
     Args:
       dataset: with its subset.

@@ -141,7 +141,7 @@ def test_the_disjoint_mixture_lacks_what_shares_a_corpus_with_a_test_task(family
 
 def test_a_folder_without_lists_registers_for_one_split(family, registries, tmp_path):
     write_official(tmp_path / "sorting" / "task001_a.json.gz", task("task001_a"))
-    with pytest.raises(FileNotFoundError, match="Without lists, say what all tasks of the folder are for"):
+    with pytest.raises(FileNotFoundError, match="Without lists, set the split of all tasks"):
         family.register(tmp_path)
     family.register(tmp_path, family.Settings(split="train"))
     assert registries.names() == ("superni_task001_a", "superni_train")
@@ -213,7 +213,7 @@ def test_several_encodings_stand_side_by_side_under_prefixes(family, registries,
 
 
 def test_coverage_names_what_is_missing(family, folder):
-    found = family.coverage(folder)
+    found = family.register(folder)
     assert found["train"].missing == ("task009_gone",) and len(found["train"].readable) == 2
     assert found["test"].missing == () and found["dev"].readable == ("task003_entailment",)
     assert found["excluded"].missing == ("task010_excluded",)

@@ -1,9 +1,9 @@
-"""The rows of the embedded suite: one recipe a task, and which rows of its sequence are which split.
+"""The rows of the embedded suite: one recipe per task, and the ranges of its sequence that are the splits.
 
 Every row's `text` is a sentence drawn from a frame, every template of the suite shows it, and no text is in both splits:
-a validation prompt is never a training prompt. What the splits do share is the words. A fact such as France -> Paris
-is met in training inside other sentences, and validation asks for it in combinations (frame x fact x other words) that
-training never shows. Validation accuracy thus measures finding the known thing in a new sentence, not knowing new things.
+a validation prompt is never a training prompt. The splits share words only. Training contains a fact such as France ->
+Paris inside other sentences, and validation uses it in combinations (frame x fact x other words) that are not in
+training. Validation accuracy thus measures the recognition of known facts in new sentences, not new knowledge.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from flan_jax.collections.embedded.draw import Recipe, Row, by_word, different_r
 
 VALIDATION_ROWS = 60
 TRAIN_ROWS = 500
-# Where the answer has to be found by its role in the sentence, a few hundred rows are learned by heart sooner than the rule.
+# Where the answer depends on a role in the sentence, a few hundred rows would be memorized before the rule is learned.
 TRAIN_ROWS_BY_ROLE = 1500
 BY_ROLE = ("who_did_it", "where_is_it", "what_colour", "sentence_in_past", "swapped_people", "negated")
 SPLITS = ("train", "validation")
@@ -228,7 +228,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def rows(task: str, split: str) -> Iterator[Row]:
-    """Yields the rows of one split of an embedded task, the same ones every time.
+    """Yields the rows of one split of an embedded task, the same at every call.
 
     >>> next(rows("capital_city", "validation"))
     {'text': 'A parcel from Iceland arrived for Ida.', 'word': 'Iceland', 'answer': 'Reykjavik'}

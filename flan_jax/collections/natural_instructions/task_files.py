@@ -112,8 +112,8 @@ def task_lists(data_dir: Path | str, *, track: Track = "default") -> dict[str, t
         lists[which] = tuple(dict.fromkeys(paths[0].read_text().split())) if paths else ()
     if track == "default" and not lists["train"] and not lists["test"]:
         raise MissingFileError(
-            f"No train_tasks.txt or test_tasks.txt in {folders[0]} or {folders[1]}. Without lists, say what all tasks of "
-            "the folder are for: split='train' or split='test'."
+            f"No train_tasks.txt or test_tasks.txt in {folders[0]} or {folders[1]}. Without lists, set the split of all "
+            "tasks of the folder: split='train' or split='test'."
         )
     return lists
 

@@ -163,14 +163,14 @@ def test_a_file_that_is_gone_is_named(family, registries, folder):
     rows = registries.templated(f"ni1_{QUESTION}").source
     assert rows.unavailable("train") is None and rows.files("train") == rows.looked_for("train")
     (folder / "Dataset_Jsons" / f"{QUESTION}.json").unlink()
-    assert f"{QUESTION}.json any more, which held the task {QUESTION}" in rows.unavailable("train")
+    assert f"{QUESTION}.json of the task {QUESTION} was removed" in rows.unavailable("train")
 
 
 def test_wrong_folders_names_and_numbers_are_refused(family, folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="No folder .*nowhere to read Natural Instructions v1 from"):
         family.register(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"holds no task of Natural Instructions v1: expected \*\.json"):
+    with pytest.raises(FileNotFoundError, match=r"contains no task of Natural Instructions v1: expected \*\.json"):
         family.register(tmp_path / "empty")
     with pytest.raises(KeyError, match=r"held_out: .* has no task 'subtask901_cosmos'. Did you mean 'subtask901_cos"):
         family.register(folder, family.Settings(held_out=("subtask901_cosmos",)))

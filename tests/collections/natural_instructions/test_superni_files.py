@@ -66,7 +66,7 @@ def test_a_task_that_a_rewritten_shard_lost_is_named(tmp_path):
     write_shard(tmp_path / "a.jsonl", task("task1_x"))
     file = task_files(tmp_path)["task1_x"]
     write_shard(tmp_path / "a.jsonl", task("task2_yy"))
-    with pytest.raises(KeyError, match=r"a\.jsonl holds no task task1_x any more: register the folder again"):
+    with pytest.raises(KeyError, match=r"a\.jsonl no longer contains the task task1_x: register the folder again"):
         file.record()
 
 
@@ -114,14 +114,14 @@ def test_the_lists_of_the_cross_lingual_track_lie_beside_those_of_the_english_on
 def test_no_folder_and_no_tasks_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="No folder .*nowhere to read"):
         task_files(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"holds no Super-NaturalInstructions task: expected task\*\.json"):
+    with pytest.raises(FileNotFoundError, match=r"contains no Super-NaturalInstructions task: expected task\*\.json"):
         task_files(tmp_path)
 
 
 def test_a_task_in_two_places_is_refused(tmp_path):
     write_shard(tmp_path / "a.jsonl", task("task1_x"))
     write_shard(tmp_path / "b.jsonl", task("task1_x"))
-    with pytest.raises(ValueError, match=r"task1_x is both in .*a\.jsonl and in .*b\.jsonl"):
+    with pytest.raises(ValueError, match=r"task1_x is in both .*a\.jsonl and in .*b\.jsonl"):
         task_files(tmp_path)
     (tmp_path / "b.jsonl").unlink()
     write_shard(tmp_path / "a.jsonl", task("task1_x"), task("task1_x"))
@@ -165,7 +165,7 @@ def test_bad_instances_are_found_when_the_task_is_read(tmp_path):
     """Listing does not parse them."""
     write_official(tmp_path / "task1_x.json", task("task1_x", Instances=[{"input": "x"}, "y"]))
     file = task_files(tmp_path)["task1_x"]
-    with pytest.raises(ValueError, match=r"task1_x\.json: 'Instances'\[1\] must be an object .*, got 'y'\. Mend"):
+    with pytest.raises(ValueError, match=r"task1_x\.json: 'Instances'\[1\] must be an object .*, got 'y'\. Fix"):
         file.record()
 
 

@@ -71,7 +71,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
     assert rows.unavailable("train") is None
     assert rows.files("train") == rows.looked_for("train") == (str(tmp_path / "all.jsonl"),)
     (tmp_path / "all.jsonl").unlink()
-    assert "all.jsonl any more, which held the task task001_a" in rows.unavailable("train")
+    assert "all.jsonl of the task task001_a was removed" in rows.unavailable("train")
     assert rows.looked_for("train") == (str(tmp_path / "all.jsonl"),)
 
 

@@ -81,7 +81,7 @@ def test_the_cross_lingual_lists_stand_beside_the_english_ones_when_they_are_the
 def test_what_one_track_tests_the_other_cannot_train_on(tmp_path):
     write_lists(tmp_path / "splits" / "default", train=["a"], test=["b"])
     write_lists(tmp_path / "splits" / "xlingual", train=["b"], test=["d"])
-    with pytest.raises(ValueError, match="b is in a train list and in a test list: hold it out or train on it"):
+    with pytest.raises(ValueError, match="b is in a train list and in a test list: remove it from one of them"):
         lists_of(tmp_path, split=None, names=())
 
 

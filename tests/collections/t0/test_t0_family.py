@@ -285,7 +285,7 @@ def test_a_mixture_that_the_archive_has_not_all_templates_for_is_refused(toys):
     assert not set(registry.names()) & set(MIXTURES)
     with pytest.raises(
         ValueError,
-        match=r"Mixture 't0_eval_score_eval' asks about super_glue/wsc.fixed, winogrande/winogrande_xl, .*templates.zip has no templates",
+        match=r"Mixture 't0_eval_score_eval' contains super_glue/wsc.fixed, winogrande/winogrande_xl, .*templates.zip has no templates",
     ):
         registry.mixture_or_task("t0_eval_score_eval")
 

@@ -125,7 +125,7 @@ def test_a_task_in_two_places_is_refused(tmp_path):
         task_files(tmp_path)
     (tmp_path / "b.jsonl").unlink()
     write_shard(tmp_path / "a.jsonl", task("task1_x"), task("task1_x"))
-    with pytest.raises(ValueError, match=r"a\.jsonl:2: the task task1_x is there twice"):
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: the task task1_x is twice in this file"):
         task_files(tmp_path)
 
 

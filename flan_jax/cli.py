@@ -143,9 +143,9 @@ def run(arguments: Sequence[str]) -> int:
             print_settings()
             return 0
         return _in_process_group(call, invocation) if VERBS[invocation.verb].in_many_processes else call()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("Interrupted.", file=sys.stderr)
-        return _leave_group(128 + signal.SIGINT)
+        return _leave_group(128 + (error.args[0] if error.args else signal.SIGINT))
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _is_stdout_closed():  # As under `| head`.
             sys.stderr.close()

@@ -300,13 +300,13 @@ def join(joined: Group) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Unwinds the process, so that its end is reported; by default SIGTERM ends it silently."""
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)
 
 
 def _described(error: BaseException) -> tuple[int, str]:
     """Returns the exit status of an error, and its text for the other processes."""
     if isinstance(error, KeyboardInterrupt):
-        return 128 + signal.SIGINT, "interrupted"
+        return 128 + (error.args[0] if error.args else signal.SIGINT), "interrupted"
     refusal = errors.as_user_error(error) if isinstance(error, Exception) else None
     if refusal is not None:
         return 2, str(refusal)

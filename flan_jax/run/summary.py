@@ -29,6 +29,7 @@ class FinishedRun:
       evaluation: The metrics of the last evaluation in this process; empty when there was none.
       best: The best evaluation, as early stopping remembers it.
       show_predictions: How many predictions of each suite are shown when this is printed.
+      exit_status: Of the command line: 0, or 128 and the signal that stopped the run after it was saved.
     """
 
     directory: Path
@@ -39,6 +40,7 @@ class FinishedRun:
     evaluation: Mapping[str, Any]
     best: Memory
     show_predictions: int = 0
+    exit_status: int = 0
 
     def __rich__(self) -> RenderableType:
         """Shows the last evaluation compared with the one at step 0, some predictions, and how the run ended."""

@@ -1,6 +1,7 @@
 """One training run in its directory: identity, checkpoints, first state, evaluation, and the loop over them."""
 
 import functools
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -132,6 +133,8 @@ class Run:
             evaluation=finished.metrics,
             best=finished.best,
             show_predictions=config.reporting.show_predictions,
+            # Of several processes, one may be stopped by a signal to another.
+            exit_status=128 + (stop.signal or signal.SIGTERM) if finished.reason == "stop requested" else 0,
         )
 
     def _record(self) -> dict[str, Any]:

@@ -20,15 +20,18 @@ class StopRequest:
 
     A context manager: it installs the signal handlers and restores the previous ones. A second Ctrl-C interrupts
     immediately. Outside the main thread no handler can be installed.
+
+    Attributes:
+      signal: The signal that requested the stop; None while none did.
     """
 
     def __init__(self) -> None:
-        self._requested = False
+        self.signal: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __call__(self) -> bool:
         """Returns whether the run should end."""
-        return self._requested
+        return self.signal is not None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -42,9 +45,9 @@ class StopRequest:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._requested and number == signal.SIGINT:
+        if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._requested = True
+        self.signal = number
 
 
 @final

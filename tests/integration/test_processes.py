@@ -145,7 +145,7 @@ def test_a_run_resumes_with_any_number_of_processes_and_equal_evaluations(export
     wait_for_line(started[0], "step 10/")
     started[1].send_signal(signal.SIGTERM)
     (tmp_path / "release").touch()
-    (first, _), _ = end(started)
+    (first, _), _ = end(started, status=128 + signal.SIGTERM)
     assert "(stop requested)" in first
     (stopped,) = reading.all_steps(run / "checkpoints")
     assert 10 <= stopped < STEPS

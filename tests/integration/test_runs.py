@@ -141,7 +141,7 @@ def test_a_run_killed_three_times_ends_with_the_same_parameters(export_dir, tmp_
     ][-1]
 
 
-def test_sigterm_saves_and_ends_cleanly(export_dir, tmp_path):
+def test_sigterm_saves_and_ends_with_its_status(export_dir, tmp_path):
     args = arguments("TRAIN_STEPS=3000", "CHECKPOINT_PERIOD=None", f"MODEL_DIR={tmp_path}", f"EXPORT_DIR={export_dir}",
                      "run_config.RunConfig.evaluation=None")  # fmt: skip
     process = subprocess.Popen(
@@ -155,7 +155,7 @@ def test_sigterm_saves_and_ends_cleanly(export_dir, tmp_path):
             process.send_signal(signal.SIGTERM)
             break
     output, _ = process.communicate()
-    assert process.returncode == 0
+    assert process.returncode == 128 + signal.SIGTERM
     assert "stop requested" in output
     assert reading.latest_step(tmp_path / "checkpoints") >= 10
 

@@ -12,7 +12,7 @@ def test_a_signal_sets_the_flag_and_nothing_else(number):
     with StopRequest() as stop:
         assert not stop()
         signal.raise_signal(number)
-        assert stop()
+        assert stop() and stop.signal == number
 
 
 def test_the_second_interrupt_is_immediate():

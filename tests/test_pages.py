@@ -224,6 +224,13 @@ def gin_files() -> str:
     return "".join(path.read_text() for path in (ROOT / "gin_configs").rglob("*.gin"))
 
 
+def test_lines_of_pages_wrap_at_120(subtests):
+    for page in PAGES:
+        with subtests.test(page.name):
+            lines = enumerate(page.read_text().splitlines(), start=1)
+            assert not [number for number, line in lines if len(line) > 120 and not line.startswith("|")]
+
+
 def test_readmes_table_of_verbs_is_the_command_lines():
     rows = re.findall(r"^\| `(\w+)` \| [a-z`]", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert rows == list(cli.VERBS)

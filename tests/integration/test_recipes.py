@@ -24,21 +24,28 @@ SHRUNK = [
 ]
 
 
-def run_shrunk(recipe, tmp_path, *bindings):
-    places = [f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={tmp_path}/exports"]
-    given = [f"--gin.{binding}" for binding in [*SHRUNK, *places, *bindings]]
+def run_shrunk(recipe, tmp_path, *bindings, export_dir=None):
+    directories = [f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir or tmp_path / 'exports'}"]
+    given = [f"--gin.{binding}" for binding in [*SHRUNK, *directories, *bindings]]
     assert cli.run(["train", f"--gin_file=gin_configs/recipes/{recipe}.gin", *given]) == 0
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert train_lines(tmp_path / "run")[-1]["loss"] > 0
     return record, json.loads(next((tmp_path / "run" / "eval").glob("*/summary.json")).read_text())
 
 
+@pytest.fixture(scope="module")
+def superni(tmp_path_factory):
+    """Synthetic tasks in the published layout, and one export for all recipes."""
+    return made_up_folder(tmp_path_factory.mktemp("superni") / "tasks"), tmp_path_factory.mktemp("exports")
+
+
 @pytest.mark.parametrize("recipe", ["superni_tiny", "superni_small", "superni_base"])
-def test_super_natural_instructions(recipe, tmp_path, monkeypatch):
-    """On synthetic tasks in the published layout, with the embedded vocabulary in place of T5's."""
-    monkeypatch.setenv("FLAN_JAX_SUPERNI_DIR", str(made_up_folder(tmp_path / "superni")))
-    lengths = "TASK_FEATURE_LENGTHS={'inputs': 256, 'targets': 32}"
-    record, summary = run_shrunk(recipe, tmp_path, "TRAIN_STEPS=1", "VOCABULARY=embedded", lengths)
+def test_super_natural_instructions(recipe, superni, tmp_path, monkeypatch):
+    """With the embedded vocabulary in place of T5's."""
+    folder, export_dir = superni
+    monkeypatch.setenv("FLAN_JAX_SUPERNI_DIR", str(folder))
+    bindings = ["TRAIN_STEPS=1", "VOCABULARY=embedded", "TASK_FEATURE_LENGTHS={'inputs': 256, 'targets': 32}"]
+    record, summary = run_shrunk(recipe, tmp_path, *bindings, export_dir=export_dir)
     assert {member["task"] for member in record["mixture"]["members"]} == {
         "superni_task001_sorting",
         "superni_task002_naming_things",

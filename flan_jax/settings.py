@@ -116,7 +116,8 @@ class StrictLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoade
             # By YAML's rules a merge key may be repeated and its values may be overridden.
             if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key_node.value, str):
                 seen.add(key_node.value)
-        return super().construct_mapping(node, deep=deep)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
 
     def located_mapping(self, node: yaml.MappingNode) -> Iterator[LocatedMapping]:
         """Constructs a mapping that knows the lines of its keys."""

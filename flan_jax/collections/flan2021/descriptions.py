@@ -2,10 +2,11 @@
 
 from flan_jax.collections.flan2021 import repairs
 from flan_jax.collections.flan2021.fields import Fields, From
+from flan_jax.collections.flan2021.normalisers import one_line
 from flan_jax.collections.flan2021.records import FlanDataset
 
 SPLITS = {"train": "train[:30000]", "validation": "train[-200:]", "test": "validation"}
-TARGET = From(path="target", then=repairs.one_line)
+TARGET = From(path="target", then=one_line)
 # GEM's training rows have a target and no references, its evaluation rows both.
 REFERENCES = From(path=("target", "references"), then=repairs.distinct_lines)
 

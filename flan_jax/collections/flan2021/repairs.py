@@ -227,12 +227,12 @@ def without_spaces(text: str) -> str:
 
 def same_in_lower_case(fields: Row) -> bool:
     """Whether the text has no capitals to restore."""
-    return fields["lower"] == fields["text"]
+    return bool(fields["lower"] == fields["text"])
 
 
 def same_without_punctuation(fields: Row) -> bool:
     """Whether the text has no punctuation to restore."""
-    return fields["bare"] == fields["text"]
+    return bool(fields["bare"] == fields["text"])
 
 
 def has_placeholders(fields: Row) -> bool:

@@ -2,6 +2,7 @@
 
 from flan_jax.collections.flan2021 import repairs
 from flan_jax.collections.flan2021.fields import Fields, From
+from flan_jax.collections.flan2021.normalisers import one_line
 from flan_jax.collections.flan2021.records import FlanDataset
 
 FIRST_ROWS = {"train": "train[:30000]", "validation": "validation[:200]", "test": "test"}
@@ -39,8 +40,8 @@ SUMMARIES: tuple[FlanDataset, ...] = (
         splits={"train": "train", "validation": "validation[-200:]", "test": "test"},
         normaliser=Fields(
             fields={
-                "body": From(path="email_body", then=repairs.one_line),
-                "subject": From(path="subject_line", then=repairs.one_line),
+                "body": From(path="email_body", then=one_line),
+                "subject": From(path="subject_line", then=one_line),
             }
         ),
         size=14_430,

@@ -208,7 +208,7 @@ def _head(content: bytes, place: str) -> Mapping[str, Any]:
     has_instances = start > 0 and re.match(rb'"Instances"\s*:\s*\[\s*[^\]\s]', after)
     if has_instances and has_licence and b'"Source"' not in after and content.rstrip().endswith(b"}"):
         try:
-            head = json.loads(before.rstrip().rstrip(b",") + b"}")
+            head: dict[str, Any] = json.loads(before.rstrip().rstrip(b",") + b"}")
             head |= {"Instance License": json.loads(licence[1])} if licence else {}
             if head_problem(head) is None:
                 return head

@@ -177,7 +177,8 @@ def _bands(shingled: frozenset[int], size: int) -> list[tuple[int, bytes]]:
 def _min_hashes(shingled: frozenset[int]) -> NDArray[np.uint64]:
     values = np.fromiter(sorted(shingled), np.uint64, len(shingled)) % np.uint64(PRIME)
     multipliers, offsets = _COEFFICIENTS
-    return ((values[None, :] * multipliers[:, None] + offsets[:, None]) % np.uint64(PRIME)).min(axis=1)
+    hashes: NDArray[np.uint64] = (values[None, :] * multipliers[:, None] + offsets[:, None]) % np.uint64(PRIME)
+    return np.min(hashes, axis=1)
 
 
 _COEFFICIENTS = tuple(

@@ -211,7 +211,7 @@ def _is_truncated(metadata: object) -> bool:
         return False
     response: Any = metadata
     try:
-        return response["response"]["choices"][0]["finish_reason"] == "length"
+        return bool(response["response"]["choices"][0]["finish_reason"] == "length")
     except (KeyError, IndexError, TypeError) as error:
         raise Unusable(
             "unknown metadata",

@@ -53,7 +53,8 @@ class TfdsSource(Source):
     def num_rows(self, split: str) -> int | None:
         """Returns the number in the dataset's metadata."""
         builder = self._builder()
-        return builder.info.splits[self._expression(split, builder)].num_examples
+        count: int = builder.info.splits[self._expression(split, builder)].num_examples
+        return count
 
     def unavailable(self, split: str) -> str | None:
         """Returns why the dataset cannot be read; None if it is prepared."""

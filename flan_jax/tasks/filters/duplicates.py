@@ -178,7 +178,8 @@ def _min_hashes(shingled: frozenset[int]) -> NDArray[np.uint64]:
     values = np.fromiter(sorted(shingled), np.uint64, len(shingled)) % np.uint64(PRIME)
     multipliers, offsets = _COEFFICIENTS
     hashes: NDArray[np.uint64] = (values[None, :] * multipliers[:, None] + offsets[:, None]) % np.uint64(PRIME)
-    return np.min(hashes, axis=1)
+    minima: NDArray[np.uint64] = hashes.min(axis=1)
+    return minima
 
 
 _COEFFICIENTS = tuple(

@@ -101,7 +101,7 @@ def different_rows(task: str, recipe: Recipe, *, start: int, stop: int) -> Itera
         row = recipe(Draw(task, attempt))
         attempt += 1
         # A frame without enough texts would loop forever; the tables contain many times what the splits need.
-        assert attempt < 50 * stop, f"{task}: {len(seen)} different texts in {attempt} draws, {stop} wanted"
+        assert attempt < 50 * stop, f"{task}: {len(seen)} different texts in {attempt} draws, {stop} expected"
         if row["text"] in seen:
             continue
         seen.add(row["text"])

@@ -103,8 +103,8 @@ def mixture_names() -> Mapping[str, MixtureName]:
 
 def released_names() -> Iterator[str]:
     """Yields the names that the released code has."""
-    for name, said in mixture_names().items():
-        if said.num_templates in said.split.template_counts:
+    for name, mixture in mixture_names().items():
+        if mixture.num_templates in mixture.split.template_counts:
             yield name
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flan_jax.collections import data_dirs
-from flan_jax.collections.flan2022.dialog_rows import AskForTurn, Conversations, NumberedRows
+from flan_jax.collections.flan2022.dialog_rows import Conversations, NumberedRows, PredictTurn
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError
 from flan_jax.settings import Section
@@ -167,7 +167,7 @@ def record(
         templates=_templates(inverted=inverted),
         metrics=("rouge_l", "exact_match"),
         postprocessor=None if inverted else "first_line",
-        normaliser=AskForTurn(
+        normaliser=PredictTurn(
             task=task,
             turns=one.turns,
             skipped=one.skipped,

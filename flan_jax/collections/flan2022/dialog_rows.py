@@ -16,7 +16,7 @@ MAX_PREDICTED_TURNS = 20
 TOO_SHORT = "fewer than two turns"
 TOO_EARLY = "too early in its conversation"
 NO_TURN_ID = "no turn_id"
-EMPTY_TURN = "the turn asked for is empty"
+EMPTY_TURN = "the predicted turn is empty"
 SPLIT, NUMBER = "split_", "number_"
 
 
@@ -34,13 +34,13 @@ class NumberedRows(DerivedSource):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AskForTurn:
+class PredictTurn:
     """From a conversation to a turn of the second speaker and the turns before it.
 
     The turn is the second of a pair drawn evenly below min(number of turns / 2, 20).
 
-    >>> ask = AskForTurn(task="t", turns="said")
-    >>> row = ask({"said": ["Hi!", "Hello."], "split_": "validation", "number_": 0})
+    >>> predict = PredictTurn(task="t", turns="talk")
+    >>> row = predict({"talk": ["Hi!", "Hello."], "split_": "validation", "number_": 0})
     >>> row["dialogue"], row["answer"]
     ('DIALOGUE:\\n- Hi!\\n-', 'Hello.')
 
@@ -60,25 +60,25 @@ class AskForTurn:
 
     def __call__(self, row: Row) -> Row:
         """Returns the fields of the templates, as far as the conversation has them."""
-        kept = {"turn_id": row["turn_id"]} if "turn_id" in row else {}
+        fields = {"turn_id": row["turn_id"]} if "turn_id" in row else {}
         listed = row.get(self.turns)
         if not isinstance(listed, list) or not all(isinstance(turn, str) for turn in listed):
-            return kept
+            return fields
         turns = [turn.strip() for turn in listed[self.skipped :]]
-        kept["num_turns"] = len(turns)
+        fields["num_turns"] = len(turns)
         if len(turns) < 2:
-            return kept
+            return fields
         key = (self.seed, self.task, row[SPLIT], row[NUMBER], 0)
-        asked = 2 * Draws(*key, "turn").below(min(len(turns) // 2, MAX_PREDICTED_TURNS)) + 1
-        said = turns[:asked]
+        predicted = 2 * Draws(*key, "turn").below(min(len(turns) // 2, MAX_PREDICTED_TURNS)) + 1
+        earlier = turns[:predicted]
         varied = self.styles is not None and row[SPLIT] == TRAIN_SPLIT
-        style = dialogue.drawn_style(Draws(*key, "style"), said) if varied else dialogue.FIXED
+        style = dialogue.drawn_style(Draws(*key, "style"), earlier) if varied else dialogue.FIXED
         return {
-            **kept,
-            "dialogue": style.write(said),
-            "earlier": dialogue.FIXED.write(said, asks=False),
-            "previous": said[-1],
-            "answer": turns[asked],
+            **fields,
+            "dialogue": style.write(earlier),
+            "earlier": dialogue.FIXED.write(earlier, asks=False),
+            "previous": earlier[-1],
+            "answer": turns[predicted],
         }
 
 
@@ -93,7 +93,7 @@ class Conversations(RowFilter):
     min_turn_id: int | None = None
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
-        """Returns the judge of a row by itself."""
+        """Returns a function that judges each row separately."""
         del split, rows
         return self._reason
 

@@ -88,7 +88,7 @@ class PromptApplies(RowFilter):
     """Drops rows to which the prompt does not apply, under the prompt's own reason."""
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
-        """Returns the judge of a row by itself."""
+        """Returns a function that judges each row separately."""
         del split, rows
         return lambda row: row.get(LEFT_OUT)
 

@@ -73,9 +73,9 @@ def schema_problems(
       size_bytes: of its file; None does not check it.
     """
     found = list(_head_problems(record))
-    whole = instances_problem(record)
-    if whole is not None:
-        found.append(whole)
+    problem = instances_problem(record)
+    if problem is not None:
+        found.append(problem)
     else:
         found += _instances_problems(record["Instances"])
     if not found:
@@ -145,9 +145,9 @@ def _rules_broken(record: Mapping[str, Any]) -> Iterator[str]:
     if not MIN_INSTANCES <= len(instances) <= MAX_INSTANCES:
         yield f"{len(instances):,} instances, {MIN_INSTANCES} to {MAX_INSTANCES:,} are allowed"
     if len(positive) < 2:
-        yield f"{len(positive)} positive examples, at least 2 are asked for"
+        yield f"{len(positive)} positive examples, at least 2 are required"
     if not negative:
-        yield "no negative example, at least 1 is asked for"
+        yield "no negative example, at least 1 is required"
     inputs = Counter(instance["input"] for instance in instances)
     twice = [text for text, count in inputs.items() if count > 1]
     if twice:

@@ -208,8 +208,8 @@ class Family:
         groups = TRAIN_MIXTURES.get(mixture, ())
         kind = {"t0_eval_score_eval": "BASE", "bias_fairness_eval_score_eval": "BIAS_FAIRNESS"}.get(mixture)
         groups = ("BASE",) if mixture == "t0_train_score_eval" else groups
-        wanted = [d for d in DATASETS.values() if d.train_group in groups or (kind and d.eval_group == kind)]
-        return [d.name for d in wanted if d.name not in self._datasets and d.name not in WITHOUT_TEMPLATES]
+        included = [d for d in DATASETS.values() if d.train_group in groups or (kind and d.eval_group == kind)]
+        return [d.name for d in included if d.name not in self._datasets and d.name not in WITHOUT_TEMPLATES]
 
 
 def _kept(prompts: Iterable[Prompt], mixture: str) -> list[Prompt]:

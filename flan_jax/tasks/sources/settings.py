@@ -1,8 +1,8 @@
 """Sources as YAML files declare them.
 
 A task of one's own names its source next to its splits; see `tasks.yaml_file`. The datasets of a collection have a
-published shape, which its templates expect. Under `rows`, a YAML file says where the rows of a dataset are and how
-they take that shape; paths are relative to the file:
+published shape, which its templates expect. Under `rows`, a YAML file declares the source of a dataset's rows and
+their mapping to that shape; paths are relative to the file:
 
     rows:
       super_glue/wsc.fixed:

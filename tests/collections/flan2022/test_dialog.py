@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from flan_jax.collections.flan2022 import dialog
-from flan_jax.collections.flan2022.dialog_rows import AskForTurn, Conversations, NumberedRows
+from flan_jax.collections.flan2022.dialog_rows import Conversations, NumberedRows, PredictTurn
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.tasks.sources.rows import BadRow
@@ -37,7 +37,7 @@ def texts(task, split="train", dropped=None):
 
 
 def asked_turns(num_turns, *, rows=3000):
-    ask = AskForTurn(task="t", turns="said")
+    ask = PredictTurn(task="t", turns="said")
     said = [str(i) for i in range(num_turns)]
     return Counter(int(ask({"said": said, "split_": "train", "number_": n})["answer"]) for n in range(rows))
 
@@ -54,7 +54,7 @@ def test_a_draw_depends_on_seed_task_split_and_place_alone():
 
     def asked(**changes):
         settings = {key: changes.pop(key) for key in ("task", "seed") if key in changes}
-        ask = AskForTurn(**{"task": "t", "turns": "said", "styles": dialogue.pools(), **settings})
+        ask = PredictTurn(**{"task": "t", "turns": "said", "styles": dialogue.pools(), **settings})
         return ask({**row, **changes})
 
     assert asked() == asked() == asked(passage="another field")
@@ -96,7 +96,7 @@ def test_rows_without_a_turn_to_ask_for_are_counted_and_broken_ones_are_named(fo
     write(folder / "wiki_dialog_train.jsonl", rows)
     dropped = Counter()
     assert len(texts(dialog.record(WIKI, folder), dropped=dropped)) == 1
-    assert dropped == {"fewer than two turns": 1, "the turn asked for is empty": 1}
+    assert dropped == {"fewer than two turns": 1, "the predicted turn is empty": 1}
     write(folder / "wiki_dialog_train.jsonl", [conversation(0), {"utterances": "one text"}])
     with pytest.raises(ValueError, match=r"wiki_dialog_train.jsonl:2: .*dialogue"):
         texts(dialog.record(WIKI, folder))

@@ -255,7 +255,7 @@ def test_lint_tells_what_breaks_the_repositorys_rules(family, registries, folder
         lengths={"inputs": 1024, "targets": 64},
     )
     told = [finding.detail for finding in found if finding.rule == "source's rules"]
-    assert told == ["2 instances, 26 to 6,500 are allowed", "no negative example, at least 1 is asked for"]
+    assert told == ["2 instances, 26 to 6,500 are allowed", "no negative example, at least 1 is required"]
 
 
 def test_rules_that_leave_nothing_are_refused_with_what_they_left_out(family, registries, folder):

@@ -78,7 +78,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
 def test_what_breaks_the_repositorys_rules_is_told_for_a_report(tmp_path):
     assert source(tmp_path, task("task001_a")).problems("train") == (
         "2 instances, 26 to 6,500 are allowed",
-        "no negative example, at least 1 is asked for",
+        "no negative example, at least 1 is required",
     )
 
 

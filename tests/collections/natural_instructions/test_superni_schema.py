@@ -97,8 +97,8 @@ def test_a_good_task_has_no_problems():
     ("changes", "problem"),
     [
         ({"Instances": good()["Instances"][:25]}, "25 instances, 26 to 6,500 are allowed"),
-        ({"Positive Examples": [EXAMPLE]}, "1 positive examples, at least 2 are asked for"),
-        ({"Negative Examples": []}, "no negative example, at least 1 is asked for"),
+        ({"Positive Examples": [EXAMPLE]}, "1 positive examples, at least 2 are required"),
+        ({"Negative Examples": []}, "no negative example, at least 1 is required"),
         (
             {"Instances": [*good()["Instances"], {"input": "c3", "output": ["x"]}]},
             "1 inputs are there more than once, as 'c3'",

@@ -42,7 +42,7 @@ def write(tmp_path, text):
     return path
 
 
-def test_the_example_file_declares_what_it_says():
+def test_the_example_file_is_read_completely():
     declared = read_yaml(FIXTURES / "user_tasks.yaml")
     assert declared.vocabulary == "bytes"
     capitals, reviews = declared.tasks
@@ -110,7 +110,7 @@ def test_rows_may_belong_to_groups(tmp_path):
     assert (task.group, task.metrics) == ("idx", ("multirc",))
 
 
-def test_settings_that_are_left_out_are_the_records_own(tmp_path):
+def test_omitted_settings_have_the_records_defaults(tmp_path):
     (task,) = read_yaml(write(tmp_path, TASK)).tasks
     assert (task.metrics, task.evaluation, task.templates_per_row, task.max_rows) == (
         ("exact_match",),

@@ -64,6 +64,6 @@ def test_the_packages_own_files_are_read(subtests):
         ("a: {b", "words.yaml: not YAML: .*line 1.* need quotation marks"),
     ],
 )
-def test_mistakes_name_the_file_the_place_and_the_mend(tmp_path, text, message):
+def test_mistakes_name_the_file_the_place_and_the_fix(tmp_path, text, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         template_sets(write(tmp_path, text))

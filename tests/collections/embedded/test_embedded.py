@@ -86,7 +86,7 @@ def test_forward_templates_show_the_sentence_and_ask_for_the_answer(subtests):
                     assert "text" in template.fields and template.targets == "{answer}"
 
 
-def test_validation_asks_with_words_and_for_answers_met_in_training(subtests):
+def test_validation_uses_words_and_answers_of_training(subtests):
     for name in TASKS:
         with subtests.test(name):
             new = words_of(row["text"] for row in ROWS[name, "validation"]) - words_of(
@@ -107,7 +107,7 @@ def test_options_are_the_answers_in_shares_that_guessing_cannot_use(subtests):
                 assert max(counts.values()) / counts.total() < 1.5 / len(options)
 
 
-def test_held_out_tasks_share_no_sentence_and_no_template_with_trained_ones():
+def test_held_out_tasks_share_no_sentence_and_no_template_with_training_tasks():
     def sentences(names):
         return {row["text"] for name in names for split in embedded_rows.SPLITS for row in ROWS[name, split]}
 
@@ -161,7 +161,7 @@ def test_the_thing_is_where_it_was_taken_to():
         assert re.search(rf"\bto the {row['answer']}\b", row["text"])
 
 
-def test_the_colour_asked_for_is_the_one_before_the_thing():
+def test_the_requested_colour_is_the_one_before_the_thing():
     for row in ROWS["what_colour", "train"]:
         assert f"{row['answer']} {row['thing']}" in row["text"]
 
@@ -269,7 +269,7 @@ def tool():
     return module
 
 
-def test_seeds_are_whole_words_by_count_and_then_characters(tool):
+def test_seeds_are_complete_words_by_count_and_then_characters(tool):
     lines = tool.seeds(["is it b?", "it"]).splitlines()
     assert lines[:3] == ["▁it\t2", "▁b\t1", "▁is\t1"] and "?\t1" in lines[3:]
 
@@ -295,7 +295,7 @@ def registered(registries):
 
 
 @pytest.mark.tensorflow
-def test_mixtures_hold_the_trained_and_the_held_out_tasks(registered):
+def test_mixtures_contain_the_training_and_the_held_out_tasks(registered):
     def members(mixture):
         return sorted(task.name.removeprefix(embedded.PREFIX) for task in registered.mixture_or_task(mixture).tasks)
 

@@ -142,7 +142,7 @@ def test_forward_templates_ask_for_the_answer_and_inverted_ones_for_another_fiel
                     assert not asked & tells, template
 
 
-def test_an_inverted_template_says_the_class_of_what_it_asks_for(subtests):
+def test_an_inverted_template_contains_the_class_of_its_target(subtests):
     for name, says_the_class in {
         "rte": "relation",
         "anli": "relation",
@@ -213,7 +213,7 @@ ALWAYS_LABELLED = ("sentiment140", "bool_q")
 
 
 @pytest.mark.tensorflow
-def test_rows_without_a_label_are_left_out(subtests, tmp_path):
+def test_rows_without_a_label_are_dropped(subtests, tmp_path):
     for name in [name for name in DATASETS if name not in ALWAYS_LABELLED]:
         with subtests.test(name):
             features, _ = declared_features(DATASETS[name].tfds, data_dir=tmp_path)
@@ -267,7 +267,7 @@ def test_answers_name_the_classes_of_tfds(subtests, tmp_path):
             assert DATASETS[name].options == tuple(classes.values())
 
 
-def test_the_class_is_said_as_in_the_answer():
+def test_the_class_has_the_words_of_the_answer():
     texts = {"premise": "P.", "hypothesis": "H.", "question": "Q?", "sentence": "S."}
     bearings = [normalised("cb", {**texts, "label": label})["bearing"] for label in range(3)]
     assert [("not" in bearing, "whether" in bearing) for bearing in bearings] == [(0, 0), (1, 0), (0, 1)]
@@ -292,7 +292,7 @@ def test_multirc_knows_paragraph_question_and_answer_apart():
     assert [example.group for example in tested] == ["3/17", "3/17"]
 
 
-def test_neutral_tweets_are_left_out_and_counted():
+def test_neutral_tweets_are_dropped_and_counted():
     rows = [{"text": f"tweet {polarity}", "polarity": polarity} for polarity in range(5)]
     checked_renderings("sentiment140", rows, dropped=1)
     assert [(normalised("sentiment140", row) or {}).get("answer") for row in rows] == [
@@ -313,7 +313,7 @@ def test_copa_knows_what_the_premise_is_of_the_answer():
     assert "A.\n\nName something that could be the effect of this." in inputs
 
 
-def test_arc_goes_by_letters_and_keeps_questions_with_four_choices(subtests):
+def test_arc_uses_letters_and_retains_questions_with_four_choices(subtests):
     for name in ("arc_easy", "arc_challenge"):
         with subtests.test(name):
             choices = {"text": ["a", "b", "c", "d"], "label": [3, 1, 0, 2]}
@@ -368,7 +368,7 @@ def test_marks_of_other_programs_are_undone():
     assert fields["context"] == "How to cook\nStart.\nTake a pan" and fields["answer"] == "and heat it. Slowly."
 
 
-def test_the_fact_of_openbookqa_can_stand_in_a_sentence():
+def test_the_fact_of_openbookqa_fits_into_a_sentence():
     question = {"stem": "Cats", "choice_A": "purr", "choice_B": "bark", "choice_C": "moo", "choice_D": "hiss!"}
     fields = normalised("openbookqa", {"question": question, "fact1": "cats purr.", "answerKey": 0})
     assert (fields["fact"], fields["answer"], fields["others"]) == ("cats purr", "purr", "bark; moo; hiss!")

@@ -69,7 +69,7 @@ def test_the_catalogue_is_the_released_one_less_what_makes_no_sense():
     assert len(found) - len(tasks) - 1 == 7 * 2 * (39 + 19 * 5) == 1_876
 
 
-def test_nothing_is_registered_before_it_is_asked_for(family):
+def test_nothing_is_registered_before_it_is_requested(family):
     registry = family()
     assert registry.defined_names() == set() and registry.families() == {"flan2021": 12_066}
     assert registry.task("rte_10templates").name == "rte_10templates"
@@ -94,7 +94,7 @@ def test_names_beyond_the_catalogue_are_defined_just_so(family):
     ["rte_3templates", "rte_type_10", "etr_type_1", "xsum_type_1_scoring_eval", "wsc273_10templates",
      "wsc273_type_1_one_shot", "continuations_rte_type_1", "flan_inter_cluster_split_17_10templates_train"],
 )  # fmt: skip
-def test_names_that_stand_for_nothing_are_unknown(family, name):
+def test_names_without_a_task_are_unknown(family, name):
     with pytest.raises(KeyError, match=f"Unknown task or mixture '{name}'. Did you mean "):
         family().mixture_or_task(name)
 
@@ -109,7 +109,7 @@ def test_ranking_under_an_inverted_template_is_refused_and_not_in_the_catalogue(
     assert "rte_type_8_scoring_eval" in registry.names()
 
 
-def test_what_asks_under_an_inverted_template_can_only_be_trained_on(rte):
+def test_tasks_with_an_inverted_template_have_training_rows_only(rte):
     assert set(rte.task("rte_type_9").splits) == {"train"} and set(rte.task("rte_type_8").splits) > {"train"}
     assert len(prompts(rte, "rte_type_9", "train")) == 12
 
@@ -169,7 +169,7 @@ def test_options_are_taken_out_with_the_white_space_at_the_ends():
             assert left == left.strip() and "{options_" not in left
 
 
-def test_few_shot_prompts_are_plain_unless_the_papers_marks_are_asked_for(rte, family):
+def test_few_shot_prompts_are_plain_unless_the_papers_marks_are_requested(rte, family):
     first = {"count_tokens": len}
     task = rte.templated("rte_1templates_two_shot")
     assert task.few_shot.num_exemplars == 2 and task.few_shot.max_tokens == 960 and not task.few_shot.drop_without
@@ -227,7 +227,7 @@ def test_the_training_mixtures_have_the_papers_members_and_rates(family):
     assert len(shots.tasks) == 20 and all(t.name.endswith("_10templates_five_shot") for t in shots.tasks)
 
 
-def test_every_mixture_holds_out_what_it_says_and_names_what_it_lets_through(family):
+def test_every_mixture_holds_out_its_datasets_and_names_accepted_leaks(family):
     registry = family()
     for pattern, shot in (
         ("flan_inter_cluster_split_{}_10templates{}_train", ""),
@@ -338,19 +338,19 @@ def test_a_files_own_vocabulary_stays(family, tmp_path):
         ),
     ],
 )
-def test_settings_that_cannot_be_are_refused(family, tmp_path, entry, message):
+def test_invalid_settings_are_errors(family, tmp_path, entry, message):
     path = tmp_path / "mine.yaml"
     path.write_text(f"collections: {{flan2021: {entry}}}")
     with pytest.raises(ValueError, match=message):
         family().register_yaml(path)
 
 
-def test_unprepared_rows_are_told_by_the_dataset(family):
+def test_unprepared_rows_are_named_by_the_dataset(family):
     registry = family()
     assert "super_glue/rte:1.0.2" in registry.templated("rte_10templates").source.unavailable("train")
 
 
-def test_every_template_is_covered_by_tasks_that_there_are_also_when_rows_are_for_evaluation_alone(family):
+def test_every_template_is_covered_by_existing_tasks_also_if_rows_are_for_evaluation_only(family):
     registry = family(sources={"rte": InMemorySource(data={"validation": RTE[:3]})})
     covering = [name for name in registry.covering_names() if name.startswith(("rte_", "cb_"))]
     assert covering == ["cb_10templates", *(f"rte_type_{i}" for i in range(9))]  # The tenth is inverted: trained on.

@@ -43,7 +43,7 @@ def test_a_datasets_name_may_look_like_an_ending():
             assert parse(str(said)) == said
 
 
-def test_other_names_are_nobodys(subtests):
+def test_other_names_are_unknown(subtests):
     for name in [
         "foo",
         "foo_type_",
@@ -66,7 +66,7 @@ def test_shots_are_the_published_numbers():
     assert TEMPLATE_COUNTS == (1, 2, 4, 7, 10)
 
 
-def test_which_tasks_are_asked_under_one_template():
+def test_the_tasks_with_one_template():
     assert [parse(name).template for name in ("a_type_3_scoring_eval", "a_7templates", "a_all_prompts")] == [
         3,
         None,

@@ -19,13 +19,13 @@ def test_options_are_lines_and_the_answer_is_one_of_them():
     assert fields == {"q": "Q?", "options": ["two lines.", "one.", "x"], "answer": "two lines.", "others": "one; x"}
 
 
-def test_rows_with_another_number_of_options_are_left_out():
+def test_rows_with_another_number_of_options_are_dropped():
     three = OneOfOptions(texts={}, options="choices", label="key", number_of_options=3)
     assert three({"choices": ["a", "b"], "key": 0}) is None and three({"choices": ["a", "b", "c"], "key": -1}) is None
     assert three({"choices": ["a", "b", "c"], "key": 2})["answer"] == "c"
 
 
-def test_a_class_is_told_by_its_value_and_its_type():
+def test_a_class_is_recognized_by_its_value_and_type():
     with pytest.raises(ValueError, match=r"the field 'liked' holds 1, which has no name. Named: True, False"):
         VERDICT({"review": {"text": "Fun."}, "liked": 1})
 

@@ -13,7 +13,7 @@ def test_an_article_without_a_dateline_stays_as_it_is():
         assert without_dateline(article) == article.strip()
 
 
-def test_datelines_of_either_version_of_tfds_are_cut():
+def test_datelines_of_either_version_of_tfds_are_removed():
     for dateline in ("(CNN)", "(CNN) ", "Oslo (CNN)", "OSLO, Norway (Reuters) -- "):
         assert without_dateline(dateline + "Snow fell.") == "Snow fell."
     assert (
@@ -22,7 +22,7 @@ def test_datelines_of_either_version_of_tfds_are_cut():
     )
 
 
-def test_articles_with_their_own_line_ends_are_separated_alike():
+def test_articles_with_their_own_line_breaks_are_separated_equally():
     assert separate_articles("One.\n \n Two. ||||| Three.") == "One.\nTwo.\n\nThree."
 
 

@@ -33,7 +33,7 @@ def test_first_rows_end_where_last_rows_begin(expression, others, size, wanted):
     assert clipped(expression, others, sizes={"train": size, "validation": 9}) == wanted
 
 
-def test_no_dataset_of_the_family_trains_on_rows_that_it_validates_on():
+def test_no_dataset_of_the_collection_trains_on_its_validation_rows():
     """Whatever the size: windows of the tables' expressions, resolved as TFDS would, have no row in common."""
     for dataset in flan2021.datasets().values():
         for size in (95_000, 100_000, 30_000, 30_100, 30_200, 31_500):
@@ -85,7 +85,7 @@ def test_windows_are_clipped_by_the_size_that_the_dataset_has(prepared):
 
 
 @pytest.mark.tensorflow
-def test_a_dataset_too_small_for_its_validation_rows_is_told_so_by_tfds(prepared):
+def test_a_dataset_too_small_for_its_validation_rows_is_an_error_of_tfds(prepared):
     source = WindowedTfdsSource(name="forty_rows", splits={"train": "train[:30000]", "validation": "train[-200:]"})
     with pytest.raises(ValueError, match=r"forty_rows has no split 'train\[-200:\]'.*On disk: train"):
         source.num_rows("validation")

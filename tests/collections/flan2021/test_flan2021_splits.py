@@ -101,7 +101,7 @@ def test_ten_datasets_are_below_the_cap():
     assert sizes == BELOW_THE_CAP
 
 
-def test_units_keep_together_what_belongs_together():
+def test_related_datasets_are_in_the_same_unit():
     assert len(units("summarization")) == 10 and len(units("entailment")) == 7 and len(units("coreference")) == 3
     assert {len(units(cluster)) for cluster in ("math", "word_disambiguation", "linguistic_acceptability")} == {1}
     for cluster, members in CLUSTERS.items():

@@ -99,7 +99,7 @@ def test_a_set_has_ten_templates_and_as_many_inverted_ones_as_published(subtests
             assert sum(t.direction == "inverted" for t in templates) == INVERTED.get(name, 0)
 
 
-def test_a_template_does_not_tell_what_it_asks_for(subtests):
+def test_a_template_does_not_reveal_its_target(subtests):
     for name in SETS:
         with subtests.test(name):
             for template in SETS[name]:
@@ -140,7 +140,7 @@ def test_every_template_renders_rows_of_the_declared_features(subtests, tmp_path
                 assert "??" not in rendered.inputs and "? ?" not in rendered.inputs, (template, rendered)
 
 
-def test_translation_asks_for_the_other_language_forward_and_for_english_or_the_language_inverted(subtests):
+def test_translation_predicts_the_other_language_forward_and_english_or_the_language_inverted(subtests):
     for name in [name for name in DATASETS if name.startswith(("wmt", "para"))]:
         with subtests.test(name):
             code, set_name = name[-4:].replace("en", ""), DATASETS[name].template_set
@@ -168,7 +168,7 @@ def _given(name):
     return DATASETS[name].normaliser.given
 
 
-def test_questions_are_asked_with_one_mark():
+def test_questions_end_with_one_question_mark():
     rows = [{"question": question, "answer": ["Ann", "Ann B."]} for question in QUESTIONS]
     for _, rendered, _, _ in checked_renderings("natural_questions", rows):
         assert rendered.inputs.lower().count("who wrote it?") == 1
@@ -224,7 +224,7 @@ def test_formatting_makes_its_inputs_from_the_english_side():
     assert normalised("word_segment", row) == {"joined": "IsBo'sCaféopenat5?", "text": row["en"]}
 
 
-def test_rows_with_nothing_to_restore_are_left_out_and_counted():
+def test_rows_with_nothing_to_restore_are_dropped_and_counted():
     rows = [{"en": "no capitals."}, {"en": "No marks"}, {"en": "?!"}]
     checked_renderings("true_case", rows, dropped=2)
     checked_renderings("fix_punct", rows, dropped=2)
@@ -241,13 +241,13 @@ def test_the_windows_of_formatting_do_not_overlap():
     assert {DATASETS[name].splits["test"] for name in ("true_case", "fix_punct", "word_segment")} == {"train[-3000:]"}
 
 
-def test_masked_rows_of_gigaword_are_left_out_and_counted():
+def test_masked_rows_of_gigaword_are_dropped_and_counted():
     documents = ("rain fell in oslo .", "UNK fell in oslo .", "rain fell on day ## .")
     rows = [{"document": document, "summary": "rain in oslo"} for document in documents]
     assert {e.rendered.inputs for e in checked_renderings("gigaword", rows, dropped=2)}
 
 
-def test_rows_that_lack_a_text_are_left_out_and_counted():
+def test_rows_that_lack_a_text_are_dropped_and_counted():
     rows = [{"email_body": "Come\nat five.", "subject_line": subject} for subject in ("Dinner", "", " \n")]
     assert {e.rendered.targets for e in checked_renderings("aeslc", rows, dropped=2)} == {"Dinner", "Come at five."}
 

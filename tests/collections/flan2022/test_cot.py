@@ -70,7 +70,7 @@ def test_forward_answers_come_after_the_reasons_and_are_read_back(folder):
         assert (task.metrics, task.postprocessor) == (("exact_match",), "chain_of_thought")
 
 
-def test_turned_around_a_row_whose_target_stands_in_its_input_is_left_out_and_counted(folder):
+def test_an_inverted_row_whose_target_occurs_in_its_input_is_dropped_and_counted(folder):
     from flan_jax.tasks.rendering import iter_rendered
 
     copied = "Why is it so?\tIt is.\tThey asked: why is it so? That is why.\n"
@@ -136,7 +136,7 @@ def test_without_a_folder_nothing_is_declared(family, folder, monkeypatch):
 
 
 @pytest.mark.tensorflow
-def test_mixtures_have_all_nine_and_a_missing_set_says_where_it_was_looked_for(family, folder):
+def test_mixtures_have_all_nine_and_a_missing_set_names_its_expected_path(family, folder):
     cot.register(folder)
     for mixture, inverted in (("cot", False), ("cot_input_inversion", True)):
         members = family.mixture_or_task(mixture).rate_per_task_name

@@ -49,7 +49,7 @@ def test_the_turn_is_the_second_of_a_pair_drawn_evenly_below_half_the_turns_and_
     assert max(found.values()) < 1.6 * min(found.values())
 
 
-def test_a_draw_depends_on_seed_task_split_and_place_alone():
+def test_a_draw_depends_only_on_seed_task_split_and_index():
     row = {"said": [str(i) for i in range(40)], "split_": "train", "number_": 5}
 
     def asked(**changes):
@@ -84,7 +84,7 @@ def test_the_greeting_is_no_turn_and_every_turn_before_the_answer_is_shown(folde
         assert [f"turn {number}.{i}" in rendered.inputs for i in range(int(asked) + 1)] == [True] * int(asked) + [False]
 
 
-def test_qrecc_keeps_rows_with_turn_id_above_6(folder):
+def test_qrecc_retains_rows_with_turn_id_above_6(folder):
     dropped = Counter()
     kept = texts(dialog.record(QRECC, folder), dropped=dropped)
     assert len(kept) == 5 and dropped == {"too early in its conversation": 6}
@@ -105,7 +105,7 @@ def test_rows_without_a_turn_to_ask_for_are_counted_and_broken_ones_are_named(fo
     assert len(texts(dialog.record(QRECC, folder), dropped=dropped)) == 1 and dropped == {"no turn_id": 1}
 
 
-def test_turned_around_half_the_templates_ask_for_the_turn_before_and_half_for_all_of_them(folder):
+def test_half_of_the_inverted_templates_predict_the_previous_turn_and_half_all_earlier_ones(folder):
     task = dialog.record(WIKI, folder, inverted=True)
     assert Counter(template.name for template in task.templates) == {"earlier": 5, "previous": 5}
     row = task.normaliser(next(iter(task.source.rows("train"))))
@@ -123,7 +123,7 @@ def test_ten_templates_each_way_all_different(folder):
         assert len({repr(template.identity) for template in templates}) == 10
 
 
-def test_numbered_rows_say_their_place_and_pass_on_what_is_broken():
+def test_numbered_rows_contain_their_index_and_pass_bad_rows_through():
     source = NumberedRows(source=InMemorySource(data={"train": [{"a": 1}, "no row", {"a": 2}]}))
     first, broken, last = source.read("train")
     assert first.row == {"a": 1, "split_": "train", "number_": 0} and last.row["number_"] == 2
@@ -158,7 +158,7 @@ def test_rows_come_from_tfds_or_from_a_folder(family, folder, monkeypatch, tmp_p
 
 
 @pytest.mark.tensorflow
-def test_the_family_has_two_tasks_each_way_and_a_mixture_of_them(family, folder):
+def test_the_collection_has_two_tasks_per_direction_and_a_mixture_of_each(family, folder):
     dialog.register(folder)
     assert family.names() == (
         "dialog", "dialog_input_inversion", "qrecc", "qrecc_input_inversion", "wiki_dialog",

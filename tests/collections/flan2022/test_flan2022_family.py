@@ -86,7 +86,7 @@ def test_the_submixtures_have_the_published_weights():
     }  # fmt: skip
 
 
-def test_kinds_of_prompts_are_equal_and_what_is_turned_around_has_three_tenths():
+def test_kinds_of_prompts_are_equal_and_inverted_ones_have_three_tenths():
     nested = flan2022.nested_mixtures()
     for key, name in (("flan", "flan2021_submix"), ("t0", "t0_submix")):
         assert nested[name] == dict.fromkeys((f"{key}_zsopt", f"{key}_fsopt", f"{key}_zsnoopt", f"{key}_fsnoopt"), 1.0)
@@ -129,7 +129,7 @@ def test_shares_follow_as_published(everywhere):
     assert sum(measured(everywhere, "cot_zsopt")[task] for task in forward) == pytest.approx(76.92, abs=5e-3)
 
 
-def test_shares_of_the_whole_follow_as_published(everywhere):
+def test_the_total_shares_are_as_published(everywhere):
     whole = measured(everywhere, "flan2022")
     assert whole["gigaword_template_0to10_zero_shot"] == pytest.approx(0.2006, abs=5e-5)
     assert whole["cot_gsm8k_template_0to10_zero_shot"] == pytest.approx(0.1922, abs=5e-5)
@@ -278,7 +278,7 @@ def test_prompts_with_examples_export_from_real_rows_within_their_budget(nowhere
         assert examples[f"{dataset}_template_mix_five_shot"] == rows == examples[f"{dataset}_template_0to10_zero_shot"]
 
 
-def test_families_of_t0s_datasets_are_the_published_ones():
+def test_groups_of_t0s_datasets_are_the_published_ones():
     totals = {name: sum(datasets.values()) for name, datasets in flan2022_t0.FAMILIES.items()}
     assert totals == {
         "wiki": 25, "duorc": 18, "race": 16, "adversarial_qa": 15, "quail": 13, "ropes": 12, "quoref": 11, "cos_e": 11,

@@ -29,7 +29,7 @@ def texts(task, dropped=None):
     return [r.rendered for r in iter_rendered(task, "train", dropped=dropped)]
 
 
-def test_lambada_asks_for_the_last_word_under_ten_templates():
+def test_lambada_predicts_the_last_word_under_ten_templates():
     dropped = Counter()
     found = texts(rows_as(LAMBADA, [{"passage": "She opened the old door "}] * 10 + [{"passage": "word"}]), dropped)
     assert {text.targets for text in found} == {"door"} and len({text.inputs for text in found}) == 10
@@ -37,7 +37,7 @@ def test_lambada_asks_for_the_last_word_under_ten_templates():
     assert dropped == {"dropped by the normaliser": 1}
 
 
-def test_science_questions_with_four_choices_are_kept():
+def test_science_questions_with_four_choices_are_retained():
     four = "Which is wet? \\n (A) sun (B) rain (C) sand (D) wind"
     rows = [
         {"input": four, "output": "rain"},
@@ -115,7 +115,7 @@ def superni(tmp_path):
     return flan2022_niv2.members(folder)["niv2_task001_sorting"]
 
 
-def test_super_ni_is_asked_without_examples_with_one_explained_and_with_two(superni):
+def test_super_ni_has_prompts_without_examples_with_one_explained_and_with_two(superni):
     found = {v: texts(flan2022_niv2.record("niv2_x", superni, v)) for v in flan2022_niv2.VARIANTS}
     for variant, shown in found.items():
         assert len(shown) == 12
@@ -143,7 +143,7 @@ def test_targets_and_examples_of_super_ni_are_drawn_by_the_instances_name(supern
     assert {target[-1] for _, target in shown(ZERO_SHOT)} == {"c", "x"}
 
 
-def test_an_instance_whose_file_has_no_example_to_show_is_left_out():
+def test_an_instance_whose_file_has_no_example_to_show_is_dropped():
     row = {"id": "i", "Definition": "Do it.", "input": "a", "output": ["b"], "Positive Examples": []}
     bare = [{"input": "p", "output": "q", "explanation": None}]
     for examples, positive, is_kept in (
@@ -165,7 +165,7 @@ def test_only_the_train_list_is_trained_on_and_mmlus_questions_are_not(tmp_path)
     assert mmlu == [664, 665, 666, 667, *range(685, 738)]
 
 
-def test_training_windows_of_flan_2021_lose_their_limit_and_keep_what_others_take():
+def test_training_windows_of_flan_2021_lose_their_limit_but_exclude_other_splits():
     after = {name: uncapped(d.splits)["train"] for name, d in flan2021.datasets().items() if "train" in d.splits}
     before = {name: d.splits["train"] for name, d in flan2021.datasets().items() if "train" in d.splits}
     kept = {name for name in after if after[name] == before[name]}

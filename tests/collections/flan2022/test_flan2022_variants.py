@@ -122,7 +122,7 @@ def test_options_vary_in_zero_shot_training_and_answers_are_what_the_block_calls
     assert 20 < sum(r.rendered.targets not in OPTIONS for r in shown) < len(shown)
 
 
-def test_options_never_vary_in_evaluation_nor_beside_examples():
+def test_options_never_vary_in_evaluation_or_with_exemplars():
     fixed = option_block(OPTIONS)
     for variant in (STYLED, ZERO_SHOT):
         for r in rendered(varied(base(), variant, dataset="even"), "validation"):
@@ -193,7 +193,7 @@ def test_the_same_seed_task_row_and_pass_give_the_same_text_whatever_was_rendere
     assert other_seed != first and other_name != first
 
 
-def test_passes_over_a_row_draw_anew():
+def test_each_pass_over_a_row_has_new_draws():
     task = dataclasses.replace(varied(base(templates=TEMPLATES[:1] * 2), STYLED, dataset="even"), templates_per_row=2)
     by_row = {}
     for r in rendered(task):

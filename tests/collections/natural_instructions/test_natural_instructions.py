@@ -110,7 +110,7 @@ def test_tk_instruct_draws_for_training_and_tests_under_the_headline_encoding(fa
     assert tested == [r.inputs for r in rendered(registries, "superni_task003_entailment", "test")]
 
 
-def test_licences_and_sources_leave_tasks_out_by_name(family, registries, folder):
+def test_licences_and_sources_exclude_tasks_by_name(family, registries, folder):
     write_shard(
         folder / "train-00000.jsonl.gz",
         task("task001_sorting", **{"Instance License": ["CC BY-NC 4.0"]}),
@@ -177,7 +177,7 @@ def test_the_revision_is_of_the_task_and_not_of_its_shard(family, registries, fo
     assert before[0] == after[0] and before[1] != after[1]
 
 
-def test_what_was_kept_while_encoding_does_not_change_the_identity(family, registries, folder):
+def test_caches_of_encoding_do_not_change_the_identity(family, registries, folder):
     family.register(folder)
     record = registries.templated("superni_task001_sorting")
     before = registries.identity(record, "train")
@@ -205,7 +205,7 @@ def test_registering_the_same_again_does_nothing_and_other_settings_replace(fami
     assert "Definition" not in rendered(registries, "superni_task001_sorting", "train")[0].inputs
 
 
-def test_several_encodings_stand_side_by_side_under_prefixes(family, registries, folder):
+def test_several_encodings_coexist_under_prefixes(family, registries, folder):
     family.register(folder)
     family.register(folder, family.Settings(encoding="definition", prefix="plain"))
     assert {"superni_train", "plain_train"} <= set(registries.names())
@@ -245,7 +245,7 @@ def test_an_exports_manifest_and_the_description_of_a_mixture_have_the_notes(fam
     assert tuple(shown["notes"]) == made.notes
 
 
-def test_lint_tells_what_breaks_the_repositorys_rules(family, registries, folder):
+def test_lint_reports_violations_of_the_repositorys_rules(family, registries, folder):
     from flan_jax.tasks.lint import lint_task
 
     family.register(folder)
@@ -258,7 +258,7 @@ def test_lint_tells_what_breaks_the_repositorys_rules(family, registries, folder
     assert told == ["2 instances, 26 to 6,500 are allowed", "no negative example, at least 1 is required"]
 
 
-def test_rules_that_leave_nothing_are_refused_with_what_they_left_out(family, registries, folder):
+def test_rules_that_exclude_everything_are_errors_that_name_the_excluded(family, registries, folder):
     message = (
         r"No task .* is left. 1 of 3 .* not in .*: task009_gone. 2 of 3 .* left out: task001_sorting \(licence 'MIT'\)"
     )
@@ -286,7 +286,7 @@ def test_a_task_in_both_lists_is_refused(family, tmp_path):
         family.register(tmp_path)
 
 
-def test_a_yaml_file_registers_the_family_with_its_settings(family, registries, folder, tmp_path, monkeypatch):
+def test_a_yaml_file_registers_the_collection_with_its_settings(family, registries, folder, tmp_path, monkeypatch):
     entry = "collections:\n  natural_instructions: {data_dir: superni, encoding: definition}\n"
     (tmp_path / "mine.yaml").write_text(entry + "mixtures:\n  half: {members: [superni_task001_sorting]}\n")
     files = registries.import_module(str(tmp_path / "mine.yaml"))
@@ -318,7 +318,7 @@ def test_wrong_settings_are_named_with_their_place(family, registries, tmp_path,
         registries.register_yaml(path)
 
 
-def test_an_unknown_family_is_named_with_the_nearest(family, registries, tmp_path):
+def test_an_unknown_collection_is_named_with_the_nearest(family, registries, tmp_path):
     path = write(tmp_path / "mine.yaml", "collections:\n  natural_instruction: {}\n")
     with pytest.raises(
         ValueError, match="unknown collection 'natural_instruction'. Did you mean 'natural_instructions'"
@@ -397,7 +397,7 @@ def test_the_published_training_list_shares_corpora_with_the_test_list_and_the_d
 
 
 @pytest.mark.shared_data
-def test_whole_task_files_in_folders_register_and_export(family, registries, shared_data, tmp_path):
+def test_complete_task_files_in_folders_register_and_export(family, registries, shared_data, tmp_path):
     from flan_jax.tasks.exporting.export import export_task
 
     family.register(

@@ -112,7 +112,7 @@ def test_the_encoding_is_chosen_by_name(family, registries, folder):
         family.register(folder, family.Settings(encoding="definitions"))
 
 
-def test_a_yaml_file_or_the_environment_registers_the_family(family, registries, folder, monkeypatch):
+def test_a_yaml_file_or_the_environment_registers_the_collection(family, registries, folder, monkeypatch):
     assert family.register() == () and registries.names() == ()
     (folder / "mine.yaml").write_text("collections:\n  natural_instructions_v1: {data_dir: ., max_instances: 5}\n")
     registries.register_yaml(folder / "mine.yaml")
@@ -158,7 +158,7 @@ def test_an_instance_that_breaks_the_schema_is_named(family, registries, tmp_pat
         rendered(registries, f"ni1_{QUESTION}", "test")
 
 
-def test_a_file_that_is_gone_is_named(family, registries, folder):
+def test_a_removed_file_is_named(family, registries, folder):
     family.register(folder)
     rows = registries.templated(f"ni1_{QUESTION}").source
     assert rows.unavailable("train") is None and rows.files("train") == rows.looked_for("train")

@@ -53,7 +53,7 @@ def test_the_mean_is_over_instances_and_missing_tasks_have_a_hundred(tool):
     assert tool.needed(scores, published=30.0, num_listed=3) == 45.0
 
 
-def test_the_table_has_a_line_for_all_tasks_and_one_a_category(tool, tmp_path):
+def test_the_table_has_a_line_for_all_tasks_and_one_per_category(tool, tmp_path):
     found, num_listed = tool.score(made_up_folder(tmp_path / "superni"))
     names = list(tool.table(found, num_listed=num_listed).columns[0].cells)
     assert names == ["here: 3 of 3 tasks", "published", "Textual Entailment", "Title Generation"]

@@ -102,7 +102,7 @@ def test_a_folder_without_lists_is_refused(tmp_path):
         task_lists(tmp_path)
 
 
-def test_the_lists_of_the_cross_lingual_track_lie_beside_those_of_the_english_one(tmp_path):
+def test_the_lists_of_the_cross_lingual_track_are_next_to_those_of_the_english_one(tmp_path):
     write_lists(tmp_path / "splits" / "default", train=["task1_x"], test=["task3_z"])
     assert not any(task_lists(tmp_path, track="xlingual").values())
     write_lists(tmp_path / "splits" / "xlingual", train=["task1_x", "task2_y"], test=["task4_z"])
@@ -111,14 +111,14 @@ def test_the_lists_of_the_cross_lingual_track_lie_beside_those_of_the_english_on
     assert task_lists(tmp_path)["train"] == ("task1_x",)
 
 
-def test_no_folder_and_no_tasks_are_refused(tmp_path):
+def test_a_missing_folder_and_a_folder_without_tasks_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="No folder .*nowhere to read"):
         task_files(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"contains no Super-NaturalInstructions task: expected task\*\.json"):
         task_files(tmp_path)
 
 
-def test_a_task_in_two_places_is_refused(tmp_path):
+def test_a_task_in_two_files_is_an_error(tmp_path):
     write_shard(tmp_path / "a.jsonl", task("task1_x"))
     write_shard(tmp_path / "b.jsonl", task("task1_x"))
     with pytest.raises(ValueError, match=r"task1_x is in both .*a\.jsonl and in .*b\.jsonl"):

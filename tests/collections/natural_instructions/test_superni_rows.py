@@ -66,7 +66,7 @@ def test_an_instance_that_breaks_the_schema_is_named_or_counted(tmp_path):
     assert [row["id"] for row in kept] == ["i8"] and dropped == {BREAKS_SCHEMA: 1}
 
 
-def test_a_file_that_is_gone_is_named(tmp_path):
+def test_a_removed_file_is_named(tmp_path):
     rows = source(tmp_path, task("task001_a"))
     assert rows.unavailable("train") is None
     assert rows.files("train") == rows.looked_for("train") == (str(tmp_path / "all.jsonl"),)
@@ -75,7 +75,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
     assert rows.looked_for("train") == (str(tmp_path / "all.jsonl"),)
 
 
-def test_what_breaks_the_repositorys_rules_is_told_for_a_report(tmp_path):
+def test_violations_of_the_repositorys_rules_are_reported(tmp_path):
     assert source(tmp_path, task("task001_a")).problems("train") == (
         "2 instances, 26 to 6,500 are allowed",
         "no negative example, at least 1 is required",
@@ -83,7 +83,7 @@ def test_what_breaks_the_repositorys_rules_is_told_for_a_report(tmp_path):
 
 
 @pytest.mark.shared_data
-def test_whole_published_files_break_none_of_the_rules(shared_data):
+def test_complete_published_files_violate_no_rule(shared_data):
     """They passed the repository's own validation."""
     files = task_files(shared_data / "superni_flan_tasks").values()
     found = {
@@ -123,7 +123,7 @@ def test_each_pass_draws_anew_and_the_first_is_what_one_pass_gives():
 
 
 @pytest.mark.shared_data
-def test_counting_parts_agrees_with_counting_whole_prompts_on_real_tasks(shared_data):
+def test_counting_parts_agrees_with_counting_complete_prompts_on_real_tasks(shared_data):
     """The budget's short cut against the rule spelled out: whole strings, tokenised one by one."""
     t5 = vocab.load(str(shared_data / "vocab_t5" / "cc_all.32000.sentencepiece.model"))
     files = task_files(shared_data / "superni_default")

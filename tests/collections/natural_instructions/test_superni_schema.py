@@ -121,7 +121,7 @@ def test_a_good_task_has_no_problems():
         ),
     ],
 )
-def test_each_rule_that_is_broken_is_told(changes, problem):
+def test_each_violated_rule_is_reported(changes, problem):
     assert schema_problems(good(**changes)) == (problem,)
 
 
@@ -134,7 +134,7 @@ def test_the_name_and_the_size_are_judged_when_they_are_given():
     assert big == ("the file has 60 MiB, at most 50 are allowed",)
 
 
-def test_the_two_versions_are_told_apart():
+def test_the_two_versions_are_distinguished():
     first = {"Title": "t", "Prompt": "p", "Definition": "d", "Examples": {"Positive Examples": []}, "Instances": []}
     assert is_v1(first) and not is_v2(first)
     assert is_v2(good()) and not is_v1(good())

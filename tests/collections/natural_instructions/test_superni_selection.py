@@ -50,7 +50,7 @@ def test_without_patterns_everything_is_allowed():
     assert LabelRule().refused(["CC BY-NC 4.0", "unknown"]) is None
 
 
-def test_what_is_missing_and_what_is_left_out_is_told_apart_in_the_lists_order():
+def test_missing_and_excluded_tasks_are_separate_and_in_the_lists_order():
     there = files(a=["MIT"], b=["CC BY-NC 4.0"], d=["MIT"])
     found = select(there, {"train": ("d", "c", "b", "a")}, licences=LabelRule(deny=("*NC*",)))
     assert found["train"] == Coverage(
@@ -70,7 +70,7 @@ def test_the_notes_count_all_and_name_the_first():
     assert Coverage(listed=("a",), readable=("a",), missing=()).notes("train", folder="data") == ()
 
 
-def test_the_cross_lingual_lists_stand_beside_the_english_ones_when_they_are_there(tmp_path):
+def test_the_cross_lingual_lists_are_added_to_the_english_ones_if_they_exist(tmp_path):
     write_lists(tmp_path / "splits" / "default", train=["a"], test=["b"])
     assert set(lists_of(tmp_path, split=None, names=())) == {"train", "test", "dev", "excluded"}
     write_lists(tmp_path / "splits" / "xlingual", train=["a", "c"], test=["d"], excluded=["b"])

@@ -245,7 +245,7 @@ def test_an_export_notices_when_its_templates_change(super_glue, shared_data, tm
     assert set(planned.data_files) == {str(shared_data / archive), str(shared_data / rows)}
 
 
-def test_rows_are_left_out_and_counted_under_the_templates_reason(toys):
+def test_rows_are_dropped_and_counted_under_the_templates_reason(toys):
     dropped = Counter()
     task = toys().templated("toys_size_is_it_big_")
     rendered = [(e.rendered.inputs, e.rendered.targets) for e in iter_rendered(task, "train", dropped=dropped)]
@@ -280,7 +280,7 @@ def test_a_dataset_of_ones_own_gets_tasks_under_its_templates_names(toys):
     assert registry.templated("toys_size_broken").metrics == ("accuracy",)
 
 
-def test_a_mixture_that_the_archive_has_not_all_templates_for_is_refused(toys):
+def test_a_mixture_without_all_its_templates_in_the_archive_is_an_error(toys):
     registry = toys()
     assert not set(registry.names()) & set(MIXTURES)
     with pytest.raises(
@@ -291,7 +291,7 @@ def test_a_mixture_that_the_archive_has_not_all_templates_for_is_refused(toys):
 
 
 @pytest.mark.shared_data
-def test_the_other_rule_of_rates_can_be_asked_for(shared_data):
+def test_the_other_rule_of_rates_can_be_selected(shared_data):
     family = Family(
         T0Settings(archive=open_archive(shared_data / "promptsource" / "templates.zip"), rate_rule="divided")
     )
@@ -308,12 +308,12 @@ def test_the_environments_archive_goes_before_the_files(toys, tmp_path, monkeypa
     assert "toys_size_broken" in toys().names()
 
 
-def test_without_an_archive_the_family_is_not_there(empty):
+def test_without_an_archive_the_collection_is_not_declared(empty):
     t0.register()
     assert empty.families() == {}
 
 
-def test_what_a_file_declared_stays_when_the_family_is_declared_anew(toys):
+def test_declared_settings_survive_a_new_declaration_of_the_collection(toys):
     toys(on_bad_row="skip")
     t0.register()
     assert t0._declared.on_bad_row == "skip"
@@ -331,6 +331,6 @@ def test_what_a_file_declared_stays_when_the_family_is_declared_anew(toys):
         ({"rows": {"toys/size": {"kind": "jsonl"}}}, "collections.t0.rows.toys/size: the key 'splits' is missing"),
     ],
 )  # fmt: skip
-def test_settings_that_cannot_be_right_are_refused(toys, settings, message):
+def test_invalid_settings_are_errors(toys, settings, message):
     with pytest.raises(ValueError, match=message):
         toys(**settings)

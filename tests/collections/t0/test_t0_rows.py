@@ -83,7 +83,7 @@ def test_declared_rows_of_anli_are_parted_by_round():
     assert declared_rows("rte", rows) is rows
 
 
-def test_an_absent_source_says_what_is_missing_and_gives_no_row():
+def test_an_absent_source_reports_what_is_missing_and_yields_no_row():
     source = AbsentSource(why="Declare rows for 'x'.", split_names=("train",))
     assert source.unavailable("train") == source.describe("train") == "Declare rows for 'x'."
     for ask in (source.read, source.revision, source.files):

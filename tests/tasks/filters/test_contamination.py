@@ -22,13 +22,13 @@ def test_thirteen_words_in_a_row_are_contamination_and_twelve_are_not():
     assert judged(rule, texts) == [FOUND, None, FOUND, FOUND, None]
 
 
-def test_a_share_of_the_runs_may_be_asked_for():
+def test_a_share_of_the_runs_may_be_required():
     rule = Contamination(fields=("t",), evaluation=(EVALUATION,), share=0.5)
     # 13 + 13 words have 14 runs, one of them shared; 20 + 2 words have 10, eight of them shared.
     assert judged(rule, [mixed(13, 13), mixed(20, 2)]) == [None, FOUND]
 
 
-def test_short_texts_are_compared_whole():
+def test_short_texts_are_compared_as_one_run():
     rule = Contamination(fields=("t",), evaluation=("who wrote the book that he read there", "yes"))
     texts = ["Who wrote the book that he read there?", "who wrote the book that he read here", "yes"]
     assert judged(rule, texts) == [FOUND, None, None]
@@ -69,6 +69,6 @@ def test_evaluation_texts_come_from_files_whose_content_is_part_of_the_revision(
         ({"share": 2}, "got ngram=13, share=2"),
     ],
 )
-def test_rules_that_cannot_be_right_are_refused(settings, message):
+def test_invalid_rules_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         Contamination(**{"fields": ("t",), "evaluation": ("x",), **settings})

@@ -67,7 +67,7 @@ def left_of(rule):
     return [i for i, verdict in enumerate(judged(rule, CONFLICTING)) if verdict is None]
 
 
-def test_rows_with_different_answers_to_one_question_are_all_left_out():
+def test_rows_with_different_answers_to_one_question_are_all_dropped():
     assert left_of(Conflicts(inputs=("q", "i"), outputs=("a",))) == [0, 1, 4]
     assert judged(Conflicts(inputs=("q", "i"), outputs=("a",)), CONFLICTING)[2] == "conflicting answers"
 
@@ -76,7 +76,7 @@ def test_open_questions_may_have_several_answers():
     assert left_of(Conflicts(inputs=("q", "i"), outputs=("a",), unless_blank="i")) == [0, 1, 4, 5, 6]
 
 
-def test_a_conflict_may_leave_out_its_whole_group():
+def test_a_conflict_may_drop_its_complete_group():
     assert left_of(Conflicts(inputs=("q", "i"), outputs=("a",), unless_blank="i", group=("q",))) == [0, 1, 5, 6]
 
 
@@ -90,6 +90,6 @@ def test_a_conflict_may_leave_out_its_whole_group():
         (lambda: Conflicts(inputs=("q",), outputs=()), "Conflicts needs a list of fields"),
     ],
 )
-def test_rules_that_cannot_be_right_are_refused(make, message):
+def test_invalid_rules_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -52,7 +52,7 @@ def test_texts_to_compare_with_are_in_files_relative_to_the_file():
     assert parsed({"kind": "novelty", "field": "q", "against": ["x", "y"]}) == (Novelty(field="q", against=("x", "y")),)
 
 
-def test_a_preset_stands_for_several_rules_and_may_be_by_itself():
+def test_a_preset_expands_to_several_rules_and_may_be_the_only_entry():
     assert parsed("self_instruct", {"kind": "length", "field": "q"})[:-1] == self_instruct_filters()
     assert parse_filters("self_instruct", Place(file="f")) == self_instruct_filters()
     (novelty,) = (

@@ -52,7 +52,7 @@ def all_with_all(texts, threshold):
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.85])
-def test_what_is_kept_is_what_the_reference_scorer_keeps(threshold):
+def test_the_retained_texts_are_those_of_the_reference_scorer(threshold):
     texts = drawn_texts(150)
     expected = all_with_all(texts, threshold)
     assert kept(Novelty(field="t", threshold=threshold), texts)[0] == expected
@@ -76,7 +76,7 @@ def test_the_limit_itself_is_novel_enough():
     assert least_common(90, 90, threshold=0.7) == 64  # 0.7 * 180 is 125.99999999999999 to a computer.
 
 
-def test_texts_in_another_script_are_never_alike():
+def test_texts_in_another_script_are_never_similar():
     assert judged(Novelty(field="t"), ["写一首诗", "写一首诗"]) == [None, None]
 
 
@@ -100,7 +100,7 @@ def test_the_longest_common_subsequence_is_found(first, second, length):
     assert longest_common(first, second) == longest_common(second, first) == length
 
 
-def test_words_are_rouges():
+def test_words_are_split_as_by_rouge():
     from rouge_score import tokenize
 
     text = "Don't—stop! 3.5 naïve 'steps'\n\t(now_here)"

@@ -15,14 +15,14 @@ from flan_jax.tasks.filters.row_rules import (
 from tests.tasks.judging import judged
 
 
-def test_length_keeps_texts_from_the_least_to_the_most_words():
+def test_length_retains_texts_from_the_least_to_the_most_words():
     rule = Length(field="t", min_words=2, max_words=3)
     assert judged(rule, ["a", "a b", " a  b\nc ", "a b c d", ""]) == [
         "t: fewer than 2 words", None, None, "t: more than 3 words", "t: fewer than 2 words",
     ]  # fmt: skip
 
 
-def test_keywords_are_whole_words_in_any_case():
+def test_keywords_are_complete_words_in_any_case():
     rule = Keywords(field="t", words=["map", "go to"])
     assert judged(rule, ["A MAP.", "mapping", "Where to go tomorrow", "Go to bed"]) == [
         "t: has the word 'map'", None, None, "t: has the word 'go to'",
@@ -37,7 +37,7 @@ def test_beginnings_are_prefixes_punctuation_and_characters_outside_ascii():
     ]  # fmt: skip
 
 
-def test_truncated_texts_end_with_a_colon_or_are_said_to_be_cut():
+def test_truncated_texts_end_with_a_colon_or_have_that_stop_value():
     rule = Truncated(fields=["i", "o"], stop_field="why")
     rows = [{"i": "a", "o": "b: "}, {"i": "a:", "o": "b"}, {"i": "a", "o": "b", "why": "length"}]
     assert judged(rule, [*rows, {"i": "a:b", "o": "b", "why": "stop"}, {"i": "", "o": ""}]) == [
@@ -50,7 +50,7 @@ def test_an_output_may_not_repeat_the_input():
     assert judged(InputEqualsOutput(), rows) == ["input equals output", None, None]
 
 
-def test_a_target_may_not_stand_in_the_input_word_for_word():
+def test_a_target_may_not_occur_literally_in_the_input():
     rows = [
         {"input": "Who wrote it? Ann Lee.", "output": "ann lee"},
         {"input": "Ann Leeson wrote it.", "output": "Ann Lee"},
@@ -61,7 +61,7 @@ def test_a_target_may_not_stand_in_the_input_word_for_word():
     assert judged(TargetInInput(min_words=2), rows) == ["output occurs in input", None, None, None]
 
 
-def test_values_are_kept_or_left_out():
+def test_values_are_retained_or_dropped():
     rows = [{"who": "ann"}, {"who": "bob"}, {"who": 3}]
     assert judged(Values(field="who", only=["ann", "3"]), rows) == [None, "who: not selected", None]
     assert judged(Values(field="who", without=["ann"]), rows) == ["who: not selected", None, None]
@@ -87,6 +87,6 @@ def test_at_most_so_many_rows_share_a_text():
         (lambda: AtMost(field="t", rows=0), "AtMost needs rows of 1 or more; got 0"),
     ],
 )  # fmt: skip
-def test_rules_that_cannot_be_right_are_refused(make, message):
+def test_invalid_rules_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -52,7 +52,7 @@ def texts(row, **settings):
     return [(e["prompt"], e["target"]) for e in Chat(**{**NAMED, **settings})(row)]
 
 
-def test_each_turn_of_the_assistants_is_asked_for_by_all_that_was_said_before():
+def test_each_assistant_turn_is_predicted_from_all_earlier_turns():
     context = 'Tools: [{"name": "add"}]\nUser: What is 2 + 2?\nAssistant:'
     called = f'{context} Tool call: {{"name": "add"}}\nTool result: 4\nAssistant:'
     answered = f"{called} It is 4.\nUser: Thanks.\nAssistant:"
@@ -63,7 +63,7 @@ def test_each_turn_of_the_assistants_is_asked_for_by_all_that_was_said_before():
     ]
 
 
-def test_the_last_turn_or_one_kind_of_turn_may_be_asked_for():
+def test_the_last_turn_or_one_kind_of_turn_may_be_predicted():
     assert [target for _, target in texts(TOOLS, turns="last")] == ["Welcome."]
     assert [target for _, target in texts(TOOLS, predict=["assistant"])] == ["It is 4.", "Welcome."]
     assert [target for _, target in texts(TOOLS, predict=["call"])] == ['Tool call: {"name": "add"}']
@@ -81,7 +81,7 @@ def test_schema_guided_dialogues_have_a_system_that_assists():
     assert texts(SCHEMA_GUIDED) == [("User: A table.\nAssistant:", "For how many?")]
 
 
-def test_what_the_assistant_says_before_the_user_is_context():
+def test_assistant_turns_before_the_first_user_turn_are_context():
     row = sharegpt(("gpt", "Hello!"), ("human", "Hi."), ("gpt", "Well?"))
     assert texts(row) == [("Assistant: Hello!\nUser: Hi.\nAssistant:", "Well?")]
 
@@ -138,7 +138,7 @@ def long_talk(turns):
     return sharegpt(*(("human" if i % 2 == 0 else "gpt", f"this is turn number {i}") for i in range(turns)))
 
 
-def test_a_registered_tasks_prompts_keep_to_the_budget_in_its_vocabularys_tokens(tmp_path):
+def test_a_registered_tasks_prompts_fit_the_budget_in_its_vocabularys_tokens(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [long_talk(20)])
     declared = format_task("t", path, format=Chat(max_tokens=120, styles=("named",)))
     for spec in ("bytes", "embedded"):
@@ -184,6 +184,6 @@ def test_a_conversation_draws_its_style_once(tmp_path):
         ({"max_tokens": 1}, "max_tokens of a prompt must be 2 or more, or None for no limit; got 1"),
     ],
 )
-def test_settings_that_cannot_be_right_are_refused(settings, message):
+def test_invalid_settings_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         Chat(**settings)

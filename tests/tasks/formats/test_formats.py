@@ -21,7 +21,7 @@ def alpaca(tmp_path):
     return path
 
 
-def test_a_task_takes_the_formats_words_cluster_and_metrics_unless_told_otherwise(alpaca):
+def test_a_task_has_the_formats_templates_cluster_and_metrics_by_default(alpaca):
     plain = format_task("t", alpaca, format="alpaca")
     assert (plain.cluster, plain.metrics, plain.evaluation) == ("instructions", ("rouge_l", "exact_match"), "generate")
     assert plain.templates == Alpaca().templates() and plain.normaliser == Alpaca() and plain.options is None
@@ -34,7 +34,7 @@ def test_a_task_takes_the_formats_words_cluster_and_metrics_unless_told_otherwis
     assert (ranked.options, ranked.metrics) == ("options", ("rank_accuracy",))
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_reported():
     with pytest.raises(KeyError, match="No format 'alpacca'. Did you mean 'alpaca'. Available: alpaca, dolly"):
         format_task("t", "x", format="alpacca")
     with pytest.raises(ValueError, match="Chat rows have no options to rank; evaluate by 'generate'"):
@@ -49,7 +49,7 @@ def test_mistakes_are_told():
     )
 
 
-def test_every_format_says_what_its_settings_mean():
+def test_every_format_documents_its_settings():
     for format in FORMATS.values():
         documented = " ".join(kind.__doc__ or "" for kind in format.__mro__)
         assert format.shapes and format.cluster and format.metrics
@@ -116,7 +116,7 @@ def test_the_seeds_are_those_of_the_paper(shared_data):
 
 @pytest.mark.tensorflow
 @pytest.mark.shared_data
-def test_rules_leave_rows_out_of_a_shared_file_by_reason(registries, shared_data, tmp_path):
+def test_rules_drop_rows_of_a_shared_file_by_reason(registries, shared_data, tmp_path):
     from flan_jax.tasks.exporting.export import export_task
 
     path = tmp_path / "mine.yaml"

@@ -22,7 +22,7 @@ def source(*paths, format=None, **settings):
     return FormattedSource(files={"train": paths}, format=format or Alpaca(), **settings)
 
 
-def test_the_kind_of_file_is_told_by_its_name_or_its_first_character(tmp_path):
+def test_the_format_of_a_file_follows_from_its_name_or_first_character(tmp_path):
     lines = write_jsonl(tmp_path / "lines.json", ROWS)
     (tmp_path / "list.jsonl.gz").write_bytes(gzip.compress(json.dumps(ROWS, indent=1).encode()))
     for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
@@ -76,7 +76,7 @@ def test_schemas_are_compared_over_all_files_of_a_split(tmp_path):
         list(source(tmp_path / "*.jsonl", format=SelfInstruct()).rows("train"))
 
 
-def test_a_needed_field_that_is_null_is_told(tmp_path):
+def test_a_required_field_that_is_null_is_reported(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [ROWS[0], {**ROWS[0], "output": None}])
     with pytest.raises(
         ValueError, match=r":2: the rows mix schemas.*this one has instruction, input, output, with null"
@@ -84,7 +84,7 @@ def test_a_needed_field_that_is_null_is_told(tmp_path):
         list(source(path).rows("train"))
 
 
-def test_a_first_row_of_another_format_says_what_is_needed(tmp_path):
+def test_a_first_row_of_another_format_is_an_error_that_names_the_required_fields(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"instructions": "Add.", "output": "5"}, ROWS[0]])
     with pytest.raises(
         ValueError,
@@ -96,7 +96,7 @@ def test_a_first_row_of_another_format_says_what_is_needed(tmp_path):
     assert dropped == {"not of the format": 1}
 
 
-def test_invalid_utf8_and_broken_json_are_told_by_line(tmp_path):
+def test_invalid_utf8_and_malformed_json_are_reported_by_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"instruction": "a", "output": "b"}\n{"instruction": "\xff", "output": "b"}\n{"instr\n')
     with pytest.raises(ValueError, match=r"a\.jsonl:2: not UTF-8"):
@@ -106,7 +106,7 @@ def test_invalid_utf8_and_broken_json_are_told_by_line(tmp_path):
     assert dropped == {"not Unicode": 1, "not JSON": 1}
 
 
-def test_a_list_that_is_cut_off_is_refused(tmp_path):
+def test_a_truncated_list_is_an_error(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(ROWS)[:-20])
     with pytest.raises(ValueError, match=r"a\.json:1: not one JSON list .*download it again"):
         list(source(tmp_path / "a.json").rows("train"))

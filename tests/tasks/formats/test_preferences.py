@@ -38,7 +38,7 @@ def test_every_shape_has_a_prompt_a_better_and_a_worse_answer(shape):
     assert best["labeler"] == row.get("labeler", "")
 
 
-def test_an_input_stands_below_its_instruction_and_the_system_above():
+def test_an_input_is_below_its_instruction_and_the_system_message_above():
     row = {"instruction": "Add.", "input": "2, 3", "system": "Be exact.", "chosen": "5", "rejected": "6"}
     assert next(iter(Preference(**NAMED)(row)))["prompt"] == "Be exact.\nUser: Add.\n\n2, 3\nAssistant:"
 
@@ -52,7 +52,7 @@ def test_k_answers_are_k_times_k_minus_1_over_2_pairs(answers, pairs):
     assert [best["target"] for best in Preference()(row)] == ["a0"]
 
 
-def test_options_stand_in_an_order_that_each_pair_draws():
+def test_options_are_in_an_order_drawn_per_pair():
     rows = [{"prompt": f"p{i}", "chosen": "yes", "rejected": "no"} for i in range(400)]
     firsts = Counter(pair["options"][0] for row in rows for pair in Preference(rows="pairs")(row))
     assert 160 < firsts["yes"] < 240 and sum(firsts.values()) == 400
@@ -68,7 +68,7 @@ def left(tmp_path, rows, *, evaluation="generate", **settings):
     return [r.rendered for r in iter_rendered(task, split, dropped=dropped)], dropped
 
 
-def test_ties_are_left_out_and_counted_pair_by_pair(tmp_path):
+def test_ties_are_dropped_and_counted_per_pair(tmp_path):
     rows = [
         {"prompt": "p", "answers": ["a", "b", "c"], "ranks": [1, 1, 2]},
         {"prompt": "q", "answers": ["a", "b"], "ranks": [1, 1]},
@@ -89,7 +89,7 @@ def test_two_outputs_may_be_tied(tmp_path):
 
 
 @pytest.mark.parametrize("field", ["messages", "conversations"])
-def test_one_answer_is_trained_on_when_it_is_wanted_and_is_no_pair(tmp_path, field):
+def test_one_answer_is_an_example_if_it_is_desirable_and_is_no_pair(tmp_path, field):
     who, what, user, assistant = (
         ("role", "content", "user", "assistant") if field == "messages" else ("from", "value", "human", "gpt")
     )
@@ -104,7 +104,7 @@ def test_one_answer_is_trained_on_when_it_is_wanted_and_is_no_pair(tmp_path, fie
         left(tmp_path, rows, evaluation="rank")
 
 
-def test_completions_that_are_wanted_or_not(tmp_path):
+def test_completions_that_are_desirable_or_not(tmp_path):
     rows = [{"prompt": "How?", "completion": said, "label": said == "Well."} for said in ("Well.", "No.")]
     assert [r.targets for r in left(tmp_path, rows)[0]] == ["Well."]
 

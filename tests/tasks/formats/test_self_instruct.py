@@ -13,7 +13,7 @@ from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.templates.render import Template
 
 
-def test_the_forms_are_seven_with_an_input_and_six_without_and_all_show_what_they_ask_about():
+def test_the_forms_are_seven_with_an_input_and_six_without_and_all_show_the_fields():
     form = forms("constraints", "input", seed=0)
     numbers = {case.fields: len(case.templates) for case in form.cases}
     assert numbers == {("constraints",): 3, ("input",): 7, (): 6}
@@ -50,7 +50,7 @@ def test_an_instance_is_an_example():
     assert list(SelfInstruct()(one)) == [one]
 
 
-def test_half_of_the_inputs_lose_their_only_label_when_that_is_asked_for():
+def test_half_of_the_inputs_lose_their_only_label_if_requested():
     rows = [{"instruction": "Reply.", "input": f"Email: Hi {i}.\n\nBye.", "output": "x"} for i in range(400)]
     found = Counter("Email" in example["input"] for row in rows for example in SelfInstruct(strip_labels=0.5)(row))
     assert 160 < found[True] < 240 and sum(found.values()) == 400
@@ -61,7 +61,7 @@ def test_half_of_the_inputs_lose_their_only_label_when_that_is_asked_for():
         SelfInstruct(strip_labels=2)
 
 
-def test_raw_generations_are_cut_into_instances_and_the_last_left_out_when_generation_was_cut():
+def test_raw_generations_are_split_into_instances_without_a_truncated_last_one():
     raw = "Example 1\nInput: 2, 3\nOutput: 5\nExample 2\nInput: 4\nOutput: 4"
 
     def read(reason):
@@ -116,7 +116,7 @@ def test_unnatural_instructions_are_instances_and_reformulations_with_the_input_
     assert next(iter(Unnatural(constraints=False)(CORE)))["constraints"] == ""
 
 
-def test_core_and_full_rows_stand_in_one_file(tmp_path):
+def test_core_and_full_rows_may_be_in_one_file(tmp_path):
     path = tmp_path / "full.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in (CORE, FULL, {**CORE, "reformulations": None})))
     found = [r.rendered for r in iter_rendered(format_task("t", path, format="unnatural"), "train")]
@@ -124,7 +124,7 @@ def test_core_and_full_rows_stand_in_one_file(tmp_path):
     assert "One word." in found[0].inputs and "None" not in found[1].inputs and "{INPUT}" not in found[4].inputs
 
 
-def test_prompts_and_completions_are_taken_as_they_are_but_for_the_mark_of_the_end():
+def test_prompts_and_completions_are_copied_without_an_end_mark():
     row = {"prompt": "Add 2, 3\nOutput:", "completion": " 5<|endoftext|>"}
     assert list(Prompted()(row)) == [{"prompt": "Add 2, 3\nOutput:", "completion": "5"}]
     (template,) = Prompted().templates()

@@ -33,7 +33,7 @@ def test_jsonl_rows_are_the_same_plain_zipped_and_from_several_files(tmp_path):
     assert source.files("all") == (str(plain), str(tmp_path / "b.jsonl.gz"))
 
 
-def test_jsonl_passes_over_blank_lines(tmp_path):
+def test_jsonl_ignores_blank_lines(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"q": 1}\r\n\n  \n{"q": 2}')
     source = JsonlSource(files={"train": path})
@@ -74,7 +74,7 @@ def test_damaged_gzip_names_the_file(tmp_path):
             list(JsonlSource(files={"train": tmp_path / "a.jsonl.gz"}).rows("train"))
 
 
-def test_tsv_cells_are_taken_as_they_stand(tmp_path):
+def test_tsv_cells_are_not_unquoted(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text('\ufeffq\ta\nHe said "no\t4\n\\n \t\n')
     source = TsvSource(files={"train": path})
@@ -129,7 +129,7 @@ def test_memory_rows_that_are_no_rows_are_refused():
 
 
 @pytest.mark.parametrize("make", [JsonlSource, TsvSource])
-def test_revision_changes_with_a_byte_and_not_with_the_place(tmp_path, make):
+def test_the_revision_changes_with_a_byte_and_not_with_the_path(tmp_path, make):
     first, second, third = (tmp_path / name for name in ("a", "b", "c"))
     for path, text in ((first, "x\t1\n"), (second, "x\t1\n"), (third, "x\t2\n")):
         path.write_text(text)
@@ -137,7 +137,7 @@ def test_revision_changes_with_a_byte_and_not_with_the_place(tmp_path, make):
     assert one == two != three
 
 
-def test_nothing_is_opened_until_rows_are_asked_for():
+def test_nothing_is_opened_before_rows_are_requested():
     source = JsonlSource(files={"train": "/nowhere/train.jsonl"})
     assert source.splits == ("train",)
     with pytest.raises(FileNotFoundError, match=r"No file /nowhere/train\.jsonl .*There is no folder /nowhere"):
@@ -177,7 +177,7 @@ def test_an_empty_split_is_refused_by_name(tmp_path):
         list(InMemorySource(data={"train": []}).rows("train"))
 
 
-def test_settings_that_cannot_be_are_refused():
+def test_invalid_settings_are_errors():
     with pytest.raises(ValueError, match="on_bad_row must be one of error, skip; got 'skp'. Did you mean 'skip'"):
         JsonlSource(files={"train": "a"}, on_bad_row="skp")
     with pytest.raises(ValueError, match="files must map splits to paths"):

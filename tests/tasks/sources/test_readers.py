@@ -47,7 +47,7 @@ def test_a_json_list_is_read_plain_zipped_and_over_many_lines(tmp_path):
         ("", r"a\.json:1: not one JSON list .*ends before"),
     ],
 )
-def test_a_file_that_is_no_whole_list_is_refused_by_its_line_whatever_the_policy(tmp_path, content, message):
+def test_a_file_that_is_no_complete_list_is_an_error_with_its_line_whatever_the_policy(tmp_path, content, message):
     path = write(tmp_path / "a.json", content)
     for policy in ("error", "skip"):
         with pytest.raises(ValueError, match=message):
@@ -86,7 +86,7 @@ def test_a_csv_field_may_be_long(tmp_path):
     ("content", "line"),
     [('q,a\nx,1\n"open,2\ny,3\n', 3), ('q,a\n"x" y,1\nz,2\n', 2), ('q,a\nx,1\n\n"a\nb"c,2\n', 4)],
 )
-def test_quotation_marks_that_do_not_pair_up_are_told_by_the_line_of_their_row(tmp_path, content, line):
+def test_quotation_marks_that_do_not_pair_up_are_reported_with_the_line_of_their_row(tmp_path, content, line):
     path = write(tmp_path / "a.csv", content)
     for policy in ("error", "skip"):
         with pytest.raises(ValueError, match=rf"a\.csv:{line}: the quotation marks of the row .* do not pair up"):

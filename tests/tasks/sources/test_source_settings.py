@@ -7,7 +7,7 @@ from flan_jax.tasks.sources.file_sources import TfdsSource
 from flan_jax.tasks.sources.settings import parse_rows
 
 
-def test_declared_sources_read_files_beside_the_one_that_declares_them(tmp_path):
+def test_declared_sources_read_files_next_to_the_one_that_declares_them(tmp_path):
     (tmp_path / "val.jsonl").write_text('{"target": {"s": "it"}, "label": true}\nnot json\n')
     (tmp_path / "sts.tsv").write_text("a\tb\t4.8\n")
     entries = {
@@ -54,6 +54,6 @@ def test_rows_that_are_declared_and_not_there_are_unavailable(tmp_path):
         ({"kind": "jsonl", "splits": {}, "numbers": {"a": 1}}, "rows.x.numbers: expected a list, each item a text, got {'a': 1}"),
     ],
 )  # fmt: skip
-def test_declarations_that_cannot_be_right_are_refused(tmp_path, entry, message):
+def test_invalid_declarations_are_errors(tmp_path, entry, message):
     with pytest.raises(ValueError, match=message):
         parse_rows({"x": entry}, Place(file=str(tmp_path / "my.yaml"), keys="rows"))

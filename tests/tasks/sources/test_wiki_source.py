@@ -27,13 +27,13 @@ def test_a_title_is_known_however_it_is_escaped(tmp_path, first):
     assert next(source(tmp_path, content).rows("train"))["text"].startswith("It falls.")
 
 
-def test_a_title_with_a_quotation_mark_is_read_whole(tmp_path):
+def test_a_title_with_a_quotation_mark_is_read_completely(tmp_path):
     content = '<doc id="1" url="u" title="The "big" one">\nThe "big" one\n\nText.\n</doc>\n'
     row = next(source(tmp_path, content).rows("train"))
     assert (row["title"], row["text"]) == ('The "big" one', "Text.")
 
 
-def test_many_documents_keep_their_order_and_stubs_are_empty(tmp_path):
+def test_documents_are_in_order_and_stubs_are_empty(tmp_path):
     content = "".join(f'<doc id="{i}" title="T{i}">\nT{i}\n\n\n</doc>\n\n' for i in range(3))
     rows = list(source(tmp_path, content).rows("train"))
     assert [(row["id"], row["text"]) for row in rows] == [("0", ""), ("1", ""), ("2", "")]

@@ -339,11 +339,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is type(None) or hint is None:
         return value is None
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if inspect.isclass(hint) and hint in (bool, str, bytes):
-        return isinstance(value, hint)
+        return type(value) in (int, float)  # A bool is an int in Python, but not here.
+    if hint in (bool, int, str, bytes):
+        return type(value) is hint
     if inspect.isclass(origin or hint):  # A dataclass, a mapping or a sequence: never a number or None.
         return isinstance(value, str) and issubclass(str, origin or hint)
     return True

@@ -13,6 +13,7 @@ from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import Checkpoints
 from flan_jax.data import feed_state
+from flan_jax.models.t5.model import count_params
 from flan_jax.run import provenance
 from flan_jax.run.directory import RunDirectory
 from flan_jax.run.evaluator import Evaluator
@@ -21,7 +22,7 @@ from flan_jax.run.initial_state import first_state
 from flan_jax.run.network import Network
 from flan_jax.run.run_config import RunConfig
 from flan_jax.run.run_data import RunData
-from flan_jax.run.summary import FinishedRun, print_introduction
+from flan_jax.run.summary import FinishedRun
 from flan_jax.train import loop
 from flan_jax.train.console import console_writer
 from flan_jax.train.start_up import StartUp
@@ -96,15 +97,7 @@ class Run:
                     config, network, checkpoints, abstract=abstract, identity=self._identity, console=self._console
                 )
             resumed_step = None if position is None else int(state.step)
-            print_introduction(
-                self._console,
-                self._data.mixture,
-                self._identity,
-                state,
-                directory=self._directory,
-                resumed_step=resumed_step,
-                picked=network.picked,
-            )
+            self._print_introduction(state, resumed_step)
             finished = loop.run(
                 state,
                 step_fn=compiling,
@@ -136,6 +129,22 @@ class Run:
             # Of several processes, one may be stopped by a signal to another.
             exit_status=128 + (stop.signal or signal.SIGTERM) if finished.reason == "stop requested" else 0,
         )
+
+    def _print_introduction(self, state: TrainState, resumed_step: int | None) -> None:
+        """Prints which run starts, on which data, with which parameters and automatic choices."""
+        mixture, rules = self._data.mixture, self._identity["optimizer"]["rules"]
+        start = "a new run" if resumed_step is None else f"resumed at step {resumed_step:,}"
+        lines = [
+            f"{self._directory.path}: {start}",
+            f"{mixture.request.name}: {len(mixture.members):,} tasks, {mixture.num_examples:,} examples",
+            *mixture.notes,
+            *(f"{name} skipped: {reason}" for name, reason in mixture.skipped.items()),
+            f"{count_params(state.params):,} parameters",
+            *self._network.picked,
+        ]
+        if len(rules) > 1:
+            lines += [f"  {r['rule']}: {r['parameters']:,} {'trained' if r['trained'] else 'frozen'}" for r in rules]
+        self._console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
     def _record(self) -> dict[str, Any]:
         """The content of `run.json`."""

@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +30,9 @@ from flan_jax.names import nearest
 Axes = str | tuple[str, ...] | None
 Rules = tuple[tuple[str, Axes], ...]
 Path = tuple[str, ...]
+KeyPath = tuple[Any, ...]
+"""A path in a pytree, as JAX represents it."""
+
 
 AXES = ("replica", "data", "fsdp", "tensor")
 ROWS = ("replica", "data", "fsdp")  # The rows of a batch are sharded over these.
@@ -249,7 +252,7 @@ def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, 
     }
     _require_divisible_params(table, names, mesh=mesh)
 
-    def sharding(key_path, leaf):
+    def sharding(key_path: KeyPath, leaf: Any) -> NamedSharding:
         path = _path(key_path)
         for start in range(len(path)):
             for end in range(len(path), start, -1):
@@ -323,9 +326,9 @@ def _spec_of_part(
     return None
 
 
-def _with_paths(tree: Any, *, is_leaf=None) -> list[tuple[Path, Any]]:
+def _with_paths(tree: Any, *, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[Path, Any]]:
     return [(_path(keys), leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)]
 
 
-def _path(key_path) -> Path:
+def _path(key_path: KeyPath) -> Path:
     return tuple(jax.tree_util.keystr((key,), simple=True) for key in key_path)

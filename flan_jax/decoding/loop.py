@@ -4,9 +4,11 @@ The encoder runs once, and the decoder's keys and values of its output are compu
 of the decoder. The loop is a `while` on the device, which stops when every row has ended.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int32, PRNGKeyArray
+from jaxtyping import Array, Bool, Int32, PRNGKeyArray
 
 from flan_jax.decoding.sampling import Greedy, Strategy
 from flan_jax.errors import UserError
@@ -49,7 +51,7 @@ def generate(
     cross = bound.cross_keys_values(encoded_BSD)
     is_input_BS = batch["encoder_segment_ids"] > 0
 
-    def body(carry):
+    def body(carry: Any) -> Any:
         index, last_B, ended_B, tokens_BT, cache = carry
         # Applied anew, because a bound module must not be used inside the trace of the loop.
         logits_BV, cache = Transformer(config).apply(
@@ -66,7 +68,7 @@ def generate(
         tokens_BT = jax.lax.dynamic_update_slice_in_dim(tokens_BT, next_B[:, None], index, axis=1)
         return index + 1, next_B, ended_B | (next_B == eos_id), tokens_BT, cache
 
-    def is_unfinished(carry):
+    def is_unfinished(carry: Any) -> Bool[Array, ""]:
         index, _, ended_B, _, _ = carry
         return (index < max_decode_length) & ~jnp.all(ended_B)
 

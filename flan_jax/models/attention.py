@@ -6,12 +6,13 @@ makes once for all of its layers (`models.acceleration.attention`).
 """
 
 import functools
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from flan_jax.models.acceleration.attention import AttentionFunction
 from flan_jax.models.dropout import DropoutMasks, drop
@@ -30,8 +31,8 @@ _fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 @functools.cache  # One object per size: parameters with the same initializer share a program.
 def _query_init(head_dim: int) -> Initializer:
-    def init(key, shape, dtype):
-        return _fan_in_normal(key, shape, dtype) / np.sqrt(head_dim).astype(np.float32)
+    def init(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return cast(jax.Array, _fan_in_normal(key, shape, dtype) / np.sqrt(head_dim).astype(np.float32))
 
     return init
 
@@ -47,7 +48,7 @@ class Attention(nn.Module):
     emb_dim: int
     dtype: jnp.dtype
 
-    def setup(self):
+    def setup(self) -> None:
         width = self.num_heads * self.head_dim
         self.query = Dense(width, ("embed", "joined_kv"), self.dtype, kernel_init=_query_init(self.head_dim))
         self.key = Dense(width, ("embed", "joined_kv"), self.dtype, kernel_init=_fan_in_normal)

@@ -47,7 +47,7 @@ class Execution:
     logits: str = "auto"
     chunk_bytes: int = 32 << 20
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         allowed_names = (LAYERS_NAMES, REMAT_NAMES, ATTENTION_NAMES, LOGITS_NAMES)
         for field, allowed in zip(("layers", "remat", "attention", "logits"), allowed_names, strict=True):
             value = getattr(self, field)

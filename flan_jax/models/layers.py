@@ -52,7 +52,7 @@ class Kernel(nn.Module):
     shape: tuple[int, int]
     axes: tuple[str, str]
 
-    def setup(self):
+    def setup(self) -> None:
         self.kernel = parameter(self, "kernel", _fan_in_truncated_normal, self.shape, self.axes)
 
 
@@ -97,7 +97,7 @@ class Embedding(nn.Module):
     emb_dim: int
     dtype: jnp.dtype
 
-    def setup(self):
+    def setup(self) -> None:
         init = nn.initializers.normal(stddev=1.0)
         self.embedding = parameter(self, "embedding", init, (self.vocab_size, self.emb_dim), ("vocab", "embed"))
 

@@ -23,7 +23,7 @@ class RelativePositionBias(nn.Module):
     num_heads: int
     bidirectional: bool
 
-    def setup(self):
+    def setup(self) -> None:
         shape = (self.num_heads, RELPOS_BUCKETS)
         self.rel_embedding = parameter(self, "rel_embedding", _table_init, shape, ("heads", "relpos_buckets"))
 

@@ -110,7 +110,9 @@ class Seq2Seq:
         if not self.z_loss >= 0.0:
             raise UserError(f"Seq2Seq: z_loss is {self.z_loss}; allowed is 0 (none) or more.")
 
-    def __call__(self, apply: Apply, params: Any, frozen: Mapping | None, batch: Batch, rng: jax.Array | None) -> Sums:
+    def __call__(
+        self, apply: Apply, params: Any, frozen: Mapping[str, Any] | None, batch: Batch, rng: jax.Array | None
+    ) -> Sums:
         """Returns the summed loss, the summed weights, and metrics to be divided by those weights.
 
         Args:

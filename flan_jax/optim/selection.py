@@ -156,7 +156,7 @@ def by_path(rules: Sequence[Rule] = (), *, default: optax.GradientTransformation
 
 
 def _applies_to_nothing(
-    pattern: re.Pattern, names: Sequence[str], assigned: Sequence[int], rules: Sequence[Rule]
+    pattern: re.Pattern[str], names: Sequence[str], assigned: Sequence[int], rules: Sequence[Rule]
 ) -> str:
     """Returns why a rule applies to no parameter, and what may have been meant."""
     matched = [(name, index) for name, index in zip(names, assigned, strict=True) if pattern.fullmatch(name)]

@@ -13,7 +13,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import cast, final
+from typing import Any, cast, final
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,13 @@ def attend(
     return _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS)[0]
 
 
-def _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS):
+def _attend_forward(
+    query_BTHK: Float[Array, "B T H K"],
+    key_BHKS: Float[Array, "B H K S"],
+    value_BHKS: Float[Array, "B H K S"],
+    mask_B1TS: Bool[Array, "_ 1 _ S"],
+    bias_GHTS: Float[Array, "G H T S"] | None,
+) -> tuple[Float[Array, "B T H K"], tuple[Any, ...]]:
     dtype = query_BTHK.dtype
     scores_BHTS = jnp.einsum("BTHK,BHKS->BHTS", query_BTHK, key_BHKS, preferred_element_type=jnp.float32)
     if bias_GHTS is not None:
@@ -121,7 +127,7 @@ def _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS):
     return mixed_BTHK, residuals
 
 
-def _attend_backward(residuals, grad_BTHK):
+def _attend_backward(residuals: tuple[Any, ...], grad_BTHK: Float[Array, "B T H K"]) -> tuple[Any, ...]:
     query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS, power_BHTS, inverse_BTH1, mixed_BTHK = residuals
     dtype = query_BTHK.dtype
     grad_BTHK = grad_BTHK.astype(jnp.float32) * inverse_BTH1
@@ -156,8 +162,8 @@ def _attend_backward(residuals, grad_BTHK):
 attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _in_groups(scores_BHTS: jax.Array, bias_GHTS: jax.Array) -> jax.Array:
-    """Returns [G, B / G, H, T, S]."""
+def _in_groups(scores_BHTS: Float[Array, "B H T S"], bias_GHTS: Float[Array, "G H T S"]) -> Float[Array, "G _ H T S"]:
+    """Returns the scores by groups of rows."""
     return scores_BHTS.reshape(bias_GHTS.shape[0], -1, *scores_BHTS.shape[1:])
 
 
@@ -254,7 +260,8 @@ class TiledAttention(AttentionFunction):
         # Pallas takes half a second to import, and few runs need it.
         from flan_jax.models.acceleration.attention_kernel import attend_in_tiles
 
-        def attend_here(query_BTHK, key_BSHK, value_BSHK, query_ids_BT, key_ids_BS, table_HR):
+        def attend_here(*arrays: Any) -> jax.Array:
+            query_BTHK, key_BSHK, value_BSHK, query_ids_BT, key_ids_BS, table_HR = arrays
             ids = {"query_ids_BT": query_ids_BT, "key_ids_BS": key_ids_BS}
             return attend_in_tiles(query_BTHK, key_BSHK, value_BSHK, table_HR, **ids, causal=self.causal)
 

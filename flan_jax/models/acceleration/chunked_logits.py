@@ -10,16 +10,21 @@ Where the vocabulary is sharded, each of the M devices splits its own shard, and
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32, Int
 
 from flan_jax.models.execution import Execution
 from flan_jax.models.layers import LogitsHead
 from flan_jax.models.partitioning import constrain, shards_of
 from flan_jax.shapes import DecoderIds, Logits, LogitStatistics
+
+Positions = Float32[Array, "B T"]
+Table3D = Float32[Array, "_ _ _"]
+"""The table by shards of the vocabulary: [M, V / M, D] (tied) or [D, M, V / M]; or a chunk of it."""
 
 
 class Chunking(NamedTuple):
@@ -85,15 +90,19 @@ def chunk_width(vocab_size: int, *, positions: int, shards: int, chunk_bytes: in
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _read(chunking: Chunking, vectors_BTD, table, targets_BT):
-    """Log Z, the target's logit, and whether the argmax is the target: float32 [B, T] each."""
+def _read(
+    chunking: Chunking, vectors_BTD: Float[Array, "B T D"], table: Float[Array, "_ _"], targets_BT: DecoderIds
+) -> tuple[Positions, Positions, Positions]:
+    """Returns log Z, the target's logit, and whether the argmax is the target (1 or 0)."""
     return _read_forward(chunking, vectors_BTD, table, targets_BT)[0]
 
 
-def _read_forward(chunking: Chunking, vectors_BTD, table, targets_BT):
+def _read_forward(
+    chunking: Chunking, vectors_BTD: Float[Array, "B T D"], table: Float[Array, "_ _"], targets_BT: DecoderIds
+) -> tuple[tuple[Positions, Positions, Positions], tuple[Any, ...]]:
     table_by_shard, x_BTD = _by_shard(chunking, table), vectors_BTD.astype(jnp.float32)
 
-    def visit(carry, start, width: int):
+    def visit(carry: Any, start: Int[Array, ""], width: int) -> Any:
         peak_BTM, sum_BTM, target_BTM, earlier_BTM = carry
         logits_BTMV = _chunk_logits(chunking, x_BTD, _chunk(chunking, table_by_shard, start, width))
         index_BTM = _index_in_chunk(chunking, table_by_shard, targets_BT, start)
@@ -122,12 +131,14 @@ def _read_forward(chunking: Chunking, vectors_BTD, table, targets_BT):
     return (log_z_BT, target_BT, is_correct_BT.astype(jnp.float32)), (vectors_BTD, table, targets_BT, log_z_BT)
 
 
-def _read_backward(chunking: Chunking, residuals, gradients):
+def _read_backward(
+    chunking: Chunking, residuals: tuple[Any, ...], gradients: tuple[Any, ...]
+) -> tuple[Float[Array, "B T D"], Float[Array, "_ _"], None]:
     vectors_BTD, table, targets_BT, log_z_BT = residuals
     log_z_grad_BT, target_grad_BT, _ = gradients
     table_by_shard, x_BTD = _by_shard(chunking, table), vectors_BTD.astype(jnp.float32)
 
-    def visit(carry, start, width: int):
+    def visit(carry: Any, start: Int[Array, ""], width: int) -> Any:
         x_grad_MBTD, table_grad = carry
         chunk = _chunk(chunking, table_by_shard, start, width)
         share_BTMV = jnp.exp(_chunk_logits(chunking, x_BTD, chunk) - log_z_BT[..., None, None])
@@ -157,7 +168,7 @@ def _read_backward(chunking: Chunking, residuals, gradients):
 _read.defvjp(_read_forward, _read_backward)
 
 
-def _over_chunks(chunking: Chunking, table, visit, carry):
+def _over_chunks(chunking: Chunking, table: Table3D, visit: Callable[..., Any], carry: Any) -> Any:
     """Returns the carry after `visit(carry, start, width)` of every chunk, the shorter last one included."""
     rows = table.shape[_axis(chunking)]
     full_chunks = rows // chunking.width
@@ -175,7 +186,7 @@ def _axis(chunking: Chunking) -> int:
     return 1 if chunking.is_tied else 2
 
 
-def _by_shard(chunking: Chunking, table):
+def _by_shard(chunking: Chunking, table: Float[Array, "_ _"]) -> Table3D:
     """Returns the table as [M, V / M, D] (tied) or [D, M, V / M]."""
     if chunking.is_tied:
         table = table.reshape(chunking.shards, -1, table.shape[1])
@@ -184,33 +195,35 @@ def _by_shard(chunking: Chunking, table):
     return _constrain_table(chunking, table.astype(jnp.float32))
 
 
-def _chunk(chunking: Chunking, table, start, width: int):
+def _chunk(chunking: Chunking, table: Table3D, start: Int[Array, ""], width: int) -> Table3D:
     """Returns some rows of every shard, all-gathered along D where the table is sharded along it."""
     chunk = jax.lax.dynamic_slice_in_dim(table, start, width, axis=_axis(chunking))
     chunk = _constrain_table(chunking, chunk)  # Else the partitioner all-gathers the complete shard before the loop.
     return constrain(chunk, *(("vocab", None, None) if chunking.is_tied else (None, "vocab", None)))
 
 
-def _chunk_logits(chunking: Chunking, x_BTD, chunk):
+def _chunk_logits(chunking: Chunking, x_BTD: Float32[Array, "B T D"], chunk: Table3D) -> Float32[Array, "B T M V"]:
     logits_BTMV = jnp.einsum("BTD,MVD->BTMV" if chunking.is_tied else "BTD,DMV->BTMV", x_BTD, chunk)
     if chunking.divisor != 1.0:
         logits_BTMV = logits_BTMV / jnp.float32(chunking.divisor)
     return _constrain_logits(logits_BTMV)
 
 
-def _index_in_chunk(chunking: Chunking, table, targets_BT, start):
-    """Returns each target's index in each shard's chunk, int32 [B, T, M]; outside of [0, width) in all but one."""
+def _index_in_chunk(
+    chunking: Chunking, table: Table3D, targets_BT: DecoderIds, start: Int[Array, ""]
+) -> Int[Array, "B T M"]:
+    """Returns each target's index in each shard's chunk, outside of [0, width) in all but one."""
     first_M = start + table.shape[_axis(chunking)] * jnp.arange(chunking.shards)
     return targets_BT[..., None] - first_M[None, None]
 
 
-def _columns(width: int):
+def _columns(width: int) -> Int[Array, "1 1 1 V"]:
     return jnp.arange(width)[None, None, None]
 
 
-def _constrain_logits(logits_BTMV):
+def _constrain_logits(logits_BTMV: Float32[Array, "B T M V"]) -> Float32[Array, "B T M V"]:
     return constrain(logits_BTMV, "batch", "length", "vocab", None)
 
 
-def _constrain_table(chunking: Chunking, table):
+def _constrain_table(chunking: Chunking, table: Table3D) -> Table3D:
     return constrain(table, *(("vocab", None, "embed") if chunking.is_tied else ("embed", "vocab", None)))

@@ -18,12 +18,16 @@ def project(x_BTD: Float[Array, "B T D"], kernel_DF: Float[Array, "D F"]) -> Flo
     return jnp.dot(x_BTD, kernel_DF)
 
 
-def _project_forward(x_BTD, kernel_DF):
+def _project_forward(
+    x_BTD: Float[Array, "B T D"], kernel_DF: Float[Array, "D F"]
+) -> tuple[Float[Array, "B T F"], tuple[jax.Array, jax.Array]]:
     # `jnp.dot` and not `project`: a rematerialization policy recognizes products.
     return jnp.dot(x_BTD, kernel_DF), (x_BTD, kernel_DF)
 
 
-def _project_backward(residuals, grad_BTF):
+def _project_backward(
+    residuals: tuple[jax.Array, jax.Array], grad_BTF: Float[Array, "B T F"]
+) -> tuple[Float[Array, "B T D"], Float[Array, "D F"]]:
     x_BTD, kernel_DF = residuals
     grad_BTF = jax.lax.optimization_barrier(grad_BTF)
     x_grad_BTD = jnp.einsum("BTF,DF->BTD", grad_BTF, kernel_DF)
@@ -42,11 +46,15 @@ def scale_features(x_BTD: Float[Array, "B T D"], scale_D: Float[Array, " D"]) ->
     return x_BTD * scale_D[None, None]
 
 
-def _scale_forward(x_BTD, scale_D):
+def _scale_forward(
+    x_BTD: Float[Array, "B T D"], scale_D: Float[Array, " D"]
+) -> tuple[Float[Array, "B T D"], tuple[jax.Array, jax.Array]]:
     return x_BTD * scale_D[None, None], (x_BTD, scale_D)
 
 
-def _scale_backward(residuals, grad_BTD):
+def _scale_backward(
+    residuals: tuple[jax.Array, jax.Array], grad_BTD: Float[Array, "B T D"]
+) -> tuple[Float[Array, "B T D"], Float[Array, " D"]]:
     x_BTD, scale_D = residuals
     return grad_BTD * scale_D[None, None], sum_leading("BTD->D", grad_BTD * x_BTD)
 

@@ -55,7 +55,7 @@ class T5Config:
     relpos_bias_per_layer: bool = False
     dtype: str = "float32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))  # gin passes a list
         for field in _SIZES:
             value = getattr(self, field)

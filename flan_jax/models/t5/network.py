@@ -51,7 +51,7 @@ class EncoderLayer(nn.Module):
 
     config: T5Config
 
-    def setup(self):
+    def setup(self) -> None:
         if self.config.relpos_bias_per_layer:
             self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=True)
         self.pre_attention_layer_norm = _layer_norm(self.config)
@@ -88,7 +88,7 @@ class DecoderLayer(nn.Module):
 
     config: T5Config
 
-    def setup(self):
+    def setup(self) -> None:
         if self.config.relpos_bias_per_layer:
             self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=False)
         self.pre_self_attention_layer_norm = _layer_norm(self.config)
@@ -169,7 +169,7 @@ class Encoder(nn.Module):
     config: T5Config
     execution: Execution
 
-    def setup(self):
+    def setup(self) -> None:
         if not self.config.relpos_bias_per_layer:
             self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=True)
         self.layers = [EncoderLayer(self.config) for _ in range(self.config.num_encoder_layers)]
@@ -204,7 +204,7 @@ class Decoder(nn.Module):
     config: T5Config
     execution: Execution
 
-    def setup(self):
+    def setup(self) -> None:
         if not self.config.relpos_bias_per_layer:
             self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=False)
         self.layers = [DecoderLayer(self.config) for _ in range(self.config.num_decoder_layers)]
@@ -282,7 +282,7 @@ class Transformer(nn.Module):
     config: T5Config
     execution: Execution = Execution()
 
-    def setup(self):
+    def setup(self) -> None:
         config = self.config
         self.token_embedder = Embedding(config.vocab_size, config.emb_dim, jnp.dtype(config.dtype))
         self.encoder = Encoder(config, self.execution)

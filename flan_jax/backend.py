@@ -74,14 +74,14 @@ def flags_problem(flags: str) -> str:
 
 def known_flags() -> frozenset[str]:
     """Returns the names of XLA's flags, as found in jaxlib's library; empty if it has another layout."""
-    found: set[str] = set()
+    names: set[str] = set()
     import jaxlib
 
     for library in Path(jaxlib.__file__).parent.glob("libjax_common.so"):
         with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
             # Names of flags are complete strings there; names of fields without a flag are parts of other strings.
-            found |= {name.decode() for name in re.findall(rb"\0(xla_[a-z0-9_]+)(?=\0)", text)}
-    return frozenset(found)
+            names |= {name.decode() for name in re.findall(rb"\0(xla_[a-z0-9_]+)(?=\0)", text)}
+    return frozenset(names)
 
 
 def step_options(platform_name: str) -> dict[str, str]:
@@ -107,8 +107,8 @@ def retain_freed_memory(platform_name: str) -> None:
     """On CPU, retains the memory that a step frees for the next step.
 
     XLA on CPU allocates a step's temporaries anew at every step. glibc requests blocks of that size from the kernel and
-    returns them, and the kernel clears each page again: a sixth of the step time. Memory freed after compilation is returned
-    first. With another C library this does nothing.
+    returns them, and the kernel clears each page again: a sixth of the step time. Memory freed after compilation is
+    returned first. With another C library this does nothing.
     """
     if platform_name != "cpu" or platform.libc_ver()[0] != "glibc":
         return
@@ -127,9 +127,9 @@ def _jaxlib_version() -> str:
 def compile_cache(directory: str = "auto") -> Path | None:
     """Saves compiled programs for later starts, which then take a fraction of the time.
 
-    The programs are the same to the bit, and so are the results of a run. JAX's own setting (JAX_COMPILATION_CACHE_DIR) takes
-    precedence, then the variable FLAN_JAX_COMPILE_CACHE, then `directory`. Each kind of processor has its own folder, because
-    machines with different processors may share a home.
+    The programs are the same to the bit, and so are the results of a run. JAX's own setting (JAX_COMPILATION_CACHE_DIR)
+    takes precedence, then the variable FLAN_JAX_COMPILE_CACHE, then `directory`. Each kind of processor has its own
+    folder, because machines with different processors may share a home.
 
     Args:
       directory: The cache's folder; "auto" for `$XDG_CACHE_HOME/flan_jax` or `~/.cache/flan_jax`, "off" for no cache.

@@ -47,16 +47,18 @@ def require_divisible_batch(batch_size: int, *, mesh: Mesh, num_microbatches: in
         parts = f", in {num_microbatches} microbatches," if num_microbatches > 1 else ""
         raise UserError(
             f"A batch of {batch_size} rows{parts} does not divide over the mesh ({_described(mesh)}, {processes} "
-            f"process{'es' if processes > 1 else ''}), which shards rows over {' * '.join(ROWS)}; allowed are multiples of "
-            f"{step}. Use {allowed} rows, or a MeshPlan whose {' * '.join(ROWS)} divides {batch_size // num_microbatches}."
+            f"process{'es' if processes > 1 else ''}), which shards rows over {' * '.join(ROWS)}; allowed are "
+            "multiples of "
+            f"{step}. Use {allowed} rows, or a MeshPlan whose {' * '.join(ROWS)} divides "
+            f"{batch_size // num_microbatches}."
         )
 
 
 def microbatches(batch_size: int, *, positions: int, mesh: Mesh) -> tuple[int, str]:
     """Returns the number of microbatches that "auto" stands for, and a line with the reason.
 
-    One on a GPU or TPU. On CPU, a microbatch of few rows fits caches better and needs a fraction of the memory, and costs
-    nothing while each core has enough to multiply.
+    One on a GPU or TPU. On CPU, a microbatch of few rows fits caches better and needs a fraction of the memory, and
+    costs nothing while each core has enough to multiply.
 
     Args:
       batch_size: Rows of an update, over all devices.
@@ -108,7 +110,8 @@ def reading_share(
     if len({len(share) for share in shares}) > 1 or sum(map(len, shares)) != count:
         raise UserError(
             f"The mesh ({_described(mesh)}) gives the {len(held)} processes "
-            f"{', '.join(str(len(held[process])) for process in sorted(held))} shards of a batch's rows, some perhaps in "
+            f"{', '.join(str(len(held[process])) for process in sorted(held))} shards of a batch's rows, some perhaps "
+            "in "
             "common: they cannot read equal shares. Choose a MeshPlan.tensor that divides the number of devices of a "
             "process, or is a multiple of it."
         )

@@ -1,10 +1,10 @@
 """Meshes, and the sharding of each array of a run on them.
 
 A mesh has four axes, from the slowest links to the fastest: `replica` (replicas of the run over a slow network, whose
-gradients are all-reduced once per step), `data` (shards of the batch), `fsdp` (shards of the batch and of every parameter)
-and `tensor` (heads, feed-forward and vocabulary). A table of rules maps each logical axis of the network ("embed", "mlp",
-...) to mesh axes; the shardings of parameters and optimizer state follow from both. A parameter that does not divide is
-refused by name: nothing is replicated silently.
+gradients are all-reduced once per step), `data` (shards of the batch), `fsdp` (shards of the batch and of every
+parameter) and `tensor` (heads, feed-forward and vocabulary). A table of rules maps each logical axis of the network
+("embed", "mlp", ...) to mesh axes; the shardings of parameters and optimizer state follow from both. A parameter that
+does not divide is refused by name: nothing is replicated silently.
 
     mesh, rules = make_mesh(MeshPlan(fsdp=4, tensor=2)), rules_of(MeshPlan(fsdp=4, tensor=2))
     with use_mesh(mesh, rules=rules):
@@ -38,7 +38,8 @@ AXES = ("replica", "data", "fsdp", "tensor")
 ROWS = ("replica", "data", "fsdp")  # The rows of a batch are sharded over these.
 
 RULES: Rules = (
-    # Parameters: Megatron's sharding over `tensor` (1909.08053), the other axis of each over `fsdp` (ZeRO-3, 1910.02054).
+    # Parameters: Megatron's sharding over `tensor` (1909.08053), the other axis of each over `fsdp` (ZeRO-3,
+    # 1910.02054).
     ("vocab", "tensor"),
     ("mlp", "tensor"),
     ("heads", "tensor"),
@@ -56,10 +57,10 @@ RULES: Rules = (
     ("width", None),
     ("kv", None),
 )
-# "cut" is sequence parallelism (Korthikanti et al., 2205.05198, section 4.2.2): without it all devices along `tensor` hold
-# and normalize the same positions between the blocks. The all-reduce behind each block becomes a reduce-scatter and an
-# all-gather, and the activations that are saved for the backward pass are sharded.
-ACTIVATIONS: dict[str, Rules] = {"whole": (), "cut": (("sequence", "tensor"),)}
+# "sharded" is sequence parallelism (Korthikanti et al., 2205.05198, section 4.2.2): without it all devices along
+# `tensor` hold and normalize the same positions between the blocks. The all-reduce behind each block becomes a
+# reduce-scatter and an all-gather, and the activations that are saved for the backward pass are sharded.
+ACTIVATIONS: dict[str, Rules] = {"replicated": (), "sharded": (("sequence", "tensor"),)}
 
 PLATFORMS = {
     "cpu": "JAX_PLATFORMS must be unset or contain cpu",
@@ -77,7 +78,8 @@ class MeshPlan:
       data: Devices along the batch that hold equal parameters; -1 for all devices that the other axes leave.
       fsdp: Devices along the batch that hold a shard of every parameter each and all-gather them layer by layer.
       tensor: Devices along heads, feed-forward and vocabulary.
-      activations: "whole", or "cut" for positions between the blocks sharded over `tensor` (sequence parallelism).
+      activations: "replicated" along `tensor`, or "sharded": positions between the blocks over `tensor` (sequence
+        parallelism).
       rules: (logical axis, mesh axis or None) pairs that replace those of `RULES`.
       platform: "cpu", "gpu" or "tpu" refuses to run elsewhere; None accepts what JAX finds.
     """
@@ -86,7 +88,7 @@ class MeshPlan:
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
-    activations: str = "whole"
+    activations: str = "replicated"
     rules: Rules = ()
     platform: str | None = None
 
@@ -119,7 +121,8 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
         )
     elif slices > 1 and used[0].platform == "tpu":
         raise UserError(
-            f"{plan} spreads an axis over {slices} TPU slices, which are connected by slow links: MeshPlan.replica must be "
+            f"{plan} spreads an axis over {slices} TPU slices, which are connected by slow links: MeshPlan.replica "
+            "must be "
             f"{slices} or a multiple of it, and the other axes at most {len(used) // slices} devices together."
         )
     else:
@@ -139,7 +142,8 @@ def _mesh_shape(plan: MeshPlan, devices: Sequence[jax.Device]) -> tuple[int, ...
     sizes = {axis: getattr(plan, axis) for axis in AXES}
     if any(size < 1 and (axis, size) != ("data", -1) for axis, size in sizes.items()):
         raise UserError(
-            f"{plan} is not a mesh: every axis must be at least 1; data may be -1 for all devices that the others leave."
+            f"{plan} is not a mesh: every axis must be at least 1; data may be -1 for all devices that the others "
+            "leave."
         )
     others = math.prod(size for axis, size in sizes.items() if axis != "data")
     if sizes["data"] == -1:
@@ -149,9 +153,9 @@ def _mesh_shape(plan: MeshPlan, devices: Sequence[jax.Device]) -> tuple[int, ...
                 f"{len(devices)} ({', '.join(map(str, _divisors(len(devices))))})."
             )
         sizes["data"] = len(devices) // others
-    wanted = math.prod(sizes.values())
-    if wanted > len(devices) or (jax.process_count() > 1 and wanted != len(devices)):
-        raise UserError(f"{plan} needs {wanted} devices, but {seen}. Set data=-1 to use all of them.")
+    needed = math.prod(sizes.values())
+    if needed > len(devices) or (jax.process_count() > 1 and needed != len(devices)):
+        raise UserError(f"{plan} needs {needed} devices, but {seen}. Set data=-1 to use all of them.")
     return tuple(sizes.values())
 
 
@@ -170,12 +174,12 @@ def require_platform(platform: str) -> None:
             f"MeshPlan.platform is {platform!r}; allowed are {', '.join(PLATFORMS)}, or None for any."
             f"{nearest(platform, PLATFORMS)}"
         )
-    found = jax.devices()
-    if found[0].platform != platform:
+    devices = jax.devices()
+    if devices[0].platform != platform:
         variable = os.environ.get("JAX_PLATFORMS")
         raise UserError(
-            f"MeshPlan.platform is {platform!r}, but JAX sees {len(found)} {found[0].platform} device"
-            f"{'s' if len(found) > 1 else ''} ({found[0].device_kind}) only. To fix it, {PLATFORMS[platform]}"
+            f"MeshPlan.platform is {platform!r}, but JAX sees {len(devices)} {devices[0].platform} device"
+            f"{'s' if len(devices) > 1 else ''} ({devices[0].device_kind}) only. To fix it, {PLATFORMS[platform]}"
             f"{f'; JAX_PLATFORMS is now {variable!r}' if variable else ''}. Or set platform=None."
         )
 
@@ -195,12 +199,14 @@ def rules_of(plan: MeshPlan) -> Rules:
     for name, axes in (*ACTIVATIONS[plan.activations], *plan.rules):
         if name not in table:
             raise UserError(
-                f"MeshPlan.rules names the logical axis {name!r}; the network has {', '.join(table)}.{nearest(name, table)}"
+                f"MeshPlan.rules names the logical axis {name!r}; the network has "
+                f"{', '.join(table)}.{nearest(name, table)}"
             )
         for axis in _as_tuple(axes):
             if axis not in AXES:
                 raise UserError(
-                    f"MeshPlan.rules puts {name!r} on the mesh axis {axis!r}; a mesh has {', '.join(AXES)}.{nearest(axis, AXES)}"
+                    f"MeshPlan.rules puts {name!r} on the mesh axis {axis!r}; a mesh has "
+                    f"{', '.join(AXES)}.{nearest(axis, AXES)}"
                 )
         table[name] = axes
     return tuple(table.items())
@@ -231,9 +237,9 @@ def use_mesh(mesh: Mesh, *, rules: Rules) -> Iterator[None]:
 def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, rules: Rules) -> Any:
     """Returns the tree of NamedShardings of a state: parameters, a train state, or any tree that mirrors parameters.
 
-    A leaf whose path contains a parameter's path is sharded like the parameter if it has the parameter's shape (a moment, an
-    accumulator), and like its remaining dimensions if it lacks one (Adafactor's row and column statistics). Every other leaf
-    (a step count) is replicated.
+    A leaf whose path contains a parameter's path is sharded like the parameter if it has the parameter's shape (a
+    moment, an accumulator), and like its remaining dimensions if it lacks one (Adafactor's row and column statistics).
+    Every other leaf (a step count) is replicated.
 
     Args:
       abstract_state: The shapes of the state.
@@ -256,8 +262,8 @@ def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, 
         path = _path(key_path)
         for start in range(len(path)):
             for end in range(len(path), start, -1):
-                shape, found = table.get(path[start:end], (None, PartitionSpec()))
-                if shape is not None and (spec := _spec_of_part(shape, found, leaf.shape, path)) is not None:
+                shape, of_param = table.get(path[start:end], (None, PartitionSpec()))
+                if shape is not None and (spec := _spec_of_part(shape, of_param, leaf.shape, path)) is not None:
                     return NamedSharding(mesh, spec)
         return NamedSharding(mesh, PartitionSpec())
 
@@ -289,7 +295,7 @@ def _param_spec(
 def _require_divisible_params(
     table: dict[Path, tuple[tuple[int, ...], PartitionSpec]], names: dict[Path, Path], *, mesh: Mesh
 ) -> None:
-    """Refuses the first parameter that does not divide, and lists the sizes of its mesh axis that all would divide by."""
+    """Refuses the first parameter that does not divide, and lists the mesh sizes that all would divide by."""
     sharded = [
         (path, size, name, _as_tuple(axes))
         for path, (shape, spec) in table.items()
@@ -299,9 +305,12 @@ def _require_divisible_params(
         if size % math.prod(mesh.shape[axis] for axis in axes):
             common = math.gcd(*(other for _, other, _, over in sharded if over == axes))
             raise UserError(
-                f"The logical axis {name!r}, {size} long, of {_what(path, table[path][0], names[path])} does not divide "
-                f"by the {math.prod(mesh.shape[axis] for axis in axes)} devices along {' * '.join(map(repr, axes))}. Use a "
-                f"MeshPlan.{'*'.join(axes)} of {', '.join(str(n) for n in _divisors(common) if n <= mesh.size)}, or add "
+                f"The logical axis {name!r}, {size} long, of {_what(path, table[path][0], names[path])} does not "
+                "divide "
+                f"by the {math.prod(mesh.shape[axis] for axis in axes)} devices along {' * '.join(map(repr, axes))}. "
+                "Use a "
+                f"MeshPlan.{'*'.join(axes)} of {', '.join(str(n) for n in _divisors(common) if n <= mesh.size)}, or "
+                "add "
                 f"({name!r}, None) to MeshPlan.rules to replicate it."
             )
 

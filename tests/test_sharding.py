@@ -58,7 +58,7 @@ def loss_and_gradient(plan: MeshPlan):
         MeshPlan(),
         MeshPlan(fsdp=8),
         MeshPlan(replica=2, fsdp=2, tensor=2),
-        MeshPlan(fsdp=2, tensor=4, activations="cut"),
+        MeshPlan(fsdp=2, tensor=4, activations="sharded"),
     ],
     ids=str,
 )
@@ -88,7 +88,7 @@ def test_rules_of_a_plan_replace_those_of_the_table():
     plan = MeshPlan(fsdp=4, tensor=2, rules=(("embed", None), ("vocab", ("fsdp", "tensor"))))
     found = specs(TABLES["params"], make_mesh(plan), rules_of(plan))
     assert found["token_embedder"]["embedding"] == PartitionSpec(("fsdp", "tensor"), None)
-    assert dict(rules_of(MeshPlan(activations="cut")))["sequence"] == "tensor"
+    assert dict(rules_of(MeshPlan(activations="sharded")))["sequence"] == "tensor"
 
 
 def test_optimizer_state_is_sharded_like_its_parameter():
@@ -143,8 +143,8 @@ REFUSALS = {
         "needs 16 devices, but JAX sees 8 cpu devices. Set data=-1",
     ),
     "activations unknown": (
-        lambda: rules_of(MeshPlan(activations="cuts")),
-        "allowed are whole, cut. Did you mean 'cut'?",
+        lambda: rules_of(MeshPlan(activations="shard")),
+        "allowed are replicated, sharded. Did you mean 'sharded'?",
     ),
     "logical axis unknown": (
         lambda: rules_of(MeshPlan(rules=(("embedd", None),))),

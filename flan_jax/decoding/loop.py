@@ -1,7 +1,7 @@
 """Generation token by token, with cached keys and values.
 
-The encoder runs once, and the decoder's keys and values of its output are computed once. Each step then costs one position
-of the decoder. The loop is a `while` on the device, which stops when every row has ended.
+The encoder runs once, and the decoder's keys and values of its output are computed once. Each step then costs one
+position of the decoder. The loop is a `while` on the device, which stops when every row has ended.
 """
 
 from typing import Any

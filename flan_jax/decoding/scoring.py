@@ -12,8 +12,8 @@ from flan_jax.shapes import Batch, Params
 def score(params: Params, batch: Batch, *, config: T5Config) -> Float32[Array, " B"]:
     """Returns, per row, the sum over its targets of log p(token | inputs, previous tokens) times loss weight.
 
-    End-of-sequence counts if the targets have it. No z-loss, no smoothing, no division by length, as in T5X's `score_batch`
-    and T0's rank classification. Padding rows score 0. To be called under jit, with `config` bound.
+    End-of-sequence counts if the targets have it. No z-loss, no smoothing, no division by length, as in T5X's
+    `score_batch` and T0's rank classification. Padding rows score 0. To be called under jit, with `config` bound.
 
     Args:
       params: The network's parameters.

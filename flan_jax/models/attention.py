@@ -1,8 +1,8 @@
 """T5's multi-head attention: softmax(Q K^T + bias) V, of heads of size K.
 
 The scores are not divided by sqrt(K): T5 folds that factor into the initial values of the query kernel (section 2.1 of
-1910.10683 and T5X's `network.py`). Mask, bias and the way of computing are bound in an attention function, which a stack
-makes once for all of its layers (`models.acceleration.attention`).
+1910.10683 and T5X's `network.py`). Mask, bias and the way of computing are bound in an attention function, which a
+stack makes once for all of its layers (`models.acceleration.attention`).
 """
 
 import functools

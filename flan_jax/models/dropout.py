@@ -22,7 +22,7 @@ def draw_masks(key: PRNGKeyArray, shapes: Any, *, rate: float, dtype: jnp.dtype)
     """Returns a tree like `shapes` with a mask for each shape.
 
     Args:
-      key: The random key of the whole tree.
+      key: The random key of all masks.
       shapes: Nested dicts and lists of shapes, which all begin with the number of rows.
       rate: The probability of 0.
       dtype: The type of the factors.

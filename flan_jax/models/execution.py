@@ -25,16 +25,16 @@ class Execution:
     """How a training step trades arithmetic, memory and compile time for each other.
 
     Attributes:
-      layers: "unrolled" compiles every layer. "scanned" compiles one and loops over the stacked parameters: a program of
-        the size of one layer, for a copy of the parameters in the compute type. "auto" depends on platform and size.
-      remat: What the forward pass saves of each layer for the backward pass. "none": everything it needs. "minimal": the
-        outputs of matrix products without batch dimensions, as T5X; the rest (attention, norms, activations) is computed
-        again. "full": the layer's input only. "offload": as "minimal", in the host's memory. XLA on CPU computes again too
-        early for the peak memory of a step to fall much.
-      attention: "xla" materializes the scores, "cudnn" is NVIDIA's fused attention, "pallas" the kernel of this package;
-        `models.acceleration.attention_choice` resolves "auto". Decoding and evaluation always use "xla".
-      logits: "whole" computes the float32 logits of a batch at once; "chunked" computes them in chunks of the vocabulary,
-        forward and again backward. "auto" is "chunked" where the logits of one device exceed 256 MiB.
+      layers: "unrolled" compiles every layer. "scanned" compiles one and loops over the stacked parameters: a program
+        of the size of one layer, for a copy of the parameters in the compute type. "auto" depends on platform and size.
+      remat: What the forward pass saves of each layer for the backward pass. "none": everything it needs. "minimal":
+        the outputs of matrix products without batch dimensions, as T5X; the rest (attention, norms, activations) is
+        computed again. "full": the layer's input only. "offload": as "minimal", in the host's memory. XLA on CPU
+        computes again too early for the peak memory of a step to fall much.
+      attention: "xla" materializes the scores, "cudnn" is NVIDIA's fused attention, "pallas" the kernel of this
+        package; `models.acceleration.attention_choice` resolves "auto". Decoding and evaluation always use "xla".
+      logits: "whole" computes the float32 logits of a batch at once; "chunked" computes them in chunks of the
+        vocabulary, forward and again backward. "auto" is "chunked" where the logits of one device exceed 256 MiB.
       chunk_bytes: Approximate size of a chunk of logits on one device.
 
     Raises:
@@ -105,7 +105,8 @@ def _require_host_memory(remat: str, platform: str) -> None:
     if remat == "offload" and platform not in _HOST_MEMORY_PLATFORMS:
         raise UserError(
             f"Execution.remat is 'offload', which saves activations in the host's pinned memory, but the platform is "
-            f"{platform!r}, whose arrays are in the host's memory already: nothing would be gained. Offloading works on "
+            f"{platform!r}, whose arrays are in the host's memory already: nothing would be gained. Offloading works "
+            "on "
             f"{' and '.join(_HOST_MEMORY_PLATFORMS)}; use 'full' or 'minimal' here."
         )
 

@@ -1,7 +1,7 @@
 """Declarations of parameters by the network's modules, and new parameters by one small program per kind.
 
-One program for all parameters would be compiled tensor by tensor (190 for T5 1.1 small) and take as long as the training
-step; they are of nine kinds, alike except for the random key.
+One program for all parameters would be compiled tensor by tensor (190 for T5 1.1 small) and take as long as the
+training step; they are of nine kinds, alike except for the random key.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The layers of T5 apart from attention: projection, norm, feed-forward, embedding, logits.
 
-Each has T5X's parameter names, logical axis names (`vocab`, `embed`, `mlp`, `joined_kv`, ...) and initializers. What the
-axes mean on a mesh is defined in `flan_jax.sharding`.
+Each has T5X's parameter names, logical axis names (`vocab`, `embed`, `mlp`, `joined_kv`, ...) and initializers. What
+the axes mean on a mesh is defined in `flan_jax.sharding`.
 """
 
 import functools
@@ -102,9 +102,9 @@ class Embedding(nn.Module):
         self.embedding = parameter(self, "embedding", init, (self.vocab_size, self.emb_dim), ("vocab", "embed"))
 
     def __call__(self, tokens_BT: DecoderIds) -> Float[Array, "B T D"]:
-        # T5X multiplies by a one-hot matrix, 28 % of a small model's FLOPs; this gathers. Where the table is sharded along
-        # D, every device looks up its part of D for the rows of all of them, and the rows are then exchanged: neither the
-        # table nor its gradient travels.
+        # T5X multiplies by a one-hot matrix, 28 % of a small model's FLOPs; this gathers. Where the table is sharded
+        # along D, every device looks up its part of D for the rows of all of them, and the rows are then exchanged:
+        # neither the table nor its gradient travels.
         tokens_BT = constrain(tokens_BT, "gathered_batch", "length")
         x_BTD = jnp.take(self.embedding, tokens_BT, axis=0, mode="clip").astype(self.dtype)
         return constrain(constrain(x_BTD, "gathered_batch", "length", "embed"), "batch", "sequence", "width")

@@ -17,8 +17,8 @@ LogicalAxes = tuple[str | None, ...]
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     """Returns x, with its sharding on the mesh fixed by the logical names of its dimensions.
 
-    Without the constraint the partitioner must guess between a batch and a parameter that are sharded over the same mesh
-    axis. A dimension shorter than the number of devices (the one position of a decoding step) is not sharded.
+    Without the constraint the partitioner must guess between a batch and a parameter that are sharded over the same
+    mesh axis. A dimension shorter than the number of devices (the one position of a decoding step) is not sharded.
     """
     return nn.with_logical_constraint(
         x, tuple(name if name and size >= shards_of(name) else None for size, name in zip(x.shape, names, strict=True))

@@ -40,8 +40,8 @@ class RelativePositionBias(nn.Module):
     def __call__(self, query_length: int, key_length: int, *, copies: int = 1) -> Float32[Array, "G H T S"]:
         """Returns the bias of all queries and keys, in G = `copies` equal copies.
 
-        With a copy per group of rows on a device, the gradient is summed on each device first and all-reduced by distance,
-        T + S numbers per head, and not as an array of [T, S] in every layer.
+        With a copy per group of rows on a device, the gradient is summed on each device first and all-reduced by
+        distance, T + S numbers per head, and not as an array of [T, S] in every layer.
         """
         # Row t is row t-1 shifted by one. Tiling the T + S values and reshaping to rows one shorter does that by copies
         # alone, forward and backward.

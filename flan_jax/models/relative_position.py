@@ -10,8 +10,8 @@ RELPOS_MAX_DISTANCE = 128
 def relative_position_buckets(distance: Integer[np.ndarray, "..."], *, bidirectional: bool) -> Int32[np.ndarray, "..."]:
     """Returns the bucket of each distance, key position minus query position.
 
-    Half of the buckets hold one distance each, the others widen logarithmically up to 128, and all larger distances share
-    the last one.
+    Half of the buckets hold one distance each, the others widen logarithmically up to 128, and all larger distances
+    share the last one.
 
     >>> relative_position_buckets(np.array([-200, -9, -1, 0, 1, 9, 200]), bidirectional=True)
     array([15,  8,  1,  0, 17, 24, 31], dtype=int32)

@@ -1,9 +1,9 @@
 """Supervised sequence-to-sequence training: cross-entropy of the target tokens, with z-loss and label smoothing.
 
 An objective is a callable `(apply, params, frozen, batch, rng) -> (sum, weight, sums)`. It returns sums, never means:
-`train.step` sums them over microbatches and divides once, so that the result does not depend on the split into microbatches.
-The network is unknown here: `apply(params, batch, rng)` returns the logits, or an object that computes the statistics of a
-loss without materializing all logits. An `rng` of None means no dropout.
+`train.step` sums them over microbatches and divides once, so that the result does not depend on the split into
+microbatches. The network is unknown here: `apply(params, batch, rng)` returns the logits, or an object that computes
+the statistics of a loss without materializing all logits. An `rng` of None means no dropout.
 """
 
 import dataclasses
@@ -62,9 +62,9 @@ def token_losses(statistics: LogitStatistics, *, label_smoothing: float = 0.0, z
 
         total = -c log p(target) - l sum of log p(others) + z_loss (log Z)^2 - H
 
-    where H is the entropy of the smoothed target distribution, so that a perfect prediction has loss 0. All entries of that
-    distribution but the target's are equal, so the sum over the vocabulary needs only the logit of the target and the sum of
-    all logits, and no array of [B, T, V].
+    where H is the entropy of the smoothed target distribution, so that a perfect prediction has loss 0. All entries of
+    that distribution but the target's are equal, so the sum over the vocabulary needs only the logit of the target and
+    the sum of all logits, and no array of [B, T, V].
 
     Args:
       statistics: Of the logits and the correct tokens.

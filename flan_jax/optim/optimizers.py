@@ -1,11 +1,11 @@
 """The optimizers: Adafactor as T5X computes it, and AdamW.
 
-Both are Optax transformations. `optim.selection` chooses the parameters that one of them trains, `optim.schedules` its rate
-over time.
+Both are Optax transformations. `optim.selection` chooses the parameters that one of them trains, `optim.schedules` its
+rate over time.
 
-The state is suited to sharding and saving: a leaf that belongs to a parameter is under that parameter's path, and either has
-its shape (Adafactor's `v`, Adam's `mu` and `nu`) or is small enough to be replicated (`v_row`, `v_col`, placeholders of
-shape [1], step counts).
+The state is suited to sharding and saving: a leaf that belongs to a parameter is under that parameter's path, and
+either has its shape (Adafactor's `v`, Adam's `mu` and `nu`) or is small enough to be replicated (`v_row`, `v_col`,
+placeholders of shape [1], step counts).
 """
 
 import re
@@ -35,8 +35,8 @@ def adafactor(
 ) -> optax.GradientTransformation:
     """Returns Adafactor (Shazeer and Stern, 1804.04235) with T5X's defaults and T5X's updates.
 
-    For vectors and matrices, the only ranks in the T5 tree, Optax's Adafactor computes T5X's numbers. Parameters of higher
-    rank (stacked layers) would differ: T5X factors them by logical axes, Optax by their two largest dimensions.
+    For vectors and matrices, the only ranks in the T5 tree, Optax's Adafactor computes T5X's numbers. Parameters of
+    higher rank (stacked layers) would differ: T5X factors them by logical axes, Optax by their two largest dimensions.
 
     Args:
       learning_rate: Relative to each parameter's root mean square if `multiply_by_parameter_scale`.
@@ -47,7 +47,8 @@ def adafactor(
       multiply_by_parameter_scale: Whether rates are relative to the size of the parameter.
       weight_decay_rate: Fraction of each parameter subtracted at every step, independent of the learning rate.
       min_dim_size_to_factor: Matrices with both dimensions at least this large have row and column statistics only.
-      max_gradient_norm: The gradients of these parameters together are clipped to this norm first; None for no clipping.
+      max_gradient_norm: The gradients of these parameters together are clipped to this norm first; None for no
+        clipping.
 
     Returns:
       A transformation whose `update` needs the parameters.
@@ -84,7 +85,8 @@ def adamw(
       epsilon: Added to the square root of the second moment.
       weight_decay: Fraction of a parameter subtracted at every step, times the learning rate.
       no_decay: Regular expressions that match complete parameter paths (`encoder/encoder_norm/scale`) without decay.
-      max_gradient_norm: The gradients of these parameters together are clipped to this norm first; None for no clipping.
+      max_gradient_norm: The gradients of these parameters together are clipped to this norm first; None for no
+        clipping.
 
     Returns:
       A transformation whose `update` needs the parameters.

@@ -1,8 +1,8 @@
 """Learning rates as functions of the step, by T5X's formulas.
 
-A schedule maps the number of updates so far (an integer, or a traced scalar) to a float32 scalar. T5X composes factors in a
-string, `"constant * linear_warmup * rsqrt_decay"`; here each useful product is a function. The optimizer counts the steps,
-and `train.step` logs the rate.
+A schedule maps the number of updates so far (an integer, or a traced scalar) to a float32 scalar. T5X composes factors
+in a string, `"constant * linear_warmup * rsqrt_decay"`; here each useful product is a function. The optimizer counts
+the steps, and `train.step` logs the rate.
 """
 
 import math

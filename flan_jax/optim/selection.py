@@ -1,8 +1,8 @@
 """The optimizer of each parameter, by ordered rules over parameter paths.
 
-A path is the keys of the parameter tree joined by slashes: `decoder/layers_0/mlp/wo/kernel`. The first rule whose regular
-expression matches the complete path applies. The rules must cover the tree, and each must apply to some parameter: one that
-applies to none is probably misspelled. `Selection.report` lists the parameters per rule.
+A path is the keys of the parameter tree joined by slashes: `decoder/layers_0/mlp/wo/kernel`. The first rule whose
+regular expression matches the complete path applies. The rules must cover the tree, and each must apply to some
+parameter: one that applies to none is probably misspelled. `Selection.report` lists the parameters per rule.
 """
 
 import dataclasses
@@ -119,7 +119,8 @@ class Selection:
         uncovered = [name for name, index in zip(names, assigned, strict=True) if index == len(patterns)]
         if uncovered and self.default is None:
             raise UserError(
-                f"No rule covers {len(uncovered)} of {len(names)} parameters, {uncovered[0]!r} first. Give a default optimizer, or "
+                f"No rule covers {len(uncovered)} of {len(names)} parameters, {uncovered[0]!r} first. Give a default "
+                "optimizer, or "
                 "end the rules with ('.*', None) to freeze the others."
             )
         return assigned
@@ -134,8 +135,8 @@ def by_path(rules: Sequence[Rule] = (), *, default: optax.GradientTransformation
       default: The optimizer of parameters that no rule matches; None forbids such parameters.
 
     Raises:
-      UserError: neither rules nor a default, or an invalid regular expression. Rules are compared with parameters later,
-        by the transformation's `init` and by `report`.
+      UserError: neither rules nor a default, or an invalid regular expression. Rules are compared with parameters
+        later, by the transformation's `init` and by `report`.
 
     >>> selection = by_path([("encoder/.*", None)], default=optax.sgd(0.1))
     >>> shapes = {"encoder": {"scale": jax.ShapeDtypeStruct((4,), "float32")},
@@ -163,7 +164,8 @@ def _applies_to_nothing(
     if matched:
         name, index = matched[0]
         return (
-            f"The rule {pattern.pattern!r} applies to nothing: an earlier rule, {rules[index][0]!r}, matches all of its "
+            f"The rule {pattern.pattern!r} applies to nothing: an earlier rule, {rules[index][0]!r}, matches all of "
+            "its "
             f"parameters, {name!r} first. Put the narrower rule first."
         )
     hint = nearest(pattern.pattern, names)

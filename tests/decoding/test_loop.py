@@ -58,11 +58,11 @@ def test_a_padding_row_stays_empty_and_changes_no_other():
 
 
 def test_the_loop_stops_when_every_row_has_ended():
-    asked = []
+    steps_taken = []
 
     class CountingGreedy(Greedy):
         def choose(self, logits_BV, *, rng):
-            jax.debug.callback(lambda: asked.append(1))
+            jax.debug.callback(lambda: steps_taken.append(1))
             return super().choose(logits_BV, rng=rng)
 
     config = made_up.config("t5_1_1")
@@ -71,7 +71,7 @@ def test_the_loop_stops_when_every_row_has_ended():
     jax.block_until_ready(tokens)
     jax.effects_barrier()
     np.testing.assert_array_equal(tokens, greedy("t5_1_1", STEPS)[1:])
-    assert len(asked) == np.count_nonzero(tokens) == 9
+    assert len(steps_taken) == np.count_nonzero(tokens) == 9
 
 
 def test_a_strategy_that_samples_gets_a_new_key_at_each_step():

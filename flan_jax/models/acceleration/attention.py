@@ -1,12 +1,12 @@
 """Attention functions: the mask and bias of a stack, bound to the implementation that computes with them.
 
-    attend = attention_function(segment_ids_BT, segment_ids_BT, causal=True, implementation="xla").with_bias(relpos_bias)
+    attend = attention_function(ids_BT, ids_BT, causal=True, implementation="xla").with_bias(relpos_bias)
     mixed_BTHK = attend(query_BTHK, key_BHKS, value_BHKS)
 
 An `AttentionFunction` is made once per stack, because its arrays are the same for all layers. The class is the
-implementation (`models.acceleration.attention_choice` lists them): `MaskedAttention` has one boolean mask and one bias array,
-for XLA and cuDNN, and decoding makes one for each step; `TiledAttention` has segment ids and a bias table, from which the
-Pallas kernel computes both on chip.
+implementation (`models.acceleration.attention_choice` lists them): `MaskedAttention` has one boolean mask and one bias
+array, for XLA and cuDNN, and decoding makes one for each step; `TiledAttention` has segment ids and a bias table, from
+which the Pallas kernel computes both on chip.
 """
 
 import abc
@@ -93,9 +93,9 @@ def attend(
     """Returns the attention's output by plain XLA operations, with the scores materialized in float32.
 
     The gradient is written out because the derived one makes twice the passes over arrays of [B, H, T, S], which is the
-    cost of attention on every device: here the division by the softmax's sum is done on [B, T, H, K], the sum over keys in
-    the softmax's gradient is output . cotangent (FlashAttention, 2205.14135, appendix B), and one array of that size is
-    saved for the backward pass.
+    cost of attention on every device: here the division by the softmax's sum is done on [B, T, H, K], the sum over keys
+    in the softmax's gradient is output . cotangent (FlashAttention, 2205.14135, appendix B), and one array of that size
+    is saved for the backward pass.
 
     Args:
       query_BTHK: Queries.
@@ -131,8 +131,9 @@ def _attend_backward(residuals: tuple[Any, ...], grad_BTHK: Float[Array, "B T H 
     query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS, power_BHTS, inverse_BTH1, mixed_BTHK = residuals
     dtype = query_BTHK.dtype
     grad_BTHK = grad_BTHK.astype(jnp.float32) * inverse_BTH1
-    # A masked key has a power of 0, and so no gradient; only the powers of a query without any key are 1 whatever its scores.
-    # Masking those queries is enough. Masking [B, H, T, S] again would cost a CPU a twelfth of a step on long rows.
+    # A masked key has a power of 0, and so no gradient; only the powers of a query without any key are 1 whatever its
+    # scores. Masking those queries is enough. Masking [B, H, T, S] again would cost a CPU a twelfth of a step on long
+    # rows.
     has_key_BT11 = jnp.swapaxes(jnp.any(mask_B1TS, axis=-1, keepdims=True), 1, 2)
     unmasked_grad_BTHK = jnp.where(has_key_BT11, grad_BTHK, 0.0)
     shared_BTH1 = jnp.sum(unmasked_grad_BTHK * mixed_BTHK.astype(jnp.float32), axis=-1, keepdims=True)

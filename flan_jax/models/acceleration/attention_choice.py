@@ -41,8 +41,8 @@ class Accelerator(NamedTuple):
 def choose(accelerator: Accelerator, *, lengths: Sequence[int] | None, head_dim: int, dtype: str) -> tuple[str, str]:
     """Returns the implementation that "auto" stands for, and the reason, as a clause.
 
-    "pallas" is used only by name until it has been timed on a GPU: its programs are compiled and its results tested without
-    one, which shows nothing about its speed.
+    "pallas" is used only by name until it has been timed on a GPU: its programs are compiled and its results tested
+    without one, which shows nothing about its speed.
 
     Args:
       accelerator: What the step runs on.

@@ -1,14 +1,14 @@
 """T5's attention as a Pallas kernel: no array of [B, H, T, S] or [H, T, S] exists, forward or backward.
 
-The bias is computed on chip from its table [H, 32]. Packed rows are masked by segment ids, and blocks of keys that have no
-segment in common with a block of queries are not read at all. The table's gradient is summed in float32 in a fixed order,
-without atomic additions, so that a run is reproducible to the bit. The terms are those of FlashAttention-2 (2307.08691).
-`attention_tiles` is the computation of one program; here are the grids, the blocks, the pairs of blocks that are computed,
-and the rule for the gradient.
+The bias is computed on chip from its table [H, 32]. Packed rows are masked by segment ids, and blocks of keys that have
+no segment in common with a block of queries are not read at all. The table's gradient is summed in float32 in a fixed
+order, without atomic additions, so that a run is reproducible to the bit. The terms are those of FlashAttention-2
+(2307.08691). `attention_tiles` is the computation of one program; here are the grids, the blocks, the pairs of blocks
+that are computed, and the rule for the gradient.
 
-On NVIDIA GPUs (Ampere and later) it is compiled by Pallas and Triton; elsewhere it is interpreted, for tests. JAX 0.11 and
-0.12 deprecate their Triton backend without naming a version for its removal. The `DeprecationWarning` is raised when a kernel
-is lowered for a GPU, so this module is imported only where the kernel is used.
+On NVIDIA GPUs (Ampere and later) it is compiled by Pallas and Triton; elsewhere it is interpreted, for tests. JAX 0.11
+and 0.12 deprecate their Triton backend without naming a version for its removal. The `DeprecationWarning` is raised
+when a kernel is lowered for a GPU, so this module is imported only where the kernel is used.
 """
 
 import dataclasses
@@ -290,7 +290,7 @@ def _visible_blocks(query_ids_BT, key_ids_BS, tiling: Tiling, *, causal: bool) -
 
 
 def _first_and_end(visible_BIJ: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns, for each block i, the first block j that is visible to it, and the last one plus 1: int32 [B, I] each."""
+    """Returns, for each block i, the first visible block j, and the last one plus 1: int32 [B, I] each."""
     has_any_BI = jnp.any(visible_BIJ, axis=2)
     first_BI = jnp.argmax(visible_BIJ, axis=2)
     end_BI = visible_BIJ.shape[2] - jnp.argmax(visible_BIJ[:, :, ::-1], axis=2)

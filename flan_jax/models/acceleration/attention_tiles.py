@@ -1,8 +1,8 @@
-"""The computation of one program of the attention kernel: the bodies of `pallas_call` (`attention_kernel` has the grids).
+"""The computation of one program of the attention kernel; `attention_kernel` has the grids.
 
-Scores are in base 2: query . key + bias is multiplied by log2(e) once, so that every exponential is one instruction. A masked
-score is -inf, whose exponential is exactly 0; a query without any key has output 0 and no gradient. The bias of a tile is
-looked up in 256 numbers per head, for the distances from -128 to 127. Beyond them T5's bias is constant
+Scores are in base 2: query . key + bias is multiplied by log2(e) once, so that every exponential is one instruction. A
+masked score is -inf, whose exponential is exactly 0; a query without any key has output 0 and no gradient. The bias of
+a tile is looked up in 256 numbers per head, for the distances from -128 to 127. Beyond them T5's bias is constant
 (`relative_position_buckets`), so that the lookup stays in the L1 cache.
 """
 
@@ -124,8 +124,8 @@ def _scores_gradient(scores, key_or_query, grad_or_value, log_sum_T, shared_T, *
 def query_gradient(reads: Reads, query_grad_ref, *far_refs, block_keys: int, causal: bool, near_tiles: tuple[int, int]):
     """Computes the gradient of one block of queries and, with a bias, the sums over the tiles far left and far right.
 
-    `near_tiles` are the first and last block of keys, relative to the block of queries, in which the bias is not constant.
-    Their sums are `table_gradient`'s.
+    `near_tiles` are the first and last block of keys, relative to the block of queries, in which the bias is not
+    constant. Their sums are `table_gradient`'s.
     """
     T, K = reads.query.shape
     query_TK, query_ids_T, grad_TK = reads.query[...], reads.query_ids[...], reads.grad[...]
@@ -169,7 +169,7 @@ def query_gradient(reads: Reads, query_grad_ref, *far_refs, block_keys: int, cau
 
 
 def key_value_gradient(reads: Reads, key_grad_ref, value_grad_ref, *, block_queries: int, causal: bool):
-    """Computes the gradients of one block of keys and values, visiting the blocks of queries from `first` to before `end`."""
+    """Computes the gradients of one block of keys and values, visiting blocks of queries from `first` to `end`."""
     S, K = reads.key.shape
     key_SK, value_SK, key_ids_S = reads.key[...], reads.value[...], reads.key_ids[...]
     key_start = pl.program_id(0) * S
@@ -205,8 +205,8 @@ def key_value_gradient(reads: Reads, key_grad_ref, value_grad_ref, *, block_quer
 def table_gradient(reads: Reads, sum_ref, *, causal: bool, first_near_tile: int):
     """Sums the scores' gradients over all tiles of one diagonal, in which each entry has one distance.
 
-    They are computed again from queries and keys, for the few diagonals close enough for the bias to vary in them. Summing by
-    bucket inside `query_gradient` would take 32 passes over each tile.
+    They are computed again from queries and keys, for the few diagonals close enough for the bias to vary in them.
+    Summing by bucket inside `query_gradient` would take 32 passes over each tile.
     """
     T, S = sum_ref.shape
     per_row = T // S

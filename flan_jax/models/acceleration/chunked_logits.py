@@ -1,9 +1,9 @@
 """Logits that are computed in chunks of the vocabulary, so that all of them never exist at once.
 
-A loss needs four numbers of a position's logits (`flan_jax.shapes.LogitStatistics`). They are accumulated chunk by chunk,
-and the backward pass computes each chunk again. Chunks are of the vocabulary and not of the positions, because the table's
-gradient is then written once, chunk after chunk, and all-reduced once. With chunks of positions, a gradient of the complete
-table is read and written (and, over a sharded batch, all-reduced) for every chunk.
+A loss needs four numbers of a position's logits (`flan_jax.shapes.LogitStatistics`). They are accumulated chunk by
+chunk, and the backward pass computes each chunk again. Chunks are of the vocabulary and not of the positions, because
+the table's gradient is then written once, chunk after chunk, and all-reduced once. With chunks of positions, a gradient
+of the complete table is read and written (and, over a sharded batch, all-reduced) for every chunk.
 
 Where the vocabulary is sharded, each of the M devices splits its own shard, and their results are combined at the end.
 """

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 def project(x_BTD: Float[Array, "B T D"], kernel_DF: Float[Array, "D F"]) -> Float[Array, "B T F"]:
     """Returns x @ kernel, whose gradient materializes the incoming cotangent once.
 
-    XLA on CPU would otherwise fuse what produces the cotangent (a gelu's derivative, a dropout mask) into the transposing
-    copy that the kernel's gradient needs, element by element and with large strides: a fifth of a training step.
+    XLA on CPU would otherwise fuse what produces the cotangent (a gelu's derivative, a dropout mask) into the
+    transposing copy that the kernel's gradient needs, element by element and with large strides: a fifth of a training
+    step.
     """
     return jnp.dot(x_BTD, kernel_DF)
 

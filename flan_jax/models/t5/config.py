@@ -1,7 +1,7 @@
 """The numbers that define a T5: sizes, activations, compute type.
 
-Field names are those of T5X's `network.T5Config`, so that gin files need no translation. Independent of JAX: converters and
-`show` read a config without starting a backend.
+Field names are those of T5X's `network.T5Config`, so that gin files need no translation. Independent of JAX: converters
+and `show` read a config without starting a backend.
 """
 
 import dataclasses
@@ -27,18 +27,20 @@ class T5Config:
       head_dim: Size of a head; heads times size need not be `emb_dim`.
       mlp_dim: Width of the feed-forward layers.
       vocab_size: Rows of the embedding table; T5's 32,100 ids are padded to 32,128.
-      mlp_activations: One name for the feed-forward of T5 1.0 (`wi`), two for a gated one (`wi_0`, `wi_1`) as in T5 1.1.
+      mlp_activations: One name for the feed-forward of T5 1.0 (`wi`), two for a gated one (`wi_0`, `wi_1`) as in T5
+        1.1.
       dropout_rate: Used only in training; decoding and scoring never drop.
-      logits_via_embedding: Whether logits are computed with the embedding table (T5 1.0) or a layer of their own (T5 1.1).
+      logits_via_embedding: Whether logits are computed with the embedding table (T5 1.0) or a layer of their own (T5
+        1.1).
       scale_decoder_outputs: Whether the logits are multiplied by 1/sqrt(emb_dim). None means the value of
         `logits_via_embedding`, which holds for every T5 that T5X and Mesh TensorFlow trained.
-      relpos_bias_per_layer: Whether each self-attention layer has a table of relative position biases (umT5), or all layers
-        of a stack share one.
+      relpos_bias_per_layer: Whether each self-attention layer has a table of relative position biases (umT5), or all
+        layers of a stack share one.
       dtype: The type of activations. Parameters, statistics of norms, softmax and logits are always float32.
 
     Raises:
-      UserError: a size that is not a positive integer, a choice that is not True or False, an unknown activation, a type
-        in which T5 cannot be trained.
+      UserError: a size that is not a positive integer, a choice that is not True or False, an unknown activation, a
+        type in which T5 cannot be trained.
     """
 
     emb_dim: int

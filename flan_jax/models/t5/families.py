@@ -1,7 +1,7 @@
 """The published T5 families, and which of them a network belongs to.
 
-Sizes and other numbers are those of the shipped files `gin_configs/models/<family>/<size>.gin`, which are read here as data:
-neither gin nor JAX is needed.
+Sizes and other numbers are those of the shipped files `gin_configs/models/<family>/<size>.gin`, which are read here as
+data: neither gin nor JAX is needed.
 """
 
 import ast
@@ -82,10 +82,10 @@ def config_of_gin_file(file: str) -> T5Config:
 
 def _bindings(file: str) -> dict[str, Any]:
     text = (_ROOT / file).read_text()
-    found: dict[str, Any] = {}
+    bindings: dict[str, Any] = {}
     for included in _INCLUDE.findall(text):
-        found |= _bindings(included)
-    return found | {name: ast.literal_eval(value) for name, value in _BINDING.findall(text)}
+        bindings |= _bindings(included)
+    return bindings | {name: ast.literal_eval(value) for name, value in _BINDING.findall(text)}
 
 
 @final
@@ -129,15 +129,17 @@ def recognize(config: T5Config) -> Recognized:
 def describe(config: T5Config) -> str:
     """Returns a line that distinguishes a network from others.
 
-    >>> describe(config_of_gin_file("gin_configs/models/t5_1_1/small.gin"))
-    'T5 1.1, LM-adapted or Flan-T5 (gated gelu, untied logits): emb_dim 512, 6 heads of 64, mlp_dim 1024, 8+8 layers, vocab_size 32128'
+    >>> describe(config_of_gin_file("gin_configs/models/t5_1_1/small.gin")).partition(": ")[2]
+    'emb_dim 512, 6 heads of 64, mlp_dim 1024, 8+8 layers, vocab_size 32128'
     """
     kind, first = ("plain" if len(config.mlp_activations) == 1 else "gated"), config.mlp_activations[0]
     logits = "tied" if config.logits_via_embedding else "untied"
     bias = ", a bias table in each layer" if config.relpos_bias_per_layer else ""
     return (
-        f"{recognize(config).title} ({kind} {first}, {logits} logits{bias}): emb_dim {config.emb_dim}, {config.num_heads} "
-        f"heads of {config.head_dim}, mlp_dim {config.mlp_dim}, {config.num_encoder_layers}+{config.num_decoder_layers} "
+        f"{recognize(config).title} ({kind} {first}, {logits} logits{bias}): emb_dim {config.emb_dim}, "
+        f"{config.num_heads} "
+        f"heads of {config.head_dim}, mlp_dim {config.mlp_dim}, "
+        f"{config.num_encoder_layers}+{config.num_decoder_layers} "
         f"layers, vocab_size {config.vocab_size}"
     )
 

@@ -71,8 +71,8 @@ def init_params(config: T5Config, *, rng: PRNGKeyArray, out_shardings: Any = Non
 
 def init_subset(config: T5Config, *, rng: PRNGKeyArray, out_shardings: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Returns the parameters that `out_shardings` names ("encoder/encoder_norm/scale"), with `init_params`' values."""
-    found = declarations(config)
-    return initialize({name: found[name] for name in out_shardings}, rng=rng, out_shardings=out_shardings)
+    declared = declarations(config)
+    return initialize({name: declared[name] for name in out_shardings}, rng=rng, out_shardings=out_shardings)
 
 
 def abstract_params(config: T5Config) -> Params:
@@ -91,5 +91,5 @@ def _vectors(
 ) -> tuple[Float[Array, "B T D"], LogitsHead]:
     arrays = jax.tree.map(jnp.asarray, dict(batch))  # A batch may be NumPy's, outside of jit.
     rngs = None if rng is None else {"dropout": rng}
-    found: Any = Transformer(config, execution).apply({"params": params}, arrays, deterministic=rng is None, rngs=rngs)
-    return found
+    result: Any = Transformer(config, execution).apply({"params": params}, arrays, deterministic=rng is None, rngs=rngs)
+    return result

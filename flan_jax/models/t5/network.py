@@ -164,7 +164,7 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The stack of layers over the inputs; every position attends to its whole example."""
+    """The stack of layers over the inputs; every position attends to all of its example."""
 
     config: T5Config
     execution: Execution
@@ -370,10 +370,10 @@ def declarations(config: T5Config) -> Mapping[str, Declaration]:
     smallest = dataclasses.replace(config, num_encoder_layers=1, num_decoder_layers=1)
     batch = {key: jnp.zeros((1, 1), jnp.int32) for key in BATCH_KEYS}
     # No parent: `run_layers` asks for a layer's axes while another module is being traced.
-    found = declared(Transformer(smallest, parent=None), batch, deterministic=True)
+    one_of_each = declared(Transformer(smallest, parent=None), batch, deterministic=True)
     layers = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
     return {
         name.replace("/layers_0/", f"/layers_{layer}/"): each
-        for name, each in found.items()
+        for name, each in one_of_each.items()
         for layer in range(layers[name.split("/")[0]] if "/layers_0/" in name else 1)
     }

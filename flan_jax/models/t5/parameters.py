@@ -1,7 +1,7 @@
 """Names and shapes of a T5's parameters, from a config and back. Independent of JAX.
 
-Checkpoints are opened, converted and refused by them; a test compares them with the network's own. Names are T5X's, joined
-by "/".
+Checkpoints are opened, converted and refused by them; a test compares them with the network's own. Names are T5X's,
+joined by "/".
 """
 
 import re
@@ -47,9 +47,9 @@ def parameter_shapes(config: T5Config) -> dict[str, Shape]:
 def config_of_shapes(shapes: Shapes) -> T5Config:
     """Returns the network whose parameters have these shapes.
 
-    Activations, which shapes do not determine, are those of the published families: one kernel before the activation means
-    relu, two mean a gated gelu, or a gated silu if the logits are tied, as in UL2. `dropout_rate` and `dtype` are the
-    defaults.
+    Activations, which shapes do not determine, are those of the published families: one kernel before the activation
+    means relu, two mean a gated gelu, or a gated silu if the logits are tied, as in UL2. `dropout_rate` and `dtype` are
+    the defaults.
 
     Raises:
       UserError: no T5 has them; lists the leaves that do not fit the nearest one.
@@ -79,13 +79,13 @@ def require_shapes(shapes: Shapes, config: T5Config, *, place: str) -> None:
         return
     fix = "Use the model that it was trained as, or another checkpoint."
     try:
-        found = _nearest_config(shapes)
+        nearest = _nearest_config(shapes)
     except UserError as error:
         looks = str(error)
     else:
-        looks = f"It looks like {describe(found)}."
-        file = recognize(found).gin_file
-        if file is not None and not _misfits(shapes, parameter_shapes(found)):
+        looks = f"It looks like {describe(nearest)}."
+        file = recognize(nearest).gin_file
+        if file is not None and not _misfits(shapes, parameter_shapes(nearest)):
             fix = f"Include {file}, which has its sizes, or use another checkpoint."
     raise UserError(f"{place} does not fit the model, which is {describe(config)}.\n{looks}\n{_listed(lines)}{fix}")
 
@@ -130,11 +130,12 @@ def _nearest_config(shapes: Shapes) -> T5Config:
     _, mlp_dim = _most_frequent(shapes, r".*/mlp/wi(_\d+)?/kernel", rank=2)
     if not heads or joined % heads:
         raise UserError(
-            f"These are not the parameters of a T5: its query kernels have {joined} columns, which the {heads} heads of "
+            f"These are not the parameters of a T5: its query kernels have {joined} columns, which the {heads} heads "
+            "of "
             f"relpos_bias/rel_embedding do not divide."
         )
     tied = _LOGITS not in shapes
-    branches = {found[0] for found in (re.findall(r"/mlp/(wi_\d+)/kernel$", name) for name in shapes) if found}
+    branches = {match[1] for match in (re.search(r"/mlp/(wi_\d+)/kernel$", name) for name in shapes) if match}
     gated = ("silu" if tied else "gelu", *("linear",) * (len(branches) - 1))
     return T5Config(
         vocab_size=vocab_size,
@@ -152,13 +153,14 @@ def _nearest_config(shapes: Shapes) -> T5Config:
 
 def _most_frequent(shapes: Shapes, pattern: str, *, rank: int) -> Shape:
     """Returns the most frequent shape among the leaves with a matching name and number of dimensions."""
-    found = Counter(s for name, s in shapes.items() if re.fullmatch(pattern, name) and len(s) == rank)
-    if not found:
+    counts = Counter(s for name, s in shapes.items() if re.fullmatch(pattern, name) and len(s) == rank)
+    if not counts:
         kind = pattern.replace(".*", "...").replace(r"(_\d+)?", "")
         raise UserError(
-            f"These are not the parameters of a complete T5: there is no leaf {kind} with {rank} dimension{'s' * (rank > 1)}."
+            f"These are not the parameters of a complete T5: there is no leaf {kind} with {rank} "
+            f"dimension{'s' * (rank > 1)}."
         )
-    return found.most_common(1)[0][0]
+    return counts.most_common(1)[0][0]
 
 
 def _misfits(shapes: Shapes, expected: Shapes) -> list[str]:

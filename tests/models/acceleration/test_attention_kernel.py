@@ -128,8 +128,8 @@ def test_the_program_for_a_gpu_has_the_kernel_and_no_array_of_both_lengths(causa
 )
 def test_the_kernel_compiles_for_gpus_that_are_absent(choices):
     tool = Path(__file__).resolve().parents[3] / "tools/bench/compile_for_gpu.py"
-    asked = ["--lengths", "512", "--tokens", "1024", "--implementations", "pallas", *choices]
-    found = subprocess.run([sys.executable, tool, *asked], capture_output=True, text=True, check=False)
+    options = ["--lengths", "512", "--tokens", "1024", "--implementations", "pallas", *choices]
+    found = subprocess.run([sys.executable, tool, *options], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert all(f"t5_attention_{of}_gradient" in found.stdout for of in ("query", "key_value", "table"))
 
@@ -139,7 +139,7 @@ def test_on_a_mesh_rows_and_heads_are_sharded_and_the_tables_gradient_is_summed(
     given = attention_cases.arrays(case)
     per_head, ids = ("batch", None, "heads", None), ("batch", None)
 
-    def cut(query, key, value, table, *, query_ids_BT, key_ids_BS, **choices):
+    def sharded(query, key, value, table, *, query_ids_BT, key_ids_BS, **choices):
         def here(query, key, value, table, query_ids, key_ids):
             assert query.shape == (1, 32, 1, 16)  # 4 rows over 4 devices, 2 heads over 2
             return attend_in_tiles(query, key, value, table, query_ids_BT=query_ids, key_ids_BS=key_ids, **choices)
@@ -153,7 +153,7 @@ def test_on_a_mesh_rows_and_heads_are_sharded_and_the_tables_gradient_is_summed(
     )
     rules = (("batch", ("replica", "data", "fsdp")), ("heads", "tensor"))
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-        found = gradients(given, mix=cut)
+        found = gradients(given, mix=sharded)
     assert_close(found, {name: np.asarray(array) for name, array in gradients(given).items()})
 
 

@@ -44,7 +44,7 @@ def test_a_list_of_activations_makes_an_equal_config():
 @pytest.mark.parametrize("tied", [True, False])
 def test_decoder_outputs_are_scaled_if_logits_are_tied_unless_set(tied):
     scaled = [
-        T5Config(**SIZES, logits_via_embedding=tied, scale_decoder_outputs=said).decoder_outputs_are_scaled
-        for said in (None, True, False)
+        T5Config(**SIZES, logits_via_embedding=tied, scale_decoder_outputs=setting).decoder_outputs_are_scaled
+        for setting in (None, True, False)
     ]
     assert scaled == [tied, True, False]

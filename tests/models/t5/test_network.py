@@ -97,7 +97,7 @@ def test_scaling_of_logits_does_not_depend_on_tying(tied):
     short = {key: value[:1, :12] for key, value in BATCH.items()}
     usual, scaled, unscaled = (
         np.asarray(jax.jit(functools.partial(t5.forward, config=c))(params, short))
-        for c in (dataclasses.replace(config, scale_decoder_outputs=said) for said in (None, True, False))
+        for c in (dataclasses.replace(config, scale_decoder_outputs=setting) for setting in (None, True, False))
     )
     np.testing.assert_allclose(scaled * 4.0, unscaled, rtol=1e-6)  # the root of emb_dim, 16
     np.testing.assert_array_equal(usual, scaled if tied else unscaled)

@@ -86,11 +86,11 @@ NO_T5 = {
         {**SHAPES, "reward_head/kernel": (16, 1)},
         "  reward_head/kernel: got [16, 1], expected no leaf of this name\n",
     ),
-    "one shape cut": (
+    "one truncated shape": (
         {**SHAPES, "encoder/layers_0/mlp/wi_0/kernel": (16, 23)},
         "  encoder/layers_0/mlp/wi_0/kernel: got [16, 23], expected [16, 24]\n",
     ),
-    "a table cut": (
+    "a truncated table": (
         {**SHAPES, "token_embedder/embedding": (32, 15)},
         "  token_embedder/embedding: got [32, 15], expected [32, 16]\n",
     ),

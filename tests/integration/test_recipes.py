@@ -6,7 +6,7 @@ import pytest
 
 from flan_jax import cli
 from tests.integration.conftest import train_lines
-from tests.tasks.superni_made_up import made_up_folder
+from tests.tasks.superni_synthetic import synthetic_folder
 
 pytestmark = pytest.mark.tensorflow
 
@@ -36,7 +36,7 @@ def run_shrunk(recipe, tmp_path, *bindings, export_dir=None):
 @pytest.fixture(scope="module")
 def superni(tmp_path_factory):
     """Synthetic tasks in the published layout, and one export for all recipes."""
-    return made_up_folder(tmp_path_factory.mktemp("superni") / "tasks"), tmp_path_factory.mktemp("exports")
+    return synthetic_folder(tmp_path_factory.mktemp("superni") / "tasks"), tmp_path_factory.mktemp("exports")
 
 
 @pytest.mark.parametrize("recipe", ["superni_tiny", "superni_small", "superni_base"])

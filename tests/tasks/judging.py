@@ -10,7 +10,7 @@ def judged(rule, rows):
     return [judge(row) for row in rows]
 
 
-def kept(rule, rows):
+def retained(rule, rows):
     """The rows that are left, and how many are not, by reason."""
     verdicts = judged(rule, rows)
     left = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict is None]

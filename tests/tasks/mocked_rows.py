@@ -1,4 +1,4 @@
-"""Rows made up from what a TFDS builder declares: the shape that `TfdsSource` gives, without data or a network."""
+"""Synthetic rows in the declared features of a TFDS builder: the shape that `TfdsSource` gives, without data or a network."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -80,9 +80,9 @@ def checked_renderings(name, rows, *, dropped=0):
     """Renders rows under all templates, looks at every text, and returns the renderings of training."""
     task, counts = task_of(name, rows), Counter()
     examples = list(iter_rendered(task, "train", dropped=counts))
-    kept = len(rows) - dropped
+    retained = len(rows) - dropped
     assert counts[DROPPED_BY_NORMALIZER] == counts.total() == dropped
-    assert Counter(example.template for example in examples) == dict.fromkeys(range(10), kept)
+    assert Counter(example.template for example in examples) == dict.fromkeys(range(10), retained)
     for example in examples:
         template, rendered = task.templates[example.template], example.rendered
         place = f"{name}, template {example.template}: {rendered}"
@@ -93,7 +93,7 @@ def checked_renderings(name, rows, *, dropped=0):
             assert shows == all(f"\n- {option}" in rendered.inputs for option in rendered.options), place
     # Ranking refuses a right answer that is none of the options.
     ranked = list(iter_rendered(task_of(name, rows, evaluation="rank"), "test"))
-    assert len(ranked) == kept and all(len(set(example.rendered.options)) >= 2 for example in ranked)
+    assert len(ranked) == retained and all(len(set(example.rendered.options)) >= 2 for example in ranked)
     return examples
 
 
@@ -132,14 +132,24 @@ def test_a_set_has_ten_templates_with_the_published_numbers_of_inversions_and_of
 def test_forward_templates_ask_for_the_answer_and_inverted_ones_for_another_field(subtests):
     for name in SETS:
         with subtests.test(name):
-            tells = {"answer", "others", "relation", "bearing", "kind", "verdict", "counterpart", "answers", "options"}
+            revealing = {
+                "answer",
+                "others",
+                "relation",
+                "bearing",
+                "kind",
+                "verdict",
+                "counterpart",
+                "answers",
+                "options",
+            }
             for template in SETS[name]:
                 shown, asked = (set(re.findall(r"{(\w+)}", side)) for side in (template.inputs, template.targets))
                 assert not shown & asked and len(asked) == 1, template
                 if template.direction == "forward":
-                    assert template.targets == "{answer}" and not shown & tells, template
+                    assert template.targets == "{answer}" and not shown & revealing, template
                 else:
-                    assert not asked & tells, template
+                    assert not asked & revealing, template
 
 
 def test_an_inverted_template_contains_the_class_of_its_target(subtests):

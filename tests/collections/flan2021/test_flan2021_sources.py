@@ -25,7 +25,7 @@ LAST_200 = ["train[-200:]", "validation"]
         ("train[:-200]", LAST_200, 30_100, "train[:-200]"),
         ("train", LAST_200, 30_100, "train"),
         ("train[30200:60200]", LAST_200, 90_000, "train[30200:60200]"),
-        # Fewer rows than are kept for validation: TFDS says so.
+        # Fewer rows than the validation window: an error of TFDS.
         ("train[:30000]", LAST_200, 150, "train[:30000]"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Chain-of-thought sets: what a row becomes, forward and turned around; what is missing, by name; broken rows."""
+"""Chain-of-thought sets: rows forward and inverted, missing files by name, malformed rows."""
 
 import gzip
 from collections import Counter

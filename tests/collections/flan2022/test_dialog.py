@@ -1,4 +1,4 @@
-"""Dialogue sets: which turn is asked for, in which style, which rows count, forward and turned around."""
+"""Dialogue sets: the predicted turn, its style, the rows that count, forward and inverted."""
 
 import json
 from collections import Counter
@@ -86,9 +86,9 @@ def test_the_greeting_is_no_turn_and_every_turn_before_the_answer_is_shown(folde
 
 def test_qrecc_retains_rows_with_turn_id_above_6(folder):
     dropped = Counter()
-    kept = texts(dialog.record(QRECC, folder), dropped=dropped)
-    assert len(kept) == 5 and dropped == {"too early in its conversation": 6}
-    assert {text.targets.removeprefix("said ").split(".")[0] for text in kept} == {"7", "8", "9", "10", "11"}
+    retained = texts(dialog.record(QRECC, folder), dropped=dropped)
+    assert len(retained) == 5 and dropped == {"too early in its conversation": 6}
+    assert {text.targets.removeprefix("said ").split(".")[0] for text in retained} == {"7", "8", "9", "10", "11"}
 
 
 def test_rows_without_a_turn_to_ask_for_are_counted_and_broken_ones_are_named(folder):

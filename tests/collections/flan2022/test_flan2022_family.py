@@ -9,7 +9,7 @@ from flan_jax.collections.flan2022 import t0_prompts as flan2022_t0
 from flan_jax.collections.t0 import family as t0
 from flan_jax.data.rates import shares
 from flan_jax.tasks import members
-from tests.collections.flan2022.flan2022_made_up import (
+from tests.collections.flan2022.flan2022_synthetic import (
     name_all_folders,
     name_no_folder,
     write_promptsource,

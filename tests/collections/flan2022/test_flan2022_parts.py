@@ -16,7 +16,7 @@ from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.promptsource_files import open_archive
-from tests.collections.flan2022.flan2022_made_up import SHOWN, write_promptsource, write_superni
+from tests.collections.flan2022.flan2022_synthetic import SHOWN, write_promptsource, write_superni
 
 LAMBADA, SCIENCE = flan2022_small.records()
 
@@ -168,8 +168,8 @@ def test_only_the_train_list_is_trained_on_and_mmlus_questions_are_not(tmp_path)
 def test_training_windows_of_flan_2021_lose_their_limit_but_exclude_other_splits():
     after = {name: uncapped(d.splits)["train"] for name, d in flan2021.datasets().items() if "train" in d.splits}
     before = {name: d.splits["train"] for name, d in flan2021.datasets().items() if "train" in d.splits}
-    kept = {name for name in after if after[name] == before[name]}
-    assert {name for name in kept if before[name].endswith(":30000]") or "[30200:" in before[name]} == {
+    retained = {name for name in after if after[name] == before[name]}
+    assert {name for name in retained if before[name].endswith(":30000]") or "[30200:" in before[name]} == {
         "true_case", "fix_punct", "para_crawl_enes",
     }  # fmt: skip
     assert after["sst2"] == "train[:-200]" and after["snli"] == "train" and after["winogrande"] == "train_xl[:-200]"

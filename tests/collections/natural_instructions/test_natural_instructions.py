@@ -4,7 +4,7 @@ import pytest
 
 from flan_jax.collections.natural_instructions.selection import LabelRule
 from tests.collections.natural_instructions.superni_test_tasks import TEST_TASKS
-from tests.tasks.superni_made_up import made_up_folder, task, write_lists, write_official, write_shard
+from tests.tasks.superni_synthetic import synthetic_folder, task, write_lists, write_official, write_shard
 
 pytestmark = pytest.mark.tensorflow
 
@@ -20,7 +20,7 @@ def family(registries, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    return made_up_folder(tmp_path / "superni")
+    return synthetic_folder(tmp_path / "superni")
 
 
 def rendered(registries, name, split):
@@ -254,8 +254,8 @@ def test_lint_reports_violations_of_the_repositorys_rules(family, registries, fo
         vocabulary=registries.vocabulary(),
         lengths={"inputs": 1024, "targets": 64},
     )
-    told = [finding.detail for finding in found if finding.rule == "source's rules"]
-    assert told == ["2 instances, 26 to 6,500 are allowed", "no negative example, at least 1 is required"]
+    reported = [finding.detail for finding in found if finding.rule == "source's rules"]
+    assert reported == ["2 instances, 26 to 6,500 are allowed", "no negative example, at least 1 is required"]
 
 
 def test_rules_that_exclude_everything_are_errors_that_name_the_excluded(family, registries, folder):
@@ -292,7 +292,7 @@ def test_a_yaml_file_registers_the_collection_with_its_settings(family, registri
     files = registries.import_module(str(tmp_path / "mine.yaml"))
     assert files == (str(tmp_path / "mine.yaml"),) and "half" in registries.names()
     assert "Positive" not in rendered(registries, "superni_task001_sorting", "train")[0].inputs
-    elsewhere = made_up_folder(tmp_path / "elsewhere")
+    elsewhere = synthetic_folder(tmp_path / "elsewhere")
     monkeypatch.setenv(family.DATA_DIR_VARIABLE, str(elsewhere))
     registries.register_yaml(write(tmp_path / "other.yaml", entry))
     assert str(elsewhere) in registries.templated("superni_task001_sorting").source.files("train")[0]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.tasks.superni_made_up import task as second_version
+from tests.tasks.superni_synthetic import task as second_version
 
 EXAMPLE = {"input": "Oslo", "output": "Where is Oslo?", "reason": "It is about Oslo.", "suggestion": "-"}
 RECORD = {

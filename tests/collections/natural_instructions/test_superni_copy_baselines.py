@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.superni_made_up import made_up_folder, task, write_lists, write_shard
+from tests.tasks.superni_synthetic import synthetic_folder, task, write_lists, write_shard
 
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "superni_copy_baselines.py"
 
@@ -54,7 +54,7 @@ def test_the_mean_is_over_instances_and_missing_tasks_have_a_hundred(tool):
 
 
 def test_the_table_has_a_line_for_all_tasks_and_one_per_category(tool, tmp_path):
-    found, num_listed = tool.score(made_up_folder(tmp_path / "superni"))
+    found, num_listed = tool.score(synthetic_folder(tmp_path / "superni"))
     names = list(tool.table(found, num_listed=num_listed).columns[0].cells)
     assert names == ["here: 3 of 3 tasks", "published", "Textual Entailment", "Title Generation"]
     names = list(tool.table(found, num_listed=4).columns[0].cells)
@@ -82,6 +82,6 @@ def test_real_test_tasks_score_as_measured(tool, shared_data):
         for record in map(json.loads, gzip.open(path)):
             for instance in record["Instances"][:100] if record["Task"] in scored else ():
                 copies = (instance["input"], record["Positive Examples"][0]["output"])
-                for kept, copy in zip(plain.values(), copies, strict=True):
-                    kept.append(max(scorer.score(text, copy)["rougeL"].fmeasure for text in instance["output"]))
-    assert means == {name: pytest.approx(100 * sum(kept) / len(kept)) for name, kept in plain.items()}
+                for retained, copy in zip(plain.values(), copies, strict=True):
+                    retained.append(max(scorer.score(text, copy)["rougeL"].fmeasure for text in instance["output"]))
+    assert means == {name: pytest.approx(100 * sum(retained) / len(retained)) for name, retained in plain.items()}

@@ -6,7 +6,7 @@ import pytest
 
 from flan_jax.collections.natural_instructions import task_files as superni_files
 from flan_jax.collections.natural_instructions.task_files import task_files, task_lists
-from tests.tasks.superni_made_up import task, write_lists, write_official, write_shard
+from tests.tasks.superni_synthetic import task, write_lists, write_official, write_shard
 
 
 @pytest.fixture(params=["shards", "gz", "official", "flat", "folders"])

@@ -9,7 +9,7 @@ from flan_jax.collections.natural_instructions.instances import BREAKS_SCHEMA, E
 from flan_jax.collections.natural_instructions.task_files import task_files
 from flan_jax.draws import Draws, hash64
 from flan_jax.templates.superni import HEADLINE, TK_INSTRUCT, Encoding, Prompter
-from tests.tasks.superni_made_up import task, write_shard
+from tests.tasks.superni_synthetic import task, write_shard
 
 
 def source(tmp_path, record, *, split="train", max_instances=100, seed=0, on_bad_row="error"):
@@ -62,8 +62,8 @@ def test_an_instance_that_breaks_the_schema_is_named_or_counted(tmp_path):
     with pytest.raises(ValueError, match=message):
         list(source(tmp_path, record).rows("train"))
     dropped = Counter()
-    kept = list(source(tmp_path, record, on_bad_row="skip").rows("train", dropped=dropped))
-    assert [row["id"] for row in kept] == ["i8"] and dropped == {BREAKS_SCHEMA: 1}
+    retained = list(source(tmp_path, record, on_bad_row="skip").rows("train", dropped=dropped))
+    assert [row["id"] for row in retained] == ["i8"] and dropped == {BREAKS_SCHEMA: 1}
 
 
 def test_a_removed_file_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""What breaks the schema is told by its field, and the authors' own rules are checked for a report."""
+"""Violations of the schema name their field, and the rules of the authors are checked for a report."""
 
 import re
 
@@ -12,7 +12,7 @@ from flan_jax.collections.natural_instructions.schema import (
     is_v2,
     schema_problems,
 )
-from tests.tasks.superni_made_up import task
+from tests.tasks.superni_synthetic import task
 
 EXAMPLE = {"input": "ba", "output": "ab", "explanation": "a comes first"}
 

@@ -7,7 +7,7 @@ import pytest
 from flan_jax.collections.natural_instructions.selection import Coverage, LabelRule, lists_of, select
 from flan_jax.collections.natural_instructions.task_files import TaskFile
 from flan_jax.settings import Place, parse
-from tests.tasks.superni_made_up import write_lists
+from tests.tasks.superni_synthetic import write_lists
 
 
 def files(**licences):

@@ -4,7 +4,7 @@ import pytest
 
 from flan_jax.draws import Draws
 from flan_jax.tasks.filters.duplicates import Conflicts, Duplicates, NearDuplicates, overlap, shingles
-from tests.tasks.judging import judged, kept
+from tests.tasks.judging import judged, retained
 
 WORDS = [f"w{i}" for i in range(60)]
 
@@ -26,7 +26,7 @@ def sentences(count, *, changed=0):
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8, 1.0])
 def test_near_duplicates_are_those_whose_exact_overlap_reaches_the_threshold(threshold):
     texts = sentences(60, changed=3)
-    left, dropped = kept(NearDuplicates(fields=("t",), threshold=threshold), texts)
+    left, dropped = retained(NearDuplicates(fields=("t",), threshold=threshold), texts)
     sets = [shingles(text, words=3) for text in texts]
     measured = [overlap(sets[i], sets[60 + i]) for i in range(60)]
     expected = [texts[60 + i] for i in range(60) if measured[i] < threshold]

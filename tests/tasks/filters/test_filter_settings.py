@@ -145,8 +145,8 @@ def test_self_instructs_rules_drop_what_it_dropped_and_count_it_by_reason(tmp_pa
     )
     task = format_task("t", tmp_path / "rows.jsonl", format="self_instruct", filters=filters)
     dropped = Counter()
-    kept = list(iter_rendered(task, "train", dropped=dropped))
-    assert len(kept) == len(good)
+    retained = list(iter_rendered(task, "train", dropped=dropped))
+    assert len(retained) == len(good)
     assert dropped == Counter([*(reason for _, reason in DROPPED), "duplicate"])
 
 

@@ -6,7 +6,7 @@ from flan_jax.draws import Draws
 from flan_jax.tasks.filters import novelty
 from flan_jax.tasks.filters.novelty import Novelty, least_common, longest_common, rouge_words
 from flan_jax.tasks.filters.texts import FileTexts
-from tests.tasks.judging import judged, kept
+from tests.tasks.judging import judged, retained
 
 # Few words, so that texts are often alike; many repeats, so that occurrences count.
 WORDS = [
@@ -55,7 +55,7 @@ def all_with_all(texts, threshold):
 def test_the_retained_texts_are_those_of_the_reference_scorer(threshold):
     texts = drawn_texts(150)
     expected = all_with_all(texts, threshold)
-    assert kept(Novelty(field="t", threshold=threshold), texts)[0] == expected
+    assert retained(Novelty(field="t", threshold=threshold), texts)[0] == expected
     assert 30 < len(expected) < 130
 
 
@@ -63,7 +63,7 @@ def test_only_texts_that_share_rare_words_are_compared(monkeypatch):
     texts = [f"tell me what number{i} and number{i + 1} and number{i + 2} are" for i in range(0, 3000, 3)]
     calls, is_like = [], novelty.Pool._is_similar
     monkeypatch.setattr(novelty.Pool, "_is_similar", lambda *both: calls.append(1) or is_like(*both))
-    assert len(kept(Novelty(field="t"), texts)[0]) == 1000
+    assert len(retained(Novelty(field="t"), texts)[0]) == 1000
     assert len(calls) < 1000  # Of half a million pairs.
 
 

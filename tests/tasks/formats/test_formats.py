@@ -69,7 +69,7 @@ def test_files_are_registered_in_one_call(registries, alpaca):
     assert registries.templated("talk").normaliser.vocabulary == registries.vocabulary()
 
 
-# Task, format, evaluation, split, files in the shared folder, examples, what is left out.
+# Task, format, evaluation, split, files in the shared folder, examples, dropped rows.
 EXPORTED = [
     ("seeds", "self_instruct", "generate", "train", ["self_instruct/seed_tasks.jsonl.gz"], 175, {}),
     ("user", "self_instruct", "generate", "test", ["self_instruct/user_oriented_instructions.jsonl.gz"], 252, {}),

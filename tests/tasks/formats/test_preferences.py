@@ -19,7 +19,7 @@ SHAPES = {
     "turns": {"prompt": "How?", "chosen": [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "Well."}],
               "rejected": [{"role": "assistant", "content": "No."}]},
     "messages": {"prompt": [{"role": "user", "content": "How?"}], "chosen": "Well.", "rejected": "No."},
-    "whole talk beside": {"prompt": "How?", "messages": [{"role": "user", "content": "x"}], "chosen": "Well.", "rejected": "No."},
+    "complete conversation, too": {"prompt": "How?", "messages": [{"role": "user", "content": "x"}], "chosen": "Well.", "rejected": "No."},
     "sharegpt": {"conversations": TALK, "chosen": {"from": "gpt", "value": "Well."}, "rejected": {"from": "gpt", "value": "No."}},
     "instruction": {"instruction": "How?", "input": "", "chosen": "Well.", "rejected": "No."},
     "llmbar": {"input": "How?", "output_1": "No.", "output_2": "Well.", "label": 2},

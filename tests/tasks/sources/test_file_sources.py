@@ -80,7 +80,7 @@ def test_tsv_cells_are_not_unquoted(tmp_path):
     source = TsvSource(files={"train": path})
     assert list(source.rows("train")) == [{"q": 'He said "no', "a": "4"}, {"q": "\\n ", "a": ""}]
     assert source.num_rows("train") == 2
-    named = TsvSource(files={"train": path}, columns=["x", "y"])  # The mark that a byte order is told by is no text.
+    named = TsvSource(files={"train": path}, columns=["x", "y"])  # The byte order mark is no text.
     assert next(named.rows("train")) == {"x": "q", "y": "a"} and named.num_rows("train") == 3
     assert named.revision("train") != source.revision("train")
 

@@ -8,8 +8,8 @@ from flan_jax.collections.flan2022 import cot, dialog
 from flan_jax.collections.flan2022.t0_prompts import DATASETS
 from flan_jax.collections.natural_instructions import family as natural_instructions
 from flan_jax.collections.t0 import family as t0
-from tests.tasks.superni_made_up import task as superni_task
-from tests.tasks.superni_made_up import write_lists, write_shard
+from tests.tasks.superni_synthetic import task as superni_task
+from tests.tasks.superni_synthetic import write_lists, write_shard
 
 # How many prompts of each dataset list their choices, and how many have some that they do not list.
 SHOWN = {
@@ -63,7 +63,7 @@ def _prompt(name, kind):
 
 
 def name_no_folder(monkeypatch):
-    """Nothing is kept of earlier tests or of this machine's environment."""
+    """Nothing remains of earlier tests or of this machine's environment."""
     for module in (cot, dialog, natural_instructions):
         monkeypatch.delenv(module.DATA_DIR_VARIABLE, raising=False)
     monkeypatch.delenv(t0.ARCHIVE_VARIABLE, raising=False)

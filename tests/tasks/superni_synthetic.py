@@ -40,7 +40,7 @@ def write_lists(folder, **lists):
         (folder / f"{which}_tasks.txt").write_text("\n".join(names) + "\n")
 
 
-def made_up_folder(folder):
+def synthetic_folder(folder):
     """Two training and three test tasks, one of them a development task; one listed task is missing."""
     folder.mkdir()
     write_shard(folder / "train-00000.jsonl.gz", task("task001_sorting"), task("task002_naming-things"))

@@ -140,7 +140,7 @@ def test_a_recipe_is_compiled_for_a_slice_without_a_tpu(capfd):
     assert cli.run(["plan", QUICKSTART, "--topology=v5e:2x2", "--gin.BATCH_SIZE=8", "--search=False", "--json"]) == 0
     captured = capfd.readouterr()
     plan = json.loads(captured.out)
-    assert captured.err == ""  # Nothing that libtpu prints.
+    assert captured.err == "compiling for v5e:2x2 ...\n"  # Nothing that libtpu prints.
     assert plan["fits"] and plan["chip"]["title"] == "TPU v5e"
     assert 1.0 <= plan["flops"] / plan["model_flops"] < 1.1
     assert plan["estimate"]["step_seconds"] > 0
@@ -164,7 +164,7 @@ def test_a_recipe_is_compiled_for_gpus_without_one(capfd):
     assert cli.run([*arguments, "--topology=gpu:h200x2", "--gin.sharding.MeshPlan.fsdp=2", "--json"]) == 0
     captured = capfd.readouterr()
     plan = json.loads(captured.out)
-    assert captured.err == ""  # Nothing that the compiler prints.
+    assert captured.err == "compiling for gpu:h200x2 ...\n"  # Nothing that the compiler prints.
     assert plan["topology"]["device_kind"] == "NVIDIA H200" and plan["topology"]["devices"] == 2
     assert plan["memory"]["aliased"] >= 0.9 * plan["state_bytes"] > 0
     assert 1.0 <= plan["flops"] / plan["model_flops"] < 1.1

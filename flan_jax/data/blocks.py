@@ -60,7 +60,7 @@ class BlockPlanner:
     limits: tuple[int, int]
     strategy: packing.Strategy
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.mixture.names:
             longest = np.max(self.lengths[name], axis=0)
             if np.any(longest > np.array(self.limits)):
@@ -89,7 +89,8 @@ class BlockPlanner:
         return digest.hexdigest()
 
     def _lengths_of(self, task_ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return self._flat_lengths[self._first[task_ids] + rows].astype(np.int64)
+        lengths: np.ndarray = self._flat_lengths[self._first[task_ids] + rows].astype(np.int64)
+        return lengths
 
     @cached_property
     def _flat_lengths(self) -> np.ndarray:
@@ -101,4 +102,5 @@ class BlockPlanner:
     def _first(self) -> np.ndarray:
         """Where each task begins in `_flat_lengths`."""
         sizes = np.array([self.mixture.sizes[name] for name in self.mixture.names])
-        return np.cumsum(sizes) - sizes
+        first: np.ndarray = np.cumsum(sizes) - sizes
+        return first

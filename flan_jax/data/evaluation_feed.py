@@ -6,6 +6,7 @@ import numpy as np
 
 from flan_jax.data import features
 from flan_jax.data.loader import Batch, ExampleSource
+from flan_jax.data.manifest import Lengths
 from flan_jax.errors import UserError
 
 PADDING_ROW = -1
@@ -25,7 +26,7 @@ def eval_batches(
     task: ExampleSource,
     *,
     batch_size: int,
-    lengths: features.Lengths,
+    lengths: Lengths,
     indices: Sequence[int] | None = None,
     bucket_lengths: Sequence[int] | None = None,
     process_index: int = 0,
@@ -63,7 +64,7 @@ def score_batches(
     pairs: Sequence[features.Example],
     *,
     batch_size: int,
-    lengths: features.Lengths,
+    lengths: Lengths,
     bucket_lengths: Sequence[int] | None = None,
     process_index: int = 0,
     process_count: int = 1,

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from flan_jax.data.manifest import Request
 from flan_jax.errors import UserError
@@ -66,7 +67,7 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def _ended_with_us(child: subprocess.Popen) -> Iterator[None]:
+def _ended_with_us(child: subprocess.Popen[bytes]) -> Iterator[None]:
     """Ends the child when the wait is left early: by an exception, or by SIGTERM, which then takes its usual course.
 
     A parent that is killed outright closes the child's standard input; the child watches it and leaves (see
@@ -75,7 +76,7 @@ def _ended_with_us(child: subprocess.Popen) -> Iterator[None]:
     previous = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     in_main_thread = threading.current_thread() is threading.main_thread()  # Only there can handlers be set.
 
-    def forward(number, frame):
+    def forward(number: int, frame: FrameType | None) -> None:
         del frame
         child.terminate()  # No wait here: the interrupted `wait` below holds its lock.
         signal.signal(number, previous)

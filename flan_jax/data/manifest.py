@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from flan_jax.data.holdout import Facts
 from flan_jax.errors import MissingFileError, UserError
@@ -193,7 +193,7 @@ class Request:
     on_missing_split: OnMissingSplit = "skip"
     on_missing_source: OnMissingSource = "error"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuses what no export could answer."""
         given = self.lengths if isinstance(self.lengths, Mapping) else {}
         if set(given) != {"inputs", "targets"} or not all(isinstance(n, int) and n >= 2 for n in given.values()):
@@ -296,7 +296,8 @@ def differences(got: Any, wanted: Any) -> list[str]:
     return [f"{field}: got {one!r}, wanted {other!r}" for field, one, other in differing_fields(got, wanted)]
 
 
-Manifest = TypeVar("Manifest", TaskManifest, MixtureManifest, Request)
+T = TypeVar("T")
+Manifest = TypeVar("Manifest", TaskManifest, MixtureManifest)
 
 
 def write(path: Path | str, manifest: TaskManifest | MixtureManifest | Request) -> None:
@@ -325,10 +326,10 @@ def read_mixture(path: Path | str) -> MixtureManifest:
 
 
 def request_from_json(value: Mapping[str, Any]) -> Request:
-    """A request from its JSON form.
+    """Returns a request from its JSON form.
 
     Raises:
-      UserError: a field is missing or unknown.
+      UserError: A field is missing or unknown.
     """
     return _build(Request, value, where="request")
 
@@ -348,9 +349,9 @@ def _read(path: Path, kind: type[Manifest]) -> Manifest:
     return _build(kind, value, where=str(path))
 
 
-def _build(kind: type[Any], value: Mapping[str, Any], *, where: str) -> Any:
-    """A record of ours from JSON, with nested records made and every unexpected field named."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+def _build(kind: type[T], value: Mapping[str, Any], *, where: str) -> T:
+    """Returns a dataclass from its JSON form, nested ones included; every unexpected field is named."""
+    fields = {field.name: field for field in dataclasses.fields(cast(Any, kind))}
     required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
     missing, unknown = sorted(required - value.keys()), sorted(value.keys() - fields.keys())
     if missing or unknown:

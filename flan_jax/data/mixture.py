@@ -53,7 +53,7 @@ class Mixture:
     seed: int
     block_examples: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         assert self.rates.keys() == self.sizes.keys(), self.rates.keys() ^ self.sizes.keys()
         for name, size in self.sizes.items():
             if size < 1:
@@ -92,7 +92,8 @@ class Mixture:
         b, bits = np.uint64(number), np.uint64(_FRACTION_BITS)
         whole, fraction = self._steps >> bits, self._steps & np.uint64(2**_FRACTION_BITS - 1)
         # No product overflows: number < 2^32, fraction and offset < 2^32, whole < 2^32.
-        return (b * whole + ((b * fraction + self._offsets) >> bits)).astype(np.int64)
+        drawn: np.ndarray = (b * whole + ((b * fraction + self._offsets) >> bits)).astype(np.int64)
+        return drawn
 
     @cached_property
     def _steps(self) -> np.ndarray:

@@ -39,7 +39,8 @@ def mix(values: UInt64) -> UInt64:
     np.bitwise_xor(mixed, part, mixed)
     np.multiply(mixed, _FACTORS[1], mixed)
     np.right_shift(mixed, _SHIFTS[2], part)
-    return np.bitwise_xor(mixed, part, mixed)
+    np.bitwise_xor(mixed, part, mixed)
+    return mixed
 
 
 def shuffled_order(key: int, count: int) -> np.ndarray:
@@ -83,4 +84,5 @@ def _feistel(values: UInt64, bits: UInt64, keys: UInt64) -> UInt64:
         # The upper half of the product is the better mixed one, and (high, round) never meets (low, round').
         low ^= (mix(keys + (high << _EIGHT) + _ROUNDS[i]) >> _SIXTEEN) & low_mask
         high ^= (mix(keys + (low << _EIGHT) + _ROUNDS[i + 1]) >> _SIXTEEN) & high_mask
-    return (high << low_bits) | low
+    permuted: np.ndarray = (high << low_bits) | low
+    return permuted

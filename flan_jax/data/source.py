@@ -115,7 +115,7 @@ class ExportedTask:
         Raises:
           UserError: the array does not fit the manifest.
         """
-        lengths = np.load(self.directory / LENGTHS_NAME)
+        lengths: np.ndarray = np.load(self.directory / LENGTHS_NAME)
         wanted = (self.manifest.num_examples, 2)
         if lengths.shape != wanted or lengths.dtype != np.int32:
             raise UserError(
@@ -172,7 +172,7 @@ class _Shards:
         """Returns the record of an example of the split.
 
         Raises:
-          UserError: the shard is damaged or not there.
+          UserError: The shard is damaged or missing.
         """
         shard = 0 if self._alone else bisect.bisect_right(self._starts, index) - 1
         index -= self._starts[shard]
@@ -180,7 +180,8 @@ class _Shards:
             reader = self._readers.get(shard) or self._opened(shard)
             # A range of one: a list of one walks the whole shard's index, which takes 40 microseconds for 32,768
             # examples where this takes 2.
-            return reader.read(index, index + 1)[0]
+            record: bytes = reader.read(index, index + 1)[0]
+            return record
         except (RuntimeError, ValueError, IndexError) as error:  # Files are opened by the first read.
             path = Path(self._paths[shard])
             raise UserError(

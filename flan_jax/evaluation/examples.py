@@ -36,15 +36,15 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One example as people read it.
+    """An example as text.
 
     Attributes:
-      index: its number in the export; `row` its number in the source, `template` the one it was rendered with, -1 when
-        the export does not say.
-      references: right answers, at least one.
-      option_tokens: ids of each option with its end-of-sequence.
-      gold: numbers of the right options; empty when there are none.
-      group: what the row belongs to, for metrics that judge groups of rows; None when it stands by itself.
+      index: Its number in the export; `row` is its number in the source and `template` the number of its template, -1
+        if not exported.
+      references: The right answers, at least one.
+      option_tokens: The ids of each option, with the end of sequence.
+      gold: The numbers of the right options; empty without options.
+      group: The group of the row, for metrics over groups of rows; None for none.
     """
 
     index: int
@@ -63,10 +63,10 @@ class Example:
 
 
 def select(num_examples: int, *, limit: int | None) -> np.ndarray:
-    """Returns which examples to evaluate, ascending: all, or `limit` of them spread over the whole split.
+    """Returns which examples to evaluate, ascending: all, or `limit` of them spread over the split.
 
     The spread follows the golden ratio, so that it falls in step with no cycle of templates or labels, needs no seed,
-    and a smaller limit picks a part of what a larger one does.
+    and a smaller limit selects a subset of a larger one.
 
     >>> select(10, limit=4)
     array([0, 2, 5, 7])
@@ -81,7 +81,7 @@ def select(num_examples: int, *, limit: int | None) -> np.ndarray:
 
 
 def spell(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary | None) -> str:
-    """Returns the text of ids; without a vocabulary of ours the ids themselves, up to the end of the padding.
+    """Returns the text of ids; without a vocabulary, the ids themselves without padding.
 
     >>> spell([7, 4, 1, 0, 0], None)
     '7 4 1'
@@ -95,9 +95,9 @@ def read_examples(task: Task, indices: np.ndarray, *, vocabulary: Vocabulary | N
     """Reads examples with their texts; what the export does not hold as text is decoded from its tokens.
 
     Args:
-      task: the export.
-      indices: which examples.
-      vocabulary: the one of the export; None when only a foreign class could decode, and texts are ids then.
+      task: The exported task.
+      indices: The examples to read, [N].
+      vocabulary: The vocabulary of the export; None for an external class, when texts are ids.
     """
     metas = task.read_meta(indices)
     tokens = task.read(indices) if vocabulary is None or not all(metas) else [None] * len(metas)

@@ -49,12 +49,13 @@ class Answer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """One example and what the model wrote.
+    """An example with the generated text.
 
     Attributes:
-      text: as it was written.
-      prediction: the answer that the postprocessor found in the text; `references` and `options` are read alike.
-      ended: whether the text came to its end.
+      text: The generated text.
+      prediction: The answer that the postprocessor extracted from the text; `references` and `options` are processed
+        alike.
+      ended: Whether generation reached the end of sequence.
     """
 
     example: Example
@@ -65,7 +66,7 @@ class Generated:
     ended: bool
 
     def as_row(self) -> dict[str, Any]:
-        """A row of the predictions' file; `generated` where the answer is a part of it, `cut` where it did not end."""
+        """Returns a row of the file of predictions: with `generated` where it is more than the answer, `cut` if truncated."""
         row = self.example.as_row() | {
             "target": self.references[0],
             "references": list(self.references),
@@ -87,12 +88,12 @@ def generate_predictions(
     """Generates a prediction for each of the examples `indices`, in their order.
 
     Args:
-      task: an exported task.
-      indices: which examples.
-      generate_fn: rows of tokens for a batch; rows end with end-of-sequence, then padding.
-      vocabulary: the export's; None when it is foreign.
-      batch_size: rows of a batch.
-      on_examples: told how many examples were done since the last call.
+      task: An exported task.
+      indices: The examples to evaluate, [N].
+      generate_fn: Maps a batch to token ids [B, T]; rows end with the end of sequence and padding.
+      vocabulary: The vocabulary of the export; None for an external class.
+      batch_size: Rows per batch.
+      on_examples: Called with the number of examples done since the last call.
     """
     lengths = task.manifest.lengths
     batches = eval_batches(task, batch_size=batch_size, lengths=lengths, indices=indices.tolist())
@@ -139,17 +140,17 @@ def generation_scores(metrics: Iterable[str], generated: Sequence[Generated]) ->
 
 
 def text_scores(judge: Metric, answers: Sequence[Answer]) -> dict[str, float]:
-    """Returns the scores of answers by a metric of texts, which is given what it needs to know about the rows."""
+    """Returns the scores of answers by a metric over texts, which also receives the facts that it needs about rows."""
     facts: dict[RowFact, list[Any]] = {
         "options": [answer.options for answer in answers],
         "groups": [answer.example.group for answer in answers],
     }
-    wanted = {fact: facts[fact] for fact in (*judge.needs, *judge.takes)}
-    return judge.fn([answer.references for answer in answers], [answer.prediction for answer in answers], **wanted)
+    needed = {fact: facts[fact] for fact in (*judge.needs, *judge.takes)}
+    return judge.fn([answer.references for answer in answers], [answer.prediction for answer in answers], **needed)
 
 
 def one_late(outputs: Iterable[tuple[np.ndarray, _Output]]) -> Iterator[tuple[np.ndarray, _Output]]:
-    """Yields each item once the next one has been asked for: the device works on one while the host reads the other."""
+    """Yields each item after the next one was requested: the device computes one while the host reads the other."""
     waiting: list[tuple[np.ndarray, _Output]] = []
     for output in outputs:
         waiting.append(output)

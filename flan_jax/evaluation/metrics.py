@@ -4,8 +4,8 @@ Two kinds. A `generate` metric compares predicted texts with references: `fn(ref
 row has one or more references and the best one counts. A `rank` metric judges scores of options:
 `fn(scores, gold, lengths=)`, see `flan_jax.evaluation.rank_metrics`. A task whose options are ranked may name metrics
 of both kinds: for the first kind its prediction is the text of the chosen option. Texts arrive postprocessed
-(`flan_jax.evaluation.postprocess`). A metric that must know more than texts says what it `needs` and `takes`, and gets
-it under these names: `options`, those of each row, and `groups`, what each row belongs to.
+(`flan_jax.evaluation.postprocess`). A metric that needs more than texts declares what it `needs` and `takes`, under
+these names: `options`, those of each row, and `groups`, what each row belongs to.
 """
 
 import re
@@ -37,8 +37,8 @@ class Metric:
     """A named metric. `fn` returns one or several scores by name; the first of them is the metric's main score.
 
     Attributes:
-      needs: what `fn` must be given for each row besides texts.
-      takes: what it is given too, where rows have it.
+      needs: What `fn` requires for each row besides texts.
+      takes: What `fn` also receives, for rows that have it.
     """
 
     name: str
@@ -115,11 +115,11 @@ def accuracy(references: References, predictions: Sequence[str]) -> dict[str, fl
 
 
 def _token_f1(reference: str, prediction: str, *, normalised: Callable[[str], str] = normalise_answer) -> float:
-    wanted, got = normalised(reference).split(), normalised(prediction).split()
-    if not wanted or not got:  # SQuAD v2: an unanswerable question is right only when nothing is answered.
-        return float(wanted == got)
-    shared = sum((Counter(wanted) & Counter(got)).values())
-    return 2.0 * shared / (len(wanted) + len(got))
+    expected, got = normalised(reference).split(), normalised(prediction).split()
+    if not expected or not got:  # SQuAD v2: an unanswerable question is right only when nothing is answered.
+        return float(expected == got)
+    shared = sum((Counter(expected) & Counter(got)).values())
+    return 2.0 * shared / (len(expected) + len(got))
 
 
 def f1(references: References, predictions: Sequence[str]) -> dict[str, float]:
@@ -183,11 +183,11 @@ def macro_f1(references: References, predictions: Sequence[str]) -> dict[str, fl
     33.33333333333333
     """
     _check(references, predictions)
-    wanted, got = [row[0].strip() for row in references], [p.strip() for p in predictions]
+    expected, got = [row[0].strip() for row in references], [p.strip() for p in predictions]
     scores = []
-    for label in sorted(set(wanted)):
-        true_positives = sum(w == g == label for w, g in zip(wanted, got, strict=True))
-        scores.append(2.0 * true_positives / (wanted.count(label) + got.count(label)))
+    for label in sorted(set(expected)):
+        true_positives = sum(w == g == label for w, g in zip(expected, got, strict=True))
+        scores.append(2.0 * true_positives / (expected.count(label) + got.count(label)))
     return {"macro_f1": 100.0 * float(np.mean(scores)), **accuracy(references, predictions)}
 
 
@@ -200,8 +200,8 @@ def positive_f1(references: References, predictions: Sequence[str], *, options: 
     >>> positive_f1([["yes"], ["yes"], ["no"]], ["yes", "yes", "maybe"], options=[["no", "yes"]] * 3)["positive_f1"]
     80.0
     """
-    wanted, got = _positive(references, predictions, options)
-    return {"positive_f1": _binary_f1(wanted, got), "accuracy": 100.0 * float(np.mean(wanted == got))}
+    expected, got = _positive(references, predictions, options)
+    return {"positive_f1": _binary_f1(expected, got), "accuracy": 100.0 * float(np.mean(expected == got))}
 
 
 def multirc(
@@ -216,33 +216,33 @@ def multirc(
     >>> multirc([["yes"], ["no"], ["yes"]], ["yes", "yes", "yes"], **rows)
     {'f1a': 80.0, 'em': 50.0}
     """
-    wanted, got = _positive(references, predictions, options)
+    expected, got = _positive(references, predictions, options)
     _check(references, predictions, groups=groups)
     right: dict[str, bool] = {}
-    for index, (group, is_right) in enumerate(zip(groups, wanted == got, strict=True)):
+    for index, (group, is_right) in enumerate(zip(groups, expected == got, strict=True)):
         if group is None:
             raise UserError(f"Row {index} belongs to no group; MultiRC is judged by question. Give the task a group.")
         right[group] = right.get(group, True) and bool(is_right)
-    return {"f1a": _binary_f1(wanted, got), "em": 100.0 * float(np.mean(list(right.values())))}
+    return {"f1a": _binary_f1(expected, got), "em": 100.0 * float(np.mean(list(right.values())))}
 
 
 def _positive(references: References, predictions: Sequence[str], options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Whether the second option is right, and whether it was given; what is no option becomes the wrong one."""
     _check(references, predictions, options=options)
-    wanted, got = [], []
+    expected, got = [], []
     for index, (row, prediction, pair) in enumerate(zip(references, predictions, options, strict=True)):
         right, given = row[0].strip(), prediction.strip()
         if len(set(pair)) != 2 or len(pair) != 2 or right not in pair:
             raise UserError(
                 f"Row {index} must have two options with the right one, {right!r}, among them, got {list(pair)}."
             )
-        wanted.append(right == pair[1])
-        got.append(given == pair[1] if given in pair else not wanted[-1])
-    return np.array(wanted), np.array(got)
+        expected.append(right == pair[1])
+        got.append(given == pair[1] if given in pair else not expected[-1])
+    return np.array(expected), np.array(got)
 
 
-def _binary_f1(wanted: np.ndarray, got: np.ndarray) -> float:
-    return rank_metrics.class_f1(wanted, got, np.ones(len(wanted)), label=1)
+def _binary_f1(expected: np.ndarray, got: np.ndarray) -> float:
+    return rank_metrics.class_f1(expected, got, np.ones(len(expected)), label=1)
 
 
 @cache
@@ -318,10 +318,10 @@ def bleu(references: References, predictions: Sequence[str]) -> dict[str, float]
 
 def _edit_similarity(reference: str, prediction: str) -> float:
     previous = list(range(len(prediction) + 1))
-    for i, wanted in enumerate(reference, start=1):
+    for i, expected in enumerate(reference, start=1):
         current = [i]
         for j, got in enumerate(prediction, start=1):
-            current.append(min(previous[j] + 1, current[-1] + 1, previous[j - 1] + (wanted != got)))
+            current.append(min(previous[j] + 1, current[-1] + 1, previous[j - 1] + (expected != got)))
         previous = current
     return 1.0 - previous[-1] / max(len(reference), len(prediction), 1)
 
@@ -350,7 +350,7 @@ def correlation(references: References, predictions: Sequence[str]) -> dict[str,
     {'pearson': 100.0, 'spearman': 100.0}
     """
     _check(references, predictions)
-    wanted = np.array([_as_number(row[0]) for row in references])
+    expected = np.array([_as_number(row[0]) for row in references])
     got = np.array([_as_number(p) for p in predictions])
 
     def pearson(a: np.ndarray, b: np.ndarray) -> float:
@@ -358,7 +358,7 @@ def correlation(references: References, predictions: Sequence[str]) -> dict[str,
         norm = float(np.sqrt((a @ a) * (b @ b)))
         return 100.0 * round(float(a @ b) / norm, 12) if norm else 0.0
 
-    return {"pearson": pearson(wanted, got), "spearman": pearson(_mean_ranks(wanted), _mean_ranks(got))}
+    return {"pearson": pearson(expected, got), "spearman": pearson(_mean_ranks(expected), _mean_ranks(got))}
 
 
 def _mean_ranks(values: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def first_line(text: str) -> str:
 
 
 def first_paragraph(text: str) -> str:
-    r"""Keeps what stands before the first blank line.
+    r"""Returns the text before the first blank line.
 
     >>> first_paragraph("One.\nTwo.\n\nThree.")
     'One.\nTwo.'
@@ -65,7 +65,7 @@ def first_paragraph(text: str) -> str:
 
 
 def chain_of_thought(text: str) -> str:
-    """Keeps what follows the last answer cue; the whole text when it has none.
+    """Returns what follows the last answer cue; all of the text if there is none.
 
     The cues are "answer is", "answer:", "final answer" and GSM8K's "####". A full stop at the end is dropped.
 
@@ -80,7 +80,7 @@ def chain_of_thought(text: str) -> str:
 
 
 def last_number(text: str) -> str:
-    """Keeps the last number, without thousands separators; the whole text when it has none.
+    """Returns the last number, without thousands separators; all of the text if there is none.
 
     >>> last_number("They pay $1,250 in all.")
     '1250'

@@ -30,7 +30,7 @@ def rank_classification(
       gold: the right options of each example.
       num_classes: options of every row when they mean the same classes throughout; None when they vary.
       weights: weight of each example; None is 1 for all.
-      lengths: target tokens of each option, to divide the scores by; None leaves them whole, as FLAN and T0 do.
+      lengths: target tokens of each option, to divide the scores by; None does not divide them, as in FLAN and T0.
 
     Returns:
       `accuracy`; with two classes `f1`, `auc_roc`, `auc_pr`; with more `mean_f1`.
@@ -89,9 +89,9 @@ def rank_accuracy_by_length(
 
 def class_f1(labels: np.ndarray, chosen: np.ndarray, weight: np.ndarray, *, label: int) -> float:
     """Weighted F1 of one class, 0 to 100; 0 when the class neither occurs nor is predicted."""
-    wanted, got = labels == label, chosen == label
-    total = weight @ wanted + weight @ got
-    return 200.0 * float(weight @ (wanted & got) / total) if total else 0.0
+    expected, predicted = labels == label, chosen == label
+    total = weight @ expected + weight @ predicted
+    return 200.0 * float(weight @ (expected & predicted) / total) if total else 0.0
 
 
 def auc_roc(positive: np.ndarray, values: np.ndarray, weight: np.ndarray) -> float:
@@ -128,7 +128,7 @@ def _check(scores: Scores, gold: Gold, num_classes: int | None) -> None:
     assert 0 < len(scores) == len(gold), (len(scores), len(gold))
     for index, (row, right) in enumerate(zip(scores, gold, strict=True)):
         if not len(row) or (num_classes is not None and len(row) != num_classes):
-            raise UserError(f"Row {index} has {len(row)} option scores, wanted {num_classes or 'at least 1'}.")
+            raise UserError(f"Row {index} has {len(row)} option scores, expected {num_classes or 'at least 1'}.")
         assert right and 0 <= min(right) <= max(right) < len(row), (index, right, len(row))
         if np.isnan(np.asarray(row, float)).any():
             raise UserError(f"Row {index} has option scores {list(row)}: a score is not a number.")

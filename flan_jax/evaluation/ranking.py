@@ -65,15 +65,15 @@ def rank_options(
     """Ranks the options of each of the examples `indices`, in their order.
 
     Args:
-      task: an exported task whose examples carry options.
-      indices: which examples.
-      score_fn: scores for a batch; rows of padding may score anything.
-      vocabulary: the export's; None when it is foreign.
-      batch_size: rows of a batch, an option each.
-      on_examples: told how many examples were done since the last call.
+      task: An exported task whose examples have options.
+      indices: The examples to evaluate, [N].
+      score_fn: Maps a batch to scores [B]; those of padding rows are ignored.
+      vocabulary: The vocabulary of the export; None for an external class.
+      batch_size: Rows per batch; each row holds one option.
+      on_examples: Called with the number of examples done since the last call.
 
     Raises:
-      UserError: an example has no options, or none of them is right.
+      UserError: An example has no options, or none of them is right.
     """
     examples = read_examples(task, indices, vocabulary=vocabulary)
     _require_options(examples, task=task.manifest.task)

@@ -15,22 +15,22 @@ from flan_jax.evaluation.results import Mean, SuiteResult, TaskResult
 from flan_jax.evaluation.suite import HELD_OUT, TRAINED, predictions_path
 
 _TEXT_COLUMNS = ("task", "cluster", "metric", "notes")
-_SAID_ONCE = ("metric", "examples")  # In the title instead of a column, when all rows say the same.
+_SHOWN_IN_TITLE = ("metric", "examples")  # Instead of in a column, when all rows have the same value.
 _Row = list[Text | str] | None
 
 
 def compare(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
-    """Returns the tables of an evaluation by task and by cluster, with an earlier one beside it.
+    """Returns the tables of an evaluation by task and by cluster, compared with an earlier one.
 
     Args:
-      before: the same tasks at an earlier step; None shows one evaluation alone.
-      after: the later evaluation.
+      before: The same tasks at an earlier step; None shows a single evaluation.
+      after: The later evaluation.
     """
     return Group(task_table(before, after), Text(""), cluster_table(before, after))
 
 
 def task_table(before: SuiteResult | None, after: SuiteResult) -> Table:
-    """Returns one line a task, under its cluster: the main score at both steps, and its spread over templates."""
+    """Returns one line per task, under its cluster: the main score at both steps, and its spread over templates."""
     earlier = {task.task: task.score for task in before.tasks} if before else {}
     rows: list[_Row] = []
     for label, cluster in after.clusters():
@@ -44,7 +44,7 @@ def task_table(before: SuiteResult | None, after: SuiteResult) -> Table:
 
 
 def cluster_table(before: SuiteResult | None, after: SuiteResult) -> Table:
-    """Returns one line a cluster and one a label: means of the main scores over tasks, at both steps.
+    """Returns one line per cluster and one per label: means of the main scores over tasks, at both steps.
 
     Where main scores are of several metrics, those that all tasks have get a line each.
     """
@@ -74,7 +74,7 @@ def predictions(directory: Path | str, result: SuiteResult, *, per_label: int) -
 
     Args:
       directory: the evaluation's, `<run>/eval/<step>`.
-      result: what was evaluated there.
+      result: The evaluation.
       per_label: how many of each label.
     """
     shown: list[RenderableType] = []
@@ -119,23 +119,23 @@ def _spread_over(tasks: Sequence[TaskResult], count: int) -> list[TaskResult]:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[_Row]) -> Table:
-    """A table as narrow as can be: without columns that would be empty or say the same in every line.
+    """Returns a narrow table: without empty columns, and with a metric or count that all rows share in the title.
 
     A row may be shorter than `columns`; None is a line between rows.
     """
     values = [{str(row[i]) for row in rows if row and i < len(row)} for i in range(len(columns))]
-    said = [i for i, name in enumerate(columns) if name in _SAID_ONCE and len(values[i]) == 1]
-    kept = [i for i in range(len(columns)) if i not in said and values[i] - {""}]
-    words = [f"{columns[i]} {values[i].pop()}" for i in said]
-    table = Table(title=", ".join([title, *words]), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for name in (columns[i] for i in kept):
+    shared = [i for i, name in enumerate(columns) if name in _SHOWN_IN_TITLE and len(values[i]) == 1]
+    shown = [i for i in range(len(columns)) if i not in shared and values[i] - {""}]
+    notes = [f"{columns[i]} {values[i].pop()}" for i in shared]
+    table = Table(title=", ".join([title, *notes]), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for name in (columns[i] for i in shown):
         is_text = name in _TEXT_COLUMNS
         table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for row in rows:
         if row is None:
             table.add_section()
         else:
-            table.add_row(*(row[i] for i in kept if i < len(row)))
+            table.add_row(*(row[i] for i in shown if i < len(row)))
     return table
 
 
@@ -166,8 +166,8 @@ def _spread(task: TaskResult) -> str:
 
 
 def _notes(task: TaskResult) -> str:
-    cut = [f"{task.num_cut:,} predictions cut"] if task.num_cut else []
-    return "; ".join([*task.notes, *cut])
+    truncated = [f"{task.num_cut:,} predictions truncated"] if task.num_cut else []
+    return "; ".join([*task.notes, *truncated])
 
 
 def _mark(label: str) -> Text:

@@ -1,4 +1,4 @@
-"""What an evaluation found: a task's scores, means over clusters and labels, and their form on disk."""
+"""Results of an evaluation: scores of tasks, means over clusters and labels, and their format on disk."""
 
 import json
 import math
@@ -19,11 +19,11 @@ class TaskResult:
     """Scores of one task, 0 to 100.
 
     Attributes:
-      label: the suite it belongs to, such as "trained" or "held_out".
-      metrics: scores by name; `main_metric` names the first, which stands for the task.
-      by_template: main score of the examples of each template.
-      num_cut: predictions that reached the decoding length without ending.
-      notes: what a reader of the score must know.
+      label: Its suite, such as "trained" or "held_out".
+      metrics: Scores by name; `main_metric` names the first, which is the score of the task.
+      by_template: The main score of the examples of each template.
+      num_cut: The number of predictions that reached the decoding length without ending.
+      notes: Reservations about the score.
     """
 
     task: str
@@ -46,7 +46,7 @@ class TaskResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """Means of the main scores of several tasks: every task counting the same, and every example."""
+    """Means of the main scores of several tasks: weighted equally by task, and by example."""
 
     over_tasks: float
     over_examples: float
@@ -59,8 +59,8 @@ class SuiteResult:
     """All tasks of an evaluation of one set of parameters.
 
     Attributes:
-      step: the checkpoint's.
-      provenance: what the scores depend on besides: parameters' digest, decoding, versions.
+      step: The step of the parameters.
+      provenance: What else the scores depend on: the parameters' digest, decoding settings, versions.
     """
 
     step: int
@@ -109,7 +109,7 @@ class SuiteResult:
 
 
 def write_summary(directory: Path | str, result: SuiteResult) -> None:
-    """Writes `summary.json`; its presence says that the evaluation in this directory is complete."""
+    """Writes `summary.json`, which marks the evaluation in this directory as complete."""
     value = {
         "format_version": FORMAT_VERSION,
         "step": result.step,

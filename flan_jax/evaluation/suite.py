@@ -1,4 +1,4 @@
-"""Evaluating many tasks at once: which ones, how many examples of each, and what is written where.
+"""Evaluation of many tasks: which tasks, how many examples of each, and the files that are written.
 
     <directory>/<task>.jsonl    one row an example: input, references, prediction or option scores
     <directory>/summary.json    scores by task, cluster and label; written last
@@ -101,18 +101,18 @@ def run_suite(
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> SuiteResult:
-    """Evaluates tasks one after the other.
+    """Evaluates tasks one after another.
 
     Args:
-      tasks: from `labelled`.
-      plan: how many examples, how large batches.
-      step: of the parameters that the functions use.
-      vocabulary: the exports'; None when it is foreign, and token ids are compared.
-      generate_fn: a batch -> token ids [B, T].
-      score_fn: a batch -> log-probabilities of the targets [B].
-      directory: `<run>/eval/<step>`; None writes nothing (processes other than the first).
-      provenance: JSON that the summary repeats: the parameters' digest, decoding, versions.
-      progress: called with a task's name, its examples done and all its examples.
+      tasks: From `labelled`.
+      plan: The number of examples and the batch size.
+      step: The step of the parameters that the functions use.
+      vocabulary: The vocabulary of the exports; None for an external class, when token ids are compared.
+      generate_fn: Maps a batch to token ids [B, T].
+      score_fn: Maps a batch to log-probabilities of the targets [B].
+      directory: `<run>/eval/<step>`; None writes nothing, as in processes other than the first.
+      provenance: JSON for the summary: the parameters' digest, decoding settings, versions.
+      progress: Called with a task's name, its number of examples done, and its number of examples.
     """
     results = []
     for member in tasks:
@@ -130,7 +130,7 @@ def run_suite(
 
 
 def predictions_path(directory: Path | str, task: str) -> Path:
-    """Where the predictions of a task lie in an evaluation's directory."""
+    """Returns the path of a task's predictions in the directory of an evaluation."""
     return Path(directory) / f"{safe_name(task)}.jsonl"
 
 

@@ -76,7 +76,7 @@ def test_areas_that_are_not_defined_are_not_numbers():
 @pytest.mark.parametrize(
     ("scores", "gold", "message"),
     [
-        ([[1.0], []], [{0}, {0}], "Row 1 has 0 option scores, wanted at least 1"),
+        ([[1.0], []], [{0}, {0}], "Row 1 has 0 option scores, expected at least 1"),
         ([[1.0, float("nan")]], [{0}], "Row 0 .*not a number"),
     ],
 )
@@ -86,5 +86,5 @@ def test_rows_that_do_not_fit_are_refused(scores, gold, message):
 
 
 def test_classes_need_the_same_number_of_options_in_every_row():
-    with pytest.raises(ValueError, match="Row 1 has 3 option scores, wanted 2"):
+    with pytest.raises(ValueError, match="Row 1 has 3 option scores, expected 2"):
         METRICS["rank_classes"].fn([[1.0, 2.0], [1.0, 2.0, 3.0]], [{0}, {0}])

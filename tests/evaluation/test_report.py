@@ -52,7 +52,7 @@ def test_tasks_stand_under_their_clusters_with_both_scores_their_change_spread_a
     assert shown[3:] == [
         ["sorting"],
         "sort_words 5.0 90.0 +85.0 80-100".split(),
-        "sort_numbers - 70.0 - foreign metrics not run; 3 predictions cut".split(),
+        "sort_numbers - 70.0 - foreign metrics not run; 3 predictions truncated".split(),
         ["rhymes", "(held", "out)"],
         "[rhyme] 45.5 40.0 -5.5".split(),
     ]

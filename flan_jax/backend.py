@@ -14,6 +14,7 @@ from pathlib import Path
 
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
+from flan_jax.paths import user_path
 
 CACHE_VARIABLE = "FLAN_JAX_COMPILE_CACHE"
 CACHE_BYTES = 2 * 2**30
@@ -143,12 +144,12 @@ def compile_cache(directory: str = "auto") -> Path | None:
     if setting == "off" or getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return None
     try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "flan_jax" if setting == "auto" else Path(setting)
-        folder = base.expanduser() / "compiled" / _machine()
+        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "flan_jax") if setting == "auto" else setting
+        folder = user_path(base) / "compiled" / _machine()
         folder.mkdir(parents=True, exist_ok=True)
         _require_writable(folder)
         _prune(folder, max_bytes=CACHE_BYTES)
-    except (OSError, RuntimeError) as error:  # A home that is read-only, full or missing is no reason not to run.
+    except (OSError, UserError) as error:  # A home that is read-only, full or missing is no reason not to run.
         print(f"flan-jax: no cache of compiled programs ({error}); {CACHE_VARIABLE}=off silences this", file=sys.stderr)
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flan_jax.errors import MissingFileError, PathError, UserError
+from flan_jax.paths import user_path
 
 
 def write_atomic(path: Path | str, content: str | bytes) -> None:
@@ -80,7 +81,7 @@ def accessing(path: Path | str, *, setting: str, action: Literal["read", "writte
         raise
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            blocking = next(p for p in (*Path(path).expanduser().parents[::-1], Path(path)) if not p.is_dir())
+            blocking = next(p for p in (*user_path(path).parents[::-1], Path(path)) if not p.is_dir())
             reason, fix = f"{blocking} is a file, not a directory", "Choose another path."
         else:
             reason, fix = _REASONS.get(error.errno, (str(error), "Choose another path."))
@@ -116,7 +117,7 @@ def require_writable_directory(path: Path | str, *, setting: str) -> None:
     if "://" in str(path):  # A bucket answers when it is first written to.
         return
     with accessing(path, setting=setting, action="written"):
-        existing = directory = Path(path).expanduser().absolute()
+        existing = directory = user_path(path)
         while not existing.exists():  # Raises for names that are too long.
             existing = existing.parent
         if not existing.is_dir():

@@ -342,6 +342,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return type(value) in (int, float)  # A bool is an int in Python, but not here.
     if hint in (bool, int, str, bytes):
         return type(value) is hint
+    if hint is Path:  # Bound as text, and normalized by the configuration.
+        return isinstance(value, str)
     if inspect.isclass(origin or hint):  # A dataclass, a mapping or a sequence: never a number or None.
         return isinstance(value, str) and issubclass(str, origin or hint)
     return True

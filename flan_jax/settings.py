@@ -28,6 +28,7 @@ import yaml
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import accessing
 from flan_jax.names import nearest, shortened
+from flan_jax.paths import user_path
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class Place:
 
     def path(self, text: str) -> Path:
         """Returns the path that a text in this file names; a relative one starts from the file's folder."""
-        return Path(self.file).parent / Path(text).expanduser()
+        return user_path(text, base=Path(self.file).parent)
 
 
 class LocatedMapping(dict[str, Any]):
@@ -148,7 +149,7 @@ def read_mapping(path: Path | str) -> tuple[dict[str, Any], Place]:
       MissingFileError: no such file.
       UserError: not YAML, a key given twice, or something else than a mapping.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     with accessing(path, setting="The file", action="read"):
         if not path.is_file():
             neighbors = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []

@@ -33,4 +33,4 @@ def test_a_recipe_is_read_as_by_the_command_line(tmp_path):
         "gin_configs/recipes/quickstart.gin", bindings=["BATCH_SIZE=8", f"MODEL_DIR={tmp_path}"]
     )
     assert isinstance(config, flan_jax.RunConfig)
-    assert (config.batch_size, config.model_dir, config.data.name) == (8, str(tmp_path), "embedded_train")
+    assert (config.batch_size, config.model_dir, config.data.name) == (8, tmp_path, "embedded_train")

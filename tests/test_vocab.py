@@ -1,6 +1,7 @@
 import pickle
 
 import pytest
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from flan_jax import vocab
 from flan_jax.vocab import ByteVocabulary, SentencePieceVocabulary
@@ -61,13 +62,12 @@ def test_byte_ids_are_those_of_seqio():
 def test_t5_has_its_published_ids(shared_data):
     t5 = vocab.load(str(shared_data / T5_MODEL))
     assert (t5.base_size, t5.size, t5.pad_id, t5.eos_id, t5.unk_id) == (32000, 32100, 0, 1, 2)
-    assert [t5.sentinel_id(0), t5.sentinel_id(99)] == [32099, 32000]
     assert t5.encode("<extra_id_0>") == [32099]
     assert t5.decode([32099, 32098]) == "<extra_id_0> <extra_id_1>"
 
 
 @pytest.mark.shared_data
-def test_decoding_ends_at_the_first_end_and_says_nothing_for_padding_and_foreign_ids(model):
+def test_decoding_ends_at_the_first_end_and_skips_padding_and_unknown_ids(model):
     v = SentencePieceVocabulary(model)
     ids = v.encode("one two")
     assert v.decode([0, *ids, 0, v.size, 10**6, -1, v.eos_id, *ids]) == "one two"
@@ -76,12 +76,12 @@ def test_decoding_ends_at_the_first_end_and_says_nothing_for_padding_and_foreign
 
 def test_byte_sentinels_follow_the_bytes_and_are_shown():
     v = ByteVocabulary(extra_ids=2)
-    assert (v.base_size, v.size, v.sentinel_id(0), v.sentinel_id(1)) == (259, 261, 260, 259)
+    assert (v.base_size, v.size) == (259, 261)
     assert v.decode([260, *v.encode("a"), 259, 261, 1, 260]) == "<extra_id_0>a<extra_id_1>"
 
 
 @pytest.mark.shared_data
-def test_digest_tells_files_and_sentinels_apart_and_not_places(model, tmp_path):
+def test_the_digest_depends_on_content_and_sentinels_and_not_on_the_path(model, tmp_path):
     v = SentencePieceVocabulary(model)
     moved = tmp_path / "elsewhere.model"
     moved.write_bytes(open(model, "rb").read())
@@ -115,10 +115,11 @@ def test_loading_does_not_read_the_file(tmp_path):
         broken.encode("text")
 
 
-def test_a_model_that_has_its_sentinels_already_says_so(tmp_path):
-    whole = vocab.EMBEDDED_MODEL.read_bytes() + vocab._user_defined_piece("▁<extra_id_0>")
-    (tmp_path / "own.model").write_bytes(whole)
-    with pytest.raises(ValueError, match=r"has sentinels among its pieces already .*: give extra_ids=0"):
+def test_a_model_with_sentinels_among_its_pieces_is_refused(tmp_path):
+    model = ModelProto.FromString(vocab.EMBEDDED_MODEL.read_bytes())
+    model.pieces.add(piece="▁<extra_id_0>", score=0.0, type=ModelProto.SentencePiece.USER_DEFINED)
+    (tmp_path / "own.model").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"already has sentinels among its pieces .*: set extra_ids=0"):
         vocab.load(str(tmp_path / "own.model")).encode("text")
     own = vocab.load(str(tmp_path / "own.model"), extra_ids=0)
     assert own.encode("<extra_id_0>") == [own.size - 1]
@@ -132,9 +133,7 @@ def test_a_path_that_leads_nowhere_is_refused_with_the_nearest(tmp_path):
         vocab.load(str(tmp_path / "spice.model"))
 
 
-def test_sentinels_that_do_not_exist_are_refused():
-    with pytest.raises(AssertionError):
-        ByteVocabulary(extra_ids=2).sentinel_id(2)
+def test_a_negative_number_of_sentinels_is_refused():
     with pytest.raises(ValueError, match="extra_ids must be 0 or more, got -1"):
         ByteVocabulary(extra_ids=-1)
 

@@ -16,6 +16,7 @@ import transformers
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from flan_jax import vocab  # noqa: E402
 from flan_jax.checkpoint.huggingface.tokenizer import write_tokenizer  # noqa: E402
 from flan_jax.vocab import EMBEDDED_MODEL  # noqa: E402
 from tests.checkpoint.tokenizer_lines import made_lines  # noqa: E402
@@ -45,7 +46,7 @@ def main() -> None:
     ids = {}
     for name, model in MODELS.items():
         with tempfile.TemporaryDirectory() as folder:
-            write_tokenizer(Path(folder), model_file=model, is_bytes=False, extra_ids=100, model_rows=32128)
+            write_tokenizer(Path(folder), vocab.load(str(model), extra_ids=100), model_rows=32128)
             Path(folder, "config.json").write_text('{"model_type": "t5"}')
             ids[name] = transformers.AutoTokenizer.from_pretrained(folder)(texts)["input_ids"]
     rows = [{"text": text, **{name: ids[name][i] for name in MODELS}} for i, text in enumerate(texts)]

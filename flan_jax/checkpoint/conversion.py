@@ -1,8 +1,7 @@
-"""A checkpoint of one format into another: opened, checked, written beside its place, read back, and only then put there.
+"""Converts a checkpoint to another format: writes to a temporary folder, reads back, compares, and then renames.
 
-Tensor by tensor, in parts: what a conversion needs in memory does not grow with the model. What comes out is compared
-with what went in by one digest over our names, so that a kernel transposed or a layer left out is an error here and not
-a bad model later.
+Tensors are converted one by one, in parts, so that memory does not grow with the model. The output is compared with the
+input by a digest over this project's names: a transposed kernel or a missing layer is an error here, not a bad model later.
 """
 
 import dataclasses
@@ -10,14 +9,14 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
 from flan_jax import files, vocab
-from flan_jax.checkpoint import formats, own
+from flan_jax.checkpoint import formats, native
 from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.leaves import BFLOAT16, cast, same_dtypes
@@ -40,11 +39,11 @@ class Choices:
 
     Attributes:
       format: "flan_jax", "t5x" or "hf".
-      dtype: "float32" or "bfloat16", of the parameters; None keeps the checkpoint's own.
-      scanned: of "t5x": layers stacked, as its `scalable_t5` has them.
-      max_shard_bytes: of "hf": the largest file.
+      dtype: of the parameters, "float32" or "bfloat16"; None keeps the checkpoint's.
+      params_only: omits Adafactor's state, but not the step.
+      scanned: stacks layers, for T5X's `scalable_t5`; for "t5x" only.
+      max_shard_bytes: size of the largest file; for "hf" only.
       verify: whether the output is read back and compared.
-      params_only: leaves Adafactor's state out; the step stays.
     """
 
     format: Format
@@ -57,7 +56,7 @@ class Choices:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise UserError(
-                f"No format {self.format!r}; allowed are {', '.join(FORMATS)}.{nearest(str(self.format), FORMATS)}"
+                f"Unknown format {self.format!r}; allowed are {', '.join(FORMATS)}.{nearest(str(self.format), FORMATS)}"
             )
         if self.dtype is not None and self.dtype not in DTYPES:
             raise UserError(
@@ -67,17 +66,23 @@ class Choices:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What a conversion did.
+    """Result of a conversion.
 
     Attributes:
-      source: as it was opened.
-      target: as it was read back.
-      digest: of the parameters as written, under our names.
-      seconds: wall time, writing and reading back.
+      source: the weights, after a cast.
+      format: of the output.
+      layout: of the output.
+      optimizer_arrays: number of arrays of Adafactor's state in the output.
+      notes: on the output.
+      digest: of the parameters, by this project's names; None if they were not compared.
+      seconds: wall time of writing and reading back.
     """
 
     source: Weights
-    target: Weights
+    format: Format
+    layout: str
+    optimizer_arrays: int
+    notes: tuple[str, ...]
     digest: str | None
     seconds: float
 
@@ -90,141 +95,152 @@ def convert(
     model: T5Config | None = None,
     vocabulary: vocab.Vocabulary | None = None,
 ) -> Converted:
-    """Writes weights in another format.
+    """Writes weights in another format. Nothing remains at `to` unless all of it was written.
 
     Args:
-      weights: opened; nothing is written unless all of it can be.
+      weights: the opened checkpoint.
       to: a directory that does not exist or is empty.
-      choices: what to write.
-      model: the network, where it is known; decides the activations, which shapes do not tell.
-      vocabulary: put beside the weights; None: the one that lies with them.
+      choices: how to write.
+      model: the network, where it is known; decides the activations, which do not follow from shapes.
+      vocabulary: written with the weights; None selects the one stored with them.
 
     Raises:
-      UserError: the weights are no whole T5, mix types, do not fit `model`, or the output is not equal to them.
+      UserError: the weights are not a complete T5, mix types, do not match `model`, or differ from the output.
     """
     started = time.monotonic()
     config = required_config(weights, model)
     slots = {} if choices.params_only else weights.slots
     weights = _typed(dataclasses.replace(weights, config=config, slots=slots), choices)
-    vocabulary = vocabulary or vocabulary_of(weights)
-    _require_room_for_ids(vocabulary, config, place=weights.path)
-    to = to.expanduser().absolute()
+    vocabulary = vocabulary or weights.vocabulary
+    _require_rows_for_ids(vocabulary, config, path=weights.path)
     if choices.format == "t5x" and re.fullmatch(r"checkpoint_\d+", to.name):
         raise UserError(
-            f"T5X's checkpoints lie in the directory of a run, and get their names there: give --to={to.parent} (a new "
+            f"T5X's checkpoints are folders of a run's directory, and named by the conversion: give --to={to.parent} (a new "
             f"directory), not {to.name} in it."
         )
-    _require_free_place(to, weights)
+    _require_empty(to, weights)
     digest = _digest(weights, choices) if choices.verify else None
     partial = to.with_name(f".{to.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
-        _WRITERS[choices.format](weights, partial, choices, vocabulary, digest)
+        _write(weights, partial, choices, vocabulary, digest)
+        written = formats.open_weights(partial)
         if digest is not None:
-            _compare(weights, formats.open_weights(partial), digest)
+            _compare(weights, written, digest)
         if to.exists():
             to.rmdir()
         partial.rename(to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    target = formats.open_weights(to)
-    return Converted(source=weights, target=target, digest=digest, seconds=time.monotonic() - started)
+    return Converted(
+        source=weights,
+        format=written.format,
+        layout=written.layout,
+        optimizer_arrays=len(written.slots),
+        notes=written.notes,
+        digest=digest,
+        seconds=time.monotonic() - started,
+    )
 
 
 def required_config(weights: Weights, model: T5Config | None) -> T5Config:
-    """Returns the network of the weights: the one given, or the one that they say or show.
+    """Returns the network of the weights: `model`, or the one that the checkpoint records or that its shapes show.
 
     Raises:
-      UserError: they are no whole T5, or not this one.
+      UserError: the weights are not a complete T5, or not of `model`.
     """
     config = model or weights.config
     if config is None:
         reason = " ".join(weights.notes)
-        raise UserError(f"{weights.path} does not hold one whole T5, so that it cannot be converted. {reason}")
+        raise UserError(f"{weights.path} is not a complete T5 and cannot be converted. {reason}")
     require_shapes({name: leaf.shape for name, leaf in weights.params.items()}, config, place=weights.path)
     require_same_network(weights, config)
     return config
 
 
-def vocabulary_of(weights: Weights) -> vocab.Vocabulary | None:
-    """Returns the vocabulary that lies with weights, None when there is none."""
-    if weights.is_byte_vocabulary:
-        return vocab.load("bytes", extra_ids=weights.metadata.get("extra_ids"))
-    if weights.vocabulary_file is None:
-        return None
-    return vocab.load(str(weights.vocabulary_file), extra_ids=weights.metadata.get("extra_ids"))
-
-
 def _typed(weights: Weights, choices: Choices) -> Weights:
-    """Returns the weights in the type asked for; without one they have to be of one type that can be written."""
-    groups = same_dtypes(dict(weights.params))
+    """Returns the weights in the requested type. Without one they must have a single type that can be written."""
+    groups = same_dtypes(weights.params)
     if choices.dtype is not None:
-        wanted = DTYPES[choices.dtype]
-        return dataclasses.replace(weights, params={n: cast(leaf, wanted) for n, leaf in weights.params.items()})
+        dtype = DTYPES[choices.dtype]
+        return dataclasses.replace(weights, params={n: cast(leaf, dtype) for n, leaf in weights.params.items()})
     usual, most = next(iter(groups.items()))
     for dtype, names in groups.items():
         if dtype != usual:
             raise UserError(
-                f"{weights.path} mixes types: {names[0]} is {dtype} ({len(names)} such), where {len(most)} others are "
-                f"{usual}. Give --dtype=float32 (or bfloat16) to have all of them cast."
+                f"{weights.path} mixes types: {names[0]} is {dtype} ({len(names)} such), but {len(most)} others are "
+                f"{usual}. Give --dtype=float32 (or bfloat16) to cast all of them."
             )
     if usual not in DTYPES.values():
         raise UserError(
-            f"{weights.path}: {most[0]} and others are {usual}, which cannot be kept. Give --dtype=float32."
+            f"{weights.path}: {most[0]} and others are {usual}, which cannot be written. Give --dtype=float32."
         )
     return weights
 
 
 def _digest(weights: Weights, choices: Choices) -> str:
-    """Returns the digest of the parameters; refuses those that no longer have the digest that they say they have."""
+    """Returns the digest of the parameters; rejects those that no longer have the digest in their metadata."""
     digest = leaves_digest(weights.params)
-    said = weights.metadata.get("params_digest")
-    if said is not None and said != digest and choices.dtype is None:
+    stored = weights.metadata.get("params_digest")
+    if stored is not None and stored != digest and choices.dtype is None:
         raise UserError(
-            f"The parameters of {weights.path} have the digest {digest[:12]}, and its metadata says {said[:12]}: they have "
-            "changed since they were written. Copy the checkpoint anew, or convert it again."
+            f"The parameters of {weights.path} have the digest {digest[:12]}, but its metadata has {stored[:12]}: they have "
+            "changed since they were written. Copy the checkpoint again, or convert it again."
         )
     return digest
 
 
 def _compare(weights: Weights, written: Weights, digest: str) -> None:
-    """Refuses an output that is not the input."""
+    """Rejects an output that differs from the input."""
     if leaves_digest(written.params) != digest:
         raise RuntimeError(
-            f"What was written of {weights.path} reads back differently, and was removed: {_differing(weights, written)}."
+            f"The output of {weights.path} reads back differently and was removed: {_difference(weights, written)}."
         )
     if written.slots and leaves_digest(written.slots) != leaves_digest(weights.slots):
-        raise RuntimeError(f"The optimiser's state of {weights.path} reads back differently; nothing was kept.")
+        raise RuntimeError(f"The optimizer's state of {weights.path} reads back differently; the output was removed.")
 
 
-def _differing(weights: Weights, written: Weights) -> str:
+def _difference(weights: Weights, written: Weights) -> str:
     for name, leaf in weights.params.items():
         if name not in written.params:
             return f"{name} is missing"
         if leaves_digest({name: leaf}) != leaves_digest({name: written.params[name]}):
             return f"{name} has other values"
-    return "it holds more than was to be written"
+    return "it has additional parameters"
 
 
-def _require_free_place(to: Path, weights: Weights) -> None:
+def _require_empty(to: Path, weights: Weights) -> None:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists and is not empty. Choose another --to, or remove it.")
-    needed = sum(leaf.nbytes for leaf in (*weights.params.values(), *weights.slots.values()))
+    needed_bytes = sum(leaf.nbytes for leaf in (*weights.params.values(), *weights.slots.values()))
     files.require_writable_directory(to.parent, setting="The directory of --to")
-    files.require_free_space(to.parent, needed + _OVERHEAD_BYTES, for_what=f"the converted checkpoint {to.name}")
+    files.require_free_space(to.parent, needed_bytes + _OVERHEAD_BYTES, for_what=f"the converted checkpoint {to.name}")
 
 
-def _require_room_for_ids(vocabulary: vocab.Vocabulary | None, config: T5Config, *, place: str) -> None:
+def _require_rows_for_ids(vocabulary: vocab.Vocabulary | None, config: T5Config, *, path: str) -> None:
     if vocabulary is not None and vocabulary.size > config.vocab_size:
         raise UserError(
-            f"The vocabulary has {vocabulary.size} ids, and the embedding table of {place} has {config.vocab_size} rows: "
-            "it is not the vocabulary that these weights were trained with."
+            f"The vocabulary has {vocabulary.size} ids, but the embedding table of {path} has {config.vocab_size} rows: "
+            "these weights were trained with another vocabulary."
         )
 
 
-def _write_own(
+def _write(
     weights: Weights, directory: Path, choices: Choices, vocabulary: vocab.Vocabulary | None, digest: str | None
 ) -> None:
+    if choices.format == "hf":
+        huggingface.write(weights, directory, max_shard_bytes=choices.max_shard_bytes, vocabulary=vocabulary)
+    elif choices.format == "t5x":
+        checkpoint = directory / f"checkpoint_{weights.step or 0}"
+        checkpoint.mkdir()
+        writing.write(weights, checkpoint, layout="scanned" if choices.scanned else "unrolled")
+    else:
+        native.write(weights, directory, metadata=_metadata(weights, vocabulary, digest))
+        if isinstance(vocabulary, vocab.SentencePieceVocabulary):
+            shutil.copyfile(vocabulary.path, directory / native.VOCABULARY_FILE)
+
+
+def _metadata(weights: Weights, vocabulary: vocab.Vocabulary | None, digest: str | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "model": dataclasses.asdict(weights.config),  # type: ignore[arg-type]
         "converted_from": {"format": weights.format, "layout": weights.layout},
@@ -235,38 +251,4 @@ def _write_own(
             "vocabulary": vocabulary.kind,
             "extra_ids": vocabulary.extra_ids,
         }
-    if digest is not None:
-        metadata["params_digest"] = digest
-    own.write(weights, directory, metadata=metadata)
-    if isinstance(vocabulary, vocab.SentencePieceVocabulary):
-        shutil.copyfile(vocabulary.path, directory / own.VOCABULARY_FILE)
-
-
-def _write_t5x(
-    weights: Weights, directory: Path, choices: Choices, vocabulary: vocab.Vocabulary | None, digest: str | None
-) -> None:
-    place = directory / f"checkpoint_{weights.step or 0}"
-    place.mkdir()
-    writing.write(weights, place, layout="scanned" if choices.scanned else "unrolled")
-
-
-def _write_hf(
-    weights: Weights, directory: Path, choices: Choices, vocabulary: vocab.Vocabulary | None, digest: str | None
-) -> None:
-    is_sentencepiece = isinstance(vocabulary, vocab.SentencePieceVocabulary)
-    huggingface.write(
-        weights,
-        directory,
-        max_shard_bytes=choices.max_shard_bytes,
-        vocabulary_file=Path(vocabulary.path) if is_sentencepiece else None,  # type: ignore[union-attr]
-        is_byte_vocabulary=isinstance(vocabulary, vocab.ByteVocabulary),
-        extra_ids=None if vocabulary is None else vocabulary.extra_ids,
-        eos_id=1 if vocabulary is None else vocabulary.eos_id,
-    )
-
-
-_WRITERS: dict[Format, Callable[[Weights, Path, Choices, vocab.Vocabulary | None, str | None], None]] = {
-    "flan_jax": _write_own,
-    "t5x": _write_t5x,
-    "hf": _write_hf,
-}
+    return metadata if digest is None else metadata | {"params_digest": digest}

@@ -1,24 +1,27 @@
-"""What one checkpoint of any format holds, as JSON values: where it is from, what network, names, shapes and bytes."""
+"""Describes a checkpoint of any format as JSON values: origin, network, names, shapes and sizes."""
 
 import dataclasses
+from pathlib import PurePath
 from typing import Any
 
 from flan_jax.checkpoint import formats, reading
 from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.checkpoint.leaves import same_dtypes
 from flan_jax.models.t5.families import recognize
+from flan_jax.paths import Location
+from flan_jax.vocab import SentencePieceVocabulary, Vocabulary
 
 
-def describe(path: Any, *, step: int | None = None) -> dict[str, Any]:
-    """Describes a checkpoint. Reads all parameters once, for their digest; needs no model.
+def describe(path: Location, *, step: int | None = None) -> dict[str, Any]:
+    """Describes a checkpoint without building its model. Reads all parameters once, for their digest.
 
     Args:
       path: a run's directory, its `checkpoints` directory or one checkpoint's; a T5X or a Hugging Face checkpoint.
-      step: which one; None takes the latest.
+      step: which checkpoint; None selects the latest.
 
     Raises:
-      FileNotFoundError: there is no checkpoint there, or not of that step.
-      ValueError: it is of no known format, or incomplete.
+      MissingFileError: the path has no checkpoint, or none of that step.
+      UserError: the format is unknown, or the checkpoint is incomplete.
     """
     weights = formats.open_weights(path, step=step)
     arrays = [
@@ -37,19 +40,24 @@ def describe(path: Any, *, step: int | None = None) -> dict[str, Any]:
         "config_is_stated": weights.config_is_stated,
         "params_digest": leaves_digest(weights.params),
         "parameters": sum(leaf.size for leaf in weights.params.values()),
-        "dtypes": {str(dtype): len(names) for dtype, names in same_dtypes(dict(weights.params)).items()},
+        "dtypes": {str(dtype): len(names) for dtype, names in same_dtypes(weights.params).items()},
         "bytes": sum(leaf.nbytes for leaf in weights.params.values()),
         "optimizer_arrays": len(weights.slots),
-        "vocabulary": "bytes"
-        if weights.is_byte_vocabulary
-        else weights.vocabulary_file and weights.vocabulary_file.name,
+        "vocabulary": _vocabulary(weights.vocabulary),
         "arrays": arrays,
-        "metrics": reading.read_json(weights.path, "metrics") if is_own else {},
+        "metrics": reading.read_json(reading.find(path, step=weights.step), "metrics") if is_own else {},
         "metadata": dict(weights.metadata),
         "notes": list(weights.notes),
     }
 
 
-def digest_of(path: Any, *, step: int | None = None) -> str:
+def digest_of(path: Location, *, step: int | None = None) -> str:
     """Returns the digest of a checkpoint's parameters; `path` and `step` as in `describe`."""
     return leaves_digest(formats.open_weights(path, step=step).params)
+
+
+def _vocabulary(vocabulary: Vocabulary | None) -> str | None:
+    """Returns "bytes", or the name of the SentencePiece model's file."""
+    if isinstance(vocabulary, SentencePieceVocabulary):
+        return PurePath(vocabulary.path).name
+    return None if vocabulary is None else vocabulary.kind

@@ -1,4 +1,4 @@
-"""One number that says whether two sets of parameters are the same, bit for bit."""
+"""A digest of parameters: two sets with the same digest are equal bit for bit."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ _BLOCK_BYTES = 2**28
 def params_digest(params: Any) -> str:
     """Returns the SHA-256 over names, dtypes, shapes and bytes of a tree's leaves, in sorted order of names.
 
-    It does not depend on sharding, mesh or device, and needs host memory for one leaf at a time.
+    The digest does not depend on sharding, mesh or device. Host memory holds one leaf at a time.
 
     Args:
       params: a tree of JAX or NumPy arrays.
@@ -29,7 +29,7 @@ def params_digest(params: Any) -> str:
 
 
 def leaves_digest(params: Mapping[str, Leaf]) -> str:
-    """Returns the same number for leaves that are still in their files; needs memory for a part of one at a time."""
+    """Returns the digest of leaves that are still in their files, a block of one leaf in memory at a time."""
     return _digest((name, leaf.dtype, leaf.shape, _parts(leaf)) for name, leaf in sorted(params.items()))
 
 

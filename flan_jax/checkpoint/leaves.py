@@ -1,14 +1,13 @@
-"""Tensors that are somewhere else: shape and type are known, values are read when asked for, a part at a time.
+"""Lazy tensors: shape and type are known, values are read on demand, a part at a time.
 
-Every format opens into named leaves of this kind, every writer and every restore takes them, and what a format does
-differently (transposed, stacked, split heads) is a leaf that reads through another. So no conversion holds more than
-the part that it is moving.
+Every format opens into named leaves, and every writer and every restore takes them. Where a format differs (transposed,
+stacked, split heads), a leaf reads through another leaf. So a conversion never holds more than the part that it moves.
 """
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import ml_dtypes
@@ -17,7 +16,7 @@ import numpy as np
 from flan_jax.errors import UserError
 
 Index = tuple[slice, ...]
-"""One slice a dimension, with start and stop in range and no step."""
+"""One slice per dimension, with start and stop in range and no step."""
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -25,14 +24,14 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """One tensor.
+    """One lazy tensor.
 
     Attributes:
-      shape: its sizes.
-      dtype: its type; bfloat16 is `ml_dtypes`'s.
+      shape: sizes of the dimensions.
+      dtype: element type; bfloat16 is the one of `ml_dtypes`.
       read: returns the part at an `Index`, as an array of that part's shape.
-      chunk: sizes of the pieces in which it is stored, so that a reader may ask for whole ones; None: any part is as
-        cheap as another.
+      chunk: shape of the chunks in which it is stored, so that a reader can align to them; None where every part
+        costs the same.
     """
 
     shape: tuple[int, ...]
@@ -42,24 +41,24 @@ class Leaf:
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Their bytes."""
+        """Size in bytes."""
         return self.size * self.dtype.itemsize
 
     def whole(self) -> np.ndarray:
-        """Returns all of it."""
+        """Returns all values."""
         return self.read(tuple(slice(0, size) for size in self.shape))
 
     def part(self, index: Sequence[slice]) -> np.ndarray:
-        """Returns a part; slices may leave out start and stop, as those of `jax.Sharding` do."""
+        """Returns a part; slices may omit start and stop, as those of `jax.Sharding` do."""
         return self.read(tuple(slice(*s.indices(size)[:2]) for s, size in zip(index, self.shape, strict=True)))
 
     def blocks(self, *, max_bytes: int) -> Iterator[Index]:
-        """Returns indices that cut it into parts of at most `max_bytes` (or of one row), in C order.
+        """Yields the indices of blocks of at most `max_bytes` (or of one row), in C order.
 
         >>> leaf = from_array(np.zeros((5, 2), np.float32))
         >>> [(rows.start, rows.stop) for rows, _ in leaf.blocks(max_bytes=16)]
@@ -70,23 +69,23 @@ class Leaf:
             return
         rows = max(1, max_bytes * self.shape[0] // max(self.nbytes, 1))
         if self.chunk and rows > self.chunk[0]:
-            rows -= rows % self.chunk[0]  # No piece is read twice.
+            rows -= rows % self.chunk[0]  # Aligned, so that no chunk is read twice.
         rest = tuple(slice(0, size) for size in self.shape[1:])
         for start in range(0, self.shape[0], rows):
             yield (slice(start, min(start + rows, self.shape[0])), *rest)
 
 
 def from_array(array: Any) -> Leaf:
-    """Returns a leaf over an array in memory, or one mapped from a file."""
+    """Returns a leaf over an array in memory."""
     return Leaf(shape=tuple(array.shape), dtype=np.dtype(array.dtype), read=lambda index: np.asarray(array[index]))
 
 
 def cast(leaf: Leaf, dtype: Any) -> Leaf:
     """Returns the leaf in another type."""
-    wanted = np.dtype(dtype)
-    if wanted == leaf.dtype:
+    target = np.dtype(dtype)
+    if target == leaf.dtype:
         return leaf
-    return dataclasses.replace(leaf, dtype=wanted, read=lambda index: leaf.read(index).astype(wanted))
+    return dataclasses.replace(leaf, dtype=target, read=lambda index: leaf.read(index).astype(target))
 
 
 def transposed(leaf: Leaf) -> Leaf:
@@ -103,23 +102,23 @@ def at(leaf: Leaf, *, axis: int, position: int) -> Leaf:
     """Returns one layer of a stack: the leaf at a position of an axis, without that axis."""
 
     def read(index: Index) -> np.ndarray:
-        wanted = (*index[:axis], slice(position, position + 1), *index[axis:])
-        return np.squeeze(leaf.read(wanted), axis=axis)
+        inner = (*index[:axis], slice(position, position + 1), *index[axis:])
+        return np.squeeze(leaf.read(inner), axis=axis)
 
     chunk = leaf.chunk and (*leaf.chunk[:axis], *leaf.chunk[axis + 1 :])
     return Leaf(shape=(*leaf.shape[:axis], *leaf.shape[axis + 1 :]), dtype=leaf.dtype, chunk=chunk, read=read)
 
 
 def stacked(parts: Sequence[Leaf], *, axis: int) -> Leaf:
-    """Returns leaves of one shape as one with a new axis; the inverse of `at`.
+    """Returns leaves of one shape as one leaf with a new axis; the inverse of `at`.
 
     Raises:
-      UserError: they differ in shape or type.
+      UserError: the leaves differ in shape or type.
     """
     first = parts[0]
     for part in parts:
         if (part.shape, part.dtype) != (first.shape, first.dtype):
-            raise UserError(f"got {part.dtype}{list(part.shape)} beside {first.dtype}{list(first.shape)} in one stack")
+            raise UserError(f"got {part.dtype}{list(part.shape)} next to {first.dtype}{list(first.shape)} in one stack")
 
     def read(index: Index) -> np.ndarray:
         chosen = parts[index[axis]]
@@ -131,7 +130,7 @@ def stacked(parts: Sequence[Leaf], *, axis: int) -> Leaf:
 
 
 def joined(leaf: Leaf, *, axis: int) -> Leaf:
-    """Returns the leaf with dimensions `axis` and `axis + 1` as one, as heads and head size are in a kernel."""
+    """Returns the leaf with dimensions `axis` and `axis + 1` merged, as heads and head size are in a kernel."""
     inner = leaf.shape[axis + 1]
     shape = (*leaf.shape[:axis], leaf.shape[axis] * inner, *leaf.shape[axis + 2 :])
 
@@ -141,20 +140,19 @@ def joined(leaf: Leaf, *, axis: int) -> Leaf:
         values = leaf.read((*index[:axis], outer, slice(0, inner), *index[axis + 1 :]))
         values = values.reshape(*values.shape[:axis], -1, *values.shape[axis + 2 :])
         offset = outer.start * inner
-        cut = (slice(None),) * axis + (slice(start - offset, stop - offset),)
-        return values[cut]
+        return values[(slice(None),) * axis + (slice(start - offset, stop - offset),)]
 
     return Leaf(shape=shape, dtype=leaf.dtype, read=read)
 
 
 def divided(leaf: Leaf, *, axis: int, inner: int) -> Leaf:
-    """Returns the leaf with dimension `axis` as two, the second of size `inner`; the inverse of `joined`.
+    """Returns the leaf with dimension `axis` split in two, the second of size `inner`; the inverse of `joined`.
 
     Raises:
-      UserError: `inner` does not divide the dimension.
+      UserError: the dimension is not a multiple of `inner`.
     """
     if leaf.shape[axis] % inner:
-        raise UserError(f"got dimension {axis} of size {leaf.shape[axis]}, which {inner} does not divide")
+        raise UserError(f"dimension {axis} has size {leaf.shape[axis]}, which is not a multiple of {inner}")
     shape = (*leaf.shape[:axis], leaf.shape[axis] // inner, inner, *leaf.shape[axis + 1 :])
 
     def read(index: Index) -> np.ndarray:
@@ -174,7 +172,7 @@ def same_values(a: Leaf, b: Leaf, *, max_bytes: int = 2**26) -> bool:
     return all(_bits(a.read(index)) == _bits(b.read(index)) for index in a.blocks(max_bytes=max_bytes))
 
 
-def same_dtypes(leaves: dict[str, Leaf]) -> dict[np.dtype, list[str]]:
+def same_dtypes(leaves: Mapping[str, Leaf]) -> dict[np.dtype, list[str]]:
     """Returns the names of the leaves of each type, the most frequent type first."""
     named = sorted(leaves, key=lambda name: str(leaves[name].dtype))
     groups = {dtype: list(names) for dtype, names in itertools.groupby(named, key=lambda name: leaves[name].dtype)}

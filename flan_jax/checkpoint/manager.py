@@ -1,8 +1,9 @@
-"""Saving a run while it goes on, and coming back to where it was.
+"""Saves a run's checkpoints while it trains, and restores them.
 
-A thin face of Orbax's `CheckpointManager`: what is kept, what a failed write says, and what survives a process killed
-at any moment. Parameters, optimiser state, step and data position are separate items, so that reading the parameters
-alone is cheap; `flan_jax.checkpoint.reading` does that without a manager. When to save is left to the training loop.
+A thin layer over Orbax's `CheckpointManager` that defines which checkpoints are retained, the message of a failed write, and
+what survives if the process is killed at any moment. Parameters, optimizer state, step and data position are separate
+items, so that reading only the parameters is cheap; `flan_jax.checkpoint.reading` does that without a manager. The
+training loop decides when to save.
 """
 
 import contextlib
@@ -11,10 +12,12 @@ import json
 import logging
 import math
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self, final
 
 import absl.logging
@@ -29,20 +32,20 @@ from flan_jax.names import nearest
 _TREES = ("params", "opt_state")
 _DELETED = ".deleted"
 _OVERHEAD_BYTES = 2**20  # Names, shardings and JSON of one checkpoint.
-_STRAGGLERS_SECONDS = 10.0
-_DISK_TROUBLE = ("No space left", "quota", "RESOURCE_EXHAUSTED", "Read-only file system", "Permission denied")
+_THREADS_TIMEOUT_SECONDS = 10.0
+_DISK_ERRORS = ("No space left", "quota", "RESOURCE_EXHAUSTED", "Read-only file system", "Permission denied")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointPolicy:
-    """Which checkpoints of a run stay on disk.
+    """Which checkpoints of a run are retained.
 
     Attributes:
-      keep: how many of the latest.
-      keep_period_steps: besides, every step that this divides; None keeps no others.
-      keep_best: besides, the one with the best value of this evaluation metric; None keeps none for that.
+      keep: number of latest checkpoints.
+      keep_period_steps: also every step that is a multiple of this; None for no others.
+      keep_best: also the checkpoint with the best value of this evaluation metric; None for no other.
       best_mode: "max" or "min": which value of the metric is best.
-      asynchronous: training goes on while the files are written.
+      asynchronous: whether training continues while the files are written.
     """
 
     keep: int = 3
@@ -53,7 +56,7 @@ class CheckpointPolicy:
 
     def __post_init__(self) -> None:
         if self.keep < 1:
-            raise UserError(f"keep must be at least 1, or there is nothing to resume from; got {self.keep}.")
+            raise UserError(f"keep must be at least 1, otherwise there is nothing to resume from; got {self.keep}.")
         if self.keep_period_steps is not None and self.keep_period_steps < 1:
             raise UserError(f"keep_period_steps must be at least 1, or None; got {self.keep_period_steps}.")
         if self.best_mode not in ("max", "min"):
@@ -62,7 +65,7 @@ class CheckpointPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """One checkpoint, read whole."""
+    """One restored checkpoint."""
 
     step: int
     state: Any
@@ -73,24 +76,24 @@ class Restored:
 
 @final
 class Checkpoints:
-    """The checkpoints of one run, open for writing. Use it in a `with` statement: leaving waits for the writer.
+    """The checkpoints of one run, open for writing. A context manager: its exit waits for the writer.
 
-    A state is a dataclass with the trees `params` and `opt_state`; its other fields are scalars, `step` among them.
+    A state is a dataclass with the trees `params` and `opt_state`; its other fields are scalars, including `step`.
     """
 
-    def __init__(self, directory: Any, *, policy: CheckpointPolicy, metadata: Mapping[str, Any]) -> None:
-        """Opens a directory, and removes what a killed process left half-written in it.
+    def __init__(self, directory: Path, *, policy: CheckpointPolicy, metadata: Mapping[str, Any]) -> None:
+        """Opens a directory, and removes what a killed process left unfinished in it.
 
         Args:
-          directory: `<run>/checkpoints`; made when absent.
-          policy: what to keep.
-          metadata: JSON that goes into every checkpoint: vocabulary digest, model config, mixture, versions.
+          directory: `<run>/checkpoints`; created if absent.
+          policy: which checkpoints to retain.
+          metadata: JSON stored in every checkpoint: vocabulary digest, model config, mixture, versions.
         """
-        self.directory = reading.as_path(directory)
+        self.directory = directory
         self.policy = policy
         self._metadata = dict(metadata)
         self._last_saved: int | None = None
-        self._is_settled = True  # Nothing to wait for, no error to raise.
+        self._is_idle = True  # Nothing to wait for, no error to raise.
         if _is_primary():
             _remove_unfinished(self.directory)
         self._manager = _orbax_manager(self.directory, policy)
@@ -105,33 +108,33 @@ class Checkpoints:
         except Exception as late:
             if error is None:
                 raise
-            error.add_note(f"Besides, {late}")  # Never hides what made the run stop.
+            error.add_note(f"Also: {late}")  # Never hides why the run stopped.
 
     def all_steps(self) -> list[int]:
         """Returns the steps on disk, ascending."""
         return reading.all_steps(self.directory)
 
     def latest_step(self) -> int | None:
-        """Returns the step to resume from, None in a new run."""
+        """Returns the step to resume from, None for a new run."""
         return reading.latest_step(self.directory)
 
     def best_step(self) -> int | None:
-        """Returns the step with the best value of the policy's metric, None when there is none."""
+        """Returns the step with the best value of the policy's metric, None if no checkpoint has it."""
         return reading.best_step(self.directory, metric=self.policy.keep_best or "", mode=self.policy.best_mode)
 
     def save(self, state: Any, *, data_state: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> bool:
         """Saves a state under its step; waits for an earlier save that is still being written.
 
         Args:
-          state: as the class says; copied before this returns, so that its buffers may be donated.
+          state: see the class; copied before this returns, so that its buffers may be donated.
           data_state: position of the feed, JSON.
-          metrics: of the evaluation at this step; None or empty when there was none.
+          metrics: of the evaluation at this step; None or empty without one.
 
         Returns:
-          False when this step is saved already.
+          Whether the state was saved; False if this step already is.
 
         Raises:
-          UserError: no room, the writer failed now or at an earlier save, or the metrics lack the one to keep by.
+          UserError: the disk is full, the writer failed now or in an earlier save, or `keep_best` is not in the metrics.
         """
         import orbax.checkpoint as ocp
 
@@ -143,35 +146,34 @@ class Checkpoints:
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
         self._require_metric(metrics)
         trees = {item: named_leaves(getattr(state, item)) for item in _TREES}
-        if "://" not in str(self.directory):
-            files.require_free_space(self.directory, nbytes(trees) + _OVERHEAD_BYTES, for_what=f"checkpoint {step}")
+        files.require_free_space(self.directory, nbytes(trees) + _OVERHEAD_BYTES, for_what=f"checkpoint {step}")
         items = {item: ocp.args.StandardSave(nested(named)) for item, named in trees.items() if named}
         jsons = {
             "step": {name: np.asarray(value).item() for name, value in scalars.items()},
             "data": dict(data_state),
             "metadata": self._metadata,
         }
-        json.dumps(jsons)  # What is no JSON fails here, not in the writer's thread.
+        json.dumps(jsons)  # Invalid JSON fails here, not in the writer's thread.
         items |= {item: ocp.args.JsonSave(value) for item, value in jsons.items()}
-        self._last_saved, self._is_settled = step, False
-        with self._explaining():
+        self._last_saved, self._is_idle = step, False
+        with self._reporting_disk_errors():
             return self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def check_for_errors(self) -> None:
-        """Raises what the writer met since the last call, without waiting for a writer at work. Cheap at every step."""
-        if not self._is_settled and not self._manager.is_saving_in_progress():
+        """Raises an error of the writer since the last call, without waiting for a running one. Cheap enough for every step."""
+        if not self._is_idle and not self._manager.is_saving_in_progress():
             self.wait()
 
     def wait(self) -> None:
         """Waits until the last save is on disk.
 
         Raises:
-          UserError: it could not be written.
+          UserError: writing failed.
         """
-        if self._is_settled:
+        if self._is_idle:
             return
-        self._is_settled = True  # Also when it fails: an error is raised once.
-        with self._explaining():
+        self._is_idle = True  # Also when it fails: an error is raised once.
+        with self._reporting_disk_errors():
             self._manager.wait_until_finished()
         if _is_primary():
             _remove_deleted(self.directory)
@@ -185,43 +187,46 @@ class Checkpoints:
             absl.logging.get_absl_logger().removeFilter(_is_not_reraised)
 
     def restore(self, abstract_state: Any, *, step: int | None = None) -> Restored:
-        """Reads a checkpoint onto any mesh.
+        """Restores a checkpoint onto any mesh.
 
         Args:
-          abstract_state: the state with `jax.ShapeDtypeStruct` for arrays, each with the sharding wanted.
-          step: which one; None takes the latest.
+          abstract_state: the state with `jax.ShapeDtypeStruct` for arrays, each with its target sharding.
+          step: which checkpoint; None selects the latest.
 
         Raises:
-          MissingFileError: there is none of that step.
+          MissingFileError: there is no checkpoint of that step.
           UserError: names, shapes or dtypes differ from the checkpoint's.
         """
         self.wait()
-        place = reading.find(self.directory, step=step)
-        trees = {item: reading.read_tree(place, item, getattr(abstract_state, item)) for item in _TREES}
-        stored = reading.read_json(place, "step")
+        directory = reading.find(self.directory, step=step)
+        assert isinstance(directory, Path)
+        trees = {item: reading.read_tree(directory, item, getattr(abstract_state, item)) for item in _TREES}
+        stored = reading.read_json(directory, "step")
         scalars = {f.name: getattr(abstract_state, f.name) for f in fields(abstract_state) if f.name not in _TREES}
         if set(stored) != set(scalars):
-            raise UserError(f"The checkpoint {place} has the counters {sorted(stored)}, wanted {sorted(scalars)}.")
+            raise UserError(
+                f"The checkpoint {directory} has the counters {sorted(stored)}, expected {sorted(scalars)}."
+            )
         placed = {name: _scalar_like(scalars[name], value) for name, value in stored.items()}
         return Restored(
             step=stored["step"],
             state=replace(abstract_state, **trees, **placed),
-            data_state=reading.read_json(place, "data"),
-            metadata=reading.read_json(place, "metadata"),
-            metrics=reading.read_json(place, "metrics"),
+            data_state=reading.read_json(directory, "data"),
+            metadata=reading.read_json(directory, "metadata"),
+            metrics=reading.read_json(directory, "metrics"),
         )
 
     def _require_metric(self, metrics: Mapping[str, float]) -> None:
         name = self.policy.keep_best
         if name is not None and metrics and name not in metrics:
             raise UserError(
-                f"keep_best is {name!r}, which the evaluation does not give.{nearest(name, metrics)} "
-                f"It gives: {', '.join(sorted(metrics))}."
+                f"keep_best is {name!r}, which is not a metric of the evaluation.{nearest(name, metrics)} "
+                f"Its metrics: {', '.join(sorted(metrics))}."
             )
 
     @contextlib.contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """Turns the writer's troubles with the disk into one message, and leaves nothing half-written."""
+    def _reporting_disk_errors(self) -> Iterator[None]:
+        """Turns the writer's disk errors into one message, and removes unfinished files."""
         try:
             yield
         except Exception as error:
@@ -229,15 +234,15 @@ class Checkpoints:
             if _is_primary():
                 _remove_unfinished(self.directory)
             self._manager.reload()  # Orbax has forgotten the steps that it would have deleted after this save.
-            if not _is_disk_trouble(error):
+            if not _is_disk_error(error):
                 raise
             raise UserError(
-                f"Saving checkpoint {self._last_saved} to {self.directory} failed: {_reason(error)}. The checkpoints "
-                f"there are {self.all_steps()}. Make room or choose another directory; the same command resumes."
+                f"Saving checkpoint {self._last_saved} to {self.directory} failed: {_reason(error)}. It has the "
+                f"checkpoints {self.all_steps()}. Free some space or choose another directory; the same command resumes."
             ) from error
 
 
-def _orbax_manager(directory: Any, policy: CheckpointPolicy) -> Any:
+def _orbax_manager(directory: Path, policy: CheckpointPolicy) -> Any:
     import orbax.checkpoint as ocp
 
     policies = ocp.checkpoint_managers
@@ -252,64 +257,64 @@ def _orbax_manager(directory: Any, policy: CheckpointPolicy) -> Any:
         best_fn=lambda m: _rank_value(m, policy),  # Without one Orbax does not write the metrics.
         preservation_policy=policies.AnyPreservationPolicy(preserve),
         enable_async_checkpointing=policy.asynchronous,
-        todelete_subdir=_DELETED,  # A rename: a process killed while deleting leaves no half of a checkpoint.
+        todelete_subdir=_DELETED,  # Deleting starts with a rename, so that a process killed meanwhile leaves no partial checkpoint.
         save_root_metadata=False,
     )
     return ocp.CheckpointManager(directory, options=options)
 
 
 def _is_not_reraised(record: logging.LogRecord) -> bool:
-    """Drops Orbax's tracebacks of errors in its threads: the same errors are raised to the caller."""
+    """Filters out Orbax's tracebacks of errors in its threads, which are also raised to the caller."""
     return not (record.exc_info and "orbax" in record.pathname)
 
 
 def _rank_value(metrics: Mapping[str, float], policy: CheckpointPolicy) -> float:
-    """Higher is better; what has no such metric, or one that is not a number, comes last."""
+    """Returns the metric as a rank, higher is better; a missing metric or NaN ranks last."""
     value = metrics.get(policy.keep_best or "", math.nan)
     if math.isnan(value):
         return -math.inf
     return value if policy.best_mode == "max" else -value
 
 
-def _remove_unfinished(directory: Any) -> None:
-    """Removes what a writer left unfinished, and sets aside what bears a step's name but is no whole checkpoint.
+def _remove_unfinished(directory: Path) -> None:
+    """Removes what a writer left unfinished, and renames incomplete checkpoints.
 
     Only the run that owns the directory may call this.
     """
     _remove_deleted(directory)
-    for place in list(directory.iterdir()) if directory.is_dir() else []:
-        step, _, suffix = place.name.partition(".")
+    for path in list(directory.iterdir()) if directory.is_dir() else []:
+        step, _, suffix = path.name.partition(".")
         if step.isdecimal() and suffix.startswith("orbax-checkpoint-tmp"):
-            place.rmtree()
-        elif place.name.isdecimal() and not reading.is_whole(place):  # A copy that was cut short, not ours to delete.
-            aside = directory / f"incomplete-{place.name}"
-            if aside.exists():
-                aside.rmtree()
-            place.rename(aside)
+            shutil.rmtree(path)
+        elif path.name.isdecimal() and not reading.is_complete(path):  # The user's partial copy: not deleted.
+            renamed = directory / f"incomplete-{path.name}"
+            if renamed.exists():
+                shutil.rmtree(renamed)
+            path.rename(renamed)
 
 
 def _wait_for_orbax_threads() -> None:
-    """Lets the writers of the other items end after one has failed: they would write into what is removed."""
-    deadline = time.monotonic() + _STRAGGLERS_SECONDS
+    """Waits for the writers of the other items after one has failed: they would write into removed folders."""
+    deadline = time.monotonic() + _THREADS_TIMEOUT_SECONDS
     while time.monotonic() < deadline and any(type(t).__module__.startswith("orbax") for t in threading.enumerate()):
         time.sleep(0.01)
 
 
-def _remove_deleted(directory: Any) -> None:
+def _remove_deleted(directory: Path) -> None:
     if (directory / _DELETED).exists():
-        (directory / _DELETED).rmtree()
+        shutil.rmtree(directory / _DELETED)
 
 
-def _is_disk_trouble(error: BaseException | None) -> bool:
+def _is_disk_error(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, OSError) or any(words in str(error) for words in _DISK_TROUBLE):
+        if isinstance(error, OSError) or any(text in str(error) for text in _DISK_ERRORS):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
 def _reason(error: BaseException) -> str:
-    """TensorStore tells a full disk in five lines of file names."""
+    """Returns a short reason: TensorStore reports a full disk in five lines of file names."""
     return os.strerror(errno.ENOSPC) if os.strerror(errno.ENOSPC) in str(error) else str(error)
 
 

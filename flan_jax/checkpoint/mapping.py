@@ -1,8 +1,8 @@
-"""Rules between this project's tree of parameters and another's: one ordered table, used both ways.
+"""Rules between this project's parameter tree and another: one ordered table, used in both directions.
 
-A rule pairs two names. `{i}` in a name stands for a layer's number; a rule with `{i}` on our side alone is about a
-stack, in which the other tree keeps all layers of a kernel as one tensor. Every rule of a table has to find its tensors
-and every tensor its rule: what is left over is named on both sides, with the nearest names of the other.
+A rule pairs two names. `{i}` in a name stands for a layer's number. A rule with `{i}` in this project's name alone
+describes a stack: the other tree has all layers of a kernel in one tensor. Every rule must find its tensors, and every
+tensor its rule. An error lists what is left over on both sides, with the nearest names of the other.
 """
 
 import abc
@@ -21,21 +21,21 @@ _SHOWN = 12
 
 
 class Form(abc.ABC):
-    """How one tree's tensor becomes the other's."""
+    """A transformation of one tree's tensor into the other's."""
 
     @abc.abstractmethod
     def to_ours(self, leaf: Leaf) -> Leaf:
-        """Returns our tensor, given theirs."""
+        """Returns this project's tensor, given the other tree's."""
 
     @abc.abstractmethod
     def to_theirs(self, leaf: Leaf) -> Leaf:
-        """Returns their tensor, given ours."""
+        """Returns the other tree's tensor, given this project's."""
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Same(Form):
-    """As it is."""
+    """No transformation."""
 
     def to_ours(self, leaf: Leaf) -> Leaf:
         """Returns the leaf."""
@@ -49,7 +49,7 @@ class Same(Form):
 @final
 @dataclasses.dataclass(frozen=True)
 class Transposed(Form):
-    """Rows and columns exchanged."""
+    """Rows and columns swapped."""
 
     def to_ours(self, leaf: Leaf) -> Leaf:
         """Returns the leaf transposed."""
@@ -63,10 +63,10 @@ class Transposed(Form):
 @final
 @dataclasses.dataclass(frozen=True)
 class SplitHeads(Form):
-    """Theirs has heads and head size as two dimensions where ours has one.
+    """Heads and head size are two dimensions in the other tree and one in this project's.
 
     Attributes:
-      axis: the dimension of ours.
+      axis: the dimension in this project's tensor.
       head_dim: the head size, needed to split.
     """
 
@@ -74,23 +74,23 @@ class SplitHeads(Form):
     head_dim: int
 
     def to_ours(self, leaf: Leaf) -> Leaf:
-        """Returns the leaf with heads and head size joined."""
+        """Returns the leaf with heads and head size merged."""
         return leaves.joined(leaf, axis=self.axis)
 
     def to_theirs(self, leaf: Leaf) -> Leaf:
-        """Returns the leaf with heads and head size apart."""
+        """Returns the leaf with heads and head size split."""
         return leaves.divided(leaf, axis=self.axis, inner=self.head_dim)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One pair of names.
+    """A pair of names.
 
     Attributes:
-      ours: our name, "encoder/layers_{i}/mlp/wo/kernel".
-      theirs: the other tree's.
-      form: what happens to the values.
-      stack_axis: the dimension of theirs that counts layers, where theirs is a stack.
+      ours: this project's name, "encoder/layers_{i}/mlp/wo/kernel".
+      theirs: the other tree's name.
+      form: transformation of the values.
+      stack_axis: the dimension of the other tree's tensor that counts layers, where it is a stack.
     """
 
     ours: str
@@ -102,19 +102,19 @@ class Rule:
         assert (self.stack_axis is not None) == (_LAYER in self.ours and _LAYER not in self.theirs), self
 
 
-def to_ours(theirs: Mapping[str, Leaf], rules: Sequence[Rule], *, place: str) -> dict[str, Leaf]:
-    """Returns our tree of another's.
+def to_ours(theirs: Mapping[str, Leaf], rules: Sequence[Rule], *, where: str) -> dict[str, Leaf]:
+    """Returns another tree under this project's names.
 
     Args:
-      theirs: their leaves by name.
-      rules: must cover them.
-      place: which checkpoint, for messages.
+      theirs: leaves by the other tree's names.
+      rules: must cover the leaves.
+      where: the checkpoint, for messages.
 
     Raises:
-      UserError: a name that no rule has, or one that a rule wants and that is missing; all are named.
+      UserError: a name has no rule, or a rule's name is missing; the text lists all of them.
     """
     counts = _layer_counts(rules, theirs)
-    _require_cover([r.theirs for r in rules], theirs, counts, place=place)
+    _require_cover([r.theirs for r in rules], theirs, counts, where=where)
     ours: dict[str, Leaf] = {}
     for rule in rules:
         for i in range(counts[_stack(rule)]) if _LAYER in rule.ours else [0]:
@@ -125,10 +125,10 @@ def to_ours(theirs: Mapping[str, Leaf], rules: Sequence[Rule], *, place: str) ->
     return ours
 
 
-def to_theirs(ours: Mapping[str, Leaf], rules: Sequence[Rule], *, place: str) -> dict[str, Leaf]:
-    """Returns another tree of ours; arguments and errors as in `to_ours`."""
+def to_theirs(ours: Mapping[str, Leaf], rules: Sequence[Rule], *, where: str) -> dict[str, Leaf]:
+    """Returns this project's tree under another tree's names; arguments and errors as in `to_ours`."""
     counts = {stack: _count(ours, [r.ours for r in rules if _stack(r) == stack]) for stack in {*map(_stack, rules)}}
-    _require_cover([r.ours for r in rules], ours, counts, place=place)
+    _require_cover([r.ours for r in rules], ours, counts, where=where)
     theirs: dict[str, Leaf] = {}
     for rule in rules:
         numbers = range(counts[_stack(rule)]) if _LAYER in rule.ours else range(1)
@@ -141,7 +141,7 @@ def to_theirs(ours: Mapping[str, Leaf], rules: Sequence[Rule], *, place: str) ->
 
 
 def fits(names: Mapping[str, Leaf], patterns: Sequence[str]) -> int:
-    """Returns how many of the names one of the patterns has; to choose between tables."""
+    """Returns how many of the names match one of the patterns."""
     matchers = [_matcher(pattern) for pattern in patterns]
     return sum(any(matcher.fullmatch(name) for matcher in matchers) for name in names)
 
@@ -151,7 +151,7 @@ def _stack(rule: Rule) -> str:
 
 
 def _layer_counts(rules: Sequence[Rule], theirs: Mapping[str, Leaf]) -> dict[str, int]:
-    """Returns how many layers their encoder and decoder have."""
+    """Returns how many layers the other tree's encoder and decoder have."""
     counts = {}
     for stack in {*map(_stack, rules)}:
         own = [rule for rule in rules if _stack(rule) == stack]
@@ -172,21 +172,21 @@ def _matcher(pattern: str) -> re.Pattern[str]:
 
 
 def _require_cover(
-    patterns: Sequence[str], names: Mapping[str, Leaf], counts: Mapping[str, int], *, place: str
+    patterns: Sequence[str], names: Mapping[str, Leaf], counts: Mapping[str, int], *, where: str
 ) -> None:
-    """Refuses names without a rule, and rules without a name."""
-    wanted: dict[str, None] = {}
+    """Rejects names without a rule, and rules without a name."""
+    expected: dict[str, None] = {}
     for pattern in patterns:
         stack = re.split(r"[/.]", pattern)[0]
         numbers = range(counts.get(stack, 0)) if _LAYER in pattern else range(1)
-        wanted |= dict.fromkeys(pattern.replace(_LAYER, str(i)) for i in numbers)
-    missing = [name for name in wanted if name not in names]
-    extra = [name for name in names if name not in wanted]
+        expected |= dict.fromkeys(pattern.replace(_LAYER, str(i)) for i in numbers)
+    missing = [name for name in expected if name not in names]
+    extra = [name for name in names if name not in expected]
     if missing or extra:
         raise UserError(
-            f"The tensors of {place} do not fit.\n"
+            f"The tensors of {where} do not match the network.\n"
             + _listed("missing", missing, candidates=extra)
-            + _listed("not known", extra, candidates=missing)
+            + _listed("unknown", extra, candidates=missing)
         )
 
 

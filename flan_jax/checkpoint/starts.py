@@ -1,7 +1,7 @@
-"""What a new run takes from a checkpoint of any format: a plan that accounts for every leaf, then arrays on the mesh.
+"""Starts a new run from a checkpoint of any format: a plan that accounts for every leaf, then arrays on the mesh.
 
-Each device reads its own part of each parameter and no more, in the type that the run keeps; so a checkpoint that fits
-on no single host starts a run on many. Initialising what is not taken is left to the caller, who knows the network.
+Each device reads only its own part of each parameter, cast to the run's type. So a checkpoint that no single host can hold
+starts a run on many. The caller initializes what the checkpoint does not provide.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from flan_jax.names import nearest
 
 Rule = tuple[str, str | None]
 Restore = Literal["params", "params_and_optimizer"]
-# What a checkpoint of the right shapes may still differ in.
+# Properties of the network that shapes do not determine.
 COMPARED = ("mlp_activations", "decoder_outputs_are_scaled")
 _RESTORE: tuple[Restore, ...] = ("params", "params_and_optimizer")
 
@@ -30,15 +30,15 @@ _RESTORE: tuple[Restore, ...] = ("params", "params_and_optimizer")
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
-    r"""What is taken of the initial checkpoint.
+    r"""What a run restores from its initial checkpoint.
 
     Attributes:
-      rules: ordered pairs of a regular expression that matches a parameter's whole name in the run, and the name that
-        the parameter has in the checkpoint (with \1 for groups), or None: initialised anew. The first match decides;
-        what no rule matches keeps its name. Without rules everything has to fit.
-      restore: "params", or "params_and_optimizer": Adafactor's second moments and the step as well, so that the
-        checkpoint's run goes on.
-      step: which of several checkpoints at the path; None is the latest.
+      rules: ordered pairs of a regular expression that matches a parameter's full name in the run, and the parameter's
+        name in the checkpoint (with \1 for groups), or None to initialize it. The first match decides; a parameter
+        without a match keeps its name. Without rules the whole checkpoint must match the model.
+      restore: "params", or "params_and_optimizer" to restore also Adafactor's second moments and the step, which
+        continues the checkpoint's run.
+      step: which of several checkpoints at the path; None selects the latest.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -46,7 +46,7 @@ class Start:
     step: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rules", tuple(tuple(rule) for rule in self.rules))  # gin hands over lists
+        object.__setattr__(self, "rules", tuple(tuple(rule) for rule in self.rules))  # gin passes lists
         if self.restore not in _RESTORE:
             raise UserError(
                 f"Start.restore is {self.restore!r}; allowed are {', '.join(map(repr, _RESTORE))}."
@@ -58,18 +58,18 @@ class Start:
             try:
                 re.compile(rule[0])
             except re.error as error:
-                raise UserError(f"Start.rules has {rule[0]!r}, which is no regular expression: {error}.") from error
+                raise UserError(f"Start.rules has {rule[0]!r}, which is not a regular expression: {error}.") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """What happens to one leaf.
+    """One leaf of the plan.
 
     Attributes:
-      name: in the run; None: a leaf of the checkpoint that the run has no use for.
-      source: its name in the checkpoint; None: initialised anew.
-      shape: its sizes.
-      dtype: its type in the checkpoint.
+      name: in the run; None for a leaf of the checkpoint that the run does not use.
+      source: name in the checkpoint; None if the run initializes the leaf.
+      shape: sizes of the dimensions.
+      dtype: element type in the checkpoint.
     """
 
     name: str | None
@@ -79,40 +79,40 @@ class Row:
 
 
 def plan(weights: Weights, abstract_params: Any, start: Start, *, config: T5Config) -> list[Row]:
-    """Returns a row for every parameter of the run and every one of the checkpoint.
+    """Returns a row for every parameter of the run and of the checkpoint.
 
     Args:
       weights: the checkpoint.
       abstract_params: shapes of the run's parameters.
-      start: what to take.
+      start: what to restore.
       config: the run's network.
 
     Raises:
-      UserError: something does not fit; every leaf that does not is named.
+      UserError: some leaves do not match; the text lists them.
     """
-    wanted = named_leaves(abstract_params)
+    expected = named_leaves(abstract_params)
     _require_one_dtype(weights)
     if start.rules:
         require_same_network(weights, config, fields=("mlp_activations",))
     else:
         require_shapes({name: leaf.shape for name, leaf in weights.params.items()}, config, place=weights.path)
         require_same_network(weights, config)
-        return [_row(name, name, weights.params) for name in wanted]
-    sources = _sources(list(wanted), start.rules)
+        return [_row(name, name, weights.params) for name in expected]
+    sources = _sources(list(expected), start.rules)
     lines = []
     for name, source in sources.items():
         got = weights.params.get(source) if source is not None else None
         if source is not None and got is None:
             lines.append(f"{name}: the checkpoint has no {source}.{nearest(source, weights.params)}")
-        elif got is not None and got.shape != tuple(wanted[name].shape):
-            lines.append(f"{name}: got {list(got.shape)} in the checkpoint, wanted {list(wanted[name].shape)}")
+        elif got is not None and got.shape != tuple(expected[name].shape):
+            lines.append(f"{name}: got {list(got.shape)} in the checkpoint, expected {list(expected[name].shape)}")
     if lines:
         raise UserError(
-            f"{weights.path} does not fit by the rules given:\n  " + "\n  ".join(lines[:20]) + "\n"
-            "A rule (name, None) initialises a parameter anew."
+            f"{weights.path} does not match under the given rules:\n  " + "\n  ".join(lines[:20]) + "\n"
+            "A rule (name, None) initializes a parameter."
         )
     rows = [
-        Row(name=name, source=None, shape=tuple(wanted[name].shape), dtype=None)
+        Row(name=name, source=None, shape=tuple(expected[name].shape), dtype=None)
         if source is None
         else _row(name, source, weights.params)
         for name, source in sources.items()
@@ -122,58 +122,56 @@ def plan(weights: Weights, abstract_params: Any, start: Start, *, config: T5Conf
 
 
 def require_same_network(weights: Weights, config: T5Config, *, fields: Sequence[str] = COMPARED) -> None:
-    """Refuses a checkpoint that says of itself what shapes cannot tell, and says something else than the model.
+    """Rejects a checkpoint that records another network than the model, in fields that do not follow from shapes.
 
     Args:
       weights: the checkpoint.
-      config: the model that was asked for.
-      fields: what is compared.
+      config: the requested model.
+      fields: the compared fields.
 
     Raises:
-      UserError: some field differs.
+      UserError: a field differs.
     """
     if not weights.config_is_stated or weights.config is None:
         return
-    pairs = {name: (_spelled(weights.config, name), _spelled(config, name)) for name in fields}
-    differing = [
-        f"{name}: got {got!r}, the model's is {wanted!r}" for name, (got, wanted) in pairs.items() if got != wanted
-    ]
+    pairs = {name: (_comparable(weights.config, name), _comparable(config, name)) for name in fields}
+    differing = [f"{name}: got {got!r}, the model has {want!r}" for name, (got, want) in pairs.items() if got != want]
     if differing:
         raise UserError(
-            f"{weights.path} is of another network than the model; it is {recognize(weights.config).title}.\n  "
+            f"{weights.path} has another network than the model; it is {recognize(weights.config).title}.\n  "
             + "\n  ".join(differing)
         )
 
 
 def grouped(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Returns rows for a table: layers that fare alike together, with their number.
+    """Returns rows for a table, with equal rows of different layers merged and counted.
 
     >>> rows = [Row(name=f"encoder/layers_{i}/a/kernel", source=None, shape=(2,), dtype=None) for i in range(3)]
     >>> grouped(rows)
-    [{'parameter': 'encoder/layers_*/a/kernel', 'leaves': 3, 'shape': [2], 'from': 'initialised'}]
+    [{'parameter': 'encoder/layers_*/a/kernel', 'leaves': 3, 'shape': [2], 'from': 'initialized'}]
     """
     groups: dict[tuple[Any, ...], int] = {}
     for row in rows:
         name, source = (text and re.sub(r"layers_\d+", "layers_*", text) for text in (row.name, row.source))
         if row.name is None:
-            told = "not used"
+            origin = "not used"
         elif row.source is None:
-            told = "initialised"
+            origin = "initialized"
         else:
-            told = f"checkpoint, {row.dtype}" if row.source == row.name else f"checkpoint, {source}, {row.dtype}"
-        key = (name or source, row.shape, told)
+            origin = f"checkpoint, {row.dtype}" if row.source == row.name else f"checkpoint, {source}, {row.dtype}"
+        key = (name or source, row.shape, origin)
         groups[key] = groups.get(key, 0) + 1
     return [
-        {"parameter": name, "leaves": count, "shape": list(shape), "from": told}
-        for (name, shape, told), count in groups.items()
+        {"parameter": name, "leaves": count, "shape": list(shape), "from": origin}
+        for (name, shape, origin), count in groups.items()
     ]
 
 
 def read_onto(leaf: Leaf, abstract: Any) -> Any:
-    """Returns a `jax.Array` with the sharding and type of `abstract`; each part is read once a process.
+    """Returns a `jax.Array` with the sharding and type of `abstract`; a process reads each part once.
 
     Args:
-      leaf: where the values are.
+      leaf: the values.
       abstract: a `jax.ShapeDtypeStruct` of the leaf's shape; without a sharding the array goes to the first device.
     """
     import jax
@@ -192,52 +190,52 @@ def read_onto(leaf: Leaf, abstract: Any) -> Any:
     return jax.make_array_from_callback(tuple(leaf.shape), sharding, part)
 
 
-def taken_params(weights: Weights, rows: Sequence[Row], abstract_params: Any) -> dict[str, Any]:
-    """Returns the parameters that the rows take, by name, on the mesh of `abstract_params`."""
-    wanted = named_leaves(abstract_params)
+def restored_params(weights: Weights, rows: Sequence[Row], abstract_params: Any) -> dict[str, Any]:
+    """Returns the parameters that come from the checkpoint, by name, on the mesh of `abstract_params`."""
+    expected = named_leaves(abstract_params)
     return {
-        row.name: read_onto(weights.params[row.source], wanted[row.name])
+        row.name: read_onto(weights.params[row.source], expected[row.name])
         for row in rows
         if row.name is not None and row.source is not None
     }
 
 
 def restored_optimizer(weights: Weights, abstract_state: Any, *, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the leaves of an optimiser's state by name: Adafactor's second moments, and the step for each count.
+    """Returns the leaves of an optimizer's state by name: Adafactor's second moments, and the step for each count.
 
     Args:
       weights: with slots.
-      abstract_state: shapes and shardings of the run's optimiser state.
-      params: the run's parameters by name; what they are does not matter.
+      abstract_state: shapes and shardings of the run's optimizer state.
+      params: the run's parameters by name; only the names are used.
 
     Raises:
-      UserError: the checkpoint has no slots or no step, or the run's optimiser keeps something that it has not.
+      UserError: the checkpoint has no slots or no step, or not all the state of the run's optimizer.
     """
-    from flan_jax.checkpoint.own import slots_of
+    from flan_jax.checkpoint.native import slots_of
 
     if not weights.slots or weights.step is None:
-        raise UserError(f"{weights.path} holds parameters only, no state of Adafactor: set Start.restore to 'params'.")
+        raise UserError(f"{weights.path} has only parameters and no state of Adafactor: set Start.restore to 'params'.")
     named = named_leaves(abstract_state)
     slots = {name: slot for slot, name in slots_of({name: name for name in named}, params).items()}
-    found, lines = {}, []
+    restored, lines = {}, []
     for name, leaf in named.items():
-        kept = weights.slots.get(slots.get(name, ""))
-        if kept is not None and kept.shape == tuple(leaf.shape):
-            found[name] = read_onto(kept, leaf)
+        stored = weights.slots.get(slots.get(name, ""))
+        if stored is not None and stored.shape == tuple(leaf.shape):
+            restored[name] = read_onto(stored, leaf)
         elif name not in slots and name.rpartition("/")[2] == "count":
-            found[name] = _scalar(weights.step, leaf)
+            restored[name] = _scalar(weights.step, leaf)
         else:
-            have = "nothing" if kept is None else list(kept.shape)
-            lines.append(f"{name}: wanted {list(leaf.shape)}, the checkpoint has {have}")
-    kept_there = sorted(set(weights.slots) - {slots[name] for name in found if name in slots})
-    lines += [f"{slot}: the checkpoint keeps it, this run's optimiser does not" for slot in kept_there]
+            have = "nothing" if stored is None else list(stored.shape)
+            lines.append(f"{name}: expected {list(leaf.shape)}, the checkpoint has {have}")
+    unused = sorted(set(weights.slots) - {slots[name] for name in restored if name in slots})
+    lines += [f"{slot}: the checkpoint has it, this run's optimizer does not" for slot in unused]
     if lines:
         raise UserError(
-            f"The optimiser's state in {weights.path} is not that of this run's optimiser:\n  "
+            f"The optimizer's state in {weights.path} does not match this run's optimizer:\n  "
             + "\n  ".join(lines[:12])
-            + "\nUse a plain Adafactor, as T5X's, or set Start.restore to 'params'."
+            + "\nUse a plain Adafactor like T5X's, or set Start.restore to 'params'."
         )
-    return found
+    return restored
 
 
 def _scalar(value: int, abstract: Any) -> Any:
@@ -245,39 +243,39 @@ def _scalar(value: int, abstract: Any) -> Any:
     return read_onto(leaf, abstract)
 
 
-def _spelled(config: T5Config, field: str) -> Any:
+def _comparable(config: T5Config, field: str) -> Any:
     value = getattr(config, field)
     return tuple("silu" if name == "swish" else name for name in value) if field == "mlp_activations" else value
 
 
 def _sources(names: Sequence[str], rules: Sequence[Rule]) -> dict[str, str | None]:
-    """Returns, by a parameter's name, its name in the checkpoint."""
+    """Returns each parameter's name in the checkpoint, None to initialize it."""
     patterns = [(re.compile(pattern), target) for pattern, target in rules]
-    took = [0] * len(patterns)
+    counts = [0] * len(patterns)
     sources: dict[str, str | None] = {}
     for name in names:
         sources[name] = name
         for number, (pattern, target) in enumerate(patterns):
             if match := pattern.fullmatch(name):
-                took[number] += 1
+                counts[number] += 1
                 sources[name] = target and match.expand(target)
                 break
-    for count, (text, _) in zip(took, rules, strict=True):
+    for count, (text, _) in zip(counts, rules, strict=True):
         if not count:
             raise UserError(
-                f"Start.rules: {text!r} takes no parameter of this model. Names are as {names[0]!r}; a pattern has to "
-                f"match the whole of one.{nearest(text, names)}"
+                f"Start.rules: {text!r} matches no parameter of this model. A pattern must match a full name, such "
+                f"as {names[0]!r}.{nearest(text, names)}"
             )
     return sources
 
 
 def _require_one_dtype(weights: Weights) -> None:
-    """Refuses a checkpoint of several types: one that was cast half-way gives a model that nobody has seen."""
-    groups = same_dtypes(dict(weights.params))
+    """Rejects a checkpoint of several types, which is usually the result of an incomplete cast."""
+    groups = same_dtypes(weights.params)
     if len(groups) > 1:
         (usual, most), (odd, few) = list(groups.items())[:2]
         raise UserError(
-            f"{weights.path} mixes types: {few[0]} is {odd} ({len(few)} such), where {len(most)} others are {usual}. "
+            f"{weights.path} mixes types: {few[0]} is {odd} ({len(few)} such), but {len(most)} others are {usual}. "
             "Convert it first, `flan-jax convert --dtype=float32`, which casts all of them."
         )
 

@@ -1,7 +1,7 @@
-"""Trees of arrays as names and leaves: what a checkpoint stores, compares and digests.
+"""Trees of arrays as leaves by name: what a checkpoint stores, compares and digests.
 
-Names are path entries joined by "/". On disk every tree is nested dictionaries of strings, whatever mixture of
-dataclasses, tuples and dictionaries it is in memory, so that an optimiser's state can be read without its classes.
+A name is the path's entries joined by "/". On disk every tree is nested dictionaries with string keys, whatever mixture
+of dataclasses, tuples and dictionaries it is in memory. So an optimizer's state can be read without its classes.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def named_leaves(tree: Any) -> Named:
 
 
 def nested(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns nested dictionaries of named leaves, as they lie on disk.
+    """Returns nested dictionaries of named leaves, as they are stored on disk.
 
     >>> nested({"encoder/kernel": 1, "layers/0": 2})
     {'encoder': {'kernel': 1}, 'layers': {'0': 2}}
@@ -47,23 +47,23 @@ def unflatten(named: Mapping[str, Any], like: Any) -> Any:
 
 
 def nbytes(tree: Any) -> int:
-    """Returns the bytes of all leaves, arrays or shapes."""
+    """Returns the size of all leaves in bytes; leaves are arrays or `jax.ShapeDtypeStruct`."""
     return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 
 
-def differences(*, wanted: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
-    """Returns a line for every name whose shape or dtype differs, or that one side lacks."""
+def differences(*, expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each name whose shape or dtype differs, or that only one side has."""
     lines = []
-    for name in sorted({*wanted, *got}):
-        want, have = (_spelled(side[name]) if name in side else None for side in (wanted, got))
+    for name in sorted({*expected, *got}):
+        want, have = (_describe(side[name]) if name in side else None for side in (expected, got))
         if have is None:
-            lines.append(f"{name}: missing, wanted {want}")
+            lines.append(f"{name}: missing, expected {want}")
         elif want is None:
-            lines.append(f"{name}: got {have}, wanted nothing of this name")
+            lines.append(f"{name}: got {have}, which the model does not have")
         elif want != have:
-            lines.append(f"{name}: got {have}, wanted {want}")
+            lines.append(f"{name}: got {have}, expected {want}")
     return lines
 
 
-def _spelled(leaf: Any) -> str:
+def _describe(leaf: Any) -> str:
     return f"{np.dtype(leaf.dtype)}[{','.join(str(size) for size in leaf.shape)}]"

@@ -1,16 +1,16 @@
-"""Weights of any format, opened: everything under this project's names, nothing read yet.
+"""An opened checkpoint of any format: every tensor under this project's names, with no values read yet.
 
-One record for this project's own checkpoints, T5X's and Hugging Face's, so that conversion, restoring onto a mesh and
-`show checkpoint` are written once. How each format lies on disk is left to `own`, `t5x` and `huggingface`.
+Conversion, restoring onto a mesh and `show checkpoint` are written once, for this record. The formats themselves are in
+`native`, `t5x` and `huggingface`.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, final
 
 from flan_jax.checkpoint.leaves import Leaf
 from flan_jax.models.t5.config import T5Config
+from flan_jax.vocab import Vocabulary
 
 Format = Literal["flan_jax", "t5x", "hf"]
 FORMATS: tuple[Format, ...] = ("flan_jax", "t5x", "hf")
@@ -19,22 +19,22 @@ FORMATS: tuple[Format, ...] = ("flan_jax", "t5x", "hf")
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What a checkpoint holds, whoever wrote it.
+    """The contents of a checkpoint.
 
     Attributes:
-      format: whose.
-      layout: how it lies there, for people: "msgpack index and zarr arrays, layers stacked".
-      path: where.
-      step: how many updates had been made; None where the format does not say.
-      config: the network; its `dropout_rate` and `dtype` say nothing, since no checkpoint holds them. None where the
-        tree is not a whole T5's (the notes say why): such weights serve partial starts only.
-      config_is_stated: whether the checkpoint says so itself; else its shapes do, which leave the activations open.
-      params: parameters, under our names.
-      slots: Adafactor's second moments, "v_row/<parameter>", "v_col/<parameter>", "v/<parameter>"; empty where there are none.
-      vocabulary_file: a SentencePiece model that lies with it.
-      is_byte_vocabulary: it reads bytes, as ByT5.
-      metadata: what else it says about itself.
-      notes: what was seen and not used, and why; a sentence each.
+      format: "flan_jax", "t5x" or "hf".
+      layout: description for people: "msgpack index and Zarr arrays; layers stacked".
+      path: where it was opened.
+      step: number of updates; None where the format does not record it.
+      config: the network. Its `dropout_rate` and `dtype` are defaults, since no checkpoint records them. None where the
+        tree is not a complete T5 (`notes` has the reason); such weights serve partial starts only.
+      config_is_stated: whether the checkpoint records its network. Otherwise it follows from the shapes, which leave
+        the activations open.
+      params: parameters by this project's names.
+      slots: Adafactor's second moments, "v_row/<parameter>", "v_col/<parameter>", "v/<parameter>"; may be empty.
+      vocabulary: the one stored with the weights, if any.
+      metadata: whatever else the checkpoint records about itself, JSON.
+      notes: one sentence for each thing that was ignored, with the reason.
     """
 
     format: Format
@@ -45,7 +45,6 @@ class Weights:
     config_is_stated: bool
     params: Mapping[str, Leaf]
     slots: Mapping[str, Leaf] = dataclasses.field(default_factory=dict)
-    vocabulary_file: Path | None = None
-    is_byte_vocabulary: bool = False
+    vocabulary: Vocabulary | None = None
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from flan_jax.errors import MissingFileError
+from flan_jax.paths import user_path
 from flan_jax.settings import Place
 
 
@@ -24,7 +25,7 @@ def data_dir(declared: Path | None, *, variable: str, content: str, place: Place
       MissingFileError: there is no such folder.
     """
     named = os.environ.get(variable)
-    folder = Path(named) if named else declared
+    folder = user_path(named) if named else declared
     if folder is None:
         raise place.error(f"give data_dir, or set the environment variable {variable}.")
     if not folder.is_dir():

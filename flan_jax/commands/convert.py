@@ -15,6 +15,7 @@ from flan_jax import vocab
 from flan_jax.checkpoint import conversion, formats
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.families import recognize
+from flan_jax.paths import Location, location, user_path
 from flan_jax.run.trained import vocabulary_of_run
 
 
@@ -27,21 +28,21 @@ class Conversion:
 
     def __rich__(self) -> RenderableType:
         """Shows what was converted, and the digest of the parameters."""
-        source, target, digest = self.done.source, self.done.target, self.done.digest
+        done, source, digest = self.done, self.done.source, self.done.digest
         assert source.config is not None
         size = sum(leaf.size for leaf in source.params.values())
         rows: dict[str, Any] = {
             "from": f"{source.path} ({source.format}: {source.layout})",
-            "to": f"{self.to} ({target.format}: {target.layout})",
+            "to": f"{self.to} ({done.format}: {done.layout})",
             "network": f"{recognize(source.config).title}"
             + ("" if source.config_is_stated else "; recognized by its shapes, which do not determine the activations"),
             "parameters": f"{size:,} in {len(source.params):,} tensors",
             "step": "-" if source.step is None else f"{source.step:,}",
-            "optimizer": f"Adafactor, {len(target.slots):,} tensors" if target.slots else "not converted",
+            "optimizer": f"Adafactor, {done.optimizer_arrays:,} tensors" if done.optimizer_arrays else "not converted",
             "digest": digest or "not compared (--verify=false)",
-            "time, memory": f"{self.done.seconds:.1f} s, {peak_gib():.2f} GiB at most",
+            "time, memory": f"{done.seconds:.1f} s, {peak_gib():.2f} GiB at most",
         }
-        rows |= {f"note {number}": note for number, note in enumerate((*source.notes, *target.notes), start=1)}
+        rows |= {f"note {number}": note for number, note in enumerate((*source.notes, *done.notes), start=1)}
         table = Table(box=box.SIMPLE, show_header=False)
         for name, value in rows.items():
             table.add_row(Text(name, style="dim"), Text(str(value), overflow="fold"))
@@ -90,18 +91,18 @@ def convert(
         max_shard_bytes=max_shard_bytes,
         verify=verify,
     )
-    weights = formats.open_weights(from_, step=step)
-    stored = vocab.load(vocabulary) if vocabulary else _vocabulary_of_run(from_, weights.format)
-    done = conversion.convert(weights, Path(to), choices=choices, model=model, vocabulary=stored)
+    source = location(from_)
+    weights = formats.open_weights(source, step=step)
+    stored = vocab.load(vocabulary) if vocabulary else _vocabulary_of_run(source, weights.format)
+    done = conversion.convert(weights, user_path(to), choices=choices, model=model, vocabulary=stored)
     return Conversion(done=done, to=to)
 
 
-def _vocabulary_of_run(path: str, format: str) -> vocab.Vocabulary | None:
+def _vocabulary_of_run(path: Location, format: str) -> vocab.Vocabulary | None:
     """Returns the vocabulary of the run that a path is, or is inside of."""
-    if format != "flan_jax" or "://" in path:
+    if format != "flan_jax" or not isinstance(path, Path):
         return None
-    start = Path(path).expanduser().absolute()
-    for directory in (start, start.parent, start.parent.parent):  # A run, its checkpoints, or one of them.
+    for directory in (path, path.parent, path.parent.parent):  # A run, its checkpoints, or one of them.
         if vocabulary := vocabulary_of_run(directory):
             return vocabulary
     return None

@@ -18,6 +18,7 @@ from flan_jax.data.export_process import USER_ERROR_STATUS
 from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task, request_from_json
 from flan_jax.errors import UserError, as_user_error
 from flan_jax.files import require_writable_directory
+from flan_jax.paths import user_path
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -98,11 +99,11 @@ def export(
         )
         for split in ([word.strip() for word in splits.split(",")] if isinstance(splits, str) else splits)
     ]
-    manifests = exports.ensure_all(requests, export_dir=export_dir)
+    manifests = exports.ensure_all(requests, export_dir=user_path(export_dir))
     if not any(manifest.members for manifest in manifests):
         reasons = "; ".join(f"{task} {reason}" for task, reason in sorted(manifests[0].skipped.items())[:5])
         raise UserError(f"Nothing of {mixture_or_task_name!r} to export: {reasons}. Choose other splits.")
-    return Exported(manifests=manifests, export_dir=Path(export_dir).expanduser())
+    return Exported(manifests=manifests, export_dir=user_path(export_dir))
 
 
 def _table(manifest: MixtureManifest, *, export_dir: Path) -> "RenderableType":
@@ -153,7 +154,7 @@ def _child(order: str, export_dir: str, answer: str) -> int:
     try:
         from flan_jax.tasks.exporting.export import export_requests
 
-        export_requests(requests, export_dir=export_dir)
+        export_requests(requests, export_dir=Path(export_dir))
     except KeyboardInterrupt:
         return 130
     except Exception as error:

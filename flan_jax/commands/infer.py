@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
 from flan_jax.errors import UserError
 from flan_jax.files import accessing, sha256_of
 from flan_jax.models.t5.config import T5Config
+from flan_jax.paths import user_path
 from flan_jax.run import provenance
 from flan_jax.run.predictions import Predictions, Row
 from flan_jax.run.trained import TrainedModel, chosen_checkpoints, open_trained
@@ -77,9 +77,7 @@ def infer(
     placement.require_divisible_batch(batch_size, mesh=run.network.mesh)
     pattern = Template(inputs=template, targets="-", name="--template")
     rows = [(row, pattern.render(row).inputs) for row in _read(input)]
-    identity = sha256_of(
-        [str(run.directory.path.resolve()), number, template, max_decode_length, [text for _, text in rows]]
-    )
+    identity = sha256_of([str(run.directory.path), number, template, max_decode_length, [text for _, text in rows]])
     group.require_agreement({"identity": identity, "batch_size": batch_size, "versions": provenance.versions()})
     console = console if console is not None and group.is_first else Console(quiet=True)
 
@@ -133,7 +131,7 @@ def _read(source: str) -> Iterator[Mapping[str, Any]]:
     if source == "-":
         yield from _objects(sys.stdin, name="standard input", allows_text=True)
         return
-    path = Path(source).expanduser()
+    path = user_path(source)
     with accessing(source, setting="--input", action="read"), open(path, encoding="utf-8") as lines:
         try:
             yield from _objects(lines, name=source, allows_text=False)

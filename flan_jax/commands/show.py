@@ -6,7 +6,6 @@ and templates need TensorFlow.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
+from flan_jax.paths import location, user_path
 
 Data = dict[str, Any]
 
@@ -205,7 +205,7 @@ def _mixture(
         steps=steps,
         batch_size=batch_size,
         lengths=lengths or describe.DEFAULT_LENGTHS,
-        export_dir=export_dir,
+        export_dir=user_path(export_dir) if export_dir else None,
     )
     per_row = "one example per row" if export_dir is None else f"{data['examples_per_row']:.1f} examples per packed row"
     epochs = f"epochs in {steps:,} steps of {batch_size:,} rows, {per_row}"
@@ -259,7 +259,7 @@ def _lint(name: str | None, *, lengths: Mapping[str, int] | None) -> tuple[Data,
 def _export(path: str) -> tuple[Data, RenderableType]:
     from flan_jax.data.inventory import inventory
 
-    data = inventory(path)
+    data = inventory(user_path(path))
     tasks = [
         {
             **task,
@@ -285,7 +285,7 @@ def _run(path: str) -> tuple[Data, RenderableType]:
     from flan_jax.checkpoint import describe, reading
     from flan_jax.run.directory import RunDirectory
 
-    directory = RunDirectory(path=Path(path).expanduser())
+    directory = RunDirectory(path=user_path(path))
     run = directory.read()
     step = reading.latest_step(directory.checkpoints)
     data: Data = {
@@ -309,7 +309,7 @@ def _run(path: str) -> tuple[Data, RenderableType]:
 def _checkpoint(path: str, *, step: int | None) -> tuple[Data, RenderableType]:
     from flan_jax.checkpoint import describe
 
-    data = describe.describe(path, step=step)
+    data = describe.describe(location(path), step=step)
     arrays = [{**array, "shape": " x ".join(map(str, array["shape"])) or "scalar"} for array in data["arrays"]]
     title = f"{data['checkpoint']}: {data['parameters']:,} parameters, {data['bytes']:,} bytes"
     fields = ("format", "layout", "step", "family", "dtypes", "optimizer_arrays", "vocabulary")

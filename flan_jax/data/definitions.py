@@ -15,6 +15,7 @@ from typing import Literal
 
 from flan_jax.data.manifest import DefinitionFile, MixtureManifest, Request
 from flan_jax.files import sha256_of_file
+from flan_jax.paths import user_path
 
 Kind = Literal["package", "module", "vocabulary", "data"]
 
@@ -54,7 +55,7 @@ def given_files(request: Request) -> dict[str, str]:
     words = [word.strip() for word in (request.module or "").split(",") if word.strip()]
     found = {word: module_file(word) for word in words}
     if request.vocabulary and request.vocabulary not in ("embedded", "bytes"):
-        found[request.vocabulary] = str(Path(request.vocabulary).expanduser().resolve())
+        found[request.vocabulary] = str(user_path(request.vocabulary))
     return {word: path for word, path in found.items() if path is not None}
 
 
@@ -63,8 +64,8 @@ def given_folders(files: Iterable[str]) -> dict[str, str]:
     found = {}
     for name, value in os.environ.items():
         if name.startswith("FLAN_JAX_") and value and os.path.exists(value):
-            folder = str(Path(value).resolve())
-            if any(f"{Path(file).resolve()}{os.sep}".startswith(folder + os.sep) for file in files):
+            folder = str(user_path(value))
+            if any(f"{user_path(file)}{os.sep}".startswith(folder + os.sep) for file in files):
                 found[f"${name}"] = folder
     return found
 
@@ -72,7 +73,7 @@ def given_folders(files: Iterable[str]) -> dict[str, str]:
 def module_file(word: str) -> str | None:
     """Returns the file of a dotted module or of a path to a .py or .yaml file; None when there is none."""
     if word.endswith((".py", ".yaml", ".yml")) or os.sep in word:
-        return str(Path(word).expanduser().resolve())
+        return str(user_path(word))
     top, _, rest = word.partition(".")
     if top == PACKAGE.name:
         return None  # Covered by `package_files`.
@@ -83,8 +84,8 @@ def module_file(word: str) -> str | None:
         base = Path(next(iter(spec.submodule_search_locations))).joinpath(*rest.split("."))
         for candidate in (base.with_suffix(".py"), base / "__init__.py"):
             if candidate.is_file():
-                return str(candidate.resolve())
-    return str(Path(spec.origin).resolve()) if spec.origin else None
+                return str(user_path(candidate))
+    return str(user_path(spec.origin)) if spec.origin else None
 
 
 def changes(manifest: MixtureManifest, request: Request, *, missing_is_change: bool) -> Iterator[str]:
@@ -97,7 +98,7 @@ def changes(manifest: MixtureManifest, request: Request, *, missing_is_change: b
     recorded = manifest.definition_files
     for word, then in manifest.given_files.items():
         value = os.environ.get(word[1:]) if word.startswith("$") else None
-        if value and str(Path(value).resolve()) != then:
+        if value and str(user_path(value)) != then:
             yield f"{word} is now {value}, not {then}"
     for word, path in given_files(request).items():
         before = manifest.given_files.get(word)

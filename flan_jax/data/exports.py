@@ -37,7 +37,7 @@ class Unusable:
     reason: str
 
 
-def find(request: Request, export_dir: Path | str, *, missing_is_change: bool = True) -> MixtureManifest | Unusable:
+def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) -> MixtureManifest | Unusable:
     """Looks for a finished, fresh export that answers a request.
 
     Args:
@@ -57,7 +57,7 @@ def find(request: Request, export_dir: Path | str, *, missing_is_change: bool = 
         if stale is not None:
             return Unusable(reason=f"the export of {_shown(request)} is out of date: {stale}")
         model = manifest.vocabulary.file
-        if model is not None and not (Path(export_dir) / model).is_file():
+        if model is not None and not (export_dir / model).is_file():
             return Unusable(reason=f"the export of {_shown(request)} lacks its vocabulary, {model}")
         lacking = [name for name, reason in manifest.skipped.items() if reason.startswith(NO_SPLIT)]
         unread = [name for name, reason in manifest.skipped.items() if reason.startswith(NO_SOURCE)]
@@ -101,13 +101,13 @@ def shard_damage(task: TaskManifest, directory: Path) -> str:
     return ""
 
 
-def ensure(request: Request, *, export_dir: Path | str, use_cached: UseCached = "auto") -> MixtureManifest:
+def ensure(request: Request, *, export_dir: Path, use_cached: UseCached = "auto") -> MixtureManifest:
     """Returns the export that answers a request, making it first when need be; see `ensure_all`."""
     return ensure_all([request], export_dir=export_dir, use_cached=use_cached)[0]
 
 
 def ensure_all(
-    requests: Sequence[Request], *, export_dir: Path | str, use_cached: UseCached = "auto"
+    requests: Sequence[Request], *, export_dir: Path, use_cached: UseCached = "auto"
 ) -> tuple[MixtureManifest, ...]:
     """Returns the exports that answer several requests; one child process makes all that are missing.
 
@@ -120,7 +120,6 @@ def ensure_all(
       UserError: `use_cached` is True and an export is missing or out of date: the fields that differ are named.
       ExportFailed: the export was refused; the text is its message.
     """
-    export_dir = Path(export_dir).expanduser()
     never = use_cached is True
     found = [find(request, export_dir, missing_is_change=not never) for request in requests]
     missing = [request for request, answer in zip(requests, found, strict=True) if isinstance(answer, Unusable)]

@@ -13,7 +13,7 @@ from flan_jax.files import accessing
 _TYPICAL_FILL = 0.97
 
 
-def inventory(export_dir: Path | str) -> dict[str, Any]:
+def inventory(export_dir: Path) -> dict[str, Any]:
     """Describes an export directory as JSON values.
 
     Returns:
@@ -23,15 +23,16 @@ def inventory(export_dir: Path | str) -> dict[str, Any]:
       MissingFileError: there is no export in it.
       UserError: a manifest is not of this version's format.
     """
-    root = Path(export_dir).expanduser()
-    with accessing(root, setting="The export", action="read"):
-        mixtures = [(path, read_mixture(path)) for path in sorted((root / "mixtures").glob("*.json"))]
-    tasks = [(path.parent, read_task(path.parent)) for path in sorted(root.glob(f"tasks/*/*/{MANIFEST_NAME}"))]
+    with accessing(export_dir, setting="The export", action="read"):
+        mixtures = [(path, read_mixture(path)) for path in sorted((export_dir / "mixtures").glob("*.json"))]
+    tasks = [(path.parent, read_task(path.parent)) for path in sorted(export_dir.glob(f"tasks/*/*/{MANIFEST_NAME}"))]
     tasks = [(path, task) for path, task in tasks if not path.name.endswith(".partial")]
     if not mixtures and not tasks:
-        raise MissingFileError(f"No export in {root}: it has no mixtures/*.json and no tasks/. Run `flan-jax export`.")
+        raise MissingFileError(
+            f"No export in {export_dir}: it has no mixtures/*.json and no tasks/. Run `flan-jax export`."
+        )
     return {
-        "directory": str(root),
+        "directory": str(export_dir),
         "mixtures": [
             {
                 "name": mixture.request.name,
@@ -47,11 +48,11 @@ def inventory(export_dir: Path | str) -> dict[str, Any]:
             for path, mixture in mixtures
         ],
         "tasks": [_task(path, task) for path, task in tasks],
-        "partial": sorted(str(path.relative_to(root)) for path in root.glob("tasks/*/*.partial")),
+        "partial": sorted(str(path.relative_to(export_dir)) for path in export_dir.glob("tasks/*/*.partial")),
     }
 
 
-def examples_per_row(shares: Mapping[str, float], *, export_dir: Path | str, split: str, lengths: Lengths) -> float:
+def examples_per_row(shares: Mapping[str, float], *, export_dir: Path, split: str, lengths: Lengths) -> float:
     """Estimates how many examples share a packed row, from the mean lengths of exported tasks.
 
     Args:
@@ -81,9 +82,9 @@ def examples_per_row(shares: Mapping[str, float], *, export_dir: Path | str, spl
     return max(1.0, _TYPICAL_FILL / max(filled))
 
 
-def exported(export_dir: Path | str, *, split: str, lengths: Lengths) -> dict[str, TaskManifest]:
+def exported(export_dir: Path, *, split: str, lengths: Lengths) -> dict[str, TaskManifest]:
     """Returns the manifests of all tasks that are exported for a split with these lengths, by name."""
-    paths = sorted(Path(export_dir).expanduser().glob(f"tasks/*/{split}/{MANIFEST_NAME}"))
+    paths = sorted(export_dir.glob(f"tasks/*/{split}/{MANIFEST_NAME}"))
     found = (read_task(path.parent) for path in paths)
     return {task.task: task for task in found if dict(task.lengths) == dict(lengths)}
 

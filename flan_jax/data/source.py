@@ -198,6 +198,6 @@ class _Shards:
         return self._readers[shard]
 
 
-def open_members(mixture: MixtureManifest, *, export_dir: Path | str) -> tuple[ExportedTask, ...]:
+def open_members(mixture: MixtureManifest, *, export_dir: Path) -> tuple[ExportedTask, ...]:
     """The exported tasks of a mixture, in the order of its members."""
-    return tuple(ExportedTask(Path(export_dir).expanduser() / member.path) for member in mixture.members)
+    return tuple(ExportedTask(export_dir / member.path) for member in mixture.members)

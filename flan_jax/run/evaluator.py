@@ -25,7 +25,7 @@ class Evaluator:
         plan: suite.EvaluationPlan,
         *,
         exported: Mapping[str, MixtureManifest],
-        export_dir: Path | str,
+        export_dir: Path,
         network: Network,
         directory: Path,
         console: Console,

@@ -20,7 +20,7 @@ def require_held_out(
     evaluated: Mapping[str, MixtureManifest],
     *,
     mixture: MixtureManifest,
-    export_dir: Path | str,
+    export_dir: Path,
     allow_leak: Sequence[str],
 ) -> dict[str, Any] | None:
     """Refuses to train on a held-out task, its cluster, its corpora or its exemplars.

@@ -6,6 +6,7 @@ optimizer, the batches and the initial checkpoint, but not the number of steps, 
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flan_jax.checkpoint.starts import Start
@@ -96,6 +97,8 @@ def _learner(config: RunConfig) -> dict[str, Any]:
 
 def _as_json(value: Any) -> Any:
     """Describes a function by its name: its address differs between processes."""
+    if isinstance(value, Path):
+        return str(value)
     if dataclasses.is_dataclass(value):
         return {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -10,17 +10,19 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from flan_jax import processes
-from flan_jax.checkpoint import conversion, formats, reading, starts
+from flan_jax.checkpoint import formats, reading, starts
 from flan_jax.checkpoint.manager import Checkpoints
 from flan_jax.checkpoint.trees import named_leaves, unflatten
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import UserError
 from flan_jax.models.t5 import model as t5
 from flan_jax.optim.selection import Selection
+from flan_jax.paths import location
 from flan_jax.run.identity import METADATA_KEY, refuse_other_run
 from flan_jax.run.network import Network
 from flan_jax.run.run_config import RunConfig
 from flan_jax.train.state import TrainState, new_state
+from flan_jax.vocab import SentencePieceVocabulary
 
 
 def first_state(
@@ -59,7 +61,7 @@ def first_state(
         where = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
         params = t5.init_params(network.config, rng=rng, out_shardings=where)
         return fresh_state(params, abstract, config.optimizer), None
-    weights = formats.open_weights(path, step=config.start.step)
+    weights = formats.open_weights(location(path), step=config.start.step)
     _require_vocabulary(weights, identity["vocabulary"], console=console)
     params = _params(weights, abstract.params, config.start, network=network, rng=rng, console=console)
     if config.start.restore == "params":
@@ -97,7 +99,7 @@ def _params(
 ) -> Any:
     """Returns the run's parameters on the mesh: restored ones, and the others initialized."""
     rows = starts.plan(weights, abstract, start, config=network.config)
-    taken = starts.taken_params(weights, rows, abstract)
+    taken = starts.restored_params(weights, rows, abstract)
     missing = {name: leaf for name, leaf in named_leaves(abstract).items() if name not in taken}
     if missing:  # The same values as in a run without an initial checkpoint.
         where = {name: leaf.sharding for name, leaf in missing.items()}
@@ -122,9 +124,8 @@ def _with_optimizer(weights: Weights, abstract: TrainState, params: Any, *, tota
 def _require_vocabulary(weights: Weights, digest: str, *, console: Console) -> None:
     """Refuses weights of another vocabulary, if they record theirs."""
     stored = weights.metadata.get("vocabulary_digest")
-    if stored is None and weights.vocabulary_file is not None:
-        vocabulary = conversion.vocabulary_of(weights)
-        stored = vocabulary and vocabulary.digest
+    if stored is None and isinstance(weights.vocabulary, SentencePieceVocabulary):
+        stored = weights.vocabulary.digest
     if stored is None:
         console.print(
             f"{weights.path} does not record the vocabulary that it was trained with: it could not be compared.",

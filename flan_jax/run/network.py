@@ -34,11 +34,11 @@ from flan_jax.train.step import Objective, TrainStep, make_train_step
 BatchFunction = Callable[[Mapping[str, np.ndarray]], jax.Array]
 
 
-def open_vocabulary(ref: VocabularyRef, export_dir: Path | str) -> vocab.Vocabulary | None:
+def open_vocabulary(ref: VocabularyRef, export_dir: Path) -> vocab.Vocabulary | None:
     """Returns the vocabulary that an export was made with; None when only an external class can decode it."""
     if ref.kind == "foreign":
         return None
-    spec = "bytes" if ref.kind == "bytes" else str(Path(export_dir).expanduser() / str(ref.file))
+    spec = "bytes" if ref.kind == "bytes" else str(export_dir / str(ref.file))
     return vocab.load(spec, extra_ids=ref.extra_ids)
 
 

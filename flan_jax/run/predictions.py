@@ -12,6 +12,7 @@ from typing import Any, final
 from flan_jax import processes
 from flan_jax.errors import UserError
 from flan_jax.files import accessing, require_writable_directory, write_atomic
+from flan_jax.paths import user_path
 
 Row = Mapping[str, Any]
 
@@ -51,7 +52,7 @@ def write_predictions(predictions: Predictions, output: str) -> None:
     group = processes.group()
     partial, done = None, 0
     if group.is_first and output != "-":
-        partial, done = _open_partial(Path(output).expanduser(), predictions.identity)
+        partial, done = _open_partial(user_path(output), predictions.identity)
     with contextlib.ExitStack() as stack:
         file = sys.stdout if partial is None else stack.enter_context(open(partial, "a", encoding="utf-8"))
         for row in predictions.compute(group.broadcast(done)):
@@ -60,7 +61,7 @@ def write_predictions(predictions: Predictions, output: str) -> None:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                     file.flush()
     if partial is not None:
-        partial.rename(Path(output).expanduser())
+        partial.rename(user_path(output))
         _identity_file(partial).unlink()
 
 

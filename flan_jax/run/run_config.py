@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from flan_jax import gin_config
@@ -17,6 +18,7 @@ from flan_jax.models.t5.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
 from flan_jax.optim.schedules import Schedule
 from flan_jax.optim.selection import Selection
+from flan_jax.paths import user_path
 from flan_jax.sharding import MeshPlan
 from flan_jax.train.early_stopping import EarlyStopping
 from flan_jax.train.loop import Cadence
@@ -71,14 +73,14 @@ class RunConfig:
       UserError: A value is not allowed, or two values contradict each other.
     """
 
-    model_dir: str
+    model_dir: Path
     data: Request
     model: T5Config
     optimizer: Selection
     learning_rate: Schedule
     batch_size: int
     cadence: Cadence
-    export_dir: str = "exports"
+    export_dir: Path = Path("exports")
     use_cached_tasks: UseCached = "auto"
     initial_checkpoint_path: str | None = None
     start: Start = Start()
@@ -96,6 +98,8 @@ class RunConfig:
     reporting: Reporting = Reporting()
 
     def __post_init__(self) -> None:
+        for name in ("model_dir", "export_dir"):  # gin binds text.
+            object.__setattr__(self, name, user_path(getattr(self, name)))
         _require_at_least_1("batch_size", self.batch_size)
         if self.num_microbatches != "auto":
             _require_at_least_1("num_microbatches", self.num_microbatches, or_else="'auto'")

@@ -14,6 +14,7 @@ from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.files import accessing
 from flan_jax.models.t5.config import T5Config
+from flan_jax.paths import user_path
 from flan_jax.run.directory import RunDirectory
 from flan_jax.run.network import Network, open_vocabulary
 
@@ -46,7 +47,7 @@ class TrainedModel:
         """Returns the parameters of one of its checkpoints on the mesh."""
         abstract = self.network.abstract_params()
         rows = starts.plan(weights, abstract, starts.Start(), config=self.network.config)
-        return unflatten(starts.taken_params(weights, rows, abstract), abstract)
+        return unflatten(starts.restored_params(weights, rows, abstract), abstract)
 
 
 def open_trained(
@@ -72,13 +73,13 @@ def open_trained(
       MissingFileError: There is neither a run nor a checkpoint.
       UserError: The checkpoint has no vocabulary, or is not a complete T5.
     """
-    directory = RunDirectory(path=Path(model_dir).expanduser())
+    directory = RunDirectory(path=user_path(model_dir))
     with accessing(model_dir, setting="The run or checkpoint", action="read"):
         is_run = directory.run_file.is_file()
     if is_run:
         return _open_run(directory, mesh=mesh, export_dir=export_dir, lengths=lengths)
-    weights = formats.open_weights(model_dir)
-    stored = vocab.load(vocabulary) if vocabulary else conversion.vocabulary_of(weights)
+    weights = formats.open_weights(directory.path)
+    stored = vocab.load(vocabulary) if vocabulary else weights.vocabulary
     if stored is None:
         raise UserError(
             f"{model_dir} has weights without a vocabulary. Give --vocabulary: the SentencePiece model that they were "
@@ -89,14 +90,14 @@ def open_trained(
         directory=directory,
         network=Network(conversion.required_config(weights, model), plan=mesh),
         request=Request(name=directory.path.name, lengths=dict(lengths), vocabulary=_spec(stored)),
-        export_dir=Path(export_dir or "exports").expanduser(),
+        export_dir=user_path(export_dir or "exports"),
         vocabulary_ref=VocabularyRef.of(stored),
         vocabulary=stored,
         plan=None,
     )
 
 
-def vocabulary_of_run(model_dir: Path, *, export_dir: str | None = None) -> vocab.Vocabulary | None:
+def vocabulary_of_run(model_dir: Path) -> vocab.Vocabulary | None:
     """Returns the vocabulary of a run; None when there is no run, or when only an external class can decode it.
 
     Raises:
@@ -106,7 +107,7 @@ def vocabulary_of_run(model_dir: Path, *, export_dir: str | None = None) -> voca
     if not directory.run_file.is_file():
         return None
     record = directory.read()
-    return open_vocabulary(VocabularyRef(**record["vocabulary"]), export_dir or record["export_dir"])
+    return open_vocabulary(VocabularyRef(**record["vocabulary"]), Path(record["export_dir"]))
 
 
 def chosen_checkpoints(run: TrainedModel, step: int | str) -> dict[int, Weights]:
@@ -137,7 +138,7 @@ def _open_run(
 ) -> TrainedModel:
     record = directory.read()
     reading.find(directory.checkpoints)
-    exports = Path(export_dir or record["export_dir"]).expanduser()
+    exports = user_path(export_dir) if export_dir else Path(record["export_dir"])
     vocabulary_ref = VocabularyRef(**record["vocabulary"])
     plan = record["evaluation"] and EvaluationPlan(**record["evaluation"]["plan"])
     request = request_from_json(record["mixture"]["request"])

@@ -4,7 +4,6 @@ import functools
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, final
 
 from rich.console import Console
@@ -61,7 +60,7 @@ class Run:
         self._config, self._network, self._data = config, network, data
         self._console, self._start_up = console, start_up
         self._group = processes.group()
-        self._directory = RunDirectory(path=Path(config.model_dir).expanduser())
+        self._directory = RunDirectory(path=config.model_dir)
         self._identity = run_identity(config, data.mixture)
         record = {**self._record(), "hold_out": data.hold_out}
         self._group.require_agreement({"identity": self._identity, "evaluation": record["evaluation"]})
@@ -152,7 +151,7 @@ class Run:
         evaluated = {name: provenance.mixture(manifest) for name, manifest in self._data.evaluated.items()}
         return {
             "identity": self._identity,
-            "export_dir": str(Path(self._config.export_dir).expanduser().resolve()),
+            "export_dir": str(self._config.export_dir),
             "vocabulary": asdict(mixture.vocabulary),
             "mixture": provenance.mixture(mixture),
             "evaluation": None if plan is None else {"plan": asdict(plan), "mixtures": evaluated},

@@ -22,6 +22,7 @@ from flan_jax.data.record import encode_record
 from flan_jax.errors import UserError, as_user_error, raised_outside
 from flan_jax.evaluation.metrics import METRICS
 from flan_jax.files import sha256_of, sha256_of_file
+from flan_jax.paths import user_path
 from flan_jax.tasks import lazy
 from flan_jax.tasks.exporting.shards import Encoded
 from flan_jax.tasks.exporting.tokens import EMPTY_INPUTS, EMPTY_TARGETS
@@ -164,7 +165,7 @@ def vocabulary_ref(vocabulary: Any, *, export_dir: Path) -> VocabularyRef:
 def vocabulary_file(task: Any) -> str | None:
     """The local SentencePiece model that a task's ids depend on, if any."""
     path = getattr(task.output_features["inputs"].vocabulary, "sentencepiece_model_file", None)
-    return str(Path(path).resolve()) if path and Path(path).is_file() else None
+    return str(user_path(path)) if path and Path(path).is_file() else None
 
 
 def examples(task: Any, split: str, *, lengths: Lengths) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -260,7 +261,7 @@ def source_files(source: Any, split: str) -> tuple[str, ...]:
     listed = [patterns] if isinstance(patterns, (str, Path)) else list(patterns)
     found = [str(pattern) for pattern in listed if "*" in str(pattern)] if listed else []
     found += [str(path) for path in source.list_shards(split)] if listed else []
-    return tuple(str(Path(path).resolve()) for path in found if "://" not in path)
+    return tuple(str(user_path(path)) for path in found if "://" not in path)
 
 
 def source_digests(source: Any, split: str) -> list[str]:

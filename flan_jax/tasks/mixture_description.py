@@ -19,7 +19,7 @@ from flan_jax.tasks.pretraining import task as pretrain
 
 
 def mixture(
-    name: str, *, split: str, steps: int, batch_size: int, lengths: Lengths, export_dir: Path | str | None
+    name: str, *, split: str, steps: int, batch_size: int, lengths: Lengths, export_dir: Path | None
 ) -> Description:
     """Describes what each task of a mixture gets in a run.
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from flan_jax.errors import MissingFileError, UserError, add_user_files, in_user_code, raised_outside
 from flan_jax.files import accessing
 from flan_jax.names import nearest
+from flan_jax.paths import user_path
 
 
 def load(word: str) -> tuple[str, ...]:
@@ -39,12 +40,12 @@ def files_of(module: ModuleType) -> tuple[str, ...]:
     """Returns the files of a module, as absolute paths."""
     own = [Path(module.__file__)] if module.__file__ else []  # A package without __init__.py has none.
     beneath = [p for place in getattr(module, "__path__", ()) for p in sorted(Path(place).rglob("*.py"))]
-    return tuple(dict.fromkeys(str(path.resolve()) for path in [*own, *beneath]))
+    return tuple(dict.fromkeys(str(user_path(path)) for path in [*own, *beneath]))
 
 
 def _from_file(given: Path) -> ModuleType:
     with accessing(given, setting="The module", action="read"):
-        path = given.expanduser().resolve()
+        path = user_path(given)
         is_module = path.is_file() and path.suffix == ".py"
     if not is_module:
         beside = [p.name for p in path.parent.glob("*") if p.suffix in (".py", ".yaml")] if path.parent.is_dir() else []

@@ -23,6 +23,7 @@ from flan_jax.data.rates import ShareUnit, StatedShare
 from flan_jax.errors import UserError
 from flan_jax.files import accessing
 from flan_jax.names import nearest
+from flan_jax.paths import user_path
 from flan_jax.settings import Section
 from flan_jax.tasks import modules, yaml_file
 from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask, require_name
@@ -349,7 +350,7 @@ def import_module(words: str) -> tuple[str, ...]:
     for word in filter(None, (word.strip() for word in words.split(","))):
         if word.endswith((".yaml", ".yml")):
             with accessing(word, setting="The file", action="read"):
-                path = str(Path(word).expanduser().resolve())
+                path = str(user_path(word))
             if path not in _state.yaml_files:
                 register_yaml(path)
                 _state.yaml_files.add(path)

@@ -26,6 +26,7 @@ from typing import Any
 
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.names import nearest
+from flan_jax.paths import user_path
 from flan_jax.settings import Place, StrictLoader, load_yaml, parse, require_mapping
 from flan_jax.templates.promptsource import PromptMetadata, PromptTemplate
 
@@ -68,7 +69,7 @@ def open_archive(path: Path | str) -> PromptArchive:
       MissingFileError: nothing is there.
       UserError: it is neither a folder nor a zip archive, or has no templates.
     """
-    place = Path(path).expanduser()
+    place = user_path(path)
     if not place.exists():
         beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
         raise MissingFileError(f"No folder or archive {place} to read templates from.{nearest(place.name, beside)}")
@@ -83,7 +84,7 @@ def open_archive(path: Path | str) -> PromptArchive:
     found = {(match[1] or match[2]): name for name in sorted(names) if (match := _MEMBER.fullmatch(name))}
     if not found:
         raise UserError(f"{place}: no <dataset>/{FILE_NAME} in it.")
-    return PromptArchive(path=str(place.absolute()), members=found)
+    return PromptArchive(path=str(place), members=found)
 
 
 @dataclass(frozen=True, kw_only=True)

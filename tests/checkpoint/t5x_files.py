@@ -85,7 +85,7 @@ def ext(array: np.ndarray, code: int = 1) -> msgpack.ExtType:
 
 
 def write_zarr(directory: Path, path: str, array: np.ndarray, chunks: tuple[int, ...]) -> dict[str, Any]:
-    """Writes one array, and returns what the index says of it."""
+    """Writes one array, and returns its entry in the index."""
     place = directory / path
     place.mkdir()
     name = next(key for key, dtype in ZARR_TYPES.items() if dtype == array.dtype)

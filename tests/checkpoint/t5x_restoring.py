@@ -76,7 +76,7 @@ def state_shape(model, partitioner, *, optimizer):
 
 
 def write_leaves(file, state, shape):
-    """T5X does not compare shapes of what is inline in an index with what its optimiser expects, so it is done here."""
+    """T5X does not compare shapes of what is inline in an index with what its optimizer expects, so it is done here."""
     restored, expected = named(state), named(shape)
     assert {n: leaf.shape for n, leaf in restored.items()} == {n: leaf.shape for n, leaf in expected.items()}
     np.savez(file, **{name: np.asarray(leaf) for name, leaf in restored.items()})

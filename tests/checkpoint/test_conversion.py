@@ -15,7 +15,7 @@ from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, cast
 from flan_jax.checkpoint.weights import FORMATS
 from flan_jax.models.t5.families import FAMILIES
 from tests.checkpoint.huggingface.test_tokenizer import trained
-from tests.checkpoint.test_own import CONFIG, made_up
+from tests.checkpoint.test_native import CONFIG, synthetic_weights
 
 TINY = {"emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 12, "num_encoder_layers": 3, "num_decoder_layers": 2}
 
@@ -25,7 +25,8 @@ def tiny(family):
 
 
 def converted(weights, to, format, **choices):
-    return conversion.convert(weights, to, choices=Choices(format=format, **choices)).target
+    conversion.convert(weights, to, choices=Choices(format=format, **choices))
+    return formats.open_weights(to)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, BFLOAT16], ids=["float32", "bfloat16"])
@@ -34,7 +35,7 @@ def converted(weights, to, format, **choices):
 )
 def test_import_of_export_is_the_identity_bit_for_bit(tmp_path, format, family, dtype):
     # T5X keeps means of heads that are apart at any size, this project's Adafactor only of large kernels.
-    weights = made_up(tiny(family), dtype=dtype, slots=not tiny(family).relpos_bias_per_layer)
+    weights = synthetic_weights(tiny(family), dtype=dtype, slots=not tiny(family).relpos_bias_per_layer)
     found = converted(weights, tmp_path / "out", format)
     assert found.format == format
     assert leaves_digest(found.params) == leaves_digest(weights.params)
@@ -45,16 +46,16 @@ def test_import_of_export_is_the_identity_bit_for_bit(tmp_path, format, family, 
 
 
 def test_all_the_way_around_and_back(tmp_path):
-    weights = made_up()
+    weights = synthetic_weights()
     for number, format in enumerate(("t5x", "flan_jax", "t5x", "hf", "flan_jax")):
         weights = converted(weights, tmp_path / str(number), format, max_shard_bytes=2000)
-    assert leaves_digest(weights.params) == leaves_digest(made_up().params)
+    assert leaves_digest(weights.params) == leaves_digest(synthetic_weights().params)
     assert weights.config == CONFIG
 
 
-def test_layers_stack_for_t5x_and_come_apart_again(tmp_path):
-    weights = made_up(dataclasses.replace(CONFIG, relpos_bias_per_layer=True, num_encoder_layers=2))
-    with pytest.raises(ValueError, match="Write the parameters alone"):
+def test_layers_are_stacked_for_t5x_and_split_again(tmp_path):
+    weights = synthetic_weights(dataclasses.replace(CONFIG, relpos_bias_per_layer=True, num_encoder_layers=2))
+    with pytest.raises(ValueError, match="Write the parameters only"):
         converted(weights, tmp_path / "out", "t5x", scanned=True)
     found = converted(weights, tmp_path / "out", "t5x", scanned=True, params_only=True)
     assert (tmp_path / "out" / "checkpoint_7" / "target.encoder.encoder.mlp.wo.kernel").is_dir()
@@ -62,78 +63,82 @@ def test_layers_stack_for_t5x_and_come_apart_again(tmp_path):
     assert (found.slots, found.step) == ({}, 7)
 
 
-def test_a_type_that_is_asked_for_is_cast_to(tmp_path):
-    found = converted(made_up(), tmp_path / "out", "hf", dtype="bfloat16")
-    expected = {name: cast(leaf, BFLOAT16) for name, leaf in made_up().params.items()}
+def test_parameters_are_cast_to_the_requested_type(tmp_path):
+    found = converted(synthetic_weights(), tmp_path / "out", "hf", dtype="bfloat16")
+    expected = {name: cast(leaf, BFLOAT16) for name, leaf in synthetic_weights().params.items()}
     assert leaves_digest(found.params) == leaves_digest(expected)
 
 
 @pytest.mark.parametrize("format", ["flan_jax", "hf"])
-def test_the_vocabulary_goes_along(tmp_path, format):
-    wide = made_up(dataclasses.replace(CONFIG, vocab_size=1600))
+def test_the_vocabulary_is_converted_too(tmp_path, format):
+    wide = synthetic_weights(dataclasses.replace(CONFIG, vocab_size=1600))
     embedded = vocab.load("embedded")
-    done = conversion.convert(wide, tmp_path / "out", choices=Choices(format=format), vocabulary=embedded)
-    assert conversion.vocabulary_of(done.target).digest == embedded.digest
+    conversion.convert(wide, tmp_path / "out", choices=Choices(format=format), vocabulary=embedded)
+    assert formats.open_weights(tmp_path / "out").vocabulary.digest == embedded.digest
 
 
 @pytest.mark.parametrize(
     ("family", "extra_ids"), [("t5_1_1", 100), ("mt5", 0), ("umt5", 300), ("byt5", 125), ("byt5", 0)]
 )
-def test_a_vocabulary_keeps_its_number_of_sentinels(tmp_path, family, extra_ids):
+def test_the_number_of_sentinels_survives_conversions(tmp_path, family, extra_ids):
     (found,) = [f for f in FAMILIES if f.name == family]
     config = dataclasses.replace(tiny(found), vocab_size=found.vocab_size, emb_dim=2)
     given = vocab.load("bytes" if family == "byt5" else "embedded", extra_ids=extra_ids)
-    weights = made_up(config, slots=False)
+    weights = synthetic_weights(config, slots=False)
     for number, format in enumerate(("hf", "flan_jax", "hf")):
-        done = conversion.convert(
+        conversion.convert(
             weights, tmp_path / str(number), choices=Choices(format=format), vocabulary=given if number == 0 else None
         )
-        weights = done.target
-        assert conversion.vocabulary_of(weights).digest == given.digest
+        weights = formats.open_weights(tmp_path / str(number))
+        assert weights.vocabulary.digest == given.digest
 
 
-def test_another_end_of_sequence_is_told_to_hugging_face(tmp_path):
+def test_another_end_of_sequence_is_written_to_a_hugging_face_folder(tmp_path):
     given = vocab.load(trained(tmp_path / "other.model", unk_id=1, eos_id=2), extra_ids=10)
-    weights = made_up(dataclasses.replace(CONFIG, vocab_size=64), slots=False)
+    weights = synthetic_weights(dataclasses.replace(CONFIG, vocab_size=64), slots=False)
     conversion.convert(weights, tmp_path / "out", choices=Choices(format="hf"), vocabulary=given)
     for name in ("config.json", "generation_config.json"):
         assert json.loads((tmp_path / "out" / name).read_text())["eos_token_id"] == 2
 
 
-def test_a_folder_that_does_not_say_how_many_sentinels_it_has_has_those_of_its_family(tmp_path):
+def test_a_folder_without_a_number_of_sentinels_has_its_familys(tmp_path):
     (mt5,) = [family for family in FAMILIES if family.name == "mt5"]
     config = dataclasses.replace(tiny(mt5), vocab_size=mt5.vocab_size, emb_dim=2)
     given = vocab.load("embedded", extra_ids=0)
-    conversion.convert(made_up(config, slots=False), tmp_path / "out", choices=Choices(format="hf"), vocabulary=given)
+    conversion.convert(
+        synthetic_weights(config, slots=False), tmp_path / "out", choices=Choices(format="hf"), vocabulary=given
+    )
     (tmp_path / "out" / "tokenizer_config.json").unlink()
-    assert conversion.vocabulary_of(formats.open_weights(tmp_path / "out")).extra_ids == 0
+    assert formats.open_weights(tmp_path / "out").vocabulary.extra_ids == 0
 
 
 def mixed():
-    weights = made_up()
+    weights = synthetic_weights()
     odd = "encoder/layers_0/mlp/wo/kernel"
     return dataclasses.replace(weights, params={**weights.params, odd: cast(weights.params[odd], BFLOAT16)})
 
 
 def in_type(dtype):
-    return dataclasses.replace(made_up(), params={n: cast(leaf, dtype) for n, leaf in made_up().params.items()})
+    return dataclasses.replace(
+        synthetic_weights(), params={n: cast(leaf, dtype) for n, leaf in synthetic_weights().params.items()}
+    )
 
 
 def unlike(**changes):
-    return made_up(dataclasses.replace(CONFIG, **changes))
+    return synthetic_weights(dataclasses.replace(CONFIG, **changes))
 
 
 def without(name):
-    params = {n: leaf for n, leaf in made_up().params.items() if n != name}
-    return dataclasses.replace(made_up(), params=params, config=None, notes=(f"{name}: missing.",))
+    params = {n: leaf for n, leaf in synthetic_weights().params.items() if n != name}
+    return dataclasses.replace(synthetic_weights(), params=params, config=None, notes=(f"{name}: missing.",))
 
 
 @pytest.mark.parametrize(
     ("weights", "settings", "message"),
     [
         (mixed(), {}, r"mixes types: encoder/layers_0/mlp/wo/kernel is bfloat16 \(1 such\)(.|\n)*--dtype=float32"),
-        (in_type(np.float16), {}, "are float16, which cannot be kept. Give --dtype=float32"),
-        (without("decoder/decoder_norm/scale"), {}, "not hold one whole T5(.|\n)*decoder/decoder_norm/scale: missing"),
+        (in_type(np.float16), {}, "are float16, which cannot be written. Give --dtype=float32"),
+        (without("decoder/decoder_norm/scale"), {}, "is not a complete T5(.|\n)*decoder/decoder_norm/scale: missing"),
         (unlike(mlp_activations=("relu",)), {"model": CONFIG}, "does not fit the model(.|\n)*mlp/wi_0/kernel: missing"),
         (
             unlike(mlp_activations=("silu", "linear")),
@@ -141,9 +146,9 @@ def without(name):
             "another network(.|\n)*activations: got .'silu'",
         ),
         (
-            made_up(),
+            synthetic_weights(),
             {"vocabulary": vocab.load("embedded")},
-            "vocabulary has 1599 ids, and the embedding table .* 24 rows",
+            "vocabulary has 1599 ids, but the embedding table .* 24 rows",
         ),
     ],
 )
@@ -153,29 +158,29 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, we
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mixed_types_are_cast_when_one_is_asked_for(tmp_path):
+def test_mixed_types_are_cast_to_the_requested_one(tmp_path):
     found = converted(mixed(), tmp_path / "out", "flan_jax", dtype="float32")
     assert {leaf.dtype for leaf in found.params.values()} == {np.dtype(np.float32)}
 
 
-def test_a_place_that_is_taken_is_left_as_it_is(tmp_path):
+def test_a_target_that_is_not_empty_is_unchanged(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="exists and is not empty"):
-        converted(made_up(), tmp_path, "hf")
+        converted(synthetic_weights(), tmp_path, "hf")
     assert (tmp_path / "notes.txt").read_text() == "mine"
     (tmp_path / "empty").mkdir()
-    assert converted(made_up(), tmp_path / "empty", "hf").format == "hf"
+    assert converted(synthetic_weights(), tmp_path / "empty", "hf").format == "hf"
 
 
 def test_t5x_names_its_checkpoints_itself(tmp_path):
     with pytest.raises(ValueError, match=r"give --to=.*/run \(a new directory\), not checkpoint_7 in it"):
-        converted(made_up(), tmp_path / "run" / "checkpoint_7", "t5x")
+        converted(synthetic_weights(), tmp_path / "run" / "checkpoint_7", "t5x")
     assert list(tmp_path.iterdir()) == []
 
 
 def broken(reads_left):
     """Weights of which one tensor can be read a number of times only."""
-    weights, reads = made_up(slots=False), itertools.count()
+    weights, reads = synthetic_weights(slots=False), itertools.count()
     name = "decoder/layers_1/mlp/wo/kernel"
     leaf = weights.params[name]
 
@@ -197,24 +202,24 @@ def test_a_tensor_that_cannot_be_read_leaves_nothing_behind(tmp_path, format, re
 
 
 def test_parameters_that_changed_since_they_were_written_are_refused(tmp_path):
-    found = converted(made_up(), tmp_path / "first", "flan_jax")
+    found = converted(synthetic_weights(), tmp_path / "first", "flan_jax")
     (file,) = (tmp_path / "first").glob("checkpoints/*/metadata/metadata")
     file.write_text(file.read_text().replace(found.metadata["params_digest"], "0" * 64))
     changed = formats.open_weights(tmp_path / "first")
-    with pytest.raises(ValueError, match="metadata says 000000000000: they have changed since they were written"):
+    with pytest.raises(ValueError, match="metadata has 000000000000: they have changed since they were written"):
         converted(changed, tmp_path / "second", "hf")
     assert converted(changed, tmp_path / "second", "hf", verify=False).format == "hf"
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_output_that_is_not_the_input_is_refused_by_name(tmp_path, format):
-    weights, reads = made_up(slots=False), itertools.count()
+    weights, reads = synthetic_weights(slots=False), itertools.count()
     name = "encoder/layers_0/mlp/wo/kernel"
     leaf = weights.params[name]
     # Another value at each reading: what was written is not what is there now.
     changing = Leaf(shape=leaf.shape, dtype=leaf.dtype, read=lambda index: leaf.read(index) + np.float32(next(reads)))
     weights = dataclasses.replace(weights, params={**weights.params, name: changing})
-    with pytest.raises(RuntimeError, match=rf"reads back differently, and was removed: {name} has other values"):
+    with pytest.raises(RuntimeError, match=rf"reads back differently and was removed: {name} has other values"):
         converted(weights, tmp_path / "out", format)
     assert list(tmp_path.iterdir()) == []
 
@@ -222,7 +227,7 @@ def test_an_output_that_is_not_the_input_is_refused_by_name(tmp_path, format):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"format": "huggingface"}, "No format 'huggingface'; allowed are flan_jax, t5x, hf"),
+        ({"format": "huggingface"}, "Unknown format 'huggingface'; allowed are flan_jax, t5x, hf"),
         (
             {"format": "hf", "dtype": "float16"},
             "dtype is 'float16'; allowed are float32, bfloat16. Did you mean 'bfloat16'",
@@ -234,14 +239,14 @@ def test_choices_are_checked(settings, message):
         Choices(**settings)
 
 
-def test_paths_that_lead_to_no_checkpoint_are_told_by_what_is_there(tmp_path):
+def test_a_path_without_a_checkpoint_is_refused_with_its_content(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file or directory"):
         formats.open_weights(tmp_path / "absent")
-    with pytest.raises(ValueError, match="it holds nothing. Known are a run"):
+    with pytest.raises(ValueError, match="it holds nothing. Supported are a run"):
         formats.open_weights(tmp_path)
     for number in range(9):
         (tmp_path / f"picture_{number}.png").touch()
-    with pytest.raises(ValueError, match="it holds picture_0.png, .* and 3 more. Known are"):
+    with pytest.raises(ValueError, match="it holds picture_0.png, .* and 3 more. Supported are"):
         formats.open_weights(tmp_path)
     with pytest.raises(ValueError, match="it holds one file, .png"):
         formats.open_weights(tmp_path / "picture_0.png")

@@ -16,7 +16,7 @@ def test_it_is_sha_256_of_names_dtypes_shapes_and_bytes_in_sorted_order():
     assert params_digest(PARAMS) == hashlib.sha256(spelled).hexdigest()
 
 
-def test_the_order_is_that_of_whole_names():
+def test_the_order_is_that_of_full_names():
     one = np.zeros(1, np.int8)
     spelled = b"a-b\0int8\x001\0\0" + b"a/x\0int8\x001\0\0"
     assert params_digest({"a": {"x": one}, "a-b": one}) == hashlib.sha256(spelled).hexdigest()

@@ -12,7 +12,7 @@ import pytest
 from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.leaves import BFLOAT16
 from flan_jax.decoding.loop import generate
-from tests.checkpoint import huggingface_made_up as made_up
+from tests.checkpoint import synthetic_huggingface as synthetic
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch")]
 
@@ -73,18 +73,18 @@ def their_tokens(model, batch) -> np.ndarray:
 
 def our_tokens(opened, batch) -> np.ndarray:
     run = jax.jit(functools.partial(generate, config=opened.config, max_decode_length=STEPS))
-    return np.asarray(run(made_up.params(opened), made_up.batch(batch)))
+    return np.asarray(run(synthetic.params(opened), synthetic.batch(batch)))
 
 
 def agree(model, opened, batch, *, name: str) -> None:
-    ours, theirs = made_up.logits(opened, batch), their_logits(model, batch)
+    ours, theirs = synthetic.logits(opened, batch), their_logits(model, batch)
     difference = float(np.abs(ours - theirs).max())
     print(f"\n{name}: logits up to {np.abs(theirs).max():.2f}, differ by {difference:.1e}")
     assert difference < TOLERANCE
     np.testing.assert_array_equal(our_tokens(opened, batch), their_tokens(model, batch))
 
 
-@pytest.fixture(params=made_up.FAMILIES)
+@pytest.fixture(params=synthetic.FAMILIES)
 def family(request):
     if request.param == "t5_untied_scaled" and version() < (5, 0):
         pytest.skip("transformers 4 scales the logits of tied networks only; the folder says so")
@@ -93,23 +93,23 @@ def family(request):
 
 @pytest.mark.parametrize("max_shard_bytes", [5 * 10**9, 3000], ids=["single", "sharded"])
 def test_what_is_written_loads_there_with_our_logits_and_tokens(family, max_shard_bytes, tmp_path):
-    made_up.write(family, tmp_path, max_shard_bytes=max_shard_bytes)
+    synthetic.write(family, tmp_path, max_shard_bytes=max_shard_bytes)
     changes = {"tie_word_embeddings": False} if family == "umt5" and scales_umt5_always() else {}  # as the note says
     opened = huggingface.open_weights(tmp_path)
     agree(load(tmp_path, **changes), opened, arrays(opened.config.vocab_size), name=f"{family} written")
 
 
 def test_umt5_differs_by_the_factor_that_the_note_names_in_the_versions_that_it_names(tmp_path):
-    made_up.write("umt5", tmp_path)
+    synthetic.write("umt5", tmp_path)
     opened = huggingface.open_weights(tmp_path)
     batch, model = arrays(opened.config.vocab_size), load(tmp_path)
     factor = opened.config.emb_dim**-0.5 if scales_umt5_always() else 1.0
-    np.testing.assert_allclose(their_logits(model, batch), factor * made_up.logits(opened, batch), atol=TOLERANCE)
+    np.testing.assert_allclose(their_logits(model, batch), factor * synthetic.logits(opened, batch), atol=TOLERANCE)
     np.testing.assert_array_equal(our_tokens(opened, batch), their_tokens(model, batch))
 
 
 def test_what_is_saved_there_loads_here_with_its_logits_and_tokens(family, tmp_path):
-    made_up.write(family, tmp_path / "ours")
+    synthetic.write(family, tmp_path / "ours")
     model = load(tmp_path / "ours")
     model.save_pretrained(tmp_path / "theirs", max_shard_size=5000)
     opened = huggingface.open_weights(tmp_path / "theirs")
@@ -117,22 +117,22 @@ def test_what_is_saved_there_loads_here_with_its_logits_and_tokens(family, tmp_p
     agree(model, opened, arrays(opened.config.vocab_size), name=f"{family} saved there")
 
 
-def test_umt5_mended_as_the_note_says_keeps_that_when_it_is_saved_there(tmp_path):
+def test_umt5_fixed_as_the_note_recommends_stays_fixed_when_it_is_saved_there(tmp_path):
     if not scales_umt5_always():
         pytest.skip("this version of transformers needs no fix")
-    made_up.write("umt5", tmp_path / "ours")
+    synthetic.write("umt5", tmp_path / "ours")
     model = load(tmp_path / "ours", tie_word_embeddings=False)
     model.save_pretrained(tmp_path / "theirs")
     opened = huggingface.open_weights(tmp_path / "theirs")
-    assert opened.config == made_up.config("umt5")
+    assert opened.config == synthetic.config("umt5")
     agree(model, opened, arrays(opened.config.vocab_size), name="umt5 mended and saved there")
 
 
-def test_bfloat16_keeps_its_bits_there(tmp_path):
+def test_bfloat16_has_the_same_bits_there(tmp_path):
     import torch
     from transformers import AutoModelForSeq2SeqLM
 
-    weights = made_up.write("t5_1_1", tmp_path, dtype=BFLOAT16)
+    weights = synthetic.write("t5_1_1", tmp_path, dtype=BFLOAT16)
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
     kernel = model.encoder.block[1].layer[1].DenseReluDense.wo.weight
     assert kernel.dtype == torch.bfloat16
@@ -143,7 +143,7 @@ def test_bfloat16_keeps_its_bits_there(tmp_path):
 def test_the_lines_that_convert_a_pickle_do(tmp_path):
     import torch
 
-    weights = made_up.write("t5_1_1", tmp_path / "saved")
+    weights = synthetic.write("t5_1_1", tmp_path / "saved")
     torch.save(load(tmp_path / "saved").state_dict(), tmp_path / "saved" / "pytorch_model.bin")
     (tmp_path / "saved" / "model.safetensors").unlink()
     with pytest.raises(ValueError) as error:

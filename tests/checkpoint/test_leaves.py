@@ -40,7 +40,7 @@ def assert_reads(leaf, expected):
         ),
     ],
 )
-def test_a_view_reads_as_the_same_view_of_the_whole(view, expected):
+def test_a_view_reads_as_the_same_view_of_the_full_array(view, expected):
     assert_reads(view(leaves.from_array(ARRAY)), expected)
 
 
@@ -70,12 +70,12 @@ def test_slices_without_ends_mean_all_of_a_dimension():
 
 def test_a_stack_refuses_layers_that_differ():
     one, other = leaves.from_array(np.zeros((2, 3), np.float32)), leaves.from_array(np.zeros((2, 4), np.float32))
-    with pytest.raises(ValueError, match=r"got float32\[2, 4\] beside float32\[2, 3\] in one stack"):
+    with pytest.raises(ValueError, match=r"got float32\[2, 4\] next to float32\[2, 3\] in one stack"):
         leaves.stacked([one, other], axis=0)
 
 
 def test_heads_that_do_not_divide_a_kernel_are_refused():
-    with pytest.raises(ValueError, match="got dimension 1 of size 10, which 4 does not divide"):
+    with pytest.raises(ValueError, match="dimension 1 has size 10, which is not a multiple of 4"):
         leaves.divided(leaves.from_array(np.zeros((2, 10))), axis=1, inner=4)
 
 

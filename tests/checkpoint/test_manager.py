@@ -108,7 +108,7 @@ def test_buffers_may_be_donated_while_the_writer_works(open_run):
     assert_same(run.restore(abstract(state)).state, wanted)
 
 
-def test_parameters_are_read_alone_from_a_run_its_folder_or_one_checkpoint(open_run, tmp_path):
+def test_parameters_alone_are_read_from_a_run_its_folder_or_one_checkpoint(open_run, tmp_path):
     with open_run() as run:
         for step in (1, 2):
             run.save(state_at(step), data_state={})
@@ -126,7 +126,7 @@ def test_an_optimizer_without_state_is_saved_and_restored(open_run):
     assert_same(run.restore(abstract(state)).state, state)
 
 
-def test_the_latest_and_those_the_period_divides_are_kept(open_run):
+def test_the_latest_and_every_multiple_of_the_period_are_retained(open_run):
     run = open_run(keep=2, keep_period_steps=10)
     for step in (5, 10, 15, 20, 25, 30, 35):
         run.save(state_at(step), data_state={})
@@ -137,7 +137,7 @@ def test_the_latest_and_those_the_period_divides_are_kept(open_run):
 
 
 @pytest.mark.parametrize(("mode", "best"), [("max", 3), ("min", 5)])
-def test_the_best_is_kept_besides_the_latest_also_after_a_restart(open_run, mode, best):
+def test_the_best_is_retained_with_the_latest_also_after_a_restart(open_run, mode, best):
     values = {1: 0.5, 2: float("nan"), 3: 0.9, 4: None, 5: 0.1, 6: 0.3, 7: 0.2}
     run = open_run(keep=1, keep_best="eval/mean", best_mode=mode)
     for step, value in values.items():
@@ -152,7 +152,7 @@ def test_the_best_is_kept_besides_the_latest_also_after_a_restart(open_run, mode
     assert reading.read_json(run.directory / str(best), "metrics") == {"eval/mean": values[best], "other": 1.0}
 
 
-def test_without_a_metric_to_keep_by_there_is_no_best(open_run):
+def test_without_keep_best_there_is_no_best(open_run):
     run = open_run()
     run.save(state_at(1), data_state={}, metrics={"a": 1})
     assert run.best_step() is None
@@ -192,6 +192,7 @@ def test_a_restart_removes_what_was_half_written_and_half_deleted(open_run):
 
 KILLED = """
 import sys, jax.numpy as jnp
+from pathlib import Path
 from types import SimpleNamespace
 from dataclasses import dataclass
 from typing import Any
@@ -201,7 +202,7 @@ class State:
     step: Any
     params: Any
     opt_state: Any
-with Checkpoints(sys.argv[1], policy=CheckpointPolicy(keep=2), metadata={}) as run:
+with Checkpoints(Path(sys.argv[1]), policy=CheckpointPolicy(keep=2), metadata={}) as run:
     start = run.latest_step() or 0
     for step in range(start + 1, start + 10_000):
         params = {"w": jnp.full((256, 256), step, jnp.float32)}
@@ -210,7 +211,7 @@ with Checkpoints(sys.argv[1], policy=CheckpointPolicy(keep=2), metadata={}) as r
 """
 
 
-def test_a_process_killed_at_any_moment_leaves_whole_checkpoints(tmp_path):
+def test_a_process_killed_at_any_moment_leaves_complete_checkpoints(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     reached = 0
@@ -253,7 +254,9 @@ def test_the_writers_errors_surface_and_the_last_good_checkpoint_stays(open_run,
     with monkeypatch.context() as patched:
         fill_disk(patched, after_steps=1)
         run.save(state_at(2), data_state={})
-        with pytest.raises(ValueError, match=r"Saving checkpoint 2 to .* failed: .*No space left.*there are \[1\]"):
+        with pytest.raises(
+            ValueError, match=r"Saving checkpoint 2 to .* failed: .*No space left.*It has the checkpoints \[1\]"
+        ):
             if notice == "check_for_errors":
                 wait_for(run.check_for_errors)  # Returns nothing until it raises.
             elif notice == "save":
@@ -267,13 +270,13 @@ def test_the_writers_errors_surface_and_the_last_good_checkpoint_stays(open_run,
         assert run.all_steps() == [4]
 
 
-def test_nothing_is_printed_besides_the_message_of_a_failed_save(tmp_path):
+def test_nothing_is_printed_except_the_message_of_a_failed_save(tmp_path):
     code = KILLED + textwrap.dedent("""
         async def full(self, item, directory):
             raise OSError(28, "No space left on device")
         from orbax.checkpoint import JsonCheckpointHandler
         JsonCheckpointHandler._save_fn = full
-        run = Checkpoints(sys.argv[1] + "/full", policy=CheckpointPolicy(), metadata={})
+        run = Checkpoints(Path(sys.argv[1], "full"), policy=CheckpointPolicy(), metadata={})
         run.save(State(1, {"w": jnp.ones(4)}, {}), data_state={})
         try:
             run.close()
@@ -303,7 +306,7 @@ def test_leaving_the_with_statement_waits_for_the_writer_and_reports_its_error(o
         run.save(state_at(2), data_state={})
 
 
-def test_other_errors_of_the_writer_keep_their_type(open_run, monkeypatch):
+def test_other_errors_of_the_writer_are_raised_unchanged(open_run, monkeypatch):
     run = open_run()
     fill_disk(monkeypatch, after_steps=0, error=RuntimeError("a defect"))
     run.save(state_at(1), data_state={})
@@ -316,7 +319,7 @@ def test_a_position_that_is_no_json_is_refused_at_once(open_run):
         open_run().save(state_at(1), data_state={"a": {1, 2}})
 
 
-def test_no_room_on_disk_is_told_before_anything_is_written(open_run, monkeypatch):
+def test_a_full_disk_is_reported_before_anything_is_written(open_run, monkeypatch):
     run = open_run()
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100}))
     with pytest.raises(ValueError, match="No room on disk for checkpoint 1: it needs 1 MiB"):
@@ -332,10 +335,10 @@ def test_a_checkpoint_of_another_model_is_refused_by_name_and_shape(open_run):
         run.restore(abstract(dataclasses.replace(state, params=params)))
     message = str(caught.value)
     assert "1, item 'params' does not fit this model" in message
-    assert "encoder/kernel: got float32[8,4], wanted float32[8,5]" in message
-    assert "scale: got bfloat16[4], wanted float32[4]" in message
-    assert "bias: missing, wanted float32[2]" in message
-    with pytest.raises(ValueError, match="item 'opt_state'.*\n *1/0/count: got int32.*, wanted nothing of this name"):
+    assert "encoder/kernel: got float32[8,4], expected float32[8,5]" in message
+    assert "scale: got bfloat16[4], expected float32[4]" in message
+    assert "bias: missing, expected float32[2]" in message
+    with pytest.raises(ValueError, match="item 'opt_state'.*\n *1/0/count: got int32.*, which the model does not have"):
         run.restore(abstract(dataclasses.replace(state, opt_state=optax.sgd(0.1).init({}))))
 
 
@@ -358,13 +361,13 @@ def test_a_state_with_other_counters_is_refused(open_run):
 
     run, state = open_run(), state_at(1)
     run.save(state, data_state={})
-    with pytest.raises(ValueError, match=r"counters \['skipped_steps', 'step'\], wanted \['step'\]"):
+    with pytest.raises(ValueError, match=r"counters \['skipped_steps', 'step'\], expected \['step'\]"):
         run.restore(abstract(Bare(state.step, state.params, state.opt_state)))
 
 
-def test_a_metric_to_keep_by_that_the_evaluation_lacks_is_refused(open_run):
+def test_a_keep_best_that_is_not_a_metric_is_refused(open_run):
     run = open_run(keep_best="eval/meen")
-    with pytest.raises(ValueError, match="'eval/meen', which .* Did you mean 'eval/mean'.*gives: eval/mean, loss"):
+    with pytest.raises(ValueError, match="'eval/meen', which .* Did you mean 'eval/mean'.*metrics: eval/mean, loss"):
         run.save(state_at(1), data_state={}, metrics={"eval/mean": 1, "loss": 2})
     assert run.save(state_at(1), data_state={}, metrics={})
 
@@ -383,14 +386,14 @@ def test_impossible_policies_are_refused(policy, message):
 
 
 def test_absent_checkpoints_are_named(open_run, tmp_path):
-    with pytest.raises(FileNotFoundError, match="No checkpoint in .*elsewhere. Wanted a run's directory"):
+    with pytest.raises(FileNotFoundError, match="No checkpoint in .*elsewhere. Give a run's directory"):
         reading.find(tmp_path / "elsewhere")
     run = open_run()
     assert run.latest_step() is None
     with pytest.raises(FileNotFoundError, match="No checkpoint in"):
         run.restore(abstract(state_at(1)))
     run.save(state_at(1), data_state={})
-    with pytest.raises(FileNotFoundError, match=r"No checkpoint of step 2 in .*There are steps \[1\]"):
+    with pytest.raises(FileNotFoundError, match=r"No checkpoint of step 2 in .*Available steps: \[1\]"):
         run.restore(abstract(state_at(1)), step=2)
     with pytest.raises(FileNotFoundError, match="has no 'nothing'"):
         reading.read_json(run.directory / "1", "nothing")
@@ -411,11 +414,12 @@ def test_reading_needs_no_tensorflow(open_run, tmp_path):
         run.save(state_at(1), data_state={})
     code = textwrap.dedent("""
         import sys
+        from pathlib import Path
         sys.modules["tensorflow"] = None
         from flan_jax.checkpoint import manager, reading
         from flan_jax.checkpoint.digest import leaves_digest
         from flan_jax.checkpoint.orbax_arrays import open_arrays
-        print(leaves_digest(open_arrays(reading.find(sys.argv[1]) / "params")))
+        print(leaves_digest(open_arrays(reading.find(Path(sys.argv[1])) / "params")))
     """)
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == params_digest(state_at(1).params)

@@ -35,47 +35,47 @@ def same(first, second):
         np.testing.assert_array_equal(first[name].whole(), second[name].whole())
 
 
-def test_there_and_back_is_the_identity_for_stacks_of_unlike_depth():
-    theirs = mapping.to_theirs(ours(), ONE_BY_ONE, place="x")
+def test_the_round_trip_is_the_identity_for_stacks_of_different_depth():
+    theirs = mapping.to_theirs(ours(), ONE_BY_ONE, where="x")
     assert sorted(theirs)[:2] == ["decoder.block.0.q.weight", "decoder.block.1.q.weight"]
     assert theirs["decoder.block.2.q.weight"].shape == (6, 4)
-    same(mapping.to_ours(theirs, ONE_BY_ONE, place="x"), ours())
+    same(mapping.to_ours(theirs, ONE_BY_ONE, where="x"), ours())
 
 
-def test_layers_stack_into_one_tensor_and_come_apart_again():
+def test_layers_are_stacked_in_one_tensor_and_split_again():
     kernels = np.random.default_rng(1).standard_normal((3, 4, 6), np.float32)
     mine = {f"encoder/layers_{i}/q/kernel": from_array(kernel) for i, kernel in enumerate(kernels)}
     mine["encoder/norm/scale"] = from_array(np.ones(4, np.float32))
-    theirs = mapping.to_theirs(mine, STACKED, place="x")
+    theirs = mapping.to_theirs(mine, STACKED, where="x")
     expected = kernels.reshape(3, 4, 2, 3).transpose(1, 0, 2, 3)
     np.testing.assert_array_equal(theirs["encoder/encoder/q/kernel"].whole(), expected)
-    same(mapping.to_ours(theirs, STACKED, place="x"), mine)
+    same(mapping.to_ours(theirs, STACKED, where="x"), mine)
 
 
-def test_what_is_left_over_is_named_on_both_sides_with_the_nearest():
-    theirs = mapping.to_theirs(ours(), ONE_BY_ONE, place="x")
+def test_unmatched_names_are_listed_on_both_sides_with_the_nearest():
+    theirs = mapping.to_theirs(ours(), ONE_BY_ONE, where="x")
     theirs["decoder.block.1.Q.weight"] = theirs.pop("decoder.block.1.q.weight")
-    with pytest.raises(ValueError, match=r"tensors of some/place do not fit") as caught:
-        mapping.to_ours(theirs, ONE_BY_ONE, place="some/place")
+    with pytest.raises(ValueError, match=r"tensors of some/place do not match the network") as caught:
+        mapping.to_ours(theirs, ONE_BY_ONE, where="some/place")
     assert "missing: decoder.block.1.q.weight Did you mean 'decoder.block.1.Q.weight'?" in str(caught.value)
-    assert "not known: decoder.block.1.Q.weight Did you mean 'decoder.block.1.q.weight'?" in str(caught.value)
+    assert "unknown: decoder.block.1.Q.weight Did you mean 'decoder.block.1.q.weight'?" in str(caught.value)
 
 
 def test_a_layer_missing_in_the_middle_is_missed_in_both_directions():
-    theirs = mapping.to_theirs(ours(), ONE_BY_ONE, place="x")
+    theirs = mapping.to_theirs(ours(), ONE_BY_ONE, where="x")
     del theirs["encoder.block.0.q.weight"]
     with pytest.raises(ValueError, match="missing: encoder.block.0.q.weight"):
-        mapping.to_ours(theirs, ONE_BY_ONE, place="x")
+        mapping.to_ours(theirs, ONE_BY_ONE, where="x")
     mine = ours()
     del mine["decoder/layers_1/q/kernel"]
     with pytest.raises(ValueError, match="missing: decoder/layers_1/q/kernel"):
-        mapping.to_theirs(mine, ONE_BY_ONE, place="x")
+        mapping.to_theirs(mine, ONE_BY_ONE, where="x")
 
 
-def test_a_long_list_is_cut_and_counted():
+def test_a_long_list_is_shortened_and_counted():
     theirs = {f"odd.{i}": from_array(np.zeros(1)) for i in range(20)}
-    with pytest.raises(ValueError, match="not known: 8 more"):
-        mapping.to_ours(theirs, ONE_BY_ONE, place="x")
+    with pytest.raises(ValueError, match="unknown: 8 more"):
+        mapping.to_ours(theirs, ONE_BY_ONE, where="x")
 
 
 def test_a_table_is_chosen_by_how_many_names_it_has():

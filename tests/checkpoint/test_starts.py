@@ -15,7 +15,7 @@ from flan_jax.checkpoint.starts import Start
 from flan_jax.checkpoint.trees import named_leaves, nested
 from flan_jax.models.t5 import model as t5
 from flan_jax.optim.optimizers import adafactor
-from tests.checkpoint.test_own import CONFIG, made_up
+from tests.checkpoint.test_native import CONFIG, synthetic_weights
 
 
 def abstract(config=CONFIG):
@@ -23,7 +23,7 @@ def abstract(config=CONFIG):
 
 
 def planned(weights=None, *rules, config=CONFIG):
-    return starts.plan(weights or made_up(), abstract(config), Start(rules=rules), config=config)
+    return starts.plan(weights or synthetic_weights(), abstract(config), Start(rules=rules), config=config)
 
 
 def test_without_rules_every_leaf_comes_from_the_checkpoint_under_its_own_name():
@@ -32,7 +32,7 @@ def test_without_rules_every_leaf_comes_from_the_checkpoint_under_its_own_name()
     assert all(row.source == row.name and row.dtype == "float32" for row in rows)
 
 
-def test_rules_rename_initialise_and_leave_out_and_every_leaf_is_told():
+def test_rules_rename_initialize_and_skip_and_the_plan_has_every_leaf():
     wider = dataclasses.replace(CONFIG, vocab_size=32, num_decoder_layers=1)
     rows = planned(
         None,
@@ -49,7 +49,7 @@ def test_rules_rename_initialise_and_leave_out_and_every_leaf_is_told():
     assert {"token_embedder/embedding", "decoder/relpos_bias/rel_embedding", "decoder/layers_1/mlp/wo/kernel"} <= unused
     told = starts.grouped(rows)
     assert sum(line["leaves"] for line in told) == len(rows)
-    assert {"parameter": "token_embedder/embedding", "leaves": 1, "shape": [32, 8], "from": "initialised"} in told
+    assert {"parameter": "token_embedder/embedding", "leaves": 1, "shape": [32, 8], "from": "initialized"} in told
     assert any(line["from"] == "not used" for line in told)
     assert any(line["from"] == "checkpoint, encoder/relpos_bias/rel_embedding, float32" for line in told)
 
@@ -61,35 +61,35 @@ def test_the_first_rule_that_matches_decides():
     assert by_name["encoder/layers_0/pre_mlp_layer_norm/scale"] == "decoder/decoder_norm/scale"
 
 
-def test_a_checkpoint_of_another_family_is_refused_saying_which_it_looks_like():
+def test_a_checkpoint_of_another_family_is_refused_with_its_family():
     plain = dataclasses.replace(CONFIG, mlp_activations=("relu",), logits_via_embedding=True)
     with pytest.raises(
-        ValueError, match="made up does not fit the model(.|\n)*T5 1.0(.|\n)*logits_dense/kernel: missing"
+        ValueError, match="synthetic does not fit the model(.|\n)*T5 1.0(.|\n)*logits_dense/kernel: missing"
     ):
-        planned(made_up(plain))
+        planned(synthetic_weights(plain))
 
 
-def test_a_checkpoint_that_says_it_has_other_activations_is_refused_though_its_shapes_fit():
+def test_a_checkpoint_that_records_other_activations_is_refused_though_its_shapes_match():
     silu = dataclasses.replace(CONFIG, mlp_activations=("silu", "linear"))
     with pytest.raises(ValueError, match=r"another network(.|\n)*mlp_activations: got \('silu', 'linear'\)"):
-        planned(made_up(silu))
-    guessed = dataclasses.replace(made_up(silu), config_is_stated=False)
+        planned(synthetic_weights(silu))
+    guessed = dataclasses.replace(synthetic_weights(silu), config_is_stated=False)
     assert planned(guessed)
     same = dataclasses.replace(CONFIG, mlp_activations=("swish", "linear"))
-    assert planned(made_up(same), config=silu)
+    assert planned(synthetic_weights(same), config=silu)
 
 
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ((("decoder/logits/.*", None),), r"'decoder/logits/\.\*' takes no parameter of this model"),
+        ((("decoder/logits/.*", None),), r"'decoder/logits/\.\*' matches no parameter of this model"),
         (
             (("decoder/decoder_norm/scale", "decoder/norm"),),
             "decoder_norm/scale: the checkpoint has no decoder/norm. Did you",
         ),
         (
             (("decoder/logits_dense/kernel", "token_embedder/embedding"),),
-            r"got \[24, 8\] in the checkpoint, wanted \[8, 24\]",
+            r"got \[24, 8\] in the checkpoint, expected \[8, 24\]",
         ),
     ],
 )
@@ -103,7 +103,7 @@ def test_rules_that_cannot_be_followed_are_refused(rules, message):
     [
         ({"restore": "everything"}, "Start.restore is 'everything'; allowed are 'params', 'params_and_optimizer'"),
         ({"rules": (("a", "b", "c"),)}, "a rule is a pair"),
-        ({"rules": (("(", None),)}, "is no regular expression"),
+        ({"rules": (("(", None),)}, "is not a regular expression"),
     ],
 )
 def test_settings_are_checked(settings, message):
@@ -112,7 +112,7 @@ def test_settings_are_checked(settings, message):
 
 
 def test_mixed_types_are_refused_by_the_leafs_name():
-    weights = made_up()
+    weights = synthetic_weights()
     odd = "encoder/layers_0/mlp/wo/kernel"
     params = {**weights.params, odd: cast(weights.params[odd], BFLOAT16)}
     with pytest.raises(ValueError, match=rf"mixes types: {odd} is bfloat16 \(1 such\)(.|\n)*--dtype=float32"):
@@ -151,8 +151,8 @@ def state_of(transformation):
 
 
 @pytest.mark.parametrize("transformation", [adafactor(1e-3), adafactor(lambda step: 1e-3, max_gradient_norm=1.0)])
-def test_an_adafactor_state_is_restored_wherever_it_stands(transformation):
-    weights = made_up()
+def test_an_adafactor_state_is_restored_within_any_transformations(transformation):
+    weights = synthetic_weights()
     found = starts.restored_optimizer(weights, state_of(transformation), params=dict(weights.params))
     assert set(found) == set(named_leaves(state_of(transformation)))
     for name, value in found.items():
@@ -163,16 +163,16 @@ def test_an_adafactor_state_is_restored_wherever_it_stands(transformation):
             np.testing.assert_array_equal(value, weights.slots[slot].whole())
 
 
-def test_an_optimiser_that_keeps_something_else_is_refused_by_name():
-    weights = made_up()
+def test_an_optimizer_with_other_state_is_refused_by_name():
+    weights = synthetic_weights()
     with pytest.raises(
-        ValueError, match="is not that of this run's optimiser:\n  0/mu/decoder/decoder_norm/scale: wanted"
+        ValueError, match="does not match this run's optimizer:\n  0/mu/decoder/decoder_norm/scale: expected"
     ):
         starts.restored_optimizer(weights, state_of(optax.adamw(1e-3)), params=dict(weights.params))
 
 
-def test_momentum_is_restored_where_the_run_keeps_it():
-    weights = made_up()
+def test_momentum_is_restored_where_the_run_uses_it():
+    weights = synthetic_weights()
     momentum = {f"m/{name}": leaf for name, leaf in weights.params.items()}
     weights = dataclasses.replace(weights, slots={**weights.slots, **momentum})
     found = starts.restored_optimizer(weights, state_of(adafactor(1e-3, momentum=0.9)), params=dict(weights.params))
@@ -180,23 +180,23 @@ def test_momentum_is_restored_where_the_run_keeps_it():
     np.testing.assert_array_equal(found[name], weights.params["encoder/encoder_norm/scale"].whole())
 
 
-def test_momentum_that_the_run_does_not_keep_is_not_dropped_in_silence():
-    weights = made_up()
+def test_momentum_that_the_run_does_not_use_is_not_dropped_silently():
+    weights = synthetic_weights()
     momentum = {f"m/{name}": leaf for name, leaf in weights.params.items()}
     weights = dataclasses.replace(weights, slots={**weights.slots, **momentum})
-    with pytest.raises(ValueError, match="m/decoder/decoder_norm/scale: the checkpoint keeps it, this run's"):
+    with pytest.raises(ValueError, match="m/decoder/decoder_norm/scale: the checkpoint has it, this run's"):
         starts.restored_optimizer(weights, state_of(adafactor(1e-3)), params=dict(weights.params))
 
 
-def test_parameters_alone_restore_no_optimiser():
-    weights = made_up(slots=False)
-    with pytest.raises(ValueError, match="holds parameters only(.|\n)*Start.restore to 'params'"):
+def test_parameters_alone_restore_no_optimizer():
+    weights = synthetic_weights(slots=False)
+    with pytest.raises(ValueError, match="has only parameters(.|\n)*Start.restore to 'params'"):
         starts.restored_optimizer(weights, state_of(adafactor(1e-3)), params=dict(weights.params))
 
 
-def test_what_is_taken_lands_on_the_mesh_in_the_runs_type():
-    weights = made_up(dtype=BFLOAT16)
-    taken = starts.taken_params(weights, planned(weights), abstract())
+def test_restored_parameters_are_on_the_mesh_in_the_runs_type():
+    weights = synthetic_weights(dtype=BFLOAT16)
+    taken = starts.restored_params(weights, planned(weights), abstract())
     for name, array in taken.items():
         assert array.dtype == jnp.float32
         np.testing.assert_array_equal(array, weights.params[name].whole().astype(np.float32))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flan_jax.checkpoint.leaves import from_array, same_values
-from flan_jax.checkpoint.own import slots_of
+from flan_jax.checkpoint.native import slots_of
 from flan_jax.checkpoint.t5x import reading as t5x
 from flan_jax.checkpoint.t5x import writing
 from flan_jax.checkpoint.trees import named_leaves, nested

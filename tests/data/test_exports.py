@@ -167,10 +167,11 @@ def test_finding_and_reading_an_export_imports_no_tensorflow(tmp_path):
     write_mixture(tmp_path, request(), {"a": 2})
     code = f"""
 import sys
+from pathlib import Path
 from flan_jax.data import exports, source
 from flan_jax.data.manifest import Request, write
-manifest = exports.ensure(Request(name="toys", lengths={LENGTHS!r}), export_dir={str(tmp_path)!r}, use_cached=True)
-(task,) = source.open_members(manifest, export_dir={str(tmp_path)!r})
+manifest = exports.ensure(Request(name="toys", lengths={LENGTHS!r}), export_dir=Path({str(tmp_path)!r}), use_cached=True)
+(task,) = source.open_members(manifest, export_dir=Path({str(tmp_path)!r}))
 assert len(task.read([1, 0])) == 2
 loaded = {{"tensorflow", "seqio", "jax"}} & set(sys.modules)
 assert not loaded, loaded

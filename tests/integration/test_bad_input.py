@@ -198,7 +198,10 @@ def test_show_infer_and_evaluate_name_what_is_missing(tmp_path, capfd):
     refused(["show", "run", str(tmp_path)], capfd, "holds no run")
     for verb in ("infer", "evaluate"):
         refused(
-            [verb, str(tmp_path)], capfd, "is no checkpoint that is known here: it holds nothing", "Known are a run"
+            [verb, str(tmp_path)],
+            capfd,
+            "is not a checkpoint of a supported format: it holds nothing",
+            "Supported are a run",
         )
     refused(["show", "rnu", str(tmp_path)], capfd, "'rnu'", "Did you mean 'run'?")
     assert LENGTHS

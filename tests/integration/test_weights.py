@@ -102,7 +102,7 @@ def test_a_run_starts_alike_from_a_run_and_from_a_folder_of_hugging_faces(
     assert f"all 29 parameters restored from {converted / 'hf'}" in second[1]
 
 
-def test_an_optimiser_goes_on_alike_from_here_and_from_t5x(run_dir, converted, export_dir, tmp_path, capsys):
+def test_an_optimizer_resumes_alike_from_this_project_and_from_t5x(run_dir, converted, export_dir, tmp_path, capsys):
     common = [f"EXPORT_DIR={export_dir}", "TRAIN_STEPS=8", "Start.restore=params_and_optimizer"]
     digests, lines = [], []
     for path in (converted / "flan_jax", converted / "t5x"):
@@ -133,7 +133,7 @@ def test_a_partial_start_tells_every_leaf(converted, export_dir, tmp_path, capsy
     weights = formats.open_weights(tmp_path / "run")
     # Every parameter of the run, and the unused one of the checkpoint.
     assert sum(int(line[1]) for line in lines) == len(weights.params) + 1
-    assert ["decoder/logits_dense/kernel", "1", "16", "x", "1600", "initialised"] in lines
+    assert ["decoder/logits_dense/kernel", "1", "16", "x", "1600", "initialized"] in lines
     assert any(line[-1] == "used" and line[0] == "decoder/logits_dense/kernel" for line in lines)
     copied = weights.params["decoder/layers_1/mlp/wo/kernel"].whole()
     assert np.abs(copied - weights.params["decoder/layers_0/mlp/wo/kernel"].whole()).max() < 0.1
@@ -162,14 +162,16 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing(converted, tmp_p
     absent = ["convert", f"--from={tmp_path / 'absent'}", f"--to={to}"]
     refused(capfd, [*absent, "--format=hf"], "There is no checkpoint at", "absent")
     complete = ["convert", f"--from={converted / 'hf'}", f"--to={to}"]
-    refused(capfd, [*complete, "--format=safetensors"], "No format 'safetensors'; allowed are flan_jax, t5x, hf")
+    refused(capfd, [*complete, "--format=safetensors"], "Unknown format 'safetensors'; allowed are flan_jax, t5x, hf")
     refused(capfd, [*complete, "--format=hf", "--dtype=int8"], "dtype is 'int8'")
     truncated = tmp_path / "cut"
     shutil.copytree(converted / "hf", truncated)
     data = (truncated / "model.safetensors").read_bytes()
     (truncated / "model.safetensors").write_bytes(data[:-1000])
     refused(
-        capfd, ["convert", f"--from={truncated}", f"--to={to}", "--format=t5x"], "model.safetensors is cut off: tensor"
+        capfd,
+        ["convert", f"--from={truncated}", f"--to={to}", "--format=t5x"],
+        "model.safetensors is not an intact safetensors file",
     )
     half = tmp_path / "half"
     shutil.copytree(converted / "flan_jax", half)

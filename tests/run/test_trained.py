@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from flan_jax.checkpoint import formats, own
+from flan_jax.checkpoint import formats, native
 from flan_jax.checkpoint.leaves import from_array
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.models.t5.config import T5Config
@@ -30,7 +30,7 @@ def run(tmp_path_factory):
         weights = Weights(
             format="t5x", layout="", path="", step=step, config=CONFIG, config_is_stated=True, params=params, slots={}
         )
-        own.write(weights, path, metadata={"model": dataclasses.asdict(CONFIG)})
+        native.write(weights, path, metadata={"model": dataclasses.asdict(CONFIG)})
     return open_trained(str(path), mesh=MeshPlan(data=1), vocabulary="bytes")
 
 
@@ -46,7 +46,7 @@ def test_each_chosen_checkpoint_is_opened_once(run, requested, steps, monkeypatc
 
 
 def test_a_missing_checkpoint_is_refused(run):
-    with pytest.raises(FileNotFoundError, match="No checkpoint of step 4 .* There are steps"):
+    with pytest.raises(FileNotFoundError, match="No checkpoint of step 4 .* Available steps"):
         chosen_checkpoints(run, 4)
     with pytest.raises(ValueError, match="step is 'last'; allowed are 'latest', 'all' and a number"):
         chosen_checkpoints(run, "last")

@@ -1,10 +1,10 @@
-"""`config.json` of Hugging Face's T5, mT5 and umT5, read and written so that transformers 4 and 5 compute our logits.
+"""Reads and writes `config.json` of Hugging Face's T5, mT5 and umT5, so that transformers 4 and 5 compute the same logits.
 
-Two choices of a network lie in that file under one name that changed its meaning. `tie_word_embeddings` said until
-version 4 that logits are read from the embedding table and, for that reason, scaled. Version 5 has it always true: it
-finds out from the weights whether the output layer is the table, and scales T5's logits as `scale_decoder_outputs`
-says, and mT5's never. umT5's logits were always scaled before 5.24, and are scaled like T5's since. What each version
-makes of a folder is a function here; where one of them would compute other logits than we do, a note says so.
+One field of that file, whose meaning changed, sets two properties of a network. Up to version 4, `tie_word_embeddings`
+means that logits are read from the embedding table and therefore scaled. In version 5 it is always true: the weights show
+whether the output layer is the table. Logits are scaled according to `scale_decoder_outputs` in T5, and never in mT5; in
+umT5 always before 5.24, and as in T5 since. Functions here give each version's interpretation; a note reports a version
+that computes other logits.
 """
 
 import json
@@ -25,7 +25,7 @@ GENERATION_NAME = "generation_config.json"
 MODEL_TYPES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}
 
 Head = Literal["own", "copy", "absent"]
-"""The output layer among the tensors: `lm_head.weight` with values of its own, with the table's, or not there."""
+"""The output layer among the tensors: `lm_head.weight` with its own values, with the table's, or absent."""
 
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -44,25 +44,25 @@ _FIXED = {
 }
 EOS_ID = 1
 _IDS = {"pad_token_id": 0, "eos_token_id": EOS_ID, "decoder_start_token_id": 0}
-# Ours is the tanh approximation, which they call "gelu_new"; their "gelu" is another function.
+# This project's gelu is the tanh approximation, which Hugging Face calls "gelu_new"; its "gelu" is another function.
 _ACTIVATIONS = {"gelu_new": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh", "linear": "linear"}
-_DROPOUT_RATE = 0.1  # What every published config.json has. Weights do not say how they will be trained further.
+_DROPOUT_RATE = 0.1  # As in every published config.json; weights do not determine it.
 _MT5_ROWS = 250112
 _UMT5_FOLLOWS_T5 = (5, 24)  # The first version whose umT5 reads `scale_decoder_outputs`.
-# Those before ask this flag when they scale. Versions before 5.3 take the flag from the file and then miss the table.
+# Earlier ones check this flag when they scale. Versions before 5.3 take it from the file and then miss the table.
 _FIX_OF_UMT5 = " Use 5.24 or later, or set model.config.tie_word_embeddings = False there, after loading."
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """Returns `config.json` of a folder.
+    """Returns the content of a folder's `config.json`.
 
     Raises:
-      MissingFileError: there is none.
-      UserError: it is not a JSON object, or says that this is no T5.
+      MissingFileError: the folder has none.
+      UserError: it is not a JSON object, or not of a T5.
     """
     path = directory / NAME
     if not path.is_file():
-        raise MissingFileError(f"{path} is missing, which says what network the weights beside it are. Fetch it too.")
+        raise MissingFileError(f"{path} is missing, which describes the network of the weights. Fetch it too.")
     try:
         stated = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -70,35 +70,35 @@ def read(directory: Path) -> dict[str, Any]:
     model_type = stated.get("model_type") if isinstance(stated, dict) else None
     if str(model_type) not in MODEL_TYPES:
         raise UserError(
-            f"{path} has model_type {model_type!r}; read are {', '.join(MODEL_TYPES)}."
+            f"{path} has model_type {model_type!r}; supported are {', '.join(MODEL_TYPES)}."
             f"{nearest(str(model_type), MODEL_TYPES)}"
         )
     return stated
 
 
-def network(stated: Mapping[str, Any], *, head: Head, place: str) -> T5Config:
+def network(stated: Mapping[str, Any], *, head: Head, where: str) -> T5Config:
     """Returns the network that a `config.json` describes; `dropout_rate` is 0 and `dtype` float32.
 
     Args:
       stated: the file's content.
-      head: what the tensors say about the output layer.
-      place: the file, for messages.
+      head: the output layer among the tensors.
+      where: the file, for messages.
 
     Raises:
-      UserError: a number or an activation that this project's T5 does not have, or an output layer that is missing or
-        contradicts the file.
+      UserError: a value that this project's T5 does not support, or an output layer that is missing or contradicts the
+        file.
     """
-    for name, wanted in _FIXED.items():
-        if stated.get(name, wanted) != wanted:
+    for name, supported in _FIXED.items():
+        if stated.get(name, supported) != supported:
             raise UserError(
-                f"{place} has {name} {stated[name]!r}; supported is {wanted!r}, which every released T5 has."
+                f"{where} has {name} {stated[name]!r}; supported is {supported!r}, as in every released T5."
             )
-    _require_head(stated, head, place=place)
+    _require_head(stated, head, where=where)
     tied = head != "own"
     scaled = _is_scaled(stated)
     return T5Config(
-        **_sizes(stated, place=place),
-        mlp_activations=_activations(stated, place=place),
+        **_sizes(stated, where=where),
+        mlp_activations=_activations(stated, where=where),
         dropout_rate=0.0,
         logits_via_embedding=tied,
         scale_decoder_outputs=None if scaled == tied else scaled,
@@ -107,9 +107,9 @@ def network(stated: Mapping[str, Any], *, head: Head, place: str) -> T5Config:
 
 
 def notes(stated: Mapping[str, Any], config: T5Config, *, head: Head) -> list[str]:
-    """Returns where other programs differ: ids that are not this project's, and versions that compute other logits."""
-    said = [
-        f"{NAME} has {name} {stated[name]!r}; here it is {ours}."
+    """Returns notes on differences: ids that differ from this project's, and versions that compute other logits."""
+    found = [
+        f"{NAME} has {name} {stated[name]!r}; this project uses {ours}."
         for name, ours in _IDS.items()
         if stated.get(name) not in (None, ours)
     ]
@@ -120,55 +120,38 @@ def notes(stated: Mapping[str, Any], config: T5Config, *, head: Head) -> list[st
     for version, (takes_table, scales) in readings.items():
         differences = []
         if takes_table and head == "own":
-            differences.append("reads shared.weight in place of lm_head.weight")
+            differences.append("reads shared.weight instead of lm_head.weight")
         if scales != config.decoder_outputs_are_scaled:
             verb = "multiplies" if scales else "does not multiply"
             differences.append(f"{verb} the decoder's output by d_model**-0.5")
         if differences:
             fix = _FIX_OF_UMT5 if version == "5.3 to 5.23" else ""
-            said.append(
+            found.append(
                 f"transformers {version} computes other logits from this folder: it {' and '.join(differences)}.{fix}"
             )
-    return said
+    return found
 
 
-def written(
-    config: T5Config, *, dtype: np.dtype, model_type: str | None = None, eos_id: int = EOS_ID
-) -> dict[str, Any]:
-    """Returns the `config.json` of a network, complete.
+def written(config: T5Config, *, dtype: np.dtype, eos_id: int = EOS_ID) -> dict[str, Any]:
+    """Returns the complete content of `config.json` for a network.
 
     Args:
       config: the network.
       dtype: of the weights.
       eos_id: the vocabulary's end of sequence.
-      model_type: of `MODEL_TYPES`; None: umT5's for a bias table in each layer, mT5's for its vocabulary, else T5's.
 
     Raises:
-      UserError: Hugging Face has no such network, or not under this model_type.
+      UserError: Hugging Face has no such network.
     """
-    usual = usual_model_type(config)
-    chosen = model_type or usual
-    if chosen not in MODEL_TYPES:
-        allowed = ", ".join(MODEL_TYPES)
-        raise UserError(f"model_type is {chosen!r}; allowed are {allowed}.{nearest(chosen, MODEL_TYPES)}")
-    if (chosen == "umt5") != config.relpos_bias_per_layer:
-        owner = "layer" if config.relpos_bias_per_layer else "stack"
-        raise UserError(
-            f"model_type is {chosen!r}, and the network has a bias table in each {owner}; write it as {usual!r}."
-        )
-    if chosen == "mt5" and config.decoder_outputs_are_scaled:
-        raise UserError(
-            "model_type is 'mt5', under which transformers 5 never scales the logits, as this network does; write it "
-            "as 't5'."
-        )
+    model_type = usual_model_type(config)
     feed_forward = _feed_forward(config)
     sizes = {theirs: getattr(config, ours) for theirs, ours in _SIZES.items()}
     return {
-        "architectures": [f"{MODEL_TYPES[chosen]}ForConditionalGeneration"],
+        "architectures": [f"{MODEL_TYPES[model_type]}ForConditionalGeneration"],
         "classifier_dropout": 0.0,
         "dropout_rate": _DROPOUT_RATE,
         "initializer_factor": 1.0,
-        "model_type": chosen,
+        "model_type": model_type,
         "scale_decoder_outputs": config.decoder_outputs_are_scaled,
         "tie_word_embeddings": config.logits_via_embedding and config.decoder_outputs_are_scaled,
         "torch_dtype": dtype.name,
@@ -181,47 +164,48 @@ def written(
 
 
 def usual_model_type(config: T5Config) -> str:
-    """Returns the `model_type` of a network: umT5's, mT5's by the rows of its table, or T5's."""
+    """Returns the `model_type` of a network: umT5 has a bias in each layer, mT5 the published number of table rows."""
     if config.relpos_bias_per_layer:
         return "umt5"
     return "mt5" if config.vocab_size == _MT5_ROWS and not config.decoder_outputs_are_scaled else "t5"
 
 
 def generation(*, eos_id: int = EOS_ID) -> dict[str, Any]:
-    """Returns `generation_config.json`: version 5 looks for the ids there alone."""
+    """Returns the content of `generation_config.json`, the only file where version 5 looks for the ids."""
     return {**_IDS, "eos_token_id": eos_id}
 
 
 def stores_copy(config: T5Config) -> bool:
-    """Whether the table is written as `lm_head.weight` too: version 4 scales the logits that it is told are tied."""
+    """Whether the table is also written as `lm_head.weight`: version 4 scales logits wherever the file declares them tied."""
     return config.logits_via_embedding and not config.decoder_outputs_are_scaled
 
 
-def _sizes(stated: Mapping[str, Any], *, place: str) -> dict[str, Any]:
+def _sizes(stated: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     sizes = {}
     for theirs, ours in _SIZES.items():
         value = stated.get(theirs)
         if value is None and theirs == "num_decoder_layers":
             value = stated["num_layers"]
         if type(value) is not int or value < 1:
-            raise UserError(f"{place} has {theirs} {value!r}; it must be a positive integer.")
+            raise UserError(f"{where} has {theirs} {value!r}; it must be a positive integer.")
         sizes[ours] = value
     return sizes
 
 
-def _activations(stated: Mapping[str, Any], *, place: str) -> tuple[str, ...]:
+def _activations(stated: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
     projection = stated.get("feed_forward_proj", "relu" if stated["model_type"] == "t5" else "gated-gelu")
     gate, _, name = str(projection).rpartition("-")
     if gate not in ("", "gated"):
-        raise UserError(f"{place} has feed_forward_proj {projection!r}; it must be an activation or 'gated-' and one.")
+        raise UserError(
+            f"{where} has feed_forward_proj {projection!r}; it must be an activation, optionally after 'gated-'."
+        )
     usual = "gelu_new" if projection == "gated-gelu" else name
     activation = str(stated.get("dense_act_fn", usual))
     if activation not in _ACTIVATIONS:
         stater = "dense_act_fn" if "dense_act_fn" in stated else "feed_forward_proj"
-        other = " Their 'gelu' is another function than gelu_new." if activation == "gelu" else ""
+        other = " 'gelu' is a different function from gelu_new." if activation == "gelu" else ""
         raise UserError(
-            f"{place} has {stater} {stated.get(stater)!r}; the activations that are supported are "
-            f"{', '.join(_ACTIVATIONS)}.{other}"
+            f"{where} has {stater} {stated.get(stater)!r}; supported activations are {', '.join(_ACTIVATIONS)}.{other}"
         )
     is_gated = stated.get("is_gated_act", gate == "gated")
     return (_ACTIVATIONS[activation], "linear") if is_gated else (_ACTIVATIONS[activation],)
@@ -233,10 +217,10 @@ def _feed_forward(config: T5Config) -> dict[str, Any]:
     if others not in ([], ["linear"]):
         raise UserError(
             f"mlp_activations are {', '.join(config.mlp_activations)}; Hugging Face's T5 has one activation, alone or "
-            "times one linear branch that comes second."
+            "multiplied by a linear branch that comes second."
         )
     name = spelled[first]
-    gated = "gelu" if first == "gelu" else name  # "gated-gelu" is their name for the approximation
+    gated = "gelu" if first == "gelu" else name  # "gated-gelu" is Hugging Face's name for the approximation.
     return {
         "dense_act_fn": name,
         "feed_forward_proj": f"gated-{gated}" if others else name,
@@ -245,7 +229,7 @@ def _feed_forward(config: T5Config) -> dict[str, Any]:
 
 
 def _version(stated: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The version of transformers that wrote the file, major and minor; None when it was another program."""
+    """Returns the major and minor version of transformers that wrote the file, None for another program."""
     match = re.match(r"(\d+)\.(\d+)", str(stated.get("transformers_version", "")))
     return (int(match[1]), int(match[2])) if match else None
 
@@ -255,37 +239,37 @@ def _is_tied_in_4(stated: Mapping[str, Any]) -> bool:
 
 
 def _is_scaled_in_5(stated: Mapping[str, Any]) -> bool:
-    """As 5.24 and later compute."""
+    """Whether 5.24 and later scale."""
     if stated["model_type"] == "mt5":
         return False
     return bool(stated.get("scale_decoder_outputs", stated.get("tie_word_embeddings") is not False))
 
 
 def _is_scaled(stated: Mapping[str, Any]) -> bool:
-    """As the version that wrote the file computes; a file of no version may say it."""
+    """Whether the version that wrote the file scales; a file without a version may state it."""
     version = _version(stated)
     if version is None and "scale_decoder_outputs" in stated:
         return bool(stated["scale_decoder_outputs"])
     if version is None or version < (5, 0):
         return _is_tied_in_4(stated)
     if stated["model_type"] == "umt5" and version < _UMT5_FOLLOWS_T5:
-        # The flag is false in a file of these versions only if it was set after loading, which stops the scaling.
+        # In a file of these versions the flag is false only if it was set after loading, which stops the scaling.
         return stated.get("tie_word_embeddings") is not False
     return _is_scaled_in_5(stated)
 
 
-def _require_head(stated: Mapping[str, Any], head: Head, *, place: str) -> None:
+def _require_head(stated: Mapping[str, Any], head: Head, *, where: str) -> None:
     if (_version(stated) or (4, 0)) >= (5, 0) or head == "copy":
         return
     tied = _is_tied_in_4(stated)
     if tied and head == "own":
         raise UserError(
-            f"lm_head.weight differs from shared.weight, where {place} says that they are one (tie_word_embeddings is "
-            f"{stated.get('tie_word_embeddings')!r}). If it is a layer of its own, set tie_word_embeddings to "
+            f"lm_head.weight differs from shared.weight, but {where} declares them tied (tie_word_embeddings is "
+            f"{stated.get('tie_word_embeddings')!r}). If the output layer is separate, set tie_word_embeddings to "
             "false there."
         )
     if not tied and head == "absent":
         raise UserError(
-            f"lm_head.weight is missing, where {place} says that it is a layer of its own (tie_word_embeddings is "
-            f"{stated.get('tie_word_embeddings')!r}). Fetch the whole checkpoint; an encoder alone cannot be read."
+            f"lm_head.weight is missing, but {where} declares a separate output layer (tie_word_embeddings is "
+            f"{stated.get('tie_word_embeddings')!r}). Fetch the complete checkpoint; an encoder alone cannot be read."
         )

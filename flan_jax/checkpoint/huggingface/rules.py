@@ -1,7 +1,7 @@
-"""The rules between this project's tree and the names of Hugging Face's T5, mT5 and umT5, and what may lie beside them.
+"""Rules between this project's tree and the names of Hugging Face's T5, mT5 and umT5.
 
-Theirs has each kernel transposed, and `shared.weight` under up to four names: only one of them is a parameter, and the
-others have to be its copies.
+Hugging Face transposes each kernel, and stores `shared.weight` under up to four names: one of them is a parameter, and
+the others must be copies of it.
 """
 
 import re
@@ -15,13 +15,13 @@ from flan_jax.models.t5.config import T5Config
 TABLE = "shared.weight"
 HEAD = "lm_head.weight"
 _OTHER_TABLES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-# Cross attention has no bias; early versions of transformers stored an untrained one, and all since then pass it over.
+# Cross-attention has no bias. Early versions of transformers stored an untrained one, which later versions ignore.
 _OBSOLETE = re.compile(r"decoder\.block\.\d+\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight")
 _COMPARED_BYTES = 2**22
 
 
 def rules(config: T5Config) -> tuple[Rule, ...]:
-    """Returns the table of one network's shape, in the order in which its tensors are written."""
+    """Returns the rules of a network, in the order in which its tensors are written."""
     head = (
         []
         if config.logits_via_embedding
@@ -43,7 +43,7 @@ def rules(config: T5Config) -> tuple[Rule, ...]:
 
 
 def _stack(config: T5Config, stack: str, attentions: Mapping[str, tuple[str, str]]) -> list[Rule]:
-    """The rules of one stack; `attentions` gives our names by theirs, in their order."""
+    """Returns the rules of one stack; `attentions` has this project's names by Hugging Face's, in Hugging Face's order."""
     ours, theirs = f"{stack}/layers_{{i}}", f"{stack}.block.{{i}}.layer"
     table = []
     for number, (attention, (name, norm)) in enumerate(attentions.items()):
@@ -67,41 +67,41 @@ def _stack(config: T5Config, stack: str, attentions: Mapping[str, tuple[str, str
     return [*table, Rule(ours=f"{stack}/{stack}_norm/scale", theirs=f"{stack}.final_layer_norm.weight")]
 
 
-def without_copies(tensors: Mapping[str, Leaf], *, place: str) -> tuple[dict[str, Leaf], list[str]]:
-    """Returns the tensors with the table under one name and without obsolete ones, and a note on each left out.
+def without_copies(tensors: Mapping[str, Leaf], *, where: str) -> tuple[dict[str, Leaf], list[str]]:
+    """Returns the tensors with one embedding table and without obsolete tensors, and a note on each removed tensor.
 
-    An output layer that is equal to the table bit for bit is the table: that is how transformers 5 reads it.
+    An output layer that is equal to the table bit for bit is the table, as in transformers 5.
 
     Args:
       tensors: by Hugging Face's names.
-      place: which folder, for messages.
+      where: the folder, for messages.
 
     Raises:
       UserError: a copy of the table differs from it.
     """
-    kept, notes = dict(tensors), []
-    for name in [name for name in kept if _OBSOLETE.fullmatch(name)]:
-        del kept[name]
-        notes.append(f"{name} is obsolete (no T5 uses it) and is not read.")
-    others = [name for name in _OTHER_TABLES if name in kept]
-    if TABLE not in kept and others:
-        kept[TABLE] = kept[others[0]]
+    remaining, notes = dict(tensors), []
+    for name in [name for name in remaining if _OBSOLETE.fullmatch(name)]:
+        del remaining[name]
+        notes.append(f"{name} is obsolete (no T5 uses it) and is ignored.")
+    others = [name for name in _OTHER_TABLES if name in remaining]
+    if TABLE not in remaining and others:
+        remaining[TABLE] = remaining[others[0]]
         notes.append(f"{TABLE} is absent; {others[0]} is read as the table of both stacks.")
-    if TABLE not in kept:
-        return kept, notes
+    if TABLE not in remaining:
+        return remaining, notes
     for name in others:
-        if not _same(kept[name], kept[TABLE]):
+        if not _same(remaining[name], remaining[TABLE]):
             raise UserError(
-                f"{name} of {place} differs from {TABLE}: the stacks have embedding tables of their own, which is no "
-                "T5 of this project."
+                f"{name} of {where} differs from {TABLE}: the stacks have separate embedding tables, which this "
+                "project's T5 does not support."
             )
-        if kept[name] is not kept[TABLE]:
-            notes.append(f"{name} is a copy of {TABLE} and is not read again.")
-        del kept[name]
-    if HEAD in kept and _same(kept[HEAD], kept[TABLE]):
-        del kept[HEAD]
+        if remaining[name] is not remaining[TABLE]:
+            notes.append(f"{name} is a copy of {TABLE} and is ignored.")
+        del remaining[name]
+    if HEAD in remaining and _same(remaining[HEAD], remaining[TABLE]):
+        del remaining[HEAD]
         notes.append(f"{HEAD} is a copy of {TABLE}: the logits are tied.")
-    return kept, notes
+    return remaining, notes
 
 
 def _same(a: Leaf, b: Leaf) -> bool:

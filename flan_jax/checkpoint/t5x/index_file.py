@@ -1,8 +1,8 @@
-"""The index file of a T5X checkpoint: msgpack of a tree whose leaves are arrays, or say where an array lies.
+"""The index file of a T5X checkpoint: msgpack of a tree whose leaves are arrays or references to arrays.
 
-Flax writes arrays as extension types of msgpack (1: array, 2: complex number, 3: scalar) and cuts those above a
-gigabyte. T5X puts TensorStore's description in the place of every partitioned array, which then is a Zarr directory
-beside the file. What the names mean is left to `t5x`.
+Flax writes arrays as extension types of msgpack (1: array, 2: complex number, 3: scalar) and splits those above a
+gigabyte into chunks. T5X replaces every partitioned array by TensorStore's spec of it; the array is a Zarr directory next
+to the file. `reading` interprets the names.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ _PLACEHOLDER = "PLACEHOLDER://"
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZarrArray:
-    """An array that lies beside the index.
+    """A reference to an array that is stored next to the index.
 
     Attributes:
-      path: its directory, relative to the index.
-      shape: its sizes, as the index has them.
-      dtype: its type's name, "float32", as the index has it.
-      chunk: sizes of its parts.
+      path: the array's directory, relative to the index.
+      shape: sizes of the dimensions, according to the index.
+      dtype: name of the element type, "float32", according to the index.
+      chunk: shape of its chunks.
     """
 
     path: str
@@ -43,69 +43,67 @@ class ZarrArray:
 Entry = np.ndarray | ZarrArray
 
 
-def decode(data: bytes, *, place: str) -> dict[str, Entry]:
-    """Returns what an index holds by name, path entries joined by "/", below "target", "state" and the like.
+def decode(data: bytes, *, where: str) -> dict[str, Entry]:
+    """Returns the entries of an index by name, path entries joined by "/", below "target", "state" and the like.
 
     Args:
-      data: the file.
-      place: its path, for messages.
+      data: content of the file.
+      where: its path, for messages.
 
     Raises:
-      UserError: cut short, not T5X's, or of a version that is not read.
+      UserError: the file is truncated, not T5X's, or of an unsupported version.
     """
-    tree = _unpacked(data, place)
+    tree = _unpacked(data, where)
     if not isinstance(tree, dict) or "optimizer" not in tree:
         found = ", ".join(map(repr, list(tree)[:6])) if isinstance(tree, dict) else type(tree).__name__
-        raise UserError(
-            f"{place} is no index of T5X's: it holds {found}, where 'version' and 'optimizer' are expected."
-        )
+        raise UserError(f"{where} is not an index of T5X: it holds {found}; expected 'version' and 'optimizer'.")
     version = tree.get("version", 0)
     if version != VERSION:
         raise UserError(
-            f"{place} has version {version!r} of T5X's format; {VERSION} is read, which T5X writes since June 2021. "
+            f"{where} has version {version!r} of T5X's format; supported is {VERSION}, which T5X writes since June 2021. "
             "Restore and save it with a T5X of that time first."
         )
     entries: dict[str, Entry] = {}
-    _collect(tree["optimizer"], (), entries, place)
+    _collect(tree["optimizer"], (), entries, where)
     return entries
 
 
 def encode(entries: Mapping[str, Entry]) -> bytes:
-    """Returns the index file of arrays by name; names, the arrays' bytes and where others lie are what `decode` gives."""
+    """Returns the content of an index file; the inverse of `decode`."""
     import msgpack
 
     tree = {"version": VERSION, "optimizer": nested({name: _packed(entry) for name, entry in entries.items()})}
     return msgpack.packb(tree, strict_types=True)
 
 
-def _unpacked(data: bytes, place: str) -> Any:
+def _unpacked(data: bytes, where: str) -> Any:
     import msgpack
 
     if data.startswith(b"model_checkpoint_path"):
         raise UserError(
-            f"{place} belongs to a TensorFlow checkpoint, of Mesh TensorFlow's T5. Let T5X convert it "
-            "(t5x/scripts/convert_tf_checkpoint.py), then give the checkpoint_N that comes out."
+            f"{where} belongs to a TensorFlow checkpoint of Mesh TensorFlow's T5. Convert it with T5X "
+            "(t5x/scripts/convert_tf_checkpoint.py), then give the resulting checkpoint_N."
         )
     try:
         return msgpack.unpackb(data, raw=False, strict_map_key=False)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         reason = str(error) or type(error).__name__
         raise UserError(
-            f"{place} ({len(data)} bytes) is not readable as msgpack: {reason}. It was cut short or is another kind of file."
+            f"{where} ({len(data)} bytes) is not readable as msgpack: {reason}. It is truncated or another kind of file."
         ) from error
 
 
-def _collect(node: Any, path: tuple[str, ...], entries: dict[str, Entry], place: str) -> None:
-    """Walks the tree. Empty maps and nil stand for a state that is empty, and for what no optimiser touches."""
+def _collect(node: Any, path: tuple[str, ...], entries: dict[str, Entry], where: str) -> None:
+    """Walks the tree. Empty maps and nil stand for an empty state, and for what no optimizer updates."""
     if isinstance(node, dict) and not {"driver", "kvstore", "metadata"} <= node.keys() and _CHUNKED not in node:
         for key, child in node.items():
-            _collect(child, (*path, str(key)), entries, place)
+            _collect(child, (*path, str(key)), entries, where)
     elif node is not None:
         name = "/".join(path)
         try:
             entries[name] = _entry(node)
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise UserError(f"{place}: the leaf {name} cannot be read: {error}") from error
+            raise UserError(f"{where}: the leaf {name} cannot be read: {error}") from error
 
 
 def _entry(node: Any) -> Entry:
@@ -114,15 +112,17 @@ def _entry(node: Any) -> Entry:
     if isinstance(node, msgpack.ExtType):
         return _inline(node.code, node.data)
     if isinstance(node, dict) and _CHUNKED in node:
-        parts = [_inline(part.code, part.data).ravel() for part in _listed(node["chunks"])]
-        return np.concatenate(parts).reshape([int(size) for size in _listed(node["shape"])])
+        parts = [_inline(part.code, part.data).ravel() for part in _list(node["chunks"])]
+        return np.concatenate(parts).reshape([int(size) for size in _list(node["shape"])])
     if isinstance(node, dict):
-        return _beside(node)
+        return _reference(node)
     if isinstance(node, str) and node.startswith(_PLACEHOLDER):
-        raise UserError("it is a placeholder of Orbax's form before OCDBT; save the checkpoint anew with a present T5X")
+        raise UserError(
+            "it is a placeholder of Orbax's format before OCDBT; save the checkpoint again with a current T5X"
+        )
     if isinstance(node, bool | int | float):
         return np.asarray(node)
-    raise UserError(f"got {type(node).__name__}, where an array is expected")
+    raise UserError(f"got {type(node).__name__}, expected an array")
 
 
 def _inline(code: int, data: bytes) -> np.ndarray:
@@ -141,13 +141,13 @@ def _inline(code: int, data: bytes) -> np.ndarray:
     )
 
 
-def _beside(node: Mapping[str, Any]) -> ZarrArray:
-    """Reads TensorStore's description; which store it was written through does not matter, and moves with the file."""
+def _reference(node: Mapping[str, Any]) -> ZarrArray:
+    """Reads TensorStore's spec; the store that it was written through does not matter, since arrays move with the index."""
     if node["driver"] != "zarr":
-        raise UserError(f"it is stored by TensorStore's driver {node['driver']!r}; 'zarr' is read")
-    path = node["kvstore"].get("path", node.get("path"))  # TensorStore before 0.1.14 had it beside.
+        raise UserError(f"it is stored by TensorStore's driver {node['driver']!r}; supported is 'zarr'")
+    path = node["kvstore"].get("path", node.get("path"))  # TensorStore before 0.1.14 had it outside.
     if not path:
-        raise UserError("its description has no path")
+        raise UserError("its spec has no path")
     metadata = node["metadata"]
     shape = tuple(int(size) for size in metadata["shape"])
     chunk = tuple(int(size) for size in metadata.get("chunks", shape))
@@ -174,10 +174,10 @@ def _packed(entry: Entry) -> Any:
 
 
 def _dtype(name: str) -> np.dtype:
-    """Returns the type of a name; old indices spell it "<f4"."""
+    """Returns the type of a name; old indices write "<f4"."""
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
-def _listed(node: Any) -> list[Any]:
+def _list(node: Any) -> list[Any]:
     """Returns Flax's tuple of {"0": ..., "1": ...}."""
     return [node[str(i)] for i in range(len(node))] if isinstance(node, dict) else list(node)

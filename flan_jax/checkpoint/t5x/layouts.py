@@ -1,9 +1,9 @@
-"""T5X's parameter trees and ours: which one a checkpoint has, and the rules between them.
+"""T5X's parameter trees: which layout a checkpoint has, and the rules between it and this project's tree.
 
-Our tree is that of T5X's `examples/t5`: a name for each layer, heads and head size joined in a kernel. Its
-`examples/scalable_t5` keeps them apart, and one relative position bias a layer; with scanned layers (the default there,
-umT5's released checkpoints) all layers of a stack are one tensor, whose second dimension counts them. Heads joined or
-apart, bias a layer or a stack, layers stacked or not are read in any combination.
+This project's tree is that of T5X's `examples/t5`: a name for each layer, heads and head size merged in a kernel. T5X's
+`examples/scalable_t5` has two dimensions for them, and a relative position bias in each layer. With scanned layers (its
+default; umT5's released checkpoints) all layers of a stack are one tensor, whose second dimension counts them. Any
+combination of the three is read.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import final
 from flan_jax.checkpoint import mapping
 from flan_jax.checkpoint.leaves import Leaf
 from flan_jax.checkpoint.mapping import Form, Rule, Same, SplitHeads
-from flan_jax.checkpoint.unstacking import rows_apart, unstacked
+from flan_jax.checkpoint.t5x.unstacking import unstacked, unstacked_rows
 from flan_jax.errors import UserError
 
 STACK_AXIS = 1
@@ -32,7 +32,7 @@ _QUERY = re.compile(r".*attention/query/kernel")
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a T5X tree differs from ours.
+    """How a T5X tree differs from this project's.
 
     Attributes:
       is_scanned: the layers of a stack are one tensor.
@@ -44,19 +44,19 @@ class Layout:
 
     def __str__(self) -> str:
         layers = "layers stacked" if self.is_scanned else "a name for each layer"
-        return layers + (", heads apart" if self.has_split_heads else "")
+        return layers + (", heads split" if self.has_split_heads else "")
 
 
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Translated:
-    """A T5X tree under our names.
+    """A T5X tree under this project's names.
 
     Attributes:
-      params: ours; names that no rule has are as they were.
-      layout: what it was.
+      params: the leaves; those without a rule keep T5X's names.
+      layout: of the T5X tree.
       rules: those that found their tensors.
-      notes: why some of it, or all, kept its names.
+      notes: why leaves kept T5X's names.
     """
 
     params: dict[str, Leaf]
@@ -66,11 +66,11 @@ class Translated:
 
 
 def rules(layout: Layout, *, head_dim: int) -> tuple[Rule, ...]:
-    """Returns the rules between our tree and a layout's, for every kind of T5: gated or plain, tied or not.
+    """Returns the rules between this project's tree and a layout, for every kind of T5: gated or plain, tied or not.
 
     Args:
-      layout: T5X's.
-      head_dim: needed to split kernels, not to join them.
+      layout: of the T5X tree.
+      head_dim: needed to split kernels, not to merge them.
     """
     split = layout.has_split_heads
     inner, outer = (SplitHeads(1, head_dim), SplitHeads(0, head_dim)) if split else (Same(), Same())
@@ -95,11 +95,11 @@ def layout_of(theirs: Mapping[str, Leaf]) -> Layout:
     return Layout(is_scanned=is_scanned, has_split_heads=max(ranks, default=0) == (4 if is_scanned else 3))
 
 
-def to_ours(theirs: Mapping[str, Leaf], *, place: str) -> Translated:
-    """Returns a T5X tree under our names, as far as it is a T5's.
+def to_ours(theirs: Mapping[str, Leaf], *, where: str) -> Translated:
+    """Returns a T5X tree under this project's names, as far as it is a T5.
 
-    What no rule knows keeps its name, and so does everything where a layer is missing or a tensor has not the
-    dimensions of its kind: a run that starts from parts of it can still name them.
+    Leaves without a rule keep their names. So do all leaves if a layer is missing or a tensor has an unexpected number of
+    dimensions: a run that starts from some of them can still name them.
     """
     layout = layout_of(theirs)
     found = tuple(rule for rule in rules(layout, head_dim=_head_dim(theirs, layout)) if names_of(rule, theirs))
@@ -107,30 +107,25 @@ def to_ours(theirs: Mapping[str, Leaf], *, place: str) -> Translated:
     rest = {name: leaf for name, leaf in theirs.items() if name not in known}
     try:
         _require_stacks(theirs, found)
-        params = mapping.to_ours(parts_apart({name: theirs[name] for name in known}, found), found, place=place)
+        params = mapping.to_ours(cheap_parts({name: theirs[name] for name in known}, found), found, where=where)
     except UserError as error:
         return Translated(params=dict(theirs), layout=layout, rules=(), notes=(str(error),))
     return Translated(params=params | rest, layout=layout, rules=found)
 
 
-def to_theirs(ours: Mapping[str, Leaf], found: Sequence[Rule], *, place: str) -> dict[str, Leaf]:
-    """Returns our tree in the layout of rules from `present`; errors as in `mapping.to_theirs`."""
-    return mapping.to_theirs(ours, found, place=place)
-
-
 def present(ours: Mapping[str, Leaf], table: Sequence[Rule]) -> tuple[Rule, ...]:
-    """Returns the rules whose tensors our tree has: a plain T5 has no gate, a tied one no kernel for logits."""
+    """Returns the rules whose tensors this project's tree has: a plain T5 has no gate, a tied one no logits kernel."""
     return tuple(rule for rule in table if mapping.fits(ours, [rule.ours]))
 
 
-def parts_apart(theirs: Mapping[str, Leaf], found: Sequence[Rule]) -> dict[str, Leaf]:
-    """Returns a T5X tree in which one layer of a stack, or a block of rows, costs no more to read than itself."""
+def cheap_parts(theirs: Mapping[str, Leaf], found: Sequence[Rule]) -> dict[str, Leaf]:
+    """Returns a T5X tree in which reading one layer of a stack, or a block of rows, costs only that part."""
     axes = {rule.theirs: rule.stack_axis for rule in found if rule.stack_axis is not None}
-    return {n: unstacked(leaf, axis=axes[n]) if n in axes else rows_apart(leaf) for n, leaf in theirs.items()}
+    return {n: unstacked(leaf, axis=axes[n]) if n in axes else unstacked_rows(leaf) for n, leaf in theirs.items()}
 
 
 def names_of(rule: Rule, theirs: Mapping[str, Leaf]) -> list[str]:
-    """Returns the names in a T5X tree that a rule is about."""
+    """Returns the names in a T5X tree that a rule matches."""
     if "{i}" not in rule.theirs:
         return [rule.theirs] if rule.theirs in theirs else []
     pattern = re.compile(re.escape(rule.theirs).replace(re.escape("{i}"), r"\d+"))
@@ -145,22 +140,22 @@ def _layer_rule(stack: str, name: str, form: Form, layout: Layout) -> Rule:
 
 
 def _head_dim(theirs: Mapping[str, Leaf], layout: Layout) -> int:
-    """Returns the head size of split query kernels; 1, which nothing reads, where heads are joined."""
+    """Returns the head size of split query kernels; 1, which is never read, where heads are merged."""
     if not layout.has_split_heads:
         return 1
     return next(leaf.shape[-1] for name, leaf in theirs.items() if _QUERY.fullmatch(name))
 
 
 def _require_stacks(theirs: Mapping[str, Leaf], found: Sequence[Rule]) -> None:
-    """Refuses tensors whose number of dimensions their rule cannot take, and stacks of different heights."""
+    """Rejects tensors with a number of dimensions that their rule does not support, and stacks of different heights."""
     heights: dict[str, tuple[int, str]] = {}
     for rule in found:
-        wanted = 1 if rule.theirs.endswith("/scale") else 2
-        wanted += (rule.stack_axis is not None) + isinstance(rule.form, SplitHeads)
+        expected = 1 if rule.theirs.endswith("/scale") else 2
+        expected += (rule.stack_axis is not None) + isinstance(rule.form, SplitHeads)
         for name in names_of(rule, theirs):
             shape = theirs[name].shape
-            if len(shape) != wanted:
-                raise UserError(f"{name} has the shape {list(shape)}, where {wanted} dimensions are expected.")
+            if len(shape) != expected:
+                raise UserError(f"{name} has the shape {list(shape)}; expected {expected} dimensions.")
             if rule.stack_axis is None:
                 continue
             height, first = heights.setdefault(name.partition("/")[0], (shape[rule.stack_axis], name))

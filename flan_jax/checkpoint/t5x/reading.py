@@ -1,8 +1,8 @@
 """T5X's checkpoints as `Weights`, without T5X or TensorFlow.
 
-Three forms: one msgpack file with every array in it; a msgpack index beside Zarr arrays, which T5X calls legacy and in
-which its public checkpoints are; Orbax's (OCDBT), which it writes by default today. Their trees are read by
-`t5x_layouts` and `adafactor_slots`; `t5x_writing` writes the second form.
+Three formats: one msgpack file with every array in it; a msgpack index with Zarr arrays, which T5X calls legacy and which
+its public checkpoints use; Orbax's (OCDBT), which it writes by default today. `layouts` and `adafactor_slots` translate
+the trees; `writing` writes the second format.
 """
 
 import dataclasses
@@ -15,7 +15,6 @@ import numpy as np
 
 from flan_jax.checkpoint import orbax_arrays
 from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, from_array
-from flan_jax.checkpoint.places import Place, directory_spec, place_at, stored_keys
 from flan_jax.checkpoint.t5x import adafactor_slots, index_file, layouts
 from flan_jax.checkpoint.t5x.index_file import ZarrArray
 from flan_jax.checkpoint.weights import Weights
@@ -23,16 +22,17 @@ from flan_jax.errors import MissingFileError, UserError
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.families import FAMILIES
 from flan_jax.models.t5.parameters import config_of_shapes
+from flan_jax.paths import Location, directory_spec, stored_keys
 
 INDEX = "checkpoint"
 _STATE = "state"
 _COMMITTED = "commit_success.txt"
 _NUMBERED = re.compile(r"checkpoint_(\d+)")
-_HALF_SAVED = re.compile(r"checkpoint_\d+\..*tmp.*")
+_UNFINISHED = re.compile(r"checkpoint_\d+\..*tmp.*")
 _INPUT_POSITION = re.compile(r"train_ds-.*|dataset/.*train_ds-.*")
 _DTYPES = (np.dtype(np.float32), BFLOAT16, np.dtype(np.float16))
 _OPENERS = 16
-# Parts are read one after the other: two at a time bound what is in memory, and keep two cores busy.
+# Chunks are read two at a time: this bounds the memory and keeps two cores busy.
 _CONTEXT = {
     "cache_pool": {"total_bytes_limit": 0},
     "data_copy_concurrency": {"limit": 2},
@@ -43,9 +43,9 @@ _CONTEXT = {
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Contents:
-    """What a checkpoint holds, by T5X's names: "target/...", "state/step", "state/param_states/...", "flax_mutables/..."."""
+    """A checkpoint's leaves by T5X's names: "target/...", "state/step", "state/param_states/...", "flax_mutables/..."."""
 
-    form: str
+    storage: str
     leaves: Mapping[str, Leaf]
     metadata: Mapping[str, Any]
     notes: tuple[str, ...] = ()
@@ -54,165 +54,165 @@ class _Contents:
         return {n.removeprefix(prefix): leaf for n, leaf in self.leaves.items() if n.startswith(prefix)}
 
 
-def looks_like(path: Any) -> bool:
-    """Whether a path leads to a T5X checkpoint, a half-saved one, or a directory of such."""
-    place = place_at(path)
-    if place.is_dir():
-        inside = {child.name for child in place.iterdir()}
-        return bool(INDEX in inside or _STATE in inside or _HALF_SAVED.fullmatch(place.name)) or any(
-            _NUMBERED.fullmatch(name) or _HALF_SAVED.fullmatch(name) for name in inside
+def looks_like(path: Location) -> bool:
+    """Whether a path is a T5X checkpoint, an unfinished one, or a directory of such."""
+    if path.is_dir():
+        inside = {child.name for child in path.iterdir()}
+        return bool(INDEX in inside or _STATE in inside or _UNFINISHED.fullmatch(path.name)) or any(
+            _NUMBERED.fullmatch(name) or _UNFINISHED.fullmatch(name) for name in inside
         )
-    return place.is_file() and (place.name == INDEX or re.search(_NUMBERED, place.name) is not None)
+    return path.is_file() and (path.name == INDEX or re.search(_NUMBERED, path.name) is not None)
 
 
-def open_weights(path: Any, *, step: int | None = None) -> Weights:
-    """Opens a T5X checkpoint: names, shapes and types are read and the presence of every part is checked; no values.
+def open_weights(path: Location, *, step: int | None = None) -> Weights:
+    """Opens a T5X checkpoint. Reads names, shapes and types and checks that every chunk exists, but reads no values.
 
     Args:
-      path: checkpoint_N, its index file, a checkpoint that is a single file, or the model_dir of a run; local or gs://.
-      step: which one of a run; None takes the latest that is whole.
+      path: checkpoint_N, its index file, a checkpoint that is a single file, or the model_dir of a run.
+      step: which checkpoint of a run; None selects the latest complete one.
 
     Raises:
-      MissingFileError: there is nothing at the path, or nothing of that step.
-      UserError: the checkpoint is half-saved, cut short, or of a form that is not read; the leaf is named.
+      MissingFileError: the path does not exist, or has no checkpoint of that step.
+      UserError: the checkpoint is unfinished, truncated or in an unsupported format; the text names the leaf.
     """
-    place, notes = _found(place_at(path), step)
-    contents = _contents(place)
+    found, notes = _find(path, step)
+    contents = _contents(found)
     target = contents.below("target/")
     if not target:
-        raise UserError(f"{place} holds no parameters (no leaf under 'target'): {sorted(contents.leaves)[:6]}.")
-    _require_known_types(contents, place)
-    translated = layouts.to_ours(target, place=str(place))
-    params, never_trained = _with_never_trained(translated.params)
-    notes += contents.notes + translated.notes + never_trained
+        raise UserError(f"{found} has no parameters (no leaf under 'target'): {sorted(contents.leaves)[:6]}.")
+    _require_supported_types(contents, found)
+    translated = layouts.to_ours(target, where=str(found))
+    params, absent = _with_absent_scales(translated.params)
+    notes += contents.notes + translated.notes + absent
     config: T5Config | None = None
     try:
         config = config_of_shapes({name: leaf.shape for name, leaf in params.items()})
     except UserError as error:
         notes += (str(error),)
-    slots, why_not = _slots(contents, translated, target, place)
+    slots, reasons = _slots(contents, translated, target, found)
     return Weights(
         format="t5x",
-        layout=f"{contents.form}; {translated.layout}",
-        path=str(place),
-        step=_step(contents, place),
+        layout=f"{contents.storage}; {translated.layout}",
+        path=str(found),
+        step=_step(contents, found),
         config=config,
         config_is_stated=False,
         params=params,
         slots=slots,
         metadata=contents.metadata,
-        notes=notes + why_not + _unused(contents),
+        notes=notes + reasons + _unused(contents),
     )
 
 
-def _with_never_trained(params: Mapping[str, Leaf]) -> tuple[Mapping[str, Leaf], tuple[str, ...]]:
-    """Returns the parameters with those that UL2's network in T5X does without: the scale of a norm, which is one."""
+def _with_absent_scales(params: Mapping[str, Leaf]) -> tuple[Mapping[str, Leaf], tuple[str, ...]]:
+    """Returns the parameters with ones for the scale of a norm that UL2's network in T5X lacks."""
     for family in FAMILIES:
         absent = [name for name in family.absent_in_t5x if name not in params]
         like = params.get("encoder/encoder_norm/scale")
         if not absent or like is None:
             continue
-        whole = {**params, **dict.fromkeys(absent, from_array(np.ones(like.shape, like.dtype)))}
+        complete = {**params, **dict.fromkeys(absent, from_array(np.ones(like.shape, like.dtype)))}
         try:
-            config = config_of_shapes({name: leaf.shape for name, leaf in whole.items()})
+            config = config_of_shapes({name: leaf.shape for name, leaf in complete.items()})
         except UserError:
             continue
         if family.has_network_of(config):
-            return whole, (f"{', '.join(absent)} is not there, as in T5X's {family.title}: it is taken for ones.",)
+            return complete, (f"{', '.join(absent)} is absent, as in T5X's {family.title}: it is read as ones.",)
     return params, ()
 
 
-def _found(place: Place, step: int | None) -> tuple[Place, tuple[str, ...]]:
-    """Returns the checkpoint's directory or single file."""
-    if _HALF_SAVED.fullmatch(place.name):
-        raise UserError(f"{place} is half-saved: T5X renames it to checkpoint_N when it is whole. Use another step.")
-    if place.is_file():
-        is_index = place.name == INDEX and _NUMBERED.fullmatch(place.parent.name)
-        return (place.parent if is_index else place), ()
-    if not place.is_dir():
-        raise MissingFileError(f"There is no checkpoint at {place}: no such file or directory.")
-    if _NUMBERED.fullmatch(place.name) or (place / INDEX).is_file() or (place / _STATE).is_dir():
-        own = _NUMBERED.fullmatch(place.name)
-        if step is not None and own and int(own[1]) != step:
-            raise MissingFileError(f"{place} is the checkpoint of step {own[1]}, not of step {step}.")
-        return place, ()
-    return _in_run(place, step)
+def _find(path: Location, step: int | None) -> tuple[Location, tuple[str, ...]]:
+    """Returns the checkpoint's directory or single file, and notes on what was ignored."""
+    if _UNFINISHED.fullmatch(path.name):
+        raise UserError(f"{path} is unfinished: T5X renames it to checkpoint_N when it is complete. Use another step.")
+    if path.is_file():
+        is_index = path.name == INDEX and _NUMBERED.fullmatch(path.parent.name)
+        return (path.parent if is_index else path), ()
+    if not path.is_dir():
+        raise MissingFileError(f"There is no checkpoint at {path}: no such file or directory.")
+    numbered = _NUMBERED.fullmatch(path.name)
+    if numbered or (path / INDEX).is_file() or (path / _STATE).is_dir():
+        if step is not None and numbered and int(numbered[1]) != step:
+            raise MissingFileError(f"{path} is the checkpoint of step {numbered[1]}, not of step {step}.")
+        return path, ()
+    return _find_in_run(path, step)
 
 
-def _in_run(place: Place, step: int | None) -> tuple[Place, tuple[str, ...]]:
-    names = [child.name for child in place.iterdir()]
+def _find_in_run(directory: Location, step: int | None) -> tuple[Location, tuple[str, ...]]:
+    names = [child.name for child in directory.iterdir()]
     steps = sorted(int(match[1]) for match in map(_NUMBERED.fullmatch, names) if match)
-    half = sorted(filter(_HALF_SAVED.fullmatch, names))
-    why_not = {number: reason for number in steps if (reason := _why_not_whole(place / f"checkpoint_{number}"))}
-    whole = [number for number in steps if number not in why_not]
+    unfinished = sorted(filter(_UNFINISHED.fullmatch, names))
+    reasons = {number: reason for number in steps if (reason := _incomplete(directory / f"checkpoint_{number}"))}
+    complete = [number for number in steps if number not in reasons]
     if step is not None and step not in steps:
-        raise MissingFileError(f"No checkpoint of step {step} in {place}. There are steps {steps}, half-saved {half}.")
-    if step in why_not:
-        raise UserError(why_not[step])
-    if not whole:
         raise MissingFileError(
-            f"No whole checkpoint in {place}: {list(why_not.values()) or half or sorted(names)[:6]}."
+            f"No checkpoint of step {step} in {directory}. Available steps: {steps}; unfinished: {unfinished}."
         )
-    chosen = whole[-1] if step is None else step
-    later = [*(f"checkpoint_{number}" for number in why_not if number > chosen), *half]
-    passed_over = (f"Passed over, being half-saved: {', '.join(later)}.",) if later and step is None else ()
-    return place / f"checkpoint_{chosen}", passed_over
+    if step in reasons:
+        raise UserError(reasons[step])
+    if not complete:
+        raise MissingFileError(
+            f"No complete checkpoint in {directory}: {list(reasons.values()) or unfinished or sorted(names)[:6]}."
+        )
+    chosen = complete[-1] if step is None else step
+    later = [*(f"checkpoint_{number}" for number in reasons if number > chosen), *unfinished]
+    ignored = (f"Ignored, because unfinished: {', '.join(later)}.",) if later and step is None else ()
+    return directory / f"checkpoint_{chosen}", ignored
 
 
-def _why_not_whole(place: Place) -> str | None:
-    """Says what a checkpoint's directory lacks, None when it is whole."""
-    if (place / INDEX).is_file():
+def _incomplete(directory: Location) -> str | None:
+    """Returns what a checkpoint's directory lacks, None when it is complete."""
+    if (directory / INDEX).is_file():
         return None
-    if not (place / _STATE).is_dir():
-        return f"{place} is half-saved: it has neither T5X's index file {INDEX!r} nor Orbax's directory {_STATE!r}."
-    if not orbax_arrays.is_item(place / _STATE):
-        older = " It is of Orbax's older form, without OCDBT." if (place / _STATE / INDEX).is_file() else ""
+    if not (directory / _STATE).is_dir():
+        return f"{directory} is unfinished: it has neither T5X's index file {INDEX!r} nor Orbax's directory {_STATE!r}."
+    if not orbax_arrays.is_item(directory / _STATE):
+        older = " It has Orbax's older format, without OCDBT." if (directory / _STATE / INDEX).is_file() else ""
         return (
-            f"{place} is half-saved: {_STATE}/_METADATA or {_STATE}/manifest.ocdbt is missing.{older} "
-            "Use another step, or restore and save it with a present T5X."
+            f"{directory} is unfinished: {_STATE}/_METADATA or {_STATE}/manifest.ocdbt is missing.{older} "
+            "Use another step, or restore and save it with a current T5X."
         )
-    if not any((folder / _COMMITTED).is_file() for folder in (place, place / _STATE)):
+    if not any((folder / _COMMITTED).is_file() for folder in (directory, directory / _STATE)):
         return (
-            f"{place} is half-saved: {_COMMITTED}, which is written last, is missing. Use another step; if you know "
-            "that it is whole (an Orbax of before 2024 wrote no such file on local disks), make an empty one."
+            f"{directory} is unfinished: {_COMMITTED}, which is written last, is missing. Use another step; if you know "
+            "that it is complete (Orbax before 2024 wrote no such file on local disks), create an empty one."
         )
     return None
 
 
-def _contents(place: Place) -> _Contents:
-    if place.is_file():
-        return _msgpack_contents(place, place)
-    if reason := _why_not_whole(place):
+def _contents(path: Location) -> _Contents:
+    if path.is_file():
+        return _msgpack_contents(path)
+    if reason := _incomplete(path):
         raise UserError(reason)
-    if (place / INDEX).is_file():
-        return _msgpack_contents(place / INDEX, place)
-    keys = stored_keys(place)
+    if (path / INDEX).is_file():
+        return _msgpack_contents(path / INDEX)
+    keys = stored_keys(path)
     return _Contents(
-        form="Orbax arrays (OCDBT)",
-        leaves=orbax_arrays.open_arrays(place / _STATE),
+        storage="Orbax arrays (OCDBT)",
+        leaves=orbax_arrays.open_arrays(path / _STATE),
         metadata={},
         notes=_input_position(keys),
     )
 
 
-def _msgpack_contents(index: Place, place: Place) -> _Contents:
-    entries = index_file.decode(index.read_bytes(), place=str(index))
-    beside = {name: entry for name, entry in entries.items() if isinstance(entry, ZarrArray)}
+def _msgpack_contents(index: Location) -> _Contents:
+    entries = index_file.decode(index.read_bytes(), where=str(index))
+    stored = {name: entry for name, entry in entries.items() if isinstance(entry, ZarrArray)}
     keys: set[str] = set()
     opened: dict[str, Leaf] = {}
-    if beside:
-        directory = index.parent
-        keys = stored_keys(directory)
-        opened = _zarr_leaves(beside, directory, keys)
+    if stored:
+        keys = stored_keys(index.parent)
+        opened = _zarr_leaves(stored, index.parent, keys)
     leaves = {name: opened[name] if isinstance(e, ZarrArray) else from_array(e) for name, e in entries.items()}
-    form = "msgpack index and Zarr arrays" if beside else "one msgpack file"
+    storage = "msgpack index and Zarr arrays" if stored else "one msgpack file"
     return _Contents(
-        form=form, leaves=leaves, metadata={"t5x_version": index_file.VERSION}, notes=_input_position(keys)
+        storage=storage, leaves=leaves, metadata={"t5x_version": index_file.VERSION}, notes=_input_position(keys)
     )
 
 
-def _zarr_leaves(entries: Mapping[str, ZarrArray], directory: Place, keys: set[str]) -> dict[str, Leaf]:
-    """Opens the arrays beside an index, several at a time: in a bucket each is a request."""
+def _zarr_leaves(entries: Mapping[str, ZarrArray], directory: Location, keys: set[str]) -> dict[str, Leaf]:
+    """Opens the arrays of an index, several at a time, because in a bucket each is a request."""
     import tensorstore as ts
 
     context = ts.Context(_CONTEXT)
@@ -223,80 +223,81 @@ def _zarr_leaves(entries: Mapping[str, ZarrArray], directory: Place, keys: set[s
             raise UserError(_old_bfloat16(name, directory))
         if f"{entry.path}/.zarray" not in keys:
             raise UserError(
-                f"{directory}: the index names the leaf {name}, and {entry.path}/.zarray is missing. The checkpoint is "
-                "incomplete; some copies leave out names that begin with a dot."
+                f"{directory}: the index lists the leaf {name}, but {entry.path}/.zarray is missing. The checkpoint is "
+                "incomplete; some tools do not copy names that begin with a dot."
             )
         spec = zarr_spec(directory, entry.path)
-        leaf = orbax_arrays.zarr_leaf(spec, name=name, place=str(directory), context=context)
+        leaf = orbax_arrays.zarr_leaf(spec, name=name, where=str(directory), context=context)
         if (leaf.shape, leaf.dtype.name) != (entry.shape, entry.dtype):
             raise UserError(
-                f"{directory}: the index has the leaf {name} as {entry.dtype}{list(entry.shape)}, and "
+                f"{directory}: the index has the leaf {name} as {entry.dtype}{list(entry.shape)}, but "
                 f"{entry.path}/.zarray as {leaf.dtype.name}{list(leaf.shape)}. One of them belongs to another checkpoint."
             )
-        orbax_arrays.require_parts(leaf, keys=keys, prefix=f"{entry.path}/", name=name, place=str(directory))
+        orbax_arrays.require_chunks(leaf, keys=keys, prefix=f"{entry.path}/", name=name, where=str(directory))
         return name, leaf
 
     with ThreadPoolExecutor(_OPENERS) as pool:
         return dict(pool.map(opened, entries.items()))
 
 
-def zarr_spec(directory: Place, name: str) -> dict[str, Any]:
-    """Returns TensorStore's description of an array below a directory, whatever the index says of where it was written.
+def zarr_spec(directory: Location, name: str) -> dict[str, Any]:
+    """Returns TensorStore's spec of an array below a directory; where the index says it was written does not matter.
 
-    >>> zarr_spec(place_at("gs://some-bucket/small/checkpoint_9"), "target.token_embedder.embedding")["kvstore"]
+    >>> from flan_jax.paths import location
+    >>> zarr_spec(location("gs://some-bucket/small/checkpoint_9"), "target.token_embedder.embedding")["kvstore"]
     {'driver': 'gcs', 'bucket': 'some-bucket', 'path': 'small/checkpoint_9/target.token_embedder.embedding/'}
     """
     return {"driver": "zarr", "kvstore": directory_spec(directory / name)}
 
 
-def _require_known_types(contents: _Contents, place: Place) -> None:
-    """Refuses types of what is read; another optimiser's state is not."""
+def _require_supported_types(contents: _Contents, path: Location) -> None:
+    """Rejects unsupported types among the leaves that are used; the state of an optimizer other than Adafactor is not."""
     states, target = contents.below("state/param_states/"), contents.below("target/")
     read = ("target/", "state/param_states/") if adafactor_slots.is_adafactor(states, target) else "target/"
     for name, leaf in contents.leaves.items():
         if leaf.dtype == np.uint16:
-            raise UserError(_old_bfloat16(name, place))
+            raise UserError(_old_bfloat16(name, path))
         if leaf.dtype not in _DTYPES and name.startswith(read):
             raise UserError(
-                f"{place}: the leaf {name} is {leaf.dtype}; read are {', '.join(map(str, _DTYPES))}. Save it with T5X "
+                f"{path}: the leaf {name} is {leaf.dtype}; supported are {', '.join(map(str, _DTYPES))}. Save it with T5X "
                 "as one of these."
             )
 
 
-def _old_bfloat16(name: str, place: Place) -> str:
+def _old_bfloat16(name: str, path: Location) -> str:
     return (
-        f"{place}: the leaf {name} is uint16, as T5X wrote bfloat16 before June 2021; what the numbers mean is not "
-        "certain. Restore and save it with a T5X of that time first."
+        f"{path}: the leaf {name} is uint16, as T5X wrote bfloat16 before June 2021; its meaning is ambiguous. "
+        "Restore and save it with a T5X of that time first."
     )
 
 
-def _step(contents: _Contents, place: Place) -> int | None:
+def _step(contents: _Contents, path: Location) -> int | None:
     leaf = contents.leaves.get("state/step")
     if leaf is None:
         return None
     value = leaf.whole()
     if value.size != 1 or float(value.item()) != int(value.item()):
-        raise UserError(f"{place}: state/step is {value.tolist()!r}, where one whole number is expected.")
+        raise UserError(f"{path}: state/step is {value.tolist()!r}; expected one integer.")
     return int(value.item())
 
 
 def _slots(
-    contents: _Contents, translated: layouts.Translated, target: Mapping[str, Leaf], place: Place
+    contents: _Contents, translated: layouts.Translated, target: Mapping[str, Leaf], path: Location
 ) -> tuple[dict[str, Leaf], tuple[str, ...]]:
-    """Returns the slots under our names, or why there are none."""
+    """Returns the slots by this project's names, or the reasons why there are none."""
     states = contents.below("state/param_states/")
     if not states:
         return {}, ()
     if not adafactor_slots.is_adafactor(states, target):
-        return {}, (f"The optimiser's state is not Adafactor's ({min(states)}, ...) and is not carried over.",)
+        return {}, (f"The optimizer's state is not Adafactor's ({min(states)}, ...) and is not converted.",)
     if not translated.rules:
-        return {}, ("Adafactor's state is not carried over, since the parameters keep their names.",)
+        return {}, ("Adafactor's state is not converted, because the parameters keep T5X's names.",)
     known = {name for rule in translated.rules for name in layouts.names_of(rule, target)}
     states = {name: leaf for name, leaf in states.items() if name.rpartition("/")[0] in known}
     try:
-        return adafactor_slots.to_ours(states, translated.rules, translated.params, place=str(place)), ()
+        return adafactor_slots.to_ours(states, translated.rules, translated.params, where=str(path)), ()
     except UserError as error:
-        return {}, (f"Adafactor's state is not carried over: {error}",)
+        return {}, (f"Adafactor's state is not converted: {error}",)
 
 
 def _unused(contents: _Contents) -> tuple[str, ...]:

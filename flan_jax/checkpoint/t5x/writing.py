@@ -1,10 +1,10 @@
-"""Weights into a checkpoint that T5X restores: its legacy form, a msgpack index beside Zarr arrays.
+"""Writes checkpoints that T5X restores, in its legacy format: a msgpack index with Zarr arrays.
 
-T5X reads this form whichever of its two checkpoint managers a run uses (`use_orbax` True or False), and nothing of what
-it needs depends on T5X itself. Arrays that it partitions (parameters, unfactored second moments, momentum) are Zarr
-directories, the small rest is in the index, as it writes them. With Adafactor's state a run there goes on; parameters
-alone have the tree of its `InferenceState`, which evaluation and inference restore as it is and training with
-`fallback_to_scratch = True` and `assignment_map = ((r'state/param_states/.*', None),)`.
+T5X reads this format with both of its checkpoint managers (`use_orbax` True or False), and writing it does not need T5X.
+As in T5X, arrays that it partitions (parameters, unfactored second moments, momentum) are Zarr directories, and the
+small rest is in the index. With Adafactor's state, T5X resumes the run. Parameters alone have the tree of its
+`InferenceState`: evaluation and inference restore them directly, training with `fallback_to_scratch = True` and
+`assignment_map = ((r'state/param_states/.*', None),)`.
 """
 
 import math
@@ -16,54 +16,50 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flan_jax.checkpoint.leaves import BFLOAT16, Index, Leaf, cast
-from flan_jax.checkpoint.places import directory_spec
+from flan_jax.checkpoint import mapping
+from flan_jax.checkpoint.leaves import BFLOAT16, Index, Leaf
 from flan_jax.checkpoint.t5x import adafactor_slots, index_file, layouts
 from flan_jax.checkpoint.t5x.index_file import Entry, ZarrArray
 from flan_jax.checkpoint.t5x.layouts import STACK_AXIS, Layout
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import UserError
+from flan_jax.models.t5.config import T5Config
+from flan_jax.paths import directory_spec
 
 LayoutName = Literal["unrolled", "scanned"]
-LAYOUTS: tuple[LayoutName, ...] = ("unrolled", "scanned")
 CHUNK_BYTES = 2**26
 _DTYPES = (np.dtype(np.float32), BFLOAT16, np.dtype(np.float16))
 _IN_FLIGHT = 2
 _INDEX = "checkpoint"
 
 
-def write(
-    weights: Weights,
-    directory: Path,
-    *,
-    layout: LayoutName = "unrolled",
-    split_heads: bool | None = None,
-    dtype: Any = None,
-) -> None:
+def write(weights: Weights, directory: Path, *, layout: LayoutName = "unrolled") -> None:
     """Writes a checkpoint: parameters, step (0 when there is none), and Adafactor's state when there is one.
 
+    Heads and head size are joined or two dimensions as T5X's network has them: two in `scalable_t5` (layers scanned, or a
+    relative position bias in each), joined in `examples/t5`.
+
     Args:
-      weights: what to write; read a part at a time.
+      weights: a complete T5; read a part at a time.
       directory: exists and is empty. T5X finds it under the name checkpoint_<step>.
       layout: "unrolled", a name for each layer; "scanned", layers stacked, which `scalable_t5` restores.
-      split_heads: whether heads and head size are two dimensions. None: as T5X's network has them, apart in
-        `scalable_t5` (layers scanned, or a relative position bias in each), joined in `examples/t5`.
-      dtype: of the parameters; the optimiser's state keeps its own. None keeps the parameters' too.
 
     Raises:
-      UserError: T5X has no network of this kind, or a parameter has a type that it does not keep.
+      UserError: T5X has no network of this kind, or a parameter has a type that it does not support.
     """
-    chosen = _layout(weights, layout, split_heads)
-    head_dim = weights.config.head_dim if weights.config else 1
-    table = layouts.present(weights.params, layouts.rules(chosen, head_dim=head_dim))
-    typed = {name: cast(leaf, leaf.dtype if dtype is None else dtype) for name, leaf in weights.params.items()}
-    for name, leaf in typed.items():
+    config = weights.config
+    assert config is not None
+    _require_network(config, layout, path=weights.path)
+    is_scanned = layout == "scanned"
+    chosen = Layout(is_scanned=is_scanned, has_split_heads=is_scanned or config.relpos_bias_per_layer)
+    table = layouts.present(weights.params, layouts.rules(chosen, head_dim=config.head_dim))
+    for name, leaf in weights.params.items():
         if leaf.dtype not in _DTYPES:
-            raise UserError(f"{weights.path}: {name} is {leaf.dtype}; T5X keeps {', '.join(map(str, _DTYPES))}.")
-    params = layouts.to_theirs(typed, table, place=weights.path)
+            raise UserError(f"{weights.path}: {name} is {leaf.dtype}; T5X supports {', '.join(map(str, _DTYPES))}.")
+    params = mapping.to_theirs(weights.params, table, where=weights.path)
     states: dict[str, Leaf] = {}
     if weights.slots:
-        states = adafactor_slots.to_theirs(weights.slots, table, weights.params, place=weights.path)
+        states = adafactor_slots.to_theirs(weights.slots, table, weights.params, where=weights.path)
     stacked = {rule.theirs for rule in table if rule.stack_axis is not None}
     entries: dict[str, Entry] = {}
     for name, leaf in params.items():
@@ -76,15 +72,15 @@ def write(
             entries[full] = _write_array(directory, full, leaf, is_stacked=param in stacked)
         else:
             entries[full] = leaf.whole()
-    # Last: without its index nothing takes the directory for a checkpoint.
+    # Written last: without its index the directory does not count as a checkpoint.
     (directory / _INDEX).write_bytes(index_file.encode(entries))
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int, *, is_stacked: bool = False) -> tuple[int, ...]:
-    """Returns the sizes of an array's parts, at most 64 MiB each.
+    """Returns the shape of an array's chunks, at most 64 MiB each.
 
-    T5X's rule: the largest size goes to its next smaller divisor until that fits. Before it, layers that are stacked are
-    parted from each other, which T5X does not do and restores as well: one layer is then read without all others.
+    T5X's rule: the largest size is reduced to its next smaller divisor until the chunk fits. Stacked layers are first
+    split from each other, unlike in T5X, which restores them too: one layer can then be read without the others.
 
     >>> chunk_shape((32128, 512), 4), chunk_shape((32128, 4096), 4)
     ((32128, 512), (4016, 4096))
@@ -99,35 +95,23 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int, *, is_stacked: bool = Fal
     return tuple(sizes)
 
 
-def _layout(weights: Weights, layout: LayoutName, split_heads: bool | None) -> Layout:
-    if layout not in LAYOUTS:
-        raise UserError(f"No layout {layout!r} of T5X's; allowed are {', '.join(LAYOUTS)}.")
-    is_scanned = layout == "scanned"
-    config = weights.config
-    bias_is_per_layer = config is not None and config.relpos_bias_per_layer
-    chosen = Layout(
-        is_scanned=is_scanned, has_split_heads=is_scanned or bias_is_per_layer if split_heads is None else split_heads
-    )
-    if config is None:
-        if is_scanned or chosen.has_split_heads:
-            raise UserError(f"{weights.path} is no whole T5, and can be written with a name for each layer only.")
-        return chosen
-    if is_scanned and not bias_is_per_layer:
+def _require_network(config: T5Config, layout: LayoutName, *, path: str) -> None:
+    """Rejects a network that none of T5X's computes."""
+    if layout == "scanned" and not config.relpos_bias_per_layer:
         raise UserError(
-            f"{weights.path} has one relative position bias for all layers of a stack, and T5X's network of scanned "
+            f"{path} has one relative position bias for all layers of a stack, and T5X's network of scanned "
             "layers (scalable_t5) one in each. Write the layout 'unrolled', which T5X's examples/t5 restores."
         )
     if config.decoder_outputs_are_scaled != config.logits_via_embedding:
         raise UserError(
-            f"{weights.path} has scale_decoder_outputs={config.decoder_outputs_are_scaled} with logits_via_embedding="
+            f"{path} has scale_decoder_outputs={config.decoder_outputs_are_scaled} with logits_via_embedding="
             f"{config.logits_via_embedding}; T5X's network scales the decoder's outputs exactly when it reads logits from "
             "the embedding table, so it would compute other logits."
         )
-    return chosen
 
 
 def _write_array(directory: Path, name: str, leaf: Leaf, *, is_stacked: bool) -> ZarrArray:
-    """Writes one array, part by part; two parts are in flight, so that reading and compressing go on together."""
+    """Writes one array chunk by chunk; two are in flight, so that reading and compressing overlap."""
     import tensorstore as ts
 
     path = name.replace("/", ".")

@@ -15,6 +15,7 @@ from pathlib import Path
 from flan_jax.collections import data_dirs
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError
+from flan_jax.paths import user_path
 from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
@@ -112,7 +113,7 @@ def coverage(data_dir: Path | str) -> Coverage:
     Raises:
       MissingFileError: there is no such folder, or no set in it.
     """
-    folder = Path(data_dir).expanduser()
+    folder = user_path(data_dir)
     if not folder.is_dir():
         raise MissingFileError(f"No folder {folder} to read chain-of-thought sets from.")
     exists = {one.name: _file(folder, one).is_file() for one in SETS}
@@ -142,7 +143,7 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     if not folder:
         return None
     covered = coverage(folder)
-    _declared["folder"] = Path(folder).expanduser()
+    _declared["folder"] = user_path(folder)
     registry.declare_family(
         "cot",
         names=lambda: (*MIXTURES, *(one.task(inverted=inverted) for one in SETS for inverted in (False, True))),
@@ -175,7 +176,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
 def data_dir_in_use() -> Path | None:
     """Returns the folder in use; None if none is named."""
     named = os.environ.get(DATA_DIR_VARIABLE)
-    return _declared.get("folder") or (Path(named).expanduser() if named else None)
+    return _declared.get("folder") or (user_path(named) if named else None)
 
 
 def records(folder: Path | str, *, inverted: bool = False) -> tuple[TemplatedTask, ...]:

@@ -16,6 +16,7 @@ from flan_jax.collections import data_dirs
 from flan_jax.collections.flan2022.dialog_rows import Conversations, NumberedRows, PredictTurn
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError
+from flan_jax.paths import user_path
 from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
@@ -103,7 +104,7 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     """
     named = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if named:
-        _declared["folder"] = Path(named).expanduser()
+        _declared["folder"] = user_path(named)
     folder = data_dir_in_use()
     if folder is not None and not folder.is_dir():
         raise MissingFileError(f"No folder {folder} to read dialogue sets from.")
@@ -137,7 +138,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
 def data_dir_in_use() -> Path | None:
     """Returns the folder of JSONL files in use; None if rows come from TFDS."""
     named = os.environ.get(DATA_DIR_VARIABLE)
-    return _declared.get("folder") or (Path(named).expanduser() if named else None)
+    return _declared.get("folder") or (user_path(named) if named else None)
 
 
 def record(

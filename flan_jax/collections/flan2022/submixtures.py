@@ -22,6 +22,7 @@ from flan_jax.collections.flan2022.variants import SETTINGS, Setting, Variant, v
 from flan_jax.collections.natural_instructions import family as natural_instructions
 from flan_jax.collections.t0 import family as t0
 from flan_jax.collections.t0.prompted import T0Settings
+from flan_jax.paths import user_path
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 
 _FIRST = re.compile(r"^(\w+)\[:\d+\]$")
@@ -141,7 +142,7 @@ class Collection:
     def superni_dir(self) -> Path | None:
         """Returns the folder of Super-NaturalInstructions; None if none is named."""
         named = os.environ.get(natural_instructions.DATA_DIR_VARIABLE)
-        return Path(named).expanduser() if named else self._superni_dir
+        return user_path(named) if named else self._superni_dir
 
     def _origin(self, submixture: Submixture) -> Any:
         """Returns what the datasets of a submixture depend on: settings of their collection, or a folder."""

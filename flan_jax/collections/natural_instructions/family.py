@@ -24,6 +24,7 @@ from flan_jax.collections.natural_instructions.task_files import TaskFile, task_
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.names import nearest
+from flan_jax.paths import user_path
 from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TemplatedTask
@@ -148,6 +149,7 @@ def register(
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if not folder:
         return {}
+    folder = user_path(folder)
     used = registry.vocabulary(vocabulary)
     files = task_files(folder)
     lists = lists_of(folder, split=settings.split, names=files)
@@ -252,7 +254,7 @@ def _register_mixtures(
         registry.register_mixture(
             f"{settings.prefix}_{which}",
             [(seqio_name(task, prefix=settings.prefix), rate) for task in tasks],
-            notes=found[which].notes(which, folder=Path(folder).resolve()) if which in found else (),
+            notes=found[which].notes(which, folder=folder) if which in found else (),
         )
     return [f"{settings.prefix}_{which}" for which in mixtures]
 

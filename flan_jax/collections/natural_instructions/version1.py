@@ -26,6 +26,7 @@ from flan_jax.draws import Draws, hash64
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest, shortened
+from flan_jax.paths import user_path
 from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TemplatedTask
@@ -247,7 +248,7 @@ def register(
     if not folder:
         return ()
     held_out = settings.held_out
-    paths = _task_paths(Path(folder))
+    paths = _task_paths(user_path(folder))
     unknown = [name for name in held_out if name not in paths]
     if unknown:
         raise UnknownNameError(f"held_out: {folder} has no task {unknown[0]!r}.{nearest(unknown[0], paths)}")

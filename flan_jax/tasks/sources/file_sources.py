@@ -3,7 +3,6 @@
 Nothing is opened before rows are requested. The interface is `rows.Source`; `tfds.TfdsSource` reads prepared datasets.
 """
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO, ClassVar
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import accessing, sha256_of, sha256_of_file
 from flan_jax.names import nearest, shortened
+from flan_jax.paths import user_path
 from flan_jax.tasks.sources import readers
 from flan_jax.tasks.sources.readers import Reader
 from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row, Source
@@ -121,12 +121,12 @@ class FileSource(Source):
           MissingFileError: a path without a file, or a pattern that matches none.
         """
         self.require_split(split)
-        return tuple(file for path in self.paths[split] for file in _matching(Path(path).expanduser()))
+        return tuple(file for path in self.paths[split] for file in _matching(user_path(path)))
 
     def looked_for(self, split: str) -> tuple[str, ...]:
         """Returns the split's paths and patterns as absolute paths."""
         self.require_split(split)
-        return tuple(os.path.abspath(os.path.expanduser(path)) for path in self.paths[split])
+        return tuple(str(user_path(path)) for path in self.paths[split])
 
     def revision(self, split: str) -> str:
         """Returns a SHA-256 over the bytes of the split's files."""
@@ -240,10 +240,10 @@ def _matching(path: Path) -> list[str]:
     """Returns the absolute paths of a file, or of all files that a pattern matches."""
     with accessing(path, setting="The file", action="read"):
         if path.is_file():
-            return [os.path.abspath(path)]
+            return [str(path)]
         matches = sorted(path.parent.glob(path.name)) if "*" in path.name and path.parent.is_dir() else []
     if not matches:
         neighbors = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         no_folder = "" if path.parent.is_dir() else f" There is no folder {path.parent} either."
         raise MissingFileError(f"No file {path} to read rows from.{nearest(path.name, neighbors)}{no_folder}")
-    return [os.path.abspath(match) for match in matches]
+    return [str(match) for match in matches]

@@ -9,6 +9,7 @@ from typing import Any
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest
+from flan_jax.paths import user_path
 from flan_jax.tasks import lazy
 from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Source, plain_record
 
@@ -69,7 +70,7 @@ class TfdsSource(Source):
         """Returns the folder where TensorFlow Datasets prepares the dataset."""
         self.require_split(split)
         data_dir = _tfds_data_dir or lazy.import_tfds().core.constants.DATA_DIR
-        return (os.path.join(os.path.expanduser(data_dir), self.name.partition("/")[0].partition(":")[0]),)
+        return (os.path.join(_normalized(data_dir), self.name.partition("/")[0].partition(":")[0]),)
 
     def describe(self, split: str) -> str:
         """Returns the dataset's name with the split's expression."""
@@ -121,5 +122,10 @@ class TfdsSource(Source):
 def set_tfds_data_dir(data_dir: str | None) -> None:
     """Sets the folder of TFDS datasets, for `TfdsSource` and for SeqIO's own sources; None for TFDS's default."""
     global _tfds_data_dir
-    _tfds_data_dir = None if data_dir is None else os.path.expanduser(data_dir)
+    _tfds_data_dir = None if data_dir is None else _normalized(data_dir)
     lazy.import_seqio().utils.set_tfds_data_dir_override(_tfds_data_dir)
+
+
+def _normalized(data_dir: str) -> str:
+    """Returns a local path with one spelling; TensorFlow Datasets reads buckets itself."""
+    return data_dir if "://" in data_dir else str(user_path(data_dir))

@@ -6,15 +6,17 @@ import shutil
 import numpy as np
 import pytest
 
+from flan_jax import vocab
 from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.huggingface import rules, safetensors_files
 from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, from_array, same_values
 from flan_jax.models.t5.parameters import parameter_shapes
-from tests.checkpoint import huggingface_made_up as made_up
+from flan_jax.paths import location
+from tests.checkpoint import synthetic_huggingface as synthetic
 
 WHOLE, INDEX = safetensors_files.WHOLE, safetensors_files.INDEX
 _OTHER_LOGITS = "transformers {} computes other logits from this folder: it {} the decoder's output by d_model**-0.5."
-NOT_FOR_4 = _OTHER_LOGITS.format(4, "reads shared.weight in place of lm_head.weight and multiplies")
+NOT_FOR_4 = _OTHER_LOGITS.format(4, "reads shared.weight instead of lm_head.weight and multiplies")
 UNSCALED_IN_4 = _OTHER_LOGITS.format(4, "does not multiply")
 NOT_FOR_5 = (
     _OTHER_LOGITS.format("5.3 to 5.23", "multiplies")
@@ -37,7 +39,7 @@ def assert_same(got: dict[str, Leaf], wanted: dict[str, Leaf]) -> None:
 @pytest.fixture
 def folder(tmp_path):
     """A copy of what transformers 4 saved of a T5 1.1, to be damaged."""
-    shutil.copytree(made_up.GOLDEN_DIR / "t5_1_1_v4", tmp_path / "saved")
+    shutil.copytree(synthetic.GOLDEN_DIR / "t5_1_1_v4", tmp_path / "saved")
     return tmp_path / "saved"
 
 
@@ -54,23 +56,23 @@ def refused(folder, error_type=ValueError, **arguments) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("golden", made_up.GOLDENS)
+@pytest.mark.parametrize("golden", synthetic.GOLDENS)
 def test_a_folder_that_transformers_saved_gives_its_logits(golden):
-    opened = huggingface.open_weights(made_up.GOLDEN_DIR / golden)
-    with np.load(made_up.GOLDEN_DIR / golden / "expected.npz") as expected:
-        got = made_up.logits(opened, dict(expected))
+    opened = huggingface.open_weights(synthetic.GOLDEN_DIR / golden)
+    with np.load(synthetic.GOLDEN_DIR / golden / "expected.npz") as expected:
+        got = synthetic.logits(opened, dict(expected))
         np.testing.assert_allclose(got, expected["logits"], atol=1e-4, rtol=0)
         assert np.abs(expected["logits"]).max() > 0.5
 
 
 def test_the_goldens_are_of_every_family_and_both_versions():
     families = ("byt5", "mt5", "t5_1_0", "t5_1_1", "ul2", "umt5")
-    assert made_up.GOLDENS == [f"{family}_v{version}" for family in families for version in (4, 5)]
+    assert synthetic.GOLDENS == [f"{family}_v{version}" for family in families for version in (4, 5)]
 
 
-@pytest.mark.parametrize("golden", made_up.GOLDENS)
+@pytest.mark.parametrize("golden", synthetic.GOLDENS)
 def test_export_of_import_is_the_identity(golden, tmp_path):
-    source = made_up.GOLDEN_DIR / golden
+    source = synthetic.GOLDEN_DIR / golden
     huggingface.write(huggingface.open_weights(source), tmp_path)
     assert_same(tensors(tmp_path), tensors(source))
     written = huggingface.open_weights(tmp_path)
@@ -79,9 +81,9 @@ def test_export_of_import_is_the_identity(golden, tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.float32, BFLOAT16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("max_shard_bytes", [5 * 10**9, 3000], ids=["single", "sharded"])
-@pytest.mark.parametrize("family", made_up.FAMILIES)
+@pytest.mark.parametrize("family", synthetic.FAMILIES)
 def test_import_of_export_is_the_identity(family, max_shard_bytes, dtype, tmp_path):
-    weights = made_up.write(family, tmp_path, dtype=dtype, max_shard_bytes=max_shard_bytes)
+    weights = synthetic.write(family, tmp_path, dtype=dtype, max_shard_bytes=max_shard_bytes)
     assert (tmp_path / INDEX).exists() == (max_shard_bytes == 3000)
     opened = huggingface.open_weights(tmp_path)
     assert_same(dict(opened.params), dict(weights.params))
@@ -89,8 +91,8 @@ def test_import_of_export_is_the_identity(family, max_shard_bytes, dtype, tmp_pa
     assert opened.metadata["config"]["torch_dtype"] == np.dtype(dtype).name
 
 
-def test_kernels_are_transposed_and_layers_keep_their_numbers(tmp_path):
-    weights = made_up.write("umt5", tmp_path)
+def test_kernels_are_transposed_and_layers_have_the_same_numbers(tmp_path):
+    weights = synthetic.write("umt5", tmp_path)
     theirs, ours = tensors(tmp_path), weights.params
     attention, bias = "encoder.block.1.layer.0.SelfAttention", "relative_attention_bias.weight"
     pairs = {
@@ -107,21 +109,14 @@ def test_kernels_are_transposed_and_layers_keep_their_numbers(tmp_path):
     )
 
 
-@pytest.mark.parametrize("family", made_up.FAMILIES)
-def test_the_rules_cover_the_whole_tree(family):
-    model = made_up.config(family, num_encoder_layers=1, num_decoder_layers=1)
+@pytest.mark.parametrize("family", synthetic.FAMILIES)
+def test_the_rules_cover_the_complete_tree(family):
+    model = synthetic.config(family, num_encoder_layers=1, num_decoder_layers=1)
     ours = [rule.ours.replace("{i}", "0") for rule in rules.rules(model)]
     assert sorted(ours) == sorted(parameter_shapes(model))
 
 
-def test_a_type_to_cast_to_is_that_of_all_tensors_and_of_the_config(tmp_path):
-    huggingface.write(huggingface.open_weights(made_up.GOLDEN_DIR / "t5_1_0_v4"), tmp_path, dtype=BFLOAT16)
-    opened = huggingface.open_weights(tmp_path)
-    assert {leaf.dtype for leaf in opened.params.values()} == {BFLOAT16}
-    assert opened.metadata["config"]["torch_dtype"] == "bfloat16"
-
-
-def test_types_are_told_as_they_are(folder):
+def test_the_type_of_each_tensor_is_reported(folder):
     changed(folder, **{"shared.weight": tensors(folder)["shared.weight"].whole().astype(BFLOAT16)})
     params = huggingface.open_weights(folder).params
     assert [name for name, leaf in params.items() if leaf.dtype == BFLOAT16] == ["token_embedder/embedding"]
@@ -147,7 +142,7 @@ def test_what_a_folder_is_and_where(folder):
     ],
 )
 def test_a_version_that_computes_other_logits_is_noted(golden, notes):
-    assert huggingface.open_weights(made_up.GOLDEN_DIR / golden).notes == notes
+    assert huggingface.open_weights(synthetic.GOLDEN_DIR / golden).notes == notes
 
 
 @pytest.mark.parametrize(
@@ -160,24 +155,22 @@ def test_a_version_that_computes_other_logits_is_noted(golden, notes):
     ],
 )
 def test_every_published_family_is_written_for_both_versions_but_umt5(family, notes, tmp_path):
-    made_up.write(family, tmp_path)
+    synthetic.write(family, tmp_path)
     assert huggingface.open_weights(tmp_path).notes == notes
 
 
-def test_a_vocabulary_lies_beside_the_weights(tmp_path):
-    from flan_jax.vocab import EMBEDDED_MODEL
-
-    weights = made_up.weights(made_up.config("t5_1_1", vocab_size=32128, emb_dim=2))
-    huggingface.write(weights, tmp_path, vocabulary_file=EMBEDDED_MODEL)
+def test_a_vocabulary_is_stored_with_the_weights(tmp_path):
+    weights = synthetic.weights(synthetic.config("t5_1_1", vocab_size=32128, emb_dim=2))
+    huggingface.write(weights, tmp_path, vocabulary=vocab.load("embedded"))
     opened = huggingface.open_weights(tmp_path)
-    assert opened.vocabulary_file == tmp_path / "spiece.model" and not opened.is_byte_vocabulary
-    assert opened.vocabulary_file.read_bytes() == EMBEDDED_MODEL.read_bytes()
+    assert opened.vocabulary == vocab.load(str(tmp_path / "spiece.model"))
+    assert opened.vocabulary.digest == vocab.load("embedded").digest
 
 
 def test_bytes_need_no_file(tmp_path):
-    made_up.write("byt5", tmp_path, is_byte_vocabulary=True)
+    synthetic.write("byt5", tmp_path, vocabulary=vocab.load("bytes", extra_ids=125))
     opened = huggingface.open_weights(tmp_path)
-    assert opened.is_byte_vocabulary and opened.vocabulary_file is None
+    assert opened.vocabulary == vocab.load("bytes", extra_ids=125)
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["extra_ids"] == 125
 
 
@@ -186,28 +179,27 @@ def test_bytes_need_no_file(tmp_path):
     [("t5_1_1", {}, 100), ("mt5", {"vocab_size": 250112}, 0), ("umt5", {}, 300), ("ul2", {}, 100)],
 )
 def test_each_family_has_its_sentinels(family, changes, count):
-    assert huggingface.sentinels(made_up.config(family, **changes)) == count
-    assert huggingface.sentinels(made_up.config("byt5"), is_byte_vocabulary=True) == 125
+    assert huggingface.sentinels(synthetic.config(family, **changes)) == count
+    assert huggingface.sentinels(synthetic.config("byt5"), is_byte_vocabulary=True) == 125
 
 
-def test_no_file_tells_where_it_was_written(tmp_path):
-    made_up.write("t5_1_1", tmp_path)
+def test_no_file_contains_the_path_it_was_written_to(tmp_path):
+    synthetic.write("t5_1_1", tmp_path)
     for file in tmp_path.iterdir():
-        assert str(tmp_path).encode() not in file.read_bytes() and b"made/up" not in file.read_bytes()
+        assert str(tmp_path).encode() not in file.read_bytes() and b"a/path" not in file.read_bytes()
 
 
-def test_copies_of_the_table_are_passed_over_by_name(folder):
+def test_copies_of_the_table_are_ignored_with_a_note(folder):
     table = tensors(folder)["shared.weight"].whole()
     changed(folder, **{"encoder.embed_tokens.weight": table, "decoder.embed_tokens.weight": table})
     opened = huggingface.open_weights(folder)
     assert opened.notes == tuple(
-        f"{stack}.embed_tokens.weight is a copy of shared.weight and is not read again."
-        for stack in ("encoder", "decoder")
+        f"{stack}.embed_tokens.weight is a copy of shared.weight and is ignored." for stack in ("encoder", "decoder")
     )
     assert sorted(opened.params) == sorted(parameter_shapes(opened.config))
 
 
-def test_a_table_under_another_name_is_found(folder):
+def test_a_table_under_another_name_is_read(folder):
     table = tensors(folder)["shared.weight"].whole()
     changed(folder, **{"shared.weight": None, "decoder.embed_tokens.weight": table})
     opened = huggingface.open_weights(folder)
@@ -222,34 +214,34 @@ def test_a_copy_that_differs_in_one_bit_is_refused(folder):
     table[-1, -1] = np.nextafter(table[-1, -1], 9)
     changed(folder, **{"encoder.embed_tokens.weight": table})
     assert "encoder.embed_tokens.weight of" in (told := refused(folder))
-    assert "differs from shared.weight: the stacks have embedding tables of their own" in told
+    assert "differs from shared.weight: the stacks have separate embedding tables" in told
 
 
-def test_an_obsolete_tensor_is_passed_over_by_name(folder):
+def test_an_obsolete_tensor_is_ignored_with_a_note(folder):
     name = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
     changed(folder, **{name: np.zeros((32, 3), np.float32)})
-    assert huggingface.open_weights(folder).notes == (f"{name} is obsolete (no T5 uses it) and is not read.",)
+    assert huggingface.open_weights(folder).notes == (f"{name} is obsolete (no T5 uses it) and is ignored.",)
 
 
-def test_an_index_beside_a_whole_file_is_noted(folder):
+def test_an_index_next_to_a_single_file_is_ignored_with_a_note(folder):
     (folder / INDEX).write_text("{}")
-    assert huggingface.open_weights(folder).notes == (f"{INDEX} lies beside {WHOLE} and is not read.",)
+    assert huggingface.open_weights(folder).notes == (f"{INDEX} is ignored, because {WHOLE} exists.",)
 
 
-def test_missing_and_unknown_tensors_are_named_on_both_sides(folder):
+def test_missing_and_unknown_tensors_are_listed_on_both_sides(folder):
     wo = "decoder.block.1.layer.2.DenseReluDense.wo.weight"
     w0 = wo.replace("wo", "w0")
     changed(folder, **{wo: None, w0: tensors(folder)[wo].whole()})
     told = refused(folder)
-    assert f"missing: {wo} Did you mean '{w0}'?" in told and f"not known: {w0} Did you mean '{wo}'?" in told
+    assert f"missing: {wo} Did you mean '{w0}'?" in told and f"unknown: {w0} Did you mean '{wo}'?" in told
     assert str(folder) in told
 
 
-def test_another_family_than_the_config_says_is_refused(folder):
-    made_up.edit(folder / "config.json", feed_forward_proj="relu", dense_act_fn="relu", is_gated_act=False)
+def test_weights_of_another_family_than_the_config_are_refused(folder):
+    synthetic.edit(folder / "config.json", feed_forward_proj="relu", dense_act_fn="relu", is_gated_act=False)
     told = refused(folder)
     assert "missing: encoder.block.0.layer.1.DenseReluDense.wi.weight" in told
-    assert "not known: encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in told
+    assert "unknown: encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in told
 
 
 @pytest.mark.parametrize(
@@ -261,15 +253,15 @@ def test_another_family_than_the_config_says_is_refused(folder):
     ],
 )
 def test_shapes_that_do_not_fit_the_config_are_named(folder, changes, told):
-    made_up.edit(folder / "config.json", **changes)
-    assert told in refused(folder) and f"{folder}, going by its config.json," in refused(folder)
+    synthetic.edit(folder / "config.json", **changes)
+    assert told in refused(folder) and f"{folder}, according to its config.json," in refused(folder)
 
 
 def test_a_pickle_is_refused_with_the_lines_that_convert_it(folder):
     (folder / WHOLE).rename(folder / "pytorch_model.bin")
     told = refused(folder)
     assert huggingface.looks_like(folder) and huggingface.looks_like(folder / "pytorch_model.bin")
-    assert "opening a pickle runs whatever code is in it" in told
+    assert "opening a pickle runs any code in it" in told
     first, second = told.splitlines()[-2:]
     assert first == "  from transformers import AutoModelForSeq2SeqLM"
     assert second == (
@@ -282,27 +274,29 @@ def test_a_pickle_is_refused_with_the_lines_that_convert_it(folder):
 def test_weights_of_other_libraries_are_named(folder, name, argument):
     (folder / WHOLE).rename(folder / name)
     told = refused(folder)
-    assert f"are {name}, which is not read here" in told and f"'{folder}', {argument}=True)" in told
+    assert f"are {name}, which is not supported" in told and f"'{folder}', {argument}=True)" in told
 
 
-def test_a_folder_without_weights_is_told(folder):
+def test_a_folder_without_weights_is_refused(folder):
     (folder / WHOLE).rename(folder / "model.fp16.safetensors")
     told = refused(folder, FileNotFoundError)
-    assert f"has neither {WHOLE} nor {INDEX}. There are model.fp16.safetensors, without an index." in told
+    assert f"has neither {WHOLE} nor {INDEX}. It has model.fp16.safetensors, without an index." in told
 
 
-def test_a_folder_without_a_config_is_told(folder):
+def test_a_folder_without_a_config_is_refused(folder):
     (folder / "config.json").unlink()
     assert huggingface.looks_like(folder)
-    assert "config.json is missing, which says what network" in refused(folder, FileNotFoundError)
+    assert "config.json is missing, which describes the network" in refused(folder, FileNotFoundError)
 
 
-def test_a_truncated_file_is_told(folder):
+def test_a_truncated_file_of_a_folder_is_refused(folder):
     (folder / WHOLE).write_bytes((folder / WHOLE).read_bytes()[:20000])
-    assert "is cut off: tensor " in refused(folder)
+    assert "is not an intact safetensors file" in refused(folder)
 
 
 def test_one_file_a_bucket_and_a_step_are_refused(folder):
     assert f"is one file of a Hugging Face folder; give the folder, {folder}." in refused(folder / WHOLE)
-    assert "is a Hugging Face folder in a bucket; copy it to a local disk first" in refused("gs://bucket/flan-t5-small")
-    assert "which holds one checkpoint and not its step; leave step out" in refused(folder, step=3)
+    assert "is a Hugging Face folder in a bucket; copy it to a local disk first" in refused(
+        location("gs://bucket/flan-t5-small")
+    )
+    assert "which has a single checkpoint and does not record its step; omit step" in refused(folder, step=3)

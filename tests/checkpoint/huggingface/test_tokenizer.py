@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from flan_jax import vocab
 from flan_jax.checkpoint.huggingface.tokenizer import vocabulary_of, write_tokenizer
+from flan_jax.errors import UserError
 from flan_jax.files import sha256_of
 from flan_jax.vocab import EMBEDDED_MODEL, ByteVocabulary, SentencePieceVocabulary
 from tests.checkpoint.tokenizer_lines import SPECIAL, all_lines, made_lines
@@ -26,7 +28,7 @@ T5_ROWS = 32128
 
 
 def write(folder, model=EMBEDDED_MODEL, *, extra_ids=100, rows=T5_ROWS, model_type="t5"):
-    write_tokenizer(folder, model_file=model, is_bytes=model is None, extra_ids=extra_ids, model_rows=rows)
+    write_tokenizer(folder, vocab.load("bytes" if model is None else str(model), extra_ids=extra_ids), model_rows=rows)
     (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
     return folder
 
@@ -50,12 +52,11 @@ def trained(path, **settings):
 
 
 def with_pieces(path, *texts, kind):
-    """The embedded model with more pieces behind its own: (1) text, (2) score 0, (3) kind."""
-    pieces = b""
+    """The embedded model with more pieces of a kind behind its own."""
+    model = ModelProto.FromString(EMBEDDED_MODEL.read_bytes())
     for text in texts:
-        body = b"\x0a" + bytes([len(text.encode())]) + text.encode() + b"\x15" + bytes(4) + bytes([0x18, kind])
-        pieces += b"\x0a" + bytes([len(body)]) + body
-    path.write_bytes(EMBEDDED_MODEL.read_bytes() + pieces)
+        model.pieces.add(piece=text, score=0.0, type=kind)
+    path.write_bytes(model.SerializeToString())
     return path
 
 
@@ -64,7 +65,7 @@ def embedded(tmp_path_factory):
     return write(tmp_path_factory.mktemp("embedded"))
 
 
-def test_the_model_lies_there_byte_for_byte_and_is_found_again(embedded):
+def test_the_model_is_copied_byte_for_byte_and_read_back(embedded):
     assert sorted(p.name for p in embedded.iterdir()) == [
         "config.json", "special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
@@ -87,12 +88,12 @@ def test_sentinels_are_the_last_ids_counted_downwards(embedded):
     added = read(embedded / "tokenizer.json")["added_tokens"]
     assert [token["id"] for token in added] == [0, 1, 2, *range(vocabulary.base_size, vocabulary.size)]
     ids = {token["content"]: token["id"] for token in added}
-    assert [ids[f"<extra_id_{k}>"] for k in range(100)] == [vocabulary.sentinel_id(k) for k in range(100)]
+    assert [ids[f"<extra_id_{k}>"] for k in range(100)] == [vocabulary.size - 1 - k for k in range(100)]
     decoder = read(embedded / "tokenizer_config.json")["added_tokens_decoder"]
     assert decoder == {str(token.pop("id")): token for token in added}
 
 
-def test_settings_say_how_to_pad_cut_and_end(embedded):
+def test_settings_have_padding_truncation_and_the_end_of_sequence(embedded):
     settings = read(embedded / "tokenizer_config.json")
     tokens = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     sentinels = {"additional_special_tokens": [f"<extra_id_{k}>" for k in range(100)]}
@@ -167,7 +168,7 @@ def test_ids_other_than_t5s_are_written_as_they_are(tmp_path):
     assert (settings["pad_token"], settings["unk_token"], settings["eos_token"]) == ("[P]", "[U]", "[E]")
 
 
-def test_spaces_stay_where_the_model_keeps_them(tmp_path, embedded):
+def test_extra_spaces_remain_if_the_model_does_not_remove_them(tmp_path, embedded):
     kept = read(write(tmp_path, trained(tmp_path / "kept.model", remove_extra_whitespaces=False)) / "tokenizer.json")
     removed = read(embedded / "tokenizer.json")
     assert len(removed["normalizer"]["normalizers"]) == len(kept["normalizer"]["normalizers"]) + 1
@@ -180,15 +181,18 @@ def test_a_model_that_maps_no_characters_has_none_composed(tmp_path):
     assert "Precompiled" not in steps and "NFC" not in steps
 
 
-def test_pieces_that_users_defined_win_and_words_stay_whole_where_pieces_span_them(tmp_path, embedded):
-    tokenizer = read(write(tmp_path, with_pieces(tmp_path / "more.model", "ab", "c▁d", kind=4)) / "tokenizer.json")
+def test_user_defined_pieces_win_and_words_are_not_split_where_pieces_span_them(tmp_path, embedded):
+    tokenizer = read(
+        write(tmp_path, with_pieces(tmp_path / "more.model", "ab", "c▁d", kind=ModelProto.SentencePiece.USER_DEFINED))
+        / "tokenizer.json"
+    )
     best = max(score for _, score in tokenizer["model"]["vocab"][259:1499])
     assert tokenizer["model"]["vocab"][1499:] == [["ab", 2 * best - 0.1], ["c▁d", 5 * best - 0.1]]
     assert not tokenizer["pre_tokenizer"]["pretokenizers"][-1]["split"]
     assert read(embedded / "tokenizer.json")["pre_tokenizer"]["pretokenizers"][-1]["split"]
 
 
-def test_bytes_need_no_model_and_keep_sentinels_last(tmp_path):
+def test_bytes_need_no_model_and_have_sentinels_last(tmp_path):
     folder = write(tmp_path, None, extra_ids=125, rows=384)
     assert vocabulary_of(folder) == (None, True)
     assert not (folder / "tokenizer.json").exists() and not (folder / "spiece.model").exists()
@@ -199,22 +203,11 @@ def test_bytes_need_no_model_and_keep_sentinels_last(tmp_path):
     assert (ids["<extra_id_0>"], ids["<extra_id_124>"], ids["<pad>"], ids["</s>"], ids["<unk>"]) == (383, 259, 0, 1, 2)
 
 
-@pytest.mark.parametrize(
-    ("model", "is_bytes", "rows", "message"),
-    [
-        (
-            EMBEDDED_MODEL,
-            False,
-            1598,
-            "1599 ids, 100 of them sentinels, .* table 1598 rows: .* Give the vocabulary that",
-        ),
-        (EMBEDDED_MODEL, True, 384, r"Bytes need no SentencePiece model, got .*embedded\.model\. Leave it out"),
-        (None, False, 384, r"not bytes needs its SentencePiece model\. Give a \.model file's path"),
-    ],
-)
-def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path, model, is_bytes, rows, message):
-    with pytest.raises(ValueError, match=message):
-        write_tokenizer(tmp_path, model_file=model, is_bytes=is_bytes, extra_ids=100, model_rows=rows)
+def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(
+        UserError, match=r"1599 ids, 100 of them sentinels, .* table 1598 rows: .* Give the vocabulary that"
+    ):
+        write(tmp_path, rows=1598)
     assert not list(tmp_path.iterdir())
 
 
@@ -222,8 +215,8 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path, model, is_bytes, ro
     ("settings", "message"),
     [
         ({"model_type": "bpe"}, "is not a unigram model"),
-        ({"treat_whitespace_as_suffix": True}, "sets spaces behind words"),
-        ({"add_dummy_prefix": False}, "sets no space before a text"),
+        ({"treat_whitespace_as_suffix": True}, "has spaces after words"),
+        ({"add_dummy_prefix": False}, "has no space before a text"),
     ],
 )
 def test_models_that_t5s_tokenizers_cannot_follow_are_refused(tmp_path, settings, message):
@@ -235,14 +228,16 @@ def test_models_that_t5s_tokenizers_cannot_follow_are_refused(tmp_path, settings
 
 def test_models_with_unescaped_spaces_or_unused_pieces_are_refused(tmp_path):
     unescaped = tmp_path / "unescaped.model"
-    unescaped.write_bytes(EMBEDDED_MODEL.read_bytes() + b"\x1a\x02\x28\x00")  # (3) normaliser: (5) escape_whitespaces
-    with pytest.raises(ValueError, match=r"unescaped\.model keeps spaces as they are \(escape_whitespaces=false\)"):
+    model = ModelProto.FromString(EMBEDDED_MODEL.read_bytes())
+    model.normalizer_spec.escape_whitespaces = False
+    unescaped.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"unescaped\.model does not escape spaces \(escape_whitespaces=false\)"):
         write(tmp_path, unescaped)
-    with pytest.raises(ValueError, match=r"unused\.model has pieces that it does not use \('ab'\)"):
-        write(tmp_path, with_pieces(tmp_path / "unused.model", "ab", kind=5))
+    with pytest.raises(ValueError, match=r"unused\.model has unused pieces \('ab'\)"):
+        write(tmp_path, with_pieces(tmp_path / "unused.model", "ab", kind=ModelProto.SentencePiece.UNUSED))
 
 
-def test_folders_say_themselves_whether_they_read_bytes(tmp_path):
+def test_a_folder_records_whether_its_ids_are_bytes(tmp_path):
     assert vocabulary_of(tmp_path) == (None, False)
     (tmp_path / "config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
     assert vocabulary_of(tmp_path) == (None, True)
@@ -255,7 +250,7 @@ def test_folders_say_themselves_whether_they_read_bytes(tmp_path):
 
 
 def loaders():
-    """Every way to ask for the tokenizer, and whether it takes `tokenizer.json` as it stands."""
+    """Every way to load the tokenizer, and whether it uses `tokenizer.json` unchanged."""
     import transformers
 
     named = {"AutoTokenizer": (transformers.AutoTokenizer, True)}
@@ -348,7 +343,7 @@ def test_saving_and_loading_again_changes_no_ids(embedded, tmp_path):
 
 
 @pytest.mark.reference
-def test_unusual_models_keep_sentencepieces_ids(tmp_path):
+def test_unusual_models_have_sentencepieces_ids(tmp_path):
     from transformers import AutoTokenizer
 
     alphabet = {"required_chars": "abcdefghijklmnopqrstuvwxyzé<>_1", "vocab_size": 60}

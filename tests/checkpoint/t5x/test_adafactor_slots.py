@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flan_jax.checkpoint.leaves import from_array
-from flan_jax.checkpoint.own import slots_of
+from flan_jax.checkpoint.native import slots_of
 from flan_jax.checkpoint.t5x import adafactor_slots, layouts
 from flan_jax.checkpoint.t5x.layouts import Layout
 from flan_jax.checkpoint.trees import named_leaves, nested
@@ -75,24 +75,24 @@ def test_t5xs_moments_are_optaxs_both_ways(scanned, split, head_dim):
     network = config(head_dim)
     grads = gradients(network)
     theirs = t5x_files.their_params(grads, network, scanned=scanned, split=split)
-    translated = layouts.to_ours(leaves(theirs), place="x")
+    translated = layouts.to_ours(leaves(theirs), where="x")
     states = t5x_states(theirs, scanned=scanned, split=split)
     assert adafactor_slots.is_adafactor(leaves(states), theirs)
-    slots = adafactor_slots.to_ours(leaves(states), translated.rules, translated.params, place="x")
+    slots = adafactor_slots.to_ours(leaves(states), translated.rules, translated.params, where="x")
     assert_equal(slots, optax_slots(head_dim))
-    again = adafactor_slots.to_theirs(slots, translated.rules, translated.params, place="x")
+    again = adafactor_slots.to_theirs(slots, translated.rules, translated.params, where="x")
     assert_equal(again, states)
 
 
-def test_momentum_goes_the_way_of_its_parameter():
+def test_momentum_is_converted_like_its_parameter():
     network = config(4)
     grads = gradients(network)
     theirs = t5x_files.their_params(grads, network, scanned=True, split=True)
-    translated = layouts.to_ours(leaves(theirs), place="x")
+    translated = layouts.to_ours(leaves(theirs), where="x")
     states = t5x_states(theirs, scanned=True, split=True) | {f"{name}/m": array for name, array in theirs.items()}
-    slots = adafactor_slots.to_ours(leaves(states), translated.rules, translated.params, place="x")
+    slots = adafactor_slots.to_ours(leaves(states), translated.rules, translated.params, where="x")
     assert_equal({n: leaf for n, leaf in slots.items() if n.startswith("m/")}, {f"m/{n}": g for n, g in grads.items()})
-    assert_equal(adafactor_slots.to_theirs(slots, translated.rules, translated.params, place="x"), states)
+    assert_equal(adafactor_slots.to_theirs(slots, translated.rules, translated.params, where="x"), states)
 
 
 def test_a_state_of_four_leaves_for_each_parameter_is_adafactors():
@@ -108,25 +108,25 @@ def rules(*, scanned, split):
     return layouts.present(t5x_files.our_params(config(4)), layouts.rules(layout, head_dim=4))
 
 
-def test_moments_that_t5x_keeps_as_means_alone_are_refused_where_ours_are_whole():
+def test_full_moments_are_refused_where_t5x_stores_means():
     params = leaves(gradients(config(4)))
     slots = {f"v/{name}": leaf for name, leaf in params.items()}
-    adafactor_slots.to_theirs(slots, rules(scanned=False, split=False), params, place="x")
+    adafactor_slots.to_theirs(slots, rules(scanned=False, split=False), params, where="x")
     with pytest.raises(
-        ValueError, match=r"some place: Adafactor keeps all of v for encoder/layers_\{i\}/.* by name with"
+        ValueError, match=r"some place: Adafactor stores all of v for encoder/layers_\{i\}/.* by name with"
     ):
-        adafactor_slots.to_theirs(slots, rules(scanned=True, split=True), params, place="some place")
+        adafactor_slots.to_theirs(slots, rules(scanned=True, split=True), params, where="some place")
 
 
 def test_a_parameter_without_state_among_others_is_named():
     params = leaves(gradients(config(4)))
     slots = {f"v/{name}": leaf for name, leaf in params.items() if name != "token_embedder/embedding"}
     with pytest.raises(ValueError, match="x: the parameter token_embedder/embedding has no state of Adafactor"):
-        adafactor_slots.to_theirs(slots, rules(scanned=False, split=False), params, place="x")
+        adafactor_slots.to_theirs(slots, rules(scanned=False, split=False), params, where="x")
 
 
 def test_a_moment_of_another_shape_than_its_parameters_is_named():
     params = leaves(gradients(config(4)))
     states = leaves({"token_embedder/embedding/v_row": np.ones(5, np.float32)})
-    with pytest.raises(ValueError, match=r"v_row of token_embedder/embedding has the shape \[5\], where \[16\] is"):
-        adafactor_slots.to_ours(states, rules(scanned=False, split=False), params, place="x")
+    with pytest.raises(ValueError, match=r"v_row of token_embedder/embedding has the shape \[5\]; expected \[16\]"):
+        adafactor_slots.to_ours(states, rules(scanned=False, split=False), params, where="x")

@@ -35,45 +35,45 @@ def assert_same(got, wanted):
 )
 def test_arrays_that_flax_writes_are_read(array):
     data = flax.serialization.to_bytes({"version": 3, "optimizer": {"target": {"a": array}}})
-    assert_same(decode(data, place="x")["target/a"], np.asarray(array))
+    assert_same(decode(data, where="x")["target/a"], np.asarray(array))
 
 
-def test_arrays_that_flax_cut_are_put_together(monkeypatch):
+def test_arrays_that_flax_split_are_joined(monkeypatch):
     monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 8)
     array = np.arange(10, dtype=np.float32).reshape(5, 2)
     data = flax.serialization.to_bytes({"version": 3, "optimizer": {"target": {"a": array}}})
     assert b"__msgpack_chunked_array__" in data
-    assert_same(decode(data, place="x")["target/a"], array)
+    assert_same(decode(data, where="x")["target/a"], array)
 
 
 def test_old_names_of_types_and_numbers_without_array_are_read():
     old = msgpack.ExtType(1, msgpack.packb(((2,), b"float32", np.ones(2, np.float32).tobytes())))
     complex_ = msgpack.ExtType(2, msgpack.packb((1.0, 2.0)))
-    entries = decode(index_bytes({"target/a": old, "target/c": complex_, "state/step": 4}), place="x")
+    entries = decode(index_bytes({"target/a": old, "target/c": complex_, "state/step": 4}), where="x")
     assert_same(entries["target/a"], np.ones(2, np.float32))
     assert entries["target/c"] == 1 + 2j
     assert entries["state/step"] == 4
 
 
 def test_empty_states_and_untouched_parameters_are_no_leaves():
-    assert decode(index_bytes({"target/a": ext(np.ones(1)), "state/0": {}, "state/1": None}), place="x").keys() == {
+    assert decode(index_bytes({"target/a": ext(np.ones(1)), "state/0": {}, "state/1": None}), where="x").keys() == {
         "target/a"
     }
 
 
 @pytest.mark.parametrize("driver", ["file", "gfile", "gcs"])
-def test_an_array_beside_is_found_whatever_store_it_was_written_through(driver):
+def test_a_stored_array_is_found_from_the_spec_of_any_store(driver):
     spec = {**SPEC, "kvstore": {**SPEC["kvstore"], "driver": driver}}
     wanted = ZarrArray(path="target.a.kernel", shape=(4, 2), dtype="float32", chunk=(2, 2))
-    assert decode(index_bytes({"target/a/kernel": spec}), place="x") == {"target/a/kernel": wanted}
+    assert decode(index_bytes({"target/a/kernel": spec}), where="x") == {"target/a/kernel": wanted}
 
 
-def test_an_old_description_has_the_path_beside_the_store():
+def test_an_old_spec_has_the_path_outside_the_store():
     spec = {**SPEC, "kvstore": {"driver": "gfile"}, "path": "target.a.kernel"}
     spec["metadata"] = {**SPEC["metadata"], "dtype": "<f4"}
     del spec["dtype"]
     wanted = ZarrArray(path="target.a.kernel", shape=(4, 2), dtype="float32", chunk=(2, 2))
-    assert decode(index_bytes({"target/a/kernel": spec}), place="x") == {"target/a/kernel": wanted}
+    assert decode(index_bytes({"target/a/kernel": spec}), where="x") == {"target/a/kernel": wanted}
 
 
 def test_what_is_encoded_flax_reads_and_decodes_to_itself():
@@ -93,33 +93,36 @@ def test_what_is_encoded_flax_reads_and_decodes_to_itself():
     }
     assert_same(np.asarray(tree["optimizer"]["target"]["a"]["scale"]), entries["target/a/scale"])
     assert_same(np.asarray(tree["optimizer"]["state"]["step"]), entries["state/step"])
-    again = decode(encode(entries), place="x")
+    again = decode(encode(entries), where="x")
     assert again["target/a/kernel"] == beside
     assert_same(again["target/a/scale"], entries["target/a/scale"])
 
 
 @pytest.mark.parametrize("kept", [0, 1, 30, -1])
-def test_an_index_that_was_cut_short_is_refused_with_its_place_and_size(kept):
+def test_a_truncated_index_is_refused_with_its_path_and_size(kept):
     data = index_bytes({"target/a": ext(np.ones(4, np.float32))})[:kept]
     with pytest.raises(
-        ValueError, match=rf"some/checkpoint \({len(data)} bytes\) is not readable as msgpack.*cut short"
+        ValueError, match=rf"some/checkpoint \({len(data)} bytes\) is not readable as msgpack.*truncated"
     ):
-        decode(data, place="some/checkpoint")
+        decode(data, where="some/checkpoint")
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'model_checkpoint_path: "model.ckpt-9"', "TensorFlow checkpoint, of Mesh TensorFlow's T5. Let T5X convert"),
-        (msgpack.packb({"params": 1}), "is no index of T5X's: it holds 'params'"),
-        (msgpack.packb([1]), "is no index of T5X's: it holds list"),
-        (index_bytes({}, version=2), "has version 2 of T5X's format; 3 is read, which T5X writes since June 2021"),
+        (
+            b'model_checkpoint_path: "model.ckpt-9"',
+            "TensorFlow checkpoint of Mesh TensorFlow's T5. Convert it with T5X",
+        ),
+        (msgpack.packb({"params": 1}), "is not an index of T5X: it holds 'params'"),
+        (msgpack.packb([1]), "is not an index of T5X: it holds list"),
+        (index_bytes({}, version=2), "has version 2 of T5X's format; supported is 3, which T5X writes since June 2021"),
     ],
     ids=["TensorFlow", "other tree", "no tree", "version 2"],
 )
 def test_a_file_that_is_no_index_of_this_version_is_refused_with_the_reason(data, message):
     with pytest.raises(ValueError, match=message):
-        decode(data, place="x")
+        decode(data, where="x")
 
 
 @pytest.mark.parametrize(
@@ -128,14 +131,14 @@ def test_a_file_that_is_no_index_of_this_version_is_refused_with_the_reason(data
         (msgpack.ExtType(1, msgpack.packb(((3,), "float32", b"1234"))), r"got 4 bytes for float32\[3\]"),
         (msgpack.ExtType(1, msgpack.packb(((1,), "nonsense", b"1234"))), "nonsense"),
         (msgpack.ExtType(5, b""), "extension type 5 of msgpack"),
-        ("PLACEHOLDER://target.a", "placeholder of Orbax's form before OCDBT"),
-        ("text", "got str, where an array is expected"),
-        ({**SPEC, "driver": "n5"}, "driver 'n5'; 'zarr' is read"),
-        ({**SPEC, "kvstore": {"driver": "file"}}, "its description has no path"),
+        ("PLACEHOLDER://target.a", "placeholder of Orbax's format before OCDBT"),
+        ("text", "got str, expected an array"),
+        ({**SPEC, "driver": "n5"}, "driver 'n5'; supported is 'zarr'"),
+        ({**SPEC, "kvstore": {"driver": "file"}}, "its spec has no path"),
         ({**SPEC, "metadata": {}}, "'shape'"),
     ],
     ids=["bytes", "type", "extension", "placeholder", "text", "driver", "path", "shape"],
 )
 def test_a_leaf_that_cannot_be_read_is_named(leaf, message):
     with pytest.raises(ValueError, match=f"some/checkpoint: the leaf target/a/kernel cannot be read: .*{message}"):
-        decode(index_bytes({"target/a/kernel": leaf}), place="some/checkpoint")
+        decode(index_bytes({"target/a/kernel": leaf}), where="some/checkpoint")

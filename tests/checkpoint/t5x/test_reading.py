@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from flan_jax.checkpoint.leaves import Leaf
-from flan_jax.checkpoint.places import BucketPath, place_at
 from flan_jax.checkpoint.t5x import reading as t5x
+from flan_jax.paths import BucketPath, location
 from tests.checkpoint import t5x_files
 from tests.checkpoint.t5x_files import ext, index_bytes
 
@@ -33,7 +33,7 @@ def targets(params):
 
 
 def halves(shape):
-    """Parts that do not all divide the sizes, so that there are several and the last are cut."""
+    """Chunks that do not divide all sizes, so that there are several and the last ones are partial."""
     return tuple(max(1, size // 2 + size % 2 - (size > 8)) for size in shape)
 
 
@@ -58,7 +58,7 @@ def test_every_layout_comes_out_as_our_tree(tmp_path, scanned, split, per_layer)
     weights = t5x.open_weights(checkpoint(tmp_path / "checkpoint_9", theirs))
     assert_equal(weights.params, ours)
     assert (weights.config, weights.config_is_stated, weights.step, weights.notes) == (config, False, 9, ())
-    assert ("layers stacked" in weights.layout, "heads apart" in weights.layout) == (scanned, split)
+    assert ("layers stacked" in weights.layout, "heads split" in weights.layout) == (scanned, split)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def orbax_checkpoint(place: Path, named) -> Path:
     return place
 
 
-def test_any_characters_may_stand_in_a_path(tmp_path):
+def test_any_characters_may_occur_in_a_path(tmp_path):
     params = t5x_files.our_params(t5x_files.config())
     place = checkpoint(tmp_path / "a b#c%20d?" / "checkpoint_9", params)
     assert_equal(t5x.open_weights(place).params, params)
@@ -137,13 +137,13 @@ def test_a_bucket_is_read_as_a_directory_is(tiny):
         assert_equal(t5x.open_weights(path).params, params)
 
 
-def test_an_array_in_a_bucket_is_asked_for_there_wherever_it_was_written():
-    place = place_at("gs://some-bucket/small/checkpoint_9")
+def test_an_array_in_a_bucket_is_read_there_wherever_it_was_written():
+    place = location("gs://some-bucket/small/checkpoint_9")
     wanted = {"driver": "gcs", "bucket": "some-bucket", "path": "small/checkpoint_9/target.a.kernel/"}
     assert t5x.zarr_spec(place, "target.a.kernel") == {"driver": "zarr", "kvstore": wanted}
 
 
-def test_the_latest_whole_checkpoint_of_a_run_is_taken_and_what_is_passed_over_is_told(tmp_path):
+def test_the_latest_complete_checkpoint_of_a_run_is_opened_and_ignored_ones_are_noted(tmp_path):
     params = t5x_files.our_params(t5x_files.config())
     for step in (9, 100):
         checkpoint(tmp_path / f"checkpoint_{step}", params, state={"state/step": np.asarray(step, np.int32)})
@@ -151,18 +151,18 @@ def test_the_latest_whole_checkpoint_of_a_run_is_taken_and_what_is_passed_over_i
     (tmp_path / "checkpoint_400.tmp-1700000000").mkdir()
     weights = t5x.open_weights(tmp_path)
     assert weights.step == 100
-    assert weights.notes == ("Passed over, being half-saved: checkpoint_300, checkpoint_400.tmp-1700000000.",)
+    assert weights.notes == ("Ignored, because unfinished: checkpoint_300, checkpoint_400.tmp-1700000000.",)
     assert (t5x.open_weights(tmp_path, step=9).step, t5x.open_weights(tmp_path, step=9).notes) == (9, ())
     assert t5x.open_weights(tmp_path / "checkpoint_9", step=9).step == 9
-    with pytest.raises(FileNotFoundError, match=r"No checkpoint of step 5 in .*There are steps \[9, 100, 300\]"):
+    with pytest.raises(FileNotFoundError, match=r"No checkpoint of step 5 in .*Available steps: \[9, 100, 300\]"):
         t5x.open_weights(tmp_path, step=5)
     with pytest.raises(FileNotFoundError, match="is the checkpoint of step 9, not of step 100"):
         t5x.open_weights(tmp_path / "checkpoint_9", step=100)
-    with pytest.raises(ValueError, match="checkpoint_300 is half-saved: it has neither"):
+    with pytest.raises(ValueError, match="checkpoint_300 is unfinished: it has neither"):
         t5x.open_weights(tmp_path, step=300)
-    with pytest.raises(ValueError, match="checkpoint_300 is half-saved: it has neither"):
+    with pytest.raises(ValueError, match="checkpoint_300 is unfinished: it has neither"):
         t5x.open_weights(tmp_path / "checkpoint_300")
-    with pytest.raises(ValueError, match=r"tmp-1700000000 is half-saved: T5X renames it"):
+    with pytest.raises(ValueError, match=r"tmp-1700000000 is unfinished: T5X renames it"):
         t5x.open_weights(tmp_path / "checkpoint_400.tmp-1700000000")
 
 
@@ -170,7 +170,7 @@ def test_a_place_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no checkpoint at .*nowhere: no such file or directory"):
         t5x.open_weights(tmp_path / "nowhere")
     (tmp_path / "checkpoint_3.orbax-checkpoint-tmp").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"No whole checkpoint in .*checkpoint_3\.orbax-checkpoint-tmp"):
+    with pytest.raises(FileNotFoundError, match=r"No complete checkpoint in .*checkpoint_3\.orbax-checkpoint-tmp"):
         t5x.open_weights(tmp_path)
     other = tmp_path / "other"
     other.mkdir()
@@ -184,33 +184,33 @@ def test_an_orbax_checkpoint_that_was_not_committed_is_refused(tmp_path):
     place = orbax_checkpoint(tmp_path / "checkpoint_9", {"target/a/scale": np.ones(2, np.float32)})
     for file in place.rglob("commit_success.txt"):
         file.unlink()
-    with pytest.raises(ValueError, match=r"checkpoint_9 is half-saved: commit_success\.txt, which is written last"):
+    with pytest.raises(ValueError, match=r"checkpoint_9 is unfinished: commit_success\.txt, which is written last"):
         t5x.open_weights(place)
     (place / "commit_success.txt").touch()
     (place / "state" / "_METADATA").unlink()
-    with pytest.raises(ValueError, match="checkpoint_9 is half-saved: state/_METADATA or"):
+    with pytest.raises(ValueError, match="checkpoint_9 is unfinished: state/_METADATA or"):
         t5x.open_weights(place)
     (place / "state" / "checkpoint").touch()
-    with pytest.raises(ValueError, match="It is of Orbax's older form, without OCDBT"):
+    with pytest.raises(ValueError, match="It has Orbax's older format, without OCDBT"):
         t5x.open_weights(place)
 
 
 def test_a_missing_part_is_an_error_and_not_zeros(tiny):
     place, _ = tiny
     (place / KERNEL.replace("/", ".") / "1.0").unlink()
-    with pytest.raises(ValueError, match=rf"checkpoint_9: the array {KERNEL} lacks its part 1\.0"):
+    with pytest.raises(ValueError, match=rf"checkpoint_9: the array {KERNEL} lacks its chunk 1\.0"):
         t5x.open_weights(place)
 
 
 def test_a_missing_array_is_named(tiny):
     place, _ = tiny
     (place / KERNEL.replace("/", ".") / ".zarray").unlink()
-    with pytest.raises(ValueError, match=rf"index names the leaf {KERNEL}, and target.*/\.zarray is missing"):
+    with pytest.raises(ValueError, match=rf"index lists the leaf {KERNEL}, but target.*/\.zarray is missing"):
         t5x.open_weights(place)
 
 
 @pytest.mark.parametrize("damage", ["cut", "bits"])
-def test_a_damaged_part_is_named_when_it_is_read(tiny, damage):
+def test_a_damaged_chunk_is_named_when_it_is_read(tiny, damage):
     place, _ = tiny
     file = place / KERNEL.replace("/", ".") / "0.0"
     data = bytearray(file.read_bytes())
@@ -229,11 +229,11 @@ def test_an_array_that_is_not_what_the_index_says_is_refused(tiny, field, value,
     place, _ = tiny
     file = place / KERNEL.replace("/", ".") / ".zarray"
     file.write_text(json.dumps({**json.loads(file.read_text()), field: value}))
-    with pytest.raises(ValueError, match=rf"index has the leaf {KERNEL} as float32\[10, 6\], and .*{shown}"):
+    with pytest.raises(ValueError, match=rf"index has the leaf {KERNEL} as float32\[10, 6\], but .*{shown}"):
         t5x.open_weights(place)
 
 
-def test_an_array_whose_description_is_broken_is_named(tiny):
+def test_an_array_with_broken_metadata_is_named(tiny):
     place, _ = tiny
     (place / KERNEL.replace("/", ".") / ".zarray").write_text("{")
     with pytest.raises(ValueError, match=f"checkpoint_9: the array {KERNEL} cannot be read"):
@@ -243,7 +243,7 @@ def test_an_array_whose_description_is_broken_is_named(tiny):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.ones((10, 6), np.float64), f"the leaf {KERNEL} is float64; read are float32, bfloat16, float16"),
+        (np.ones((10, 6), np.float64), f"the leaf {KERNEL} is float64; supported are float32, bfloat16, float16"),
         (np.ones((10, 6), np.uint16), f"the leaf {KERNEL} is uint16, as T5X wrote bfloat16 before June 2021"),
     ],
     ids=["float64", "old bfloat16"],
@@ -254,7 +254,7 @@ def test_other_types_are_refused_by_name(tmp_path, array, message):
         t5x.open_weights(path)
 
 
-def test_old_bfloat16_beside_the_index_is_refused(tiny):
+def test_old_bfloat16_outside_the_index_is_refused(tiny):
     place, params = tiny
     leaves = {name: ext(array) for name, array in targets(params).items()}
     metadata = {"chunks": [10, 6], "compressor": {"id": "gzip"}, "shape": [10, 6], "dtype": "<u2"}
@@ -266,19 +266,19 @@ def test_old_bfloat16_beside_the_index_is_refused(tiny):
 
 def test_a_checkpoint_without_parameters_is_refused(tmp_path):
     path = t5x_files.write(tmp_path / "checkpoint_1", {"state/step": np.asarray(1)}, {})
-    with pytest.raises(ValueError, match=r"holds no parameters \(no leaf under 'target'\): \['state/step'\]"):
+    with pytest.raises(ValueError, match=r"has no parameters \(no leaf under 'target'\): \['state/step'\]"):
         t5x.open_weights(path)
 
 
-def test_a_step_that_is_no_whole_number_is_refused(tmp_path):
+def test_a_step_that_is_not_an_integer_is_refused(tmp_path):
     path = t5x_files.write(
         tmp_path / "c", {"target/a/scale": np.ones(1, np.float32), "state/step": np.asarray(1.5)}, {}
     )
-    with pytest.raises(ValueError, match=r"state/step is 1\.5, where one whole number is expected"):
+    with pytest.raises(ValueError, match=r"state/step is 1\.5; expected one integer"):
         t5x.open_weights(path)
 
 
-def test_what_is_not_a_whole_t5_keeps_what_it_has_and_says_what_is_missing(tmp_path):
+def test_an_incomplete_t5_opens_with_a_note_on_what_is_missing(tmp_path):
     config = t5x_files.config(relpos_bias_per_layer=True)
     ours = t5x_files.our_params(config)
     theirs = t5x_files.their_params(ours, config, scanned=True, split=True)
@@ -291,14 +291,14 @@ def test_what_is_not_a_whole_t5_keeps_what_it_has_and_says_what_is_missing(tmp_p
     assert "no leaf under decoder/layers_0" in weights.notes[0]
 
 
-def test_the_norm_that_ul2_does_without_is_taken_for_ones_and_told(tmp_path):
+def test_the_norm_scale_that_ul2_lacks_is_read_as_ones_with_a_note(tmp_path):
     config = t5x_files.config(mlp_activations=("silu", "linear"), logits_via_embedding=True)
     ours = t5x_files.our_params(config)
     scale = ours.pop("decoder/decoder_norm/scale")
     weights = t5x.open_weights(checkpoint(tmp_path / "checkpoint_9", ours))
     assert_equal(weights.params, {**ours, "decoder/decoder_norm/scale": np.ones_like(scale)})
     assert weights.config == config
-    assert weights.notes == ("decoder/decoder_norm/scale is not there, as in T5X's UL2: it is taken for ones.",)
+    assert weights.notes == ("decoder/decoder_norm/scale is absent, as in T5X's UL2: it is read as ones.",)
 
 
 def test_the_same_norm_missing_in_another_family_is_missing(tmp_path):
@@ -312,12 +312,12 @@ def test_the_same_norm_missing_in_another_family_is_missing(tmp_path):
     ("scanned", "broken", "shape", "note"),
     [
         (False, "encoder/layers_0/mlp/wo/kernel", None, "missing: encoder/layers_0/mlp/wo/kernel"),
-        (True, "encoder/encoder/mlp/wo/kernel", (10, 6), r"where 3 dimensions are expected"),
+        (True, "encoder/encoder/mlp/wo/kernel", (10, 6), r"expected 3 dimensions"),
         (True, "encoder/encoder/mlp/wo/kernel", (10, 5, 6), r"has 5 layers and .* has 2"),
     ],
     ids=["a layer missing", "dimensions", "heights"],
 )
-def test_a_tree_that_the_rules_cannot_take_keeps_its_names(tmp_path, scanned, broken, shape, note):
+def test_a_tree_that_the_rules_do_not_match_keeps_t5xs_names(tmp_path, scanned, broken, shape, note):
     config = t5x_files.config(relpos_bias_per_layer=True)
     theirs = t5x_files.their_params(t5x_files.our_params(config), config, scanned=scanned, split=True)
     del theirs[broken]
@@ -328,7 +328,7 @@ def test_a_tree_that_the_rules_cannot_take_keeps_its_names(tmp_path, scanned, br
     assert weights.config is None
     assert any(re.search(note, text) for text in weights.notes)
     assert not weights.slots
-    assert "Adafactor's state is not carried over, since the parameters keep their names." in weights.notes
+    assert "Adafactor's state is not converted, because the parameters keep T5X's names." in weights.notes
 
 
 def adafactor(theirs):
@@ -349,7 +349,7 @@ def test_adafactors_state_comes_out_under_our_names(tmp_path):
     assert weights.notes == ()
 
 
-def test_another_optimisers_state_and_other_leaves_are_told_and_not_used(tmp_path):
+def test_another_optimizers_state_and_other_leaves_are_ignored_with_a_note(tmp_path):
     params = t5x_files.our_params(t5x_files.config())
     state = {
         "state/param_states/0/mu/token_embedder/embedding": np.ones(2, np.float32),
@@ -362,19 +362,19 @@ def test_another_optimisers_state_and_other_leaves_are_told_and_not_used(tmp_pat
     assert not weights.slots
     assert weights.notes == (
         "The position of T5X's input pipeline (train_ds-000-of-001.index) is not used.",
-        "The optimiser's state is not Adafactor's (0/count, ...) and is not carried over.",
+        "The optimizer's state is not Adafactor's (0/count, ...) and is not converted.",
         "Not used: 1 leaves such as flax_mutables/counts/a.",
     )
 
 
-def test_a_state_that_does_not_fit_its_parameters_is_told_and_not_used(tmp_path):
+def test_a_state_that_does_not_match_its_parameters_is_ignored_with_a_note(tmp_path):
     params = t5x_files.our_params(t5x_files.config())
     state = adafactor(params)
     state["state/param_states/encoder/encoder_norm/scale/v"] = np.ones(5, np.float32)
     weights = t5x.open_weights(checkpoint(tmp_path / "checkpoint_9", params, state=state))
     assert not weights.slots
     assert weights.notes == (
-        "Adafactor's state is not carried over: v of encoder/encoder_norm/scale has the shape [5], where [6] is expected.",
+        "Adafactor's state is not converted: v of encoder/encoder_norm/scale has the shape [5]; expected [6].",
     )
 
 
@@ -426,7 +426,7 @@ def test_a_copy_of_what_t5x_wrote_without_one_of_its_parts_is_refused(shared_dat
     array.chmod(0o755)
     data = (array / "0.0").read_bytes()
     (array / "0.0").unlink()
-    with pytest.raises(ValueError, match=r"target/token_embedder/embedding lacks its part 0\.0"):
+    with pytest.raises(ValueError, match=r"target/token_embedder/embedding lacks its chunk 0\.0"):
         t5x.open_weights(place)
     (array / "0.0").write_bytes(gzip.compress(gzip.decompress(data)[:-4]))
     with pytest.raises(ValueError, match="target/token_embedder/embedding cannot be read"):

@@ -1,9 +1,9 @@
-"""What is stored together and read apart, unpacked once: layers of a stack, and rows that are cut into columns.
+"""Decompresses each chunk once where several parts of a leaf share chunks: layers of a stack, and rows split by columns.
 
-T5X compresses many layers in one part, so that a single layer costs as much as the whole stack, and a model of 24 layers
-24 times its size; and a run on several hosts leaves parts that hold some columns of every row. Here a part is unpacked
-when something in it is first asked for, two at a time, into a temporary file with its layers (or rows) one after the
-other. The file has no name, and goes with the leaf or with the process.
+T5X compresses many layers into one chunk, so that reading a single layer costs as much as the stack, and reading a model
+of 24 layers 24 times its size. A run on several hosts writes chunks with some columns of every row. Here a chunk is
+decompressed when a part of it is first read, two at a time, into a temporary file with its layers (or rows) one after
+the other. The file has no name, and disappears with the leaf or the process.
 """
 
 import itertools
@@ -28,12 +28,12 @@ Position = tuple[int, ...]
 
 
 def unstacked(leaf: Leaf, *, axis: int) -> Leaf:
-    """Returns the same leaf, of which parts with one position of `axis` cost no more than themselves.
+    """Returns the leaf with reads of one position of `axis` that cost only that part.
 
-    Where the folder for temporary files (TMPDIR) has no room for all of the leaf, it stays as it is.
+    If the folder for temporary files (TMPDIR) has no room for the leaf, it is returned unchanged.
 
     Args:
-      leaf: stored in parts of several layers; others are returned as they are.
+      leaf: stored in chunks of several layers; others are returned unchanged.
       axis: counts the layers.
     """
     if leaf.chunk is None or leaf.chunk[axis] == 1:
@@ -44,12 +44,12 @@ def unstacked(leaf: Leaf, *, axis: int) -> Leaf:
     return Leaf(shape=leaf.shape, dtype=leaf.dtype, read=_Unpacked(leaf, axis).read, chunk=chunk)
 
 
-def rows_apart(leaf: Leaf) -> Leaf:
-    """Returns the same leaf, of which blocks of rows cost no more than themselves.
+def unstacked_rows(leaf: Leaf) -> Leaf:
+    """Returns the leaf with reads of blocks of rows that cost only those rows.
 
     Args:
-      leaf: where each row is cut into several parts, and these are so high that all of them make more than
-        `BLOCK_BYTES`; others are returned as they are.
+      leaf: each row is split over several chunks, and the chunks of a row hold more than `BLOCK_BYTES` together; others
+        are returned unchanged.
     """
     if leaf.chunk is None or leaf.chunk[1:] == leaf.shape[1:]:
         return leaf
@@ -59,7 +59,7 @@ def rows_apart(leaf: Leaf) -> Leaf:
 
 
 class _Unpacked:
-    """The temporary file of one leaf: part after part, in each of them layer after layer."""
+    """The temporary file of one leaf: chunk after chunk, each of them layer after layer."""
 
     def __init__(self, leaf: Leaf, axis: int) -> None:
         assert leaf.chunk is not None
@@ -87,7 +87,7 @@ class _Unpacked:
         return values
 
     def _touched(self, index: Index) -> Iterator[Position]:
-        """Returns the positions, in the grid of parts, of those that an index cuts."""
+        """Yields the positions, in the grid of chunks, that an index overlaps."""
         return itertools.product(
             *(range(s.start // piece, -(-s.stop // piece)) for s, piece in zip(index, self._chunk, strict=True))
         )
@@ -110,7 +110,7 @@ class _Unpacked:
         return (before * self._chunk[self._axis] + layer) * self._tile_bytes
 
     def _copy(self, position: Position, index: Index, file: IO[bytes], values: np.ndarray) -> None:
-        """Copies what a part and an index share into its place in `values`."""
+        """Copies the intersection of a chunk and an index into `values`."""
         part = self._part(position)
         shared = [slice(max(p.start, i.start), min(p.stop, i.stop)) for p, i in zip(part, index, strict=True)]
         to = [slice(s.start - i.start, s.stop - i.start) for s, i in zip(shared, index, strict=True)]

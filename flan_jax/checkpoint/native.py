@@ -1,8 +1,8 @@
-"""This project's own checkpoints as `Weights`, and writing one out of leaves that come from elsewhere.
+"""This project's own checkpoints as `Weights`, and writing one from leaves of another format.
 
-A run writes its checkpoints through `checkpoint.manager`, from arrays on a mesh. What is converted is written here,
-tensor by tensor, into the same layout, so that one reader serves both: parameters, step, metadata, and Adafactor's
-second moments where there are any.
+A run writes its checkpoints through `checkpoint.manager`, from arrays on a mesh. A conversion writes here, tensor by
+tensor, in the same layout, so that one reader serves both: parameters, step, metadata, and Adafactor's second moments
+where there are any.
 """
 
 import asyncio
@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from flan_jax import vocab
 from flan_jax.checkpoint import orbax_arrays, reading
 from flan_jax.checkpoint.leaves import Leaf
 from flan_jax.checkpoint.trees import nested
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import config_of_shapes
+from flan_jax.paths import Location
 
 VOCABULARY_FILE = "vocabulary.model"
 SLOTS = ("v_row", "v_col", "v", "m")
@@ -26,46 +28,43 @@ _CHUNK_BYTES = 2**26
 _SLOT = re.compile(rf"(?:.*?/)?({'|'.join(SLOTS)}|ema)/(.+)")
 
 
-def looks_like(path: Any) -> bool:
-    """Whether a path leads to a run, its checkpoints, or one of them, whole or not."""
-    place = reading.as_path(path)
-    if (place / "run.json").exists() or (place / reading.DIRECTORY_NAME).is_dir():
+def looks_like(path: Location) -> bool:
+    """Whether a path is a run, its `checkpoints` folder, or one checkpoint, complete or not."""
+    if (path / "run.json").exists() or (path / reading.DIRECTORY_NAME).is_dir():
         return True
-    if (place / "params").is_dir():
+    if (path / "params").is_dir():
         return True
-    return place.is_dir() and any(child.name.isdecimal() and (child / "params").is_dir() for child in place.iterdir())
+    return path.is_dir() and any(child.name.isdecimal() and (child / "params").is_dir() for child in path.iterdir())
 
 
-def open_weights(path: Any, *, step: int | None = None) -> Weights:
+def open_weights(path: Location, *, step: int | None = None) -> Weights:
     """Opens a run's checkpoint or a converted one; arguments and errors as in `reading.find`."""
-    place = reading.find(path, step=step)
-    params = orbax_arrays.open_arrays(place / "params")
-    metadata = reading.read_json(place, "metadata")
-    state = orbax_arrays.open_arrays(place / "opt_state") if (place / "opt_state").is_dir() else {}
+    directory = reading.find(path, step=step)
+    params = orbax_arrays.open_arrays(directory / "params")
+    metadata = reading.read_json(directory, "metadata")
+    state = orbax_arrays.open_arrays(directory / "opt_state") if (directory / "opt_state").is_dir() else {}
     slots = slots_of(state, params)
     config, note = _config(metadata, params)
     notes = [] if note is None else [note]
     if state and not slots:
-        notes.append("The optimiser's state is not Adafactor's and is not carried over.")
-    vocabulary = place.parent.parent / VOCABULARY_FILE
+        notes.append("The optimizer's state is not Adafactor's and is not converted.")
     return Weights(
         format="flan_jax",
         layout="Orbax items (OCDBT)",
-        path=str(place),
-        step=int(reading.read_json(place, "step")["step"]),
+        path=str(directory),
+        step=int(reading.read_json(directory, "step")["step"]),
         config=config,
         config_is_stated=config is not None and "model" in metadata,
         params=params,
         slots=slots,
-        vocabulary_file=Path(vocabulary) if vocabulary.exists() else None,
-        is_byte_vocabulary=metadata.get("vocabulary") == "bytes",
+        vocabulary=_vocabulary(metadata, directory.parent.parent / VOCABULARY_FILE),
         metadata=metadata,
         notes=tuple(notes),
     )
 
 
 def _config(metadata: Mapping[str, Any], params: Mapping[str, Leaf]) -> tuple[T5Config | None, str | None]:
-    """Returns the network that a checkpoint says it is of, or whose shapes it has; None and the reason where neither."""
+    """Returns the network that a checkpoint records or that its shapes show; None and the reason where neither works."""
     try:
         if "model" in metadata:
             return T5Config(**metadata["model"]), None
@@ -74,10 +73,18 @@ def _config(metadata: Mapping[str, Any], params: Mapping[str, Leaf]) -> tuple[T5
         return None, str(error)
 
 
-def slots_of(state: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns Adafactor's moments in an optimiser's state: "v_row/<parameter>" and so on, "m/<parameter>" for momentum.
+def _vocabulary(metadata: Mapping[str, Any], file: Location) -> vocab.Vocabulary | None:
+    if metadata.get("vocabulary") == "bytes":
+        return vocab.load("bytes", extra_ids=metadata.get("extra_ids"))
+    if isinstance(file, Path) and file.is_file():
+        return vocab.load(str(file), extra_ids=metadata.get("extra_ids"))
+    return None
 
-    Which transformations stand around Adafactor, and so what its place in the state is called, does not matter.
+
+def slots_of(state: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns Adafactor's moments in an optimizer's state: "v_row/<parameter>" and so on, "m/<parameter>" for momentum.
+
+    The transformations around Adafactor, which decide its names in the state, do not matter.
 
     >>> slots_of({"1/0/count": 0, "1/0/v_row/a/scale": 1, "1/4/ema/a/scale": 3}, {"a/scale": 2})
     {'v_row/a/scale': 1, 'm/a/scale': 3}
@@ -86,17 +93,17 @@ def slots_of(state: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, A
     for name, leaf in state.items():
         match = _SLOT.fullmatch(name)
         if match and match[2] in params:
-            found[f"{'m' if match[1] == 'ema' else match[1]}/{match[2]}"] = leaf  # T5X calls Optax's average so
+            found[f"{'m' if match[1] == 'ema' else match[1]}/{match[2]}"] = leaf  # T5X's name for Optax's average.
     return found
 
 
 def write(weights: Weights, directory: Path, *, metadata: Mapping[str, Any]) -> None:
-    """Writes a checkpoint below `<directory>/checkpoints`, under its step (0 when it has none).
+    """Writes a checkpoint to `<directory>/checkpoints/<step>` (step 0 when the weights have none).
 
     Args:
-      weights: what to write; slots go into the state of a plain `optim.optimizers.adafactor`.
-      directory: exists.
-      metadata: what the checkpoint says about itself, JSON.
+      weights: slots go into the state of a plain `optim.optimizers.adafactor`.
+      directory: an existing folder.
+      metadata: stored with the checkpoint, JSON.
     """
     import orbax.checkpoint as ocp
 
@@ -112,9 +119,7 @@ def write(weights: Weights, directory: Path, *, metadata: Mapping[str, Any]) -> 
     options = ocp.CheckpointManagerOptions(
         enable_async_checkpointing=False, best_fn=lambda metrics: 0.0, save_root_metadata=False
     )
-    with ocp.CheckpointManager(
-        directory.absolute() / reading.DIRECTORY_NAME, options=options, item_handlers=handlers
-    ) as manager:
+    with ocp.CheckpointManager(directory / reading.DIRECTORY_NAME, options=options, item_handlers=handlers) as manager:
         manager.save(step, args=ocp.args.Composite(**items), metrics={}, force=True)
 
 
@@ -130,12 +135,12 @@ def _tree(leaves: Mapping[str, Leaf]) -> Any:
 
 
 def _handler() -> Any:
-    """Returns Orbax's handler of trees, taught to write leaves one after the other."""
+    """Returns Orbax's handler of trees with a type handler that writes leaves one after the other."""
     import jax
     import orbax.checkpoint as ocp
 
     handler = _leaf_handler()
-    # With a handler of device arrays, though there are none: Orbax warns of a registry without one.
+    # There are no device arrays, but Orbax warns about a registry without a handler for them.
     registry = ocp.type_handlers.create_type_handler_registry(
         (Leaf, handler), (jax.Array, ocp.type_handlers.ArrayHandler())
     )
@@ -146,7 +151,7 @@ def _leaf_handler() -> Any:
     import orbax.checkpoint as ocp
 
     class LeafHandler(ocp.type_handlers.NumpyHandler):
-        """Reads leaves when their turn to be written comes: one, or as many small ones as are together no larger."""
+        """Reads each leaf just before it is written: one at a time, or a batch of small ones of the same total size."""
 
         async def serialize(self, values: Sequence[Leaf], infos: Sequence[Any], args: Any = None) -> list[Any]:
             for some in _batches(values):
@@ -160,7 +165,7 @@ def _leaf_handler() -> Any:
 
 
 def _batches(leaves: Sequence[Leaf]) -> Iterator[list[int]]:
-    """Returns the positions of leaves that are written together."""
+    """Yields the positions of leaves that are written together."""
     batch: list[int] = []
     filled = 0
     for position, leaf in enumerate(leaves):

@@ -1,4 +1,4 @@
-"""Layers stored together are unpacked once, whatever order they are asked for in, and are the same."""
+"""Chunks with several layers are decompressed once, in whatever order layers are read, with the same values."""
 
 import itertools
 import shutil
@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flan_jax.checkpoint import leaves, unstacking
+from flan_jax.checkpoint import leaves
 from flan_jax.checkpoint.leaves import Leaf
-from flan_jax.checkpoint.unstacking import rows_apart, unstacked
+from flan_jax.checkpoint.t5x import unstacking
+from flan_jax.checkpoint.t5x.unstacking import unstacked, unstacked_rows
 
 SHAPE, CHUNK = (5, 4, 3), (2, 3, 2)
 
@@ -48,23 +49,23 @@ def test_a_part_of_a_layer_unpacks_no_more_than_it_needs():
     assert sorted(stored.unpacked) == [(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1)]
 
 
-def test_blocks_of_rows_that_are_cut_into_columns_unpack_every_part_once(monkeypatch):
+def test_blocks_of_rows_that_are_split_by_columns_decompress_every_chunk_once(monkeypatch):
     stored = Stored()
-    assert rows_apart(stored.leaf) is stored.leaf  # Two rows are less than a block, so no part is read twice.
+    assert unstacked_rows(stored.leaf) is stored.leaf  # Two rows are less than a block, so no part is read twice.
     monkeypatch.setattr(unstacking, "BLOCK_BYTES", 48)
-    apart = rows_apart(stored.leaf)
+    apart = unstacked_rows(stored.leaf)
     got = [apart.read(index) for index in apart.blocks(max_bytes=48)]
     assert len(got) == SHAPE[0]
     np.testing.assert_array_equal(np.concatenate(got), stored.values)
     assert len(stored.unpacked) == len(set(stored.unpacked))
     whole_rows = Leaf(shape=SHAPE, dtype=np.dtype(np.float32), read=stored.read, chunk=(2, 4, 3))
-    assert rows_apart(whole_rows) is whole_rows
+    assert unstacked_rows(whole_rows) is whole_rows
 
 
-def test_what_is_apart_or_in_memory_already_stays_as_it_is():
+def test_a_leaf_with_cheap_parts_is_returned_unchanged():
     in_memory = leaves.from_array(np.zeros((2, 2), np.float32))
     assert unstacked(in_memory, axis=1) is in_memory
-    assert rows_apart(in_memory) is in_memory
+    assert unstacked_rows(in_memory) is in_memory
     stored = Stored()
     one_each = Leaf(shape=SHAPE, dtype=np.dtype(np.float32), read=stored.read, chunk=(5, 1, 3))
     assert unstacked(one_each, axis=1) is one_each

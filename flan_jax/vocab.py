@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from sentencepiece import SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]  # Made at run time.
@@ -24,13 +24,37 @@ from flan_jax.paths import user_path
 EMBEDDED_MODEL = Path(__file__).parent / "vocabularies" / "embedded.model"
 NUM_SPECIAL_BYTE_IDS = 3  # padding, end of sequence, unknown; a byte's id is its value + 3 (ByT5, arXiv 2105.13626)
 
-Kind = Literal["sentencepiece", "bytes"]
+VocabularyKind = Literal["sentencepiece", "bytes", "external"]
+
+
+class DescribedVocabulary(Protocol):
+    """What a manifest records about a vocabulary: one of this module, or an external one."""
+
+    @property
+    def kind(self) -> VocabularyKind:
+        """How it can be read back; "external" when only its own class can."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the ids."""
+
+    @property
+    def size(self) -> int:
+        """Number of ids, sentinels included."""
+
+    @property
+    def eos_id(self) -> int:
+        """Id of the end of a sequence; -1 when there is none."""
+
+    @property
+    def extra_ids(self) -> int:
+        """Number of sentinels."""
 
 
 class Vocabulary(abc.ABC):
     """A vocabulary; its last `extra_ids` ids are sentinels."""
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[VocabularyKind]
     pad_id: ClassVar[int] = 0
     extra_ids: int
 

@@ -1,6 +1,7 @@
 """The import table of docs/design.md, checked on every module, imports inside functions included."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -84,6 +85,35 @@ def test_imports_point_one_way(subtests):
             ours = {part_of(name) for name in imported if name.startswith("flan_jax.")} - {"", part}
             assert not ours - allowed - LEAVES, f"{module} imports {ours - allowed - LEAVES}; see docs/design.md"
             assert not imported & verbs - {module}, f"{module} imports another verb"
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Returns the modules that each module of the package imports, inside functions too.
+
+    Without the package itself: its public names are imported on first use, and every module imports the package.
+    """
+    graph = {module_name(path): imports_of(path) for path in MODULES if module_name(path) != "flan_jax"}
+    return {module: imported & graph.keys() - {module} for module, imported in graph.items()}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    unvisited = import_graph()
+    while unvisited:
+        without_imports = {module for module, imported in unvisited.items() if not imported & unvisited.keys()}
+        assert without_imports, f"import circle among {sorted(unvisited)}"
+        unvisited = {module: imported for module, imported in unvisited.items() if module not in without_imports}
+
+
+def test_tasks_import_each_other_at_most_10_levels_deep():
+    graph = import_graph()
+    tasks = {module for module in graph if part_of(module) == "tasks" and module != "flan_jax.tasks"}
+
+    @functools.cache
+    def chain(module: str) -> tuple[str, ...]:
+        return (module, *max(map(chain, sorted(graph[module] & tasks)), key=len, default=()))
+
+    deepest = max(map(chain, sorted(tasks)), key=len)
+    assert len(deepest) <= 10, " -> ".join(deepest)
 
 
 def test_modules_are_small_and_named_for_a_concept(subtests):

@@ -17,6 +17,7 @@ from flan_jax.files import require_writable_directory
 from flan_jax.models.t5.config import T5Config
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
+from flan_jax.run.export_process import ensure_exports
 from flan_jax.run.run_data import require_same_vocabulary
 from flan_jax.run.trained import TrainedModel, chosen_checkpoints, open_trained
 
@@ -146,7 +147,7 @@ def _ensure_exports(
     """Returns the manifests of the plan's exports, by name, all of the run's vocabulary."""
     names = [name for _, name in plan.members()]
     request = dataclasses.replace(run.request, split=plan.split, module=module or run.request.module)
-    manifests = exports.ensure_all(
+    manifests = ensure_exports(
         [dataclasses.replace(request, name=name) for name in names], export_dir=run.export_dir, use_cached=use_cached
     )
     exported = dict(zip(names, manifests, strict=True))

@@ -1,24 +1,15 @@
-"""`flan-jax export`: exports tasks and mixtures to tokenized shards. Every export process runs this module.
-
-TensorFlow is imported by the child only, inside a function.
-"""
+"""`flan-jax export`: exports tasks and mixtures to tokenized shards."""
 
 import dataclasses
-import json
-import os
-import sys
-import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flan_jax.data import exports
-from flan_jax.data.export_process import USER_ERROR_STATUS
-from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task, request_from_json
-from flan_jax.errors import UserError, as_user_error
+from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task
+from flan_jax.errors import UserError
 from flan_jax.files import require_writable_directory
 from flan_jax.paths import user_path
+from flan_jax.run import export_process
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -99,7 +90,7 @@ def export(
         )
         for split in ([word.strip() for word in splits.split(",")] if isinstance(splits, str) else splits)
     ]
-    manifests = exports.ensure_all(requests, export_dir=user_path(export_dir))
+    manifests = export_process.ensure_exports(requests, export_dir=user_path(export_dir))
     if not any(manifest.members for manifest in manifests):
         reasons = "; ".join(f"{task} {reason}" for task, reason in sorted(manifests[0].skipped.items())[:5])
         raise UserError(f"Nothing of {mixture_or_task_name!r} to export: {reasons}. Choose other splits.")
@@ -141,42 +132,3 @@ def _numbers(task: TaskManifest) -> tuple[int, ...]:
         task.truncated["targets"],
         sum(task.dropped.values()),
     )
-
-
-def _child(order: str, export_dir: str, answer: str) -> int:
-    """Runs the requests of a parent; returns the exit status, with the message of a refusal in the file `answer`."""
-    _leave_with_parent()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    requests = [request_from_json(value) for value in json.loads(Path(order).read_text())]
-    names = ", ".join(f"{request.name} ({request.split})" for request in requests)
-    # Loading what the export needs can take a minute the first time.
-    print(f"To be exported: {names}. Loading ...", file=sys.stderr, flush=True)
-    try:
-        from flan_jax.tasks.exporting.export import export_requests
-
-        export_requests(requests, export_dir=Path(export_dir))
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        refusal = as_user_error(error)
-        if refusal is None:
-            raise
-        text = {"message": str(refusal), "traceback": "".join(traceback.format_exception(error))}
-        Path(answer).write_text(json.dumps(text))
-        return USER_ERROR_STATUS
-    return 0
-
-
-def _leave_with_parent() -> None:
-    """Ends this process when the parent's end of standard input closes: the parent was killed outright."""
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)  # Finished shards lie on disk; the rest is made again.
-
-    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
-
-
-if __name__ == "__main__":
-    sys.exit(_child(*sys.argv[1:4]))

@@ -126,9 +126,11 @@ def show(
 
 
 def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | None) -> None:
+    from flan_jax.collections import catalogue
     from flan_jax.tasks import registry
     from flan_jax.tasks.sources import file_sources
 
+    catalogue.install()
     file_sources.set_tfds_data_dir(tfds_data_dir)
     registry.use_vocabulary(vocabulary or "embedded")
     registry.register_all()
@@ -159,8 +161,8 @@ def _declared(what: str) -> list[RenderableType]:
     from flan_jax.tasks import registry
 
     return [
-        Text(f"{family}: {count:,} more names, registered on request; flan-jax show {what} 'PATTERN*' lists them")
-        for family, count in registry.families().items()
+        Text(f"{collection}: {count:,} more names, registered on request; flan-jax show {what} 'PATTERN*' lists them")
+        for collection, count in registry.collections().items()
         if count
     ]
 

@@ -1,6 +1,7 @@
-"""Whether the files that an export was made from are still what they were. No TensorFlow: nothing is imported to ask.
+"""Changes of the files that an export was made from; found without importing them, nor TensorFlow.
 
 Definitions are the package's own task and template files, the modules that a run names, the vocabulary, and the data.
+The exporter records which of the package's files they are, as files and as the patterns that list them.
 An export made from them stays valid until one of them changes. A pattern ("data/*.jsonl") changes when its matches do.
 """
 
@@ -20,47 +21,38 @@ from flan_jax.paths import user_path
 Kind = Literal["package", "module", "vocabulary", "data"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
-PACKAGE_PATTERNS = (
-    "collections/**/*.py",
-    "tasks/**/*.py",
-    "vocabularies/*.model",
-    "templates/**/*.py",
-    "templates/**/*.yaml",
-    "draws.py",
-    "vocab.py",
-)
-LARGEST_DIGESTED_BYTES = 64 * 2**20  # A second of SHA-256 per GB; larger files are told apart by size and time.
+LARGEST_DIGESTED_BYTES = 64 * 2**20  # SHA-256 takes a second per GB; larger files are compared by size and time.
 
 
-def package_files() -> tuple[str, ...]:
-    """The package's own definition files, relative to its parent, sorted."""
-    found = {p for pattern in PACKAGE_PATTERNS for p in PACKAGE.glob(pattern)}
-    return tuple(sorted(p.relative_to(PACKAGE.parent).as_posix() for p in found))
+def package_files(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Returns the package's files that match patterns, sorted; both are relative to the package's parent."""
+    found = {path for pattern in patterns for path in glob.glob(pattern, root_dir=PACKAGE.parent, recursive=True)}
+    return tuple(sorted(Path(path).as_posix() for path in found))
 
 
 def describe(files: Iterable[tuple[str, Kind]]) -> dict[str, DefinitionFile]:
-    """Records files, or patterns of files, as they are now.
+    """Returns the current state of files, or patterns of files.
 
     Args:
-      files: (path, kind); "package" paths as `package_files` gives them, others absolute.
+      files: (path, kind); "package" paths and patterns relative to the package's parent, others absolute.
     """
     return {path: _describe(path, kind) for path, kind in sorted(set(files))}
 
 
 def given_files(request: Request) -> dict[str, str]:
-    """Returns the file that each path-like word of a request means here and now, without importing it.
+    """Returns the file that each module and vocabulary of a request resolves to, without importing it.
 
-    The same words in another directory may mean other files; an export must not answer for those.
+    The same names in another directory may resolve to other files, for which the export is not valid.
     """
-    words = [word.strip() for word in (request.module or "").split(",") if word.strip()]
-    found = {word: module_file(word) for word in words}
+    names = [name.strip() for name in (request.module or "").split(",") if name.strip()]
+    found = {name: module_file(name) for name in names}
     if request.vocabulary and request.vocabulary not in ("embedded", "bytes"):
         found[request.vocabulary] = str(user_path(request.vocabulary))
     return {word: path for word, path in found.items() if path is not None}
 
 
 def given_folders(files: Iterable[str]) -> dict[str, str]:
-    """Returns the environment variables (as "$NAME") that name one of the files, or a folder that some of them lie in."""
+    """Returns the environment variables (as "$NAME") that name one of the files, or a folder that contains some of them."""
     found = {}
     for name, value in os.environ.items():
         if name.startswith("FLAN_JAX_") and value and os.path.exists(value):
@@ -89,11 +81,11 @@ def module_file(word: str) -> str | None:
 
 
 def changes(manifest: MixtureManifest, request: Request, *, missing_is_change: bool) -> Iterator[str]:
-    """Names every definition that is not what it was when the mixture was exported.
+    """Yields every definition that has changed since the mixture was exported.
 
     Args:
-      missing_is_change: whether a module or vocabulary that is gone makes the export stale; False takes an export
-        that was moved to a machine without its sources. Data that are gone never do: shards replace them.
+      missing_is_change: whether a missing module or vocabulary makes the export out of date; False accepts an export
+        that was moved to a machine without its sources. Missing data never do: shards replace them.
     """
     recorded = manifest.definition_files
     for word, then in manifest.given_files.items():
@@ -104,10 +96,13 @@ def changes(manifest: MixtureManifest, request: Request, *, missing_is_change: b
         before = manifest.given_files.get(word)
         if before != path and not _same_content(path, recorded.get(before or "")):
             yield f"{word} is now {path}, not {before}"
-    ours = {path for path, file in recorded.items() if file.kind == "package"}
-    for path in sorted(ours ^ set(package_files())):
-        yield f"{path} is {'gone' if path in ours else 'new'} in this version of flan_jax"
+    package = {path for path, file in recorded.items() if file.kind == "package"}
+    patterns = {path for path in package if glob.has_magic(path)}
+    for path in sorted((package - patterns) ^ set(package_files(package))):
+        yield f"{path} is {'gone' if path in package else 'new'} in this version of flan_jax"
     for path, file in recorded.items():
+        if path in patterns:
+            continue  # Its files are recorded one by one.
         if _is_gone(path, file.kind):
             if missing_is_change and file.kind in ("module", "vocabulary"):
                 yield f"{path} is gone"
@@ -124,7 +119,7 @@ def _is_gone(path: str, kind: Kind) -> bool:
 
 
 def _same_content(path: str, file: DefinitionFile | None) -> bool:
-    """Whether the file at `path` is what `file` recorded: by size and time when both are unchanged, else by digest."""
+    """Whether a file is as recorded: by size and time when both are unchanged, else by digest."""
     if file is None or _is_gone(path, file.kind):
         return False
     if not _is_pattern(path):
@@ -138,7 +133,7 @@ def _same_content(path: str, file: DefinitionFile | None) -> bool:
 
 def _describe(path: str, kind: Kind) -> DefinitionFile:
     if _is_pattern(path):
-        matches = "\n".join(sorted(glob.glob(path, recursive=True)))
+        matches = "\n".join(package_files([path]) if kind == "package" else sorted(glob.glob(path, recursive=True)))
         return DefinitionFile(kind=kind, digest=hashlib.sha256(matches.encode()).hexdigest())
     place = _locate(path, kind)
     status = place.stat()

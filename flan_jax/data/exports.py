@@ -1,18 +1,16 @@
-"""From what a run asks to the export that answers it: found when it is there and fresh, made by a child otherwise.
+"""From a run's request to the export that answers it: found when it exists and is up to date, else exported.
 
-Nothing here imports TensorFlow: a run whose export is in place starts without it. How an export is made is
-`flan_jax.tasks.exporting.export`'s business; `flan_jax.data.export_process` runs it in a child.
+Nothing here imports TensorFlow: a run whose export exists starts without it. The caller brings the exporter.
 """
 
 import dataclasses
 import glob
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from flan_jax.data import definitions
-from flan_jax.data.export_process import run_child
 from flan_jax.data.manifest import (
     NO_SOURCE,
     NO_SPLIT,
@@ -28,21 +26,23 @@ from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 UseCached = bool | Literal["auto"]
+Exporter = Callable[[Sequence[Request], Path], None]
+"""(requests of one set of definitions, export directory): writes the exports."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unusable:
-    """Why no export answers a request."""
+    """The reason why no export answers a request."""
 
     reason: str
 
 
 def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) -> MixtureManifest | Unusable:
-    """Looks for a finished, fresh export that answers a request.
+    """Finds a finished, up-to-date export that answers a request.
 
     Args:
-      request: what is asked for.
-      export_dir: where exports lie; may be absent.
+      request: name, split, lengths and definitions.
+      export_dir: the export directory; it need not exist.
       missing_is_change: see `flan_jax.data.definitions.changes`.
 
     Returns:
@@ -65,7 +65,7 @@ def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) 
             return Unusable(reason=f"the export of {_shown(request)} was made without {', '.join(unread)}")
         arrived = [path for path in manifest.looked_for if glob.glob(path)]
         if arrived and missing_is_change:
-            return Unusable(reason=f"the export of {_shown(request)} was made when {arrived[0]} was not there")
+            return Unusable(reason=f"the export of {_shown(request)} was made before {arrived[0]} existed")
         if (lacking and request.on_missing_split == "error") or not (
             manifest.members or request.on_missing_split == "empty"
         ):
@@ -80,45 +80,40 @@ def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) 
 
 
 def _member_damage(member: Member, *, request: Request, export_dir: Path) -> str:
-    """Says why an exported member will not do; "" when it will."""
+    """Returns what is wrong with an exported member; "" when nothing is."""
     directory = export_dir / member.path
     task = read_task(directory)
-    wanted = {"task": member.task, "lengths": dict(request.lengths), "num_examples": member.examples}
-    found = differences({name: getattr(task, name) for name in wanted}, wanted)
+    expected = {"task": member.task, "lengths": dict(request.lengths), "num_examples": member.examples}
+    faults = differences({name: getattr(task, name) for name in expected}, expected)
     if task.truncated_targets_share > request.max_truncated_targets:
         share, limit = task.truncated_targets_share, request.max_truncated_targets
-        found.append(f"cuts {share:.1%} of the targets, at most {limit:.1%} may be")
-    return "; ".join(found) or shard_damage(task, directory)
+        faults.append(f"truncates {share:.1%} of the targets, at most {limit:.1%} are allowed")
+    return "; ".join(faults) or shard_damage(task, directory)
 
 
 def shard_damage(task: TaskManifest, directory: Path) -> str:
-    """Says which shard of an exported split is absent or cut short; "" when all are there."""
+    """Returns which shard of an exported split is missing or incomplete; "" when all are intact."""
     for shard, size in enumerate(task.shard_bytes):
         path = directory / task.shard_name(shard)
         got = path.stat().st_size if path.exists() else "nothing"
         if got != size:
-            return f"lacks bytes: {path.name} has {got}, wanted {size}"
+            return f"lacks bytes: {path.name} has {got}, expected {size}"
     return ""
 
 
-def ensure(request: Request, *, export_dir: Path, use_cached: UseCached = "auto") -> MixtureManifest:
-    """Returns the export that answers a request, making it first when need be; see `ensure_all`."""
-    return ensure_all([request], export_dir=export_dir, use_cached=use_cached)[0]
-
-
 def ensure_all(
-    requests: Sequence[Request], *, export_dir: Path, use_cached: UseCached = "auto"
+    requests: Sequence[Request], *, export_dir: Path, use_cached: UseCached, exporter: Exporter
 ) -> tuple[MixtureManifest, ...]:
-    """Returns the exports that answer several requests; one child process makes all that are missing.
+    """Returns the exports that answer several requests, after exporting those that are missing.
 
     Args:
-      requests: what is asked for.
-      export_dir: where exports lie.
+      requests: the exports that a run needs.
+      export_dir: the export directory.
       use_cached: True never exports; "auto" and False export what is missing or out of date.
+      exporter: exports requests that share a module, a vocabulary and a data directory.
 
     Raises:
       UserError: `use_cached` is True and an export is missing or out of date: the fields that differ are named.
-      ExportFailed: the export was refused; the text is its message.
     """
     never = use_cached is True
     found = [find(request, export_dir, missing_is_change=not never) for request in requests]
@@ -135,16 +130,18 @@ def ensure_all(
         if isinstance(answer, Unusable):
             logging.getLogger(__name__).info("Exporting: %s.", answer.reason)
     for group in _groups(missing):
-        run_child(group, export_dir=export_dir)
+        exporter(group, export_dir)
     made = [find(request, export_dir) for request in requests]
     for answer in made:
-        if isinstance(answer, Unusable):  # Only when a definition or the export was changed at that very moment.
-            raise UserError(f"Exported, and yet {answer.reason}. Was it changed meanwhile? Run the command again.")
+        if isinstance(answer, Unusable):  # A definition or the export changed in the meantime.
+            raise UserError(
+                f"Exported, but {answer.reason}. Did a file change during the export? Run the command again."
+            )
     return tuple(answer for answer in made if isinstance(answer, MixtureManifest))
 
 
 def _groups(requests: Sequence[Request]) -> list[list[Request]]:
-    """Requests that one child can answer together: a process has one set of definitions."""
+    """Groups of requests that one process can export: it has one set of definitions."""
     groups: dict[tuple[str | None, ...], list[Request]] = {}
     for request in requests:
         groups.setdefault((request.module, request.vocabulary, request.tfds_data_dir), []).append(request)
@@ -152,30 +149,30 @@ def _groups(requests: Sequence[Request]) -> list[list[Request]]:
 
 
 def _refusal(request: Request, unusable: Unusable, export_dir: Path) -> str:
-    """Why a run that may only use what is there cannot, against the nearest export of the same name."""
-    mend = "Export it (flan-jax export), or let this run do it (USE_CACHED_TASKS = 'auto'), or ask for what is there."
+    """The message for a run that must not export: compares its request with the nearest export of the same name."""
+    fix = "Export it (flan-jax export), let this run do it (USE_CACHED_TASKS = 'auto'), or request what is exported."
     others = _manifests(export_dir)
     same = [other for other in others if other.request.name == request.name]
     if request.manifest_path(export_dir).is_file():
-        return f"USE_CACHED_TASKS is True and {unusable.reason}. {mend}"
+        return f"USE_CACHED_TASKS is True and {unusable.reason}. {fix}"
     if not same:
         names = sorted({other.request.name for other in others})
         listed = f" It holds {', '.join(names)}." if names else " It holds no export."
-        return f"USE_CACHED_TASKS is True and {unusable.reason}.{nearest(request.name, names)}{listed} {mend}"
-    found = min((differences(other.request.content(), request.content()) for other in same), key=len)
+        return f"USE_CACHED_TASKS is True and {unusable.reason}.{nearest(request.name, names)}{listed} {fix}"
+    nearest_differences = min((differences(other.request.content(), request.content()) for other in same), key=len)
     return (
         f"USE_CACHED_TASKS is True and no export of {request.name!r} in {export_dir} fits; the nearest differs in "
-        f"{'; '.join(found)} (got: the export's, wanted: this run's). {mend}"
+        f"{'; '.join(nearest_differences)} (got: the export's, expected: this run's). {fix}"
     )
 
 
 def _manifests(export_dir: Path) -> list[MixtureManifest]:
-    """The readable mixture manifests of an export directory."""
+    """The mixture manifests of an export directory, without unreadable ones."""
     manifests = []
     for path in sorted((export_dir / "mixtures").glob("*.json")):
         try:
             manifests.append(read_mixture(path))
-        except (ValueError, OSError):  # Another format's: not what is asked for, and not this question's to mend.
+        except (ValueError, OSError):  # Of another format version: no candidate.
             continue
     return manifests
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from flan_jax.errors import UserError
 
-UNKNOWN_CLUSTERS = ("", "foreign", "user")
+UNKNOWN_CLUSTERS = ("", "external", "user")
 """Clusters of tasks that were given none: two of them need not have a skill in common."""
 SHOWN = 8  # Leaks in a message.
 

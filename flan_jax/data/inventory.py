@@ -1,4 +1,4 @@
-"""What an export directory holds: every mixture and task split in it, from their manifests alone."""
+"""The inventory of an export directory: every mixture and task split, from their manifests alone."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from flan_jax.data.manifest import MANIFEST_NAME, Lengths, TaskManifest, read_mi
 from flan_jax.errors import MissingFileError
 from flan_jax.files import accessing
 
-# A row is filled to this share of the fewer rows that any packing needs (measured on instruction data, `packing`).
+# Packed rows are filled to this share on average (measured on instruction data, `packing`).
 _TYPICAL_FILL = 0.97
 
 
@@ -53,13 +53,13 @@ def inventory(export_dir: Path) -> dict[str, Any]:
 
 
 def examples_per_row(shares: Mapping[str, float], *, export_dir: Path, split: str, lengths: Lengths) -> float:
-    """Estimates how many examples share a packed row, from the mean lengths of exported tasks.
+    """Estimates the number of examples per packed row, from the mean lengths of exported tasks.
 
     Args:
-      shares: of each task in the draws.
-      export_dir: where they are exported.
+      shares: each task's share of the draws.
+      export_dir: the export directory.
       split: of the tasks.
-      lengths: of a row, and those the tasks were exported with.
+      lengths: token limits of a row, equal to those of the exports.
 
     Raises:
       MissingFileError: a task is not exported there with these lengths.
@@ -73,7 +73,7 @@ def examples_per_row(shares: Mapping[str, float], *, export_dir: Path, split: st
     if missing:
         raise MissingFileError(
             f"{export_dir} does not hold {missing[0]!r}{f' and {len(missing) - 1} more tasks' if missing[1:] else ''}, "
-            f"split {split!r}, with lengths {dict(lengths)}: export them, or ask for lengths that are there."
+            f"split {split!r}, with lengths {dict(lengths)}: export them, or choose other lengths."
         )
     filled = [
         sum(share * means[task][i] for task, share in shares.items()) / lengths[side]

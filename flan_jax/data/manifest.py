@@ -1,11 +1,11 @@
-"""What an export says about itself: schemas of the manifests, their files, and differences by field name.
+"""The manifests of an export: their schemas, their files, and differences by field name.
 
     <export>/vocabularies/<digest12>.model
     <export>/tasks/<task>-<fingerprint12>/<split>/{manifest.json, lengths.npy, examples-00000-of-0000K.array_record}
     <export>/mixtures/<mixture>-<split>-<key12>.json
 
 A task's fingerprint is the digest of everything that decides its bytes, so a task that several mixtures share is
-exported once. Whether an export is still valid is `flan_jax.data.exports`' question; this module only reads and writes.
+exported once. This module reads and writes; `flan_jax.data.exports` checks whether an export is still valid.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from flan_jax.data.holdout import Facts
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import differing_fields, sha256_of, write_atomic
 from flan_jax.names import nearest
-from flan_jax.vocab import Vocabulary
+from flan_jax.vocab import DescribedVocabulary, VocabularyKind
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 LENGTHS_NAME = "lengths.npy"
 NO_SPLIT = "has no split"
-NO_SOURCE = "cannot be had"
+NO_SOURCE = "is not available"
 
 OnMissingSplit = Literal["skip", "error", "empty"]
 OnMissingSource = Literal["error", "skip"]
@@ -36,17 +36,17 @@ Lengths = Mapping[str, int]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VocabularyRef:
-    """The vocabulary that ids were made with, and where a reader finds it.
+    """The vocabulary of an export's ids, and the file of its model.
 
     Attributes:
-      kind: "foreign" when only its own class can encode or decode.
-      digest: SHA-256 of what defines it, extra ids included.
+      kind: "external" when only its own class can encode or decode.
+      digest: SHA-256 of everything that defines it, extra ids included.
       size: number of ids, extra ids included.
-      eos_id: -1 when it has none.
+      eos_id: id of the end of a sequence; -1 when there is none.
       file: a SentencePiece model, relative to the export directory.
     """
 
-    kind: Literal["sentencepiece", "bytes", "foreign"]
+    kind: VocabularyKind
     digest: str
     size: int
     eos_id: int
@@ -54,8 +54,8 @@ class VocabularyRef:
     file: str | None = None
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, *, file: str | None = None) -> "VocabularyRef":
-        """Describes a vocabulary of ours."""
+    def of(cls, vocabulary: DescribedVocabulary, *, file: str | None = None) -> "VocabularyRef":
+        """Describes a vocabulary."""
         return cls(
             kind=vocabulary.kind,
             digest=vocabulary.digest,
@@ -71,13 +71,13 @@ class TaskManifest:
     """One exported split of one task.
 
     Attributes:
-      identity: what `fingerprint` digests: definition and source revision, vocabulary, lengths, format.
+      identity: everything that `fingerprint` digests: definition, source revision, vocabulary, lengths, format.
       shard_examples: examples in each shard; `shard_bytes` their sizes.
       tokens: sums per feature, end-of-sequence included.
       dropped: examples left out, by reason.
-      truncated: examples cut to their length, per feature.
+      truncated: truncated examples, per feature.
       metrics: names in `flan_jax.evaluation.metrics`.
-      corpora: what the rows were made from; `exemplar_corpora` what the solved examples in prompts were made from.
+      corpora: corpora of the rows; `exemplar_corpora` those of the solved examples in prompts.
     """
 
     format_version: int = FORMAT_VERSION
@@ -98,24 +98,24 @@ class TaskManifest:
     truncated: Mapping[str, int]
     metrics: tuple[str, ...]
     postprocessor: str | None
-    evaluation: Literal["generate", "rank", "foreign"]
+    evaluation: Literal["generate", "rank", "external"]
     licence: str
     corpora: tuple[str, ...] = ()
     exemplar_corpora: tuple[str, ...] = ()
 
     @property
     def facts(self) -> Facts:
-        """What hold-out goes by."""
+        """The facts that hold-out checks."""
         return Facts(task=self.task, cluster=self.cluster, corpora=self.corpora, exemplar_corpora=self.exemplar_corpora)
 
     @property
     def mean_tokens(self) -> float:
-        """Tokens of an example, inputs and targets together, on average."""
+        """Mean tokens of an example, inputs and targets together."""
         return sum(self.tokens.values()) / self.num_examples
 
     @property
     def truncated_targets_share(self) -> float:
-        """Share of examples whose target was cut."""
+        """Share of examples with a truncated target."""
         return self.truncated.get("targets", 0) / max(1, self.num_examples)
 
     def shard_name(self, shard: int) -> str:
@@ -138,7 +138,7 @@ class Member:
 
     Attributes:
       rate: relative share after flattening nested mixtures, > 0.
-      cap: the largest size the task counts as, when its rate came from one.
+      cap: the largest number of examples that the task counts for, when its rate has a cap.
       path: "tasks/<folder>/<split>", relative to the export directory.
     """
 
@@ -151,13 +151,13 @@ class Member:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RealisedShare:
-    """A share that the definition of a mixture states, and what it came to.
+    """A share that the definition of a mixture states, and its realised values.
 
     Attributes:
-      mixture: that states it: the one exported, or one within it.
+      mixture: the mixture that states it: the exported one, or one in it.
       member: a task or a mixture.
-      unit: what the stated `share` is a share of.
-      of_examples: the member's part of the mixture's draws; `of_tokens`, of the tokens in them.
+      unit: of the stated `share`.
+      of_examples: the member's realised share of the draws; `of_tokens`, of the tokens in them.
     """
 
     mixture: str
@@ -170,13 +170,13 @@ class RealisedShare:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a run asks of an export.
+    """The export that a run needs.
 
     Attributes:
       name: of a mixture or a task in SeqIO's registries.
-      module: what defines it: dotted modules or paths, separated by commas; None for the package's own.
+      module: the modules that define it: dotted names or paths, separated by commas; None for the package's own.
       vocabulary: "embedded", "bytes" or a SentencePiece model file, for tasks that name none; None for the default.
-      max_truncated_targets: largest share of cut targets that a task may have.
+      max_truncated_targets: largest share of truncated targets that a task may have.
       on_missing_split: "skip" leaves out (and lists) members that lack the split, and refuses when all do; "error"
         refuses when one does; "empty" takes a mixture without members for an answer.
       on_missing_source: "error" refuses when a member's rows are not on this machine; "skip" leaves such members out,
@@ -194,11 +194,11 @@ class Request:
     on_missing_source: OnMissingSource = "error"
 
     def __post_init__(self) -> None:
-        """Refuses what no export could answer."""
+        """Refuses settings that no export could have."""
         given = self.lengths if isinstance(self.lengths, Mapping) else {}
         if set(given) != {"inputs", "targets"} or not all(isinstance(n, int) and n >= 2 for n in given.values()):
             raise UserError(
-                f"Lengths of {self.name!r}: got {self.lengths!r}, wanted {{'inputs': S, 'targets': T}} with whole "
+                f"Lengths of {self.name!r}: got {self.lengths!r}, expected {{'inputs': S, 'targets': T}} with whole "
                 "numbers of at least 2 tokens (TASK_FEATURE_LENGTHS)."
             )
         for name, allowed in (("on_missing_split", OnMissingSplit), ("on_missing_source", OnMissingSource)):
@@ -211,27 +211,27 @@ class Request:
             raise UserError(f"max_truncated_targets is a share between 0 and 1, got {self.max_truncated_targets}.")
 
     def content(self) -> dict[str, Any]:
-        """What decides the answer; the fields that only decide whether it will do are left out."""
+        """Returns the fields that decide the export, without those that only decide whether it is accepted."""
         gates = ("max_truncated_targets", "on_missing_split", "on_missing_source")
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in gates}
 
     def key(self) -> str:
-        """Digest of the content, in the name of the manifest that answers it."""
+        """Returns the digest of the content, a part of the file name of the manifest."""
         return sha256_of(self.content())[:12]
 
     def manifest_path(self, export_dir: Path | str) -> Path:
-        """Where the mixture manifest of this request lies."""
+        """Returns the path of the mixture manifest that answers this request."""
         return Path(export_dir) / "mixtures" / f"{safe_name(self.name)}-{safe_name(self.split)}-{self.key()}.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DefinitionFile:
-    """A file, or a pattern of files, that the export was made from, as it was then.
+    """A file, or a pattern of files, that the export depends on, as it was during the export.
 
     Attributes:
       kind: "package" (relative to this package's parent), "module", "vocabulary" or "data".
       digest: SHA-256; of the sorted matches for a pattern; "size:... mtime_ns:..." for large files.
-      size_bytes: with `mtime_ns`, spares the digest while both are unchanged.
+      size_bytes: with `mtime_ns`, avoids digesting the file while both are unchanged.
     """
 
     kind: Literal["package", "module", "vocabulary", "data"]
@@ -242,15 +242,15 @@ class DefinitionFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixtureManifest:
-    """What answers a request: the members with their rates, and the files that the answer depends on.
+    """The export of a mixture: the members with their rates, and the files that it depends on.
 
     Attributes:
       skipped: members left out, with the reason; those without the split begin with `NO_SPLIT`, those whose rows were
         not on the machine with `NO_SOURCE`.
-      looked_for: where the rows of the latter would have been.
-      shares: what the definition states as shares of examples or of tokens, and what they came to.
+      looked_for: paths that would hold the rows of the latter.
+      shares: shares of examples or of tokens that the definition states, with their realised values.
       hold_out: what the mixture holds out by its definition, and the leaks that it allows; {} when nothing.
-      notes: what its definition wants its reader to know, such as which tasks of a published list are not in it.
+      notes: notes of its definition for readers, such as the tasks of a published list that are not in it.
       definition_files: path -> the file as it was at the export.
       given_files: each path-like word of the request (modules, vocabulary) -> the file it meant at the export.
     """
@@ -273,7 +273,7 @@ class MixtureManifest:
         return sum(member.examples for member in self.members)
 
     def fingerprint(self) -> str:
-        """Digest of what a run trains on: members' bytes and rates, not paths or times of definition files."""
+        """Returns the digest of the training data: members' bytes and rates, not paths or times of definition files."""
         members = [dataclasses.asdict(member) for member in self.members]
         return sha256_of({"members": members, "vocabulary": self.vocabulary.digest, "lengths": self.request.lengths})
 
@@ -287,13 +287,13 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
-def differences(got: Any, wanted: Any) -> list[str]:
-    """Names every field in which two JSON values differ.
+def differences(got: Any, expected: Any) -> list[str]:
+    """Returns every field in which two JSON values differ.
 
     >>> differences({"lengths": {"inputs": 64}, "split": "train"}, {"lengths": {"inputs": 128}, "split": "train"})
-    ['lengths.inputs: got 64, wanted 128']
+    ['lengths.inputs: got 64, expected 128']
     """
-    return [f"{field}: got {one!r}, wanted {other!r}" for field, one, other in differing_fields(got, wanted)]
+    return [f"{field}: got {one!r}, expected {other!r}" for field, one, other in differing_fields(got, expected)]
 
 
 T = TypeVar("T")
@@ -301,12 +301,12 @@ Manifest = TypeVar("Manifest", TaskManifest, MixtureManifest)
 
 
 def write(path: Path | str, manifest: TaskManifest | MixtureManifest | Request) -> None:
-    """Writes a manifest whole or not at all."""
+    """Writes a manifest completely or not at all."""
     write_atomic(path, to_json(manifest))
 
 
 def to_json(manifest: TaskManifest | MixtureManifest | Request) -> str:
-    """A manifest as text: sorted, so that equal manifests are equal bytes."""
+    """Returns a manifest as sorted JSON: equal manifests are equal bytes."""
     return json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -345,7 +345,7 @@ def _read(path: Path, kind: type[Manifest]) -> Manifest:
         raise UserError(f"{path} is not JSON ({error}): delete it and run `flan-jax export`.") from None
     if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
         got = value.get("format_version") if isinstance(value, dict) else type(value).__name__
-        raise UserError(f"{path}: format_version: got {got!r}, wanted {FORMAT_VERSION}. Run `flan-jax export` again.")
+        raise UserError(f"{path}: format_version: got {got!r}, expected {FORMAT_VERSION}. Run `flan-jax export` again.")
     return _build(kind, value, where=str(path))
 
 
@@ -362,7 +362,7 @@ def _build(kind: type[T], value: Mapping[str, Any], *, where: str) -> T:
 
 
 def _field(name: str, item: Any, *, where: str) -> Any:
-    """One field's value: nested records by the field's name, lists as tuples."""
+    """The value of a field: nested dataclasses by the field's name, lists as tuples."""
     if name == "request":
         return _build(Request, item, where=where)
     if name == "vocabulary" and isinstance(item, dict):

@@ -116,10 +116,10 @@ class ExportedTask:
           UserError: the array does not fit the manifest.
         """
         lengths: np.ndarray = np.load(self.directory / LENGTHS_NAME)
-        wanted = (self.manifest.num_examples, 2)
-        if lengths.shape != wanted or lengths.dtype != np.int32:
+        expected = (self.manifest.num_examples, 2)
+        if lengths.shape != expected or lengths.dtype != np.int32:
             raise UserError(
-                f"{self.directory / LENGTHS_NAME}: got {lengths.dtype} {lengths.shape}, wanted int32 {wanted} by the "
+                f"{self.directory / LENGTHS_NAME}: got {lengths.dtype} {lengths.shape}, expected int32 {expected} by the "
                 "manifest beside it. The export is damaged: delete its folder and export again."
             )
         return lengths

@@ -21,9 +21,9 @@ from flan_jax.vocab import Vocabulary
 GenerateFn = Callable[[Batch], Any]
 """A batch -> generated token ids, int [B, T], on device or host."""
 
-FOREIGN_METRICS = ("exact_match", "rouge_l")
-FOREIGN_NOTE = "foreign metrics not run"
-IDS_NOTE = "token ids compared: the vocabulary is foreign"
+EXTERNAL_METRICS = ("exact_match", "rouge_l")
+EXTERNAL_NOTE = "external metrics not run"
+IDS_NOTE = "token ids compared: the vocabulary is external"
 _Output = TypeVar("_Output")
 
 

@@ -48,28 +48,28 @@ class Metric:
     takes: tuple[RowFact, ...] = ()
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Lower-cases, removes ASCII punctuation and collapses white space; articles stay (Super-NaturalInstructions).
 
-    >>> normalise(" The  cat, sat! ")
+    >>> normalize(" The  cat, sat! ")
     'the cat sat'
     """
     return " ".join(text.lower().translate(_WITHOUT_PUNCTUATION).split())
 
 
-def normalise_answer(text: str) -> str:
-    """As `normalise`, and removes the articles a, an, the (SQuAD).
+def normalize_answer(text: str) -> str:
+    """As `normalize`, and removes the articles a, an, the (SQuAD).
 
-    >>> normalise_answer("The  cat, sat!")
+    >>> normalize_answer("The  cat, sat!")
     'cat sat'
     """
     return _without_articles(text.lower().translate(_WITHOUT_PUNCTUATION))
 
 
-def normalise_trivia_qa(text: str) -> str:
-    """As `normalise_answer`, with a space for each punctuation mark, typographic quotes among them (TriviaQA).
+def normalize_trivia_qa(text: str) -> str:
+    """As `normalize_answer`, with a space for each punctuation mark, typographic quotes among them (TriviaQA).
 
-    >>> normalise_trivia_qa("The Rock‘n’Roll era!")
+    >>> normalize_trivia_qa("The Rock‘n’Roll era!")
     'rock n roll era'
     """
     return _without_articles(text.lower().translate(_TRIVIA_QA_PUNCTUATION))
@@ -97,12 +97,12 @@ def _check(references: References, predictions: Sequence[str], **facts: Sequence
 
 
 def exact_match(references: References, predictions: Sequence[str]) -> dict[str, float]:
-    """Share of predictions equal to a reference after `normalise`.
+    """Share of predictions equal to a reference after `normalize`.
 
     >>> exact_match([["The cat."], ["a dog"]], ["the cat", "dog"])
     {'exact_match': 50.0}
     """
-    return {"exact_match": _mean_of_best(references, predictions, lambda r, p: normalise(r) == normalise(p))}
+    return {"exact_match": _mean_of_best(references, predictions, lambda r, p: normalize(r) == normalize(p))}
 
 
 def accuracy(references: References, predictions: Sequence[str]) -> dict[str, float]:
@@ -114,8 +114,8 @@ def accuracy(references: References, predictions: Sequence[str]) -> dict[str, fl
     return {"accuracy": _mean_of_best(references, predictions, lambda r, p: r.strip() == p.strip())}
 
 
-def _token_f1(reference: str, prediction: str, *, normalised: Callable[[str], str] = normalise_answer) -> float:
-    expected, got = normalised(reference).split(), normalised(prediction).split()
+def _token_f1(reference: str, prediction: str, *, normalized: Callable[[str], str] = normalize_answer) -> float:
+    expected, got = normalized(reference).split(), normalized(prediction).split()
     if not expected or not got:  # SQuAD v2: an unanswerable question is right only when nothing is answered.
         return float(expected == got)
     shared = sum((Counter(expected) & Counter(got)).values())
@@ -123,7 +123,7 @@ def _token_f1(reference: str, prediction: str, *, normalised: Callable[[str], st
 
 
 def f1(references: References, predictions: Sequence[str]) -> dict[str, float]:
-    """F1 of the bags of words after `normalise_answer`, as SQuAD's.
+    """F1 of the bags of words after `normalize_answer`, as SQuAD's.
 
     >>> f1([["the red cat"]], ["a red dog"])
     {'f1': 50.0}
@@ -137,16 +137,16 @@ def squad(references: References, predictions: Sequence[str]) -> dict[str, float
     >>> squad([["the red cat"]], ["red cat"])
     {'em': 100.0, 'f1': 100.0}
     """
-    return _em_and_f1(references, predictions, normalise_answer)
+    return _em_and_f1(references, predictions, normalize_answer)
 
 
 def trivia_qa(references: References, predictions: Sequence[str]) -> dict[str, float]:
-    """TriviaQA's exact match and F1: SQuAD's after `normalise_trivia_qa`.
+    """TriviaQA's exact match and F1: SQuAD's after `normalize_trivia_qa`.
 
     >>> trivia_qa([["Rock-and-Roll"]], ["the rock and roll"])
     {'em': 100.0, 'f1': 100.0}
     """
-    return _em_and_f1(references, predictions, normalise_trivia_qa)
+    return _em_and_f1(references, predictions, normalize_trivia_qa)
 
 
 def record(references: References, predictions: Sequence[str], *, groups: Groups | None = None) -> dict[str, float]:
@@ -168,11 +168,11 @@ def record(references: References, predictions: Sequence[str], *, groups: Groups
 
 
 def _em_and_f1(
-    references: References, predictions: Sequence[str], normalised: Callable[[str], str]
+    references: References, predictions: Sequence[str], normalized: Callable[[str], str]
 ) -> dict[str, float]:
     return {
-        "em": _mean_of_best(references, predictions, lambda r, p: normalised(r) == normalised(p)),
-        "f1": _mean_of_best(references, predictions, partial(_token_f1, normalised=normalised)),
+        "em": _mean_of_best(references, predictions, lambda r, p: normalized(r) == normalized(p)),
+        "f1": _mean_of_best(references, predictions, partial(_token_f1, normalized=normalized)),
     }
 
 
@@ -246,17 +246,17 @@ def _binary_f1(expected: np.ndarray, got: np.ndarray) -> float:
 
 
 @cache
-def _rouge_scorer(types: tuple[str, ...], tokeniser: Any = None) -> Any:
+def _rouge_scorer(types: tuple[str, ...], tokenizer: Any = None) -> Any:
     from rouge_score import rouge_scorer  # Imports nltk: seconds that a start without evaluation need not spend.
 
-    return rouge_scorer.RougeScorer(list(types), use_stemmer=True, tokenizer=tokeniser)
+    return rouge_scorer.RougeScorer(list(types), use_stemmer=True, tokenizer=tokenizer)
 
 
 def _rouge(
-    references: References, predictions: Sequence[str], types: tuple[str, ...], tokeniser: Any = None
+    references: References, predictions: Sequence[str], types: tuple[str, ...], tokenizer: Any = None
 ) -> list[float]:
     _check(references, predictions)
-    scorer = _rouge_scorer(types, tokeniser)
+    scorer = _rouge_scorer(types, tokenizer)
     rows = [scorer.score_multi(list(row), p) for row, p in zip(references, predictions, strict=True)]
     return [100.0 * float(np.mean([row[name].fmeasure for row in rows])) for name in types]
 
@@ -302,7 +302,7 @@ def rouge(references: References, predictions: Sequence[str]) -> dict[str, float
 
 
 def bleu(references: References, predictions: Sequence[str]) -> dict[str, float]:
-    """Corpus BLEU of sacreBLEU (13a tokenisation, mixed case).
+    """Corpus BLEU of sacreBLEU (13a tokenization, mixed case).
 
     >>> round(bleu([["the cat sat on the mat"]], ["the cat sat on the mat"])["bleu"], 6)
     100.0

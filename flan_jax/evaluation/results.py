@@ -30,7 +30,7 @@ class TaskResult:
     split: str
     cluster: str
     label: str
-    evaluation: Literal["generate", "rank", "foreign"]
+    evaluation: Literal["generate", "rank", "external"]
     metrics: Mapping[str, float]
     main_metric: str
     num_examples: int

@@ -162,9 +162,9 @@ def _evaluate(
     if manifest.evaluation == "rank":
         ranked = ranking.rank_options(task, score_fn=score_fn, **common)
         return _result(member, ranked, score=ranking.ranking_scores, metrics=manifest.metrics or ("rank_accuracy",))
-    is_foreign = manifest.evaluation == "foreign"
-    metrics = generation.FOREIGN_METRICS if is_foreign else manifest.metrics or ("exact_match",)
-    notes = (*([generation.FOREIGN_NOTE] if is_foreign else []), *([] if vocabulary else [generation.IDS_NOTE]))
+    is_external = manifest.evaluation == "external"
+    metrics = generation.EXTERNAL_METRICS if is_external else manifest.metrics or ("exact_match",)
+    notes = (*([generation.EXTERNAL_NOTE] if is_external else []), *([] if vocabulary else [generation.IDS_NOTE]))
     generated = generation.generate_predictions(task, generate_fn=generate_fn, **common)
     return _result(member, generated, score=generation.generation_scores, metrics=metrics, notes=notes)
 

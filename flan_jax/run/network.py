@@ -36,7 +36,7 @@ BatchFunction = Callable[[Mapping[str, np.ndarray]], jax.Array]
 
 def open_vocabulary(ref: VocabularyRef, export_dir: Path) -> vocab.Vocabulary | None:
     """Returns the vocabulary that an export was made with; None when only an external class can decode it."""
-    if ref.kind == "foreign":
+    if ref.kind == "external":
         return None
     spec = "bytes" if ref.kind == "bytes" else str(export_dir / str(ref.file))
     return vocab.load(spec, extra_ids=ref.extra_ids)

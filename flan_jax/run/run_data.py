@@ -7,12 +7,12 @@ from typing import Any
 import jax
 
 from flan_jax import placement, processes, vocab
-from flan_jax.data import exports
 from flan_jax.data.loader import TrainFeed
 from flan_jax.data.manifest import MixtureManifest, VocabularyRef
 from flan_jax.data.source import ExportedTask, open_members
 from flan_jax.errors import UserError
 from flan_jax.models.t5.config import T5Config
+from flan_jax.run.export_process import ensure_exports
 from flan_jax.run.held_out import require_held_out
 from flan_jax.run.run_config import RunConfig
 
@@ -98,7 +98,7 @@ def _ensure_exports(config: RunConfig) -> tuple[MixtureManifest, dict[str, Mixtu
     plan, data = config.evaluation, config.data
     names = [name for _, name in plan.members()] if plan else []
     requests = [dataclasses.replace(data, name=name, split=plan.split) for name in names] if plan else []
-    mixture, *others = exports.ensure_all(
+    mixture, *others = ensure_exports(
         [data, *requests], export_dir=config.export_dir, use_cached=config.use_cached_tasks
     )
     evaluated = dict(zip(names, others, strict=True))

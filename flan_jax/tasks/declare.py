@@ -1,6 +1,6 @@
-"""A templated task as one record. Declaring reads nothing, needs no TensorFlow, and refuses what cannot be right.
+"""The declaration of a templated task. Declaring reads nothing, needs no TensorFlow, and refuses invalid settings.
 
-How rows become examples is in `rendering`, how a record becomes a SeqIO task in `registry`.
+`rendering` turns its rows into examples, `registry.register` makes a SeqIO task of it.
 """
 
 import abc
@@ -20,20 +20,20 @@ from flan_jax.templates.render import Pattern
 from flan_jax.vocab import Vocabulary
 
 Evaluation = Literal["generate", "rank"]
-Normaliser = Callable[[Row], Row | Iterable[Row] | None]
+Normalizer = Callable[[Row], Row | Iterable[Row] | None]
 
 ExemplarTemplates = Literal["query", "matching", "mixed"]
 
 TRAIN_SPLIT = "train"
-NAME_PATTERN = re.compile(r"^[\w\d\.\:_#]+$")  # SeqIO's, so that a wrong name is told without importing it.
+NAME_PATTERN = re.compile(r"^[\w\d\.\:_#]+$")  # SeqIO's, repeated to check names without importing it.
 
 
 class CountsTokens(abc.ABC):
-    """A normaliser whose rows depend on how long texts are: a task that has one gets the vocabulary when registered."""
+    """A normalizer whose rows depend on the length of texts: it receives the vocabulary when its task is registered."""
 
     @abc.abstractmethod
-    def with_vocabulary(self, vocabulary: Vocabulary) -> Normaliser:
-        """Returns the normaliser as it counts the vocabulary's tokens."""
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Normalizer:
+        """Returns the normalizer that counts the vocabulary's tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +41,14 @@ class FewShot:
     """Solved examples in front of each query, drawn from the split "train", never the query's own row.
 
     Attributes:
-      num_exemplars: how many are drawn; fewer when they do not fit, or the split has no more.
-      formats: how they are put together; a query under template i of N takes formats[i mod their number].
-      max_tokens: of query and exemplars together, without separators; the first exemplar that does not fit ends the
-        list. None keeps all.
-      drop_without: whether a row of which no exemplar is left is dropped (and counted) instead of asked zero-shot.
-      templates: "query" puts exemplars under the query's template; "matching" draws a template for each and keeps those
-        that drew the query's; "mixed" keeps them all.
-      max_pool_rows: only the first so many rows of the split can be exemplars.
+      num_exemplars: exemplars to draw; fewer when they do not fit, or the split has no more.
+      formats: layouts of a prompt; a query under template i uses formats[i mod len(formats)].
+      max_tokens: limit of query and exemplars together, without separators; the first exemplar that does not fit ends
+        the list. None for no limit.
+      drop_without: whether a row that is left without exemplars is dropped (and counted) instead of used zero-shot.
+      templates: "query" renders exemplars under the query's template; "matching" draws a template for each exemplar and
+        selects those that drew the query's; "mixed" selects all of them.
+      max_pool_rows: number of rows, from the first of the split on, that can be exemplars.
       pool: the task whose rows are the exemplars; None for the task itself.
     """
 
@@ -77,33 +77,33 @@ class FewShot:
 
 @dataclass(frozen=True, kw_only=True)
 class TemplatedTask:
-    """A dataset, the ways of asking about it, and how answers are judged.
+    """A dataset, the templates that turn its rows into prompts, and the metrics that score answers.
 
-    In the split "train", row i is rendered under `templates_per_row` templates: (i + k) mod N for k = 0, 1, ... In all
-    other splits it is rendered once, under the forward template i mod (their number).
+    In the split "train", row i is rendered under `templates_per_row` of the N templates: (i + k) mod N for k = 0, 1, ...
+    In all other splits it is rendered once, under forward template i mod F of the F forward ones.
 
     Attributes:
       name: letters, digits and `_ . : #`; unique among tasks and mixtures.
-      source: where rows come from.
-      cluster: the skill it tests; what is held out together.
-      templates: ways of asking, N of them.
-      options: the answers to choose from: the answers themselves, or the name of the field that lists them.
+      source: the rows.
+      cluster: the skill that it tests; tasks of one cluster are held out together.
+      templates: N templates.
+      options: the answers to choose from, or the name of the field that lists them.
       metrics: names in `evaluation.metrics.METRICS`.
       postprocessor: a name in `evaluation.postprocess.POSTPROCESSORS`.
-      normaliser: from a row to the fields that templates name: one row, several, or None to leave the row out.
-      references: name of the field that lists all right answers.
-      templates_per_row: how many templates a training row is rendered under; 0 for all.
-      evaluation: "generate" writes the answer and compares; "rank" takes the likeliest option.
+      normalizer: from a row to the fields that templates name: one row, several, or None to leave the row out.
+      references: name of the field that lists all correct answers.
+      templates_per_row: number of templates that a training row is rendered under; 0 for all.
+      evaluation: "generate" compares the generated answer; "rank" compares the likeliest option.
       licence: of the rows.
-      max_rows: only the first so many normalised rows of a split are used.
+      max_rows: number of normalized rows of a split that are used, from the first on; None for all.
       corpora: the corpora that its rows come from, in lower case ("snli"): a task that shares one with a held-out task
         would leak it.
-      filters: which normalised rows are left out, counted by reason.
+      filters: rules that leave out normalized rows, counted by reason.
       few_shot: solved examples in front of each query.
       varied_options: whether options are written in styles drawn for each training row; evaluation never varies them.
-      group: the field that rows belong together by, for metrics that judge groups of them.
+      group: the field that groups rows, for metrics that score groups of rows.
       ends_inputs: whether inputs end with the end of sequence, as targets always do; T0's do not.
-      seed: of everything that is drawn for a row.
+      seed: of all random draws for a row.
     """
 
     name: str
@@ -113,7 +113,7 @@ class TemplatedTask:
     options: tuple[str, ...] | str | None = None
     metrics: tuple[str, ...] = ("exact_match",)
     postprocessor: str | None = None
-    normaliser: Normaliser | None = None
+    normalizer: Normalizer | None = None
     references: str | None = None
     templates_per_row: int = 1
     evaluation: Evaluation = "generate"
@@ -129,7 +129,7 @@ class TemplatedTask:
 
     def __post_init__(self) -> None:
         require_name(self.name)
-        # Lists are what YAML and many a user give.
+        # YAML files and many users give lists.
         object.__setattr__(self, "templates", tuple(self.templates))
         object.__setattr__(self, "metrics", tuple(self.metrics))
         object.__setattr__(self, "corpora", tuple(self.corpora))
@@ -162,7 +162,7 @@ class TemplatedTask:
         if self.evaluation == "rank" and isinstance(self.options, tuple) and len(set(self.options)) < 2:
             yield f"rank evaluation needs at least two different options; got {list(self.options)}."
         if self.evaluation == "rank" and not self.forward_templates:
-            yield "rank evaluation needs a forward template: an inverted one does not ask for an option."
+            yield "rank evaluation needs a forward template: the target of an inverted one is no option."
         for name in self.metrics:
             if name not in metrics_lib.METRICS:
                 yield (
@@ -170,7 +170,7 @@ class TemplatedTask:
                     f"Available: {', '.join(metrics_lib.METRICS)}."
                 )
             elif metrics_lib.METRICS[name].kind == "rank" and self.evaluation != "rank":
-                yield f"the metric {name!r} judges scores of options, which needs evaluation='rank'."
+                yield f"the metric {name!r} needs the scores of options: set evaluation='rank'."
             else:
                 yield from self._lacks_for_metric(name)
         if self.postprocessor is not None and self.postprocessor not in postprocess.POSTPROCESSORS:
@@ -187,7 +187,7 @@ class TemplatedTask:
                 f"{self.options if self.options is None else list(self.options)}."
             )
         if "groups" in needs and self.group is None:
-            yield f"the metric {name!r} judges groups of rows; name the field that tells the groups apart as `group`."
+            yield f"the metric {name!r} scores groups of rows: set `group` to the field that identifies the group."
 
     def _wrong_numbers(self) -> Iterable[str]:
         if not 0 <= self.templates_per_row <= len(self.templates):
@@ -203,8 +203,13 @@ class TemplatedTask:
         """Positions of the templates that evaluation uses."""
         return tuple(i for i, template in enumerate(self.templates) if template.direction == "forward")
 
+    @property
+    def exemplar_corpora(self) -> tuple[str, ...]:
+        """The corpora that the solved examples in its prompts come from; () when it shows none."""
+        return () if self.few_shot is None else (self.few_shot.pool or self).corpora
+
     def templates_of(self, split: str) -> tuple[int, ...]:
-        """Returns the positions of the templates that a split's rows take turns under.
+        """Returns the positions of the templates that a split's rows are rendered under in turn.
 
         Raises:
           UserError: an evaluation split of a task with inverted templates only.
@@ -219,14 +224,14 @@ class TemplatedTask:
         return self.forward_templates
 
     def renderings_per_row(self, split: str) -> int:
-        """Returns how many examples a row of a split becomes."""
+        """Returns the number of examples that a row of a split becomes."""
         return (self.templates_per_row or len(self.templates)) if split == TRAIN_SPLIT else 1
 
 
 def with_vocabulary(task: TemplatedTask, vocabulary: Vocabulary) -> TemplatedTask:
-    """Returns a task whose normaliser, and that of its pool of exemplars, count the vocabulary's tokens if they count."""
-    if isinstance(task.normaliser, CountsTokens):
-        task = replace(task, normaliser=task.normaliser.with_vocabulary(vocabulary))
+    """Returns the task with the vocabulary given to its normalizer, and to that of its exemplars, if they count tokens."""
+    if isinstance(task.normalizer, CountsTokens):
+        task = replace(task, normalizer=task.normalizer.with_vocabulary(vocabulary))
     if task.few_shot is not None and task.few_shot.pool is not None:
         pool = with_vocabulary(task.few_shot.pool, vocabulary)
         if pool is not task.few_shot.pool:
@@ -239,13 +244,13 @@ def require_name(name: str, *, also: str = "") -> None:
 
     Args:
       name: of a task or a mixture.
-      also: a character that is allowed besides.
+      also: another character to allow.
 
     Raises:
-      UserError: it has other characters than those allowed.
+      UserError: it has a character that is not allowed.
     """
     if not isinstance(name, str) or not NAME_PATTERN.match(name.replace(also, "_") if also else name):
         raise UserError(
-            f"The name {name!r} cannot be a task's or a mixture's: use letters, digits and _ . : # "
+            f"The name {name!r} cannot be used for a task or mixture: use letters, digits and _ . : # "
             f"(SeqIO's rule, {NAME_PATTERN.pattern})."
         )

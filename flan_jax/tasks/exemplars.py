@@ -1,7 +1,6 @@
-"""Solved examples for a task's queries: drawn from its training rows by the query's key, cut to the budget, joined.
+"""Solved examples for a task's queries: drawn from its training rows by the query's key, limited to a token budget.
 
-How many fit and how they are joined is `templates.fewshot`'s; which rows there are and how one is put into words is
-`rendering`'s.
+`templates.fewshot` decides how many fit and joins them; `rendering` supplies the rows and renders them.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ CountTokens = Callable[[str], int]
 class Exemplars:
     """The pool of a task's exemplars.
 
-    Exemplars depend on the query's key alone: whatever was asked before, and in whichever process.
+    Exemplars depend on the query's key alone, not on earlier queries nor on the process.
     """
 
     def __init__(
@@ -37,14 +36,14 @@ class Exemplars:
         """Takes the pool.
 
         Args:
-          few_shot: how many, under which templates, within which budget.
-          pool: normalised rows of the split "train", in its order.
-          num_templates: that the pool's rows can be put under.
-          render: puts one of them into words.
-          count_tokens: of a text, without end of sequence; needed when there is a budget.
+          few_shot: number of exemplars, their templates and token budget.
+          pool: normalized rows of the split "train", in its order.
+          num_templates: number of templates that the pool's rows can be rendered under.
+          render: renders one of them.
+          count_tokens: counts the tokens of a text, without end of sequence; needed when there is a budget.
 
         Raises:
-          UserError: a budget in tokens and no way to count them.
+          UserError: a budget in tokens, and no `count_tokens`.
         """
         if few_shot.max_tokens is not None and count_tokens is None:
             raise UserError("Few-shot prompts within max_tokens need a vocabulary to count tokens with.")
@@ -55,14 +54,14 @@ class Exemplars:
     def prompt(
         self, query: Rendered, row: Row, *, template: int, style: OptionStyle | None, draws: Draws
     ) -> str | None:
-        """Returns the prompt of a query; None when no exemplar is left and such rows are to be dropped.
+        """Returns the prompt of a query; None when no exemplar is left and such rows are dropped.
 
         Args:
-          query: the row in words.
+          query: the rendered row.
           row: the row itself, which is never its own exemplar.
-          template: that the query is under.
-          style: of the query's options, which its exemplars share.
-          draws: from the query's key.
+          template: position of the query's template.
+          style: style of the query's options, which its exemplars share.
+          draws: random choices keyed by the query.
         """
         shown = self._drawn(row, template=template, style=style, draws=draws)
         if self._few_shot.max_tokens is not None:

@@ -1,118 +1,196 @@
-"""Tasks that others registered with plain SeqIO: run as they are, read to the end once, described for the manifest.
+"""External tasks: registered by their authors with plain SeqIO, run as they are, read to the end once.
 
-Their preprocessors decide tokens and order; this module changes one thing: `append_eos_after_trim` trims in silence, so
-it is run without trimming, and the export cuts (to the same ids) and counts. Randomness is seeded, so that two exports
-agree as far as the preprocessors let them.
+Their preprocessors decide tokens and order; this module changes one thing: `append_eos_after_trim` truncates without a
+trace, so it runs without truncation, and the export truncates (to the same ids) and counts. Randomness is seeded, so
+that two exports agree as far as the preprocessors allow.
 """
 
 import contextlib
 import dataclasses
 import functools
+import itertools
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from flan_jax.data.manifest import Lengths, VocabularyRef
-from flan_jax.data.record import encode_record
-from flan_jax.errors import UserError, as_user_error, raised_outside
+from flan_jax.data.manifest import Lengths
+from flan_jax.errors import UnknownNameError, UserError, as_user_error, raised_outside
 from flan_jax.evaluation.metrics import METRICS
-from flan_jax.files import sha256_of, sha256_of_file
+from flan_jax.files import sha256_of_file
 from flan_jax.paths import user_path
 from flan_jax.tasks import lazy
-from flan_jax.tasks.exporting.shards import Encoded
-from flan_jax.tasks.exporting.tokens import EMPTY_INPUTS, EMPTY_TARGETS
-from flan_jax.tasks.exporting.vocabulary_files import reference
-from flan_jax.tasks.vocabularies import from_seqio
+from flan_jax.tasks.external_encoder import ExternalEncoder, Numbered, text_of
+from flan_jax.tasks.interface import (
+    DEFAULT_METRICS,
+    FEATURES,
+    Encode,
+    Finding,
+    MissingSource,
+    Preview,
+    Rendering,
+    TaskMetadata,
+    TaskVocabulary,
+)
+from flan_jax.tasks.sources.rows import Record, plain_record
+from flan_jax.tasks.vocabularies import of_task
 
-Evaluation = Literal["generate", "foreign"]
+Evaluation = Literal["generate", "external"]
 
 SEED = 0  # Preprocessors that draw (span corruption, template choice) draw the same at every export.
-FEATURES = ("inputs", "targets")
+CLUSTER = "external"
 EVALUATION_MODULES = "flan_jax.evaluation."
-DEFAULT_METRICS = ("exact_match", "rouge_l")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ForeignFeatures:
-    """How the examples of one plain SeqIO task and split become records.
+class ExternalTask:
+    """A task of SeqIO's registry that this package did not declare; implements `interface.Task`.
 
-    Attributes:
-      name: of the task, for messages.
-      decoders: each feature's own decoding, for texts that the task did not keep.
-      with_meta: whether texts are kept beside the ids, as evaluation needs.
+    One split is exported at a time, in this process: TensorFlow brings threads of its own.
     """
 
-    name: str
-    vocabulary: VocabularyRef
-    lengths: Lengths
-    decoders: Mapping[str, Callable[[Sequence[int]], str]]
-    with_meta: bool
+    seqio_task: Any
+    thread_safe = False
+    joins_rows = False
+    num_templates = 0
 
-    def encode(self, chunk: Sequence[tuple[int, Mapping[str, Any]]]) -> Encoded:
-        """Turns examples as SeqIO gives them into records."""
-        records: list[bytes] = []
-        lengths: list[tuple[int, int]] = []
-        truncated, dropped = Counter[str](), Counter[str]()
-        for row, example in chunk:
-            whole = [self._checked(example[feature], feature, row) for feature in FEATURES]
-            empty = [ids.size == 0 or (ids.size == 1 and ids[0] == self.vocabulary.eos_id) for ids in whole]
-            if any(empty):
-                dropped[EMPTY_INPUTS if empty[0] else EMPTY_TARGETS] += 1
-                continue
-            cut = [self._cut(ids, feature, truncated) for ids, feature in zip(whole, FEATURES, strict=True)]
-            records.append(encode_record(cut, self._meta(example, whole, row) if self.with_meta else None))
-            lengths.append((len(cut[0]), len(cut[1])))
-        table = np.array(lengths, np.int32).reshape(-1, 2)
-        return Encoded(records=records, lengths=table, truncated=truncated, dropped=dropped)
+    @property
+    def name(self) -> str:
+        """The SeqIO task's."""
+        return str(self.seqio_task.name)
 
-    def _checked(self, ids: np.ndarray, feature: str, row: int) -> np.ndarray:
-        size = self.vocabulary.size
-        if ids.size and (ids.min() < 0 or (size > 0 and ids.max() >= size)):
-            raise UserError(
-                f"Task {self.name!r}, example {row}: {feature} holds ids {ids.min()}..{ids.max()}, and its vocabulary "
-                f"has 0..{size - 1}. Mend the task's preprocessors or its output_features."
-            )
-        return ids
+    @property
+    def splits(self) -> Collection[str]:
+        """The source's."""
+        return tuple(self.seqio_task.splits)
 
-    def _cut(self, ids: np.ndarray, feature: str, truncated: Counter[str]) -> np.ndarray:
-        """Cuts ids to their length; an end of sequence that was there stays last."""
-        limit = self.lengths[feature]
-        if len(ids) <= limit:
-            return ids
-        truncated[feature] += 1
-        ends = ids[-1] == self.vocabulary.eos_id
-        return np.append(ids[: limit - 1], ids[-1]) if ends else ids[:limit]
+    @functools.cached_property
+    def metadata(self) -> TaskMetadata:
+        """What can be known: metrics when they are this package's, no cluster, no licence."""
+        evaluation, metrics, postprocessor = evaluation_of(self.seqio_task)
+        return TaskMetadata(
+            cluster=CLUSTER, metrics=metrics, postprocessor=postprocessor, evaluation=evaluation, licence=""
+        )
 
-    def _meta(self, example: Mapping[str, Any], whole: Sequence[np.ndarray], row: int) -> Mapping[str, Any]:
-        texts = {}
-        for feature, ids in zip(FEATURES, whole, strict=True):
-            text = example.get(f"{feature}_pretokenized")
-            texts[feature] = _text(text) if isinstance(text, bytes | str) else self.decoders[feature](ids.tolist())
+    @functools.cached_property
+    def vocabulary(self) -> TaskVocabulary:
+        """Ours when it gives the same ids, else the SeqIO vocabulary, which can only decode."""
+        return of_task(self.seqio_task)
+
+    @property
+    def vocabulary_file(self) -> str | None:
+        """The local SentencePiece model, if any."""
+        path = getattr(self.seqio_task.output_features["inputs"].vocabulary, "sentencepiece_model_file", None)
+        return str(user_path(path)) if path and Path(path).is_file() else None
+
+    def to_seqio(self) -> Any:
+        """Returns the SeqIO task, which is registered already."""
+        return self.seqio_task
+
+    def identity(self, split: str, *, module_digests: Sequence[str] = ()) -> Mapping[str, Any]:
+        """Returns what decides the examples, as far as can be seen without running the task.
+
+        Functions are known by name and by the digests of the user's modules; files that a function reads by itself are
+        not seen.
+        """
+        task = self.seqio_task
         return {
-            **texts,
-            "references": [texts["targets"]],
-            "options": [],
-            "option_tokens": [],
-            "gold": -1,
-            "template": 0,
-            "row": row,
+            "task": task.name,
+            "split": split,
+            "class": type(task).__qualname__,
+            "source": _described(task.source),
+            "files": source_digests(task.source, split),
+            "preprocessors": [_function(p) for p in task.preprocessors],
+            "features": {name: _described(feature) for name, feature in sorted(task.output_features.items())},
+            "modules": sorted(module_digests),
+            "seed": SEED,
         }
 
+    def files(self, split: str) -> tuple[str, ...]:
+        """Returns the files of a source that names them."""
+        return source_files(self.seqio_task.source, split)
 
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    def missing_source(self, split: str) -> MissingSource | None:
+        """Returns None: only running the task shows whether its rows are here."""
+        del split
+        return None
+
+    def examples(self, split: str, *, lengths: Lengths, dropped: Counter[str] | None = None) -> Iterator[Numbered]:
+        """Yields the examples as SeqIO makes them, numbered, not truncated.
+
+        Raises:
+          UserError: the task repeats itself without end.
+        """
+        del dropped  # What preprocessors leave out, nobody counts.
+        return _examples(self.seqio_task, split, lengths=lengths)
+
+    def encoder(self, split: str, *, lengths: Lengths) -> Encode:
+        """Returns the function that checks ids, truncates them and records them.
+
+        Raises:
+          UserError: the task does not make inputs and targets in one vocabulary.
+        """
+        check_features(self.seqio_task)
+        encoder = ExternalEncoder(
+            name=self.name,
+            size=self.vocabulary.size,
+            eos_id=self.vocabulary.eos_id,
+            lengths=lengths,
+            decode=self.seqio_task.output_features["inputs"].vocabulary.decode,
+            with_meta=split != "train",
+        )
+        return encoder.encode
+
+    def num_examples(self, split: str, *, lengths: Lengths) -> int:
+        """Returns the source's own count; runs the task when it has none."""
+        known = self.seqio_task.num_input_examples(split)
+        return int(known) if known is not None else sum(1 for _ in self.examples(split, lengths=lengths))
+
+    def preview(self, split: str, *, index: int, lengths: Lengths, num_examples: int) -> Preview:
+        """Shows example `index`."""
+        encode = self.encoder(split, lengths=lengths)
+        if split not in self.splits:
+            splits = ", ".join(sorted(self.splits))
+            raise UnknownNameError(f"Task {self.name!r} has no split {split!r}. Splits: {splits}.")
+        numbered = self.examples(split, lengths=lengths)
+        shown = list(itertools.islice(numbered, index, index + num_examples))
+        if not shown:
+            raise UserError(f"Task {self.name!r}: the split {split!r} has no example {index}.")
+        source = self.seqio_task.source
+        rows = source.get_dataset(split, shuffle=False).as_numpy_iterator()
+        example = shown[0][1]
+        first, decode = encode(shown[:1]), self.vocabulary.decode
+        inputs, targets = (text_of(example, feature, decode) for feature in FEATURES)
+        ids = next(iter(first.ids()), None)
+        return Preview(
+            place=f"{type(source).__name__}: row {index}",
+            raw=_plain(next(itertools.islice(rows, index, None), {})),
+            row=_plain(example),
+            renderings=(Rendering(inputs=inputs, targets=targets, ids=ids, notes=first.notes(lengths)),),
+            examples=encode(shown).ids(),
+        )
+
+    def lint(self, *, lengths: Lengths) -> Iterator[Finding]:
+        """Yields nothing: preprocessors cannot be judged from outside."""
+        del lengths
+        yield from ()
+
+
+def _plain(example: Mapping[str, Any]) -> Any:
+    """An example as Python values; as texts when some are not UTF-8."""
+    found = plain_record(example, place="")
+    return found.row if isinstance(found, Record) else {name: str(value) for name, value in example.items()}
 
 
 def check_features(task: Any) -> None:
-    """Refuses a task that is not one of input ids and target ids in one vocabulary.
+    """Refuses a task without input ids and target ids of one vocabulary.
 
     Raises:
-      UserError: naming the task and the feature.
+      UserError: names the task and the feature.
     """
     features = task.output_features
     missing = [name for name in FEATURES if name not in features]
@@ -133,47 +211,7 @@ def check_features(task: Any) -> None:
         )
 
 
-def features_of(task: Any, *, lengths: Lengths, split: str, export_dir: Path) -> ForeignFeatures:
-    """Returns how a task's examples are recorded; copies its vocabulary into the export."""
-    check_features(task)
-    return ForeignFeatures(
-        name=task.name,
-        vocabulary=vocabulary_ref(task.output_features["inputs"].vocabulary, export_dir=export_dir),
-        lengths=lengths,
-        decoders={name: task.output_features[name].vocabulary.decode for name in FEATURES},
-        with_meta=split != "train",
-    )
-
-
-def vocabulary_ref(vocabulary: Any, *, export_dir: Path) -> VocabularyRef:
-    """Describes a SeqIO vocabulary; copies its model into the export when it is one that `flan_jax.vocab` can read."""
-    ours = from_seqio(vocabulary)
-    if ours is not None:
-        return reference(ours, export_dir=export_dir)
-    kind = f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}"
-    size = int(getattr(vocabulary, "vocab_size", 0) or 0)
-    eos_id = vocabulary.eos_id
-    return VocabularyRef(
-        kind="foreign",
-        digest=sha256_of({"class": kind, "size": size, "eos_id": eos_id, "extra_ids": vocabulary.extra_ids}),
-        size=size,
-        eos_id=-1 if eos_id is None else int(eos_id),
-        extra_ids=int(vocabulary.extra_ids or 0),
-    )
-
-
-def vocabulary_file(task: Any) -> str | None:
-    """The local SentencePiece model that a task's ids depend on, if any."""
-    path = getattr(task.output_features["inputs"].vocabulary, "sentencepiece_model_file", None)
-    return str(user_path(path)) if path and Path(path).is_file() else None
-
-
-def examples(task: Any, split: str, *, lengths: Lengths) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yields a task's examples as SeqIO makes them, numbered, uncut.
-
-    Raises:
-      UserError: The task repeats itself without end, or its source or preprocessors fail.
-    """
+def _examples(task: Any, split: str, *, lengths: Lengths) -> Iterator[Numbered]:
     import tensorflow as tf
 
     tf.random.set_seed(SEED)
@@ -214,8 +252,8 @@ def _naming_the_task(name: str, split: str) -> Iterator[None]:
         raise UserError(f"Task {name!r}, split {split!r}, fails: {refusal}") from error
 
 
-def _untrimmed(preprocessor: Callable) -> Callable:
-    """SeqIO's `append_eos_after_trim` without its trimming; any other preprocessor as it is."""
+def _untrimmed(preprocessor: Callable[..., Any]) -> Callable[..., Any]:
+    """SeqIO's `append_eos_after_trim` without its truncation; any other preprocessor unchanged."""
     preprocessors = lazy.import_seqio().preprocessors
     if preprocessor is not preprocessors.append_eos_after_trim:
         return preprocessor
@@ -227,7 +265,7 @@ def _untrimmed(preprocessor: Callable) -> Callable:
 
 
 def _raw_dataset(source: Any, split: str) -> Any:
-    """A source's rows in order: seeded, unless it takes no seed (a `dataset_fn` of two arguments)."""
+    """A source's rows in order; seeded, unless it accepts no seed (a `dataset_fn` of two arguments)."""
     try:
         return source.get_dataset(split=split, shuffle=False, seed=SEED)
     except ValueError as error:
@@ -236,27 +274,8 @@ def _raw_dataset(source: Any, split: str) -> Any:
         return source.get_dataset(split=split, shuffle=False)
 
 
-def identity(task: Any, split: str, *, module_digests: Sequence[str]) -> Mapping[str, Any]:
-    """What decides a plain SeqIO task's bytes, as far as can be told without running it.
-
-    Functions are known by name and by the files of the modules that were named; what a function reads by itself is not
-    seen.
-    """
-    return {
-        "task": task.name,
-        "split": split,
-        "class": type(task).__qualname__,
-        "source": _described(task.source),
-        "files": source_digests(task.source, split),
-        "preprocessors": [_function(p) for p in task.preprocessors],
-        "features": {name: _described(feature) for name, feature in sorted(task.output_features.items())},
-        "modules": sorted(module_digests),
-        "seed": SEED,
-    }
-
-
 def source_files(source: Any, split: str) -> tuple[str, ...]:
-    """The local files, and the patterns of files, that a SeqIO source reads."""
+    """Returns the local files, and the patterns of files, that a SeqIO source reads."""
     patterns = getattr(source, "_split_to_filepattern", {}).get(split, ())
     listed = [patterns] if isinstance(patterns, (str, Path)) else list(patterns)
     found = [str(pattern) for pattern in listed if "*" in str(pattern)] if listed else []
@@ -265,19 +284,19 @@ def source_files(source: Any, split: str) -> tuple[str, ...]:
 
 
 def source_digests(source: Any, split: str) -> list[str]:
-    """What tells one content of a source's files from another, without their places."""
+    """Returns names and digests of a source's files, without their folders."""
     paths = [Path(path) for path in source_files(source, split) if Path(path).is_file()]
     return [f"{path.name} {sha256_of_file(path)}" for path in paths]
 
 
 def evaluation_of(task: Any) -> tuple[Evaluation, tuple[str, ...], str | None]:
-    """Returns (evaluation, metrics, postprocessor) for the manifest: the task's own when they are this package's."""
+    """Returns (evaluation, metrics, postprocessor) for the manifest: the task's own if they are this package's."""
     functions = [*task.metric_fns, *([task.postprocessor] if task.postprocessor else [])]
     names = tuple(getattr(_unwrapped(function), "__name__", "") for function in task.metric_fns)
     are_ours = all(_module(function).startswith(EVALUATION_MODULES) for function in functions)
     if names and are_ours and all(name in METRICS for name in names):
         return "generate", names, _unwrapped(task.postprocessor).__name__ if task.postprocessor else None
-    return "foreign", DEFAULT_METRICS, None
+    return "external", DEFAULT_METRICS, None
 
 
 def _unwrapped(function: Any) -> Any:
@@ -291,7 +310,7 @@ def _module(function: Any) -> str:
 
 
 def _function(function: Any) -> str:
-    """A preprocessor by its qualified name, with the settings of a partial.
+    """A preprocessor's qualified name, with the arguments of a partial.
 
     >>> _function(functools.partial(max, 3, key=None))
     'builtins.max 3 key=None'
@@ -304,5 +323,5 @@ def _function(function: Any) -> str:
 
 
 def _described(value: Any) -> str:
-    """A value in words without addresses, which differ from run to run."""
+    """A value as text, without addresses, which differ from run to run."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))

@@ -1,13 +1,13 @@
-"""What a templated task's examples depend on, as digests: equal identities give equal texts.
+"""The identity of a templated task: digests of everything that its texts depend on.
 
-The export's fingerprint is made from this and from what tokenising depends on (vocabulary, lengths), which is not here.
+Equal identities give equal texts. The export's fingerprint adds what tokenization depends on (vocabulary, lengths).
 """
 
 import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flan_jax.files import sha256_of
@@ -15,11 +15,11 @@ from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.templates import options
 from flan_jax.templates.render import digest
 
-DEEPEST = 6  # Of the objects within objects that a normaliser holds on to.
+DEEPEST = 6  # Nested objects of a normalizer that are described.
 
 
 def identity(task: TemplatedTask, split: str) -> dict[str, Any]:
-    """Returns what decides the texts of a split, as JSON values.
+    """Returns everything that decides the texts of a split, as JSON values.
 
     Args:
       task: the record.
@@ -35,7 +35,7 @@ def identity(task: TemplatedTask, split: str) -> dict[str, Any]:
         "templates_digest": digest(task.templates),
         "options_digest": sha256_of(task.options),
         "references": task.references,
-        "normaliser_digest": sha256_of(described(task.normaliser)),
+        "normalizer_digest": sha256_of(described(task.normalizer)),
         "templates_per_row": task.renderings_per_row(split),
         "evaluation": task.evaluation,
         "max_rows": task.max_rows,
@@ -50,7 +50,7 @@ def identity(task: TemplatedTask, split: str) -> dict[str, Any]:
 
 
 def _few_shot(task: TemplatedTask) -> Any:
-    """What exemplars depend on: how they are drawn and joined, and the task that they come from."""
+    """The settings of few-shot prompts, and the revision of the rows that exemplars come from."""
     if task.few_shot is None:
         return None
     settings = {f.name: getattr(task.few_shot, f.name) for f in dataclasses.fields(task.few_shot) if f.name != "pool"}
@@ -60,10 +60,10 @@ def _few_shot(task: TemplatedTask) -> Any:
 
 
 def described(value: object, *, depth: int = 0) -> Any:
-    """Returns JSON values that change when what a function does changes: its source, its defaults, what it encloses.
+    """Returns JSON values that change when a function changes: its source, its defaults, its closure.
 
-    Functions that it calls by name are not followed; the digests of the modules' files, kept by the export, are for
-    those. Nothing here depends on addresses or on the process.
+    Functions that it calls by name are not followed: the manifest's digests of module files cover those. Nothing here
+    depends on addresses or on the process.
     """
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
@@ -94,10 +94,10 @@ def described(value: object, *, depth: int = 0) -> Any:
 
 
 def _source(value: types.FunctionType | type) -> str:
-    """The source text; a name where there is none, as for what was typed into a console or compiled."""
-    # Milliseconds to find, and the tasks of a family share theirs: without this 790 of them take half a minute.
-    found: Any = _found_source
-    return found(value)
+    """The source text; the qualified name where there is none, as for compiled or interactive code."""
+    # Cached: finding it takes milliseconds, and the tasks of a collection share it; 790 of them would take half a minute.
+    cached: Callable[[Any], str] = _found_source
+    return cached(value)
 
 
 @functools.cache

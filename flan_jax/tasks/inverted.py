@@ -1,8 +1,8 @@
-"""The two directions of a task as tasks of their own, so that the weight of each is visible in a mixture.
+"""The inverted templates of a task as a task of their own, so that a mixture can weight the directions.
 
-An inverted task has the inverted templates alone, is only trained on, and leaves out pairs whose target stands in the
-input: there would be nothing to learn but to copy. Leaving inversion out costs held-out tasks much and held-in ones
-nothing (Flan 2022, arXiv 2301.13688, section 3.3).
+An inverted task has only the inverted templates, has only the split "train", and leaves out pairs whose target is part
+of the input: they teach nothing but copying. Without inversion held-out tasks score much lower and held-in ones the
+same (Flan 2022, arXiv 2301.13688, section 3.3).
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from flan_jax.tasks.filters.rule import words_of
 from flan_jax.tasks.sources.rows import DerivedSource
 from flan_jax.templates.render import Direction, NotApplicable, Pattern, Rendered
 
-STANDS_IN_INPUT = "target stands in the input"
+TARGET_IN_INPUT = "target is part of the input"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,13 @@ class TrainOnly(DerivedSource):
 
     @property
     def splits(self) -> Collection[str]:
-        """One name."""
+        """Only "train"."""
         return (TRAIN_SPLIT,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithoutCopies(Pattern):
-    """A template that leaves out rows whose target stands, word for word, in the input."""
+    """A template that leaves out rows whose target is, word for word, part of the input."""
 
     pattern: Pattern
     direction: Direction = field(init=False)
@@ -52,7 +52,7 @@ class WithoutCopies(Pattern):
 
     @property
     def gives_options(self) -> bool:
-        """Whether the template brings options of its own."""
+        """Whether the template has options of its own."""
         return self.pattern.gives_options
 
     @property
@@ -62,8 +62,8 @@ class WithoutCopies(Pattern):
 
     @property
     def identity(self) -> list[Any]:
-        """The template's, and that copies are left out."""
-        return [*self.pattern.identity, STANDS_IN_INPUT]
+        """The template's, marked as leaving out copies."""
+        return [*self.pattern.identity, TARGET_IN_INPUT]
 
     def render(
         self,
@@ -76,18 +76,18 @@ class WithoutCopies(Pattern):
         """Fills the template in; see `Template.render`.
 
         Raises:
-          NotApplicable: the target stands in the input, or as the template has it.
+          NotApplicable: the target is part of the input, or the template leaves the row out.
         """
         rendered = self.pattern.render(row, options=options, references=references, block=block)
-        if stands_in(rendered.targets, rendered.inputs):
-            raise NotApplicable(STANDS_IN_INPUT)
+        if is_part_of(rendered.targets, rendered.inputs):
+            raise NotApplicable(TARGET_IN_INPUT)
         return rendered
 
 
-def stands_in(target: str, text: str) -> bool:
-    """Returns whether the words of one text stand in another, next to each other; case and punctuation do not matter.
+def is_part_of(target: str, text: str) -> bool:
+    """Returns whether the words of one text occur in another in sequence, whatever their case and punctuation.
 
-    >>> stands_in("The cat sat.", "Then the cat sat down"), stands_in("cat", "concatenate"), stands_in("?", "Is it?")
+    >>> is_part_of("The cat sat.", "Then the cat sat down"), is_part_of("cat", "concatenate"), is_part_of("?", "Is it?")
     (True, False, False)
     """
     words = words_of(target)
@@ -104,8 +104,8 @@ def inverted(task: TemplatedTask) -> TemplatedTask:
     templates = [WithoutCopies(pattern=template) for template in task.templates if template.direction == "inverted"]
     if not templates:
         raise UserError(
-            f"Task {task.name!r} has no inverted template, so there is no inverted task of it. Give one of its "
-            "templates direction='inverted'."
+            f"Task {task.name!r} has no inverted template, so it has no inverted task. Set direction='inverted' on "
+            "one of its templates."
         )
     return dataclasses.replace(
         task,
@@ -113,27 +113,10 @@ def inverted(task: TemplatedTask) -> TemplatedTask:
         source=TrainOnly(source=task.source, on_bad_row=task.source.on_bad_row),
         templates=tuple(templates),
         templates_per_row=min(task.templates_per_row, len(templates)),
-        # Never evaluated: the target of an inverted template is no answer that could be ranked or judged.
+        # Never evaluated: the target of an inverted template is not an answer to rank or score.
         evaluation="generate",
         metrics=TemplatedTask.metrics,
         postprocessor=None,
         references=None,
         group=None,
-    )
-
-
-def forward(task: TemplatedTask) -> TemplatedTask:
-    """Returns the forward templates of a task as a task `<name>_forward`, which is evaluated as the task is.
-
-    Raises:
-      UserError: all its templates are inverted.
-    """
-    templates = tuple(template for template in task.templates if template.direction == "forward")
-    if not templates:
-        raise UserError(f"Task {task.name!r} has inverted templates only, so there is no forward task of it.")
-    return dataclasses.replace(
-        task,
-        name=f"{task.name}_forward",
-        templates=templates,
-        templates_per_row=min(task.templates_per_row, len(templates)),
     )

@@ -55,28 +55,30 @@ def _import(name: str) -> ModuleType:
 
 
 def _keep_off_accelerators() -> None:
-    """TensorFlow would take all memory of the GPUs that JAX is about to use."""
+    """Hides GPUs and TPUs from TensorFlow, which would reserve all memory of the GPUs that JAX is about to use."""
     config = importlib.import_module("tensorflow").config
     for kind in ("GPU", "TPU"):
-        with contextlib.suppress(RuntimeError):  # It has started already; whoever started it chose its devices.
+        with contextlib.suppress(
+            RuntimeError
+        ):  # TensorFlow was initialized earlier, with devices of the caller's choice.
             config.set_visible_devices([], kind)
 
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Holds back what TensorFlow's libraries write while they load, a screen of notes that no setting turns off.
+    """Suppresses what TensorFlow's libraries print while they load, a screen of notes that no setting turns off.
 
-    They write to the file descriptor, so that is what is diverted. When loading fails, everything is shown.
+    They write to the file descriptor, so the descriptor is redirected. When loading fails, everything is shown.
     """
     sys.stderr.flush()
     original = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(original, held.read())
+            captured.seek(0)
+            os.write(original, captured.read())
             raise
         finally:
             os.dup2(original, 2)

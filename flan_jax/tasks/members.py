@@ -1,7 +1,8 @@
-"""Which tasks a SeqIO mixture comes to, and at what rates once their examples are counted.
+"""The tasks of a SeqIO mixture, and their rates once their examples are counted.
 
-SeqIO's own arithmetic (a mixture at rate w gives its member w x r / sum of r, two paths add up), with two differences:
-a member that lacks the split is named instead of skipped in silence, and rate functions see the exported counts.
+The arithmetic is SeqIO's (a mixture at rate w gives its member w x r / sum of r, two paths add up), with two
+differences: a member that lacks the split is reported instead of skipped silently, and rate functions see the exported
+counts.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ class Selection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rate:
-    """A member's share, and the cap that it was computed under."""
+    """A member's rate, and the cap of the function that computed it."""
 
     rate: float
     cap: float | None
@@ -42,7 +43,7 @@ def select(provider: Any, split: str, *, on_missing_split: OnMissingSplit) -> Se
     """Returns the tasks of a mixture, or of a single task, that have a split.
 
     Raises:
-      UserError: a task lacks it, or all do, as `on_missing_split` says.
+      UserError: tasks lack the split, depending on `on_missing_split`.
     """
     tasks, skipped = {}, {}
     for task in tasks_of(provider):
@@ -63,12 +64,12 @@ def select(provider: Any, split: str, *, on_missing_split: OnMissingSplit) -> Se
 
 
 def tasks_of(provider: Any) -> list[Any]:
-    """The tasks of a mixture, sorted by name; a task by itself."""
+    """Returns the tasks of a mixture, sorted by name; of a task, the task itself."""
     return [provider] if isinstance(provider, lazy.import_seqio().Task) else provider.tasks
 
 
 def zero_rate(provider: Any) -> set[str]:
-    """Names of tasks whose rate is the number 0 wherever they occur: not worth exporting."""
+    """Returns the names of tasks whose rate is the number 0 wherever they occur: they need not be exported."""
     reached: dict[str, bool] = {}
 
     def walk(member: Any, name: str, rate: float) -> None:
@@ -95,14 +96,15 @@ def rates(
 
     Args:
       provider: a SeqIO mixture or task.
-      counts: exported examples by task; a task that is absent here counts as SeqIO counts it: in the sum of a nested
-        mixture when its rate is a number, and nowhere else.
-      absent: tasks whose rows cannot be had, which are as if they had never been members.
-      mean_tokens: of an example of each counted task, for shares that are stated in tokens; None when nobody measured.
+      counts: exported examples by task; a task without a count counts as in SeqIO: in the sum of a nested mixture when
+        its rate is a number, and nowhere else.
+      absent: tasks whose rows are not available, ignored as if they were not members.
+      mean_tokens: mean tokens of an example of each counted task, for shares that are stated in tokens; None when they
+        were not measured.
 
     Raises:
       UserError: a rate below 0, no rate above 0, a function as the rate of a nested mixture, or a share of tokens that
-        nobody measured.
+        were not measured.
     """
     if not hasattr(provider, "rate_per_task_name"):
         return {provider.name: Rate(rate=1.0, cap=None)}
@@ -121,7 +123,7 @@ def _nested(
     absent: Collection[str],
     mean_tokens: Mapping[str, float] | None,
 ) -> Members:
-    """The mixture as numbers: pairs of a task's name, or of a nested mixture, and a rate above 0."""
+    """The mixture as numbers: pairs of a task's name, or a nested mixture, and a rate above 0."""
     if is_stated(mixture):
         inner = {
             name: _nested(member, counts, caps, absent, mean_tokens)
@@ -134,7 +136,7 @@ def _nested(
     for name, rate in mixture.rate_per_task_name.items():
         if name in absent:
             continue
-        member = mixture._task_map[name]  # Has no public name; SeqIO is bounded below its next version.
+        member = mixture._task_map[name]  # No public accessor; pyproject bounds SeqIO below its next minor version.
         if hasattr(member, "rate_per_task_name"):
             if callable(rate):
                 raise UserError(

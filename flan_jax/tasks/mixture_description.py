@@ -1,6 +1,6 @@
-"""What each task of a mixture gets in a run, where its rows come from, and which members cannot be had here.
+"""The description of a mixture: the share of each task in a run, its sources, and members that are not available.
 
-Nothing is exported. What an export measured is taken from its manifest, all else is counted from the rows.
+Nothing is exported. Measurements come from the manifests of existing exports, everything else is counted from the rows.
 """
 
 import dataclasses
@@ -11,47 +11,44 @@ from typing import Any
 from flan_jax.data.inventory import examples_per_row, exported
 from flan_jax.data.manifest import NO_SOURCE, Lengths, TaskManifest
 from flan_jax.data.rates import member_shares, shares
-from flan_jax.tasks import external, members, registry, rendering
-from flan_jax.tasks.describe import Description, vocabulary_of
-from flan_jax.tasks.exporting.plans import gap_of
+from flan_jax.tasks import members, registry
 from flan_jax.tasks.exporting.shares import realised
-from flan_jax.tasks.pretraining import task as pretrain
 
 
 def mixture(
     name: str, *, split: str, steps: int, batch_size: int, lengths: Lengths, export_dir: Path | None
-) -> Description:
-    """Describes what each task of a mixture gets in a run.
+) -> dict[str, Any]:
+    """Describes the share of each task of a mixture in a run.
 
     Args:
       name: a registered mixture, or a task, which is a mixture of one.
-      split: whose examples are counted; members without it are listed as skipped.
-      steps: of the run.
-      batch_size: rows of a batch.
-      lengths: of a row.
-      export_dir: where the tasks are exported, which tells what became of their rows and how many examples share a
-        packed row; None counts one example a row.
+      split: its examples are counted; members without it are listed as skipped.
+      steps: number of training steps.
+      batch_size: rows per batch.
+      lengths: token limits of a row.
+      export_dir: the export directory, whose manifests show the measured counts and the number of examples per packed
+        row; None counts one example per row.
 
     Returns:
-      "members" with their rates and shares; "shares" that the definition states, with what they come to when the tasks
-      are exported; "skipped": those left out and why, the ones whose rows are not on this machine among them; all
-      shares are of what is left; "notes" that the definition has for its reader.
+      "members" with their rates and shares, relative to the members that are available; "shares" that the definition
+      states, with their realised values if the tasks are exported; "skipped", the other members with the reason;
+      "notes" of the definition.
 
     Raises:
-      KeyError: no such mixture.
-      ValueError: no member has the split, or a rate cannot be computed.
-      FileNotFoundError: a task is not exported there.
+      UnknownNameError: no such mixture.
+      UserError: no member has the split, or a rate cannot be computed.
+      MissingFileError: a task is not exported.
     """
     provider = registry.mixture_or_task(name)
     selection = members.select(provider, split, on_missing_split="skip")
     made = exported(export_dir, split=split, lengths=lengths) if export_dir is not None else {}
     absent = {
-        task: f"{NO_SOURCE}: {gap.reason}"
-        for task, provided in selection.tasks.items()
-        if task not in made and (gap := gap_of(provided, split)) is not None
+        task: f"{NO_SOURCE}: {source.reason}"
+        for task in selection.tasks
+        if task not in made and (source := registry.resolve(task).missing_source(split)) is not None
     }
     counts = {
-        task: made[task].num_examples if task in made else num_examples(task, split, lengths=lengths)
+        task: made[task].num_examples if task in made else registry.resolve(task).num_examples(split, lengths=lengths)
         for task in selection.tasks
         if task not in absent
     }
@@ -63,10 +60,11 @@ def mixture(
     if export_dir is not None and plain:
         per_row = examples_per_row(shares(plain), export_dir=export_dir, split=split, lengths=lengths)
     drawn = member_shares(plain, num_examples=counts, examples_drawn=steps * batch_size * per_row) if plain else []
-    found = [
+    described = [
         {
             "name": share.name,
-            **_recorded(share.name),
+            "cluster": registry.resolve(share.name).metadata.cluster,
+            "licence": registry.resolve(share.name).metadata.licence,
             "examples": share.num_examples,
             "cap": rates[share.name].cap,
             "rate": share.rate,
@@ -83,32 +81,16 @@ def mixture(
         "steps": steps,
         "batch_size": batch_size,
         "examples_per_row": per_row,
-        "examples": sum(counts[member["name"]] for member in found),
-        "members": found,
+        "examples": sum(counts[member["name"]] for member in described),
+        "members": described,
         "shares": [dataclasses.asdict(share) for share in stated],
         "skipped": dict(sorted({**selection.skipped, **absent}.items())),
         "notes": list(registry.notes_of(name)),
     }
 
 
-def num_examples(name: str, split: str, *, lengths: Lengths) -> int:
-    """Counts the examples of a task; reads them when no count is known."""
-    task, record, documents = registry.task(name), registry.templated(name), registry.pretraining(name)
-    if record is not None:
-        return rendering.num_examples(record, split, count_tokens=vocabulary_of(task).count)
-    if documents is not None:
-        return pretrain.num_examples(documents, split, vocabulary=vocabulary_of(task), lengths=lengths)
-    known = task.num_input_examples(split)
-    return known if known is not None else sum(1 for _ in external.examples(task, split, lengths=lengths))
-
-
-def _recorded(name: str) -> Mapping[str, Any]:
-    record = registry.templated(name) or registry.pretraining(name)
-    return {"cluster": record.cluster if record else "", "licence": record.licence if record else ""}
-
-
 def _measured(task: TaskManifest) -> Mapping[str, Any]:
-    """What an export says went into a task."""
+    """The counts and digests that an export recorded."""
     definition = task.identity.get("definition", {})
     return {
         "rows_read": task.rows_read,

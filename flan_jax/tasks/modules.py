@@ -1,4 +1,4 @@
-"""Importing the Python modules that a user names, and naming the files that they are made of."""
+"""Imports the Python modules that a user names, and lists their files."""
 
 import contextlib
 import hashlib
@@ -17,20 +17,20 @@ from flan_jax.names import nearest
 from flan_jax.paths import user_path
 
 
-def load(word: str) -> tuple[str, ...]:
+def load(name: str) -> tuple[str, ...]:
     """Imports a module once.
 
     Args:
-      word: a dotted name, looked for in the working directory first, or the path of a .py file.
+      name: a dotted name, searched in the working directory first, or the path of a .py file.
 
     Returns:
-      The files it is made of: its own; for a package all .py files beneath it.
+      Its files: its own; for a package all .py files in it.
 
     Raises:
-      MissingFileError: There is no such module; the text names the directories that were searched.
-      UserError: The module raised an exception; the text names file and line.
+      MissingFileError: there is no such module; the text names the folders that were searched.
+      UserError: the module raised an exception; the text names file and line.
     """
-    module = _from_file(Path(word)) if word.endswith(".py") or os.sep in word else _from_name(word)
+    module = _from_file(Path(name)) if name.endswith(".py") or os.sep in name else _from_name(name)
     files = files_of(module)
     add_user_files(files)
     return files
@@ -39,8 +39,8 @@ def load(word: str) -> tuple[str, ...]:
 def files_of(module: ModuleType) -> tuple[str, ...]:
     """Returns the files of a module, as absolute paths."""
     own = [Path(module.__file__)] if module.__file__ else []  # A package without __init__.py has none.
-    beneath = [p for place in getattr(module, "__path__", ()) for p in sorted(Path(place).rglob("*.py"))]
-    return tuple(dict.fromkeys(str(user_path(path)) for path in [*own, *beneath]))
+    inside = [p for folder in getattr(module, "__path__", ()) for p in sorted(Path(folder).rglob("*.py"))]
+    return tuple(dict.fromkeys(str(user_path(path)) for path in [*own, *inside]))
 
 
 def _from_file(given: Path) -> ModuleType:
@@ -48,9 +48,11 @@ def _from_file(given: Path) -> ModuleType:
         path = user_path(given)
         is_module = path.is_file() and path.suffix == ".py"
     if not is_module:
-        beside = [p.name for p in path.parent.glob("*") if p.suffix in (".py", ".yaml")] if path.parent.is_dir() else []
+        neighbours = (
+            [p.name for p in path.parent.glob("*") if p.suffix in (".py", ".yaml")] if path.parent.is_dir() else []
+        )
         raise MissingFileError(
-            f"No file {path} to take tasks from.{nearest(path.name, beside)} "
+            f"No file {path} to import tasks from.{nearest(path.name, neighbours)} "
             "Give a dotted module, or a path that ends in .py, .yaml or .yml."
         )
     for module in list(sys.modules.values()):
@@ -64,7 +66,7 @@ def _from_file(given: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # Last, so that a file beside it cannot hide an installed package.
+        sys.path.append(str(path.parent))  # Last, so that a file next to it cannot hide an installed package.
     try:
         with _naming_its_place():
             spec.loader.exec_module(module)
@@ -92,7 +94,7 @@ def _is_another(name: str, path: Path) -> bool:
 
 def _from_name(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise MissingFileError(f"No module {name!r} to take tasks from: a dotted name looks like package.module.")
+        raise MissingFileError(f"No module {name!r} to import tasks from: a dotted name looks like package.module.")
     # First while the module is looked for, as under `python -m`; last afterwards, for what it imports when called.
     here = os.getcwd()
     sys.path.insert(0, here)
@@ -104,8 +106,8 @@ def _from_name(name: str) -> ModuleType:
         if not isinstance(error, ModuleNotFoundError) or not f"{name}.".startswith(f"{error.name}."):
             raise  # The module exists; something that it imports does not.
         raise MissingFileError(
-            f"No module {name!r} to take tasks from: {error.name!r} is neither in {here} nor installed."
-            f"{nearest(name, _beside(name, here))} A path that ends in .py, .yaml or .yml does as well."
+            f"No module {name!r} to import tasks from: {error.name!r} is neither in {here} nor installed."
+            f"{nearest(name, _candidates(name, here))} Or give a path that ends in .py, .yaml or .yml."
         ) from error
     finally:
         sys.path.remove(here)
@@ -113,11 +115,11 @@ def _from_name(name: str) -> ModuleType:
             sys.path.append(here)
 
 
-def _beside(name: str, here: str) -> list[str]:
-    """Names of modules that may have been meant: in the same package when there is one, else in `here`."""
+def _candidates(name: str, here: str) -> list[str]:
+    """Names of modules that the user may have meant: in the same package when there is one, else in `here`."""
     parent = name.rpartition(".")[0]
     try:
-        places = list(importlib.import_module(parent).__path__) if parent else [here]
+        folders = list(importlib.import_module(parent).__path__) if parent else [here]
     except (ImportError, AttributeError):
         return [found.name for found in pkgutil.iter_modules([here])]
-    return [f"{parent}.{found.name}" if parent else found.name for found in pkgutil.iter_modules(places)]
+    return [f"{parent}.{found.name}" if parent else found.name for found in pkgutil.iter_modules(folders)]

@@ -8,7 +8,7 @@ from flan_jax.names import nearest, shortened
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.sources.rows import BadRow, Record, Row
 
-DROPPED_BY_NORMALIZER = "dropped by the normaliser"
+DROPPED_BY_NORMALIZER = "dropped by the normalizer"
 LACKS_A_FIELD = "lacks a field"
 
 
@@ -31,10 +31,10 @@ def apply_normalizer(task: TemplatedTask, record: Record, dropped: Counter[str])
     Raises:
       UserError: The row lacks a field and its source refuses bad rows, or the user's normalizer failed.
     """
-    if task.normaliser is None:
+    if task.normalizer is None:
         return (record.row,)
     try:
-        result = task.normaliser(_Fields(record.row))
+        result = task.normalizer(_Fields(record.row))
         rows = (result,) if result is None or isinstance(result, Mapping) else tuple(result)
     except _NoField as error:
         detail = f"the normalizer of task {task.name!r} needs the field {str(error)!r}."

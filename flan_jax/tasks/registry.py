@@ -1,6 +1,6 @@
-"""Registering tasks and mixtures with SeqIO, finding them again, and importing the modules that define them.
+"""The face of task registration: registers tasks and mixtures with SeqIO, finds them again, imports users' modules.
 
-The one module that users import; how entries are kept is in `entries`. A task from a JSONL file:
+The one module that users import. A task from a JSONL file:
 
     from flan_jax.tasks import registry
 
@@ -8,91 +8,116 @@ The one module that users import; how entries are kept is in `entries`. A task f
         "capitals", {"train": "capitals.jsonl"}, inputs="Capital of {country}?", targets="{capital}"
     )
 
-A YAML file declares the same without Python; see `yaml_file`. Nothing is read before rows are asked for.
+A YAML file declares the same without Python; see `yaml_file`. Nothing is read before rows are requested.
 """
 
-import importlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flan_jax import vocab
-from flan_jax.data.holdout import HoldOut
-from flan_jax.data.rates import ShareUnit, StatedShare
+from flan_jax.data.manifest import Request
 from flan_jax.errors import UserError
 from flan_jax.files import accessing
 from flan_jax.names import nearest
 from flan_jax.paths import user_path
 from flan_jax.settings import Section
-from flan_jax.tasks import modules, yaml_file
-from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask, require_name
-from flan_jax.tasks.entries import (
-    Rate,
+from flan_jax.tasks import modules, registration, yaml_file
+from flan_jax.tasks.declare import Evaluation, Normalizer, TemplatedTask, require_name, with_vocabulary
+from flan_jax.tasks.filters.rule import RowFilter
+from flan_jax.tasks.formats.declare import format_task, jsonl_task
+from flan_jax.tasks.formats.shape import Format
+from flan_jax.tasks.interface import Task
+from flan_jax.tasks.inverted import inverted
+from flan_jax.tasks.mixtures import Rate, hold_out_of, notes_of, register_mixture, register_mixture_with_share
+from flan_jax.tasks.pretraining.document_task import DocumentTask
+from flan_jax.tasks.pretraining.task import PretrainingTask
+from flan_jax.tasks.registration import (
+    CollectionModule,
+    collections,
     covering_names,
-    declare_family,
+    declare_collection,
     defined_names,
-    families,
-    forget_families,
-    hold_out_of,
+    forget_collections,
     mixture_or_task,
     names,
-    notes_of,
-    pretraining,
-    register,
-    register_mixture,
+    of_seqio,
     require_free,
+    resolve,
     task,
-    templated,
     unregister,
     use_vocabulary,
     vocabulary,
 )
-from flan_jax.tasks.filters.rule import RowFilter
-from flan_jax.tasks.formats.declare import format_task, jsonl_task
-from flan_jax.tasks.formats.shape import Format
-from flan_jax.tasks.identity import identity
-from flan_jax.tasks.inverted import forward, inverted
-from flan_jax.tasks.members import tasks_of
-from flan_jax.tasks.pretraining.task import PretrainingTask
-from flan_jax.tasks.rendering import Preview, RenderedRow, check, iter_rendered, num_examples, preview
-from flan_jax.tasks.sources.file_sources import Paths
+from flan_jax.tasks.sources.file_sources import Paths, set_tfds_data_dir
 from flan_jax.tasks.sources.rows import OnBadRow
-from flan_jax.tasks.vocabularies import from_seqio
+from flan_jax.tasks.templated import RenderedTask
 from flan_jax.templates.render import Pattern
 
 __all__ = [
-    "FAMILIES", "Preview", "Rate", "RenderedRow", "TemplatedTask", "check", "covering_names", "declare_family",
-    "defined_names", "families", "hold_out_of", "identity", "import_module", "iter_rendered", "mixture_or_task",
-    "names", "notes_of", "num_examples", "pretraining", "preview", "register", "register_all", "register_forward",
-    "register_inverted", "register_files", "register_jsonl", "register_mixture", "register_mixture_with_share",
-    "register_yaml", "task", "templated", "unregister", "use_vocabulary", "vocabulary",
+    "Rate", "TemplatedTask", "add_catalogue", "collection_settings", "collections", "covering_names",
+    "declare_collection", "defined_names", "definition_patterns", "hold_out_of", "import_module", "mixture_or_task",
+    "names", "notes_of", "of_seqio", "prepare", "register", "register_all", "register_files",
+    "register_inverted", "register_jsonl", "register_mixture", "register_mixture_with_share", "register_yaml",
+    "resolve", "task", "templated", "unregister", "use_vocabulary", "vocabulary",
 ]  # fmt: skip
 
-DECLARED_FAMILIES = {
-    "cot": "flan_jax.collections.flan2022.cot",
-    "dialog": "flan_jax.collections.flan2022.dialog",
-    "flan2021": "flan_jax.collections.flan2021.family",
-    "flan2022": "flan_jax.collections.flan2022.family",
-    "natural_instructions": "flan_jax.collections.natural_instructions.family",
-    "natural_instructions_v1": "flan_jax.collections.natural_instructions.version1",
-    "t0": "flan_jax.collections.t0.family",
-}
-"""Those that a YAML file may register with settings of its own: modules with a function `register_declared`."""
-FAMILIES = ("flan_jax.collections.embedded.family", *DECLARED_FAMILIES.values())
-"""The package's own families: modules with a function `register()`."""
+
+DEFINITIONS = tuple(
+    f"flan_jax/{path}"
+    for path in (
+        "tasks/**/*.py",
+        "templates/**/*.py",
+        "templates/**/*.yaml",
+        "vocabularies/*.model",
+        "draws.py",
+        "vocab.py",
+    )
+)
 
 
-@dataclass
-class _State:
-    """What this process has imported."""
+def templated(name: str) -> TemplatedTask | None:
+    """Returns the declaration of a templated task; None for any other task.
 
-    yaml_files: set[str] = field(default_factory=set)
-    families_vocabulary: vocab.Vocabulary | None = None
-    families_names: tuple[str, ...] = ()
+    Raises:
+      UnknownNameError: there is no such task; names the nearest.
+    """
+    found = resolve(name)
+    return found.declaration if isinstance(found, RenderedTask) else None
 
 
-_state = _State()
+def register(task: TemplatedTask | PretrainingTask | Task, *, vocabulary: str | vocab.Vocabulary | None = None) -> Any:
+    """Adds a task to SeqIO's registry.
+
+    Its features are `inputs` and `targets`, ids that end with the end of sequence; for a templated task
+    `inputs_pretokenized` and `targets_pretokenized` hold the texts.
+
+    Args:
+      task: the declaration of a templated or a pretraining task; or anything that implements `interface.Task`, which
+        brings its own vocabulary.
+      vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
+
+    Returns:
+      The `seqio.Task`.
+
+    Raises:
+      UserError: the name is taken.
+    """
+    bound = _bound(task, vocabulary)
+    require_free(bound.name)
+    made = bound.to_seqio()
+    registration.state.tasks[bound.name] = (bound, made)
+    registration.remember(bound.name)
+    return made
+
+
+def _bound(task: TemplatedTask | PretrainingTask | Task, spec: str | vocab.Vocabulary | None) -> Task:
+    if isinstance(task, TemplatedTask):
+        chosen = registration.vocabulary(spec)
+        return RenderedTask(declaration=with_vocabulary(task, chosen), vocabulary=chosen)
+    if isinstance(task, PretrainingTask):
+        return DocumentTask(declaration=task, vocabulary=registration.vocabulary(spec))
+    return task
 
 
 def register_jsonl(
@@ -106,24 +131,24 @@ def register_jsonl(
     metrics: Sequence[str] = TemplatedTask.metrics,
     evaluation: Evaluation = TemplatedTask.evaluation,
     references: str | None = None,
-    normaliser: Normaliser | None = None,
+    normalizer: Normalizer | None = None,
     on_bad_row: OnBadRow = "error",
     vocabulary: str | vocab.Vocabulary | None = None,
 ) -> Any:
-    """Registers a task that asks about the rows of JSONL files; see `TemplatedTask` for what arguments mean.
+    """Registers a task over JSONL files; `TemplatedTask` explains the arguments.
 
     Args:
       name: of the task.
       files: a path or several, for the split "train"; or a mapping from splits to them.
-      inputs: pattern of what the model reads, "Capital of {country}?"; or several, for as many templates.
-      targets: pattern of what it should write.
+      inputs: pattern of the inputs, "Capital of {country}?"; or several, one per template.
+      targets: pattern of the targets.
       vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
 
     Returns:
       The `seqio.Task`.
 
     Raises:
-      UserError: a declaration that cannot be right; see `TemplatedTask`.
+      UserError: an invalid declaration; see `TemplatedTask`.
     """
     record = jsonl_task(
         name,
@@ -135,7 +160,7 @@ def register_jsonl(
         metrics=metrics,
         evaluation=evaluation,
         references=references,
-        normaliser=normaliser,
+        normalizer=normalizer,
         on_bad_row=on_bad_row,
     )
     return register(record, vocabulary=vocabulary)
@@ -174,7 +199,7 @@ def register_files(
 
     Raises:
       UnknownNameError: no format of this name.
-      UserError: a declaration that cannot be right; see `TemplatedTask`.
+      UserError: an invalid declaration; see `TemplatedTask`.
     """
     record = format_task(
         name,
@@ -192,79 +217,23 @@ def register_files(
     return register(record, vocabulary=vocabulary)
 
 
-def register_mixture_with_share(
-    name: str, *, main: str, share_of: str, share: float, unit: ShareUnit, hold_out: HoldOut | None = None
-) -> Any:
-    """Adds a mixture of two to SeqIO's registry: a task or mixture, and a stated share of another.
-
-    To state a second share, take a mixture that was made here as `main` of another. In SeqIO's own pipeline the share
-    is one of examples, whatever the unit; exports keep the unit.
-
-    Args:
-      name: of the mixture.
-      main: what makes up the rest; its members keep their proportions.
-      share_of: the task or mixture whose share is stated.
-      share: above 0 and below 1.
-      unit: "examples", or "tokens" of inputs and targets together.
-      hold_out: as in `register_mixture`.
-
-    Returns:
-      The `seqio.Mixture`.
-
-    Raises:
-      UnknownNameError: a member is not registered.
-      UserError: no share, or the two have a task in common.
-    """
-    try:
-        stated = StatedShare(share, unit=unit)
-    except ValueError as error:
-        raise UserError(f"Mixture {name!r}, the share of {share_of!r}: {error}") from error
-    both = [{task.name for task in tasks_of(mixture_or_task(member))} for member in (main, share_of)]
-    common = sorted(both[0] & both[1])
-    if common:
-        more = f" and {len(common) - 1} more tasks" if len(common) > 1 else ""
-        raise UserError(
-            f"Mixture {name!r}: {common[0]!r}{more} is in {main!r} and in {share_of!r}, so that the share of the latter "
-            "could be read in two ways. Leave it out of one of them."
-        )
-    rest = StatedShare(1.0 - share, unit=unit)
-    return register_mixture(name, [(main, rest), (share_of, stated)], hold_out=hold_out)
-
-
 def register_inverted(name: str) -> Any:
     """Registers the inverted templates of a registered task as a task of their own, `<name>_inverted`.
 
-    It has the split "train" alone, and leaves out (and counts) pairs whose target stands in the input. The task itself
-    keeps all its templates; `register_forward` makes one of the others.
+    It has only the split "train", and leaves out (and counts) pairs whose target is part of the input. The task itself
+    keeps all its templates.
 
     Returns:
       The `seqio.Task`.
 
     Raises:
       UnknownNameError: there is no such task, or it has no split "train".
-      UserError: it has no inverted templates, was registered with plain SeqIO, or the name is taken.
+      UserError: it has no inverted templates, it is no templated task, or the name is taken.
     """
-    return register(inverted(_own(name)), vocabulary=from_seqio(task(name).output_features["inputs"].vocabulary))
-
-
-def register_forward(name: str) -> Any:
-    """Registers the forward templates of a registered task as a task of their own, `<name>_forward`.
-
-    Returns:
-      The `seqio.Task`.
-
-    Raises:
-      UnknownNameError: there is no such task.
-      UserError: it has no forward templates, was registered with plain SeqIO, or the name is taken.
-    """
-    return register(forward(_own(name)), vocabulary=from_seqio(task(name).output_features["inputs"].vocabulary))
-
-
-def _own(name: str) -> TemplatedTask:
-    record = templated(name)
-    if record is None:
-        raise UserError(f"Task {name!r} has no templates of ours, so it has no directions to take apart.")
-    return record
+    found = resolve(name)
+    if not isinstance(found, RenderedTask):
+        raise UserError(f"Task {name!r} is not a templated task, so it has no inverted templates.")
+    return register(inverted(found.declaration), vocabulary=found.vocabulary)
 
 
 def register_yaml(path: Path | str) -> tuple[str, ...]:
@@ -325,53 +294,88 @@ def _register_declared_mixture(name: str, mixture: yaml_file.Mixture) -> list[st
 
 
 def _register_collection(name: str, settings: Section, *, vocabulary: vocab.Vocabulary) -> None:
-    """Registers a collection with the settings of a YAML file."""
-    if name not in DECLARED_FAMILIES:
+    """Registers a published collection with the settings of a YAML file."""
+    catalogue = registration.state.catalogue
+    if name not in catalogue:
         raise settings.place.error(
-            f"unknown collection {name!r}.{nearest(name, DECLARED_FAMILIES)} Allowed: {', '.join(DECLARED_FAMILIES)}."
+            f"unknown collection {name!r}.{nearest(name, catalogue)} Allowed: {', '.join(catalogue)}."
         )
-    importlib.import_module(DECLARED_FAMILIES[name]).register_declared(settings, vocabulary=vocabulary)
+    catalogue[name]().register_declared(settings, vocabulary=vocabulary)
 
 
-def import_module(words: str) -> tuple[str, ...]:
+def import_module(names: str) -> tuple[str, ...]:
     """Imports what `MIXTURE_OR_TASK_MODULE` names: modules that register tasks, and YAML files that declare them.
 
     Args:
-      words: dotted modules and paths of .py, .yaml or .yml files, separated by commas. What is there already stays.
+      names: dotted modules and paths of .py, .yaml or .yml files, separated by commas; each is imported once.
 
     Returns:
-      The files that define what was registered, as absolute paths; a package counts with all .py files beneath it.
+      The files that define the registered tasks, as absolute paths; of a package all .py files in it.
 
     Raises:
       MissingFileError: there is no such module or file.
       UnknownNameError, UserError: as `register_yaml`, and whatever the modules raise.
     """
     files: list[str] = []
-    for word in filter(None, (word.strip() for word in words.split(","))):
-        if word.endswith((".yaml", ".yml")):
-            with accessing(word, setting="The file", action="read"):
-                path = str(user_path(word))
-            if path not in _state.yaml_files:
+    for name in filter(None, (name.strip() for name in names.split(","))):
+        if name.endswith((".yaml", ".yml")):
+            with accessing(name, setting="The file", action="read"):
+                path = str(user_path(name))
+            if path not in registration.state.yaml_files:
                 register_yaml(path)
-                _state.yaml_files.add(path)
+                registration.state.yaml_files.add(path)
             files.append(path)
         else:
-            files.extend(modules.load(word))
+            files.extend(modules.load(name))
     return tuple(dict.fromkeys(files))
 
 
-def register_all() -> None:
-    """Registers the package's own families under the vocabulary in use.
+def add_catalogue(modules: Mapping[str, Callable[[], CollectionModule]], *, files: Sequence[str]) -> None:
+    """Makes published collections known by name; each module is imported when the collection is registered.
 
-    Done again it does nothing; under another vocabulary it registers them anew, since a name has one vocabulary.
+    Args:
+      modules: from the name of a collection to what imports its module.
+      files: patterns of the files that define them, relative to the package's parent: exports are made anew when one
+        of these files changes.
     """
-    current = vocabulary()
-    if _state.families_vocabulary == current:
+    registration.state.catalogue.update(modules)
+    registration.state.catalogue_files += tuple(files)
+
+
+def definition_patterns() -> tuple[str, ...]:
+    """Returns patterns of this package's files that decide what exports hold, relative to the package's parent."""
+    return (*DEFINITIONS, *registration.state.catalogue_files)
+
+
+def collection_settings() -> dict[str, Any]:
+    """Returns what collections remember by their names, such as the settings of a YAML file."""
+    return registration.state.settings
+
+
+def register_all() -> None:
+    """Registers the collections of the catalogue under the vocabulary in use.
+
+    A second call does nothing; under another vocabulary it registers them anew, since a name has one vocabulary.
+    """
+    state, current = registration.state, vocabulary()
+    catalogued, used = state.catalogued
+    if used == current:
         return
-    unregister(_state.families_names)
-    forget_families()
+    unregister(catalogued)
+    forget_collections()
     before = defined_names()
-    for family in FAMILIES:
-        importlib.import_module(family).register()
-    _state.families_names = tuple(sorted(defined_names() - before))
-    _state.families_vocabulary = current
+    for load in state.catalogue.values():
+        load().register()
+    state.catalogued = tuple(sorted(defined_names() - before)), current
+
+
+def prepare(request: Request) -> tuple[str, ...]:
+    """Registers everything that a request can name: the collections of the catalogue, and its modules.
+
+    Returns:
+      The files of its modules, as absolute paths.
+    """
+    set_tfds_data_dir(request.tfds_data_dir)
+    use_vocabulary(request.vocabulary or "embedded")
+    register_all()
+    return import_module(request.module) if request.module else ()

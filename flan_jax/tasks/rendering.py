@@ -1,7 +1,7 @@
-"""Rows of a task to texts, in a fixed order: the one path that SeqIO's view of a task and the export both take.
+"""From a task's rows to texts, in a fixed order; SeqIO's view of a task and the export both come from here.
 
-A source's rows are normalised, those that cannot be used are refused or counted, and each is put under its templates.
-Tokens are left to the caller.
+A source's rows are normalized, unusable ones are refused or counted, and each is rendered under its templates. The
+caller tokenizes.
 """
 
 import contextlib
@@ -30,18 +30,17 @@ ONE_OPTION = "fewer than two options"
 NO_EXEMPLAR = "no exemplar fits"
 TEMPLATE_FAILED = "a template failed"
 
-# A field that none of so many rows has is the template's mistake; one that some of them have is the row's.
-ROWS_LOOKED_AT = 100
+ROWS_INSPECTED = 100  # A field that none of them has is the template's mistake; one that some have, the row's.
 
 
 class RenderedRow(NamedTuple):
-    """An example in words, and where it came from.
+    """An example as text, and its origin.
 
     Attributes:
-      row: position among the rows of the split that were kept.
+      row: position among the usable rows of the split.
       rendered: its texts.
       template: position among the task's templates.
-      group: what the row belongs to, for metrics that judge groups of rows.
+      group: the row's group, for metrics that score groups of rows.
     """
 
     row: int
@@ -52,12 +51,12 @@ class RenderedRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preview:
-    """One row on its way to being examples, for people to look at.
+    """One row on its way to examples, for people to read.
 
     Attributes:
-      place: where the row was found.
-      raw: as the source gave it.
-      row: its fields after the normaliser.
+      place: file and line, or another name of the row.
+      raw: the row as the source has it.
+      row: its fields after the normalizer.
       rendered: its texts under every template that its split uses, by the template's position in the task.
     """
 
@@ -68,7 +67,7 @@ class Preview:
 
 
 class UsableRow(NamedTuple):
-    """A normalised row, where it was found, and what the source gave."""
+    """A normalized row, its location, and the row as the source has it."""
 
     row: Row
     place: str
@@ -80,17 +79,17 @@ def iter_rendered(
 ) -> Iterator[RenderedRow]:
     """Yields the examples of a split, always in the same order.
 
-    Two templates and one of them a row: rows a, b, c become a under 0, b under 1, c under 0.
+    With two templates and one template per row, rows a, b, c become a under 0, b under 1, c under 0.
 
     Args:
-      task: the record.
-      split: one of its source's.
-      dropped: counts rows that were left out, by reason.
-      count_tokens: of a text, without end of sequence; needed by few-shot prompts within a budget.
+      task: the declaration.
+      split: one of its source's splits.
+      dropped: counts the rows that are left out, by reason.
+      count_tokens: counts the tokens of a text, without end of sequence; needed by few-shot prompts within a budget.
 
     Raises:
       UnknownNameError: no such split, or a template names a field that the rows lack.
-      UserError: a bad row, an empty split, or a split of which no row is left.
+      UserError: a bad row, an empty split, or a split with no usable row.
     """
     dropped = Counter() if dropped is None else dropped
     templates = task.templates_of(split)
@@ -122,7 +121,7 @@ def _example(
     key: tuple[int, int],
     exemplars: Exemplars | None,
 ) -> Rendered | BadRow | str:
-    """One row under one template; or why it is left out, as a bad row or as a reason to count."""
+    """One row under one template; or why it is left out: a bad row, or a reason to count."""
     style = None
     if task.varied_options and split == TRAIN_SPLIT and task.templates[template].shows_options:
         options = options_of(task, usable.row)
@@ -143,7 +142,7 @@ def _example(
 
 
 def _exemplars(task: TemplatedTask, *, count_tokens: CountTokens | None) -> Exemplars | None:
-    """The pool of a few-shot task, read whole; None for a zero-shot one."""
+    """The pool of a few-shot task, read up to its limit; None for a zero-shot one."""
     if task.few_shot is None:
         return None
     pool = task.few_shot.pool or task
@@ -158,33 +157,33 @@ def _exemplars(task: TemplatedTask, *, count_tokens: CountTokens | None) -> Exem
 
 
 def usable_rows(task: TemplatedTask, split: str, *, dropped: Counter[str] | None = None) -> Iterator[UsableRow]:
-    """Yields the normalised rows that have every field that their split's templates name; see `iter_rendered`."""
+    """Yields the normalized rows that have every field that their split's templates name; see `iter_rendered`."""
     dropped = Counter() if dropped is None else dropped
-    normalised = _filtered(task, split, _normalised(task, split, dropped), dropped)
-    head = list(itertools.islice(normalised, ROWS_LOOKED_AT))
-    wanted = _wanted_fields(task, split)
-    _refuse_unknown_fields(task, split, wanted=wanted, rows=[usable.row for usable in head])
-    kept = 0
-    for usable in itertools.chain(head, normalised):
-        bad = _lacking(wanted, usable) or _wrong_lists(task, split, usable)
+    normalized = _filtered(task, split, _normalized(task, split, dropped), dropped)
+    head = list(itertools.islice(normalized, ROWS_INSPECTED))
+    required = _required_fields(task, split)
+    _refuse_unknown_fields(task, split, required=required, rows=[usable.row for usable in head])
+    num_usable = 0
+    for usable in itertools.chain(head, normalized):
+        bad = _lacking(required, usable) or _wrong_lists(task, split, usable)
         if bad is not None:
             task.source.refuse(bad, dropped=dropped)
             continue
         yield usable
-        kept += 1
-        if kept == task.max_rows:
+        num_usable += 1
+        if num_usable == task.max_rows:
             return
-    if not kept:
+    if not num_usable:
         raise UserError(_none_left(task, split, dropped))
 
 
 def _none_left(task: TemplatedTask, split: str, dropped: Counter[str]) -> str:
     reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
-    return f"Task {task.name!r}: no row of the split {split!r} of {task.source.describe(split)} is left ({reasons})."
+    return f"Task {task.name!r}: the split {split!r} of {task.source.describe(split)} has no usable row ({reasons})."
 
 
 def num_examples(task: TemplatedTask, split: str, *, count_tokens: CountTokens | None = None) -> int:
-    """Returns how many examples `iter_rendered` yields. Reads the rows unless the source's own count is certain."""
+    """Returns the number of examples of `iter_rendered`. Reads the rows unless the source's own count is exact."""
     if (
         task.few_shot is not None
         and task.few_shot.drop_without
@@ -192,37 +191,27 @@ def num_examples(task: TemplatedTask, split: str, *, count_tokens: CountTokens |
     ):
         return sum(1 for _ in iter_rendered(task, split, count_tokens=count_tokens))
     rows = task.source.num_rows(split)
-    if rows is None or task.normaliser is not None or task.filters or task.source.on_bad_row != "error":
+    if rows is None or task.normalizer is not None or task.filters or task.source.on_bad_row != "error":
         rows = sum(1 for _ in usable_rows(task, split))
     return min(rows, task.max_rows or rows) * task.renderings_per_row(split)
 
 
-def check(task: TemplatedTask, split: str) -> tuple[Rendered, ...]:
-    """Renders the first row of a split under each template the split uses, so that mistakes show before long work.
-
-    Raises:
-      UnknownNameError, UserError: as `iter_rendered`.
-    """
-    first = next(usable_rows(task, split))
-    return tuple(_applicable(task, first.row, split).values())
-
-
 def preview(task: TemplatedTask, split: str, *, index: int = 0, count_tokens: CountTokens | None = None) -> Preview:
-    """Shows what becomes of one row: under every template that has something to say about it, in its first pass.
+    """Renders one row under every template that applies to it, in its first pass.
 
     Args:
-      task: the record.
-      split: one of its source's.
-      index: position among the rows of the split that are kept.
+      task: the declaration.
+      split: one of its source's splits.
+      index: position among the usable rows of the split.
       count_tokens: as in `iter_rendered`.
 
     Raises:
-      UnknownNameError, UserError: as `iter_rendered`; also when there are not so many rows.
+      UnknownNameError, UserError: as `iter_rendered`; also when the split has fewer rows.
     """
     usable = next(itertools.islice(usable_rows(task, split), index, None), None)
     if usable is None:
         raise UserError(
-            f"Task {task.name!r}: the split {split!r} has fewer than {index + 1} rows; ask for an earlier one."
+            f"Task {task.name!r}: the split {split!r} has fewer than {index + 1} rows; choose a lower index."
         )
     exemplars = _exemplars(task, count_tokens=count_tokens)
     rendered = {}
@@ -236,7 +225,7 @@ def preview(task: TemplatedTask, split: str, *, index: int = 0, count_tokens: Co
 
 
 def options_of(task: TemplatedTask, row: Mapping[str, object]) -> tuple[str, ...]:
-    """Returns the answers to choose from for a row."""
+    """Returns the options of a row."""
     return task.options if isinstance(task.options, tuple) else _texts(row, task.options)
 
 
@@ -250,7 +239,7 @@ def _texts(row: Mapping[str, object], field: str | None) -> tuple[str, ...]:
 
 
 def render_row(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle | None = None) -> Rendered:
-    """Returns a normalised row under one template, without exemplars.
+    """Returns a normalized row under one template, without exemplars.
 
     Raises:
       NotApplicable: the template leaves the row out.
@@ -270,7 +259,7 @@ def render_row(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle 
 
 
 def _applicable(task: TemplatedTask, row: Row, split: str) -> dict[int, Rendered]:
-    """A row under each template of its split that has something to say about it."""
+    """A row under each template of its split that applies to it."""
     found = {}
     for index in task.templates_of(split):
         with contextlib.suppress(NotApplicable):
@@ -279,17 +268,17 @@ def _applicable(task: TemplatedTask, row: Row, split: str) -> dict[int, Rendered
 
 
 def _filtered(task: TemplatedTask, split: str, rows: Iterator[UsableRow], dropped: Counter[str]) -> Iterator[UsableRow]:
-    """Leaves out what the task's filters leave out, counted by their reasons; a row goes by them in their order."""
+    """Leaves out rows by the task's filters, applied in order, and counts them by reason."""
     if not task.filters:
         yield from rows
         return
 
     def started(rules: Sequence[RowFilter]) -> list[Judge]:
-        return [rule.start(split, functools.partial(coming_to, rules[:i])) for i, rule in enumerate(rules)]
+        return [rule.start(split, functools.partial(passing, rules[:i])) for i, rule in enumerate(rules)]
 
-    def coming_to(earlier: Sequence[RowFilter]) -> Iterator[Row]:
+    def passing(earlier: Sequence[RowFilter]) -> Iterator[Row]:
         judges = started(earlier)
-        again = (usable.row for usable in _normalised(task, split, Counter()))
+        again = (usable.row for usable in _normalized(task, split, Counter()))
         return (row for row in again if not any(judge(row) for judge in judges))
 
     judges = started(task.filters)
@@ -301,32 +290,32 @@ def _filtered(task: TemplatedTask, split: str, rows: Iterator[UsableRow], droppe
             dropped[reason] += 1
 
 
-def _normalised(task: TemplatedTask, split: str, dropped: Counter[str]) -> Iterator[UsableRow]:
+def _normalized(task: TemplatedTask, split: str, dropped: Counter[str]) -> Iterator[UsableRow]:
     for record in task.source.records(split, dropped=dropped):
         for row in apply_normalizer(task, record, dropped):
             yield UsableRow(row, record.place, record.row)
 
 
-def _wanted_fields(task: TemplatedTask, split: str) -> dict[str, str]:
-    """Maps each field that a split's rows must have to who asks for it."""
-    wanted: dict[str, str] = {}
+def _required_fields(task: TemplatedTask, split: str) -> dict[str, str]:
+    """Maps each field that a split's rows must have to the setting that names it."""
+    required: dict[str, str] = {}
     for index in task.templates_of(split):
         template = task.templates[index]
         name = f" ({template.name!r})" if template.name else ""
         for field in template.fields:
-            wanted.setdefault(field, f"template {index}{name} names the field")
+            required.setdefault(field, f"template {index}{name} names the field")
     if isinstance(task.options, str):
-        wanted.setdefault(task.options, "its options are the field")
+        required.setdefault(task.options, "its options are the field")
     if task.group is not None:
-        wanted.setdefault(task.group, "its group is the field")
+        required.setdefault(task.group, "its group is the field")
     if task.references is not None:
-        wanted.setdefault(task.references, "its references are the field")
-    return wanted
+        required.setdefault(task.references, "its references are the field")
+    return required
 
 
-def _refuse_unknown_fields(task: TemplatedTask, split: str, *, wanted: Mapping[str, str], rows: list[Row]) -> None:
+def _refuse_unknown_fields(task: TemplatedTask, split: str, *, required: Mapping[str, str], rows: list[Row]) -> None:
     known = dict.fromkeys(field for row in rows for field, value in row.items() if value is not None)
-    for field, who in wanted.items():
+    for field, who in required.items():
         if rows and field not in known:
             raise UnknownNameError(
                 f"Task {task.name!r}: {who} {field!r}, which the rows of the split {split!r} lack."
@@ -334,10 +323,10 @@ def _refuse_unknown_fields(task: TemplatedTask, split: str, *, wanted: Mapping[s
             )
 
 
-def _lacking(wanted: Mapping[str, str], usable: UsableRow) -> BadRow | None:
-    if None not in map(usable.row.get, wanted):
+def _lacking(required: Mapping[str, str], usable: UsableRow) -> BadRow | None:
+    if None not in map(usable.row.get, required):
         return None
-    for field in wanted:
+    for field in required:
         if usable.row.get(field) is None:
             fields = [name for name, value in usable.row.items() if value is not None]
             detail = f"the row lacks the field {field!r}.{nearest(field, fields)} Fields: {', '.join(fields)}"

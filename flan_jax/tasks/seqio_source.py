@@ -1,6 +1,6 @@
-"""A templated task as SeqIO sees it: a data source of texts, preprocessors, features, metrics. Imports TensorFlow.
+"""The SeqIO task of a templated task: a data source of texts, preprocessors, features, metrics. Imports TensorFlow.
 
-Imported by `registry` when a task is registered; building one of these reads nothing.
+Imported when a task is registered; building one reads nothing.
 """
 
 import functools
@@ -36,7 +36,7 @@ class RenderedSource(seqio.DataSource):
         return [split]
 
     def num_input_examples(self, split: str) -> int:
-        """Returns how many examples the split has; read once, when asked for."""
+        """Returns the number of examples of a split; counted once, on first use."""
         if split not in self._counts:
             self._counts[split] = rendering.num_examples(self._task, split, count_tokens=self._count_tokens)
         return self._counts[split]
@@ -54,7 +54,9 @@ class RenderedSource(seqio.DataSource):
     ) -> tf.data.Dataset:
         """Returns the texts; shuffling is left to `seqio.Task`, which shuffles examples in a buffer."""
         del shuffle, seed, sequence_length, use_cached, num_epochs
-        self._task.source.require_split(split)  # Told here, since errors inside the generator arrive wrapped.
+        self._task.source.require_split(
+            split
+        )  # Checked here: TensorFlow wraps errors that are raised inside the generator.
         signature = {"inputs": tf.TensorSpec((), tf.string), "targets": tf.TensorSpec((), tf.string)}
         if self._task.references is not None:
             signature["references"] = tf.TensorSpec((None,), tf.string)
@@ -70,18 +72,18 @@ class RenderedSource(seqio.DataSource):
 
 
 def make_task(task: TemplatedTask, *, vocabulary: Vocabulary) -> seqio.Task:
-    """Adds a task to `seqio.TaskRegistry`: texts tokenised, cut, ended; `*_pretokenized` kept."""
+    """Adds a task to `seqio.TaskRegistry`: texts are tokenized, truncated, ended, and saved as `*_pretokenized`."""
     inputs, targets = (
         seqio.Feature(vocabulary=to_seqio(vocabulary), add_eos=add_eos) for add_eos in (task.ends_inputs, True)
     )
     return seqio.TaskRegistry.add(
         task.name,
         source=RenderedSource(task, vocabulary=vocabulary),
-        # Cut before the end of sequence is added: what is exported ends in it too.
+        # Truncates before it adds the end of sequence, which is last in exports too.
         preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
         output_features={"inputs": inputs, "targets": targets},
         postprocess_fn=_postprocess_fn(task),
-        # SeqIO gives metrics targets and predictions alone: those that need to know more of a row are ours to run.
+        # SeqIO gives metrics only targets and predictions; those that need more of a row run in `evaluation`.
         metric_fns=[_metric_fn(n) for n in task.metrics if METRICS[n].kind == "generate" and not METRICS[n].needs],
     )
 
@@ -100,7 +102,7 @@ def _postprocess_fn(task: TemplatedTask) -> Callable[..., Any]:
 
 @functools.cache
 def _metric_fn(name: str) -> Callable[..., dict[str, float]]:
-    # SeqIO tells kinds of metrics apart by the names of their arguments.
+    # SeqIO distinguishes kinds of metrics by the names of their arguments.
     def metric(targets: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
         return METRICS[name].fn(targets, predictions)
 

@@ -1,10 +1,14 @@
-"""SeqIO's vocabulary objects for ours, and ours for SeqIO's. Same ids both ways."""
+"""From this package's vocabularies to SeqIO's and back, with the same ids."""
 
 import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from flan_jax import vocab
+from flan_jax.files import sha256_of
 from flan_jax.tasks import lazy
 
 
@@ -19,13 +23,13 @@ def to_seqio(vocabulary: vocab.Vocabulary) -> Any:
 
 
 def from_seqio(vocabulary: Any) -> vocab.Vocabulary | None:
-    """Returns our vocabulary for SeqIO's object; None when it is of a kind, or has settings, that ours have not.
+    """Returns this package's vocabulary for a SeqIO object; None for a kind, or for settings, that it does not have.
 
     Args:
       vocabulary: of a feature of any SeqIO task.
     """
     seqio = lazy.import_seqio()
-    # The type itself: a subclass may encode in another way.
+    # The exact type: a subclass may encode differently.
     if type(vocabulary) is seqio.ByteVocabulary:
         return vocab.ByteVocabulary(extra_ids=vocabulary.extra_ids)
     if type(vocabulary) is not seqio.SentencePieceVocabulary:
@@ -40,3 +44,66 @@ def from_seqio(vocabulary: Any) -> vocab.Vocabulary | None:
     if not ordinary:
         return None
     return vocab.SentencePieceVocabulary(vocabulary.sentencepiece_model_file, extra_ids=vocabulary.extra_ids)
+
+
+@dataclass(frozen=True)
+class ExternalVocabulary:
+    """A SeqIO vocabulary that this package cannot rebuild: known by its class and sizes, able to decode."""
+
+    wrapped: Any
+    kind: ClassVar[vocab.VocabularyKind] = "external"
+
+    @property
+    def size(self) -> int:
+        """Number of ids; 0 when unknown."""
+        return int(getattr(self.wrapped, "vocab_size", 0) or 0)
+
+    @property
+    def eos_id(self) -> int:
+        """Id of the end of a sequence; -1 when there is none."""
+        return -1 if self.wrapped.eos_id is None else int(self.wrapped.eos_id)
+
+    @property
+    def extra_ids(self) -> int:
+        """Number of sentinels."""
+        return int(self.wrapped.extra_ids or 0)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the class and its sizes: what the ids mean is not visible from outside."""
+        kind = f"{type(self.wrapped).__module__}.{type(self.wrapped).__qualname__}"
+        settings = {"size": self.size, "eos_id": self.wrapped.eos_id, "extra_ids": self.wrapped.extra_ids}
+        return sha256_of({"class": kind, **settings})
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of ids."""
+        return str(self.wrapped.decode(list(ids)))
+
+    def piece(self, i: int) -> str:
+        """Returns the text of one id."""
+        return self.decode([i])
+
+
+def of_task(task: Any) -> vocab.Vocabulary | ExternalVocabulary:
+    """Returns the vocabulary of a SeqIO task's inputs."""
+    wrapped = task.output_features["inputs"].vocabulary
+    return from_seqio(wrapped) or ExternalVocabulary(wrapped)
+
+
+def shared(vocabulary: vocab.Vocabulary) -> vocab.Vocabulary:
+    """Returns the first of equal vocabularies: loading and digesting a model takes 20 ms, and each task has its own."""
+    status = os.stat(vocabulary.path) if isinstance(vocabulary, vocab.SentencePieceVocabulary) else None
+    return _first_of_equal(vocabulary, status and (status.st_size, status.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=8)
+def _first_of_equal(vocabulary: vocab.Vocabulary, version: tuple[int, int] | None) -> vocab.Vocabulary:
+    del version
+    return vocabulary
+
+
+def own_file(vocabulary: vocab.Vocabulary) -> str | None:
+    """Returns the SentencePiece model of a vocabulary; None for the package's own and for one without a model."""
+    if isinstance(vocabulary, vocab.SentencePieceVocabulary) and Path(vocabulary.path) != vocab.EMBEDDED_MODEL:
+        return vocabulary.path
+    return None

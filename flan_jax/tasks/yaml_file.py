@@ -67,8 +67,8 @@ from flan_jax.settings import Place, Section, parse, read_mapping, require_mappi
 from flan_jax.tasks.declare import Evaluation, TemplatedTask
 from flan_jax.tasks.filters.settings import parse_filters
 from flan_jax.tasks.formats.declare import format_task, parse_format
-from flan_jax.tasks.preprocessors import LabelNames
-from flan_jax.tasks.pretraining.span_corruption import Noise, Stand
+from flan_jax.tasks.label_names import LabelNames
+from flan_jax.tasks.pretraining.span_corruption import Noise, Replacement
 from flan_jax.tasks.pretraining.task import Objective, PretrainingTask
 from flan_jax.tasks.sources.settings import parse_files, parse_source
 from flan_jax.templates.render import Template
@@ -143,9 +143,9 @@ class _Pretraining:
     objective: Objective = PretrainingTask.objective
     noise_density: float = Noise.density
     mean_span: float = Noise.mean_span
-    stand: Stand = PretrainingTask.stand
+    replacement: Replacement = PretrainingTask.replacement
     lengths: Mapping[str, int] | None = None
-    chunks_together: int = PretrainingTask.chunks_together
+    chunks_per_group: int = PretrainingTask.chunks_per_group
     passes: int = PretrainingTask.passes
     seed: int = PretrainingTask.seed
     cluster: str = PretrainingTask.cluster
@@ -277,7 +277,7 @@ def _task(name: str, entry: Section, *, sets: Sets) -> TemplatedTask:
             cluster=declared.cluster,
             templates=templates,
             options=tuple(map(str, options)) if isinstance(options, tuple) else options,
-            normaliser=None if declared.labels is None else LabelNames(names=declared.labels),
+            normalizer=None if declared.labels is None else LabelNames(names=declared.labels),
             postprocessor=declared.postprocessor,
             references=declared.references,
             group=declared.group,

@@ -245,7 +245,7 @@ def _parts(pattern: str) -> tuple[tuple[str, str | None], ...]:
             shown = "{" + field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
             raise UserError(
                 f"The pattern {pattern!r} has {shown}, which is not a field's name alone. Write {{field}}, and "
-                "literal braces twice: {{ }}; format a number in the task's normaliser."
+                "literal braces twice: {{ }}; format a number in the task's normalizer."
             )
     return tuple((literal, field) for literal, field, _, _ in parsed)
 
@@ -280,5 +280,5 @@ def _not_text(field: str, row: Mapping[str, Any], *, template: Template, side: s
         )
     return UserError(
         f"{template}: the field {field!r} of its {side} holds {shortened(row[field])}; a pattern takes text or a "
-        "number. Turn it into words in the task's normaliser (in YAML: `labels`)."
+        "number. Turn it into words in the task's normalizer (in YAML: `labels`)."
     )

@@ -2,7 +2,7 @@
 
 The form is that of Tk-Instruct (Wang et al. 2022, arXiv:2204.07705, section 5.1 and the released collator), byte for
 byte, so that scores can be compared. It is code and not a template file, because how many examples are shown depends
-on how many tokens they take. Reading the files is left to `natural_instructions.task_files`, tokenising to the caller.
+on how many tokens they take. Reading the files is left to `natural_instructions.task_files`, tokenizing to the caller.
 """
 
 import dataclasses

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from flan_jax.commands import export as command
-from flan_jax.data import exports
 from flan_jax.data.manifest import MixtureManifest, Request, VocabularyRef
+from flan_jax.run import export_process
 
 pytestmark = pytest.mark.tensorflow
 LENGTHS = {"inputs": 32, "targets": 8}
@@ -60,7 +60,7 @@ def test_a_users_file_is_exported_shown_and_found_again(yaml, capfd, monkeypatch
     assert printed.out == ""
     assert "Exporting mine (train): 1 of 1 tasks, 3 examples" in printed.err
     assert "tensorflow" not in printed.err.lower()
-    monkeypatch.setattr(exports, "run_child", None)
+    monkeypatch.setattr(export_process, "run_child", None)
     assert command.export(**arguments(yaml)) == exported
 
 
@@ -69,7 +69,7 @@ def test_splits_that_no_task_has_are_skipped_and_named(yaml, monkeypatch):
         assert [r.split for r in requests] == ["test", "dev"]
         return tuple(empty_manifest(request) for request in requests)
 
-    monkeypatch.setattr(exports, "ensure_all", answer)
+    monkeypatch.setattr(export_process, "ensure_exports", answer)
     with pytest.raises(ValueError, match=r"Nothing of 'mine' to export: mine has no split 'test', only train"):
         command.export(**arguments(yaml, splits="test, dev"))
     manifest = empty_manifest(Request(name="mine", split="dev", lengths=LENGTHS))
@@ -83,65 +83,6 @@ def empty_manifest(request):
     return MixtureManifest(
         request=request, members=(), skipped=skipped, vocabulary=vocabulary, definition_files={}, given_files={}
     )
-
-
-def child(yaml, *, name="mine"):
-    """Runs the child's entry in this process, with TensorFlow loaded once for all tests."""
-    folder = yaml.parent
-    (folder / "order.json").write_text(json.dumps([{"name": name, "lengths": LENGTHS, "module": str(yaml)}]))
-    return command._child(str(folder / "order.json"), str(folder / "export"), str(folder / "answer"))
-
-
-@pytest.fixture
-def in_this_process(monkeypatch):
-    """The child's entry, with SeqIO's registries and ours empty for one test."""
-    import seqio
-
-    from flan_jax.tasks import entries, registry
-
-    monkeypatch.setattr(command, "_leave_with_parent", lambda: None)
-    monkeypatch.setattr(seqio.TaskRegistry, "_REGISTRY", {})
-    monkeypatch.setattr(seqio.MixtureRegistry, "_REGISTRY", {})
-    monkeypatch.setattr(entries, "_state", entries._State())
-    monkeypatch.setattr(registry, "_state", registry._State())
-
-
-def test_the_child_ends_with_0_when_all_is_made(yaml, in_this_process):
-    assert child(yaml) == 0
-    assert len(list((yaml.parent / "export").rglob("manifest.json"))) == 1
-
-
-def test_the_child_ends_with_2_and_leaves_its_message(yaml, in_this_process):
-    (yaml.parent / "train.jsonl").write_text('{"q": 1}\n')
-    assert child(yaml) == 2
-    assert "names the field 'a'" in (yaml.parent / "answer").read_text()
-    assert not list((yaml.parent / "export").rglob("manifest.json"))
-
-
-def test_an_unknown_name_is_the_users_to_mend(yaml, in_this_process):
-    assert child(yaml, name="mien") == 2
-    assert json.loads((yaml.parent / "answer").read_text())["message"].startswith(
-        "Unknown task or mixture 'mien'. Did you mean 'mine'?"
-    )
-
-
-def test_an_error_of_a_users_module_names_its_line(yaml, in_this_process):
-    module = yaml.parent / "broken.py"
-    module.write_text("\nraise ValueError('in my module')\n")
-    assert child(module) == 2
-    refusal = json.loads((yaml.parent / "answer").read_text())
-    assert refusal["message"].endswith("broken.py, line 2: ValueError: in my module")
-    assert refusal["traceback"].startswith("Traceback")
-
-
-def test_an_interrupt_ends_quietly(yaml, in_this_process, monkeypatch):
-    from flan_jax.tasks.exporting import export
-
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(export, "export_requests", interrupted)
-    assert child(yaml) == 130
 
 
 def test_importing_the_command_loads_no_tensorflow():

@@ -213,7 +213,7 @@ def test_names_declared_by_a_family_are_counted_and_shown_on_request(registries,
         registries.register(dataclasses.replace(record, name=name), vocabulary="bytes")
         return True
 
-    registries.declare_family("later", names=lambda: ["later_1", "later_2"], define=define)
+    registries.declare_collection("later", names=lambda: ["later_1", "later_2"], define=define)
     assert "later: 2 more names, registered on request" in as_text("tasks")
     assert [task["name"] for task in as_json("tasks", "later_2")["tasks"]] == ["later_2"]
     assert [task["name"] for task in as_json("tasks", "later*")["tasks"]] == ["later_1", "later_2"]

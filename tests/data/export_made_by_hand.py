@@ -1,4 +1,4 @@
-"""A tiny export written without SeqIO, for tests of those who read exports."""
+"""A tiny export written without SeqIO, for tests that read exports."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from flan_jax.tasks.exporting import shards
 
 VOCABULARY = VocabularyRef(kind="bytes", digest="d" * 64, size=259, eos_id=1)
 LENGTHS = {"inputs": 8, "targets": 4}
+PATTERNS = ("flan_jax/templates/**/*.py", "flan_jax/vocab.py")
 
 
 def encode(chunk):
@@ -63,7 +64,7 @@ def write_mixture(export_dir: Path, request: Request, sizes, *, files=()) -> Mix
         directory = write_task(export_dir, [([i + 3, 1], [i + 4, 1]) for i in range(size)], task=task)
         path = directory.relative_to(export_dir).as_posix()
         members.append(Member(task=task, rate=float(size), cap=None, path=path, examples=size))
-    named = [(path, "package") for path in definitions.package_files()]
+    named = [(path, "package") for path in (*PATTERNS, *definitions.package_files(PATTERNS))]
     manifest = MixtureManifest(
         request=request,
         members=tuple(members),

@@ -27,13 +27,10 @@ def exported(tmp_path, asked, files=()):
     return write_mixture(tmp_path / "export", asked, {"a": 1}, files=files)
 
 
-def test_the_package_files_are_those_that_put_rows_into_words_and_ids():
-    files = definitions.package_files()
-    assert "flan_jax/vocab.py" in files
-    assert "flan_jax/tasks/registry.py" in files
-    assert "flan_jax/vocabularies/embedded.model" in files
-    assert any(f.startswith("flan_jax/templates/") and f.endswith(".yaml") for f in files)
-    assert list(files) == sorted(files)
+def test_package_files_are_those_that_patterns_match_sorted():
+    files = definitions.package_files(["flan_jax/vocab.py", "flan_jax/templates/**/*.yaml", "flan_jax/none/*.py"])
+    assert "flan_jax/vocab.py" in files and "flan_jax/templates/embedded.yaml" in files
+    assert not any(file.endswith(".py") for file in files[:-1]) and list(files) == sorted(files)
 
 
 @pytest.mark.parametrize("word", ["my_tasks", "my_tasks.py", "./my_tasks.py"])
@@ -47,14 +44,14 @@ def test_a_changed_module_is_noticed_and_a_touched_one_is_not(tmp_path, module, 
     assert found(manifest, asked) == [f"{module} has changed"]
 
 
-def test_unchanged_size_and_time_spare_the_reading(tmp_path, module, monkeypatch):
+def test_files_of_unchanged_size_and_time_are_not_read(tmp_path, module, monkeypatch):
     asked = request(module="my_tasks")
     manifest = exported(tmp_path, asked, [(str(module), "module")])
     monkeypatch.setattr(definitions, "sha256_of_file", None)
     assert found(manifest, asked) == []
 
 
-def test_the_same_word_in_another_directory_is_another_module(tmp_path, module, monkeypatch):
+def test_the_same_name_in_another_directory_is_another_module(tmp_path, module, monkeypatch):
     asked = request(module="my_tasks")
     manifest = exported(tmp_path, asked, [(str(module), "module")])
     other = tmp_path / "other" / "my_tasks.py"
@@ -74,7 +71,7 @@ def test_a_module_that_is_gone_is_a_change_unless_the_export_was_moved(tmp_path,
     assert found(manifest, asked, missing_is_change=False) == []
 
 
-def test_data_may_go_once_they_are_exported_but_not_change(tmp_path):
+def test_exported_data_may_be_removed_but_not_changed(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("{}\n")
     manifest = exported(tmp_path, request(), [(str(rows), "data")])
@@ -103,7 +100,7 @@ def test_a_changed_vocabulary_file_is_noticed(tmp_path):
     assert found(manifest, asked) == [f"{model} has changed"]
 
 
-def test_large_files_are_told_apart_by_size_and_time(tmp_path, monkeypatch):
+def test_large_files_are_compared_by_size_and_time(tmp_path, monkeypatch):
     monkeypatch.setattr(definitions, "LARGEST_DIGESTED_BYTES", 3)
     rows = tmp_path / "rows.jsonl"
     rows.write_text("1234")
@@ -114,16 +111,21 @@ def test_large_files_are_told_apart_by_size_and_time(tmp_path, monkeypatch):
     assert found(manifest, request()) == [f"{rows} has changed"]
 
 
-def test_files_that_came_or_went_with_a_version_of_the_package_are_noticed(tmp_path, monkeypatch):
+def test_added_and_removed_package_files_are_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(definitions, "PACKAGE", tmp_path / "flan_jax")
+    (tmp_path / "flan_jax" / "templates").mkdir(parents=True)
+    for name in ("vocab.py", "templates/old.py"):
+        (tmp_path / "flan_jax" / name).touch()
     manifest = exported(tmp_path, request())
-    real = definitions.package_files()
-    monkeypatch.setattr(definitions, "package_files", lambda: (*real, "flan_jax/tasks/new.py"))
-    assert found(manifest, request()) == ["flan_jax/tasks/new.py is new in this version of flan_jax"]
-    monkeypatch.setattr(definitions, "package_files", lambda: real[1:])
-    assert found(manifest, request()) == [f"{real[0]} is gone in this version of flan_jax"]
+    assert found(manifest, request()) == []
+    (tmp_path / "flan_jax" / "templates" / "new.py").touch()
+    assert found(manifest, request()) == ["flan_jax/templates/new.py is new in this version of flan_jax"]
+    (tmp_path / "flan_jax" / "templates" / "new.py").unlink()
+    (tmp_path / "flan_jax" / "templates" / "old.py").unlink()
+    assert found(manifest, request()) == ["flan_jax/templates/old.py is gone in this version of flan_jax"]
 
 
-def test_a_folder_named_by_the_environment_is_held_against_the_one_of_the_export(tmp_path, monkeypatch):
+def test_a_folder_named_by_the_environment_is_compared_with_the_exports(tmp_path, monkeypatch):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "rows.jsonl").write_text("{}\n")
@@ -142,7 +144,7 @@ def test_a_folder_named_by_the_environment_is_held_against_the_one_of_the_export
     assert found(manifest, request()) == []
 
 
-def test_a_file_named_by_the_environment_is_as_good_as_a_folder(tmp_path, monkeypatch):
+def test_a_file_named_by_the_environment_counts_like_a_folder(tmp_path, monkeypatch):
     archive = tmp_path / "templates.zip"
     archive.touch()
     monkeypatch.setenv("FLAN_JAX_TOYS_DIR", str(archive))

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from flan_jax.data import exports
-from flan_jax.data.exports import Unusable, ensure, ensure_all, find
+from flan_jax.data.exports import Unusable, ensure_all, find
 from flan_jax.data.manifest import Request, write
 from tests.data.export_made_by_hand import LENGTHS, write_mixture
 
@@ -15,18 +14,24 @@ def request(**changes):
     return Request(**{"name": "toys", "lengths": LENGTHS, **changes})
 
 
-@pytest.fixture
-def children(monkeypatch):
-    """Requests handed to child processes, which here write them by hand."""
-    runs = []
+class Exporter:
+    """Notes the splits of each call, and writes synthetic exports."""
 
-    def run_child(requests, *, export_dir):
-        runs.append([r.split for r in requests])
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, requests, export_dir):
+        self.calls.append([r.split for r in requests])
         for asked in requests:
             write_mixture(export_dir, asked, {"a": 1})
 
-    monkeypatch.setattr(exports, "run_child", run_child)
-    return runs
+
+def never(requests, export_dir):
+    raise AssertionError(requests)
+
+
+def ensure(asked, *, export_dir, use_cached="auto", exporter=never):
+    return ensure_all([asked], export_dir=export_dir, use_cached=use_cached, exporter=exporter)[0]
 
 
 def reason(asked, export_dir):
@@ -35,12 +40,12 @@ def reason(asked, export_dir):
     return answer.reason
 
 
-def test_a_fresh_export_is_found(tmp_path):
+def test_an_up_to_date_export_is_found(tmp_path):
     written = write_mixture(tmp_path, request(), {"a": 2})
     assert find(request(), tmp_path) == written
 
 
-def test_what_was_never_exported_is_said(tmp_path):
+def test_a_missing_export_is_reported(tmp_path):
     assert reason(request(), tmp_path / "new") == f"'toys', split 'train' has not been exported to {tmp_path / 'new'}"
 
 
@@ -57,9 +62,11 @@ def test_a_lost_shard_makes_it_unusable(tmp_path):
     (shard,) = (tmp_path / manifest.members[1].path).glob("*.array_record")
     shard.write_bytes(shard.read_bytes()[:-1])
     assert "the export of 'b' in" in reason(request(), tmp_path)
-    assert "lacks bytes: examples-00000-of-00001.array_record has 131071, wanted 131072" in reason(request(), tmp_path)
+    assert "lacks bytes: examples-00000-of-00001.array_record has 131071, expected 131072" in reason(
+        request(), tmp_path
+    )
     shard.unlink()
-    assert "has nothing, wanted 131072" in reason(request(), tmp_path)
+    assert "has nothing, expected 131072" in reason(request(), tmp_path)
 
 
 def test_a_lost_vocabulary_makes_it_unusable(tmp_path):
@@ -77,7 +84,7 @@ def test_a_task_that_was_exported_again_with_another_size_makes_it_unusable(tmp_
     manifest = write_mixture(tmp_path, request(), {"a": 2})
     path = tmp_path / manifest.members[0].path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "num_examples": 5}))
-    assert "num_examples: got 5, wanted 2" in reason(request(), tmp_path)
+    assert "num_examples: got 5, expected 2" in reason(request(), tmp_path)
 
 
 def test_a_manifest_of_another_format_makes_it_unusable(tmp_path):
@@ -86,15 +93,15 @@ def test_a_manifest_of_another_format_makes_it_unusable(tmp_path):
     assert "cannot be read" in reason(request(), tmp_path)
 
 
-def test_an_export_that_cuts_more_targets_than_this_run_allows_will_not_do(tmp_path):
+def test_an_export_that_truncates_more_targets_than_the_run_allows_is_refused(tmp_path):
     manifest = write_mixture(tmp_path, request(), {"a": 4})
     path = tmp_path / manifest.members[0].path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "truncated": {"targets": 1}}))
-    assert "cuts 25.0% of the targets, at most 5.0% may be" in reason(request(), tmp_path)
+    assert "truncates 25.0% of the targets, at most 5.0% are allowed" in reason(request(), tmp_path)
     assert find(request(max_truncated_targets=0.25), tmp_path) == manifest
 
 
-def test_an_export_without_a_member_will_do_only_when_members_may_lack_the_split(tmp_path):
+def test_an_export_without_a_member_is_used_only_when_members_may_lack_the_split(tmp_path):
     skipped = {"b": "has no split 'train', only test"}
     manifest = dataclasses.replace(write_mixture(tmp_path, request(), {"a": 4}), skipped=skipped)
     write(request().manifest_path(tmp_path), manifest)
@@ -105,38 +112,36 @@ def test_an_export_without_a_member_will_do_only_when_members_may_lack_the_split
     assert find(request(on_missing_split="empty"), tmp_path).members == ()
 
 
-def test_what_is_there_starts_no_child(tmp_path, children):
+def test_what_exists_is_not_exported_again(tmp_path):
     for use_cached in (True, False, "auto"):
         write_mixture(tmp_path, request(), {"a": 2})
         assert ensure(request(), export_dir=tmp_path, use_cached=use_cached).num_examples == 2
-    assert children == []
 
 
-def test_one_child_makes_all_that_is_missing_under_one_set_of_definitions(tmp_path, children):
+def test_one_call_of_the_exporter_makes_all_that_is_missing_under_one_set_of_definitions(tmp_path):
+    exporter = Exporter()
     write_mixture(tmp_path, request(), {"a": 1})
     asked = [request(), request(split="validation"), request(split="test"), request(split="x", vocabulary="bytes")]
-    answers = ensure_all(asked, export_dir=tmp_path)
+    answers = ensure_all(asked, export_dir=tmp_path, use_cached="auto", exporter=exporter)
     assert [a.request for a in answers] == asked
-    assert children == [["validation", "test"], ["x"]]
+    assert exporter.calls == [["validation", "test"], ["x"]]
 
 
-def test_a_child_that_leaves_nothing_is_not_believed(tmp_path, monkeypatch):
-    monkeypatch.setattr(exports, "run_child", lambda requests, export_dir: None)
-    with pytest.raises(ValueError, match=r"Exported, and yet 'toys', split 'train' has not been exported"):
-        ensure(request(), export_dir=tmp_path)
+def test_an_exporter_that_writes_nothing_is_noticed(tmp_path):
+    with pytest.raises(ValueError, match=r"Exported, but 'toys', split 'train' has not been exported"):
+        ensure(request(), export_dir=tmp_path, exporter=lambda requests, export_dir: None)
 
 
-def test_a_run_that_may_not_export_names_the_fields_that_differ_from_the_nearest(tmp_path, children):
+def test_a_run_that_may_not_export_names_the_fields_that_differ_from_the_nearest(tmp_path):
     write_mixture(tmp_path, request(lengths={"inputs": 64, "targets": 16}, vocabulary="bytes"), {"a": 1})
     write_mixture(tmp_path, request(lengths={"inputs": 64, "targets": 4}), {"a": 1})
     with pytest.raises(ValueError) as caught:
         ensure(request(), export_dir=tmp_path, use_cached=True)
-    assert "the nearest differs in lengths.inputs: got 64, wanted 8 (got: the export's" in str(caught.value)
+    assert "the nearest differs in lengths.inputs: got 64, expected 8 (got: the export's" in str(caught.value)
     assert "flan-jax export" in str(caught.value)
-    assert children == []
 
 
-def test_a_run_that_may_not_export_hears_what_is_there_instead(tmp_path, children):
+def test_a_run_that_may_not_export_is_shown_the_existing_exports(tmp_path):
     with pytest.raises(ValueError, match=r"It holds no export\."):
         ensure(request(), export_dir=tmp_path, use_cached=True)
     write_mixture(tmp_path, request(), {"a": 1})
@@ -144,7 +149,7 @@ def test_a_run_that_may_not_export_hears_what_is_there_instead(tmp_path, childre
         ensure(request(name="toy"), export_dir=tmp_path, use_cached=True)
 
 
-def test_a_run_that_may_not_export_hears_which_template_changed(tmp_path, children):
+def test_a_run_that_may_not_export_is_shown_which_template_changed(tmp_path):
     rows = tmp_path / "my_templates.py"
     rows.write_text("1")
     write_mixture(tmp_path, request(), {"a": 1}, files=[(str(rows), "module")])
@@ -153,7 +158,7 @@ def test_a_run_that_may_not_export_hears_which_template_changed(tmp_path, childr
         ensure(request(), export_dir=tmp_path, use_cached=True)
 
 
-def test_a_moved_export_serves_where_its_modules_are_not(tmp_path, children):
+def test_a_moved_export_is_used_without_its_modules(tmp_path):
     module = tmp_path / "mine.py"
     module.write_text("1")
     asked = request(module=str(module))
@@ -170,7 +175,7 @@ import sys
 from pathlib import Path
 from flan_jax.data import exports, source
 from flan_jax.data.manifest import Request, write
-manifest = exports.ensure(Request(name="toys", lengths={LENGTHS!r}), export_dir=Path({str(tmp_path)!r}), use_cached=True)
+manifest = exports.find(Request(name="toys", lengths={LENGTHS!r}), Path({str(tmp_path)!r}))
 (task,) = source.open_members(manifest, export_dir=Path({str(tmp_path)!r}))
 assert len(task.read([1, 0])) == 2
 loaded = {{"tensorflow", "seqio", "jax"}} & set(sys.modules)

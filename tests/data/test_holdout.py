@@ -51,7 +51,7 @@ def test_clusters_and_corpora_may_be_held_out_by_name():
 
 
 def test_unnamed_clusters_have_nothing_in_common():
-    for cluster in ("", "foreign", "user"):
+    for cluster in ("", "external", "user"):
         assert leaks([facts("mine", cluster)], tasks=[facts("yours", cluster)]) == []
         assert words(facts("mine", cluster), tasks=[facts("mine", cluster)]) == ["'mine' is itself held out"]
 

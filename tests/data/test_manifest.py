@@ -68,7 +68,7 @@ def test_a_mixture_is_known_by_what_it_trains_on_and_not_by_where_that_came_from
     "lengths", [{"inputs": 8}, {"inputs": 8, "targets": 1}, {"inputs": 8.5, "targets": 4}, {}, "8"]
 )
 def test_lengths_that_hold_nothing_are_refused(lengths):
-    with pytest.raises(ValueError, match=r"Lengths of 'toys': got .* wanted .*TASK_FEATURE_LENGTHS"):
+    with pytest.raises(ValueError, match=r"Lengths of 'toys': got .* expected .*TASK_FEATURE_LENGTHS"):
         request(lengths=lengths)
 
 
@@ -77,10 +77,10 @@ def test_a_share_beyond_one_is_refused():
         request(max_truncated_targets=5)
 
 
-def test_differences_name_the_field_the_value_and_the_wanted_one():
+def test_differences_name_the_field_both_values():
     got = {"lengths": {"inputs": 64, "targets": 8}, "split": "train"}
     wanted = {"lengths": {"inputs": 64, "targets": 16}, "split": "train", "module": "mine"}
-    assert m.differences(got, wanted) == ["lengths.targets: got 8, wanted 16", "module: got None, wanted 'mine'"]
+    assert m.differences(got, wanted) == ["lengths.targets: got 8, expected 16", "module: got None, expected 'mine'"]
     assert m.differences(got, got) == []
 
 
@@ -93,8 +93,8 @@ def test_an_absent_manifest_says_that_nothing_was_exported(tmp_path):
     ("change", "message"),
     [
         ("{", r"is not JSON"),
-        ({"format_version": 99}, r"format_version: got 99, wanted 1"),
-        ([], r"format_version: got 'list', wanted 1"),
+        ({"format_version": 99}, r"format_version: got 99, expected 1"),
+        ([], r"format_version: got 'list', expected 1"),
         ({"surprise": 1}, r"unknown: \['surprise'\]"),
         ({"rows_read": None}, r"fields missing: \['rows_read'\]"),
     ],

@@ -135,7 +135,7 @@ def test_a_damaged_shard_is_named(tmp_path):
 def test_lengths_of_another_export_are_refused(tmp_path):
     directory = write_task(tmp_path, examples(2))
     np.save(directory / "lengths.npy", np.zeros((3, 2), np.int32))
-    with pytest.raises(ValueError, match=r"lengths.npy: got int32 \(3, 2\), wanted int32 \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"lengths.npy: got int32 \(3, 2\), expected int32 \(2, 2\)"):
         _ = ExportedTask(directory).lengths
 
 

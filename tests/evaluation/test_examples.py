@@ -53,7 +53,7 @@ def test_every_option_that_is_a_reference_is_right(task, vocabulary):
     assert [sorted(e.gold) for e in examples] == [[0, 2], [1]]
 
 
-def test_in_a_foreign_vocabulary_references_are_ids(task):
+def test_in_an_external_vocabulary_references_are_ids(task):
     source = task([{"inputs": "ask", "targets": "x"}])
     (example,) = read_examples(source, np.array([0]), vocabulary=None)
     assert example.inputs == "ask"

@@ -63,7 +63,7 @@ def test_a_prediction_that_did_not_end_is_marked(task, vocabulary):
     assert "generated" not in result.as_row()
 
 
-def test_a_foreign_vocabulary_compares_ids(task, answering, vocabulary):
+def test_a_external_vocabulary_compares_ids(task, answering, vocabulary):
     results = predict(
         task([{"inputs": "x", "targets": "A"}, {"inputs": "y", "targets": "B"}]), answering(lambda t: "A"), None
     )

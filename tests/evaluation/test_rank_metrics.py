@@ -29,7 +29,7 @@ def test_t5_vectors(scores, gold, num_classes, weights, wanted):
     assert got == pytest.approx(wanted, abs=1e-3)
 
 
-def test_t5_vector_normalised_by_length():
+def test_t5_vector_normalized_by_length():
     scores, lengths = [(0.5, 5), (2, 3.3), (1.5, 0.6), (1.8, 1)], [(5, 10), (2, 3), (5, 6), (3, 2)]
     assert METRICS["rank_accuracy_by_length"].fn(scores, TWO_GOLD, lengths=lengths) == {"accuracy": 75.0}
     assert METRICS["rank_accuracy"].fn(scores, TWO_GOLD, lengths=lengths) == {"accuracy": 75.0}

@@ -27,7 +27,7 @@ AFTER = SuiteResult(
     step=2000,
     tasks=(
         task_result("sort_words", 90.0, by_template={0: 80.0, 1: 100.0}),
-        task_result("sort_numbers", 70.0, num_cut=3, notes=("foreign metrics not run",)),
+        task_result("sort_numbers", 70.0, num_cut=3, notes=("external metrics not run",)),
         task_result("[rhyme]", 40.0, cluster="rhymes", label="held_out"),
     ),
 )
@@ -52,7 +52,7 @@ def test_tasks_stand_under_their_clusters_with_both_scores_their_change_spread_a
     assert shown[3:] == [
         ["sorting"],
         "sort_words 5.0 90.0 +85.0 80-100".split(),
-        "sort_numbers - 70.0 - foreign metrics not run; 3 predictions truncated".split(),
+        "sort_numbers - 70.0 - external metrics not run; 3 predictions truncated".split(),
         ["rhymes", "(held", "out)"],
         "[rhyme] 45.5 40.0 -5.5".split(),
     ]

@@ -114,13 +114,13 @@ def test_progress_counts_examples_of_each_task_to_the_end(task, evaluate):
     assert all(of == 4 for _, _, of in calls)
 
 
-def test_foreign_tasks_get_text_metrics_and_say_so(task, evaluate, answering):
-    result = evaluate(labelled([("trained", [copying(task, evaluation="foreign", metrics=())])]))
+def test_external_tasks_get_text_metrics_and_say_so(task, evaluate, answering):
+    result = evaluate(labelled([("trained", [copying(task, evaluation="external", metrics=())])]))
     assert result.tasks[0].metrics == {"exact_match": 100.0, "rouge_l": pytest.approx(100.0)}
-    assert result.tasks[0].notes == ("foreign metrics not run",)
+    assert result.tasks[0].notes == ("external metrics not run",)
 
 
-def test_a_foreign_vocabulary_is_noted(task, answering, scoring):
+def test_a_external_vocabulary_is_noted(task, answering, scoring):
     result = run_suite(
         labelled([("trained", [copying(task)])]),
         plan=EvaluationPlan(),
@@ -131,7 +131,7 @@ def test_a_foreign_vocabulary_is_noted(task, answering, scoring):
         directory=None,
     )
     assert result.tasks[0].metrics == {"accuracy": 100.0}
-    assert result.tasks[0].notes == ("token ids compared: the vocabulary is foreign",)
+    assert result.tasks[0].notes == ("token ids compared: the vocabulary is external",)
 
 
 def test_tasks_without_metrics_get_the_usual_one(task, evaluate):
@@ -171,7 +171,7 @@ def test_scores_that_are_not_defined_are_null_and_left_out_of_means(task, tmp_pa
 
 def test_a_summary_of_another_format_is_refused(tmp_path):
     (tmp_path / "summary.json").write_text('{"format_version": 99}')
-    with pytest.raises(ValueError, match="format_version: got 99, wanted 1"):
+    with pytest.raises(ValueError, match="format_version: got 99, expected 1"):
         results.read_summary(tmp_path)
 
 

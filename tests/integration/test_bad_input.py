@@ -91,8 +91,8 @@ def test_an_export_that_does_not_fit_is_refused_with_what_differs(export_dir, tm
     common = [f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1", "run_config.RunConfig.evaluation=None",
               "USE_CACHED_TASKS=True"]  # fmt: skip
     refused(arguments(*common, "TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 16}"), capfd,
-            "lengths.inputs: got 128, wanted 64")  # fmt: skip
-    refused(arguments(*common, "VOCABULARY=bytes"), capfd, "vocabulary: got 'embedded', wanted 'bytes'")
+            "lengths.inputs: got 128, expected 64")  # fmt: skip
+    refused(arguments(*common, "VOCABULARY=bytes"), capfd, "vocabulary: got 'embedded', expected 'bytes'")
     refused(arguments(*common, "MIXTURE_OR_TASK_NAME=embedded_trian"), capfd, "Did you mean 'embedded_train'?")
     assert not (tmp_path / "run").exists()
 

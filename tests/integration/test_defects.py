@@ -27,7 +27,7 @@ def normalize(row):
     return {NORMALIZED}
 
 
-registry.register(jsonl_task("mine", "rows.jsonl", cluster="c", inputs="{q}", targets="{a}", normaliser=normalize))
+registry.register(jsonl_task("mine", "rows.jsonl", cluster="c", inputs="{q}", targets="{a}", normalizer=normalize))
 if MISTYPED:
     mistype(shards.publish, "manifest.num_shards", "manifest.nmu_shards")
 """

@@ -3,14 +3,15 @@ import pytest
 
 @pytest.fixture
 def registries(monkeypatch):
-    """SeqIO's registries and ours, empty for one test; returns `flan_jax.tasks.registry`."""
+    """Empty registries for one test, with the catalogue of collections; returns `flan_jax.tasks.registry`."""
     seqio = pytest.importorskip("seqio")
-    from flan_jax.tasks import entries, registry
+    from flan_jax.collections import catalogue
+    from flan_jax.tasks import registration, registry
 
     monkeypatch.setattr(seqio.TaskRegistry, "_REGISTRY", {})
     monkeypatch.setattr(seqio.MixtureRegistry, "_REGISTRY", {})
-    monkeypatch.setattr(entries, "_state", entries._State(default_vocabulary="bytes"))
-    monkeypatch.setattr(registry, "_state", registry._State())
+    monkeypatch.setattr(registration, "state", registration.State(default_vocabulary="bytes"))
+    catalogue.install()
     return registry
 
 
@@ -39,7 +40,7 @@ def sums(registries):
 
 @pytest.fixture
 def plain(registries):
-    """A task registered with plain SeqIO; its names are counted upwards."""
+    """A task registered with plain SeqIO."""
     import seqio
     import tensorflow as tf
 
@@ -63,5 +64,5 @@ def same(targets, predictions):
 
 @pytest.fixture
 def lost(registries, tmp_path):
-    """A task whose rows are not there."""
+    """A task whose rows are missing."""
     return registries.register_jsonl("lost", str(tmp_path / "lost.jsonl"), inputs="{q}?", targets="{a}")

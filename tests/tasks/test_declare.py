@@ -27,7 +27,7 @@ def test_declaring_reads_nothing_and_lists_become_tuples():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "two words"}, "The name 'two words' cannot be a task's .*letters, digits and _ . : #"),
+        ({"name": "two words"}, "The name 'two words' cannot be used .*letters, digits and _ . : #"),
         ({"templates": ()}, "Task 'sums': it has no templates"),
         ({"templates": ("{q}",)}, r"templates\[0\] must be a Template, got '{q}'"),
         ({"templates": (ASK, SHOW)}, r"templates\[1\] shows {options_}, and the task has no options"),
@@ -41,17 +41,17 @@ def test_declaring_reads_nothing_and_lists_become_tuples():
             "rank evaluation needs a forward template",
         ),
         ({"metrics": ("accurracy",)}, "unknown metric 'accurracy'. Did you mean 'accuracy'. Available: exact_match"),
-        ({"metrics": ("rank_accuracy",)}, "'rank_accuracy' judges scores of options, which needs evaluation='rank'"),
+        ({"metrics": ("rank_accuracy",)}, "'rank_accuracy' needs the scores of options: set evaluation='rank'"),
         ({"metrics": ("positive_f1",)}, "the metric 'positive_f1' needs two options, .* second .*; got None"),
         ({"metrics": ("positive_f1",), "options": ("a", "b", "c")}, r"needs two options, .*got \['a', 'b', 'c'\]"),
-        ({"metrics": ("multirc",), "options": "choices"}, "'multirc' judges groups of rows; .* as `group`"),
+        ({"metrics": ("multirc",), "options": "choices"}, "'multirc' scores groups of rows: set `group`"),
         ({"postprocessor": "lowercase"}, "unknown postprocessor 'lowercase'. .*Available: strip, lower"),
         ({"templates_per_row": 2}, r"templates_per_row must be 0 \(all\) to 1 .*got 2"),
         ({"templates_per_row": -1}, "templates_per_row must be 0"),
         ({"max_rows": 0}, "max_rows must be 1 or more, or None for all rows; got 0"),
     ],
 )
-def test_what_cannot_be_right_is_refused_when_declared(changes, message):
+def test_invalid_declarations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         declared(**changes)
 
@@ -72,7 +72,7 @@ def test_the_record_is_frozen():
 
 
 @pytest.mark.tensorflow
-def test_names_are_allowed_as_seqio_allows_them():
+def test_names_follow_seqios_rule():
     from seqio import dataset_providers
 
     assert NAME_PATTERN.pattern == dataset_providers._VALID_TASK_NAME_REGEX.pattern
@@ -80,7 +80,7 @@ def test_names_are_allowed_as_seqio_allows_them():
         require_name(5)
 
 
-def test_a_name_may_have_a_character_besides_where_it_is_allowed():
+def test_a_name_may_have_another_character_where_it_is_allowed():
     require_name("t0++_train", also="+")
     for wrong in ("t0+ train", "t0-train"):
         with pytest.raises(ValueError, match="cannot be a task's or a mixture's"):

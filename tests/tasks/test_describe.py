@@ -1,4 +1,4 @@
-"""What is told about tasks and mixtures is what an export would make of them."""
+"""Descriptions of tasks and mixtures show what an export would contain."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_a_row_is_shown_from_the_source_to_the_tokens_under_every_template(descr
     assert ask["tokens"]["targets"] == {"ids": [57, 1], "pieces": ["6", "</s>"]} and ask["notes"] == []
 
 
-def test_the_packed_row_holds_the_examples_from_this_one_on_as_an_export_has_them(describe, sums):
+def test_the_packed_row_has_the_examples_of_an_export_from_this_row_on(describe, sums):
     packed = example(describe, "sums", num_packed=2)["packed"]
     # Row 0 under template 0: "2+2?" -> "4"; row 1 under template 1: "so 6" -> "3+3".
     assert packed["examples"] == 2
@@ -43,14 +43,14 @@ def test_the_packed_row_holds_the_examples_from_this_one_on_as_an_export_has_the
     assert from_the_second["features"]["decoder_target_tokens"] == [54, 46, 54, 1, 0, 0]
 
 
-def test_what_an_export_would_cut_is_noted_and_cut(describe, sums):
+def test_what_an_export_truncates_is_truncated_and_noted(describe, sums):
     found = example(describe, "sums", index=2)
-    assert found["renderings"][0]["notes"] == ["inputs cut to 16 tokens"]
+    assert found["renderings"][0]["notes"] == ["inputs truncated to 16 tokens"]
     assert len(found["renderings"][0]["tokens"]["inputs"]["ids"]) == 16
-    assert found["renderings"][1]["notes"] == ["targets cut to 6 tokens"]
+    assert found["renderings"][1]["notes"] == ["targets truncated to 6 tokens"]
 
 
-def test_a_plain_task_is_shown_as_seqio_makes_it(describe, plain):
+def test_an_external_task_is_shown_with_seqios_examples(describe, plain):
     found = example(describe, "plain", index=1)
     assert found["raw"] == {"inputs": "de", "targets": "yz"}
     (rendering,) = found["renderings"]
@@ -58,11 +58,11 @@ def test_a_plain_task_is_shown_as_seqio_makes_it(describe, plain):
     assert rendering["tokens"]["inputs"] == {"ids": [103, 104, 1], "pieces": ["d", "e", "</s>"]}
     assert found["packed"]["examples"] == 1
     cut = example(describe, "plain", lengths={"inputs": 3, "targets": 6})["renderings"][0]
-    assert cut["notes"] == ["inputs cut to 3 tokens"] and len(cut["tokens"]["inputs"]["ids"]) == 3
+    assert cut["notes"] == ["inputs truncated to 3 tokens"] and len(cut["tokens"]["inputs"]["ids"]) == 3
 
 
 @pytest.mark.parametrize("name", ["sums", "plain"])
-def test_a_row_or_split_that_is_not_there_is_named(describe, sums, plain, name):
+def test_a_missing_row_or_split_is_reported_by_name(describe, sums, plain, name):
     with pytest.raises(ValueError, match=f"'{name}': the split 'train' has (fewer than 10 rows|no example 9)"):
         example(describe, name, index=9)
     with pytest.raises(KeyError, match="[Nn]o split 'dev'.* Splits: train"):
@@ -74,7 +74,7 @@ def test_an_unknown_task_is_named_with_the_nearest(describe, sums):
         example(describe, "sum")
 
 
-def test_lists_hold_tasks_and_mixtures_of_others_too(describe, registries, sums, plain):
+def test_lists_include_external_tasks_and_mixtures(describe, registries, sums, plain):
     registries.register_mixture("both", ["sums", ("plain", 2)])
     registries.register_mixture("nested", [("both", 1), "sums"])
     tasks = {task["name"]: task for task in describe.all_tasks()}
@@ -83,7 +83,7 @@ def test_lists_hold_tasks_and_mixtures_of_others_too(describe, registries, sums,
         "evaluation": "generate", "metrics": ["exact_match", "rouge_l"], "licence": "CC0",
     }  # fmt: skip
     shown = ("evaluation", "templates", "metrics")
-    assert [tasks["plain"][key] for key in shown] == ["foreign", 0, ["same"]]
+    assert [tasks["plain"][key] for key in shown] == ["external", 0, ["exact_match", "rouge_l"]]
     mixtures = {m["name"]: (m["members"], m["tasks"]) for m in describe.all_mixtures()}
     assert mixtures == {"both": (2, 2), "nested": (2, 2)}
 

@@ -1,4 +1,4 @@
-"""Few-shot prompts: which rows are the exemplars, whatever was asked before; budgets; what is dropped."""
+"""Few-shot prompts: choice of exemplars, budgets, and dropped rows."""
 
 from collections import Counter
 
@@ -30,7 +30,7 @@ def words(text):
     return len(text.split())
 
 
-def test_exemplars_are_training_rows_whichever_split_is_asked():
+def test_exemplars_are_training_rows_for_every_split():
     for split in ("train", "test"):
         for example in iter_rendered(task(few_shot()), split):
             *shown, query = example.rendered.inputs.split()
@@ -46,7 +46,7 @@ def test_no_row_is_its_own_exemplar_nor_its_twin_in_another_split():
             assert f"{row['q']}={row['a']}" not in example.rendered.inputs
 
 
-def test_a_prompt_depends_on_its_row_and_not_on_what_was_asked_before():
+def test_a_prompt_depends_on_its_row_and_not_on_earlier_prompts():
     whole = [e.rendered.inputs for e in iter_rendered(task(few_shot()), "train")]
     again = [preview(task(few_shot()), "train", index=i).rendered[0].inputs for i in (5, 2, 0)]
     assert again == [whole[5], whole[2], whole[0]]
@@ -54,29 +54,29 @@ def test_a_prompt_depends_on_its_row_and_not_on_what_was_asked_before():
     assert [e.rendered.inputs for e in iter_rendered(task(few_shot(), seed=1), "train")] != whole
 
 
-def test_exemplars_are_cut_to_the_budget():
+def test_exemplars_stay_within_the_budget():
     form = FewShotFormat(name="words", delimiter=" = ", separator=" | ")
     tight = FewShot(num_exemplars=5, formats=(form,), max_tokens=5)
     for example in iter_rendered(task(tight), "train", count_tokens=words):
         assert example.rendered.inputs.count("=") == 2  # 1 + 2 x (1 + 1) words
 
 
-def test_rows_without_an_exemplar_are_asked_zero_shot_or_dropped_and_counted():
+def test_rows_without_an_exemplar_become_zero_shot_or_are_dropped_and_counted():
     kept = [e.rendered.inputs for e in iter_rendered(task(few_shot(max_tokens=2)), "test", count_tokens=words)]
     assert kept == ["x", "q1"]
     dropping = task(few_shot(max_tokens=2, drop_without=True))
     dropped = Counter()
-    with pytest.raises(ValueError, match=r"no row of the split 'test'.* is left \(no exemplar fits: 2\)"):
+    with pytest.raises(ValueError, match=r"the split 'test' of .* has no usable row \(no exemplar fits: 2\)"):
         list(iter_rendered(dropping, "test", dropped=dropped, count_tokens=words))
     assert dropped == {NO_EXEMPLAR: 2}
 
 
-def test_a_budget_needs_something_to_count_with():
+def test_a_budget_needs_a_token_counter():
     with pytest.raises(ValueError, match="need a vocabulary to count tokens with"):
         list(iter_rendered(task(few_shot(max_tokens=2)), "test"))
 
 
-def test_templates_of_exemplars_are_the_querys_the_matching_or_any():
+def test_exemplars_use_the_querys_template_matching_templates_or_any():
     def prompts(templates):
         return [
             (e.template, e.rendered.inputs.removesuffix(e.rendered.inputs.split("|")[-1]))
@@ -100,7 +100,7 @@ def test_templates_of_exemplars_are_the_querys_the_matching_or_any():
     assert any(0 < shown.count("say q") < 5 == shown.count("|") for _, shown in prompts("mixed"))
 
 
-def test_the_format_goes_with_the_querys_template():
+def test_the_format_depends_on_the_querys_template():
     forms = (FORM, FewShotFormat(name="other", delimiter="#", separator=" "))
     asked = task(FewShot(num_exemplars=1, formats=forms), templates=(ASK, ASK))
     assert [("#" in e.rendered.inputs) for e in iter_rendered(asked, "train")] == [False, True] * 3
@@ -129,6 +129,6 @@ def test_the_number_of_examples_counts_what_is_dropped():
         ({"num_exemplars": 1, "formats": (FORM,), "templates": "querry"}, r"got 'querry'\. Did you mean 'query'"),
     ],
 )
-def test_few_shot_refuses_what_cannot_be(settings, message):
+def test_invalid_few_shot_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         FewShot(**settings)

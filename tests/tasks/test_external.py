@@ -4,6 +4,9 @@ import pytest
 
 from flan_jax.data.record import decode_record
 from flan_jax.tasks import external
+from flan_jax.tasks.exporting.plans import reference
+from flan_jax.tasks.external import ExternalTask
+from flan_jax.tasks.vocabularies import ExternalVocabulary
 
 pytestmark = pytest.mark.tensorflow
 LENGTHS = {"inputs": 8, "targets": 6}
@@ -44,8 +47,8 @@ def add(seqio, name="theirs", texts=(("ab", "c"),), *, preprocessors=None, featu
 
 
 def encoded(task, tmp_path, *, split="train", lengths=LENGTHS):
-    features = external.features_of(task, lengths=lengths, split=split, export_dir=tmp_path)
-    return features.encode(list(external.examples(task, split, lengths=lengths)))
+    theirs = ExternalTask(seqio_task=task)
+    return theirs.encoder(split, lengths=lengths)(list(theirs.examples(split, lengths=lengths)))
 
 
 def ids(result):
@@ -59,7 +62,7 @@ def test_ids_are_those_that_seqio_gives(seqio, tmp_path):
 
 
 @pytest.mark.parametrize("appending", ["append_eos", "append_eos_after_trim"])
-def test_what_seqio_cuts_in_silence_is_cut_the_same_and_counted(seqio, tmp_path, appending):
+def test_what_seqio_truncates_silently_is_truncated_alike_and_counted(seqio, tmp_path, appending):
     step = getattr(seqio.preprocessors, appending)
     task = add(seqio, texts=[("abcdefghij", "abcdefg"), ("a", "b")], preprocessors=[seqio.preprocessors.tokenize, step])
     result = encoded(task, tmp_path)
@@ -80,21 +83,21 @@ def test_empty_examples_are_left_out_with_the_reason(seqio, tmp_path):
     assert result.dropped == {"empty inputs": 1, "empty targets": 1}
 
 
-def test_evaluation_keeps_the_texts_of_the_task(seqio, tmp_path):
+def test_evaluation_saves_the_texts_of_the_task(seqio, tmp_path):
     result = encoded(add(seqio, texts=[("a long question", "b")]), tmp_path, split="validation")
     (meta,) = (decode_record(record)[1] for record in result.records)
     assert (meta["inputs"], meta["targets"], meta["references"]) == ("a long question", "b", ["b"])
     assert (meta["options"], meta["gold"], meta["row"]) == ([], -1, 0)
 
 
-def test_texts_that_the_task_did_not_keep_are_decoded(seqio, tmp_path):
+def test_texts_that_the_task_did_not_retain_are_decoded(seqio, tmp_path):
     keep = functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False)
     task = add(seqio, texts=[("ab", "c")], preprocessors=[keep, seqio.preprocessors.append_eos])
     (record,) = encoded(task, tmp_path, split="validation").records
     assert decode_record(record)[1]["inputs"] == "ab"
 
 
-def test_preprocessors_that_draw_draw_the_same_again(seqio, tmp_path):
+def test_random_preprocessors_repeat_their_draws(seqio, tmp_path):
     @functools.partial(seqio.map_over_dataset, num_seeds=1)
     def number(example, seed):
         import tensorflow as tf
@@ -109,7 +112,7 @@ def test_preprocessors_that_draw_draw_the_same_again(seqio, tmp_path):
     assert len({str(pair[0]) for pair in ids(first)}) > 10
 
 
-def test_a_source_that_takes_a_seed_gets_one(seqio):
+def test_a_source_that_accepts_a_seed_gets_one(seqio):
     seeds = []
 
     def dataset(split, shuffle_files, seed=None):
@@ -137,15 +140,15 @@ def test_another_error_of_a_source_is_not_hidden(seqio):
 def test_a_language_modelling_task_is_refused_by_feature(seqio, tmp_path):
     task = add(seqio, features={"targets": bytes_features(seqio)["targets"]})
     with pytest.raises(ValueError, match=r"Task 'theirs' has no output feature 'inputs' \(it has targets\)"):
-        external.features_of(task, lengths=LENGTHS, split="train", export_dir=tmp_path)
+        ExternalTask(seqio_task=task).encoder("train", lengths=LENGTHS)
 
 
-def test_features_that_are_no_ids_are_refused(seqio, tmp_path):
+def test_features_that_are_not_ids_are_refused(seqio, tmp_path):
     import tensorflow as tf
 
     task = add(seqio, features=bytes_features(seqio, dtype=tf.float32))
     with pytest.raises(ValueError, match=r"Task 'theirs': inputs must be one sequence of ids"):
-        external.features_of(task, lengths=LENGTHS, split="train", export_dir=tmp_path)
+        ExternalTask(seqio_task=task).encoder("train", lengths=LENGTHS)
 
 
 def test_two_vocabularies_in_one_task_are_refused(seqio, tmp_path):
@@ -154,7 +157,7 @@ def test_two_vocabularies_in_one_task_are_refused(seqio, tmp_path):
     with pytest.raises(
         ValueError, match=r"Task 'theirs' has two vocabularies: .*The encoder and the decoder share one"
     ):
-        external.features_of(add(seqio, features=features), lengths=LENGTHS, split="train", export_dir=tmp_path)
+        ExternalTask(seqio_task=add(seqio, features=features)).encoder("train", lengths=LENGTHS)
 
 
 def test_ids_outside_the_vocabulary_are_refused(seqio, tmp_path):
@@ -170,25 +173,25 @@ def test_ids_outside_the_vocabulary_are_refused(seqio, tmp_path):
 def test_a_task_that_repeats_without_end_is_refused(seqio):
     task = add(seqio, preprocessors=[lambda ds: ds.repeat(), seqio.preprocessors.tokenize])
     with pytest.raises(ValueError, match=r"Task 'theirs', split 'train', repeats without end"):
-        next(external.examples(task, "train", lengths=LENGTHS))
+        next(ExternalTask(seqio_task=task).examples("train", lengths=LENGTHS))
 
 
-def test_preprocessors_that_lose_a_feature_are_named_by_what_is_left(seqio):
+def test_a_feature_lost_in_preprocessing_is_reported_with_the_remaining_ones(seqio):
     task = add(seqio, preprocessors=[seqio.map_over_dataset(lambda e: {"inputs": e["inputs"], "answer": e["targets"]})])
     with pytest.raises(ValueError, match=r"an example has answer, inputs, and no targets"):
-        next(external.examples(task, "train", lengths=LENGTHS))
+        next(ExternalTask(seqio_task=task).examples("train", lengths=LENGTHS))
 
 
-def test_a_vocabulary_of_another_class_is_foreign_and_known_by_class_and_size(seqio, tmp_path):
-    ref = external.vocabulary_ref(seqio.PassThroughVocabulary(size=50, eos_id=7), export_dir=tmp_path)
-    assert (ref.kind, ref.size, ref.eos_id, ref.file) == ("foreign", 50, 7, None)
-    assert ref.digest != external.vocabulary_ref(seqio.PassThroughVocabulary(size=51), export_dir=tmp_path).digest
-    assert external.vocabulary_ref(seqio.PassThroughVocabulary(size=50), export_dir=tmp_path).eos_id == -1
+def test_a_vocabulary_of_another_class_is_external_and_identified_by_class_and_size(seqio, tmp_path):
+    ref = reference(ExternalVocabulary(seqio.PassThroughVocabulary(size=50, eos_id=7)), export_dir=tmp_path)
+    assert (ref.kind, ref.size, ref.eos_id, ref.file) == ("external", 50, 7, None)
+    assert ref.digest != ExternalVocabulary(seqio.PassThroughVocabulary(size=51)).digest
+    assert ExternalVocabulary(seqio.PassThroughVocabulary(size=50)).eos_id == -1
 
 
 def test_the_identity_changes_with_preprocessors_modules_and_files(seqio, tmp_path):
     def identity(task, digests=("1",)):
-        return external.identity(task, "train", module_digests=digests)
+        return ExternalTask(seqio_task=task).identity("train", module_digests=digests)
 
     lines = tmp_path / "a.txt"
     lines.write_text("x\n")
@@ -203,19 +206,19 @@ def test_the_identity_changes_with_preprocessors_modules_and_files(seqio, tmp_pa
     assert external.source_files(source, "train") == (str(tmp_path / "*.txt"), str(lines))
 
 
-def test_no_identity_holds_an_address(seqio):
+def test_an_identity_contains_no_address(seqio):
     task = add(seqio, preprocessors=[functools.partial(lambda ds, x: ds, x=object()), seqio.preprocessors.tokenize])
-    assert " at 0x" not in str(external.identity(task, "train", module_digests=()))
+    assert " at 0x" not in str(ExternalTask(seqio_task=task).identity("train"))
 
 
-def test_metrics_of_strangers_are_foreign_and_scored_by_default_ones(seqio):
+def test_external_metrics_are_replaced_by_default_ones(seqio):
     def theirs(targets, predictions):
         return {}
 
-    assert external.evaluation_of(add(seqio, metric_fns=[theirs])) == ("foreign", ("exact_match", "rouge_l"), None)
+    assert external.evaluation_of(add(seqio, metric_fns=[theirs])) == ("external", ("exact_match", "rouge_l"), None)
 
 
-def test_metrics_of_this_package_are_taken_by_name(seqio):
+def test_metrics_of_this_package_are_recorded_by_name(seqio):
     from flan_jax.evaluation import metrics
 
     def adapted(targets, predictions):

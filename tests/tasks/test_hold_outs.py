@@ -1,4 +1,4 @@
-"""A mixture that gives away what it holds out is refused when it is defined; what is allowed goes into its manifest."""
+"""A mixture that leaks what it holds out is refused when it is defined; allowed leaks are in its manifest."""
 
 import pytest
 
@@ -6,7 +6,6 @@ from flan_jax.data.holdout import Facts, HoldOut
 from flan_jax.data.manifest import Request, read_mixture, read_task
 from flan_jax.tasks.declare import FewShot, TemplatedTask
 from flan_jax.tasks.exporting.export import export_mixture
-from flan_jax.tasks.hold_outs import exemplar_corpora, facts
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import Template
@@ -30,7 +29,7 @@ def task(name, cluster, corpora=(), *, source=None, **settings):
 
 @pytest.fixture
 def registry(registries):
-    """Entailment (one task), a sibling of another cluster made of its source, one that shows its rows, an innocent one."""
+    """An entailment task, one of another cluster with its corpus, one that shows its rows, and an unrelated one."""
     anli = registries.register(task("anli", "entailment", ("anli", "snli")))
     registries.register(task("premises", "writing", ("snli",)))
     pool = registries.templated(anli.name)
@@ -40,12 +39,16 @@ def registry(registries):
     return registries
 
 
-def test_facts_are_the_declarations(registry):
-    assert facts("shows", registry.templated("shows")) == Facts(
+def facts(registry, name):
+    return registry.resolve(name).metadata.facts(name)
+
+
+def test_the_facts_of_hold_out_come_from_the_declarations(registry):
+    assert facts(registry, "shows") == Facts(
         task="shows", cluster="talking", corpora=("chat",), exemplar_corpora=("anli", "snli")
     )
     own = task("own", "c", ("x",), few_shot=FewShot(num_exemplars=1, formats=(PLAIN,)))
-    assert exemplar_corpora(own) == ("x",) and exemplar_corpora(registry.templated("sums")) == ()
+    assert own.exemplar_corpora == ("x",) and registry.templated("sums").exemplar_corpora == ()
 
 
 @pytest.mark.parametrize(
@@ -78,12 +81,12 @@ def test_no_rows_are_read_for_it(registry, tmp_path):
     registry.register_mixture("m", ["lost"], hold_out=HoldOut(clusters=("numbers",)))
 
 
-def test_a_held_out_name_that_there_is_not_is_refused(registry):
+def test_an_unknown_held_out_name_is_refused(registry):
     with pytest.raises(KeyError, match="Unknown task or mixture 'anil'. Did you mean 'anli'"):
         registry.register_mixture("m", ["sums"], hold_out=HoldOut(tasks=("anil",)))
 
 
-def test_an_allowed_leak_goes_into_the_manifest_and_corpora_into_the_tasks(registry, tmp_path):
+def test_an_allowed_leak_is_in_the_manifest_and_corpora_are_in_the_tasks(registry, tmp_path):
     hold_out = HoldOut(tasks=("anli",), allow_leak=("snli", "shows"))
     registry.register_mixture("m", ["premises", "shows", "sums"], hold_out=hold_out)
     manifest = export_mixture(Request(name="m", lengths={"inputs": 64, "targets": 8}), export_dir=tmp_path)
@@ -95,10 +98,10 @@ def test_an_allowed_leak_goes_into_the_manifest_and_corpora_into_the_tasks(regis
                     "'shows' shows exemplars from the held-out corpus 'snli' (of 'anli')"],
     }  # fmt: skip
     found = {member.task: read_task(tmp_path / member.path).facts for member in manifest.members}
-    assert found == {name: facts(name, registry.templated(name)) for name in ("premises", "shows", "sums")}
+    assert found == {name: facts(registry, name) for name in ("premises", "shows", "sums")}
 
 
-def test_what_is_unregistered_holds_nothing_out(registry):
+def test_an_unregistered_mixture_holds_nothing_out(registry):
     registry.register_mixture("m", ["sums"], hold_out=HoldOut(clusters=("entailment",)))
     assert registry.hold_out_of("m")["clusters"] == ["entailment"]
     registry.unregister(["m"])

@@ -7,7 +7,7 @@ import pytest
 
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.identity import described, identity
-from flan_jax.tasks.preprocessors import LabelNames
+from flan_jax.tasks.label_names import LabelNames
 from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.render import Template
 
@@ -30,10 +30,10 @@ def lower(row):
 
 
 def adding(number, *, sign="+"):
-    def normalise(row, *, extra="!"):
+    def normalize(row, *, extra="!"):
         return {**row, "q": f"{row['q']}{sign}{number}{extra}"}
 
-    return normalise
+    return normalize
 
 
 class Adder:
@@ -54,8 +54,8 @@ class Adder:
         {"options": ("1", "3")},
         {"options": "l"},
         {"references": "l"},
-        {"normaliser": upper},
-        {"normaliser": lower},
+        {"normalizer": upper},
+        {"normalizer": lower},
         {"templates_per_row": 2},
         {"max_rows": 1},
         {"evaluation": "rank"},
@@ -67,7 +67,7 @@ def test_every_setting_that_changes_examples_changes_the_identity(changes):
     assert identity(dataclasses.replace(TASK, **changes), "train") != identity(TASK, "train")
 
 
-def test_what_changes_no_example_does_not():
+def test_settings_that_change_no_example_do_not_change_the_identity():
     renamed = tuple(dataclasses.replace(template, name="x") for template in TASK.templates)
     other = dataclasses.replace(TASK, name="u", cluster="d", metrics=("f1",), licence="CC0", templates=renamed)
     assert identity(other, "train") == identity(TASK, "train")
@@ -78,7 +78,7 @@ def test_evaluation_splits_do_not_depend_on_training_templates_per_row():
     assert identity(dataclasses.replace(TASK, templates_per_row=0), "validation") == identity(TASK, "validation")
 
 
-def test_functions_differ_by_source_defaults_enclosed_values_and_arguments():
+def test_functions_differ_by_source_defaults_closures_and_arguments():
     functions = [
         upper, lower, adding(1), adding(2), adding(1, sign="-"), functools.partial(adding(1), extra="?"),
         LabelNames(names={"q": ("x", "y")}), LabelNames(names={"q": ("x", "z")}), Adder(1).add, Adder(2).add,
@@ -88,13 +88,13 @@ def test_functions_differ_by_source_defaults_enclosed_values_and_arguments():
     assert len(set(descriptions)) == len(functions)
 
 
-def test_descriptions_hold_no_address():
+def test_descriptions_contain_no_address():
     for value in (adding(1), Adder(object()), [Adder(1)], functools.partial(adding(upper))):
         assert " at 0x" not in json.dumps(described(value))
     assert described(adding(1)) == described(adding(1)) and described(Adder(1)) == described(Adder(1))
 
 
-def test_what_has_no_source_goes_by_its_name_and_what_holds_itself_ends():
+def test_functions_without_source_are_named_and_recursive_objects_end():
     made = {}
     exec("def made(row): return row", made)
     assert described(made["made"])[1] == "builtins.made" or described(made["made"])[1].endswith(".made")

@@ -5,7 +5,7 @@ import pytest
 from flan_jax.data.manifest import Request
 from flan_jax.tasks.declare import FewShot, TemplatedTask
 from flan_jax.tasks.exporting import export
-from flan_jax.tasks.inverted import TrainOnly, WithoutCopies, forward, inverted, stands_in
+from flan_jax.tasks.inverted import TrainOnly, WithoutCopies, inverted, is_part_of
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.fewshot import FewShotFormat
@@ -38,7 +38,7 @@ def pairs(task, split="train", dropped=None):
     return [(r.inputs, r.targets) for _, r, *_ in iter_rendered(task, split, dropped=dropped)]
 
 
-def test_an_inverted_task_has_the_inverted_templates_alone_and_leaves_out_copies():
+def test_an_inverted_task_has_only_the_inverted_templates_and_leaves_out_copies():
     dropped = Counter()
     assert pairs(inverted(declared()), dropped=dropped) == [
         ("Write a good review.", "A joy."),
@@ -46,7 +46,7 @@ def test_an_inverted_task_has_the_inverted_templates_alone_and_leaves_out_copies
         ("bad:", "Dull"),
         ("Write a bad review.", "Dull"),
     ]
-    assert dropped == {"target stands in the input": 2}  # "Good." under both templates.
+    assert dropped == {"target is part of the input": 2}  # "Good." under both templates.
 
 
 def test_an_inverted_task_is_never_evaluated():
@@ -61,17 +61,9 @@ def test_an_inverted_task_is_never_evaluated():
         list(task.source.rows("validation"))
 
 
-def test_what_is_held_out_by_goes_along():
-    for task in (inverted(declared()), forward(declared())):
-        assert (task.cluster, task.corpora, task.licence) == ("sentiment", ("my_reviews",), "CC0")
-
-
-def test_a_forward_task_is_evaluated_as_the_task_is():
-    task = forward(declared())
-    assert task.name == "reviews_forward" and task.templates == (ASK,)
-    assert (task.evaluation, task.metrics) == ("rank", ("rank_accuracy", "positive_f1"))
-    assert pairs(task, "validation") == pairs(declared(), "validation")
-    assert len(pairs(task)) == len(ROWS)
+def test_an_inverted_task_has_the_metadata_that_hold_out_checks():
+    task = inverted(declared())
+    assert (task.cluster, task.corpora, task.licence) == ("sentiment", ("my_reviews",), "CC0")
 
 
 @pytest.mark.parametrize(
@@ -85,8 +77,8 @@ def test_a_forward_task_is_evaluated_as_the_task_is():
         ("x", "", False),
     ],
 )
-def test_words_stand_in_a_text_next_to_each_other(target, text, wanted):
-    assert stands_in(target, text) is wanted
+def test_words_are_part_of_a_text_only_in_sequence(target, text, wanted):
+    assert is_part_of(target, text) is wanted
 
 
 def test_leaving_copies_out_changes_the_digest_and_nothing_else_of_a_template():
@@ -95,7 +87,7 @@ def test_leaving_copies_out_changes_the_digest_and_nothing_else_of_a_template():
     assert (wrapped.shows_options, wrapped.gives_options) == (False, False)
     assert digest([wrapped]) != digest([WRITE])
     assert wrapped.render(ROWS[0]) == WRITE.render(ROWS[0])
-    with pytest.raises(NotApplicable, match="target stands in the input"):
+    with pytest.raises(NotApplicable, match="target is part of the input"):
         wrapped.render(ROWS[2])
 
 
@@ -106,7 +98,7 @@ def test_exemplars_are_inverted_too():
     assert len(prompts) == 2 and all("Good or bad" not in prompt for prompt in prompts)
 
 
-def test_the_split_train_of_files_keeps_their_places_and_patterns(tmp_path):
+def test_the_split_train_of_files_has_their_paths_and_patterns(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"review": "x", "label": "good"}\n')
     source = TrainOnly(source=JsonlSource(files={"train": tmp_path / "*.jsonl", "test": tmp_path / "b.jsonl"}))
     assert source.files("train") == (str(tmp_path / "a.jsonl"),)
@@ -117,38 +109,26 @@ def test_the_split_train_of_files_keeps_their_places_and_patterns(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("direction", "changes", "kind", "message"),
+    ("changes", "kind", "message"),
     [
-        (
-            inverted,
-            {"templates": (ASK,)},
-            ValueError,
-            "'reviews' has no inverted template, so there is no inverted task",
-        ),
-        (inverted, {"source": InMemorySource(data={"test": ROWS})}, KeyError, "No split 'train'"),
-        (
-            forward,
-            {"templates": (WRITE,), "evaluation": "generate", "metrics": ("f1",)},
-            ValueError,
-            "'reviews' has inverted templates only",
-        ),
+        ({"templates": (ASK,)}, ValueError, "'reviews' has no inverted template, so it has no inverted task"),
+        ({"source": InMemorySource(data={"test": ROWS})}, KeyError, "No split 'train'"),
     ],
 )
-def test_a_task_without_the_direction_is_refused(direction, changes, kind, message):
+def test_a_task_without_inverted_templates_or_training_rows_is_refused(changes, kind, message):
     with pytest.raises(kind, match=message):
-        direction(declared(**changes))
+        inverted(declared(**changes))
 
 
 @pytest.mark.tensorflow
-def test_directions_are_registered_beside_the_task_and_weighed_apart(registries, tmp_path):
+def test_an_inverted_task_is_registered_and_weighted_apart(registries, tmp_path):
     registries.register(declared())
     registries.register_inverted("reviews")
-    registries.register_forward("reviews")
-    registries.register_mixture("m", [("reviews_forward", 1), ("reviews_inverted", 0.3)])
+    registries.register_mixture("m", [("reviews", 1), ("reviews_inverted", 0.3)])
     request = Request(name="m", lengths={"inputs": 64, "targets": 32})
     manifest = export.export_mixture(request, export_dir=tmp_path)
     assert {m.task: (m.rate, m.examples) for m in manifest.members} == {
-        "reviews_forward": (1, 3),
+        "reviews": (1, 3),
         "reviews_inverted": (0.3, 4),
     }
     assert list(registries.task("reviews_inverted").splits) == ["train"]
@@ -157,8 +137,8 @@ def test_directions_are_registered_beside_the_task_and_weighed_apart(registries,
 
 
 @pytest.mark.tensorflow
-def test_a_plain_seqio_task_has_no_directions(registries, plain):
-    with pytest.raises(ValueError, match="Task 'plain' has no templates of ours"):
+def test_an_external_task_has_no_inverted_templates(registries, plain):
+    with pytest.raises(ValueError, match="Task 'plain' is not a templated task"):
         registries.register_inverted("plain")
     with pytest.raises(KeyError, match="Unknown task 'reviews'"):
-        registries.register_forward("reviews")
+        registries.register_inverted("reviews")

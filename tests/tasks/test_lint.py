@@ -1,4 +1,4 @@
-"""Mistakes in templates that no error would tell."""
+"""Likely mistakes in templates that raise no error."""
 
 import pytest
 
@@ -16,19 +16,22 @@ GOOD = (
 
 
 def findings(*templates, rows=ROWS, **settings):
-    from flan_jax.tasks.lint import lint_task
+    from flan_jax.tasks.templated import RenderedTask
     from flan_jax.vocab import load
 
     source = settings.pop("source", InMemorySource(data={"train": rows}))
     task = TemplatedTask(name="t", source=source, cluster="c", templates=templates, **settings)
-    return [(f.template, f.rule, f.severity) for f in lint_task(task, vocabulary=load("bytes"), lengths=LENGTHS)]
+    return [
+        (f.template, f.rule, f.severity)
+        for f in RenderedTask(declaration=task, vocabulary=load("bytes")).lint(lengths=LENGTHS)
+    ]
 
 
-def test_good_templates_have_nothing_to_be_told():
+def test_good_templates_have_no_finding():
     assert findings(*GOOD) == []
 
 
-def test_the_same_words_twice_are_a_problem_whatever_their_names():
+def test_the_same_text_twice_is_a_problem_whatever_the_names():
     twin = Template(inputs=GOOD[0].inputs, targets=GOOD[0].targets, name="another")
     assert findings(*GOOD, twin) == [(2, "duplicate", "problem")]
 
@@ -50,7 +53,7 @@ def test_a_field_that_no_row_has_is_a_problem():
     assert findings(Template(inputs="{question}?", targets="{a}")) == [(None, "unresolvable field", "problem")]
 
 
-def test_a_target_that_stands_in_the_input_is_noted_but_not_one_among_the_options():
+def test_a_target_in_the_input_is_noted_unless_it_is_an_option():
     copy = Template(inputs="{q} is {a}.", targets="{a}")
     listed = Template(inputs="{q}\n{options_}", targets="{a}")
     assert findings(copy) == [(0, "target in input", "note")]
@@ -67,16 +70,16 @@ def test_texts_over_the_budget_are_noted():
     assert findings(GOOD[0], rows=rows) == [(0, "over the length budget", "note")]
 
 
-def test_a_task_without_its_rows_is_looked_at_in_its_words(tmp_path):
+def test_without_rows_only_the_text_of_templates_is_checked(tmp_path):
     source = JsonlSource(files={"train": tmp_path / "none.jsonl"})
     twin = Template(inputs=GOOD[0].inputs, targets=GOOD[0].targets)
     assert findings(GOOD[0], twin, source=source) == [
         (1, "duplicate", "problem"),
-        (None, "rows cannot be had", "note"),
+        (None, "rows not available", "note"),
     ]
 
 
-def test_a_bad_row_is_told(tmp_path):
+def test_a_bad_row_is_reported(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{")
     source = JsonlSource(files={"train": tmp_path / "rows.jsonl"})
     assert findings(GOOD[0], source=source) == [(None, "bad row", "problem")]
@@ -88,7 +91,7 @@ def test_the_packages_own_templates_have_no_problem():
     assert [finding for finding in lint_package() if finding.severity == "problem"] == []
 
 
-def test_a_task_a_users_file_and_everything_can_be_asked_for(registries, tmp_path):
+def test_lint_accepts_a_task_a_users_file_or_everything(registries, tmp_path):
     from flan_jax.tasks.lint import lint
 
     (tmp_path / "rows.jsonl").write_text('{"q": "2+2", "a": 4}\n')

@@ -57,7 +57,7 @@ def test_nested_rates_are_those_of_seqio(seqio, inner, outer, wanted):
     assert found == {name: rate for name, rate in theirs.items() if name in COUNTS}
 
 
-def test_rate_functions_see_measured_counts_and_their_cap_is_kept(seqio):
+def test_rate_functions_see_measured_counts_and_their_cap_is_recorded(seqio):
     capped = ProportionalRate(maximum=100)
     theirs = functools.partial(seqio.mixing_rate_num_examples, maximum=15)
     whole = mixture(seqio, "m", [("a", capped), ("c", capped), ("b", theirs)])
@@ -66,7 +66,7 @@ def test_rate_functions_see_measured_counts_and_their_cap_is_kept(seqio):
     assert {name: rate.cap for name, rate in found.items()} == {"a": 100, "b": 15, "c": 100}
 
 
-def test_a_function_of_a_stranger_is_called_with_the_task(seqio):
+def test_an_external_rate_function_is_called_with_the_task(seqio):
     whole = mixture(seqio, "m", ["a", "b"], default_rate=lambda task: 2.0 if task.name == "a" else 7.0)
     assert numbers(members.rates(whole, counts=COUNTS)) == {"a": 2, "b": 7}
 
@@ -85,7 +85,7 @@ def test_a_nested_mixture_without_the_split_weighs_nothing(seqio):
     assert numbers(members.rates(whole, counts={"a": 10})) == {"a": 1}
 
 
-def test_a_split_that_no_task_has_is_refused_with_those_there_are(seqio):
+def test_a_split_that_no_task_has_is_refused_with_the_existing_ones(seqio):
     whole = mixture(seqio, "m", ["a", "d"], default_rate=1)
     with pytest.raises(
         ValueError,
@@ -95,7 +95,7 @@ def test_a_split_that_no_task_has_is_refused_with_those_there_are(seqio):
     assert not members.select(whole, "dev", on_missing_split="empty").tasks
 
 
-def test_one_task_without_the_split_is_refused_when_asked_for(seqio):
+def test_one_task_without_the_split_is_refused_if_requested(seqio):
     whole = mixture(seqio, "m", ["a", "d"], default_rate=1)
     with pytest.raises(ValueError, match=r"not all of its tasks have it \(d has no split 'train', only test\)"):
         members.select(whole, "train", on_missing_split="error")
@@ -118,7 +118,7 @@ def test_a_task_at_rate_zero_on_one_path_only_is_exported(seqio):
     assert members.zero_rate(seqio.MixtureRegistry.get("none")) == {"a", "b"}
 
 
-def test_rates_that_cannot_be_are_refused(seqio):
+def test_invalid_rates_are_refused(seqio):
     with pytest.raises(ValueError, match=r"The rate of 'a' in the mixture 'below' is -1.0: it must not be below 0"):
         members.rates(mixture(seqio, "below", [("a", -1), ("b", 1)]), counts=COUNTS)
     with pytest.raises(ValueError, match=r"The mixture 'zero' has no member with a rate above 0"):

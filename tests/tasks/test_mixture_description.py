@@ -1,4 +1,4 @@
-"""What is told about a mixture is what an export of it would come to, and did."""
+"""The description of a mixture agrees with its export."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def mixture(name, **changes):
     return mixture_description.mixture(name, **{**settings, **changes})
 
 
-def test_a_mixture_tells_examples_cap_rate_share_and_epochs(registries, sums, plain):
+def test_a_mixture_reports_examples_cap_rate_share_and_epochs(registries, sums, plain):
     from flan_jax.data.rates import ProportionalRate
 
     registries.register_mixture("both", [("sums", ProportionalRate(maximum=2)), ("plain", 6)])
@@ -49,20 +49,20 @@ def test_epochs_count_the_examples_that_share_a_row_in_the_export(registries, su
         mixture("sums", export_dir=tmp_path, lengths={"inputs": 9, "targets": 6})
 
 
-def test_members_that_cannot_be_had_are_listed_and_the_others_share(registries, sums, lost):
+def test_missing_members_are_listed_and_the_others_share(registries, sums, lost):
     registries.register_mixture("both", [("sums", 1), ("lost", 3)])
     found = mixture("both")
     assert [(m["name"], m["share_percent"], m["licence"]) for m in found["members"]] == [("sums", 100.0, "CC0")]
-    assert found["skipped"]["lost"].startswith("cannot be had: No file ") and found["examples"] == 3
+    assert found["skipped"]["lost"].startswith("is not available: No file ") and found["examples"] == 3
 
 
-def test_a_mixture_of_which_nothing_can_be_had_is_still_described(registries, lost):
+def test_a_mixture_without_available_members_is_still_described(registries, lost):
     registries.register_mixture("none", ["lost"])
     found = mixture("none")
     assert found["members"] == [] and list(found["skipped"]) == ["lost"]
 
 
-def test_what_an_export_measured_is_told(registries, sums, tmp_path):
+def test_the_measurements_of_an_export_are_reported(registries, sums, tmp_path):
     from flan_jax.tasks.exporting.export import export_task
 
     made = export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path)

@@ -8,7 +8,7 @@ from flan_jax.tasks import modules
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty working directory; modules that a test imports are forgotten after it."""
+    """An empty working directory; modules that a test imports are removed after it."""
     before = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -17,7 +17,7 @@ def here(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_a_dotted_name_is_looked_for_in_the_working_directory(here):
+def test_a_dotted_name_is_searched_in_the_working_directory(here):
     (here / "some_tasks.py").write_text("COUNT = [0]\nCOUNT[0] += 1\n")
     assert modules.load("some_tasks") == modules.load("some_tasks") == (str(here / "some_tasks.py"),)
     assert sys.modules["some_tasks"].COUNT == [1]
@@ -53,20 +53,20 @@ def test_a_package_counts_with_all_its_files(here):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("my_taks", r"No module 'my_taks' to take tasks from: 'my_taks' is neither in .* Did you mean 'my_tasks'\?"),
+        ("my_taks", r"No module 'my_taks' to import tasks from: 'my_taks' is neither in .* Did you mean 'my_tasks'\?"),
         ("family.taks", r"No module 'family.taks' .* Did you mean 'family.tasks'\? A path that ends in .py, .yaml"),
-        ("nowhere.tasks", "No module 'nowhere.tasks' to take tasks from: 'nowhere' is neither in"),
-        ("my_tasks.inner", "No module 'my_tasks.inner' to take tasks from"),
+        ("nowhere.tasks", "No module 'nowhere.tasks' to import tasks from: 'nowhere' is neither in"),
+        ("my_tasks.inner", "No module 'my_tasks.inner' to import tasks from"),
         (
             "my_taks.py",
-            r"No file .*my_taks\.py to take tasks from\. Did you mean 'my_tasks\.py'\? Give a dotted module",
+            r"No file .*my_taks\.py to import tasks from\. Did you mean 'my_tasks\.py'\? Give a dotted module",
         ),
-        ("family/tasks", r"No file .*family/tasks to take tasks from\. Did you mean 'tasks\.py'\?"),
-        (".tasks", r"No module '\.tasks' to take tasks from: a dotted name looks like package\.module"),
-        ("my-tasks", r"No module 'my-tasks' to take tasks from: a dotted name looks like"),
+        ("family/tasks", r"No file .*family/tasks to import tasks from\. Did you mean 'tasks\.py'\?"),
+        (".tasks", r"No module '\.tasks' to import tasks from: a dotted name looks like package\.module"),
+        ("my-tasks", r"No module 'my-tasks' to import tasks from: a dotted name looks like"),
     ],
 )
-def test_what_is_not_there_is_refused_with_the_nearest(here, word, message):
+def test_a_missing_module_is_refused_with_the_nearest(here, word, message):
     (here / "my_tasks.py").write_text("")
     (here / "family").mkdir()
     (here / "family" / "__init__.py").write_text("")

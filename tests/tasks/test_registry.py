@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flan_jax.data.rates import ProportionalRate
+from flan_jax.tasks import registration
 from flan_jax.tasks import registry as registry_lib
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
@@ -68,7 +69,7 @@ def test_rates_may_be_numbers_or_functions_and_the_default_is_the_number_of_exam
     assert {task.name: flat.get_rate(task) for task in flat.tasks} == {"a": 1.0, "b": 1.0}
 
 
-def test_a_mixture_that_cannot_be_is_refused(registries):
+def test_invalid_mixtures_are_refused(registries):
     registries.register(task_of("alpha"))
     registries.register(task_of("beta"), vocabulary=ByteVocabulary(extra_ids=1))
     registries.register_mixture("inner", ["alpha"])
@@ -80,7 +81,7 @@ def test_a_mixture_that_cannot_be_is_refused(registries):
         ("m", ["alhpa"], KeyError, "Mixture 'm': Unknown member 'alhpa'. Did you mean 'alpha'"),
         ("m", ["alpha", ("alpha", 2)], ValueError, "'alpha' is a member twice"),
         ("m", [("alpha", 0), ("inner", 0.0)], ValueError, "Mixture 'm': no member has a weight above 0, so there is"),
-        ("m", [("alpha", 0), ("inner", 1)], ValueError, "the rate of 'alpha' must be a number above 0, got 0; to keep"),
+        ("m", [("alpha", 0), ("inner", 1)], ValueError, "the rate of 'alpha' must be a number above 0, got 0; remove"),
         ("m", [("alpha", -0.5), ("inner", 1)], ValueError, "the rate of 'alpha' must be a number above 0, got -0.5"),
         ("m", [("alpha", float("nan"))], ValueError, "must be a number above 0, got nan"),
         ("m", [("alpha", True)], ValueError, "the rate of 'alpha' must be a number above 0, got True"),
@@ -93,13 +94,13 @@ def test_a_mixture_that_cannot_be_is_refused(registries):
     assert registries.names() == ("alpha", "beta", "inner")
 
 
-def test_what_others_registered_with_seqio_is_found_and_mixed(registries):
+def test_external_tasks_are_found_and_mixed(registries):
     import seqio
     import tensorflow as tf
 
     feature = seqio.Feature(seqio.ByteVocabulary())
     seqio.TaskRegistry.add(
-        "foreign",
+        "external",
         source=seqio.FunctionDataSource(
             lambda split, shuffle_files: tf.data.Dataset.from_tensors({"inputs": "a", "targets": "b"}),
             splits=("train",), num_input_examples={"train": 1},
@@ -109,9 +110,9 @@ def test_what_others_registered_with_seqio_is_found_and_mixed(registries):
     )  # fmt: skip
     record = task_of("ours")
     registries.register(record)
-    assert registries.task("foreign").name == "foreign" and registries.templated("foreign") is None
+    assert registries.task("external").name == "external" and registries.templated("external") is None
     assert registries.templated("ours") is record
-    assert registries.register_mixture("both", ["foreign", "ours"]).total_rate == 6.0
+    assert registries.register_mixture("both", ["external", "ours"]).total_rate == 6.0
 
 
 def test_unknown_names_are_refused_with_the_nearest(registries):
@@ -121,7 +122,7 @@ def test_unknown_names_are_refused_with_the_nearest(registries):
         (
             registries.task,
             "captials",
-            "Unknown task 'captials'. Did you mean 'capitals'? 1 are registered. Modules that",
+            "Unknown task 'captials'. Did you mean 'capitals'? 1 are registered. Name the modules",
         ),
         (registries.templated, "captials", "Unknown task 'captials'"),
         (
@@ -186,7 +187,7 @@ def test_a_yaml_file_and_no_python(registries):
     assert rates == pytest.approx({"user_capitals": 2.5, "user_reviews": 1.5})
 
 
-def test_a_yaml_file_is_registered_whole_or_not_at_all(registries, tmp_path):
+def test_a_yaml_file_is_registered_completely_or_not_at_all(registries, tmp_path):
     text = (FIXTURES / "user_tasks.yaml").read_text()
     path = tmp_path / "tasks.yaml"
     path.write_text(text.replace("members: [user_capitals, user_reviews]", "members: [user_capitals, user_review]"))
@@ -205,7 +206,7 @@ def test_a_yaml_file_is_registered_whole_or_not_at_all(registries, tmp_path):
     assert registries.names() == ("user_all",)
 
 
-def test_import_module_takes_modules_and_files_and_tells_their_files(registries, tmp_path, monkeypatch):
+def test_import_module_takes_modules_and_files_and_returns_their_files(registries, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     register = (
@@ -229,16 +230,17 @@ def test_import_module_takes_modules_and_files_and_tells_their_files(registries,
     assert {"one", "two", "user_all"} <= set(registries.names())
 
 
-def test_register_all_is_done_once_for_a_vocabulary_and_anew_for_another(registries, monkeypatch):
+def test_register_all_is_done_once_for_a_vocabulary_and_anew_for_another(registries):
     calls = []
-    family = types.ModuleType("a_family")
-    family.register = lambda: (
-        calls.append(1),
-        registries.register(task_of("own")),
-        registries.register_mixture("m", ["own"]),
+    collection = types.SimpleNamespace(
+        register=lambda: (
+            calls.append(1),
+            registries.register(task_of("own")),
+            registries.register_mixture("m", ["own"]),
+        )
     )
-    monkeypatch.setitem(sys.modules, "a_family", family)
-    monkeypatch.setattr(registries, "FAMILIES", ("a_family",))
+    registration.state.catalogue.clear()
+    registries.add_catalogue({"own": lambda: collection}, files=())
     registries.register(task_of("users"))
     registries.register_all()
     registries.register_all()

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.rendering import check, iter_rendered, num_examples, preview
+from flan_jax.tasks.rendering import iter_rendered, num_examples, preview
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.render import Template
 
@@ -39,39 +39,39 @@ def inputs(task, split="train", dropped=None):
         (0, ["0 a", "1 1", "2 a", "1 2", "2 b", "0 b", "2 c", "0 c", "1 3"]),
     ],
 )
-def test_a_training_row_takes_its_turn_under_the_templates(per_row, expected):
+def test_training_rows_use_the_templates_in_turn(per_row, expected):
     task = task_of(templates_per_row=per_row)
     assert inputs(task) == expected
     assert num_examples(task, "train") == len(expected)
 
 
-def test_an_evaluation_row_is_asked_once_and_forwards_only():
+def test_an_evaluation_row_is_rendered_once_under_a_forward_template():
     task = task_of(templates_per_row=0)
     assert inputs(task, "validation") == ["0 a", "2 b", "0 c"]
     assert [(row, template) for row, _, template, *_ in iter_rendered(task, "validation")] == [(0, 0), (1, 2), (2, 0)]
     assert num_examples(task, "validation") == 3
 
 
-def test_a_normaliser_changes_drops_and_multiplies_rows():
-    def normalise(row):
+def test_a_normalizer_changes_drops_and_multiplies_rows():
+    def normalize(row):
         return {"a1": row, "b2": None, "c3": [{"q": "x", "a": "8"}, None, {"q": "y", "a": "9"}, row]}[
             row["q"] + row["a"]
         ]
 
-    task = task_of(normaliser=normalise, templates=TEMPLATES[:1])
+    task = task_of(normalizer=normalize, templates=TEMPLATES[:1])
     dropped = Counter()
     assert inputs(task, dropped=dropped) == ["0 a", "0 x", "0 y", "0 c"]
-    assert dropped == {"dropped by the normaliser": 2}
+    assert dropped == {"dropped by the normalizer": 2}
     assert num_examples(task, "train") == 4
 
 
-def test_max_rows_takes_the_first_that_are_kept():
-    task = task_of(normaliser=lambda row: row if row["q"] != "a" else None, templates=TEMPLATES[:1], max_rows=1)
+def test_max_rows_counts_usable_rows():
+    task = task_of(normalizer=lambda row: row if row["q"] != "a" else None, templates=TEMPLATES[:1], max_rows=1)
     assert inputs(task) == ["0 b"] and num_examples(task, "train") == 1
     assert num_examples(task_of(max_rows=2), "train") == 2 and num_examples(task_of(max_rows=9), "train") == 3
 
 
-def test_options_and_references_come_from_the_record_or_the_row():
+def test_options_and_references_come_from_the_declaration_or_the_row():
     rows = [{"q": "a", "a": "1", "choices": ["1", 2], "all": ["1", "one"]}]
     ask = Template(inputs="{q} {options_}", targets="{a}")
     invert = Template(inputs="{a}", targets="{q}", direction="inverted")
@@ -91,8 +91,6 @@ def test_a_field_that_no_row_has_is_the_templates_mistake(tmp_path):
     for source in (ROWS, jsonl(tmp_path, ROWS, on_bad_row="skip")):
         with pytest.raises(KeyError, match=message):
             next(iter_rendered(task_of(source, templates=wrong), "train"))
-        with pytest.raises(KeyError, match=message):
-            check(task_of(source, templates=wrong), "train")
     with pytest.raises(KeyError, match="its options are the field 'choice', which the rows .* lack"):
         inputs(task_of(options="choice"))
     with pytest.raises(KeyError, match="its references are the field 'aa', which the rows .* lack"):
@@ -114,15 +112,15 @@ def test_a_field_that_one_row_lacks_is_the_rows_mistake(tmp_path, bad):
     assert num_examples(lenient, "train") == 6
 
 
-def test_a_split_of_which_nothing_is_left_is_refused(tmp_path):
-    task = task_of(jsonl(tmp_path, ["{", {"q": "b", "a": "1"}], on_bad_row="skip"), normaliser=lambda row: None)
+def test_a_split_without_usable_rows_is_refused(tmp_path):
+    task = task_of(jsonl(tmp_path, ["{", {"q": "b", "a": "1"}], on_bad_row="skip"), normalizer=lambda row: None)
     with pytest.raises(
-        ValueError, match=r"no row of the split 'train' of .*rows\.jsonl is left \(dropped by the .*: 1, not JSON: 1"
+        ValueError, match=r"the split 'train' of .*rows\.jsonl has no usable row \(dropped by the .*: 1, not JSON: 1"
     ):
         inputs(task)
 
 
-def test_a_normaliser_that_fails_names_the_row(tmp_path):
+def test_a_normalizer_that_fails_names_the_row(tmp_path):
     lines = [{"q": "a", "a": "1"}, {"q": "b", "b": "x"}]
 
     def asks_for_a(row):
@@ -131,16 +129,16 @@ def test_a_normaliser_that_fails_names_the_row(tmp_path):
     with pytest.raises(
         ValueError, match=r"rows\.jsonl:2: the normalizer of task 't' needs the field 'a'\..* Fields: q, b\. Fix"
     ):
-        inputs(task_of(jsonl(tmp_path, lines), normaliser=asks_for_a))
+        inputs(task_of(jsonl(tmp_path, lines), normalizer=asks_for_a))
     dropped = Counter()
-    assert inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normaliser=asks_for_a), dropped=dropped) == ["0 a"]
+    assert inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normalizer=asks_for_a), dropped=dropped) == ["0 a"]
     assert dropped == {"lacks a field": 1}
     lines[1]["a"] = "two"
     with pytest.raises(
         ValueError,
         match=r"rows\.jsonl:2: .* failed on {'q': 'b'.*test_rendering\.py, line \d+: ValueError: invalid literal",
     ):
-        inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normaliser=asks_for_a))
+        inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normalizer=asks_for_a))
 
 
 def test_ranking_needs_the_target_among_the_options(tmp_path):
@@ -166,18 +164,13 @@ def test_lists_of_options_and_references_must_be_lists_of_texts(tmp_path, value)
         inputs(task_of(jsonl(tmp_path, lines), references="list"))
 
 
-def test_a_value_that_is_no_text_names_task_and_template():
+def test_an_unrenderable_value_is_reported_with_task_and_template():
     with pytest.raises(ValueError, match=r"Task 't', template 0: template '0 {q}': the field 'q' .* holds \['x'\]"):
         inputs(task_of([{"q": ["x"], "a": "1"}]))
 
 
-def test_check_renders_one_row_under_each_template_of_the_split():
-    assert [r.inputs for r in check(task_of(), "train")] == ["0 a", "1 1", "2 a"]
-    assert [r.inputs for r in check(task_of(), "validation")] == ["0 a", "2 a"]
-
-
-def test_preview_shows_a_row_from_the_file_to_the_words(tmp_path):
-    task = task_of(jsonl(tmp_path, ROWS), normaliser=lambda row: {**row, "q": row["q"].upper()})
+def test_preview_shows_a_row_from_the_file_to_the_text(tmp_path):
+    task = task_of(jsonl(tmp_path, ROWS), normalizer=lambda row: {**row, "q": row["q"].upper()})
     shown = preview(task, "validation", index=1)
     assert shown.place.endswith("rows.jsonl:2")
     assert (shown.raw, shown.row) == ({"q": "b", "a": "2"}, {"q": "B", "a": "2"})

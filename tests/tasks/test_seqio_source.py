@@ -32,7 +32,7 @@ LONG = {"inputs": 99, "targets": 99}
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_seqio_sees_the_examples_of_the_pure_path_in_the_same_order(registries, split):
+def test_seqio_yields_the_rendered_examples_in_the_same_order(registries, split):
     import seqio
 
     made = registries.register(TASK)
@@ -50,13 +50,13 @@ def test_seqio_sees_the_examples_of_the_pure_path_in_the_same_order(registries, 
     assert seen[0]["inputs"].dtype == seen[0]["targets"].dtype == "int32"
 
 
-def test_what_is_too_long_is_cut_and_still_ends(registries):
+def test_long_texts_are_truncated_and_still_end(registries):
     made = registries.register(TASK)
     example = next(made.get_dataset(sequence_length={"inputs": 4, "targets": 9}, shuffle=False).as_numpy_iterator())
     assert example["inputs"].tolist() == [*ByteVocabulary().encode("que"), 1]
 
 
-def test_inputs_that_are_not_to_end_do_not(registries):
+def test_inputs_without_end_of_sequence(registries):
     made = registries.register(dataclasses.replace(TASK, ends_inputs=False))
     cut, whole = (
         next(made.get_dataset(sequence_length={"inputs": n, "targets": 9}, shuffle=False).as_numpy_iterator())
@@ -105,7 +105,7 @@ def test_metrics_and_postprocessor_are_seqios_kind(registries):
     assert metric(targets, predictions) == {"exact_match": 50.0}
 
 
-def test_an_unknown_split_and_a_bad_row_say_so_through_seqio(registries, tmp_path):
+def test_an_unknown_split_and_a_bad_row_are_reported_through_seqio(registries, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"q": 1, "a": 2}\n{"q"\n')
     source = JsonlSource(files={"train": tmp_path / "a.jsonl"})
     made = registries.register(TemplatedTask(name="j", source=source, cluster="c", templates=TEMPLATES[:1]))

@@ -12,14 +12,14 @@ def model(shared_data):
 
 
 @pytest.mark.shared_data
-def test_ours_to_theirs_and_back_is_the_same(model):
+def test_a_vocabulary_survives_the_way_to_seqio_and_back(model):
     for ours in (ByteVocabulary(), ByteVocabulary(extra_ids=5), SentencePieceVocabulary(model, extra_ids=7)):
         assert from_seqio(to_seqio(ours)) == ours
         assert to_seqio(ours) is to_seqio(ours)
 
 
 @pytest.mark.shared_data
-def test_what_would_give_other_ids_is_foreign(model):
+def test_a_vocabulary_with_other_ids_is_external(model):
     import seqio
 
     class Subclass(seqio.ByteVocabulary):

@@ -9,7 +9,7 @@ from flan_jax.tasks.filters.duplicates import Duplicates
 from flan_jax.tasks.filters.row_rules import Length
 from flan_jax.tasks.formats.chat import Chat
 from flan_jax.tasks.formats.declare import format_task, jsonl_task
-from flan_jax.tasks.preprocessors import LabelNames
+from flan_jax.tasks.label_names import LabelNames
 from flan_jax.tasks.pretraining.task import PretrainingTask
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.sources.file_sources import (
@@ -88,7 +88,7 @@ def test_the_schema_in_the_docstring_is_one(tmp_path):
     assert reviews.source == TfdsSource(
         name="my_reviews:1.0.0", splits={"train": "train[:90%]", "validation": "train[90%:]"}, on_bad_row="skip"
     )
-    assert reviews.normaliser == LabelNames(names={"label": ("negative", "positive")})
+    assert reviews.normalizer == LabelNames(names={"label": ("negative", "positive")})
     assert reviews.templates[0].inputs == "Good or bad?\n{text}\n{options_}"
     assert list(declared.mixtures) == ["all_mine", "careful", "weighted", "with_text"]
     (wiki,) = declared.pretraining

@@ -54,6 +54,7 @@ def one_core(name: str, path: Path, *, templates, vocabulary: str, repeats: int)
     """Exports a file and tokenizes its texts, in turns, on one core."""
     from flan_jax.tasks import registry
     from flan_jax.tasks.exporting.export import export_task
+    from flan_jax.tasks.rendering import iter_rendered
     from flan_jax.tasks.sources.file_sources import JsonlSource
     from flan_jax.templates.render import Template
 
@@ -66,9 +67,7 @@ def one_core(name: str, path: Path, *, templates, vocabulary: str, repeats: int)
     task = registry.register(record, vocabulary=vocabulary)
     tokenizer = registry.vocabulary(vocabulary)
     tokenizer.encode("loaded")
-    texts = [
-        text for row in registry.iter_rendered(record, "train") for text in (row.rendered.inputs, row.rendered.targets)
-    ]
+    texts = [text for row in iter_rendered(record, "train") for text in (row.rendered.inputs, row.rendered.targets)]
     exported, alone = [], []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as directory:

@@ -111,7 +111,7 @@ def write_export(task: MemoryTask, directory: Path) -> None:
         fingerprint="",
         identity={},
         lengths=LENGTHS,
-        vocabulary=manifest.VocabularyRef(kind="foreign", digest="", size=VOCABULARY_SIZE, eos_id=1),
+        vocabulary=manifest.VocabularyRef(kind="external", digest="", size=VOCABULARY_SIZE, eos_id=1),
         num_examples=len(task),
         num_shards=len(paths),
         shard_examples=tuple(sizes),
@@ -122,7 +122,7 @@ def write_export(task: MemoryTask, directory: Path) -> None:
         truncated={},
         metrics=(),
         postprocessor=None,
-        evaluation="foreign",
+        evaluation="external",
         licence="",
     )
     manifest.write(directory / manifest.MANIFEST_NAME, about)

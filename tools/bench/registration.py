@@ -67,6 +67,7 @@ def main() -> None:
     start, before = time.perf_counter(), resident_bytes()
     lazy.import_seqio()
     lazy.import_tfds()
+    from flan_jax.collections import catalogue
     from flan_jax.tasks import registry, seqio_source  # noqa: F401  (every registration imports them)
 
     count_graphs_and_connections()
@@ -77,11 +78,12 @@ def main() -> None:
     )
     total = Watch()
     declared = Watch()
+    catalogue.install()
     registry.use_vocabulary("embedded")
     registry.register_all()
     if arguments.module:
         registry.import_module(arguments.module)
-    table.add_row(*declared.row("declared", sum(registry.families().values()) + len(registry.defined_names())))
+    table.add_row(*declared.row("declared", sum(registry.collections().values()) + len(registry.defined_names())))
     listed = Watch()
     names = [name for name in registry.names() if name.startswith(arguments.prefix)]
     table.add_row(*listed.row("listed", len(names)))
@@ -98,7 +100,9 @@ def main() -> None:
     console = Console()
     console.print(table)
     console.print(f"Refused because the data is missing: {refused:,}.")
-    console.print("Names by family: " + ", ".join(f"{name} {count:,}" for name, count in registry.families().items()))
+    console.print(
+        "Names by collection: " + ", ".join(f"{name} {count:,}" for name, count in registry.collections().items())
+    )
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ from pathlib import Path
 
 from flan_jax.collections.embedded import words
 from flan_jax.collections.embedded.recipes import SPLITS, rows
+from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.tasks.declare import Evaluation, TemplatedTask
 from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.load import template_sets
+from flan_jax.vocab import Vocabulary
 
 TEMPLATES = Path(__file__).parents[2] / "templates" / "embedded.yaml"
 PREFIX = "embedded_"
@@ -113,3 +115,13 @@ def register() -> None:
     registry.register_mixture("embedded_validation", trained)
     registry.register_mixture("embedded_held_out", names(HELD_OUT))
     registry.register_mixture("embedded", names(CLUSTERS))
+
+
+def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
+    """Refuses the settings of a YAML file: the suite has none.
+
+    Raises:
+      UserError: always.
+    """
+    del vocabulary
+    raise settings.place.error("the embedded suite has no settings, and is registered anyway. Remove the entry.")

@@ -18,7 +18,7 @@ def _squad(name: str, *, version: str, answer: From, answers: From, size: int) -
         tfds=f"squad/{version}:3.0.0",
         splits=BIG,
         corpora=("squad",),
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "title": From(path="title", then=repairs.spaced),
                 "context": "context",
@@ -56,7 +56,7 @@ _READING = (
         tfds="drop:2.0.0",
         splits={"train": "train[:30000]", "validation": "train[-200:]", "test": "dev"},
         corpora=("drop",),
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "passage": "passage",
                 "question": "question",
@@ -79,7 +79,7 @@ _FROM_MEMORY = (
         tfds="trivia_qa/rc:1.1.0",
         splits=BIG,
         corpora=("trivia_qa",),
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "question": "question",
                 "answer": "answer/normalized_value",
@@ -97,7 +97,7 @@ _FROM_MEMORY = (
         tfds="natural_questions_open:1.0.0",
         splits=BIG,
         corpora=("natural_questions",),
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "question": From(path="question", then=repairs.as_question),
                 "answer": From(path="answer", then=repairs.first),
@@ -120,7 +120,7 @@ _IN_CONVERSATION = (
         splits={"train": "train[:-100]", "validation": "train[-100:]", "test": "test"},
         corpora=("coqa",),
         # As in the released code, a conversation is one example: all its questions, and all its answers.
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "story": "story",
                 "questions": From(path="questions", then=repairs.numbered),
@@ -138,7 +138,7 @@ _IN_CONVERSATION = (
         splits=BIG,
         corpora=("quac",),
         # As in the released code, a row is one turn of a conversation, without the turns before it.
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "title": "title",
                 "section": "section_title",
@@ -164,7 +164,7 @@ _EQUATIONS = (
         tfds="math_dataset/algebra__linear_1d:1.0.0",
         splits={"train": "train[:30000]", "validation": "train[-200:]", "test": "test"},
         corpora=("math_dataset",),
-        normaliser=Fields(fields={"question": "question", "answer": "answer"}),
+        normalizer=Fields(fields={"question": "question", "answer": "answer"}),
         template_set="math_dataset",
         metrics=("accuracy",),
         licence="Apache-2.0",

@@ -1,6 +1,6 @@
 """FLAN 2021's datasets that classify a text: by sentiment, grammar, topic or type of question; and WiC."""
 
-from flan_jax.collections.flan2021.normalisers import ClassOfTexts, line_breaks
+from flan_jax.collections.flan2021.normalizers import ClassOfTexts, line_breaks
 from flan_jax.collections.flan2021.records import FlanDataset
 
 LAST_200 = {"train": "train[:-200]", "validation": "train[-200:]", "test": "validation"}
@@ -40,7 +40,7 @@ SENTIMENT = (
         tfds="imdb_reviews/plain_text:1.0.0",
         splits=LAST_200_TEST,
         corpora=("imdb",),
-        normaliser=ClassOfTexts(texts={"text": "text"}, answers=SENTIMENTS, tidy=line_breaks),
+        normalizer=ClassOfTexts(texts={"text": "text"}, answers=SENTIMENTS, tidy=line_breaks),
         template_set="imdb_reviews",
         options=SENTIMENTS,
         size=24_800,
@@ -51,7 +51,7 @@ SENTIMENT = (
         tfds="sentiment140:1.0.0",
         splits=FIRST_30000_TEST,
         corpora=("sentiment140",),
-        normaliser=ClassOfTexts(
+        normalizer=ClassOfTexts(
             texts={"text": "text"}, answers=POLARITIES, label="polarity", dropped_labels=(NEUTRAL,)
         ),
         template_set="sentiment140",
@@ -64,7 +64,7 @@ SENTIMENT = (
         tfds="glue/sst2:2.0.0",
         splits={**FIRST_30000_TEST, "test": "validation"},
         corpora=("sst2",),
-        normaliser=ClassOfTexts(texts={"sentence": "sentence"}, answers=SENTIMENTS),
+        normalizer=ClassOfTexts(texts={"sentence": "sentence"}, answers=SENTIMENTS),
         template_set="sst2",
         options=SENTIMENTS,
         size=67_140,
@@ -75,7 +75,7 @@ SENTIMENT = (
         tfds="yelp_polarity_reviews:0.2.0",
         splits=FIRST_30000_TEST,
         corpora=("yelp",),
-        normaliser=ClassOfTexts(texts={"text": "text"}, answers=SENTIMENTS, tidy=unescaped),
+        normalizer=ClassOfTexts(texts={"text": "text"}, answers=SENTIMENTS, tidy=unescaped),
         template_set="yelp_polarity_reviews",
         options=SENTIMENTS,
         size=559_800,
@@ -89,7 +89,7 @@ WORDS_AND_TOPICS = (
         tfds="super_glue/wic:1.0.2",
         splits=LAST_200,
         corpora=("wic",),
-        normaliser=ClassOfTexts(
+        normalizer=ClassOfTexts(
             texts={"word": "word", "sentence1": "sentence1", "sentence2": "sentence2"}, answers=SENSES
         ),
         template_set="wic",
@@ -103,7 +103,7 @@ WORDS_AND_TOPICS = (
         tfds="glue/cola",
         splits=LAST_200,
         corpora=("cola",),
-        normaliser=ClassOfTexts(texts={"sentence": "sentence"}, answers=GRAMMAR),
+        normalizer=ClassOfTexts(texts={"sentence": "sentence"}, answers=GRAMMAR),
         template_set="cola",
         options=GRAMMAR,
         size=8_350,
@@ -114,7 +114,7 @@ WORDS_AND_TOPICS = (
         tfds="trec:1.0.0",
         splits=LAST_200_TEST,
         corpora=("trec",),
-        normaliser=ClassOfTexts(
+        normalizer=ClassOfTexts(
             texts={"question": "text"},
             answers=ANSWER_TYPES,
             label="label-coarse",
@@ -130,7 +130,7 @@ WORDS_AND_TOPICS = (
         tfds="ag_news_subset:1.0.0",
         splits=FIRST_30000_TEST,
         corpora=("ag_news",),
-        normaliser=ClassOfTexts(texts={"title": "title", "text": "description"}, answers=TOPICS),
+        normalizer=ClassOfTexts(texts={"title": "title", "text": "description"}, answers=TOPICS),
         template_set="ag_news_subset",
         options=TOPICS,
         size=119_800,

@@ -2,7 +2,7 @@
 
 from flan_jax.collections.flan2021 import repairs
 from flan_jax.collections.flan2021.fields import Fields, From
-from flan_jax.collections.flan2021.normalisers import one_line
+from flan_jax.collections.flan2021.normalizers import one_line
 from flan_jax.collections.flan2021.records import FlanDataset
 
 SPLITS = {"train": "train[:30000]", "validation": "train[-200:]", "test": "validation"}
@@ -11,14 +11,14 @@ TARGET = From(path="target", then=one_line)
 REFERENCES = From(path=("target", "references"), then=repairs.distinct_lines)
 
 
-def _dataset(name: str, *, corpus: str, normaliser: Fields, references: str, licence: str, size: int) -> FlanDataset:
+def _dataset(name: str, *, corpus: str, normalizer: Fields, references: str, licence: str, size: int) -> FlanDataset:
     return FlanDataset(
         name=name,
         cluster="structure_to_text",
         tfds=f"gem/{name}:1.1.0",
         splits=SPLITS,
         corpora=(corpus,),
-        normaliser=normaliser,
+        normalizer=normalizer,
         template_set=name,
         metrics=("rouge",),
         references=references,
@@ -31,7 +31,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
     _dataset(
         "web_nlg_en",
         corpus="web_nlg",
-        normaliser=Fields(
+        normalizer=Fields(
             fields={"facts": From(path="input", then=repairs.triples), "text": TARGET, "texts": REFERENCES}
         ),
         references="texts",
@@ -41,7 +41,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
     _dataset(
         "common_gen",
         corpus="common_gen",
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "concepts": From(path="concepts", then=repairs.with_commas),
                 "concept_lines": From(path="concepts", then=repairs.on_lines),
@@ -56,7 +56,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
     _dataset(
         "e2e_nlg",
         corpus="e2e_nlg",
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "facts": From(path="meaning_representation", then=repairs.pairs),
                 "text": TARGET,
@@ -70,7 +70,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
     _dataset(
         "dart",
         corpus="dart",
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "facts": From(path="tripleset", then=repairs.facts_in_line),
                 "fact_lines": From(path="tripleset", then=repairs.fact_lines),

@@ -6,9 +6,9 @@ after it, each with its noun in front.
 
 import re
 
-from flan_jax.collections.flan2021.normalisers import ClassOfTexts, OneOfOptions, broken_off
+from flan_jax.collections.flan2021.normalizers import ClassOfTexts, OneOfOptions, broken_off
 from flan_jax.collections.flan2021.records import FlanDataset
-from flan_jax.tasks.preprocessors import LabelNames
+from flan_jax.tasks.label_names import LabelNames
 from flan_jax.tasks.sources.rows import Row
 
 NO_YES = ("no", "yes")
@@ -66,7 +66,7 @@ COREFERENCE = (
         tfds="definite_pronoun_resolution:1.1.0",
         splits={"train": "train[:-200]", "validation": "train[-200:]", "test": "test"},
         corpora=("definite_pronoun_resolution",),
-        normaliser=OneOfOptions(texts={"sentence": "sentence", "pronoun": "pronoun"}, options="candidates"),
+        normalizer=OneOfOptions(texts={"sentence": "sentence", "pronoun": "pronoun"}, options="candidates"),
         template_set="definite_pronoun_resolution",
         options="options",
         size=1_120,
@@ -77,7 +77,7 @@ COREFERENCE = (
         tfds="winogrande:1.1.0",
         splits={"train": "train_xl[:30000]", "validation": "train_xl[-200:]", "test": "validation"},
         corpora=("winogrande",),
-        normaliser=winogrande,
+        normalizer=winogrande,
         template_set="winogrande",
         options="options",
         licence="CC BY 4.0",
@@ -89,7 +89,7 @@ COREFERENCE = (
         tfds="super_glue/wsc:1.0.2",
         splits={"train": "train[:-50]", "validation": "train[-50:]", "test": "validation"},
         corpora=("wsc",),
-        normaliser=ClassOfTexts(texts={"text": "text", "noun": "span1_text", "pronoun": "span2_text"}, answers=NO_YES),
+        normalizer=ClassOfTexts(texts={"text": "text", "noun": "span1_text", "pronoun": "span2_text"}, answers=NO_YES),
         template_set="wsc",
         options=NO_YES,
         licence="CC BY 4.0",
@@ -101,7 +101,7 @@ COREFERENCE = (
         tfds="wsc273:1.0.0",
         splits={"test": "test"},
         corpora=("wsc273",),
-        normaliser=wsc273,
+        normalizer=wsc273,
         template_set="wsc273",
         options="options",
         licence="CC BY 4.0",
@@ -115,7 +115,7 @@ COMMON_SENSE = (
         tfds="super_glue/copa:1.0.2",
         splits={"train": "train[:-50]", "validation": "train[-50:]", "test": "validation"},
         corpora=("copa",),
-        normaliser=copa,
+        normalizer=copa,
         template_set="copa",
         options="options",
         licence="BSD-2-Clause",
@@ -127,7 +127,7 @@ COMMON_SENSE = (
         tfds="hellaswag:1.1.0",
         splits={"train": "train[:30000]", "validation": "train[-200:]", "test": "validation"},
         corpora=("hellaswag",),
-        normaliser=OneOfOptions(
+        normalizer=OneOfOptions(
             texts={"context": "context", "activity": "activity_label"},
             options="endings",
             tidy=without_marks,
@@ -144,7 +144,7 @@ COMMON_SENSE = (
         tfds="piqa:1.0.0",
         splits={"train": "train[:-100]", "validation": "train[-100:]", "test": "validation"},
         corpora=("piqa",),
-        normaliser=OneOfOptions(texts={"goal": "goal"}, options=("sol1", "sol2")),
+        normalizer=OneOfOptions(texts={"goal": "goal"}, options=("sol1", "sol2")),
         template_set="piqa",
         options="options",
         licence="AFL-3.0",
@@ -156,7 +156,7 @@ COMMON_SENSE = (
         tfds="story_cloze/2016:1.0.0",
         splits={"train": "validation[:-200]", "validation": "validation[-200:]", "test": "test"},
         corpora=("story_cloze",),
-        normaliser=OneOfOptions(texts={"context": "context"}, options="endings", first=1),
+        normalizer=OneOfOptions(texts={"context": "context"}, options="endings", first=1),
         template_set="story_cloze",
         options="options",
         size=1_670,

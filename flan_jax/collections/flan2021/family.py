@@ -64,10 +64,6 @@ class _Keys:
     seed: int = Settings.seed
 
 
-_settings = Settings()
-"""The settings of all YAML files; stored, since the collection is declared again when the vocabulary changes."""
-
-
 CHOICES: tuple[FlanDataset, ...] = (
     *ENTAILMENT,
     *PARAPHRASE,
@@ -102,14 +98,15 @@ def templates() -> Mapping[str, tuple[Template, ...]]:
 
 
 def settings_in_use() -> Settings:
-    """Returns the settings of all YAML files."""
-    return _settings
+    """Returns the settings of all YAML files, which stay when another vocabulary is used."""
+    settings: Settings = registry.collection_settings().get(FAMILY, Settings())
+    return settings
 
 
 def register() -> None:
     """Declares the collection; reads no template and registers no task before one is requested."""
-    family = Family(_settings)
-    registry.declare_family(FAMILY, names=family.names, define=family.define, covering=family.covering)
+    family = Family(settings_in_use())
+    registry.declare_collection(FAMILY, names=family.names, define=family.define, covering=family.covering)
 
 
 def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
@@ -122,7 +119,6 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
     Raises:
       UserError: an invalid setting, or rows of an unknown dataset.
     """
-    global _settings
     keys = settings.parse(_Keys)
     sources = parse_rows(keys.rows, settings.at("rows"))
     for name in sources:
@@ -130,7 +126,10 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
             raise settings.at("rows").error(f"FLAN 2021 has no dataset {name!r}.{nearest(name, datasets())}")
     given = {key: getattr(keys, key) for key in settings.values if key != "rows"}
     own = None if vocabulary == registry.vocabulary() else vocabulary
-    _settings = dataclasses.replace(_settings, sources={**_settings.sources, **sources}, vocabulary=own, **given)
+    before = settings_in_use()
+    registry.collection_settings()[FAMILY] = dataclasses.replace(
+        before, sources={**before.sources, **sources}, vocabulary=own, **given
+    )
     register()
 
 

@@ -1,6 +1,6 @@
 """Normalizers of FLAN 2021's datasets with free-text answers: from rows of TFDS to the fields of templates.
 
-The counterpart of `normalisers`, which is for datasets with classes and options. Values are cleaned by `repairs`.
+The counterpart of `normalizers`, which is for datasets with classes and options. Values are cleaned by `repairs`.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flan_jax.collections.flan2021.normalisers import at
+from flan_jax.collections.flan2021.normalizers import at
 from flan_jax.tasks.sources.rows import Row
 
 
@@ -34,12 +34,12 @@ class From:
 class Fields:
     """The fields of templates, one by one. A row with an empty field is dropped, since no question can be asked.
 
-    >>> normaliser = Fields(
+    >>> normalizer = Fields(
     ...     fields={"title": "name", "reviews": From(path="critics/value", then=len)}, given={"language": "English"}
     ... )
-    >>> normaliser({"name": " Up ", "critics": {"value": ["Good.", "Bad."]}})
+    >>> normalizer({"name": " Up ", "critics": {"value": ["Good.", "Bad."]}})
     {'language': 'English', 'title': 'Up', 'reviews': 2}
-    >>> normaliser({"name": " ", "critics": {"value": []}}) is None
+    >>> normalizer({"name": " ", "critics": {"value": []}}) is None
     True
 
     Attributes:

@@ -3,7 +3,7 @@
 The names of classes are in the order of TFDS's class numbers, which for CB differs from the related datasets.
 """
 
-from flan_jax.collections.flan2021.normalisers import ClassOfTexts, line_breaks, typed_quotes
+from flan_jax.collections.flan2021.normalizers import ClassOfTexts, line_breaks, typed_quotes
 from flan_jax.collections.flan2021.records import FlanDataset
 from flan_jax.tasks.sources.rows import Row
 
@@ -66,7 +66,7 @@ def _anli(number: int, *, train: str, size: int) -> FlanDataset:
         tfds=f"anli/r{number}:0.1.0",
         splits={**OWN_SPLITS, "train": train},
         corpora=("anli",),
-        normaliser=_ANLI,
+        normalizer=_ANLI,
         template_set="anli",
         options=ANLI_ANSWERS,
         licence="CC BY-NC 4.0",
@@ -81,7 +81,7 @@ def _mnli(which: str) -> FlanDataset:
         tfds="glue/mnli:2.0.0",
         splits={**FIRST_30000, "test": f"validation_{which}"},
         corpora=("mnli",),
-        normaliser=_MNLI,
+        normalizer=_MNLI,
         template_set="mnli",
         options=MNLI_ANSWERS,
         size=392_500,
@@ -98,7 +98,7 @@ ENTAILMENT = (
         tfds="super_glue/cb:1.0.2",
         splits={"train": "train[:-50]", "validation": "train[-50:]", "test": "validation"},
         corpora=("cb",),
-        normaliser=ClassOfTexts(
+        normalizer=ClassOfTexts(
             texts=PREMISE_AND_HYPOTHESIS,
             answers=CB_ANSWERS,
             tidy=typed_quotes,
@@ -123,7 +123,7 @@ ENTAILMENT = (
         tfds="glue/qnli:2.0.0",
         splits=FIRST_30000,
         corpora=("qnli",),
-        normaliser=ClassOfTexts(
+        normalizer=ClassOfTexts(
             texts={"question": "question", "sentence": "sentence"},
             answers=YES_NO,
             words={"relation": ("answers", "leaves unanswered")},
@@ -139,7 +139,7 @@ ENTAILMENT = (
         tfds="super_glue/rte:1.0.2",
         splits=LAST_200,
         corpora=("rte",),
-        normaliser=ClassOfTexts(
+        normalizer=ClassOfTexts(
             texts=PREMISE_AND_HYPOTHESIS,
             answers=YES_NO,
             words={"relation": ("follows from", "does not follow from")},
@@ -154,7 +154,7 @@ ENTAILMENT = (
         tfds="snli:1.1.0",
         splits=OWN_SPLITS,
         corpora=("snli",),
-        normaliser=ClassOfTexts(
+        normalizer=ClassOfTexts(
             texts=PREMISE_AND_HYPOTHESIS,
             answers=SNLI_ANSWERS,
             words={"relation": ("is certainly true of", "may or may not be true of", "cannot be true of")},
@@ -170,7 +170,7 @@ ENTAILMENT = (
         tfds="glue/wnli:2.0.0",
         splits={"train": "train[:-30]", "validation": "train[-30:]", "test": "validation"},
         corpora=("wnli",),
-        normaliser=ClassOfTexts(texts=TWO_SENTENCES, answers=NO_YES),
+        normalizer=ClassOfTexts(texts=TWO_SENTENCES, answers=NO_YES),
         template_set="wnli",
         options=NO_YES,
         licence="CC BY 4.0",
@@ -185,7 +185,7 @@ PARAPHRASE = (
         tfds="glue/mrpc:2.0.0",
         splits=LAST_200,
         corpora=("mrpc",),
-        normaliser=ClassOfTexts(texts=TWO_SENTENCES, answers=NO_YES),
+        normalizer=ClassOfTexts(texts=TWO_SENTENCES, answers=NO_YES),
         template_set="glue_mrpc",
         options=NO_YES,
         metrics=("positive_f1",),
@@ -197,7 +197,7 @@ PARAPHRASE = (
         tfds="glue/qqp:2.0.0",
         splits=FIRST_30000,
         corpora=("qqp",),
-        normaliser=ClassOfTexts(texts=TWO_QUESTIONS, answers=NO_YES, tidy=doubled_quotes),
+        normalizer=ClassOfTexts(texts=TWO_QUESTIONS, answers=NO_YES, tidy=doubled_quotes),
         template_set="glue_qqp",
         options=NO_YES,
         metrics=("positive_f1",),
@@ -209,7 +209,7 @@ PARAPHRASE = (
         tfds="paws_wiki:1.1.0",
         splits=OWN_SPLITS,
         corpora=("paws",),
-        normaliser=ClassOfTexts(texts=TWO_SENTENCES, answers=NO_YES, tidy=typed_quotes),
+        normalizer=ClassOfTexts(texts=TWO_SENTENCES, answers=NO_YES, tidy=typed_quotes),
         template_set="paws_wiki",
         options=NO_YES,
         size=49_400,
@@ -220,7 +220,7 @@ PARAPHRASE = (
         tfds="glue/stsb:2.0.0",
         splits={"train": "train[:-100]", "validation": "train[-100:]", "test": "validation"},
         corpora=("stsb",),
-        normaliser=stsb,
+        normalizer=stsb,
         template_set="stsb",
         options=SCORES,
         metrics=("correlation",),

@@ -1,6 +1,6 @@
 """FLAN 2021's multiple-choice questions: about a text, from knowledge, or requiring inference."""
 
-from flan_jax.collections.flan2021.normalisers import (
+from flan_jax.collections.flan2021.normalizers import (
     UNLABELLED,
     ClassOfTexts,
     OneOfOptions,
@@ -107,7 +107,7 @@ def _arc(name: str, *, config: str, size: int) -> FlanDataset:
         tfds=f"ai2_arc/{config}:1.0.0",
         splits={**LAST_200, "test": "test"},
         corpora=("arc",),
-        normaliser=arc,
+        normalizer=arc,
         template_set="arc",
         options="options",
         licence="CC BY-SA 4.0",
@@ -122,7 +122,7 @@ READING = (
         tfds="bool_q:1.0.0",
         splits=LAST_200,
         corpora=("boolq",),
-        normaliser=bool_q,
+        normalizer=bool_q,
         template_set="bool_q",
         options=NO_YES,
         licence="CC BY-SA 3.0",
@@ -134,7 +134,7 @@ READING = (
         tfds="super_glue/multirc:1.0.2",
         splits=LAST_200,
         corpora=("multirc",),
-        normaliser=multirc,
+        normalizer=multirc,
         template_set="multirc",
         options=NO_YES,
         metrics=("multirc",),
@@ -147,7 +147,7 @@ READING = (
         tfds="openbookqa:0.1.0",
         splits={"train": "train", "validation": "validation[:200]", "test": "test"},
         corpora=("openbookqa",),
-        normaliser=openbookqa,
+        normalizer=openbookqa,
         template_set="openbookqa",
         options="options",
         licence="Apache-2.0",
@@ -167,7 +167,7 @@ READING_WITH_COMMON_SENSE = (
         tfds="cosmos_qa:1.0.0",
         splits=LAST_200,
         corpora=("cosmos_qa",),
-        normaliser=OneOfOptions(
+        normalizer=OneOfOptions(
             texts={"context": "context", "question": "question"},
             options=("answer0", "answer1", "answer2", "answer3"),
         ),
@@ -182,7 +182,7 @@ READING_WITH_COMMON_SENSE = (
         tfds="super_glue/record:1.0.2",
         splits={"train": "train[:30000]", "validation": "train[-200:]", "test": "validation"},
         corpora=("record",),
-        normaliser=record,
+        normalizer=record,
         template_set="record",
         options="options",
         metrics=("record",),

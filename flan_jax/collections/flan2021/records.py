@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flan_jax.tasks.declare import Normaliser
+from flan_jax.tasks.declare import Normalizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class FlanDataset:
       tfds: dataset, configuration and version in TFDS's spelling.
       splits: TFDS expressions for "train", "validation", "test".
       corpora: the corpora that its rows come from, in lower case, for hold-out.
-      normaliser: from TFDS's row to the fields of the templates.
+      normalizer: from TFDS's row to the fields of the templates.
       template_set: name of its ten templates.
       options: the answers to choose from, or the field that lists them; None for free text.
       metrics: of generated answers.
@@ -33,7 +33,7 @@ class FlanDataset:
     tfds: str
     splits: Mapping[str, str]
     corpora: tuple[str, ...]
-    normaliser: Normaliser
+    normalizer: Normalizer
     template_set: str
     options: tuple[str, ...] | str | None = None
     metrics: tuple[str, ...] = ("accuracy",)

@@ -4,7 +4,7 @@ import re
 import urllib.parse
 from collections.abc import Sequence
 
-from flan_jax.collections.flan2021.normalisers import one_line
+from flan_jax.collections.flan2021.normalizers import one_line
 from flan_jax.tasks.sources.rows import Row
 
 UNANSWERABLE = "unanswerable"

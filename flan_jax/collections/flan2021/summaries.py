@@ -2,7 +2,7 @@
 
 from flan_jax.collections.flan2021 import repairs
 from flan_jax.collections.flan2021.fields import Fields, From
-from flan_jax.collections.flan2021.normalisers import one_line
+from flan_jax.collections.flan2021.normalizers import one_line
 from flan_jax.collections.flan2021.records import FlanDataset
 
 FIRST_ROWS = {"train": "train[:30000]", "validation": "validation[:200]", "test": "test"}
@@ -13,7 +13,7 @@ def _dataset(
     name: str,
     *,
     tfds: str,
-    normaliser: Fields,
+    normalizer: Fields,
     size: int,
     splits: dict[str, str] | None = None,
     corpus: str | None = None,
@@ -25,7 +25,7 @@ def _dataset(
         tfds=tfds,
         splits=splits or FIRST_ROWS,
         corpora=(corpus or name,),
-        normaliser=normaliser,
+        normalizer=normalizer,
         template_set=name,
         metrics=("rouge",),
         licence=licence,
@@ -38,7 +38,7 @@ SUMMARIES: tuple[FlanDataset, ...] = (
         "aeslc",
         tfds="aeslc:1.0.0",
         splits={"train": "train", "validation": "validation[-200:]", "test": "test"},
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "body": From(path="email_body", then=one_line),
                 "subject": From(path="subject_line", then=one_line),
@@ -49,7 +49,7 @@ SUMMARIES: tuple[FlanDataset, ...] = (
     _dataset(
         "cnn_dailymail",
         tfds="cnn_dailymail:3.1.0",
-        normaliser=Fields(
+        normalizer=Fields(
             fields={"article": From(path="article", then=repairs.without_dateline), "highlights": "highlights"}
         ),
         size=287_040,
@@ -57,13 +57,13 @@ SUMMARIES: tuple[FlanDataset, ...] = (
     _dataset(
         "gigaword",
         tfds="gigaword:1.2.0",
-        normaliser=Fields(fields={"text": "document", "summary": "summary"}, drop_if=repairs.has_placeholders),
+        normalizer=Fields(fields={"text": "document", "summary": "summary"}, drop_if=repairs.has_placeholders),
         size=2_044_370,
     ),
     _dataset(
         "multi_news",
         tfds="multi_news:1.0.0",
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "articles": From(path="document", then=repairs.separate_articles),
                 "summary": From(path="summary", then=repairs.without_dash),
@@ -74,14 +74,14 @@ SUMMARIES: tuple[FlanDataset, ...] = (
     _dataset(
         "newsroom",
         tfds="newsroom:1.0.0",
-        normaliser=Fields(fields={"title": "title", "text": "text", "summary": "summary"}),
+        normalizer=Fields(fields={"title": "title", "text": "text", "summary": "summary"}),
         size=994_560,
     ),
     _dataset(
         "samsum",
         tfds="samsum:1.0.0",
         splits={"train": "train", "validation": "validation[:200]", "test": "test"},
-        normaliser=Fields(fields={"dialogue": From(path="dialogue", then=repairs.plain_chat), "summary": "summary"}),
+        normalizer=Fields(fields={"dialogue": From(path="dialogue", then=repairs.plain_chat), "summary": "summary"}),
         licence="CC BY-NC-ND 4.0",
         size=14_730,
     ),
@@ -89,14 +89,14 @@ SUMMARIES: tuple[FlanDataset, ...] = (
         "xsum",
         # FLAN read it from "huggingface:xsum", which TFDS serves over a network; this is the same corpus, TFDS's own.
         tfds="xsum:1.1.0",
-        normaliser=Fields(fields={"article": "document", "summary": "summary"}),
+        normalizer=Fields(fields={"article": "document", "summary": "summary"}),
         size=203_560,
     ),
     _dataset(
         "opinion_abstracts_rotten_tomatoes",
         tfds="opinion_abstracts/rotten_tomatoes:1.0.0",
         splits=OPINION_ABSTRACTS,
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "movie": From(path="_movie_name", then=repairs.spaced),
                 "reviews": From(path="_critics/value", then=repairs.ten_numbered),
@@ -111,7 +111,7 @@ SUMMARIES: tuple[FlanDataset, ...] = (
         "opinion_abstracts_idebate",
         tfds="opinion_abstracts/idebate:1.0.0",
         splits=OPINION_ABSTRACTS,
-        normaliser=Fields(
+        normalizer=Fields(
             fields={
                 "debate": From(path="_debate_name", then=repairs.spaced),
                 "arguments": From(path="_argument_sentences/value", then=repairs.ten_numbered),
@@ -124,7 +124,7 @@ SUMMARIES: tuple[FlanDataset, ...] = (
     _dataset(
         "wiki_lingua_english_en",
         tfds="gem/wiki_lingua_english_en:1.1.0",
-        normaliser=Fields(fields={"article": "source", "summary": "target"}),
+        normalizer=Fields(fields={"article": "source", "summary": "target"}),
         corpus="wiki_lingua",
         licence="CC BY-NC-SA 3.0",
         size=99_000,

@@ -121,7 +121,7 @@ class Variants:
             options=dataset.options,
             metrics=dataset.rank_metrics if name.is_rank else dataset.metrics,
             postprocessor=None if name.is_rank else dataset.postprocessor,
-            normaliser=dataset.normaliser,
+            normalizer=dataset.normalizer,
             references=dataset.references,
             evaluation=_evaluation(name),
             licence=dataset.licence,

@@ -72,9 +72,6 @@ SETS = (
 MIXTURES: Mapping[str, bool] = {"cot": False, "cot_input_inversion": True}
 """Each mixture, and whether its members are the inverted tasks."""
 
-_declared: dict[str, Path] = {}
-"""The folder of the last call of `register`."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Coverage:
@@ -143,11 +140,11 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     if not folder:
         return None
     covered = coverage(folder)
-    _declared["folder"] = user_path(folder)
-    registry.declare_family(
+    registry.collection_settings()["cot"] = folder = user_path(folder)
+    registry.declare_collection(
         "cot",
         names=lambda: (*MIXTURES, *(one.task(inverted=inverted) for one in SETS for inverted in (False, True))),
-        define=functools.partial(_define, folder=_declared["folder"], vocabulary=vocabulary),
+        define=functools.partial(_define, folder=folder, vocabulary=vocabulary),
         covering=lambda: [one.task(inverted=inverted) for one in (SETS[0], SETS[-1]) for inverted in (False, True)],
     )
     return covered
@@ -176,7 +173,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
 def data_dir_in_use() -> Path | None:
     """Returns the folder in use; None if none is named."""
     named = os.environ.get(DATA_DIR_VARIABLE)
-    return _declared.get("folder") or (user_path(named) if named else None)
+    return registry.collection_settings().get("cot") or (user_path(named) if named else None)
 
 
 def records(folder: Path | str, *, inverted: bool = False) -> tuple[TemplatedTask, ...]:

@@ -87,9 +87,6 @@ SETS = (
 MIXTURES: Mapping[str, bool] = {"dialog": False, "dialog_input_inversion": True}
 """Each mixture, and whether its members are the inverted tasks."""
 
-_declared: dict[str, Path] = {}
-"""The folder of the last call of `register`, if any."""
-
 
 def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str | None = None) -> None:
     """Declares the tasks of both sets and their mixtures.
@@ -104,12 +101,12 @@ def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str
     """
     named = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     if named:
-        _declared["folder"] = user_path(named)
+        registry.collection_settings()["dialog"] = user_path(named)
     folder = data_dir_in_use()
     if folder is not None and not folder.is_dir():
         raise MissingFileError(f"No folder {folder} to read dialogue sets from.")
     tasks = [one.task(inverted=inverted) for one in SETS for inverted in (False, True)]
-    registry.declare_family(
+    registry.declare_collection(
         "dialog",
         names=lambda: (*MIXTURES, *tasks),
         define=functools.partial(_define, folder=folder, vocabulary=vocabulary),
@@ -138,7 +135,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
 def data_dir_in_use() -> Path | None:
     """Returns the folder of JSONL files in use; None if rows come from TFDS."""
     named = os.environ.get(DATA_DIR_VARIABLE)
-    return _declared.get("folder") or (user_path(named) if named else None)
+    return registry.collection_settings().get("dialog") or (user_path(named) if named else None)
 
 
 def record(
@@ -168,7 +165,7 @@ def record(
         templates=_templates(inverted=inverted),
         metrics=("rouge_l", "exact_match"),
         postprocessor=None if inverted else "first_line",
-        normaliser=PredictTurn(
+        normalizer=PredictTurn(
             task=task,
             turns=one.turns,
             skipped=one.skipped,

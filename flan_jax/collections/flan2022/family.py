@@ -125,7 +125,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
 
 
 def _declare(family: "Family") -> None:
-    registry.declare_family(FAMILY, names=family.names, define=family.define, covering=family.covering)
+    registry.declare_collection(FAMILY, names=family.names, define=family.define, covering=family.covering)
 
 
 class Family:

@@ -137,7 +137,7 @@ def record(dataset: str, file: TaskFile, variant: Variant, *, seed: int = 0) -> 
         cluster=file.category.lower().replace(" ", "_"),
         templates=_templates()[template_set],
         metrics=("rouge_l", "exact_match"),
-        normaliser=Instance(
+        normalizer=Instance(
             task=name,
             examples=examples,
             formats=fewshot_formats.rotated(dataset) if examples == "several" else (),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from flan_jax.collections.t0.prompted import Family, Prompt, T0Settings
-from flan_jax.tasks.declare import Normaliser, TemplatedTask
+from flan_jax.tasks.declare import Normalizer, TemplatedTask
 from flan_jax.tasks.filters.rule import Judge, RowFilter
 from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates import load
@@ -69,7 +69,7 @@ class AskPrompt:
     """
 
     prompt: Pattern
-    before: Normaliser | None = None
+    before: Normalizer | None = None
 
     def __call__(self, row: Row) -> Iterator[Row]:
         """Yields `question`, `answer` and `options`; or why the prompt does not apply to the row."""
@@ -129,7 +129,7 @@ def _record(prompt: Prompt, base: TemplatedTask) -> TemplatedTask:
         options="options" if kind == "separate" else None,
         metrics=("accuracy", "rouge_l") if kind == "free" else ("accuracy",),
         postprocessor="first_line" if kind == "free" else None,
-        normaliser=AskPrompt(prompt=prompt.template, before=base.normaliser),
+        normalizer=AskPrompt(prompt=prompt.template, before=base.normalizer),
         filters=(PromptApplies(),),
         ends_inputs=True,  # As in all of Flan 2022; T0's own tasks differ.
     )

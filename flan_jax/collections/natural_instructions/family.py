@@ -123,10 +123,6 @@ class _Registered:
     names: tuple[str, ...]
 
 
-_registered: dict[str, _Registered] = {}
-"""The registrations of the last call for each prefix."""
-
-
 def register(
     data_dir: Path | str | None = None,
     settings: Settings = Settings(),
@@ -159,13 +155,14 @@ def register(
         why = [note for which in found if which.endswith(SPLITS) for note in found[which].notes(which, folder=folder)]
         raise UserError(f"No task of Super-NaturalInstructions is left. {' '.join(why) or 'Its lists are empty.'}")
     prefix = settings.prefix
-    before = _registered.get(prefix)
+    registered = registry.collection_settings().setdefault("natural_instructions", {})
+    before = registered.get(prefix)
     if before is None or before.tasks != tasks or not set(before.names) <= set(registry.defined_names()):
         registry.unregister(before.names if before else ())
         for task in tasks:
             registry.register(task, vocabulary=used)
         mixtures = _register_mixtures(found, files, folder=folder, settings=settings)
-        _registered[prefix] = _Registered(tasks=tasks, names=(*mixtures, *(task.name for task in tasks)))
+        registered[prefix] = _Registered(tasks=tasks, names=(*mixtures, *(task.name for task in tasks)))
     return found
 
 
@@ -225,7 +222,7 @@ def _declared(file: TaskFile, split: Split, settings: Settings, *, vocabulary: V
         templates=(TEMPLATE,),
         metrics=metrics,
         # One per task, since tasks are exported in several threads.
-        normaliser=Encode(
+        normalizer=Encode(
             encodings=(HEADLINE,) if is_drawn else encodings,
             vocabulary=vocabulary,
             max_source_tokens=settings.max_source_tokens,

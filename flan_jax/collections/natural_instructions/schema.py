@@ -165,7 +165,7 @@ def _skewed(outputs: Counter[str]) -> Iterator[str]:
         total = outputs.total()
         entropy = -sum(n / total * math.log(n / total) for n in outputs.values()) / math.log(len(outputs))
         if entropy <= MIN_ENTROPY:
-            yield f"the {len(outputs)} outputs are skewed: normalised entropy {entropy:.2f}, above {MIN_ENTROPY} is asked"
+            yield f"the {len(outputs)} outputs are skewed: normalized entropy {entropy:.2f}, above {MIN_ENTROPY} is asked"
 
 
 def _absent(key: str, record: Mapping[str, Any], what: str) -> str:

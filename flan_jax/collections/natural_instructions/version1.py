@@ -53,9 +53,6 @@ _KINDS = (
     (r"answer|span|generation|combined|fact|words", "answer_generation"),
 )
 
-_registered: list[str] = []
-"""The names that the last call registered."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InstructionSource(Source):
@@ -254,8 +251,7 @@ def register(
         raise UnknownNameError(f"held_out: {folder} has no task {unknown[0]!r}.{nearest(unknown[0], paths)}")
     read_task(next(iter(paths.values())))  # Reading one task suffices to reject a folder of the other version at once.
     used = registry.vocabulary(vocabulary)
-    registry.unregister(_registered)
-    _registered.clear()
+    registry.unregister(registry.collection_settings().pop("natural_instructions_v1", ()))
     for name, path in paths.items():
         record = TemplatedTask(
             name=seqio_name(name, prefix="ni1"),
@@ -265,7 +261,7 @@ def register(
             cluster=_kind(name),
             templates=(TEMPLATE,),
             metrics=("rouge_l", "exact_match"),
-            normaliser=EncodeInstruction(
+            normalizer=EncodeInstruction(
                 encoding=ENCODINGS[settings.encoding],
                 vocabulary=used,
                 max_source_tokens=settings.max_source_tokens,
@@ -275,8 +271,9 @@ def register(
             corpora=corpora(name.split("_")[1:2]),
         )
         registry.register(record, vocabulary=used)
-        _registered.append(record.name)
-    _register_mixtures(list(paths), held_out=held_out, max_instances=settings.max_instances)
+    mixtures = _register_mixtures(list(paths), held_out=held_out, max_instances=settings.max_instances)
+    tasks = [seqio_name(name, prefix="ni1") for name in paths]
+    registry.collection_settings()["natural_instructions_v1"] = [*tasks, *mixtures]
     return tuple(paths)
 
 
@@ -293,15 +290,15 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
         register(folder, keys, vocabulary=vocabulary)
 
 
-def _register_mixtures(names: list[str], *, held_out: Collection[str], max_instances: int | None) -> None:
+def _register_mixtures(names: list[str], *, held_out: Collection[str], max_instances: int | None) -> list[str]:
     mixtures: dict[str, tuple[list[str], registry.Rate]] = {
         "ni1_train": ([n for n in names if n not in held_out], ProportionalRate(maximum=max_instances)),
         "ni1_test": ([n for n in names if n in held_out] or names, 1.0),
     }
-    for mixture, (members, rate) in mixtures.items():
-        if members:
-            registry.register_mixture(mixture, [(seqio_name(name, prefix="ni1"), rate) for name in members])
-            _registered.append(mixture)
+    filled = {mixture: (members, rate) for mixture, (members, rate) in mixtures.items() if members}
+    for mixture, (members, rate) in filled.items():
+        registry.register_mixture(mixture, [(seqio_name(name, prefix="ni1"), rate) for name in members])
+    return list(filled)
 
 
 def _task_paths(folder: Path) -> dict[str, Path]:

@@ -52,10 +52,6 @@ class _Keys:
     on_bad_row: OnBadRow = T0Settings.on_bad_row
 
 
-_declared: T0Settings | None = None
-"""The settings of the last YAML file; stored, since the collection is declared again when the vocabulary changes."""
-
-
 def register() -> None:
     """Declares the collection if a file or the environment variable names the templates; reads none of them.
 
@@ -65,7 +61,7 @@ def register() -> None:
     settings = settings_in_use()
     if settings is not None:
         family = Family(settings)
-        registry.declare_family(FAMILY, names=family.names, define=family.define, covering=family.covering)
+        registry.declare_collection(FAMILY, names=family.names, define=family.define, covering=family.covering)
 
 
 def settings_in_use() -> T0Settings | None:
@@ -74,8 +70,9 @@ def settings_in_use() -> T0Settings | None:
     Raises:
       MissingFileError, UserError: no such path, or no templates in it.
     """
+    declared = registry.collection_settings().get(FAMILY)
     path = os.environ.get(ARCHIVE_VARIABLE)
-    return _named(path) if _declared is None and path else _declared
+    return _named(path) if declared is None and path else declared
 
 
 @functools.lru_cache(maxsize=4)
@@ -94,7 +91,6 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
       UserError: an invalid setting, or rows of a dataset without templates.
       MissingFileError: no such archive.
     """
-    global _declared
     keys = settings.parse(_Keys)
     path = os.environ.get(ARCHIVE_VARIABLE) or keys.promptsource
     if path is None:
@@ -109,7 +105,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
             near = nearest(dataset, archive.members)
             raise settings.at("rows").error(f"{archive.path} has no templates for {dataset!r}.{near}")
     own = None if vocabulary == registry.vocabulary() else vocabulary
-    _declared = T0Settings(
+    registry.collection_settings()[FAMILY] = T0Settings(
         archive=archive, rows=rows, vocabulary=own, rate_rule=keys.rate_rule, on_bad_row=keys.on_bad_row
     )
     register()

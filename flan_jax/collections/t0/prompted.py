@@ -165,9 +165,9 @@ class Family:
         dataset, template, which, _ = prompt
         rows = self._settings.rows.get(dataset.name)
         if rows is not None:
-            source, normaliser = declared_rows(dataset.name, rows, round_=which), None
+            source, normalizer = declared_rows(dataset.name, rows, round_=which), None
         else:
-            source, normaliser = usual_rows(dataset.name, round_=which, on_bad_row=self._settings.on_bad_row)
+            source, normalizer = usual_rows(dataset.name, round_=which, on_bad_row=self._settings.on_bad_row)
         is_rank = name.endswith(SCORE_EVAL)
         return TemplatedTask(
             name=name,
@@ -175,7 +175,7 @@ class Family:
             cluster=dataset.cluster,
             templates=(template,),
             metrics=rank_metrics_of(template) if is_rank else metrics_of(dataset.name, template),
-            normaliser=normaliser,
+            normalizer=normalizer,
             evaluation="rank" if is_rank else "generate",
             corpora=dataset.corpora,
             ends_inputs=False,

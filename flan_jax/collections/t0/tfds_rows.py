@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from flan_jax.collections.t0.table import ANLI, ANLI_ROUNDS
 from flan_jax.errors import MissingFileError
-from flan_jax.tasks.declare import Normaliser
+from flan_jax.tasks.declare import Normalizer
 from flan_jax.tasks.sources.file_sources import TfdsSource
 from flan_jax.tasks.sources.mapped import MappedSource
 from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row, Source
@@ -27,13 +27,13 @@ class TfdsRows:
       name: in TFDS's spelling.
       splits: expressions of TFDS, by our names.
       fields: from new names of fields to TFDS's.
-      normaliser: converts the remaining differences.
+      normalizer: converts the remaining differences.
     """
 
     name: str
     splits: Mapping[str, str]
     fields: Mapping[str, str] = field(default_factory=dict)
-    normaliser: Normaliser | None = None
+    normalizer: Normalizer | None = None
 
     def source(self, *, on_bad_row: OnBadRow) -> Source:
         """Returns the source; nothing is opened."""
@@ -120,22 +120,22 @@ TFDS: Mapping[str, TfdsRows] = {
     },
     "glue/mrpc": TfdsRows(name="glue/mrpc", splits=_ALL),
     "winogrande/winogrande_xl": TfdsRows(
-        name="winogrande", splits={"train": "train_xl", "validation": "validation"}, normaliser=winogrande
+        name="winogrande", splits={"train": "train_xl", "validation": "validation"}, normalizer=winogrande
     ),
     "paws/labeled_final": TfdsRows(name="paws_wiki/labeled_final_tokenized", splits=_ALL),
-    "ai2_arc/ARC-Challenge": TfdsRows(name="ai2_arc/ARC-Challenge", splits=_ALL, normaliser=arc),
-    "ai2_arc/ARC-Easy": TfdsRows(name="ai2_arc/ARC-Easy", splits=_ALL, normaliser=arc),
+    "ai2_arc/ARC-Challenge": TfdsRows(name="ai2_arc/ARC-Challenge", splits=_ALL, normalizer=arc),
+    "ai2_arc/ARC-Easy": TfdsRows(name="ai2_arc/ARC-Easy", splits=_ALL, normalizer=arc),
     "web_questions": TfdsRows(name="web_questions", splits=_same("train", "test")),
     "squad_v2": TfdsRows(name="squad/v2.0", splits=_BOTH),
     "cos_e/v1.11": TfdsRows(name="cos_e", splits=_BOTH),
-    "openbookqa/main": TfdsRows(name="openbookqa", splits=_ALL, normaliser=openbookqa),
+    "openbookqa/main": TfdsRows(name="openbookqa", splits=_ALL, normalizer=openbookqa),
     **{
-        name: TfdsRows(name=name, splits={"train": "train", "validation": "dev", "test": "test"}, normaliser=race)
+        name: TfdsRows(name=name, splits={"train": "train", "validation": "dev", "test": "test"}, normalizer=race)
         for name in ("race/high", "race/middle")
     },
     "imdb": TfdsRows(name="imdb_reviews/plain_text", splits=_same("train", "test")),
     "cnn_dailymail/3.0.0": TfdsRows(name="cnn_dailymail", splits=_ALL),
-    "ag_news": TfdsRows(name="ag_news_subset", splits=_same("train", "test"), normaliser=ag_news),
+    "ag_news": TfdsRows(name="ag_news_subset", splits=_same("train", "test"), normalizer=ag_news),
 }  # fmt: skip
 """By our name; ANLI by round. trec, hellaswag and story_cloze are in TFDS, too, with other classes or fields."""
 
@@ -191,7 +191,7 @@ class AbsentSource(Source):
 
 def usual_rows(
     dataset: str, *, round_: str | None = None, on_bad_row: OnBadRow = "error"
-) -> tuple[Source, Normaliser | None]:
+) -> tuple[Source, Normalizer | None]:
     """Returns the source of a dataset's rows and their normalizer; an `AbsentSource` if TFDS has no rows.
 
     Args:
@@ -201,7 +201,7 @@ def usual_rows(
     """
     rows = TFDS.get(dataset if round_ is None else f"{dataset}/{round_}")
     if rows is not None:
-        return rows.source(on_bad_row=on_bad_row), rows.normaliser
+        return rows.source(on_bad_row=on_bad_row), rows.normalizer
     splits = _OTHER_SPLITS.get(dataset) or _OTHER_SPLITS.get(dataset.partition("/")[0], ("train", "validation"))
     why = (
         f"TensorFlow Datasets has no rows of {dataset} in the shape of promptsource's templates. Declare them "

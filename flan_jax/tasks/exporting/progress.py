@@ -1,4 +1,4 @@
-"""How far an export is: a bar on a terminal, a line every few seconds elsewhere."""
+"""The progress of an export: a bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import threading
@@ -16,12 +16,12 @@ class ExportProgress:
     """Counts tasks and examples from several threads and shows them on standard error."""
 
     def __init__(self, *, tasks: int, title: str, stream: TextIO | None = None):
-        """Sets up; nothing is shown before the first second, so that tiny exports stay quiet.
+        """Shows nothing yet.
 
         Args:
-          tasks: how many task splits there are.
-          title: what is being exported.
-          stream: standard error unless given.
+          tasks: number of splits to export.
+          title: name of the export.
+          stream: standard error if None.
         """
         self._stream = sys.stderr if stream is None else stream
         self._title, self._tasks = title, tasks
@@ -60,7 +60,7 @@ class ExportProgress:
         self._count(tasks=0, examples=examples)
 
     def task_done(self) -> None:
-        """Counts a task's split."""
+        """Counts a split."""
         self._count(tasks=1, examples=0)
 
     def _count(self, *, tasks: int, examples: int) -> None:

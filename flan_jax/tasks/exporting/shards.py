@@ -1,9 +1,8 @@
-"""Records to shards on disk: in order, resumable shard by shard, published by one rename. Knows no SeqIO.
+"""Records to shards on disk: in order, resumable shard by shard, published by one rename.
 
-While a split is built its folder is called `<split>.partial`. A shard is finished when its JSON of counts lies beside
-it, so an export that was killed goes on with the shards that lack one. What a shard holds is decided by the position of
-the examples in the task alone: equal inputs give equal bytes, however many threads worked and however often it was
-killed.
+While a split is exported its folder is called `<split>.partial`. A shard is finished when its JSON file of counts
+exists, so a killed export continues with the shards that lack one. The content of a shard depends only on the position
+of its examples in the task: equal inputs give equal bytes, whatever the number of threads and of interruptions.
 """
 
 import dataclasses
@@ -12,7 +11,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +20,18 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from flan_jax.data.manifest import LENGTHS_NAME, MANIFEST_NAME, TaskManifest, shard_name, to_json
 from flan_jax.errors import UserError
+from flan_jax.tasks.interface import Encode, Encoded
 
-CHUNK_EXAMPLES = 128  # Encoded at a time: a call's overhead is nothing, and its ids are still in the cache.
-SHARD_EXAMPLES = 256 * CHUNK_EXAMPLES  # 15 to 60 MB, seconds of work: what a kill can cost.
-WRITER_OPTIONS = "group_size:1,snappy"  # One example a group: random reads. 4x faster to write than zstd, 30 % larger.
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Encoded:
-    """A chunk of examples ready to be written.
-
-    Attributes:
-      records: bytes of each example that was kept.
-      lengths: their tokens, int32 [n, 2].
-      truncated: examples cut, per feature.
-      dropped: examples left out, by reason.
-    """
-
-    records: Sequence[bytes]
-    lengths: np.ndarray
-    truncated: Counter
-    dropped: Counter
+CHUNK_EXAMPLES = 128  # Encoded at a time: amortizes the overhead of a call while the ids still fit in the cache.
+SHARD_EXAMPLES = 256 * CHUNK_EXAMPLES  # 15 to 60 MB, seconds of work: the most that a kill can lose.
+WRITER_OPTIONS = (
+    "group_size:1,snappy"  # One example per group, for random reads. 4x faster to write than zstd, 30 % larger.
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardCounts:
-    """What a finished shard says about itself."""
+    """The counts of a finished shard."""
 
     examples: int
     bytes: int
@@ -56,7 +41,7 @@ class ShardCounts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Totals:
-    """What the shards of a split add up to."""
+    """The counts of all shards of a split."""
 
     shards: tuple[ShardCounts, ...]
     lengths: np.ndarray
@@ -65,11 +50,11 @@ class Totals:
 
 
 class DiskFull(UserError):
-    """No room was left while writing."""
+    """The disk was full."""
 
 
 def chunks(examples: Iterable[Any]) -> Iterator[list[Any]]:
-    """Cuts examples into chunks that no shard boundary crosses."""
+    """Groups examples into chunks that no shard boundary crosses."""
     chunk: list[Any] = []
     for example in examples:
         chunk.append(example)
@@ -84,19 +69,19 @@ def build(
     directory: Path,
     examples: Iterable[Any],
     *,
-    encode: Callable[[list[Any]], Encoded],
+    encode: Encode,
     on_chunk: Callable[[int], None] = lambda examples: None,
 ) -> Totals:
-    """Writes what is missing of a split into `<directory>.partial`.
+    """Writes the missing shards of a split into `<directory>.partial`.
 
     Args:
-      directory: where the split will be published.
+      directory: the split's folder once it is published.
       examples: raw, in the task's order; always read to the end, for their number and what they drop.
-      encode: one chunk of raw examples to records.
+      encode: turns one chunk of raw examples into records.
       on_chunk: called with the number of raw examples that are done.
 
     Raises:
-      DiskFull: no room; finished shards are kept.
+      DiskFull: the disk is full; finished shards are kept.
     """
     partial = partial_of(directory)
     partial.mkdir(parents=True, exist_ok=True)
@@ -124,7 +109,7 @@ def build(
 
 
 def publish(directory: Path, manifest: TaskManifest, *, lengths: np.ndarray) -> None:
-    """Gives a built split its manifest, its lengths and its name; a reader sees all of it or nothing."""
+    """Writes the manifest and the lengths of a split, and renames its folder; a reader sees all of it or nothing."""
     partial = partial_of(directory)
     try:
         np.save(partial / LENGTHS_NAME, lengths)
@@ -134,17 +119,17 @@ def publish(directory: Path, manifest: TaskManifest, *, lengths: np.ndarray) -> 
         raise
     for shard in range(manifest.num_shards):
         os.replace(partial / f"{_stem(shard)}.array_record", partial / shard_name(shard, manifest.num_shards))
-    wanted = {MANIFEST_NAME, LENGTHS_NAME, *(manifest.shard_name(shard) for shard in range(manifest.num_shards))}
+    expected = {MANIFEST_NAME, LENGTHS_NAME, *(manifest.shard_name(shard) for shard in range(manifest.num_shards))}
     for path in partial.iterdir():
-        if path.name not in wanted:
+        if path.name not in expected:
             path.unlink()
-    if directory.exists():  # A damaged one: what is whole is never built again.
+    if directory.exists():  # A damaged one: an intact split is never exported again.
         shutil.rmtree(directory)
     os.rename(partial, directory)
 
 
 def partial_of(directory: Path) -> Path:
-    """Where a split is built before it is published."""
+    """Returns the folder of a split before it is published."""
     return directory.with_name(f"{directory.name}.partial")
 
 
@@ -153,13 +138,13 @@ def _stem(shard: int) -> str:
 
 
 def _undo_publication(partial: Path) -> None:
-    """Names shards as unpublished again, when a kill fell between their renaming and the folder's."""
+    """Renames shards back, when the export was killed between their renaming and the folder's."""
     for path in partial.glob("examples-*-of-*.array_record"):
         os.replace(path, partial / f"{path.name.partition('-of-')[0]}.array_record")
 
 
 def _by_shard(parts: Iterator[list[Any]]) -> Iterator[tuple[int, Iterator[list[Any]]]]:
-    """Groups chunks by shard, lazily; each group must be consumed before the next is asked for."""
+    """Groups chunks by shard, lazily; each group must be consumed before the next is requested."""
     chunks_per_shard = SHARD_EXAMPLES // CHUNK_EXAMPLES
     for shard, first in enumerate(iter(lambda: next(parts, None), None)):
         yield shard, _first_and_rest(first, parts, chunks_per_shard - 1)
@@ -174,10 +159,8 @@ def _first_and_rest(first: list[Any], parts: Iterator[list[Any]], rest: int) -> 
         yield part
 
 
-def _encoded(
-    parts: Iterator[list[Any]], encode: Callable[[list[Any]], Encoded], on_chunk: Callable[[int], None]
-) -> Iterator[Encoded]:
-    # One by one: the tokeniser keeps Python's lock, so threads would only take turns. Whole splits go to processes.
+def _encoded(parts: Iterator[list[Any]], encode: Encode, on_chunk: Callable[[int], None]) -> Iterator[Encoded]:
+    # One by one: the tokenizer holds Python's lock, so threads would only take turns. Worker processes take splits.
     for part in parts:
         yield encode(part)
         on_chunk(len(part))
@@ -206,12 +189,12 @@ def _write_shard(partial: Path, shard: int, encoded: Iterator[Encoded]) -> Shard
     )
     mark = partial / f"{_stem(shard)}.json.writing"
     mark.write_text(json.dumps(dataclasses.asdict(counts)))
-    os.replace(mark, partial / f"{_stem(shard)}.json")  # Last: it says that all the rest is there.
+    os.replace(mark, partial / f"{_stem(shard)}.json")  # Last: it marks the shard as finished.
     return counts
 
 
 def _finished(partial: Path, shard: int) -> ShardCounts | None:
-    """The counts of a shard that an earlier, killed export finished; None when it has to be written."""
+    """The counts of a shard that an earlier, killed export finished; None when it must be written."""
     mark, records = partial / f"{_stem(shard)}.json", partial / f"{_stem(shard)}.array_record"
     if not (mark.exists() and records.exists() and (partial / f"{_stem(shard)}.npy").exists()):
         return None
@@ -227,11 +210,11 @@ def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _raise_if_full(error: Exception, partial: Path) -> None:
-    """Turns "no space left" of the operating system, or of ArrayRecord's writer, into a clear message."""
+    """Turns "no space left" of the operating system, or of ArrayRecord's writer, into a `DiskFull`."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes):
         free = shutil.disk_usage(partial).free
         raise DiskFull(
-            f"No room on disk: {partial} could not be written ({error}; {free / 2**20:,.0f} MiB free). Nothing was "
-            "published and finished shards are kept: free some space, run the same command again and it goes on."
+            f"The disk is full: {partial} could not be written ({error}; {free / 2**20:,.0f} MiB free). Nothing was "
+            "published and finished shards are kept: free some space and run the same command again to continue."
         ) from None

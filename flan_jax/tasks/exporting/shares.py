@@ -1,8 +1,8 @@
-"""A member's share of a mixture said directly: "5 % of the examples", "5 % of the tokens".
+"""Stated shares of a mixture: "5 % of the examples", "5 % of the tokens".
 
-Published shares of pretraining data are of either kind, and an opaque rate says neither: OPT-IML (arXiv 2212.12017) adds
-5 % of examples, GLM-130B (arXiv 2210.02414) instruction data of 5 % of tokens. Here a share is stated with its unit,
-computed from what exporting measured, and told by the manifest. Registering such a mixture is `registry`'s.
+Published shares of pretraining data are of either kind, and a bare rate is ambiguous: OPT-IML (arXiv 2212.12017) adds 5 %
+of examples, GLM-130B (arXiv 2210.02414) instruction data of 5 % of tokens. Here a share has a unit, becomes a rate by
+the token counts that the export measured, and is reported in the manifest. `mixtures` registers such mixtures.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from flan_jax.errors import UserError
 
 
 def is_stated(mixture: Any) -> bool:
-    """Whether all of a SeqIO mixture's rates are stated shares."""
+    """Returns whether all rates of a SeqIO mixture are stated shares."""
     return all(isinstance(rate, StatedShare) for rate in mixture.rate_per_task_name.values())
 
 
@@ -26,11 +26,11 @@ def stated_rates(
     Args:
       mixture: a SeqIO mixture whose rates are stated shares.
       nested: each member as numbers.
-      counted: the tasks that are there; what is not is left out, so that the others make up its member's whole share.
-      mean_tokens: of an example of each counted task; None when nobody measured.
+      counted: the tasks that are exported; the others are left out, and their member's share goes to the rest of it.
+      mean_tokens: mean tokens of an example of each counted task; None when they were not measured.
 
     Raises:
-      UserError: a share of tokens, and a task whose tokens nobody measured.
+      UserError: a share of tokens, and a task whose tokens were not measured.
     """
     stated: dict[str, float] = mixture.rate_per_task_name
     unit: ShareUnit = next(rate.unit for rate in stated.values() if isinstance(rate, StatedShare))
@@ -56,12 +56,12 @@ def stated_rates(
 def realised(
     provider: Any, *, rates: Mapping[str, float], mean_tokens: Mapping[str, float]
 ) -> tuple[RealisedShare, ...]:
-    """Returns the stated shares of a mixture and of those within it, with what they come to.
+    """Returns the stated shares of a mixture and of the mixtures in it, with their realised values.
 
     Args:
       provider: a SeqIO mixture or task.
-      rates: of each task in the draws, flattened.
-      mean_tokens: of an example of each of them.
+      rates: flattened rate of each task.
+      mean_tokens: mean tokens of an example of each task.
     """
     found = []
     for mixture in _with_shares(provider):
@@ -90,7 +90,7 @@ def _tasks(provider: Any) -> Iterable[Any]:
 
 
 def _with_shares(provider: Any) -> Iterator[Any]:
-    """The mixtures with stated shares: the one given, then those within it, each once."""
+    """The mixtures with stated shares: the given one, then those in it, each once."""
     seen: dict[str, Any] = {}
 
     def visit(mixture: Any) -> None:

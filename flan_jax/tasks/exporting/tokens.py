@@ -1,7 +1,7 @@
-"""Texts to records: ids, cut to length with the end of sequence kept last, everything cut or left out counted.
+"""Texts to records: ids, truncated with the end of sequence last; everything truncated or left out is counted.
 
-One chunk at a time, one call of the tokeniser a chunk; what this adds to the tokeniser's own time is what an export of
-a templated task costs. Reading and rendering rows are `rendering`'s, writing records `shards`'.
+One call of the tokenizer per chunk. The time that this module adds to the tokenizer's is most of the cost of exporting a
+templated task.
 """
 
 import dataclasses
@@ -14,20 +14,18 @@ import numpy as np
 
 from flan_jax.data.manifest import Lengths
 from flan_jax.data.record import encode_record
-from flan_jax.tasks.exporting.shards import Encoded
+from flan_jax.tasks.interface import EMPTY_INPUTS, EMPTY_TARGETS, Encoded
 from flan_jax.tasks.rendering import RenderedRow
 from flan_jax.vocab import Vocabulary
 
-EMPTY_INPUTS, EMPTY_TARGETS = "empty inputs", "empty targets"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tokeniser:
-    """How the examples of one task and split become records.
+class Tokenizer:
+    """From the rendered rows of one task and split to records.
 
     Attributes:
-      with_meta: whether texts, references and options are kept beside the ids, as evaluation needs.
-      rank: whether options are tokenised, to be scored.
+      with_meta: whether texts, references and options are saved next to the ids, as evaluation needs.
+      rank: whether options are tokenized, to be scored.
       ends_inputs: whether inputs end with the end of sequence, as targets always do.
     """
 
@@ -40,17 +38,21 @@ class Tokeniser:
     def encode(self, chunk: Sequence[RenderedRow]) -> Encoded:
         """Encodes a chunk of examples; safe to call from several threads."""
         ids = self.vocabulary.encode_batch([text for e in chunk for text in (e.rendered.inputs, e.rendered.targets)])
-        # Column by column: this loop's own time is most of what an export adds to the tokeniser's.
+        # Column by column: list operations are several times faster than a loop over examples.
         inputs, targets = ids[::2], ids[1::2]
         truncated, dropped = Counter[str](), Counter[str]()
         if not all(inputs) or not all(targets):
             for i, t in zip(inputs, targets, strict=True):
                 if not i or not t:
                     dropped[EMPTY_TARGETS if i else EMPTY_INPUTS] += 1
-            whole = [bool(i and t) for i, t in zip(inputs, targets, strict=True)]
-            chunk, inputs, targets = [*compress(chunk, whole)], [*compress(inputs, whole)], [*compress(targets, whole)]
-        inputs = self._cut(inputs, "inputs", truncated, ended=self.ends_inputs)
-        targets = self._cut(targets, "targets", truncated, ended=True)
+            usable = [bool(i and t) for i, t in zip(inputs, targets, strict=True)]
+            chunk, inputs, targets = (
+                [*compress(chunk, usable)],
+                [*compress(inputs, usable)],
+                [*compress(targets, usable)],
+            )
+        inputs = self._truncate(inputs, "inputs", truncated, ended=self.ends_inputs)
+        targets = self._truncate(targets, "targets", truncated, ended=True)
         if self.with_meta:
             metas = map(self._meta, chunk, self._option_tokens(chunk))
             records = list(map(encode_record, zip(inputs, targets, strict=True), metas))
@@ -59,8 +61,10 @@ class Tokeniser:
         table = np.array([list(map(len, inputs)), list(map(len, targets))], np.int32).T
         return Encoded(records=records, lengths=table, truncated=truncated, dropped=dropped)
 
-    def _cut(self, column: list[list[int]], feature: str, truncated: Counter[str], *, ended: bool) -> list[list[int]]:
-        """Cuts ids that are too many, with room for the end of sequence where they get one."""
+    def _truncate(
+        self, column: list[list[int]], feature: str, truncated: Counter[str], *, ended: bool
+    ) -> list[list[int]]:
+        """Truncates ids, and appends the end of sequence within the limit."""
         limit = self.lengths[feature] - ended
         if column and max(map(len, column)) > limit:
             truncated[feature] += sum(len(ids) > limit for ids in column)
@@ -75,7 +79,7 @@ class Tokeniser:
         if not (self.with_meta and self.rank):
             return [[]] * len(chunk)
         flat = iter(self.vocabulary.encode_batch([option for e in chunk for option in e.rendered.options]))
-        # Never cut: two long options could become the same. Scoring takes them at their length.
+        # Never truncated: two long options could become equal. Scoring handles any length.
         return [[[*next(flat), self.vocabulary.eos_id] for _ in e.rendered.options] for e in chunk]
 
     def _meta(self, example: RenderedRow, option_tokens: list[list[int]]) -> Mapping[str, Any]:

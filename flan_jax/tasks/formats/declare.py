@@ -10,7 +10,7 @@ from typing import get_args
 from flan_jax.errors import UnknownNameError
 from flan_jax.names import nearest
 from flan_jax.settings import Place, parse_kind, parse_value
-from flan_jax.tasks.declare import Evaluation, Normaliser, TemplatedTask
+from flan_jax.tasks.declare import Evaluation, Normalizer, TemplatedTask
 from flan_jax.tasks.filters.rule import RowFilter
 from flan_jax.tasks.formats.chat import Chat
 from flan_jax.tasks.formats.instructions import Alpaca, Dolly, Prompted, SelfInstruct, Unnatural
@@ -79,7 +79,7 @@ def format_task(
         templates=tuple(chosen.templates() if templates is None else templates),
         options=chosen.options if evaluation == "rank" else None,
         metrics=tuple(metrics or (RANK_METRICS if evaluation == "rank" else chosen.metrics)),
-        normaliser=chosen,
+        normalizer=chosen,
         templates_per_row=templates_per_row,
         evaluation=evaluation,
         licence=licence,
@@ -100,7 +100,7 @@ def jsonl_task(
     metrics: Sequence[str] = TemplatedTask.metrics,
     evaluation: Evaluation = TemplatedTask.evaluation,
     references: str | None = None,
-    normaliser: Normaliser | None = None,
+    normalizer: Normalizer | None = None,
     on_bad_row: OnBadRow = JsonlSource.on_bad_row,
 ) -> TemplatedTask:
     """Declares a task over the rows of JSONL files; see `TemplatedTask` for the other arguments.
@@ -122,7 +122,7 @@ def jsonl_task(
         metrics=tuple(metrics),
         evaluation=evaluation,
         references=references,
-        normaliser=normaliser,
+        normalizer=normalizer,
     )
 
 

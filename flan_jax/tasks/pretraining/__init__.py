@@ -1,1 +1,1 @@
-"""Plain text as a task: spans hidden and asked for, or a text continued."""
+"""Pretraining tasks: span corruption and prefix LM on plain text."""

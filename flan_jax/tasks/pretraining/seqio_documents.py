@@ -1,6 +1,6 @@
-"""A pretraining task as SeqIO sees it: a data source of texts and a preprocessor that makes ids. Imports TensorFlow.
+"""The SeqIO task of a pretraining task: a data source of texts and a preprocessor that makes ids. Imports TensorFlow.
 
-Imported by `entries` when a task is registered; building one of these reads nothing.
+Imported when a task is registered; building one reads nothing.
 """
 
 import itertools
@@ -45,7 +45,9 @@ class DocumentSource(seqio.DataSource):
     ) -> tf.data.Dataset:
         """Returns the documents; shuffling is left to `seqio.Task`, which shuffles examples in a buffer."""
         del shuffle, seed, sequence_length, use_cached, num_epochs
-        self._task.source.require_split(split)  # Told here, since errors inside the generator arrive wrapped.
+        self._task.source.require_split(
+            split
+        )  # Checked here: TensorFlow wraps errors that are raised inside the generator.
         dataset = tf.data.Dataset.from_generator(
             lambda: ({"text": text, "split": split} for text in pretrain.documents(self._task, split)),
             output_signature={"text": tf.TensorSpec((), tf.string), "split": tf.TensorSpec((), tf.string)},
@@ -59,10 +61,9 @@ def make_task(task: pretrain.PretrainingTask, *, vocabulary: Vocabulary) -> seqi
     def corrupt(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None) -> tf.data.Dataset:
         if sequence_length is None:
             raise UserError(
-                f"Task {task.name!r} cuts documents to length: ask for its dataset with a sequence_length of inputs "
-                "and targets."
+                f"Task {task.name!r} needs a sequence_length of inputs and targets: it splits documents to that length."
             )
-        # Asked for here too, since errors inside the generator arrive wrapped.
+        # Here too, for its checks: TensorFlow wraps errors that are raised inside the generator.
         pretrain.corrupter(task, "", vocabulary=vocabulary, lengths=sequence_length)
         ids = tf.TensorSpec((None,), tf.int32)
         return tf.data.Dataset.from_generator(

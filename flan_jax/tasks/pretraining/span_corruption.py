@@ -1,8 +1,8 @@
-"""The arithmetic of T5's unsupervised objectives: which tokens are hidden, by what they are replaced, how many there are.
+"""The arithmetic of T5's unsupervised objectives: which tokens are hidden, what replaces them, and how many there are.
 
-Span corruption hides spans of a text and asks for them (T5, arXiv 1910.10683, section 3.1.4); prefix LM cuts a text in
-two and asks for the second part (section 3.2.3). Arrays of ids in, arrays of ids out, none of them with an end of
-sequence; where texts come from and what becomes of the ids is `task`'s.
+Span corruption hides spans of a text, which are the targets (T5, arXiv 1910.10683, section 3.1.4); prefix LM splits a
+text in two, and the second part is the target (section 3.2.3). Functions from arrays of ids to arrays of ids, none of
+them with an end of sequence; `task` supplies the texts.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ import numpy as np
 
 from flan_jax.errors import UserError
 
-Stand = Literal["sentinels", "one sentinel", "nothing"]
-"""What stands for a hidden span: a sentinel of its own, the same one everywhere, or nothing."""
+Replacement = Literal["sentinels", "one sentinel", "nothing"]
+"""What replaces a hidden span: a sentinel of its own, the same sentinel everywhere, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """How much of a text is hidden.
+    """The amount of a text that is hidden.
 
     Attributes:
       density: share of the tokens, from 0 (nothing) to below 1.
@@ -36,56 +36,56 @@ class Noise:
             raise UserError(f"The mean length of hidden spans must be at least 1 token; got {self.mean_span}.")
 
     def counts(self, num_tokens: int) -> tuple[int, int]:
-        """Returns how many of a text's tokens are hidden, and in how many spans.
+        """Returns the number of hidden tokens of a text, and the number of hidden spans.
 
         >>> Noise().counts(568)
         (85, 28)
 
         Args:
-          num_tokens: of the text, at least 2: one is hidden and one stays, whatever the density.
+          num_tokens: length of the text, at least 2: at least one token is hidden and one stays.
         """
         assert num_tokens >= 2, num_tokens
         if self.density == 0:
             return 0, 0
         hidden = min(max(round(num_tokens * self.density), 1), num_tokens - 1)
-        # No span is empty, neither of those hidden nor of those between them.
+        # No span is empty, neither the hidden ones nor those between them.
         spans = min(max(round(hidden / self.mean_span), 1), hidden, num_tokens - hidden)
         return hidden, spans
 
-    def lengths(self, num_tokens: int, *, stand: Stand = "sentinels") -> tuple[int, int]:
-        """Returns the lengths of the inputs and of the targets that a text makes, each with its end of sequence.
+    def lengths(self, num_tokens: int, *, replacement: Replacement = "sentinels") -> tuple[int, int]:
+        """Returns the lengths of the inputs and of the targets of a text, each with its end of sequence.
 
         >>> Noise().lengths(568)
         (512, 114)
         """
         hidden, spans = self.counts(num_tokens)
-        extra = 0 if stand == "nothing" else spans
+        extra = 0 if replacement == "nothing" else spans
         return num_tokens - hidden + extra + 1, hidden + extra + 1
 
-    def raw_length(self, max_input_tokens: int, *, stand: Stand = "sentinels") -> int:
-        """Returns the most tokens of a text whose inputs, end of sequence included, are within the limit.
+    def raw_length(self, max_input_tokens: int, *, replacement: Replacement = "sentinels") -> int:
+        """Returns the largest length of a text whose inputs, with their end of sequence, are within the limit.
 
-        At a density of exactly 0.5 it is one less where targets would come out longer than inputs, as in T5.
+        At a density of exactly 0.5 it is one less where targets would be longer than inputs, as in T5.
 
         >>> Noise().raw_length(512)
         568
 
         Raises:
-          UserError: not even two tokens are within it.
+          UserError: a text of two tokens exceeds it.
         """
         num_tokens = 2
-        while self.lengths(num_tokens + 1, stand=stand)[0] <= max_input_tokens:
+        while self.lengths(num_tokens + 1, replacement=replacement)[0] <= max_input_tokens:
             num_tokens += 1
-        inputs, targets = self.lengths(num_tokens, stand=stand)
+        inputs, targets = self.lengths(num_tokens, replacement=replacement)
         if inputs > max_input_tokens:
             raise UserError(f"Corrupted texts need inputs of at least {inputs} tokens; got {max_input_tokens}.")
         return num_tokens - 1 if self.density == 0.5 and targets > inputs and num_tokens > 2 else num_tokens
 
     def mask(self, num_tokens: int, rng: np.random.Generator) -> np.ndarray:
-        """Returns which tokens are hidden, bool [num_tokens]: spans of random lengths, at random places.
+        """Returns a mask of the hidden tokens, bool [num_tokens]: spans of random lengths at random positions.
 
-        The hidden tokens are cut at random into their number of spans, the others likewise, and the two alternate,
-        beginning with what stays and ending with what is hidden.
+        The hidden tokens are divided at random into spans, the others into as many, and the two kinds alternate: the
+        text begins with a visible span and ends with a hidden one.
         """
         hidden, spans = self.counts(num_tokens)
         if not spans:
@@ -97,13 +97,13 @@ class Noise:
 
 
 def _random_parts(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
-    """Lengths of `parts` non-empty parts of `total`, every way of cutting as likely as any other."""
+    """Lengths of `parts` non-empty parts of `total`; all partitions are equally likely."""
     cuts = np.sort(rng.permutation(total - 1)[: parts - 1]) + 1
     return np.diff(cuts, prepend=0, append=total)
 
 
 def prefix_mask(num_tokens: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns which tokens are to be continued with, bool [num_tokens]: all after a random prefix of at least one.
+    """Returns a mask of the tokens after a random prefix of at least one token, bool [num_tokens].
 
     >>> prefix_mask(2, np.random.default_rng(0))
     array([False,  True])
@@ -112,36 +112,39 @@ def prefix_mask(num_tokens: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def unique_sentinels(tokens: np.ndarray, mask: np.ndarray, *, last_id: int) -> np.ndarray:
-    """Puts a sentinel of its own in place of each span in a mask: `last_id`, then downwards.
+    """Replaces each span of a mask by a sentinel of its own: `last_id`, then downwards.
 
     >>> unique_sentinels(np.arange(10, 16), np.array([1, 1, 0, 0, 1, 0], bool), last_id=999).tolist()
     [999, 12, 13, 998, 15]
     """
     starts = _starts(mask)
-    return np.where(starts, last_id + 1 - np.cumsum(starts), tokens)[starts | ~mask]
+    replaced: np.ndarray = np.where(starts, last_id + 1 - np.cumsum(starts), tokens)[starts | ~mask]
+    return replaced
 
 
 def one_sentinel(tokens: np.ndarray, mask: np.ndarray, *, last_id: int) -> np.ndarray:
-    """Puts the same sentinel in place of every span in a mask.
+    """Replaces every span of a mask by the same sentinel.
 
     >>> one_sentinel(np.arange(10, 16), np.array([1, 1, 0, 0, 1, 0], bool), last_id=999).tolist()
     [999, 12, 13, 999, 15]
     """
     starts = _starts(mask)
-    return np.where(starts, last_id, tokens)[starts | ~mask]
+    replaced: np.ndarray = np.where(starts, last_id, tokens)[starts | ~mask]
+    return replaced
 
 
 def without(tokens: np.ndarray, mask: np.ndarray, *, last_id: int = 0) -> np.ndarray:
-    """Leaves out what is in a mask; `last_id` is not used.
+    """Removes the masked tokens; `last_id` is not used.
 
     >>> without(np.arange(10, 16), np.array([1, 1, 0, 0, 1, 0], bool)).tolist()
     [12, 13, 15]
     """
     del last_id
-    return tokens[~mask]
+    visible: np.ndarray = tokens[~mask]
+    return visible
 
 
-REPLACED: Mapping[Stand, Callable[..., np.ndarray]] = {
+REPLACE: Mapping[Replacement, Callable[..., np.ndarray]] = {
     "sentinels": unique_sentinels,
     "one sentinel": one_sentinel,
     "nothing": without,
@@ -149,9 +152,9 @@ REPLACED: Mapping[Stand, Callable[..., np.ndarray]] = {
 
 
 def corrupted(
-    tokens: np.ndarray, mask: np.ndarray, *, last_id: int, stand: Stand = "sentinels"
+    tokens: np.ndarray, mask: np.ndarray, *, last_id: int, replacement: Replacement = "sentinels"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a text without its hidden spans, and the hidden spans without the text.
+    """Returns the inputs, without the hidden spans, and the targets, which are the hidden spans.
 
     >>> inputs, targets = corrupted(np.arange(10, 16), np.array([0, 1, 1, 0, 0, 1], bool), last_id=999)
     >>> inputs.tolist(), targets.tolist()
@@ -159,16 +162,16 @@ def corrupted(
 
     Args:
       tokens: ids of the text.
-      mask: what is hidden; begins with what stays, so that the n-th sentinel of both sides is the same span's.
-      last_id: the vocabulary's last id, which is its first sentinel.
-      stand: what stands for a span.
+      mask: the hidden tokens; the first is visible, so that the n-th sentinel of both sides marks the same span.
+      last_id: the vocabulary's last id, its first sentinel.
+      replacement: what replaces a span.
     """
-    replaced = REPLACED[stand]
+    replaced = REPLACE[replacement]
     return replaced(tokens, mask, last_id=last_id), replaced(tokens, ~mask, last_id=last_id)
 
 
 def _starts(mask: np.ndarray) -> np.ndarray:
-    """Where the spans of a mask begin."""
+    """A mask of the first token of each span."""
     starts = mask.copy()
     starts[1:] &= ~mask[:-1]
     return starts

@@ -2,9 +2,8 @@
 
     documents -> ids -> chunks of at most 65,536 -> 128 chunks end to end -> segments of one length -> inputs, targets
 
-No token is lost but a last one by itself, and every random choice follows from (seed, task, split, document, chunk,
-segment, pass). The arithmetic is `span_corruption`'s; how such a task is registered is `entries`' business, how it is
-exported that of `plans`.
+No token is lost except a single one at the end, and every random choice is keyed by (seed, task, split, document, chunk,
+segment, pass). `span_corruption` has the arithmetic; `document_task` implements the task interface.
 """
 
 import itertools
@@ -21,9 +20,9 @@ from flan_jax.draws import hash64
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import require_name
-from flan_jax.tasks.exporting.shards import Encoded
+from flan_jax.tasks.interface import Encoded
 from flan_jax.tasks.normalizing import LACKS_A_FIELD
-from flan_jax.tasks.pretraining.span_corruption import Noise, Stand, corrupted, prefix_mask, without
+from flan_jax.tasks.pretraining.span_corruption import Noise, Replacement, corrupted, prefix_mask, without
 from flan_jax.tasks.sources.rows import BadRow, Source
 from flan_jax.vocab import Vocabulary
 
@@ -37,22 +36,22 @@ ONE_TOKEN = "one token left of a text"
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingTask:
-    """Documents, and what is asked of them.
+    """The declaration of a pretraining task: documents, and an unsupervised objective.
 
     Attributes:
       name: letters, digits and `_ . : #`; unique among tasks and mixtures.
-      source: where documents come from, one a row.
-      field: of a row, holds the text.
-      objective: "span_corruption" hides spans of a text and asks for them; "prefix_lm" cuts a text in two at a random
-        place and asks for the second part.
-      noise: how much span corruption hides, in how long spans.
-      stand: what stands for a hidden span in the inputs, and for what was kept in the targets.
+      source: the documents, one per row.
+      field: name of the field that holds the text.
+      objective: "span_corruption" hides spans of a text, which are the targets; "prefix_lm" splits a text in two at a
+        random position, and the second part is the target.
+      noise: amount that span corruption hides, and mean length of spans.
+      replacement: what replaces a hidden span in the inputs, and a visible one in the targets.
       lengths: token limits of its own, {"inputs": S, "targets": T}, at most those of the run; None for the run's.
-      chunks_together: how many chunks of documents are put end to end before they are cut into segments; 1 keeps
-        documents apart, at the price of many short segments.
-      passes: how often all documents are used, differently corrupted each time.
+      chunks_per_group: number of chunks of documents that are joined before they are split into segments; with 1
+        documents stay separate, at the cost of many short segments.
+      passes: number of times that all documents are used, corrupted differently each time.
       seed: of all random choices.
-      cluster: the skill; what is held out together.
+      cluster: the skill; tasks of one cluster are held out together.
       corpora: the corpora that the documents come from, in lower case.
       licence: of the documents.
     """
@@ -62,9 +61,9 @@ class PretrainingTask:
     field: str = "text"
     objective: Objective = "span_corruption"
     noise: Noise = Noise()
-    stand: Stand = "sentinels"
+    replacement: Replacement = "sentinels"
     lengths: Lengths | None = None
-    chunks_together: int = 128
+    chunks_per_group: int = 128
     passes: int = 1
     seed: int = 0
     cluster: str = CLUSTER
@@ -76,21 +75,21 @@ class PretrainingTask:
         object.__setattr__(self, "corpora", tuple(self.corpora))
         for what, value, allowed in (
             ("objective", self.objective, get_args(Objective)),
-            ("stand", self.stand, get_args(Stand)),
+            ("replacement", self.replacement, get_args(Replacement)),
         ):
             if value not in allowed:
                 near = nearest(str(value), allowed)
                 raise UserError(f"Task {self.name!r}: {what} must be one of {', '.join(allowed)}; got {value!r}.{near}")
         if self.noise.density == 0 and self.objective == "span_corruption":
             raise UserError(f"Task {self.name!r}: a noise density of 0 hides nothing, so there is nothing to learn.")
-        if self.chunks_together < 1 or self.passes < 1:
+        if self.chunks_per_group < 1 or self.passes < 1:
             raise UserError(
-                f"Task {self.name!r}: chunks_together and passes must be 1 or more; got {self.chunks_together} and "
+                f"Task {self.name!r}: chunks_per_group and passes must be 1 or more; got {self.chunks_per_group} and "
                 f"{self.passes}."
             )
 
     def identity(self, split: str) -> dict[str, Any]:
-        """Returns what decides the examples of a split besides lengths and vocabulary, as JSON values."""
+        """Returns everything except lengths and vocabulary that decides the examples of a split, as JSON values."""
         return {
             "kind": "pretraining",
             "source_revision": self.source.revision(split),
@@ -98,9 +97,9 @@ class PretrainingTask:
             "field": self.field,
             "objective": self.objective,
             "noise": [self.noise.density, self.noise.mean_span],
-            "stand": self.stand,
+            "replacement": self.replacement,
             "own_lengths": None if self.lengths is None else dict(self.lengths),
-            "chunks": [CHUNK_TOKENS, self.chunks_together],
+            "chunks": [CHUNK_TOKENS, self.chunks_per_group],
             "passes": self.passes,
             "seed": self.seed,
         }
@@ -110,9 +109,9 @@ class Segment(NamedTuple):
     """Consecutive tokens that become one example.
 
     Attributes:
-      row: position, among the documents that have text, of the last one of the chunks put together.
-      tokens: ids, at most as many as fit.
-      key: (document, chunk, segment, pass): where the chunks put together begin, and which segment of them this is.
+      row: position, among the documents that have text, of the last document of its group of chunks.
+      tokens: ids, at most `raw_tokens`.
+      key: (document, chunk, segment, pass): the first document and chunk of its group, and its position in the group.
     """
 
     row: int
@@ -136,12 +135,12 @@ def segments(
     """Yields the segments of documents, in their order.
 
     Args:
-      task: the record.
+      task: the declaration.
       documents: texts that are not empty.
-      raw_tokens: of a segment; the last one of the chunks put together may be shorter.
-      encode_batch: texts to ids, without an end of sequence.
+      raw_tokens: length of a segment in tokens; the last segment of a group of chunks may be shorter.
+      encode_batch: from texts to ids, without an end of sequence.
     """
-    groups = _batches(_chunks(documents, encode_batch), task.chunks_together)
+    groups = _batches(_chunks(documents, encode_batch), task.chunks_per_group)
     for group in groups:
         tokens = np.concatenate([chunk.tokens for chunk in group])
         first, last = group[0], group[-1]
@@ -170,7 +169,7 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def documents(task: PretrainingTask, split: str, *, dropped: Counter[str] | None = None) -> Iterator[str]:
-    """Yields the texts of a split's documents; those without text are counted and left out.
+    """Yields the texts of a split's documents; empty ones are counted and left out.
 
     Raises:
       UnknownNameError: no such split.
@@ -192,10 +191,10 @@ def documents(task: PretrainingTask, split: str, *, dropped: Counter[str] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Corrupter:
-    """How the segments of one task and split become examples.
+    """From the segments of one task and split to examples.
 
     Attributes:
-      raw_tokens: the most tokens of a segment.
+      raw_tokens: largest number of tokens of a segment.
     """
 
     task: PretrainingTask
@@ -216,7 +215,7 @@ class Corrupter:
             parts = without(tokens, mask), without(tokens, ~mask)
         else:
             mask = self.task.noise.mask(len(tokens), rng)
-            parts = corrupted(tokens, mask, last_id=self.vocabulary.size - 1, stand=self.task.stand)
+            parts = corrupted(tokens, mask, last_id=self.vocabulary.size - 1, replacement=self.task.replacement)
         inputs, targets = (np.append(part, self.vocabulary.eos_id).astype(np.int32) for part in parts)
         return inputs, targets
 
@@ -233,22 +232,22 @@ class Corrupter:
 
 
 def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, lengths: Lengths) -> Corrupter:
-    """Returns how a task's segments become examples within token limits.
+    """Returns the corrupter that meets token limits.
 
     Args:
-      task: the record.
-      split: one of its source's.
-      vocabulary: with a sentinel for each span that is hidden.
-      lengths: of the run; the task's own are at most these.
+      task: the declaration.
+      split: one of its source's splits.
+      vocabulary: has a sentinel for each hidden span.
+      lengths: token limits of the run; the task's own are at most these.
 
     Raises:
-      UserError: the limits cannot be kept, or there are too few sentinels.
+      UserError: the limits cannot be met, or there are too few sentinels.
     """
     limits = _limits(task, lengths)
     if task.objective == "prefix_lm":  # Either part may be all but one of the tokens.
         return Corrupter(task=task, split=split, vocabulary=vocabulary, raw_tokens=min(limits.values()))
-    raw_tokens = task.noise.raw_length(limits["inputs"], stand=task.stand)
-    _, targets = task.noise.lengths(raw_tokens, stand=task.stand)
+    raw_tokens = task.noise.raw_length(limits["inputs"], replacement=task.replacement)
+    _, targets = task.noise.lengths(raw_tokens, replacement=task.replacement)
     if targets > limits["targets"]:
         raise UserError(
             f"Task {task.name!r}: inputs of {limits['inputs']:,} tokens hide so much that targets have {targets:,}, and "
@@ -256,7 +255,7 @@ def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, leng
             "shorter lengths of its own, lengths={'inputs': ..., 'targets': ...}."
         )
     _, spans = task.noise.counts(raw_tokens)
-    sentinels = {"sentinels": spans, "one sentinel": 1, "nothing": 0}[task.stand]
+    sentinels = {"sentinels": spans, "one sentinel": 1, "nothing": 0}[task.replacement]
     if sentinels > vocabulary.extra_ids:
         raise UserError(
             f"Task {task.name!r}: inputs of {limits['inputs']:,} tokens hide {spans:,} spans, and the vocabulary has "
@@ -264,16 +263,6 @@ def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, leng
             "(mean_span), or give the task shorter lengths of its own."
         )
     return Corrupter(task=task, split=split, vocabulary=vocabulary, raw_tokens=raw_tokens)
-
-
-def num_examples(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, lengths: Lengths) -> int:
-    """Returns how many examples a split makes; reads and tokenises its documents.
-
-    Raises:
-      UserError: as `corrupter` and `documents`.
-    """
-    made = corrupter(task, split, vocabulary=vocabulary, lengths=lengths)
-    return sum(len(segment.tokens) > 1 for segment in made.segments(documents(task, split)))
 
 
 def _limits(task: PretrainingTask, lengths: Lengths) -> Mapping[str, int]:

@@ -62,7 +62,7 @@ def task_of(name, rows, *, evaluation="generate"):
         options=dataset.options,
         metrics=dataset.rank_metrics if evaluation == "rank" else dataset.metrics,
         postprocessor=dataset.postprocessor,
-        normaliser=dataset.normaliser,
+        normalizer=dataset.normalizer,
         references=dataset.references,
         evaluation=evaluation,
         licence=dataset.licence,
@@ -72,8 +72,8 @@ def task_of(name, rows, *, evaluation="generate"):
     )
 
 
-def normalised(name, row):
-    return DATASETS[name].normaliser(row)
+def normalized(name, row):
+    return DATASETS[name].normalizer(row)
 
 
 def checked_renderings(name, rows, *, dropped=0):
@@ -214,7 +214,7 @@ def test_every_template_renders_rows_of_the_declared_features(subtests, tmp_path
                 assert not set("{}") & set(example.rendered.inputs + example.rendered.targets), example
                 assert "??" not in example.rendered.inputs, example
             if isinstance(DATASETS[name].options, tuple):  # Every class came up.
-                answers = {fields["answer"] for row in rows if (fields := normalised(name, row))}
+                answers = {fields["answer"] for row in rows if (fields := normalized(name, row))}
                 assert answers == set(DATASETS[name].options)
 
 
@@ -229,8 +229,8 @@ def test_rows_without_a_label_are_dropped(subtests, tmp_path):
             features, _ = declared_features(DATASETS[name].tfds, data_dir=tmp_path)
             (row,) = mocked_rows(features, count=1, given=MOCKED.get(name))
             without = {"answers": []} if name == "record" else {LABELS.get(name, "label"): -1}
-            assert set(without) <= set(row) and normalised(name, row) is not None
-            assert normalised(name, row | without) is None
+            assert set(without) <= set(row) and normalized(name, row) is not None
+            assert normalized(name, row | without) is None
 
 
 @pytest.mark.tensorflow
@@ -273,20 +273,20 @@ def test_answers_name_the_classes_of_tfds(subtests, tmp_path):
             features, _ = declared_features(DATASETS[name].tfds, data_dir=tmp_path)
             names = features[LABELS.get(name, "label")].names
             rows = mocked_rows(features, count=len(names))
-            assert {label: normalised(name, row)["answer"] for label, row in zip(names, rows, strict=True)} == classes
+            assert {label: normalized(name, row)["answer"] for label, row in zip(names, rows, strict=True)} == classes
             assert DATASETS[name].options == tuple(classes.values())
 
 
 def test_the_class_has_the_words_of_the_answer():
     texts = {"premise": "P.", "hypothesis": "H.", "question": "Q?", "sentence": "S."}
-    bearings = [normalised("cb", {**texts, "label": label})["bearing"] for label in range(3)]
+    bearings = [normalized("cb", {**texts, "label": label})["bearing"] for label in range(3)]
     assert [("not" in bearing, "whether" in bearing) for bearing in bearings] == [(0, 0), (1, 0), (0, 1)]
     for name, words in {"anli_r2": ("must", "may", "cannot"), "snli": ("certainly", "may", "cannot")}.items():
         for label, word in enumerate(words):
-            assert word in normalised(name, {**texts, "context": "P.", "label": label})["relation"].split()
-    relations = [normalised("rte", {**texts, "label": label})["relation"] for label in range(2)]
+            assert word in normalized(name, {**texts, "context": "P.", "label": label})["relation"].split()
+    relations = [normalized("rte", {**texts, "label": label})["relation"] for label in range(2)]
     assert relations == ["follows from", "does not follow from"]
-    assert [normalised("qnli", {**texts, "label": label})["relation"] for label in range(2)] == [
+    assert [normalized("qnli", {**texts, "label": label})["relation"] for label in range(2)] == [
         "answers",
         "leaves unanswered",
     ]
@@ -295,7 +295,7 @@ def test_the_class_has_the_words_of_the_answer():
 def test_multirc_knows_paragraph_question_and_answer_apart():
     idx = {"paragraph": 3, "question": 17, "answer": 4}
     row = {"paragraph": "P", "question": "Q?", "answer": "A", "label": 1, "idx": idx}
-    fields = normalised("multirc", row)
+    fields = normalized("multirc", row)
     assert (fields["paragraph_index"], fields["question_index"], fields["answer_index"]) == (3, 17, 4)
     assert fields["group"] == "3/17" and fields["answer"] == "yes" and fields["verdict"] == "a right answer"
     tested = list(iter_rendered(task_of("multirc", [row, {**row, "label": 0}]), "test"))
@@ -305,20 +305,20 @@ def test_multirc_knows_paragraph_question_and_answer_apart():
 def test_neutral_tweets_are_dropped_and_counted():
     rows = [{"text": f"tweet {polarity}", "polarity": polarity} for polarity in range(5)]
     checked_renderings("sentiment140", rows, dropped=1)
-    assert [(normalised("sentiment140", row) or {}).get("answer") for row in rows] == [
+    assert [(normalized("sentiment140", row) or {}).get("answer") for row in rows] == [
         "negative", "negative", None, "positive", "positive",
     ]  # fmt: skip
 
 
 def test_scores_are_rounded_to_the_nearest_option_and_halves_to_the_even_one():
     row, scores = {"sentence1": "A", "sentence2": "B"}, (0.4, 0.5, 1.5, 2.5, 3.6, 5.0)
-    assert [normalised("stsb", {**row, "label": score})["answer"] for score in scores] == ["0", "0", "2", "2", "4", "5"]
+    assert [normalized("stsb", {**row, "label": score})["answer"] for score in scores] == ["0", "0", "2", "2", "4", "5"]
 
 
 def test_copa_knows_what_the_premise_is_of_the_answer():
     row = {"premise": "P.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 0}
-    assert normalised("copa", row)["counterpart"] == "effect"
-    assert normalised("copa", {**row, "question": "effect"})["counterpart"] == "cause"
+    assert normalized("copa", row)["counterpart"] == "effect"
+    assert normalized("copa", {**row, "question": "effect"})["counterpart"] == "cause"
     inputs = {example.rendered.inputs for example in checked_renderings("copa", [row])}
     assert "A.\n\nName something that could be the effect of this." in inputs
 
@@ -328,7 +328,7 @@ def test_arc_uses_letters_and_retains_questions_with_four_choices(subtests):
         with subtests.test(name):
             choices = {"text": ["a", "b", "c", "d"], "label": [3, 1, 0, 2]}
             row = {"question": "Q?", "choices": choices, "answerKey": 0}
-            fields = normalised(name, row)
+            fields = normalized(name, row)
             assert (fields["answer"], fields["others"]) == ("c", "a; b; d")
             three = {**row, "choices": {"text": ["a", "b", "c"], "label": [0, 1, 2]}}
             checked_renderings(name, [row, three], dropped=1)
@@ -336,7 +336,7 @@ def test_arc_uses_letters_and_retains_questions_with_four_choices(subtests):
 
 def test_questions_of_boolq_are_questions():
     row = {"title": "T", "passage": "P", "question": "is it so ?", "answer": False}
-    assert normalised("bool_q", row)["question"] == "Is it so?"
+    assert normalized("bool_q", row)["question"] == "Is it so?"
     assert all(example.rendered.inputs.count("Is it so?") == 1 for example in checked_renderings("bool_q", [row]))
 
 
@@ -347,7 +347,7 @@ def test_record_completes_its_query_and_shows_its_options_itself():
         "entities": ["Ann", "Bo", "Ann"],
         "answers": ["Bo", "Ann", "Bo"],
     }
-    fields = normalised("record", row)
+    fields = normalized("record", row)
     assert (fields["query"], fields["options"]) == ("...", ["Ann's car broke", "Bo's car broke"])
     (tested,) = iter_rendered(task_of("record", [row]), "test")
     assert tested.rendered.references == ("Bo's car broke", "Ann's car broke")
@@ -356,14 +356,14 @@ def test_record_completes_its_query_and_shows_its_options_itself():
 
 
 def test_marks_of_other_programs_are_undone():
-    imdb = normalised("imdb_reviews", {"text": "Fun.<br /><br />See it!", "label": 1})
+    imdb = normalized("imdb_reviews", {"text": "Fun.<br /><br />See it!", "label": 1})
     assert imdb == {"text": "Fun.\n\nSee it!", "answer": "positive"}
-    assert normalised("anli_r3", {"context": "A.<br>B.", "hypothesis": "C.", "label": 0})["premise"] == "A.\nB."
-    assert normalised("yelp_polarity_reviews", {"text": 'A \\""nice\\"" bar.\\nGo.', "label": 0})["text"] == (
+    assert normalized("anli_r3", {"context": "A.<br>B.", "hypothesis": "C.", "label": 0})["premise"] == "A.\nB."
+    assert normalized("yelp_polarity_reviews", {"text": 'A \\""nice\\"" bar.\\nGo.', "label": 0})["text"] == (
         'A "nice" bar.\nGo.'
     )
     quora = {"question1": 'What is ""this""?', "question2": "What is f''(x)?", "label": 0}
-    assert normalised("glue_qqp", quora) == {
+    assert normalized("glue_qqp", quora) == {
         "question1": 'What is "this"?',
         "question2": "What is f''(x)?",
         "answer": "no",
@@ -374,13 +374,13 @@ def test_marks_of_other_programs_are_undone():
         "endings": ["and heat it. [substeps] Slowly.", "b", "c", "d"],
         "label": 0,
     }
-    fields = normalised("hellaswag", hellaswag)
+    fields = normalized("hellaswag", hellaswag)
     assert fields["context"] == "How to cook\nStart.\nTake a pan" and fields["answer"] == "and heat it. Slowly."
 
 
 def test_the_fact_of_openbookqa_fits_into_a_sentence():
     question = {"stem": "Cats", "choice_A": "purr", "choice_B": "bark", "choice_C": "moo", "choice_D": "hiss!"}
-    fields = normalised("openbookqa", {"question": question, "fact1": "cats purr.", "answerKey": 0})
+    fields = normalized("openbookqa", {"question": question, "fact1": "cats purr.", "answerKey": 0})
     assert (fields["fact"], fields["answer"], fields["others"]) == ("cats purr", "purr", "bark; moo; hiss!")
 
 
@@ -394,11 +394,11 @@ def test_every_template_renders_real_rows(subtests, shared_data):
     for name in REAL_ROWS:
         with subtests.test(name):
             rows = REAL_ROWS[name](shared_data)
-            left_out = [row for row in rows if normalised(name, row) is None]
+            left_out = [row for row in rows if normalized(name, row) is None]
             assert len(rows) >= 50 and len(left_out) == REAL_LEFT_OUT.get(name, 0)
             examples = checked_renderings(name, [row for row in rows if row not in left_out][:MOST_ROWS])
             if isinstance(DATASETS[name].options, tuple):
-                assert {normalised(name, row)["answer"] for row in rows} == set(DATASETS[name].options)
+                assert {normalized(name, row)["answer"] for row in rows} == set(DATASETS[name].options)
             copies = sum(
                 example.rendered.targets.lower() in example.rendered.inputs.lower()
                 for example in examples

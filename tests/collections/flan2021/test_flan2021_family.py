@@ -25,12 +25,11 @@ RTE = [{"premise": f"Premise {i}.", "hypothesis": f"Hypothesis {i}.", "label": i
 
 
 @pytest.fixture
-def family(registries, monkeypatch):
+def family(registries):
     """The family declared afresh; call it with settings to declare it with them."""
-    monkeypatch.setattr(flan2021, "_settings", Settings())
 
     def declare(**settings):
-        monkeypatch.setattr(flan2021, "_settings", Settings(**settings))
+        registries.collection_settings()[flan2021.FAMILY] = Settings(**settings)
         flan2021.register()
         return registries
 
@@ -71,7 +70,7 @@ def test_the_catalogue_is_the_released_one_less_what_makes_no_sense():
 
 def test_nothing_is_registered_before_it_is_requested(family):
     registry = family()
-    assert registry.defined_names() == set() and registry.families() == {"flan2021": 12_066}
+    assert registry.defined_names() == set() and registry.collections() == {"flan2021": 12_066}
     assert registry.task("rte_10templates").name == "rte_10templates"
     assert registry.defined_names() == {"rte_10templates"}
 

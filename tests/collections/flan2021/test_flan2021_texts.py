@@ -51,7 +51,7 @@ def task_of(name, rows):
         options=dataset.options,
         metrics=dataset.metrics,
         postprocessor=dataset.postprocessor,
-        normaliser=dataset.normaliser,
+        normalizer=dataset.normalizer,
         references=dataset.references,
         licence=dataset.licence,
         corpora=dataset.corpora,
@@ -59,8 +59,8 @@ def task_of(name, rows):
     )
 
 
-def normalised(name, row):
-    return DATASETS[name].normaliser(row)
+def normalized(name, row):
+    return DATASETS[name].normalizer(row)
 
 
 def checked_renderings(name, rows, *, dropped=0):
@@ -150,13 +150,13 @@ def test_translation_predicts_the_other_language_forward_and_english_or_the_lang
             )
             back = {("inverted", "Good morning."): 4}
             if set_name != "para_crawl":
-                language = normalised(name, row)["lang2"]
+                language = normalized(name, row)["lang2"]
                 back = {("inverted", "Good morning."): 3, ("inverted", language): 1}
             assert targets == {("forward", "Xyz xyz."): 6, **back}
 
 
 def test_the_languages_are_named_rightly():
-    languages = {name: DATASETS[name].normaliser.given["lang2"] for name in DATASETS if "lang2" in _given(name)}
+    languages = {name: DATASETS[name].normalizer.given["lang2"] for name in DATASETS if "lang2" in _given(name)}
     assert languages == {
         "para_crawl_enes": "Spanish", "wmt14_enfr": "French", "wmt16_translate_csen": "Czech",
         "wmt16_translate_deen": "German", "wmt16_translate_fien": "Finnish", "wmt16_translate_roen": "Romanian",
@@ -165,7 +165,7 @@ def test_the_languages_are_named_rightly():
 
 
 def _given(name):
-    return DATASETS[name].normaliser.given
+    return DATASETS[name].normalizer.given
 
 
 def test_questions_end_with_one_question_mark():
@@ -179,14 +179,14 @@ def test_all_right_answers_are_references():
     row = {"question": "Who?", "answer": ["Ann", "Ann B.", "Ann "]}
     (tested,) = iter_rendered(task_of("natural_questions", [row]), "test")
     assert tested.rendered.targets == "Ann" and tested.rendered.references == ("Ann", "Ann B.")
-    assert normalised(
+    assert normalized(
         "drop", {"passage": "P", "question": "Q?", "answer": "4", "validated_answers": ["four", "4", ""]}
     )["answers"] == ["4", "four"]
     gem = {"meaning_representation": "name[A]", "target": "It is A.", "references": ["It is A.", "A."]}
-    assert normalised("e2e_nlg", gem) == {"facts": "name = A", "text": "It is A.", "texts": ["It is A.", "A."]}
-    assert normalised("e2e_nlg", {**gem, "references": []})["texts"] == ["It is A."]
+    assert normalized("e2e_nlg", gem) == {"facts": "name = A", "text": "It is A.", "texts": ["It is A.", "A."]}
+    assert normalized("e2e_nlg", {**gem, "references": []})["texts"] == ["It is A."]
     trivia = {"question": "Q?", "answer": {"normalized_value": "oslo", "normalized_aliases": ["kristiania", "oslo"]}}
-    assert normalised("trivia_qa", trivia)["answers"] == ["oslo", "kristiania"]
+    assert normalized("trivia_qa", trivia)["answers"] == ["oslo", "kristiania"]
 
 
 def test_questions_without_an_answer_are_answered_with_a_word_that_templates_announce():
@@ -197,14 +197,14 @@ def test_questions_without_an_answer_are_answered_with_a_word_that_templates_ann
         "is_impossible": True,
         "answers": {"text": []},
     }
-    assert normalised("squad_v2", squad)["answers"] == [normalised("squad_v2", squad)["answer"]] == ["unanswerable"]
-    answered = normalised("squad_v2", {**squad, "is_impossible": False, "answers": {"text": ["Snow", "snow", "Snow"]}})
+    assert normalized("squad_v2", squad)["answers"] == [normalized("squad_v2", squad)["answer"]] == ["unanswerable"]
+    answered = normalized("squad_v2", {**squad, "is_impossible": False, "answers": {"text": ["Snow", "snow", "Snow"]}})
     assert (answered["answer"], answered["answers"]) == ("Snow", ["Snow", "snow"])
     quac = {
         "title": "Oslo", "section_title": "Weather", "background": "A city.", "context": "Snow fell. CANNOTANSWER",
         "question": "Why?", "orig_answer": {"text": "CANNOTANSWER"}, "answers": {"text": ["CANNOTANSWER", "Snow fell."]},
     }  # fmt: skip
-    fields = normalised("quac", quac)
+    fields = normalized("quac", quac)
     assert (fields["answer"], fields["answers"]) == ("unanswerable", ["unanswerable", "Snow fell."])
     assert fields["context"] == "Snow fell."
     for template in itertools.chain(SETS["squad_v2"], SETS["quac"]):
@@ -213,15 +213,15 @@ def test_questions_without_an_answer_are_answered_with_a_word_that_templates_ann
 
 def test_a_conversation_of_coqa_is_one_example_with_all_its_turns():
     row = {"story": "Ann has a cat.", "questions": ["Who?", "What?"], "answers": {"input_text": ["Ann", "a cat"]}}
-    fields = normalised("coqa", row)
+    fields = normalized("coqa", row)
     assert (fields["questions"], fields["answers"]) == ("1. Who?\n2. What?", "1. Ann\n2. a cat")
 
 
 def test_formatting_makes_its_inputs_from_the_english_side():
     row = {"en": "Is Bo's Café open at 5?", "da": "?"}
-    assert normalised("true_case", row) == {"lower": "is bo's café open at 5?", "text": row["en"]}
-    assert normalised("fix_punct", row) == {"bare": "Is Bos Café open at 5", "text": row["en"]}
-    assert normalised("word_segment", row) == {"joined": "IsBo'sCaféopenat5?", "text": row["en"]}
+    assert normalized("true_case", row) == {"lower": "is bo's café open at 5?", "text": row["en"]}
+    assert normalized("fix_punct", row) == {"bare": "Is Bos Café open at 5", "text": row["en"]}
+    assert normalized("word_segment", row) == {"joined": "IsBo'sCaféopenat5?", "text": row["en"]}
 
 
 def test_rows_with_nothing_to_restore_are_dropped_and_counted():
@@ -255,7 +255,7 @@ def test_rows_that_lack_a_text_are_dropped_and_counted():
 def test_opinions_are_numbered_and_the_first_ten_of_them():
     reviews = {"key": list("abcdefghijkl"), "value": [f"Review {i}." for i in range(12)]}
     row = {"_movie_name": "up_and_away", "_critics": reviews, "_critic_consensus": "Fine."}
-    fields = normalised("opinion_abstracts_rotten_tomatoes", row)
+    fields = normalized("opinion_abstracts_rotten_tomatoes", row)
     assert fields["reviews"].splitlines()[0::9] == ["1. Review 0.", "10. Review 9."]
     assert len(fields["reviews"].splitlines()) == 10
     assert (fields["movie"], fields["first_review"]) == ("up and away", "Review 0.")

@@ -2,8 +2,6 @@
 
 import yaml
 
-from flan_jax.collections.flan2021 import family as flan2021
-from flan_jax.collections.flan2021.variants import Settings
 from flan_jax.collections.flan2022 import cot, dialog
 from flan_jax.collections.flan2022.t0_prompts import DATASETS
 from flan_jax.collections.natural_instructions import family as natural_instructions
@@ -63,14 +61,10 @@ def _prompt(name, kind):
 
 
 def name_no_folder(monkeypatch):
-    """Nothing remains of earlier tests or of this machine's environment."""
+    """Nothing is read from this machine's environment."""
     for module in (cot, dialog, natural_instructions):
         monkeypatch.delenv(module.DATA_DIR_VARIABLE, raising=False)
     monkeypatch.delenv(t0.ARCHIVE_VARIABLE, raising=False)
-    monkeypatch.setattr(cot, "_declared", {})
-    monkeypatch.setattr(dialog, "_declared", {})
-    monkeypatch.setattr(t0, "_declared", None)
-    monkeypatch.setattr(flan2021, "_settings", Settings())
 
 
 def name_all_folders(monkeypatch, tmp_path):

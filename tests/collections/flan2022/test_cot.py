@@ -77,7 +77,7 @@ def test_an_inverted_row_whose_target_occurs_in_its_input_is_dropped_and_counted
     (folder / "gsm8k_train.tsv").write_text(copied + GSM8K)
     dropped = Counter()
     assert len(list(iter_rendered(cot.record(of("gsm8k"), folder, inverted=True), "train", dropped=dropped))) == 1
-    assert dropped == {"target stands in the input": 1}
+    assert dropped == {"target is part of the input": 1}
 
 
 def test_line_ends_that_are_written_out_become_line_ends(folder):
@@ -123,7 +123,6 @@ def test_hold_out_goes_by_the_corpora_that_a_set_was_made_from(folder):
 @pytest.fixture
 def family(registries, monkeypatch):
     monkeypatch.delenv(cot.DATA_DIR_VARIABLE, raising=False)
-    monkeypatch.setattr(cot, "_declared", {})
     return registries
 
 
@@ -181,6 +180,6 @@ def test_all_seven_files_register_render_all_patterns_and_export(family, shared_
                     read_back = [chain_of_thought(text.targets) for text in texts]
                     assert read_back == [row["answer"] for row in rows], (name, template)
             manifest = export_task(family.task(task.name), "train", lengths=lengths, export_dir=tmp_path)
-            copies = manifest.dropped.pop("target stands in the input", 0)
+            copies = manifest.dropped.pop("target is part of the input", 0)
             assert manifest.num_examples + copies == manifest.rows_read == one.num_rows and manifest.dropped == {}
             assert copies <= inverted * 5, task.name

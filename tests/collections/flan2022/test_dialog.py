@@ -68,12 +68,12 @@ def test_a_draw_depends_only_on_seed_task_split_and_index():
 
 def test_training_varies_the_style_and_evaluation_never_does(folder):
     task = dialog.record(WIKI, folder)
-    train = [ask["dialogue"] for ask in map(task.normaliser, task.source.rows("train"))]
+    train = [ask["dialogue"] for ask in map(task.normalizer, task.source.rows("train"))]
     assert len({text.partition("turn")[0] for text in train}) > 100
-    evaluated = [ask["dialogue"] for ask in map(task.normaliser, task.source.rows("validation"))]
+    evaluated = [ask["dialogue"] for ask in map(task.normalizer, task.source.rows("validation"))]
     assert all(text.startswith("DIALOGUE:\n- turn") for text in evaluated)
     plain = dialog.record(WIKI, folder, varied=False)
-    shown = [ask["dialogue"] for ask in map(plain.normaliser, plain.source.rows("train"))]
+    shown = [ask["dialogue"] for ask in map(plain.normalizer, plain.source.rows("train"))]
     assert all(text.startswith("DIALOGUE:\n- turn") for text in shown)
 
 
@@ -108,7 +108,7 @@ def test_rows_without_a_turn_to_ask_for_are_counted_and_broken_ones_are_named(fo
 def test_half_of_the_inverted_templates_predict_the_previous_turn_and_half_all_earlier_ones(folder):
     task = dialog.record(WIKI, folder, inverted=True)
     assert Counter(template.name for template in task.templates) == {"earlier": 5, "previous": 5}
-    row = task.normaliser(next(iter(task.source.rows("train"))))
+    row = task.normalizer(next(iter(task.source.rows("train"))))
     for template in task.templates:
         rendered = template.render(row)
         assert row["answer"] in rendered.inputs and template.direction == "inverted"
@@ -140,7 +140,6 @@ def test_conversations_without_turn_ids_are_judged_by_their_turns():
 @pytest.fixture
 def family(registries, monkeypatch):
     monkeypatch.delenv(dialog.DATA_DIR_VARIABLE, raising=False)
-    monkeypatch.setattr(dialog, "_declared", {})
     return registries
 
 
@@ -191,6 +190,6 @@ def test_rows_of_the_declared_shape_render_every_template(one, tmp_path):
     for inverted in (False, True):
         task = dialog.record(one, inverted=inverted)
         numbered = NumberedRows(source=InMemorySource(data={"train": rows}))
-        for row in map(task.normaliser, numbered.rows("train")):
+        for row in map(task.normalizer, numbered.rows("train")):
             assert Conversations(min_turn_id=one.min_turn_id).start("train", tuple)(row) is None
             assert all(template.render(row).targets for template in task.templates)

@@ -34,7 +34,7 @@ def test_lambada_predicts_the_last_word_under_ten_templates():
     found = texts(rows_as(LAMBADA, [{"passage": "She opened the old door "}] * 10 + [{"passage": "word"}]), dropped)
     assert {text.targets for text in found} == {"door"} and len({text.inputs for text in found}) == 10
     assert all("She opened the old" in text.inputs and "door" not in text.inputs for text in found)
-    assert dropped == {"dropped by the normaliser": 1}
+    assert dropped == {"dropped by the normalizer": 1}
 
 
 def test_science_questions_with_four_choices_are_retained():
@@ -47,7 +47,7 @@ def test_science_questions_with_four_choices_are_retained():
     dropped = Counter()
     (shown,) = texts(rows_as(SCIENCE, rows), dropped)
     assert shown.inputs == "Which is wet?\nOPTIONS:\n- sun\n- rain\n- sand\n- wind" and shown.targets == "rain"
-    assert dropped == {"dropped by the normaliser": 2}
+    assert dropped == {"dropped by the normalizer": 2}
     assert all(template.shows_options for template in SCIENCE.templates) and len(SCIENCE.templates) == 10
 
 
@@ -96,9 +96,9 @@ def test_a_row_that_a_prompt_leaves_out_is_counted_under_the_prompts_reason(tmp_
     assert dropped == {"template 'ask 2' of wiqa gives an empty target": 1}
 
 
-def test_a_datasets_own_normaliser_goes_before_the_prompt(tmp_path):
+def test_a_datasets_own_normalizer_goes_before_the_prompt(tmp_path):
     task = t0_records(tmp_path)["wiqa_ask_2"]
-    one = task.normaliser.prompt
+    one = task.normalizer.prompt
 
     def both(row):
         yield {"text": row["first"], "label": "1"}

@@ -3,6 +3,7 @@
 import pytest
 
 from flan_jax.collections.natural_instructions.selection import LabelRule
+from flan_jax.tasks.rendering import iter_rendered
 from tests.collections.natural_instructions.superni_test_tasks import TEST_TASKS
 from tests.tasks.superni_synthetic import synthetic_folder, task, write_lists, write_official, write_shard
 
@@ -14,7 +15,6 @@ def family(registries, monkeypatch):
     from flan_jax.collections.natural_instructions import family as natural_instructions
 
     monkeypatch.delenv(natural_instructions.DATA_DIR_VARIABLE, raising=False)
-    monkeypatch.setattr(natural_instructions, "_registered", {})
     return natural_instructions
 
 
@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 
 def rendered(registries, name, split):
-    return [r.rendered for r in registries.iter_rendered(registries.templated(name), split)]
+    return [r.rendered for r in iter_rendered(registries.templated(name), split)]
 
 
 def test_train_tasks_have_train_only_and_test_tasks_test_only(family, registries, folder):
@@ -180,11 +180,11 @@ def test_the_revision_is_of_the_task_and_not_of_its_shard(family, registries, fo
 def test_caches_of_encoding_do_not_change_the_identity(family, registries, folder):
     family.register(folder)
     record = registries.templated("superni_task001_sorting")
-    before = registries.identity(record, "train")
+    before = registries.resolve(record.name).identity("train")
     rendered(registries, record.name, "train")
-    assert registries.identity(record, "train") == before
+    assert registries.resolve(record.name).identity("train") == before
     family.register(folder, family.Settings(encoding="definition"))
-    assert registries.identity(registries.templated(record.name), "train") != before
+    assert registries.resolve(record.name).identity("train") != before
 
 
 def test_the_budget_is_counted_with_the_tasks_vocabulary(family, registries, folder):
@@ -246,14 +246,8 @@ def test_an_exports_manifest_and_the_description_of_a_mixture_have_the_notes(fam
 
 
 def test_lint_reports_violations_of_the_repositorys_rules(family, registries, folder):
-    from flan_jax.tasks.lint import lint_task
-
     family.register(folder)
-    found = lint_task(
-        registries.templated("superni_task001_sorting"),
-        vocabulary=registries.vocabulary(),
-        lengths={"inputs": 1024, "targets": 64},
-    )
+    found = registries.resolve("superni_task001_sorting").lint(lengths={"inputs": 1024, "targets": 64})
     reported = [finding.detail for finding in found if finding.rule == "source's rules"]
     assert reported == ["2 instances, 26 to 6,500 are allowed", "no negative example, at least 1 is required"]
 
@@ -381,14 +375,14 @@ def test_the_test_tasks_are_of_the_published_categories_each_under_its_headline_
 def test_the_published_training_list_shares_corpora_with_the_test_list_and_the_disjoint_one_does_not(
     family, registries, shared_data
 ):
+
     from flan_jax.data.holdout import leaks
-    from flan_jax.tasks.hold_outs import facts
 
     family.register(shared_data / "superni_default")
 
     def of(mixture):
         names = [t.name for t in registries.mixture_or_task(mixture).tasks]
-        return [facts(name, registries.templated(name)) for name in names]
+        return [registries.resolve(name).metadata.facts(name) for name in names]
 
     test = of("superni_test")
     found = leaks(of("superni_train"), tasks=test)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from flan_jax.tasks.rendering import iter_rendered
 from tests.tasks.superni_synthetic import task as second_version
 
 EXAMPLE = {"input": "Oslo", "output": "Where is Oslo?", "reason": "It is about Oslo.", "suggestion": "-"}
@@ -24,7 +25,6 @@ def family(registries, monkeypatch):
     from flan_jax.collections.natural_instructions import version1 as natural_instructions_v1
 
     monkeypatch.delenv(natural_instructions_v1.DATA_DIR_VARIABLE, raising=False)
-    monkeypatch.setattr(natural_instructions_v1, "_registered", [])
     return natural_instructions_v1
 
 
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 def rendered(registries, name, split):
-    return [r.rendered for r in registries.iter_rendered(registries.templated(name), split)]
+    return [r.rendered for r in iter_rendered(registries.templated(name), split)]
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_each_pass_draws_anew_and_the_first_is_what_one_pass_gives():
 
 @pytest.mark.shared_data
 def test_counting_parts_agrees_with_counting_complete_prompts_on_real_tasks(shared_data):
-    """The budget's short cut against the rule spelled out: whole strings, tokenised one by one."""
+    """The budget's short cut against the rule spelled out: whole strings, tokenized one by one."""
     t5 = vocab.load(str(shared_data / "vocab_t5" / "cc_all.32000.sentencepiece.model"))
     files = task_files(shared_data / "superni_default")
     checked = cut = 0
@@ -143,7 +143,7 @@ def test_counting_parts_agrees_with_counting_complete_prompts_on_real_tasks(shar
 
 
 class WholePrompter:
-    """The published rule, as plainly as it can be said: three candidate strings, each tokenised whole."""
+    """The published rule, as plainly as it can be said: three candidate strings, each tokenized whole."""
 
     def __init__(self, record, *, t5, max_tokens):
         shows_all = {"count_tokens": lambda text: 0, "max_tokens": 10**9}

@@ -113,7 +113,7 @@ def test_a_good_task_has_no_problems():
         ),
         (  # 3 of 30: (0.1 log 10 + 0.9 log 10/9) / log 2 = 0.469
             {"Instances": [{"input": f"{i}", "output": ["yes" if i < 3 else "no"]} for i in range(30)]},
-            "the 2 outputs are skewed: normalised entropy 0.47, above 0.8 is asked",
+            "the 2 outputs are skewed: normalized entropy 0.47, above 0.8 is asked",
         ),
         (
             {"Instances": [*good()["Instances"], {"input": "x", "output": "y"}, {"input": "z"}]},

@@ -68,9 +68,8 @@ def digest(names):
 
 
 @pytest.fixture
-def empty(registries, monkeypatch):
-    """Registries without the family, and the family as it is at the start."""
-    monkeypatch.setattr(t0, "_declared", None)
+def empty(registries):
+    """Registries without the family."""
     return registries
 
 
@@ -119,7 +118,7 @@ def test_names_are_those_of_the_released_code(published):
     names = set(published.names()) - set(MIXTURES)
     assert (len(names), digest(names)) == TASKS
     assert set(MIXTURES) == {*TRAIN_MIXTURES, *EVAL_MIXTURES} <= set(published.names())
-    assert published.families() == {"t0": len(names) + len(MIXTURES)}
+    assert published.collections() == {"t0": len(names) + len(MIXTURES)}
 
 
 @pytest.mark.shared_data
@@ -239,10 +238,10 @@ def test_tasks_export_on_real_rows(super_glue, tmp_path, name, split, examples, 
 
 @pytest.mark.shared_data
 def test_an_export_notices_when_its_templates_change(super_glue, shared_data, tmp_path):
-    task = super_glue.task("super_glue_copa_more_likely")
+    task = super_glue.resolve("super_glue_copa_more_likely")
     planned = plan(task, "validation", lengths={"inputs": 99, "targets": 9}, export_dir=tmp_path)
     archive, rows = ("promptsource/templates.zip", "superglue_copa/val.jsonl")
-    assert set(planned.data_files) == {str(shared_data / archive), str(shared_data / rows)}
+    assert set(planned.files) == {str(shared_data / archive), str(shared_data / rows)}
 
 
 def test_rows_are_dropped_and_counted_under_the_templates_reason(toys):
@@ -310,13 +309,13 @@ def test_the_environments_archive_goes_before_the_files(toys, tmp_path, monkeypa
 
 def test_without_an_archive_the_collection_is_not_declared(empty):
     t0.register()
-    assert empty.families() == {}
+    assert empty.collections() == {}
 
 
 def test_declared_settings_survive_a_new_declaration_of_the_collection(toys):
     toys(on_bad_row="skip")
     t0.register()
-    assert t0._declared.on_bad_row == "skip"
+    assert t0.settings_in_use().on_bad_row == "skip"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def rows_of(name, data_dir):
     for row in mocked_rows(features, count=4, given=GIVEN.get(name)):
         for new, old in rows.fields.items():
             row[new] = row.pop(old)
-        made = row if rows.normaliser is None else rows.normaliser(row)
+        made = row if rows.normalizer is None else rows.normalizer(row)
         yield from [made] if isinstance(made, dict) else made
 
 
@@ -56,8 +56,8 @@ def test_every_template_finds_its_fields_in_the_rows_of_tfds(subtests, shared_da
 def test_rows_that_tfds_does_not_have_are_absent_with_a_word_on_what_to_do():
     absent = [name for name in DATASETS if isinstance(usual_rows(name)[0], AbsentSource) and name != "anli"]
     assert set(absent) | set(TFDS) | {"anli"} == {*DATASETS, "anli/r1", "anli/r2", "anli/r3"}
-    source, normaliser = usual_rows("trec")
-    assert (source.splits, normaliser) == (("train", "test"), None)
+    source, normalizer = usual_rows("trec")
+    assert (source.splits, normalizer) == (("train", "test"), None)
     assert "no rows of trec" in source.unavailable("test")
     assert "collections: {t0: {rows: {trec: {kind: ..., splits: ...}}}}" in source.unavailable("test")
     assert usual_rows("wino_bias/type1_pro")[0].splits == ("validation", "test")
@@ -65,10 +65,10 @@ def test_rows_that_tfds_does_not_have_are_absent_with_a_word_on_what_to_do():
 
 
 def test_rows_of_tfds_are_under_our_names_for_splits_and_fields():
-    source, normaliser = usual_rows("anli", round_="r3", on_bad_row="skip")
+    source, normalizer = usual_rows("anli", round_="r3", on_bad_row="skip")
     assert (source.source.name, source.fields, source.on_bad_row) == ("anli/r3", {"premise": "context"}, "skip")
-    source, normaliser = usual_rows("race/high")
-    assert (source.expressions["validation"], normaliser) == ("dev", t0_rows.race)
+    source, normalizer = usual_rows("race/high")
+    assert (source.expressions["validation"], normalizer) == ("dev", t0_rows.race)
 
 
 def test_declared_rows_of_anli_are_parted_by_round():

@@ -8,6 +8,8 @@ import sentencepiece
 from flan_jax.data import exports
 from flan_jax.data.manifest import Request, read_task
 from flan_jax.data.source import ExportedTask, open_members
+from flan_jax.run.export_process import ensure_exports
+from flan_jax.tasks import identity
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.exporting import export, shards, worker_pool
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
@@ -54,7 +56,7 @@ def all_files(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_training_split_holds_its_rows_under_its_templates_in_turn(tmp_path, register):
+def test_a_training_split_has_its_rows_under_its_templates_in_turn(tmp_path, register):
     register(train=3)
     manifest = export.export_mixture(request(), export_dir=tmp_path)
     (task,) = open_members(manifest, export_dir=tmp_path)
@@ -63,7 +65,7 @@ def test_a_training_split_holds_its_rows_under_its_templates_in_turn(tmp_path, r
     assert [(m.task, m.rate, m.examples) for m in manifest.members] == [("toy", 1.0, 3)]
 
 
-def test_an_evaluation_split_keeps_texts_and_forward_templates_only(tmp_path, register):
+def test_an_evaluation_split_saves_texts_under_forward_templates(tmp_path, register):
     register(validation=2)
     manifest = export.export_mixture(request(split="validation"), export_dir=tmp_path)
     (task,) = open_members(manifest, export_dir=tmp_path)
@@ -71,13 +73,13 @@ def test_an_evaluation_split_keeps_texts_and_forward_templates_only(tmp_path, re
     assert [(m["inputs"], m["row"], m["template"]) for m in task.read_meta([0, 1])] == [("q0?", 0, 0), ("q1?", 1, 0)]
 
 
-def test_the_manifest_counts_and_names_what_went_in(tmp_path, register):
+def test_the_manifest_counts_and_names_its_sources(tmp_path, register):
     data = [{"q": "q", "a": "a"}, {"q": "", "a": "a"}, {"q": "x" * 40, "a": "a"}, {"q": "drop", "a": "a"}]
     register(
         source=InMemorySource(data={"train": data}),
         templates=TEMPLATES[:1],
         templates_per_row=1,
-        normaliser=lambda row: None if row["q"] == "drop" else {**row, "q": row["q"] and row["q"] + "!"},
+        normalizer=lambda row: None if row["q"] == "drop" else {**row, "q": row["q"] and row["q"] + "!"},
         metrics=("f1",),
         postprocessor="lower",
         licence="CC0",
@@ -85,7 +87,7 @@ def test_the_manifest_counts_and_names_what_went_in(tmp_path, register):
     manifest = export.export_mixture(request(), export_dir=tmp_path)
     task = read_task(tmp_path / manifest.members[0].path)
     assert (task.num_examples, task.rows_read, task.num_shards) == (3, 4, 1)
-    assert task.dropped == {"dropped by the normaliser": 1}
+    assert task.dropped == {"dropped by the normalizer": 1}
     assert task.truncated == {"inputs": 1, "targets": 0}
     assert task.tokens == {"inputs": 4 + 2 + 16, "targets": 6}
     assert (task.cluster, task.metrics, task.postprocessor, task.licence) == ("toys", ("f1",), "lower", "CC0")
@@ -137,8 +139,8 @@ def test_a_task_is_exported_once_for_all_its_mixtures(tmp_path, register, regist
     register("b")
     registries.register_mixture("both", ["a", "b"])
     export.export_mixture(request(name="a"), export_dir=tmp_path)
-    exported, real = [], worker_pool._export_split
-    monkeypatch.setattr(worker_pool, "_export_split", lambda p, *a, **k: exported.append(p.task) or real(p, *a, **k))
+    exported, real = [], worker_pool.export_split
+    monkeypatch.setattr(worker_pool, "export_split", lambda p, *a, **k: exported.append(p.name) or real(p, *a, **k))
     manifest = export.export_mixture(request(name="both"), export_dir=tmp_path)
     assert exported == ["b"]
     assert [(m.task, m.rate) for m in manifest.members] == [("a", 6.0), ("b", 6.0)]
@@ -238,13 +240,13 @@ def test_a_mixture_without_its_missing_sources_says_what_it_has_become(tmp_path,
     manifest = export.export_mixture(skip, export_dir=out)
     # "a" has all of what it was to share with the member that is missing.
     assert [(m.task, m.rate) for m in manifest.members] == [("a", 3.0), ("b", 1.0)]
-    assert manifest.skipped["lost"].startswith("cannot be had: No file ")
-    assert "Left out of m (train), 1 tasks: lost cannot be had: No file" in capsys.readouterr().err
+    assert manifest.skipped["lost"].startswith("is not available: No file ")
+    assert "Left out of m (train), 1 tasks: lost is not available: No file" in capsys.readouterr().err
     assert exports.find(skip, out) == manifest
     refused = exports.find(request(name="m"), out)
     assert "was made without lost" in refused.reason
     (tmp_path / "lost.jsonl").write_text('{"q": "q", "a": "a"}\n')
-    assert "was made when" in exports.find(skip, out).reason
+    assert "was made before" in exports.find(skip, out).reason
     again = export.export_mixture(skip, export_dir=out)
     assert [(m.task, m.rate) for m in again.members] == [("a", 1.5), ("b", 1.0), ("lost", 1.5)]
 
@@ -271,7 +273,7 @@ def test_too_many_long_targets_are_refused_with_task_share_and_mend(tmp_path, re
     with pytest.raises(ValueError) as caught:
         export.export_mixture(request(), export_dir=tmp_path)
     assert str(caught.value) == (
-        "'toy', split 'train': too many targets are longer than 8 tokens and would be cut: 'toy' 4 of 4 (100.0%). At "
+        "'toy', split 'train': too many targets are longer than 8 tokens and would be truncated: 'toy' 4 of 4 (100.0%). At "
         "most 5.0% of a task's targets may be (max_truncated_targets). Raise TASK_FEATURE_LENGTHS['targets'], leave "
         "these tasks out, or allow it: max_truncated_targets = 1.0."
     )
@@ -307,7 +309,7 @@ def test_an_empty_split_is_refused_with_reasons(tmp_path, register):
     register(source=InMemorySource(data={"train": [{"q": "", "a": "a"}, {"q": "q", "a": ""}]}), templates=(template,))
     with pytest.raises(
         ValueError,
-        match=r"Task 'toy': split 'train' is empty, .* \(empty inputs: 1, empty targets: 1\)\. Mend its rows",
+        match=r"Task 'toy': split 'train' is empty, .* \(empty inputs: 1, empty targets: 1\)\. Fix its rows",
     ):
         export.export_mixture(request(), export_dir=tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))
@@ -352,7 +354,7 @@ def test_the_first_task_that_fails_stops_the_others(tmp_path, register, registri
     register("bad", source=InMemorySource(data={"train": [{"q": "q", "a": {}}]}))
     register("a_endless", source=InMemorySource(data={"train": endless}))
     registries.register_mixture("m", ["bad", "a_endless"], default_rate=1)
-    monkeypatch.setattr(registries, "identity", lambda task, split: {"revision": task.name})  # Would read it all.
+    monkeypatch.setattr(identity, "identity", lambda task, split: {"revision": task.name})  # Would read it all.
     timer = threading.Timer(60, failed.set)
     timer.start()
     with pytest.raises(ValueError, match=r"Task 'bad', template 0"):
@@ -438,13 +440,13 @@ def strangers(tmp_path_factory):
     return folder
 
 
-def test_plain_seqio_tasks_of_others_are_exported_without_change(tmp_path, strangers, monkeypatch, request, registries):
+def test_external_tasks_are_exported_without_change(tmp_path, strangers, monkeypatch, request, registries):
     """Ids equal to those that SeqIO itself gives, written by a child as in a run."""
     fixture = request.path.parents[2] / "fixtures" / "plain_seqio_tasks.py"
     monkeypatch.setenv("PLAIN_MODEL", str(strangers / "own.model"))
     monkeypatch.setenv("PLAIN_LINES", str(strangers / "lines.txt"))
     asked = Request(name="strangers_mixture", lengths={"inputs": 32, "targets": 32}, module=str(fixture))
-    manifest = exports.ensure(asked, export_dir=tmp_path)
+    (manifest,) = ensure_exports([asked], export_dir=tmp_path)
     assert [(m.task, m.rate, m.examples) for m in manifest.members] == [
         ("strangers_lines", 3.0, 3),
         ("strangers_numbers", 1.0, 5),
@@ -456,7 +458,7 @@ def test_plain_seqio_tasks_of_others_are_exported_without_change(tmp_path, stran
     assert kinds["data"] == str(strangers / "lines.txt")
     lines, numbers = open_members(manifest, export_dir=tmp_path)
     task = lines.manifest
-    assert (task.evaluation, task.metrics, task.cluster) == ("foreign", ("exact_match", "rouge_l"), "foreign")
+    assert (task.evaluation, task.metrics, task.cluster) == ("external", ("exact_match", "rouge_l"), "external")
     registries.import_module(str(fixture))
     theirs = []
     for name, seed in (("strangers_lines", 0), ("strangers_numbers", None)):

@@ -8,7 +8,8 @@ import pytest
 
 from flan_jax.data.record import encode_record
 from flan_jax.tasks.exporting import shards
-from flan_jax.tasks.exporting.shards import DiskFull, Encoded, build, partial_of, publish
+from flan_jax.tasks.exporting.shards import DiskFull, build, partial_of, publish
+from flan_jax.tasks.interface import Encoded
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +113,7 @@ def test_a_shard_that_lacks_a_part_is_written_again_and_no_other(tmp_path, suffi
     assert files(partial_of(tmp_path / "train")) == before
 
 
-def test_a_shard_cut_short_is_written_again(tmp_path):
+def test_an_incomplete_shard_is_written_again(tmp_path):
     run(tmp_path / "train")
     path = partial_of(tmp_path / "train") / "examples-00002.array_record"
     path.write_bytes(path.read_bytes()[:-1])
@@ -135,7 +136,7 @@ def test_no_examples_make_no_shard(tmp_path):
 
 
 class Manifest:
-    """As much of a task's manifest as publishing needs."""
+    """A task's manifest with the fields that publishing needs."""
 
     num_shards = 3
 
@@ -165,7 +166,7 @@ def test_publication_leaves_shards_lengths_and_manifest_under_their_names(tmp_pa
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
-def test_a_publication_that_was_killed_is_done_again(tmp_path, manifest, monkeypatch, after):
+def test_a_killed_publication_is_repeated(tmp_path, manifest, monkeypatch, after):
     totals = run(tmp_path / "train")
     publish(tmp_path / "train", manifest, lengths=totals.lengths)
     wanted = files(tmp_path / "train")
@@ -200,12 +201,12 @@ def test_publication_replaces_a_damaged_one(tmp_path, manifest):
     assert "rubbish" not in files(tmp_path / "train")
 
 
-def test_a_full_disk_is_said_and_publishes_nothing(tmp_path):
+def test_a_full_disk_is_reported_and_publishes_nothing(tmp_path):
     partial = partial_of(tmp_path / "train")
     partial.mkdir()
     (partial / "examples-00001.writing").symlink_to("/dev/full")  # Every write to it says: no space left on device.
     with pytest.raises(
-        DiskFull, match=r"No room on disk: .*train\.partial could not be written .*Nothing was published"
+        DiskFull, match=r"The disk is full: .*train\.partial could not be written .*Nothing was published"
     ):
         run(tmp_path / "train")
     assert not (tmp_path / "train").exists()
@@ -219,12 +220,12 @@ def test_a_full_disk_is_said_and_publishes_nothing(tmp_path):
 def test_a_disk_full_at_the_manifest_publishes_nothing(tmp_path, manifest):
     totals = run(tmp_path / "train")
     (partial_of(tmp_path / "train") / "manifest.json").symlink_to("/dev/full")
-    with pytest.raises(DiskFull, match=r"No room on disk"):
+    with pytest.raises(DiskFull, match=r"The disk is full"):
         publish(tmp_path / "train", manifest, lengths=totals.lengths)
     assert not (tmp_path / "train").exists()
 
 
-def test_other_errors_of_the_writer_stay_what_they_are(tmp_path, monkeypatch):
+def test_other_errors_of_the_writer_are_not_changed(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("something else")
 

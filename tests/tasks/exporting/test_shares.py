@@ -1,4 +1,4 @@
-"""A share that is stated is the share that is drawn."""
+"""Stated shares are the shares that are drawn."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_a_share_of_tokens_is_drawn(declared, tmp_path, share):
     assert counts["short"] / counts["longer"] == pytest.approx(2, rel=0.01)
 
 
-def test_the_manifest_says_what_was_stated_and_what_it_came_to(declared, tmp_path):
+def test_the_manifest_has_stated_and_realised_shares(declared, tmp_path):
     declared.register_mixture_with_share("m", main="tuned", share_of="wiki", share=0.05, unit="tokens")
     request = Request(name="m", lengths=LENGTHS)
     export.export_mixture(request, export_dir=tmp_path)
@@ -106,7 +106,7 @@ def test_a_member_that_loses_tasks_keeps_its_share(declared):
     assert members.rates(made, counts={"short": 40, "wiki": 9})["short"].rate == pytest.approx(0.8)
 
 
-def test_where_a_member_is_all_gone_the_other_is_alone(declared, tmp_path):
+def test_without_a_member_the_other_is_alone(declared, tmp_path):
     declared.register_mixture_with_share("m", main="tuned", share_of="wiki", share=0.2, unit="tokens")
     manifest = export.export_mixture(Request(name="m", split="validation", lengths=LENGTHS), export_dir=tmp_path)
     assert [m.task for m in manifest.members] == ["short"]
@@ -149,7 +149,7 @@ def test_a_share_of_tokens_needs_an_export_to_be_described(declared, tmp_path):
         ({"share_of": "short"}, ValueError, "Mixture 'm': 'short' is in 'tuned' and in 'short', so that the share"),
     ],
 )
-def test_a_share_that_says_nothing_is_refused(declared, changes, kind, message):
+def test_invalid_shares_are_refused(declared, changes, kind, message):
     settings = {"main": "tuned", "share_of": "wiki", "share": 0.05, "unit": "tokens"}
     with pytest.raises(kind, match=message):
         declared.register_mixture_with_share("m", **(settings | changes))

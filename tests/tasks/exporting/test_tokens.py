@@ -1,7 +1,7 @@
 import pytest
 
 from flan_jax.data.record import decode_record
-from flan_jax.tasks.exporting.tokens import Tokeniser
+from flan_jax.tasks.exporting.tokens import Tokenizer
 from flan_jax.tasks.rendering import RenderedRow
 from flan_jax.templates.render import Rendered
 from flan_jax.vocab import ByteVocabulary, load
@@ -13,8 +13,8 @@ def example(inputs, targets, *, row=0, template=0, group=None, **more):
     return RenderedRow(row, Rendered(inputs=inputs, targets=targets, **more), template, group)
 
 
-def tokeniser(*, inputs=4, targets=3, **more):
-    return Tokeniser(vocabulary=ByteVocabulary(), lengths={"inputs": inputs, "targets": targets}, **more)
+def tokenizer(*, inputs=4, targets=3, **more):
+    return Tokenizer(vocabulary=ByteVocabulary(), lengths={"inputs": inputs, "targets": targets}, **more)
 
 
 def ids(encoded):
@@ -22,7 +22,7 @@ def ids(encoded):
 
 
 def test_ids_end_with_the_end_of_sequence():
-    encoded = tokeniser().encode([example("ab", "c")])
+    encoded = tokenizer().encode([example("ab", "c")])
     assert ids(encoded) == [[[A, B, EOS], [C, EOS]]]
     assert encoded.lengths.tolist() == [[3, 2]]
     assert not encoded.truncated
@@ -30,8 +30,8 @@ def test_ids_end_with_the_end_of_sequence():
 
 
 @pytest.mark.parametrize(("text", "cut"), [("abc", False), ("abcc", True), ("abccccc", True)])
-def test_what_is_too_long_is_cut_before_the_end_of_sequence_and_counted(text, cut):
-    encoded = tokeniser().encode([example(text, "a"), example("a", "a")])
+def test_long_texts_are_truncated_before_the_end_of_sequence_and_counted(text, cut):
+    encoded = tokenizer().encode([example(text, "a"), example("a", "a")])
     assert ids(encoded)[0][0] == [A, B, C, EOS]
     assert encoded.truncated["inputs"] == cut
     assert encoded.truncated["targets"] == 0
@@ -39,37 +39,37 @@ def test_what_is_too_long_is_cut_before_the_end_of_sequence_and_counted(text, cu
 
 @pytest.mark.parametrize(("text", "cut"), [("abc", False), ("abca", False), ("abcaa", True)])
 def test_inputs_without_an_end_of_sequence_have_room_for_one_token_more(text, cut):
-    encoded = tokeniser(ends_inputs=False).encode([example(text, "abcab")])
+    encoded = tokenizer(ends_inputs=False).encode([example(text, "abcab")])
     assert ids(encoded) == [[[A, B, C, A][: len(text)], [A, B, EOS]]]
     assert encoded.truncated["inputs"] == cut
 
 
-def test_cut_targets_are_counted_apart():
-    encoded = tokeniser().encode([example("a", "abc"), example("a", "ab")])
+def test_truncated_targets_are_counted_separately():
+    encoded = tokenizer().encode([example("a", "abc"), example("a", "ab")])
     assert ids(encoded) == [[[A, EOS], [A, B, EOS]]] * 2
     assert encoded.truncated == {"targets": 1}
 
 
 def test_empty_texts_are_left_out_with_the_reason():
-    encoded = tokeniser().encode([example("", "a"), example("b", ""), example("b", "a"), example("", "")])
+    encoded = tokenizer().encode([example("", "a"), example("b", ""), example("b", "a"), example("", "")])
     assert ids(encoded) == [[[B, EOS], [A, EOS]]]
     assert encoded.lengths.tolist() == [[2, 2]]
     assert encoded.dropped == {"empty inputs": 2, "empty targets": 1}
 
 
-def test_a_chunk_of_which_nothing_is_left_is_empty():
-    encoded = tokeniser().encode([example("", "a")])
+def test_a_chunk_without_usable_examples_is_empty():
+    encoded = tokenizer().encode([example("", "a")])
     assert encoded.lengths.shape == (0, 2)
     assert encoded.records == []
 
 
-def test_training_keeps_no_texts():
-    (record,) = tokeniser().encode([example("a", "b")]).records
+def test_training_saves_no_texts():
+    (record,) = tokenizer().encode([example("a", "b")]).records
     assert decode_record(record)[1] is None
 
 
-def test_evaluation_keeps_texts_uncut_and_where_they_came_from():
-    (record,) = tokeniser(with_meta=True).encode([example("abcabc", "b", row=5, template=2)]).records
+def test_evaluation_saves_complete_texts_and_their_row():
+    (record,) = tokenizer(with_meta=True).encode([example("abcabc", "b", row=5, template=2)]).records
     assert decode_record(record)[1] == {
         "inputs": "abcabc",
         "targets": "b",
@@ -82,27 +82,27 @@ def test_evaluation_keeps_texts_uncut_and_where_they_came_from():
     }
 
 
-def test_the_group_of_a_row_is_kept_where_it_has_one():
-    records = tokeniser(with_meta=True).encode([example("a", "b", group="q1"), example("a", "b")]).records
+def test_the_group_of_a_row_is_saved():
+    records = tokenizer(with_meta=True).encode([example("a", "b", group="q1"), example("a", "b")]).records
     assert [decode_record(record)[1].get("group") for record in records] == ["q1", None]
 
 
-def test_references_are_all_right_answers():
-    (record,) = tokeniser(with_meta=True).encode([example("a", "b", references=("b", "bb"))]).records
+def test_references_are_all_correct_answers():
+    (record,) = tokenizer(with_meta=True).encode([example("a", "b", references=("b", "bb"))]).records
     assert decode_record(record)[1]["references"] == ["b", "bb"]
 
 
-def test_options_to_rank_are_tokenised_with_their_end_and_the_right_one_is_marked():
+def test_options_to_rank_are_tokenized_with_their_end_and_the_correct_one_is_marked():
     chunk = [example("a", "b", options=("a", "b")), example("a", "c", options=("cccc", "c", "a"))]
-    encoded = tokeniser(with_meta=True, rank=True).encode(chunk)
+    encoded = tokenizer(with_meta=True, rank=True).encode(chunk)
     first, second = (decode_record(record)[1] for record in encoded.records)
     assert (first["option_tokens"], first["gold"]) == ([[A, EOS], [B, EOS]], 1)
     assert (second["option_tokens"], second["gold"]) == ([[C, C, C, C, EOS], [C, EOS], [A, EOS]], 1)
     assert not encoded.truncated
 
 
-def test_options_that_are_only_shown_are_not_tokenised():
-    (record,) = tokeniser(with_meta=True).encode([example("a", "b", options=("a", "b"))]).records
+def test_options_that_are_only_shown_are_not_tokenized():
+    (record,) = tokenizer(with_meta=True).encode([example("a", "b", options=("a", "b"))]).records
     meta = decode_record(record)[1]
     assert (meta["options"], meta["option_tokens"], meta["gold"]) == (["a", "b"], [], 1)
 
@@ -111,5 +111,5 @@ def test_a_sentencepiece_chunk_has_the_ids_of_each_text_by_itself():
     vocabulary = load("embedded")
     texts = ["the cat sat", "is it so?", "yes"]
     chunk = [example(text, "yes") for text in texts]
-    encoded = Tokeniser(vocabulary=vocabulary, lengths={"inputs": 64, "targets": 8}).encode(chunk)
+    encoded = Tokenizer(vocabulary=vocabulary, lengths={"inputs": 64, "targets": 8}).encode(chunk)
     assert [pair[0] for pair in ids(encoded)] == [[*vocabulary.encode(text), vocabulary.eos_id] for text in texts]

@@ -157,7 +157,7 @@ def test_a_pool_of_exemplars_gets_the_vocabulary_too(tmp_path):
     few = FewShot(num_exemplars=1, formats=(FewShotFormat(name="plain"),), pool=pool)
     task = TemplatedTask(name="t", source=pool.source, cluster="c", templates=pool.templates, few_shot=few)
     vocabulary = load("bytes")
-    assert with_vocabulary(task, vocabulary).few_shot.pool.normaliser.vocabulary == vocabulary
+    assert with_vocabulary(task, vocabulary).few_shot.pool.normalizer.vocabulary == vocabulary
     plain = TemplatedTask(name="t", source=pool.source, cluster="c", templates=pool.templates)
     assert with_vocabulary(plain, vocabulary) is plain
 

@@ -9,6 +9,7 @@ from flan_jax.tasks.filters.row_rules import Length
 from flan_jax.tasks.formats.chat import Chat
 from flan_jax.tasks.formats.declare import FORMATS, format_task, parse_format
 from flan_jax.tasks.formats.instructions import Alpaca
+from flan_jax.tasks.rendering import iter_rendered
 
 LENGTHS = {"inputs": 1024, "targets": 512}
 
@@ -24,7 +25,7 @@ def alpaca(tmp_path):
 def test_a_task_has_the_formats_templates_cluster_and_metrics_by_default(alpaca):
     plain = format_task("t", alpaca, format="alpaca")
     assert (plain.cluster, plain.metrics, plain.evaluation) == ("instructions", ("rouge_l", "exact_match"), "generate")
-    assert plain.templates == Alpaca().templates() and plain.normaliser == Alpaca() and plain.options is None
+    assert plain.templates == Alpaca().templates() and plain.normalizer == Alpaca() and plain.options is None
     own = format_task(
         "t", {"test": [alpaca]}, format=Alpaca(seed=3), cluster="mine", metrics=["f1"], filters=[Length(field="output")]
     )
@@ -60,13 +61,13 @@ def test_every_format_documents_its_settings():
 @pytest.mark.tensorflow
 def test_files_are_registered_in_one_call(registries, alpaca):
     registries.register_files("mine", alpaca, format="alpaca")
-    assert [e.rendered.targets for e in registries.iter_rendered(registries.templated("mine"), "train")] == [
+    assert [e.rendered.targets for e in iter_rendered(registries.templated("mine"), "train")] == [
         "0",
         "1",
         "2",
     ]
     registries.register_files("talk", {"train": alpaca}, format="chat")
-    assert registries.templated("talk").normaliser.vocabulary == registries.vocabulary()
+    assert registries.templated("talk").normalizer.vocabulary == registries.vocabulary()
 
 
 # Task, format, evaluation, split, files in the shared folder, examples, dropped rows.
@@ -110,7 +111,7 @@ def test_the_seeds_are_those_of_the_paper(shared_data):
     task = format_task("seeds", shared_data / "self_instruct/seed_tasks.jsonl.gz", format="self_instruct")
     rows = list(task.source.rows("train"))
     assert (len(rows), sum(row["is_classification"] for row in rows)) == (175, 26)
-    examples = [example for row in rows for example in task.normaliser(row)]
+    examples = [example for row in rows for example in task.normalizer(row)]
     assert (len(examples), sum(not example["input"] for example in examples)) == (175, 50)
 
 
@@ -136,6 +137,6 @@ def test_rules_drop_rows_of_a_shared_file_by_reason(registries, shared_data, tmp
     assert manifest.num_examples == 999 - 17
     from flan_jax.tasks.exporting.plans import plan
 
-    planned = plan(registries.task("mine"), "train", lengths=LENGTHS, export_dir=tmp_path)
+    planned = plan(registries.resolve("mine"), "train", lengths=LENGTHS, export_dir=tmp_path)
     assert planned.fingerprint == manifest.fingerprint
-    assert {str(evaluation), str(seeds)} <= set(planned.data_files)
+    assert {str(evaluation), str(seeds)} <= set(planned.files)

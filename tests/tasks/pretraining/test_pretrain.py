@@ -6,7 +6,7 @@ import pytest
 from flan_jax.data.manifest import Request
 from flan_jax.data.record import decode_features
 from flan_jax.data.source import open_members
-from flan_jax.tasks.exporting import export, plans
+from flan_jax.tasks.exporting import export
 from flan_jax.tasks.pretraining import task as pretrain
 from flan_jax.tasks.pretraining.span_corruption import Noise
 from flan_jax.tasks.pretraining.task import PretrainingTask, corrupter, documents, segments
@@ -33,7 +33,7 @@ def spelled(found):
 
 
 def restored(inputs, targets):
-    """The text that an example of span corruption was made from."""
+    """The text of an example of span corruption."""
     hidden, last = {}, None
     for token in targets[:-1].tolist():
         if token >= VOCABULARY.base_size:
@@ -44,37 +44,37 @@ def restored(inputs, targets):
     return VOCABULARY.decode(whole)
 
 
-def test_documents_are_put_end_to_end_and_cut_to_length():
+def test_documents_are_joined_and_split_to_length():
     found = cut(declared(), ["abcdefgh", "ijklmn", "opq"])
     assert spelled(found) == ["abcdefghij", "klmnopq"]
     assert [(s.row, s.key) for s in found] == [(2, (0, 0, 0, 0)), (2, (0, 0, 1, 0))]
 
 
-def test_chunks_bound_what_is_put_together(monkeypatch):
+def test_chunks_bound_what_is_joined(monkeypatch):
     monkeypatch.setattr(pretrain, "CHUNK_TOKENS", 6)
-    found = cut(declared(chunks_together=2), ["abcdefgh", "ijklmnop", "qr"])
+    found = cut(declared(chunks_per_group=2), ["abcdefgh", "ijklmnop", "qr"])
     assert spelled(found) == ["abcdefgh", "ijklmnop", "qr"]
     # Where each two chunks begin: document 0 from its chunk 0, document 1 likewise.
     assert [(s.row, s.key) for s in found] == [(0, (0, 0, 0, 0)), (1, (1, 0, 0, 0)), (2, (2, 0, 0, 0))]
-    found = cut(declared(chunks_together=3), ["abcdefgh", "ijklmnop", "qr"])
+    found = cut(declared(chunks_per_group=3), ["abcdefgh", "ijklmnop", "qr"])
     assert spelled(found) == ["abcdefghij", "klmn", "opqr"]
     assert [s.key[:3] for s in found] == [(0, 0, 0), (0, 0, 1), (1, 1, 0)]
 
 
-def test_documents_can_be_kept_apart():
-    assert spelled(cut(declared(chunks_together=1), ["abcdefghijkl", "m"])) == ["abcdefghij", "kl", "m"]
+def test_documents_can_stay_separate():
+    assert spelled(cut(declared(chunks_per_group=1), ["abcdefghijkl", "m"])) == ["abcdefghij", "kl", "m"]
 
 
-def test_a_document_that_is_read_in_another_company_is_tokenised_alike():
+def test_tokens_of_a_document_do_not_depend_on_its_neighbours():
     many = [f"document {i} " for i in range(300)]
-    together = "".join(spelled(cut(declared(chunks_together=7), many)))
+    together = "".join(spelled(cut(declared(chunks_per_group=7), many)))
     assert together == "".join(many)
 
 
-@pytest.mark.parametrize("stand", ["sentinels", "one sentinel", "nothing"])
+@pytest.mark.parametrize("replacement", ["sentinels", "one sentinel", "nothing"])
 @pytest.mark.parametrize("objective", ["span_corruption", "prefix_lm"])
-def test_examples_keep_within_their_lengths_and_end(objective, stand):
-    task = declared(objective=objective, stand=stand)
+def test_examples_stay_within_their_lengths_and_end(objective, replacement):
+    task = declared(objective=objective, replacement=replacement)
     made = corrupter(task, "train", vocabulary=VOCABULARY, lengths={"inputs": 40, "targets": 30})
     found = list(made.segments(["x" * 500, "y" * 333]))
     pairs = [made.example(s) for s in found]
@@ -110,7 +110,7 @@ def test_passes_hide_different_spans_of_the_same_text():
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"name": "other"}])
-def test_choices_follow_from_seed_name_and_split_alone(change):
+def test_random_choices_depend_only_on_seed_name_and_split(change):
     text = ["a text of its own, " * 10]
 
     def inputs(task, split="train"):
@@ -122,8 +122,8 @@ def test_choices_follow_from_seed_name_and_split_alone(change):
     assert inputs(declared()) != inputs(declared(), "validation")
 
 
-def test_a_last_token_by_itself_is_left_out_and_counted():
-    made = corrupter(declared(chunks_together=1), "train", vocabulary=VOCABULARY, lengths=LENGTHS)
+def test_a_single_last_token_is_left_out_and_counted():
+    made = corrupter(declared(chunks_per_group=1), "train", vocabulary=VOCABULARY, lengths=LENGTHS)
     encoded = made.encode(list(made.segments(["a", "bc"])))
     assert encoded.dropped == {"one token left of a text": 1}
     assert encoded.lengths.tolist() == [[3, 3]]
@@ -149,14 +149,14 @@ def test_documents_without_text_are_counted_and_without_the_field_refused():
             {"objective": "prefixlm"},
             "objective must be one of span_corruption, prefix_lm; got 'prefixlm'. Did you mean",
         ),
-        ({"stand": "sentinel"}, "stand must be one of sentinels, one sentinel, nothing; got 'sentinel'"),
+        ({"replacement": "sentinel"}, "replacement must be one of sentinels, one sentinel, nothing; got 'sentinel'"),
         ({"noise": Noise(density=0)}, "a noise density of 0 hides nothing"),
-        ({"passes": 0}, "chunks_together and passes must be 1 or more; got 128 and 0"),
-        ({"chunks_together": 0}, "chunks_together and passes must be 1 or more; got 0 and 1"),
+        ({"passes": 0}, "chunks_per_group and passes must be 1 or more; got 128 and 0"),
+        ({"chunks_per_group": 0}, "chunks_per_group and passes must be 1 or more; got 0 and 1"),
         ({"name": "two words"}, "The name 'two words' cannot be"),
     ],
 )
-def test_what_cannot_be_right_is_refused_when_declared(changes, message):
+def test_invalid_declarations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         declared(**changes)
 
@@ -174,7 +174,7 @@ def test_what_cannot_be_right_is_refused_when_declared(changes, message):
         ({"lengths": {"inputs": 512}}, (512, 128), "its own lengths must be inputs and targets"),
     ],
 )
-def test_limits_that_cannot_be_kept_are_refused(changes, lengths, message):
+def test_limits_that_cannot_be_met_are_refused(changes, lengths, message):
     limits = dict(zip(("inputs", "targets"), lengths, strict=True))
     with pytest.raises(ValueError, match=message):
         corrupter(declared(**changes), "train", vocabulary=load("embedded"), lengths=limits)
@@ -199,7 +199,7 @@ def exported(task, registries, tmp_path, split="train"):
 
 
 @pytest.mark.tensorflow
-def test_an_export_holds_the_examples_and_says_what_went_in(registries, tmp_path):
+def test_an_export_has_the_examples_and_records_their_sources(registries, tmp_path):
     texts = ["first document " * 9, "", "second one " * 7, " "]
     task = exported(declared(texts, licence="CC0", corpora=["wikipedia"]), registries, tmp_path)
     assert "".join(restored(i, t) for i, t in task.read(range(len(task)))) == texts[0] + texts[2]
@@ -212,7 +212,7 @@ def test_an_export_holds_the_examples_and_says_what_went_in(registries, tmp_path
 
 
 @pytest.mark.tensorflow
-def test_seqio_gives_the_examples_that_an_export_holds(registries, tmp_path):
+def test_seqio_yields_the_examples_of_an_export(registries, tmp_path):
     task = exported(declared(TWO), registries, tmp_path)
     dataset = registries.task("wiki").get_dataset(LENGTHS, "train", shuffle=False)
     found = [(e["inputs"].tolist(), e["targets"].tolist()) for e in dataset.as_numpy_iterator()]
@@ -221,18 +221,19 @@ def test_seqio_gives_the_examples_that_an_export_holds(registries, tmp_path):
         registries.task("wiki").get_dataset(None, "train", shuffle=False)
     with pytest.raises(ValueError, match="targets have 21, and 9 are allowed"):
         registries.task("wiki").get_dataset({"inputs": 90, "targets": 9}, "train", shuffle=False)
-    assert pretrain.num_examples(declared(TWO), "train", vocabulary=VOCABULARY, lengths=LENGTHS) == len(task)
+    assert registries.resolve("wiki").num_examples("train", lengths=LENGTHS) == len(task)
 
 
 @pytest.mark.tensorflow
-def test_a_task_without_files_says_why_it_cannot_be_had(registries, tmp_path):
+def test_a_task_without_files_reports_its_missing_source(registries, tmp_path):
     task = declared(source=JsonlSource(files={"train": tmp_path / "absent.jsonl"}))
-    assert "No file" in plans.gap_of(registries.register(task, vocabulary=VOCABULARY), "train").reason
+    registries.register(task, vocabulary=VOCABULARY)
+    assert "No file" in registries.resolve(task.name).missing_source("train").reason
 
 
 @pytest.mark.tensorflow
 @pytest.mark.shared_data
-def test_wikipedia_is_corrupted_whole(registries, tmp_path, shared_data):
+def test_all_of_wikipedia_is_corrupted(registries, tmp_path, shared_data):
     source = WikiSource(files={"train": shared_data / "wiki_pretrain/wiki_00.gz"})
     registries.register(PretrainingTask(name="wiki", source=source), vocabulary="embedded")
     lengths = {"inputs": 512, "targets": 128}
@@ -244,5 +245,5 @@ def test_wikipedia_is_corrupted_whole(registries, tmp_path, shared_data):
     sentinels, found = load("embedded").base_size, 0
     for pair in task.read(range(len(task))):
         found += sum(int(np.count_nonzero((ids != EOS) & (ids < sentinels))) for ids in pair)
-    texts = list(documents(registries.pretraining("wiki"), "train"))
+    texts = list(documents(registries.resolve("wiki").declaration, "train"))
     assert found == sum(map(len, load("embedded").encode_batch(texts)))

@@ -32,19 +32,19 @@ def test_lengths_are_t5s(max_input_tokens, density, mean_span, raw, targets):
     assert inputs <= max_input_tokens < noise.lengths(raw + 1)[0]
 
 
-def test_what_a_text_becomes_has_the_lengths_foretold_and_all_its_tokens(subtests):
+def test_examples_have_the_predicted_lengths_and_all_tokens(subtests):
     for num_tokens in [2, 3, 7, 70, 141, 568]:
         for noise in [Noise(), Noise(density=0.2, mean_span=1), Noise(density=0.8, mean_span=1.5)]:
-            for stand in ["sentinels", "one sentinel", "nothing"]:
-                with subtests.test(num_tokens=num_tokens, noise=noise, stand=stand):
+            for replacement in ["sentinels", "one sentinel", "nothing"]:
+                with subtests.test(num_tokens=num_tokens, noise=noise, replacement=replacement):
                     tokens = np.arange(100, 100 + num_tokens)
                     mask = noise.mask(num_tokens, np.random.default_rng(num_tokens))
-                    inputs, targets = corrupted(tokens, mask, last_id=9999, stand=stand)
-                    assert (len(inputs) + 1, len(targets) + 1) == noise.lengths(num_tokens, stand=stand)
+                    inputs, targets = corrupted(tokens, mask, last_id=9999, replacement=replacement)
+                    assert (len(inputs) + 1, len(targets) + 1) == noise.lengths(num_tokens, replacement=replacement)
                     assert sorted([*inputs[inputs < 9000], *targets[targets < 9000]]) == tokens.tolist()
 
 
-def test_the_number_of_hidden_tokens_and_spans_is_exact_and_their_places_are_not():
+def test_the_number_of_hidden_tokens_and_spans_is_exact_and_their_positions_vary():
     noise, rng = Noise(), np.random.default_rng(0)
     masks = [noise.mask(568, rng) for _ in range(200)]
     for mask in masks:
@@ -55,7 +55,7 @@ def test_the_number_of_hidden_tokens_and_spans_is_exact_and_their_places_are_not
     assert np.ptp(often[100:500]) < 0.25 and abs(often[100:500].mean() - 0.15) < 0.01
 
 
-def test_every_way_of_cutting_is_as_likely():
+def test_all_partitions_are_equally_likely():
     rng = np.random.default_rng(0)
     noise = Noise(density=0.5, mean_span=2.0)  # 8 tokens: 4 hidden in 2 spans, 3 ways each.
     seen, counts = np.unique([noise.mask(8, rng) for _ in range(9000)], axis=0, return_counts=True)
@@ -117,7 +117,7 @@ def test_a_prefix_is_never_empty_and_never_all():
         ({"mean_span": float("nan")}, "mean length of hidden spans"),
     ],
 )
-def test_noise_that_cannot_be_is_refused(settings, message):
+def test_invalid_noise_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Noise(**settings)
 

@@ -22,7 +22,7 @@ def test_a_document_has_its_title_and_its_text_without_it(tmp_path):
 
 
 @pytest.mark.parametrize("first", ["Rain &amp; snow", "Rain & snow"])
-def test_a_title_is_known_however_it_is_escaped(tmp_path, first):
+def test_a_title_is_recognized_however_it_is_escaped(tmp_path, first):
     content = RAIN.replace("\nRain & snow\n", f"\n{first}\n")
     assert next(source(tmp_path, content).rows("train"))["text"].startswith("It falls.")
 
@@ -39,7 +39,7 @@ def test_documents_are_in_order_and_stubs_are_empty(tmp_path):
     assert [(row["id"], row["text"]) for row in rows] == [("0", ""), ("1", ""), ("2", "")]
 
 
-def test_gzip_is_read_and_places_are_lines_of_the_file(tmp_path):
+def test_gzip_is_read_and_rows_are_located_by_line(tmp_path):
     zipped = source(tmp_path, gzip.compress(("\n" + RAIN + RAIN).encode()), name="wiki_00.gz")
     records = list(zipped.read("train"))
     assert all(isinstance(record, Record) for record in records)
@@ -56,12 +56,12 @@ def test_gzip_is_read_and_places_are_lines_of_the_file(tmp_path):
         (b"", "is empty"),
     ],
 )
-def test_what_is_no_document_is_refused_with_its_line(tmp_path, content, message):
+def test_text_outside_documents_is_refused_with_its_line(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         list(source(tmp_path, content).rows("train"))
 
 
-def test_what_is_no_document_can_be_skipped(tmp_path):
+def test_text_outside_documents_can_be_skipped(tmp_path):
     lenient = source(tmp_path, "stray\n" + RAIN + RAIN.replace("</doc>", ""), on_bad_row="skip")
     dropped = Counter()
     assert len(list(lenient.rows("train", dropped=dropped))) == 1

@@ -1,6 +1,6 @@
 import pytest
 
-from flan_jax.tasks.preprocessors import LabelNames
+from flan_jax.tasks.label_names import LabelNames
 
 
 def test_numbers_and_truth_values_are_not_mixed_up():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flan_jax.errors import UserError
-from flan_jax.tasks.preprocessors import LabelNames
+from flan_jax.tasks.label_names import LabelNames
 from flan_jax.tasks.sources.rows import Row
 
 UNLABELLED = -1
@@ -21,10 +21,10 @@ Names = Sequence[str] | Mapping[Any, str]
 class ClassOfTexts:
     """Texts under the templates' names, and the name of their class.
 
-    >>> normaliser = ClassOfTexts(texts={"premise": "context"}, answers=("yes", "no"), words={"verb": ("is", "is not")})
-    >>> normaliser({"context": " Rain fell. ", "label": 1, "uid": "7"})
+    >>> normalizer = ClassOfTexts(texts={"premise": "context"}, answers=("yes", "no"), words={"verb": ("is", "is not")})
+    >>> normalizer({"context": " Rain fell. ", "label": 1, "uid": "7"})
     {'premise': 'Rain fell.', 'answer': 'no', 'verb': 'is not'}
-    >>> normaliser({"context": "Rain fell.", "label": -1, "uid": "8"}) is None
+    >>> normalizer({"context": "Rain fell.", "label": -1, "uid": "8"}) is None
     True
 
     Attributes:
@@ -66,8 +66,8 @@ class OneOfOptions:
     Options become single lines, since they are listed on lines. Inverted templates may use "others", the wrong options in
     one sentence.
 
-    >>> normaliser = OneOfOptions(texts={"goal": "goal"}, options=("sol1", "sol2"))
-    >>> normaliser({"goal": "boil water", "sol1": "Put it in the fridge.", "sol2": "Put it on the stove.", "label": 1})
+    >>> normalizer = OneOfOptions(texts={"goal": "goal"}, options=("sol1", "sol2"))
+    >>> normalizer({"goal": "boil water", "sol1": "Put it in the fridge.", "sol2": "Put it on the stove.", "label": 1})
     ... # doctest: +NORMALIZE_WHITESPACE
     {'goal': 'boil water', 'options': ['Put it in the fridge.', 'Put it on the stove.'],
      'answer': 'Put it on the stove.', 'others': 'Put it in the fridge.'}

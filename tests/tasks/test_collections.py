@@ -1,4 +1,4 @@
-"""Names that are registered when they are asked for."""
+"""Names that are registered on first use."""
 
 import pytest
 
@@ -24,16 +24,16 @@ def declare(registry, *, words=("one", "two")):
         made.append(name)
         return True
 
-    registry.declare_family("lazy", names=lambda: [*(f"lazy_{word}" for word in words), "both"], define=define)
+    registry.declare_collection("lazy", names=lambda: [*(f"lazy_{word}" for word in words), "both"], define=define)
     return made
 
 
-def test_a_name_is_registered_when_it_is_asked_for_and_once(registries):
+def test_a_name_is_registered_on_first_use_and_only_once(registries):
     made = declare(registries)
     assert registries.names() == ("both", "lazy_one", "lazy_two") and registries.defined_names() == set()
     assert registries.task("lazy_one").name == "lazy_one"
     assert registries.task("lazy_one").name == "lazy_one"
-    assert made == ["lazy_one"] and registries.families() == {"lazy": 3}
+    assert made == ["lazy_one"] and registries.collections() == {"lazy": 3}
 
 
 def test_a_mixture_brings_its_members(registries):
@@ -42,7 +42,7 @@ def test_a_mixture_brings_its_members(registries):
     assert made == ["lazy_one", "lazy_two", "both"]
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_of_those_declared(registries):
+def test_an_unknown_name_is_refused_with_the_nearest_declared_one(registries):
     declare(registries)
     with pytest.raises(KeyError, match=r"Unknown task 'lazy_on'\. Did you mean 'lazy_one'"):
         registries.task("lazy_on")
@@ -50,7 +50,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_of_those_declared(registrie
         registries.task("both")
 
 
-def test_a_family_declared_again_forgets_what_it_had_registered(registries):
+def test_declaring_a_collection_again_removes_what_it_had_registered(registries):
     declare(registries)
     registries.mixture_or_task("both")
     declare(registries, words=("one", "three"))
@@ -58,7 +58,7 @@ def test_a_family_declared_again_forgets_what_it_had_registered(registries):
     assert {task.name for task in registries.mixture_or_task("both").tasks} == {"lazy_one", "lazy_three"}
 
 
-def test_another_vocabulary_registers_families_anew(registries):
+def test_another_vocabulary_registers_collections_anew(registries):
     declare(registries)
     first = registries.task("lazy_one").output_features["inputs"].vocabulary
     registries.register_all()

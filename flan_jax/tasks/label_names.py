@@ -1,4 +1,4 @@
-"""Normalisers that families share: pure functions from a row to a row, from which templates take their fields."""
+"""A normalizer that replaces class numbers by names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from flan_jax.tasks.sources.rows import Row
 
 @dataclass(frozen=True, kw_only=True)
 class LabelNames:
-    """Puts names in place of class numbers or of true and false; other fields stay.
+    """Replaces class numbers, or true and false, by names; other fields are unchanged.
 
     >>> LabelNames(names={"label": ("negative", "positive")})({"text": "Fine.", "label": 1})
     {'text': 'Fine.', 'label': 'positive'}
@@ -18,7 +18,7 @@ class LabelNames:
     {'ok': 'no'}
 
     Attributes:
-      names: for each field its names: a list by class number, or a mapping from the value.
+      names: the names of each field: a list by class number, or a mapping from the value.
     """
 
     names: Mapping[str, Sequence[str] | Mapping[Any, str]]
@@ -32,11 +32,13 @@ class LabelNames:
         """
         named = dict(row)
         for field, names in self.names.items():
-            # By kind too, since True == 1: a list names numbers only, and a mapping's 1 does not name True.
+            # By type too, since True == 1: a list names only numbers, and a mapping's 1 does not name True.
             known = names if isinstance(names, Mapping) else dict(enumerate(names))
-            found = [name for value, name in known.items() if type(value) is type(row[field]) and value == row[field]]
-            if not found:
+            matching = [
+                name for value, name in known.items() if type(value) is type(row[field]) and value == row[field]
+            ]
+            if not matching:
                 named_values = ", ".join(map(repr, known))
                 raise UserError(f"the field {field!r} holds {row[field]!r}, which has no name. Named: {named_values}.")
-            named[field] = found[0]
+            named[field] = matching[0]
         return named

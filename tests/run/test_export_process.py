@@ -1,4 +1,4 @@
-"""The child is a stand-in without SeqIO; the real one is run by tests/commands/test_export_command.py."""
+"""The child is a stand-in without SeqIO; tests/commands/test_export_command.py runs the real one."""
 
 import os
 import signal
@@ -7,22 +7,25 @@ import sys
 
 import pytest
 
-from flan_jax.data import export_process
-from flan_jax.data.export_process import ExportFailed, run_child
 from flan_jax.data.manifest import Request
+from flan_jax.run import export_process
+from flan_jax.run.export_process import ExportFailed
 from tests.data.export_made_by_hand import LENGTHS
 from tests.waiting import wait_for
 
 REQUEST = Request(name="toys", lengths=LENGTHS)
-PREAMBLE = "import sys, os, time, json, pathlib\norder, export_dir, answer = map(pathlib.Path, sys.argv[1:])\n"
-FROM_COMMAND = "from flan_jax.commands.export import _leave_with_parent\n_leave_with_parent()\n"
+PREAMBLE = "import sys, os, time, json, pathlib\norder, export_dir, answer = map(pathlib.Path, sys.argv[2:])\n"
+WATCHES_PARENT = "from flan_jax.run.export_child import leave_with_parent\nleave_with_parent()\n"
+
+
+def run_child(export_dir):
+    export_process.run_child([REQUEST], export_dir, module="stand_in_child")
 
 
 @pytest.fixture
 def child(tmp_path, monkeypatch):
-    """Makes the given code what the child runs."""
+    """Returns a function that sets the code of the child."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(export_process, "CHILD_MODULE", "stand_in_child")
 
     def write(code):
         (tmp_path / "stand_in_child.py").write_text(PREAMBLE + code)
@@ -36,7 +39,7 @@ def test_the_child_gets_the_requests_and_an_environment_without_accelerators(tmp
         "got = [json.loads(order.read_text()), str(export_dir), [os.environ[n] for n in names], sys.path]\n"
         "(export_dir / 'got.json').write_text(json.dumps(got))"
     )
-    run_child([REQUEST], export_dir=tmp_path)
+    run_child(tmp_path)
     import json
 
     orders, export_dir, environment, path = json.loads((tmp_path / "got.json").read_text())
@@ -46,26 +49,26 @@ def test_the_child_gets_the_requests_and_an_environment_without_accelerators(tmp
     assert str(tmp_path) in path
 
 
-def test_a_refusal_is_raised_with_its_text_and_printed_nowhere_else(child, tmp_path, capfd):
+def test_a_user_error_is_raised_with_its_text_and_not_printed(child, tmp_path, capfd):
     child("""answer.write_text('{"message": "no such mixture", "traceback": "Traceback"}'); sys.exit(2)""")
     with pytest.raises(ExportFailed) as raised:
-        run_child([REQUEST], export_dir=tmp_path)
+        run_child(tmp_path)
     assert str(raised.value) == "no such mixture"
     assert raised.value.__notes__ == ["Traceback"]
     assert "no such mixture" not in "".join(capfd.readouterr())
 
 
-def test_a_defect_is_not_taken_for_a_refusal(child, tmp_path, capfd):
+def test_a_defect_is_not_reported_as_a_user_error(child, tmp_path, capfd):
     child("raise TypeError('ours')")
     with pytest.raises(RuntimeError, match=r"The export process ended with status 1; finished shards are kept"):
-        run_child([REQUEST], export_dir=tmp_path)
+        run_child(tmp_path)
     assert "TypeError: ours" in capfd.readouterr().err
 
 
-def test_a_killed_child_is_told_as_such(child, tmp_path):
+def test_a_killed_child_is_reported_as_killed(child, tmp_path):
     child("os.kill(os.getpid(), 9)")
     with pytest.raises(RuntimeError, match=r"was killed by SIGKILL \(often: out of memory\)"):
-        run_child([REQUEST], export_dir=tmp_path)
+        run_child(tmp_path)
 
 
 def parent_with_child(tmp_path, child_code):
@@ -78,10 +81,9 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # Whoever runs the tests may ignore it, as a shell's "&" does.
 sys.path.insert(0, {str(tmp_path)!r})
 from pathlib import Path
-from flan_jax.data import export_process
 from flan_jax.data.manifest import Request
-export_process.CHILD_MODULE = "stand_in_child"
-export_process.run_child([Request(name="toys", lengths={LENGTHS!r})], export_dir=Path({str(tmp_path)!r}))
+from flan_jax.run.export_process import run_child
+run_child([Request(name="toys", lengths={LENGTHS!r})], Path({str(tmp_path)!r}), module="stand_in_child")
 """
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     pid = wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
@@ -98,20 +100,20 @@ def is_running(pid):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_a_child_ends_with_its_parent(tmp_path, number):
-    parent, pid = parent_with_child(tmp_path, FROM_COMMAND)
+    parent, pid = parent_with_child(tmp_path, WATCHES_PARENT)
     assert is_running(pid)
     os.kill(parent.pid, number)
     assert parent.wait() != 0
     wait_for(lambda: not is_running(pid))
 
 
-def test_a_stop_that_the_parent_only_notes_still_ends_the_child(child, tmp_path, monkeypatch):
+def test_a_stop_that_the_parent_only_records_still_ends_the_child(child, tmp_path, monkeypatch):
     child(f"os.kill({os.getpid()}, 15); time.sleep(900)")
     noted = []
     previous = signal.signal(signal.SIGTERM, lambda number, frame: noted.append(number))
     try:
         with pytest.raises(RuntimeError, match=r"was killed by SIGTERM"):
-            run_child([REQUEST], export_dir=tmp_path)
+            run_child(tmp_path)
         assert noted == [signal.SIGTERM]
         assert signal.getsignal(signal.SIGTERM) is not None
     finally:
@@ -123,7 +125,7 @@ def test_an_interrupt_ends_the_child_before_it_is_raised(child, tmp_path):
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_child([REQUEST], export_dir=tmp_path)
+            run_child(tmp_path)
         assert not is_running(int((tmp_path / "pid").read_text()))
     finally:
         signal.signal(signal.SIGINT, previous)

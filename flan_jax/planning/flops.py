@@ -54,7 +54,7 @@ def traced_flops(jaxpr: jax.extend.core.Jaxpr | jax.extend.core.ClosedJaxpr) -> 
 
 def _equation_flops(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
-    name = params["name_and_src_info"].name if name == "pallas_call" else name
+    name = params["name"] if name == "pallas_call" else name
     if name == "dot_general":
         left, result = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
         (contracted, _), _ = params["dimension_numbers"]

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import pallas
 
 from flan_jax.models.t5.families import FAMILIES
 from flan_jax.planning.flops import traced_flops, training_flops_per_row
@@ -86,3 +87,14 @@ def test_cudnns_attention_counts_by_its_shapes():
         forward, both = (jax.make_jaxpr(function)(q) for function in (attention, jax.grad(attention)))
     product = 2 * 2 * 4 * 128 * 128 * 64
     assert (traced_flops(forward), traced_flops(both)) == (2 * product, 7 * product)
+
+
+@pytest.mark.parametrize("name, products", [("t5_attention", 2), ("t5_attention_key_value_gradient", 4), ("other", 0)])
+def test_the_attention_kernel_counts_by_its_shapes(name, products):
+    q, k = (jax.ShapeDtypeStruct((2, length, 4, 16), jnp.float32) for length in (8, 32))
+
+    def kernel(q_ref, k_ref, out_ref):
+        out_ref[...] = q_ref[...]
+
+    call = pallas.pallas_call(kernel, out_shape=q, name=name, interpret=True)
+    assert traced_flops(jax.make_jaxpr(call)(q, k)) == products * 2 * 2 * 8 * 4 * 16 * 32

@@ -1,4 +1,4 @@
-"""Errors that the user can fix, and how they are told from defects of this package.
+"""Errors that the user can fix, and how they differ from defects of this package.
 
 A leaf: any module may import it. The command line prints a `UserError` as one message and exits 2; every other
 exception is a defect of this package, keeps its traceback and exits 1. An exception out of the user's own code (a task

@@ -57,7 +57,7 @@ class Mixture:
         assert self.rates.keys() == self.sizes.keys(), self.rates.keys() ^ self.sizes.keys()
         for name, size in self.sizes.items():
             if size < 1:
-                raise UserError(f"Task {name!r} has no examples; leave it out of the mixture or mend its source.")
+                raise UserError(f"Task {name!r} has no examples; remove it from the mixture or fix its source.")
         rates.flatten(list(self.rates.items()))  # Refuses an empty mixture and rates that are not positive.
         if self.block_examples < 1:
             raise UserError(f"block_examples must be at least 1; got {self.block_examples}.")

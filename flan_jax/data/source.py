@@ -120,7 +120,7 @@ class ExportedTask:
         if lengths.shape != expected or lengths.dtype != np.int32:
             raise UserError(
                 f"{self.directory / LENGTHS_NAME}: got {lengths.dtype} {lengths.shape}, expected int32 {expected} by the "
-                "manifest beside it. The export is damaged: delete its folder and export again."
+                "manifest next to it. The export is damaged: delete its folder and export again."
             )
         return lengths
 

@@ -1,4 +1,4 @@
-"""A task's normalizer, applied to one row of its source; what it raises is told apart by whose code it is."""
+"""A task's normalizer, applied to one row of its source; its exceptions are classified by whose code raised them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

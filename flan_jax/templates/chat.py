@@ -26,7 +26,7 @@ CountTokens = Callable[[str], int]
 
 
 class Turn(NamedTuple):
-    """What one speaker says, or what is told about the conversation."""
+    """One turn of a speaker, or a description of the conversation."""
 
     role: Role
     text: str

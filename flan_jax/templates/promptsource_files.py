@@ -71,8 +71,8 @@ def open_archive(path: Path | str) -> PromptArchive:
     """
     place = user_path(path)
     if not place.exists():
-        beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        raise MissingFileError(f"No folder or archive {place} to read templates from.{nearest(place.name, beside)}")
+        neighbors = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
+        raise MissingFileError(f"No folder or archive {place} to read templates from.{nearest(place.name, neighbors)}")
     if place.is_dir():
         names = [p.relative_to(place).as_posix() for p in place.rglob(FILE_NAME)]
     else:

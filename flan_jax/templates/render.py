@@ -64,7 +64,7 @@ class Pattern(abc.ABC):
         """What it puts into words, as JSON values."""
 
     def files(self) -> tuple[str, ...]:
-        """Returns the files beside the package that it was read from, where an export must notice that they change."""
+        """Returns the files outside the package that it was read from; an export is stale when one of them changes."""
         return ()
 
     @abc.abstractmethod

@@ -25,7 +25,7 @@ _GATED = {"mlp_activations": ("gelu", "linear")}
 FAMILIES: dict[str, dict[str, Any]] = {
     "t5_1_0": {"mlp_activations": ("relu",), "logits_via_embedding": True},
     "t5_1_1": _GATED,
-    "mt5": _GATED,  # told from T5 1.1 by its vocabulary alone; see `write`
+    "mt5": _GATED,  # differs from T5 1.1 in its vocabulary alone; see `write`
     "umt5": {**_GATED, "relpos_bias_per_layer": True},
     "byt5": {**_GATED, "vocab_size": 384, "num_encoder_layers": 4, "num_decoder_layers": 1},
     "ul2": {"mlp_activations": ("silu", "linear"), "logits_via_embedding": True},

@@ -58,12 +58,12 @@ def read_zarr(directory: Path) -> np.ndarray:
 
 
 def write(
-    directory: Path, inline: dict[str, np.ndarray], beside: dict[str, tuple[np.ndarray, tuple[int, ...]]]
+    directory: Path, inline: dict[str, np.ndarray], separate: dict[str, tuple[np.ndarray, tuple[int, ...]]]
 ) -> Path:
     """Writes an index and its Zarr arrays, as T5X on several hosts does; returns the directory."""
     directory.mkdir(parents=True, exist_ok=True)
     leaves: dict[str, Any] = {name: ext(array) for name, array in inline.items()}
-    for name, (array, chunks) in beside.items():
+    for name, (array, chunks) in separate.items():
         leaves[name] = write_zarr(directory, name.replace("/", "."), array, chunks)
     (directory / "checkpoint").write_bytes(index_bytes(leaves))
     return directory

@@ -47,11 +47,11 @@ def test_rules_rename_initialize_and_skip_and_the_plan_has_every_leaf():
     assert by_name["encoder/layers_0/mlp/wo/kernel"].source == "encoder/layers_0/mlp/wo/kernel"
     unused = {row.source for row in rows if row.name is None}
     assert {"token_embedder/embedding", "decoder/relpos_bias/rel_embedding", "decoder/layers_1/mlp/wo/kernel"} <= unused
-    told = starts.grouped(rows)
-    assert sum(line["leaves"] for line in told) == len(rows)
-    assert {"parameter": "token_embedder/embedding", "leaves": 1, "shape": [32, 8], "from": "initialized"} in told
-    assert any(line["from"] == "not used" for line in told)
-    assert any(line["from"] == "checkpoint, encoder/relpos_bias/rel_embedding, float32" for line in told)
+    lines = starts.grouped(rows)
+    assert sum(line["leaves"] for line in lines) == len(rows)
+    assert {"parameter": "token_embedder/embedding", "leaves": 1, "shape": [32, 8], "from": "initialized"} in lines
+    assert any(line["from"] == "not used" for line in lines)
+    assert any(line["from"] == "checkpoint, encoder/relpos_bias/rel_embedding, float32" for line in lines)
 
 
 def test_the_first_rule_that_matches_decides():

@@ -277,13 +277,13 @@ def test_how_much_is_read_together_changes_neither_batches_nor_states(monkeypatc
 def test_a_task_is_read_from_several_times_in_a_row_once_the_first_batch_is_out(monkeypatch):
     reads = []
 
-    class Told(Task):
+    class Recording(Task):
         def read(self, indices):
             reads.append((self.number, len(indices)))
             return super().read(indices)
 
     monkeypatch.setattr(loader, "WINDOW_EXAMPLES", 400)
-    tasks = {name: Told(task.number, len(task)) for name, task in TASKS.items()}
+    tasks = {name: Recording(task.number, len(task)) for name, task in TASKS.items()}
     feed = make(tasks)
     take(feed, 60)
     assert [number for number, _ in reads[:3]] == [0, 1, 2]  # The first batch alone, one call a task.

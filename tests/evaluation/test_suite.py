@@ -21,7 +21,7 @@ def choosing(task, *, name="choose"):
 
 @pytest.fixture
 def evaluate(task, answering, scoring, vocabulary):
-    """Evaluates with a model that knows all words but those it is told not to."""
+    """Evaluates with a model that knows all words except the given ones."""
 
     def run(members, *, wrong=(), directory=None, limit=None, **options):
         return run_suite(

@@ -1,4 +1,4 @@
-"""T5X's real trainer beside this project: it trains on our mixture, its runs go on here and ours there, as if uninterrupted.
+"""T5X's trainer with this project: it trains on our mixtures, and each resumes the other's runs as if uninterrupted.
 
 The files of docs/t5x.md are what it is given. It runs in processes of its own, with its own settings of JAX and its own
 warnings, and on one device: on several CPU devices its mesh splits heads.

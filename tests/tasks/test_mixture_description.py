@@ -66,8 +66,8 @@ def test_the_measurements_of_an_export_are_reported(registries, sums, tmp_path):
     from flan_jax.tasks.exporting.export import export_task
 
     made = export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path)
-    (told,) = mixture("sums", export_dir=tmp_path)["members"]
+    (member,) = mixture("sums", export_dir=tmp_path)["members"]
     definition = made.identity["definition"]
-    assert (told["rows_read"], told["dropped"], told["cut"]) == (3, {}, {"inputs": 1, "targets": 0})
-    assert told["source_revision"] == definition["source_revision"]
-    assert told["templates_digest"] == definition["templates_digest"]
+    assert (member["rows_read"], member["dropped"], member["cut"]) == (3, {}, {"inputs": 1, "targets": 0})
+    assert member["source_revision"] == definition["source_revision"]
+    assert member["templates_digest"] == definition["templates_digest"]

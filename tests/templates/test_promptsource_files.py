@@ -20,7 +20,7 @@ templates:
       metrics: [Accuracy, Other]
       original_task: true
     name: is it red
-    reference: made up
+    reference: synthetic
   id-1: !Template
     answer_choices: null
     id: id-1
@@ -106,7 +106,7 @@ def test_reading_executes_nothing(tmp_path):
         ("metrics: [Accuracy, Other]", "metrics: {a: b}", r"templates.id-2.metadata.metrics: expected a list, each item a text, got \{'a': 'b'\}"),
         ("original_task: true", "original_task: 1", "templates.id-2.metadata.original_task: expected true or false, got 1"),
         ("original_task: true", "orginal_task: true", r"metadata: unknown key 'orginal_task'\. Did you mean 'original_task'"),
-        ("    reference: made up", "    name: again", "the key 'name' is given twice"),
+        ("    reference: synthetic", "    name: again", "the key 'name' is given twice"),
         ("dataset: colours", "dataset: [", "not YAML: while parsing"),
     ],
 )  # fmt: skip

@@ -68,14 +68,14 @@ def test_ties_and_scales_mean_what_the_writing_version_means(version, model_type
 
 
 def test_a_head_that_the_file_denies_is_refused():
-    told = refused("t5_1_0", head="own")
-    assert "lm_head.weight differs from shared.weight, but /some/config.json declares them tied" in told
-    assert "tie_word_embeddings is True" in told and "set tie_word_embeddings to false there" in told
+    message = refused("t5_1_0", head="own")
+    assert "lm_head.weight differs from shared.weight, but /some/config.json declares them tied" in message
+    assert "tie_word_embeddings is True" in message and "set tie_word_embeddings to false there" in message
 
 
 def test_a_head_that_the_file_promises_is_missed():
-    told = refused("t5_1_1", head="absent")
-    assert "lm_head.weight is missing, but /some/config.json declares a separate output layer" in told
+    message = refused("t5_1_1", head="absent")
+    assert "lm_head.weight is missing, but /some/config.json declares a separate output layer" in message
 
 
 @pytest.mark.parametrize("family", synthetic.FAMILIES)
@@ -127,7 +127,7 @@ def test_fields_that_old_files_lack_have_their_defaults():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"relative_attention_num_buckets": 64}, "has relative_attention_num_buckets 64; supported is 32"),
         ({"relative_attention_max_distance": 256}, "has relative_attention_max_distance 256; supported is 128"),
@@ -145,8 +145,8 @@ def test_fields_that_old_files_lack_have_their_defaults():
         ({"dense_act_fn": ..., "feed_forward_proj": "mish"}, "has feed_forward_proj 'mish'; supported activations"),
     ],
 )
-def test_what_this_projects_t5_is_not_is_refused_by_name(changes, told):
-    assert told in refused(**changes) and PLACE in refused(**changes)
+def test_what_this_projects_t5_is_not_is_refused_by_name(changes, message):
+    assert message in refused(**changes) and PLACE in refused(**changes)
 
 
 def test_other_ids_are_noted():
@@ -181,7 +181,7 @@ def test_a_feed_forward_that_hugging_face_lacks_is_refused(activations):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("{", "config.json is not JSON"),
         ("[]", "has model_type None; supported are t5, mt5, umt5."),
@@ -189,11 +189,11 @@ def test_a_feed_forward_that_hugging_face_lacks_is_refused(activations):
         ('{"model_type": ["t5"]}', "has model_type ['t5']"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(tmp_path, text, told):
+def test_a_file_of_another_kind_is_refused(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="config.json") as error:
         config_file.read(tmp_path)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_the_ids_are_where_version_5_looks_for_them():

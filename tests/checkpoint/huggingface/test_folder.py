@@ -213,8 +213,8 @@ def test_a_copy_that_differs_in_one_bit_is_refused(folder):
     table = np.array(tensors(folder)["shared.weight"].whole())
     table[-1, -1] = np.nextafter(table[-1, -1], 9)
     changed(folder, **{"encoder.embed_tokens.weight": table})
-    assert "encoder.embed_tokens.weight of" in (told := refused(folder))
-    assert "differs from shared.weight: the stacks have separate embedding tables" in told
+    assert "encoder.embed_tokens.weight of" in (message := refused(folder))
+    assert "differs from shared.weight: the stacks have separate embedding tables" in message
 
 
 def test_an_obsolete_tensor_is_ignored_with_a_note(folder):
@@ -232,37 +232,37 @@ def test_missing_and_unknown_tensors_are_listed_on_both_sides(folder):
     wo = "decoder.block.1.layer.2.DenseReluDense.wo.weight"
     w0 = wo.replace("wo", "w0")
     changed(folder, **{wo: None, w0: tensors(folder)[wo].whole()})
-    told = refused(folder)
-    assert f"missing: {wo} Did you mean '{w0}'?" in told and f"unknown: {w0} Did you mean '{wo}'?" in told
-    assert str(folder) in told
+    message = refused(folder)
+    assert f"missing: {wo} Did you mean '{w0}'?" in message and f"unknown: {w0} Did you mean '{wo}'?" in message
+    assert str(folder) in message
 
 
 def test_weights_of_another_family_than_the_config_are_refused(folder):
     synthetic.edit(folder / "config.json", feed_forward_proj="relu", dense_act_fn="relu", is_gated_act=False)
-    told = refused(folder)
-    assert "missing: encoder.block.0.layer.1.DenseReluDense.wi.weight" in told
-    assert "unknown: encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in told
+    message = refused(folder)
+    assert "missing: encoder.block.0.layer.1.DenseReluDense.wi.weight" in message
+    assert "unknown: encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in message
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"vocab_size": 50}, "token_embedder/embedding: got [48, 16], expected [50, 16]"),
         ({"d_ff": 24}, "encoder/layers_0/mlp/wi_0/kernel: got [16, 20], expected [16, 24]"),
         ({"num_layers": 3}, "encoder/layers_2/attention/query/kernel: missing, expected [16, 12]"),
     ],
 )
-def test_shapes_that_do_not_fit_the_config_are_named(folder, changes, told):
+def test_shapes_that_do_not_fit_the_config_are_named(folder, changes, message):
     synthetic.edit(folder / "config.json", **changes)
-    assert told in refused(folder) and f"{folder}, according to its config.json," in refused(folder)
+    assert message in refused(folder) and f"{folder}, according to its config.json," in refused(folder)
 
 
 def test_a_pickle_is_refused_with_the_lines_that_convert_it(folder):
     (folder / WHOLE).rename(folder / "pytorch_model.bin")
-    told = refused(folder)
+    message = refused(folder)
     assert huggingface.looks_like(folder) and huggingface.looks_like(folder / "pytorch_model.bin")
-    assert "opening a pickle runs any code in it" in told
-    first, second = told.splitlines()[-2:]
+    assert "opening a pickle runs any code in it" in message
+    first, second = message.splitlines()[-2:]
     assert first == "  from transformers import AutoModelForSeq2SeqLM"
     assert second == (
         f"  AutoModelForSeq2SeqLM.from_pretrained('{folder}')"
@@ -273,14 +273,14 @@ def test_a_pickle_is_refused_with_the_lines_that_convert_it(folder):
 @pytest.mark.parametrize(("name", "argument"), [("flax_model.msgpack", "from_flax"), ("tf_model.h5", "from_tf")])
 def test_weights_of_other_libraries_are_named(folder, name, argument):
     (folder / WHOLE).rename(folder / name)
-    told = refused(folder)
-    assert f"are {name}, which is not supported" in told and f"'{folder}', {argument}=True)" in told
+    message = refused(folder)
+    assert f"are {name}, which is not supported" in message and f"'{folder}', {argument}=True)" in message
 
 
 def test_a_folder_without_weights_is_refused(folder):
     (folder / WHOLE).rename(folder / "model.fp16.safetensors")
-    told = refused(folder, FileNotFoundError)
-    assert f"has neither {WHOLE} nor {INDEX}. It has model.fp16.safetensors, without an index." in told
+    message = refused(folder, FileNotFoundError)
+    assert f"has neither {WHOLE} nor {INDEX}. It has model.fp16.safetensors, without an index." in message
 
 
 def test_a_folder_without_a_config_is_refused(folder):

@@ -235,20 +235,20 @@ def sharded(tmp_path):
     safetensors_files.write(given, tmp_path, max_shard_bytes=16)
     path = tmp_path / safetensors_files.INDEX
 
-    def told(change=lambda index: index, error_type=ValueError) -> str:
+    def refused(change=lambda index: index, error_type=ValueError) -> str:
         path.write_text(json.dumps(change(json.loads(path.read_text()))))
         with pytest.raises(error_type) as error:
             safetensors_files.open_sharded(path)
         return str(error.value)
 
-    told.folder = tmp_path
-    return told
+    refused.folder = tmp_path
+    return refused
 
 
 def test_a_missing_shard_is_named_with_its_first_tensor(sharded):
     (sharded.folder / "model-00002-of-00003.safetensors").unlink()
-    told = sharded(error_type=FileNotFoundError)
-    assert "model-00002-of-00003.safetensors is missing" in told and "for 2 tensors, the first of them c." in told
+    message = sharded(error_type=FileNotFoundError)
+    assert "model-00002-of-00003.safetensors is missing" in message and "for 2 tensors, the first of them c." in message
     (sharded.folder / "model-00003-of-00003.safetensors").unlink()
     assert "1 more of its files are missing" in sharded(error_type=FileNotFoundError)
 
@@ -283,5 +283,5 @@ def test_an_index_that_is_not_json_is_refused(sharded):
 
 
 def test_an_index_may_name_only_files_in_its_folder(sharded):
-    told = sharded(lambda index: {"weight_map": {"a": "../model.safetensors"}})
-    assert "has '../model.safetensors' for a; allowed are names of files in the same folder" in told
+    message = sharded(lambda index: {"weight_map": {"a": "../model.safetensors"}})
+    assert "has '../model.safetensors' for a; allowed are names of files in the same folder" in message

@@ -77,9 +77,9 @@ def test_an_old_spec_has_the_path_outside_the_store():
 
 
 def test_what_is_encoded_flax_reads_and_decodes_to_itself():
-    beside = ZarrArray(path="target.a.kernel", shape=(4, 2), dtype="bfloat16", chunk=(2, 2))
+    separate = ZarrArray(path="target.a.kernel", shape=(4, 2), dtype="bfloat16", chunk=(2, 2))
     entries = {
-        "target/a/kernel": beside,
+        "target/a/kernel": separate,
         "target/a/scale": np.arange(3, dtype=ml_dtypes.bfloat16),
         "state/step": np.asarray(9, np.int32),
     }
@@ -94,7 +94,7 @@ def test_what_is_encoded_flax_reads_and_decodes_to_itself():
     assert_same(np.asarray(tree["optimizer"]["target"]["a"]["scale"]), entries["target/a/scale"])
     assert_same(np.asarray(tree["optimizer"]["state"]["step"]), entries["state/step"])
     again = decode(encode(entries), where="x")
-    assert again["target/a/kernel"] == beside
+    assert again["target/a/kernel"] == separate
     assert_same(again["target/a/scale"], entries["target/a/scale"])
 
 

@@ -38,8 +38,8 @@ def halves(shape):
 
 
 def checkpoint(place: Path, params, *, state=None, parts=halves) -> Path:
-    beside = {name: (array, parts(array.shape)) for name, array in targets(params).items()}
-    return t5x_files.write(place, {"state/step": np.asarray(9, np.int32), **(state or {})}, beside)
+    separate = {name: (array, parts(array.shape)) for name, array in targets(params).items()}
+    return t5x_files.write(place, {"state/step": np.asarray(9, np.int32), **(state or {})}, separate)
 
 
 @pytest.fixture

@@ -152,9 +152,9 @@ def test_means_and_momentum_of_stacked_layers_come_back_bit_for_bit(place):
     assert stored[f"{kernel}/v_row"].shape == (6, 3)
     assert stored[f"{kernel}/v_col"].shape == (3, 2, 4)
     assert stored[f"{kernel}/m"].shape == (6, 3, 2, 4)
-    beside = {file.name for file in place.iterdir()}
-    assert f"{kernel}/m".replace("/", ".") in beside  # T5X partitions momentum as its parameter, and no means.
-    assert f"{kernel}/v_row".replace("/", ".") not in beside
+    files = {file.name for file in place.iterdir()}
+    assert f"{kernel}/m".replace("/", ".") in files  # T5X partitions momentum as its parameter, and no means.
+    assert f"{kernel}/v_row".replace("/", ".") not in files
     assert_same_weights(t5x.open_weights(place), original)
 
 

@@ -19,7 +19,7 @@ def small_shards(monkeypatch):
 
 
 class Encode:
-    """Numbers to records; 7 is left out; remembers what it was given, and stops when told to."""
+    """Numbers to records; 7 is left out; records its input, and stops on request."""
 
     def __init__(self, *, stop_at=None):
         self.seen, self.stop_at = [], stop_at

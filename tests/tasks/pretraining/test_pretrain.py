@@ -241,7 +241,7 @@ def test_all_of_wikipedia_is_corrupted(registries, tmp_path, shared_data):
     (task,) = open_members(manifest, export_dir=tmp_path)
     assert task.manifest.rows_read == sum(1 for _ in source.rows("train"))
     assert np.median(task.lengths, axis=0).tolist() == [512, 114]
-    # Every token of every document is in the inputs or in the targets, beside sentinels and ends.
+    # Every token of every document is in the inputs or in the targets, next to sentinels and ends of sequence.
     sentinels, found = load("embedded").base_size, 0
     for pair in task.read(range(len(task))):
         found += sum(int(np.count_nonzero((ids != EOS) & (ids < sentinels))) for ids in pair)

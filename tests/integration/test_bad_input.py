@@ -166,22 +166,6 @@ def test_a_machine_or_model_that_does_not_fit(export_dir, tmp_path, capfd, bindi
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("setting", ["MODEL_DIR", "EXPORT_DIR"])
-def test_a_path_of_the_wrong_type_is_refused_before_work_begins(export_dir, tmp_path, capfd, setting):
-    (tmp_path / "file").write_text("")
-    settings = {"MODEL_DIR": tmp_path / "run", "EXPORT_DIR": export_dir, setting: tmp_path / "file" / "below"}
-    args = arguments("TRAIN_STEPS=1", *(f"{name}={value}" for name, value in settings.items()))
-    refused(args, capfd, f"{setting} is ", f"{tmp_path}/file is not a directory. Choose another one")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_directory_without_write_permission_is_refused_before_work_begins(export_dir, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)  # A superuser may write anywhere.
-    args = arguments(f"EXPORT_DIR={export_dir}", f"MODEL_DIR={tmp_path}/run", "TRAIN_STEPS=1")
-    refused(args, capfd, "MODEL_DIR is ", f"{tmp_path} is not writable")
-    assert not (tmp_path / "run").exists()
-
-
 def test_no_room_on_disk(export_dir, tmp_path, capfd, monkeypatch):
     class Full:
         total = used = free = 10_000

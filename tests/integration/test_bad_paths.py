@@ -1,5 +1,6 @@
 """Paths that cannot be read or written: one message and status 2, before any work, and nothing left behind."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -75,6 +76,14 @@ def test_paths_that_cannot_be_written(here, capfd, subtests):
                 message = refused(line, BAD[why], capfd)
                 assert setting in message and reason in message
     assert sorted(p.name for p in here.iterdir()) == ["directory", "file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="a superuser may write anywhere")
+def test_a_directory_without_write_permission_is_named_before_work(here, capfd):
+    Path("directory").chmod(0o500)
+    for setting, line in WRITTEN.items():
+        message = refused(line, "directory/x", capfd)
+        assert setting in message and "permission denied" in message
 
 
 @pytest.fixture

@@ -16,22 +16,23 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 # Where a path in a page or a docstring may begin.
 FOLDERS = (ROOT, PACKAGE, ROOT / "gin_configs", ROOT / "tests")
 FILE_ENDINGS = {
-    "bin", "csv", "gin", "json", "jsonl", "md", "model", "npz", "proto", "py", "safetensors", "sh", "toml", "tsv", "txt", "yaml", "zip",
+    "bin", "csv", "gin", "json", "jsonl", "md", "model", "npz", "proto", "py", "safetensors", "sh", "toml", "tsv",
+    "txt", "yaml", "zip",
 }  # fmt: skip
 # Options that every verb takes, besides its own parameters.
 COMMON_OPTIONS = {"gin_file", "gin_search_paths", "gin_bindings", "check", "traceback", "help", "tfds_data_dir"}
 # Packages whose names pages and docstrings mention; what follows them is not checked.
 EXTERNAL = {
-    "absl", "adafactor", "cp", "dataclasses", "datasets", "epath", "flax", "functools", "gin", "jax", "jnp", "json", "lax", "math",
-    "ml_dtypes", "model", "nn", "np", "numpy", "optax", "orbax", "os", "pathlib", "pltriton", "pyarrow", "pytest", "safetensors",
-    "seqio", "sentencepiece", "signal", "sys", "t5x", "tensorflow", "tf", "tfds", "torch", "transformers", "typing", "utils",
-    "ModelProto",
+    "absl", "adafactor", "cp", "dataclasses", "datasets", "epath", "flax", "functools", "gin", "jax", "jnp", "json",
+    "lax", "math", "ml_dtypes", "model", "nn", "np", "numpy", "optax", "orbax", "os", "pathlib", "pltriton", "pyarrow",
+    "pytest", "safetensors", "seqio", "sentencepiece", "signal", "sys", "t5x", "tensorflow", "tf", "tfds", "torch",
+    "transformers", "typing", "utils", "ModelProto",
 }  # fmt: skip
 
 
 @functools.cache
 def definitions(path: Path) -> dict[str, set[str]]:
-    """Top-level names of a module, each with the names below it: a class's fields and methods, a function's parameters."""
+    """Top-level names of a module, each with its fields and methods (of a class) or parameters (of a function)."""
     names: dict[str, set[str]] = {}
     body = ast.parse(path.read_text()).body
     body += [node for block in body if isinstance(block, ast.If) for node in block.body]  # Imports for type checkers.
@@ -88,7 +89,7 @@ def exists(name: str) -> bool:
 
 
 def name_problem(name: str) -> str | None:
-    """What is wrong with a dotted name such as `flan_jax.data.loader`, `loop.Cadence.log_every_steps` or `data.mixture`."""
+    """What is wrong with a dotted name such as `flan_jax.data.loader` or `loop.Cadence.log_every_steps`."""
     first, *rest = name.split(".")
     if rest[-1] in FILE_ENDINGS or rest[-1] in ("weight", "bias") or first in EXTERNAL:  # Tensors of Hugging Face's.
         return None

@@ -171,7 +171,7 @@ def test_scores_that_are_not_defined_are_null_and_left_out_of_means(task, tmp_pa
 
 def test_a_summary_of_another_format_is_refused(tmp_path):
     (tmp_path / "summary.json").write_text('{"format_version": 99}')
-    with pytest.raises(ValueError, match="format_version: got 99, expected 1"):
+    with pytest.raises(ValueError, match="format_version: got 99, wanted 1"):
         results.read_summary(tmp_path)
 
 

@@ -83,5 +83,5 @@ def test_names_follow_seqios_rule():
 def test_a_name_may_have_another_character_where_it_is_allowed():
     require_name("t0++_train", also="+")
     for wrong in ("t0+ train", "t0-train"):
-        with pytest.raises(ValueError, match="cannot be a task's or a mixture's"):
+        with pytest.raises(ValueError, match="cannot be used for a task or mixture"):
             require_name(wrong, also="+")

@@ -135,22 +135,22 @@ mixtures:
         ("hold_out: {tasks: [tested]}", "'rivers' is made from the held-out corpus 'atlas' .of 'capitals'"),
         ("hold_out: {corpora: atlas}", "'rivers' is made from the held-out corpus 'atlas'"),
         ("hold_out: {cluster: [water]}", "mixtures.a_careful.hold_out: unknown key 'cluster'. Did you mean 'clusters'"),
-        ("hold_out: [water]", "mixtures.a_careful.hold_out: expected names with values; got"),
-        ("hold_out: {clusters: [yes]}", "hold_out.clusters: YAML reads an unquoted yes"),
-        ("allow_leak: [water]", "mixtures.a_careful: allow_leak accepts leaks of what is held out, and there is no hold_out"),
+        ("hold_out: [water]", "mixtures.a_careful.hold_out: expected a mapping .*, got .'water'"),
+        ("hold_out: {clusters: [yes]}", "hold_out.clusters.0.: expected a text, got True. YAML reads an unquoted yes"),
+        ("allow_leak: [water]", "mixtures.a_careful: unknown key 'allow_leak'"),
     ],
 )  # fmt: skip
 def test_a_yaml_files_mixtures_hold_out(registries, tmp_path, hold_out, message):
     path = tmp_path / "mine.yaml"
     path.write_text(YAML.format(hold_out=hold_out))
-    with pytest.raises(ValueError, match=f"mine.yaml: .*{message}"):
+    with pytest.raises(ValueError, match=f"mine.yaml(, line 16)?: .*{message}"):
         registries.register_yaml(path)
     assert registries.names() == ()
 
 
 def test_a_yaml_file_may_allow_a_leak(registries, tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text(YAML.format(hold_out="hold_out: {tasks: [tested]}, allow_leak: [rivers]"))
+    path.write_text(YAML.format(hold_out="hold_out: {tasks: [tested], allow_leak: [rivers]}"))
     registries.register_yaml(path)
     assert registries.hold_out_of("a_careful")["allowed"] == [
         "'rivers' is made from the held-out corpus 'atlas' (of 'capitals')"

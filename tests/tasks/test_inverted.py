@@ -128,7 +128,7 @@ def test_an_inverted_task_is_registered_and_weighted_apart(registries, tmp_path)
     request = Request(name="m", lengths={"inputs": 64, "targets": 32})
     manifest = export.export_mixture(request, export_dir=tmp_path)
     assert {m.task: (m.rate, m.examples) for m in manifest.members} == {
-        "reviews": (1, 3),
+        "reviews": (1, 9),
         "reviews_inverted": (0.3, 4),
     }
     assert list(registries.task("reviews_inverted").splits) == ["train"]

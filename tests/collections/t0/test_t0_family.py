@@ -259,7 +259,7 @@ def test_a_template_that_raises_stops_with_its_name_and_the_rows_place_or_is_cou
     ):
         list(iter_rendered(toys().templated("toys_size_broken"), "train"))
     dropped = Counter()
-    with pytest.raises(ValueError, match="no row of the split 'train' .* is left"):
+    with pytest.raises(ValueError, match="the split 'train' .* has no usable row"):
         list(iter_rendered(toys(source={"on_bad_row": "skip"}).templated("toys_size_broken"), "train", dropped=dropped))
     assert dropped == {"a template failed": 3}
 

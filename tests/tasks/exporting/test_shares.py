@@ -37,7 +37,7 @@ def declared(registries):
     return registries
 
 
-def drawn(manifest, export_dir, *, num_blocks=128, lengths=LENGTHS):
+def drawn(manifest, export_dir, *, num_blocks=1024, lengths=LENGTHS):
     """Examples and tokens of each task in what a run draws."""
     tasks = dict(zip((m.task for m in manifest.members), open_members(manifest, export_dir=export_dir), strict=True))
     rates = {member.task: member.rate for member in manifest.members}

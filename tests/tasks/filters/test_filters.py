@@ -44,7 +44,7 @@ def test_a_rule_that_reads_the_split_first_sees_what_the_rules_before_it_left():
         return found, dict(dropped)
 
     assert left(has_answer, conflicts) == (["1"], {"a: fewer than 1 words": 1, "conflicting answers": 2})
-    with pytest.raises(ValueError, match="no row .* is left .conflicting answers: 4"):
+    with pytest.raises(ValueError, match="has no usable row .conflicting answers: 4"):
         left(conflicts, has_answer)
 
 

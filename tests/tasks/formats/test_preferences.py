@@ -100,7 +100,7 @@ def test_one_answer_is_an_example_if_it_is_desirable_and_is_no_pair(tmp_path, fi
     found, dropped = left(tmp_path, rows)
     assert [r.targets for r in found] == ["Well."] and dropped == {"answer is undesirable": 1}
     assert found[0].inputs.count("How?") == 1 and "Well." not in found[0].inputs
-    with pytest.raises(ValueError, match="no row .* is left .one answer is no pair: 2"):
+    with pytest.raises(ValueError, match="has no usable row .one answer is no pair: 2"):
         left(tmp_path, rows, evaluation="rank")
 
 

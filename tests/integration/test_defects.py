@@ -9,6 +9,7 @@ from flan_jax import cli
 from flan_jax.commands import doctor
 from flan_jax.data.manifest import Request
 from flan_jax.optim import schedules
+from flan_jax.run.export_child import start_worker
 from flan_jax.tasks.exporting.worker import Worker
 from tests.integration.conftest import arguments
 from tests.mistyped import mistype
@@ -76,7 +77,7 @@ def test_in_the_export_process(tasks, capfd):
 def test_in_an_export_worker(tasks, capfd):
     tasks(mistyped=True)
     request = Request(name="mine", lengths=LENGTHS, module="tasks.py", vocabulary="bytes")
-    worker = Worker(request, export_dir=Path("export"), module_files=("tasks.py",))
+    worker = Worker(start_worker(), request, export_dir=Path("export"), module_files=("tasks.py",))
     try:
         with pytest.raises(RuntimeError, match="A worker ended with status 1 while it exported 'mine'"):
             worker.export("mine", "train")

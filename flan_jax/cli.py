@@ -3,7 +3,8 @@
     flan-jax VERB [--gin_file=FILE]... [--gin.NAME=VALUE]... [--gin_search_paths=DIRS] [--check] [--OPTION=VALUE]...
 
 Exit status: 0; 2 for what the user can fix (one message, no traceback; `--traceback` shows it); 1 for a defect of this
-package, with a traceback; 130 when interrupted. A command is imported only when it is called.
+package, with a traceback; 130 or 143 when Ctrl-C or SIGTERM stopped it. A command is imported only when it
+is called.
 """
 
 import ast

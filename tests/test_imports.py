@@ -87,6 +87,17 @@ def test_imports_point_one_way(subtests):
             assert not imported & verbs - {module}, f"{module} imports another verb"
 
 
+def test_parts_use_what_the_table_allows(subtests):
+    used: dict[str, set[str]] = {part: set() for part in TABLE}
+    for path in MODULES:
+        if (part := part_of(module_name(path))) in TABLE:
+            used[part] |= {part_of(name) for name in imports_of(path)}
+    used["verbs"].add("commands")  # Imported by name: `importlib.import_module`.
+    for part, (allowed, _) in TABLE.items():
+        with subtests.test(part):
+            assert not allowed - used[part], f"{part} imports none of {allowed - used[part]}; see docs/design.md"
+
+
 def import_graph() -> dict[str, set[str]]:
     """Returns the modules that each module of the package imports, inside functions too.
 

@@ -1,1 +1,1 @@
-"""Saving and restoring a run."""
+"""Saves and restores runs, and opens and converts checkpoints in other formats."""

@@ -23,7 +23,7 @@ class Weights:
 
     Attributes:
       format: "flan_jax", "t5x" or "hf".
-      layout: description for people: "msgpack index and Zarr arrays; layers stacked".
+      layout: description for display: "msgpack index and Zarr arrays; layers stacked".
       path: where it was opened.
       step: number of updates; None where the format does not record it.
       config: the network. Its `dropout_rate` and `dtype` are defaults, since no checkpoint records them. None where the

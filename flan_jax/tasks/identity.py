@@ -22,11 +22,11 @@ def identity(task: TemplatedTask, split: str) -> dict[str, Any]:
     """Returns everything that decides the texts of a split, as JSON values.
 
     Args:
-      task: the record.
+      task: the declaration.
       split: one of its source's; its rows are read, or their files digested.
 
     Raises:
-      FileNotFoundError, ValueError: the source cannot be read.
+      MissingFileError, UserError: the source cannot be read.
     """
     return {
         "kind": "templated",

@@ -27,7 +27,6 @@ class LabelNames:
         """Returns the row with names.
 
         Raises:
-          UnknownNameError: the row lacks the field.
           UserError: the field holds a value without a name.
         """
         named = dict(row)

@@ -29,7 +29,7 @@ class Cadence:
     """When a run logs, evaluates, saves and ends; in steps since its beginning.
 
     Attributes:
-      total_steps: The last step.
+      total_steps: The step after which the run ends.
       log_every_steps: Logs a line of metrics at every multiple, and at the end.
       evaluate_every_steps: Evaluates at every multiple, and at the end; None only at the end.
       save_every_steps: Saves at every multiple, and at the end; None only at the end.
@@ -127,7 +127,7 @@ def run(
     repeats neither and misses none. When a stop is requested, the loop saves and ends without an evaluation.
 
     Args:
-      state: The first state, new or restored; its arrays are donated to the first step.
+      state: The initial state, new or restored; its arrays are donated to the first step.
       step_fn: The compiled step, `(state, frozen, batch) -> (state, metrics)`.
       feed: An endless feed at its beginning; read in a thread, a few batches ahead.
       place_batch: Transfers this process's rows of a batch to the devices; called in that thread.

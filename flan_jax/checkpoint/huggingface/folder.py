@@ -142,8 +142,8 @@ def _tensors(directory: Path) -> tuple[dict[str, Leaf], str, list[str]]:
     if other := next((name for name in _OTHER_FORMATS if (directory / name).is_file()), None):
         raise UserError(_other_format(directory, other))
     others = sorted(file.name for file in directory.glob("*.safetensors"))
-    there = f" It has {', '.join(others)}, without an index." if others else ""
-    raise MissingFileError(f"{directory} has neither {_WHOLE} nor {_INDEX}.{there} Fetch the complete folder.")
+    available = f" It has {', '.join(others)}, without an index." if others else ""
+    raise MissingFileError(f"{directory} has neither {_WHOLE} nor {_INDEX}.{available} Fetch the complete folder.")
 
 
 def _other_format(directory: Path, name: str) -> str:

@@ -61,7 +61,7 @@ def as_user_error(error: Exception) -> UserError | None:
 def raised_outside(error: BaseException, *, caller: str) -> bool:
     """Returns whether code outside this package raised an exception, called from the source file `caller`.
 
-    For a call of other people's code (a module's import, gin's parser, a SeqIO task): what that code raises is the
+    For a call into external code (a module's import, gin's parser, a SeqIO task): what that code raises is the
     user's, while a mistake in this package, also one in the call itself, stays a defect.
     """
     file, _ = origin(error)

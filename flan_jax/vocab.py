@@ -110,7 +110,7 @@ class Vocabulary(abc.ABC):
 
     @abc.abstractmethod
     def piece(self, i: int) -> str:
-        """Returns the text of an id below `size`, for people."""
+        """Returns the text of an id below `size`, for display."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _description(step: Step) -> dict[str, Any]:
             "num_microbatches": step.num_microbatches,
             "mesh": dict(network.mesh.shape),
             "execution": dataclasses.asdict(network.execution),
-            "picked": list(network.picked),
+            "picked": list(network.choices),
         },
         "state_bytes": compiling.state_bytes(step.state),
     }

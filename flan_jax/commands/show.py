@@ -157,7 +157,7 @@ def _mixtures(pattern: str | None) -> tuple[Data, RenderableType]:
 
 
 def _declared(what: str) -> list[RenderableType]:
-    """One line per family whose names are registered on request."""
+    """One line per collection whose names are registered on request."""
     from flan_jax.tasks import registry
 
     return [
@@ -214,7 +214,7 @@ def _mixture(
     title = f"{name}, split {split}: {data['examples']:,} examples; {epochs}"
     columns: tuple[str, ...] = ("name", "cluster", "examples", "cap", "rate", "share_percent", "expected_epochs")
     if export_dir is not None:
-        columns = (*columns, "rows_read", "dropped", "cut", "source_revision", "templates_digest")
+        columns = (*columns, "rows_read", "dropped", "truncated", "source_revision", "templates_digest")
     columns = (*columns, "licence")
     digests = ("source_revision", "templates_digest")
     lines = [{k: str(v)[:12] if k in digests else v for k, v in member.items()} for member in data["members"]]

@@ -1,4 +1,4 @@
-"""Every example once, one a row, for decoding and scoring: sorted by length into few shapes, for few compilations."""
+"""Evaluation batches: one example per row, sorted by length into a few shapes to limit compilations."""
 
 from collections.abc import Callable, Iterator, Sequence
 

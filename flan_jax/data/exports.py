@@ -1,4 +1,4 @@
-"""From a run's request to the export that answers it: found when it exists and is up to date, else exported.
+"""Returns the export for a request: reuses it if it is up to date, otherwise exports it.
 
 Nothing here imports TensorFlow: a run whose export exists starts without it. The caller brings the exporter.
 """

@@ -1,8 +1,8 @@
-"""The saved position of a training feed: plain JSON, a few bytes a stream.
+"""The saved position of a training feed: plain JSON, a few bytes per stream.
 
     {"version": 1, "streams": [[block, row], ...], "feed": {"seed": 0, "batch_size": 64, ...}}
 
-"feed" is what the positions mean something in; a feed that differs in any of it refuses them.
+"feed" identifies the feed; restoring into a different feed is an error.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,6 @@
-"""Whether what is trained on gives away what is held out: through a task, a cluster, a corpus or a pool of exemplars.
+"""Detects leaks: training tasks that share a task, cluster, corpus or exemplar pool with held-out tasks.
 
-Plain facts in, leaks in words out; who knows the facts (a task's declaration, an export's manifest) and what is done
-about a leak is left to the callers.
+Callers provide the metadata (from a task's declaration or an export's manifest) and decide what to do about a leak.
 """
 
 import dataclasses
@@ -34,7 +33,7 @@ Through = Literal["task", "cluster", "corpus", "exemplars"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What hold-out goes by.
+    """The metadata of a task that hold-out compares.
 
     Attributes:
       task: its name.
@@ -51,7 +50,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HoldOut:
-    """What a mixture must not be trained on.
+    """The tasks, clusters and corpora that a mixture must not train on.
 
     Attributes:
       clusters: skills.
@@ -155,7 +154,7 @@ def ways(found: Iterable[Leak]) -> list[str]:
 
 
 def record(hold_out: HoldOut, *, allowed: Sequence[Leak]) -> dict[str, Any]:
-    """Returns what a manifest or a run writes down about a hold-out: what was asked, and the leaks that were allowed."""
+    """Returns the record of a hold-out for a manifest or a run: the request, and the leaks that were allowed."""
     asked = {name: list(value) for name, value in dataclasses.asdict(hold_out).items()}
     return {**asked, "allowed": [str(leak) for leak in allowed]}
 
@@ -190,7 +189,7 @@ def _leaks_of(facts: Facts, named: Named) -> Iterator[Leak]:
     ]
     for through, kind, names in has:
         shared = [name for name in names if name in named[kind]]
-        # Who shares a corpus shares what it was made from: said once.
+        # A shared corpus implies shared origins of it: reported once.
         implied = {origin for name in shared for origin in MADE_FROM.get(name, ())} if kind == "corpus" else ()
         for name in shared:
             if name not in implied:

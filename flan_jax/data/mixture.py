@@ -1,11 +1,11 @@
 """Which example comes next: a map from block numbers to (task, row), for thousands of tasks, without any state.
 
-The endless sequence of draws is cut into blocks of about `block_examples`. After b blocks task t has been drawn
+The endless sequence of draws is split into blocks of about `block_examples`. After b blocks task t has been drawn
 floor(b W r_t + u_t) times, where W is the block's nominal size, r_t the task's share and u_t a fixed offset in [0,
 1): over any stretch of blocks a task gets its share to within one example, and what block b holds is found without
 looking at any other block. Draw k of a task with n rows is row k mod n of a permutation of its own epoch k div n.
 
-Everything that is random about a task hangs on its name and the seed, so adding a task does not reshuffle the others.
+Everything that is random about a task depends on its name and the seed, so adding a task does not reshuffle the others.
 Who shares a padded row is `packing`'s business; which process reads which block, `loader`'s.
 """
 

@@ -41,10 +41,10 @@ def bin_centred(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     weights = (float(limits[1]) ** 2, float(limits[0]) ** 2)
     inputs, targets = (np.ascontiguousarray(lengths[:, side], np.float64) for side in (0, 1))
     numbers, left = np.arange(len(lengths)), len(lengths)
-    # What an empty row makes of each pair, and -1 of one that has its row: the first choice needs no more than that.
+    # The score of each pair in an empty row; -1 for placed pairs. The first choice of a row needs nothing else.
     whole = inputs * (limits[0] * weights[0]) + targets * (limits[1] * weights[1])
     least = (inputs.min(initial=_TAKEN), targets.min(initial=_TAKEN))
-    # Room for what is computed at each choice: making it anew would cost a third of the time.
+    # Buffers for the scores of each choice: allocating them again would cost a third of the time.
     scores, part, fits, also = np.empty(left), np.empty(left), np.empty(left, bool), np.empty(left, bool)
     rows: Rows = []
     while left:

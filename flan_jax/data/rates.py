@@ -1,6 +1,6 @@
 """How often each task is drawn: pure arithmetic from counts and rates, shared by defining, exporting and feeding.
 
-Rates are relative. Which example of a task comes next is `mixture`'s business; what a task's count is, the exporter's.
+Rates are relative. `mixture` selects examples; the exporter counts them.
 """
 
 import dataclasses
@@ -134,7 +134,7 @@ def rates_of_shares(
 class Counted:
     """A SeqIO task as its rate function should see it: with the number of examples that its export counted.
 
-    `seqio.mixing_rate_num_examples` and `ProportionalRate` then cap what is there, not what a table once said.
+    `seqio.mixing_rate_num_examples` and `ProportionalRate` then cap the measured count, not a published one.
     """
 
     task: Any
@@ -188,7 +188,7 @@ def shares(rates: Mapping[str, float]) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MemberShare:
-    """What a mixture means for one of its tasks over a run: a line of `flan-jax show mixture`."""
+    """The share and the epochs of a task of a mixture in a run: a line of `flan-jax show mixture`."""
 
     name: str
     num_examples: int

@@ -42,10 +42,10 @@ def max_open_shards() -> int:
 
 
 class _OpenShards:
-    """How many shards are open: most are kept by the tasks that read from them, the rest are lent. Safe between threads.
+    """Limits the number of open shards: most stay open for one task; the rest are cached and evicted. Thread-safe.
 
-    Looking a reader up takes longer than reading one example with it, so a task keeps its own, as long as there is room
-    for it; what is lent beyond that is closed when it falls out of use.
+    Looking a reader up takes longer than reading one example with it, so a task holds its own readers while the limit
+    allows it. Readers beyond the limit are shared, and the least recently used one is dropped.
     """
 
     def __init__(self, max_open: int | None = None):

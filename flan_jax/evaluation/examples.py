@@ -1,4 +1,4 @@
-"""What an evaluation reads of an export: which examples, their texts, references and options."""
+"""The examples that an evaluation reads from an export: which ones, their texts, references and options."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

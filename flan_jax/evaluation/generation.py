@@ -28,7 +28,7 @@ _Output = TypeVar("_Output")
 
 
 class Answer(Protocol):
-    """What metrics of texts ask of a model's answer: postprocessed texts, and the example they belong to."""
+    """The interface of an answer that text metrics score: postprocessed texts, and the example they belong to."""
 
     @property
     def example(self) -> Example:
@@ -36,7 +36,7 @@ class Answer(Protocol):
 
     @property
     def prediction(self) -> str:
-        """What the model answers."""
+        """The model's answer."""
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -66,14 +66,17 @@ class Generated:
     ended: bool
 
     def as_row(self) -> dict[str, Any]:
-        """Returns a row of the file of predictions: with `generated` where it is more than the answer, `cut` if truncated."""
+        """Returns a row of the file of predictions.
+
+        It has `generated` where the text is more than the answer, and `truncated` where generation did not end.
+        """
         row = self.example.as_row() | {
             "target": self.references[0],
             "references": list(self.references),
             "prediction": self.prediction,
         }
         row |= {"generated": self.text} if self.text != self.prediction else {}
-        return row | ({} if self.ended else {"cut": True})
+        return row | ({} if self.ended else {"truncated": True})
 
 
 def generate_predictions(

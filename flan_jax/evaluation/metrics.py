@@ -283,7 +283,7 @@ def rouge_l_xlingual(references: References, predictions: Sequence[str]) -> dict
 
     A departure: the released script cuts texts with GPT-2's vocabulary, which is not needed here. As its pieces nearly
     are, a token is a word in Latin letters, and by itself every other character that is not white space; case stays.
-    Scores are comparable with each other, and with published ones to within what the cuts differ.
+    Scores are comparable with each other, and with published ones up to differences in truncation.
 
     >>> rouge_l_xlingual([["原因"]], ["原因、"])
     {'rouge_l_xlingual': 80.0}
@@ -339,7 +339,7 @@ def _as_number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        return 0.0  # What is no number scores as zero, as T5's STS-B postprocessing does with its -1.
+        return 0.0  # A value that is not a number scores as zero, as T5's STS-B postprocessing does with its -1.
     return value if np.isfinite(value) else 0.0
 
 

@@ -1,7 +1,7 @@
-"""What of a generated text is the answer: pure functions from text to text, looked up by name.
+"""Extracts the answer from a generated text: pure functions from text to text, looked up by name.
 
 A task names one of `POSTPROCESSORS`; it is applied to predictions and references alike, so that a target which itself
-holds a chain of thought is read the same way as the model's. Comparing the results is left to
+contains a chain of thought is parsed like the model's. Comparing the results is left to
 `flan_jax.evaluation.metrics`.
 """
 

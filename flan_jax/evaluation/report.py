@@ -1,4 +1,4 @@
-"""Evaluations as tables for people: before and after, by task and by cluster, and predictions to read."""
+"""Evaluations as tables: before and after, by task and by cluster, and sample predictions."""
 
 import json
 import math
@@ -166,7 +166,7 @@ def _spread(task: TaskResult) -> str:
 
 
 def _notes(task: TaskResult) -> str:
-    truncated = [f"{task.num_cut:,} predictions truncated"] if task.num_cut else []
+    truncated = [f"{task.num_truncated:,} predictions truncated"] if task.num_truncated else []
     return "; ".join([*task.notes, *truncated])
 
 

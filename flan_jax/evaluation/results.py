@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import write_atomic
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUMMARY_NAME = "summary.json"
 
 
@@ -22,7 +22,7 @@ class TaskResult:
       label: Its suite, such as "trained" or "held_out".
       metrics: Scores by name; `main_metric` names the first, which is the score of the task.
       by_template: The main score of the examples of each template.
-      num_cut: The number of predictions that reached the decoding length without ending.
+      num_truncated: The number of predictions that reached the decoding length without ending.
       notes: Reservations about the score.
     """
 
@@ -35,7 +35,7 @@ class TaskResult:
     main_metric: str
     num_examples: int
     by_template: Mapping[int, float] = field(default_factory=dict)
-    num_cut: int = 0
+    num_truncated: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -60,7 +60,7 @@ class SuiteResult:
 
     Attributes:
       step: The step of the parameters.
-      provenance: What else the scores depend on: the parameters' digest, decoding settings, versions.
+      provenance: Other settings that the scores depend on: decoding, versions of packages, the evaluation plan.
     """
 
     step: int

@@ -111,7 +111,7 @@ def run_suite(
       generate_fn: Maps a batch to token ids [B, T].
       score_fn: Maps a batch to log-probabilities of the targets [B].
       directory: `<run>/eval/<step>`; None writes nothing, as in processes other than the first.
-      provenance: JSON for the summary: the parameters' digest, decoding settings, versions.
+      provenance: JSON for the summary: decoding settings, versions of packages, the evaluation plan.
       progress: Called with a task's name, its number of examples done, and its number of examples.
     """
     results = []
@@ -195,7 +195,7 @@ def _result(
         main_metric=main_metric,
         num_examples=len(answers),
         by_template=by_template,
-        num_cut=sum(not getattr(answer, "ended", True) for answer in answers),
+        num_truncated=sum(not getattr(answer, "ended", True) for answer in answers),
         notes=notes,
     )
     return result, [answer.as_row() for answer in answers]

@@ -1,1 +1,4 @@
-"""What a step would take on a machine that is not there: compiled ahead of time, read, and reckoned up."""
+"""Plans a training step for a machine that is not available.
+
+Compiles it ahead of time and estimates memory, FLOPs and time.
+"""

@@ -12,7 +12,7 @@ from rich.text import Text
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a step takes on another machine: `data` for programs; printed, for people."""
+    """The resources of a step on another machine: `data` for programs, printed text for display."""
 
     data: dict[str, Any]
 
@@ -34,7 +34,7 @@ class Plan:
 
 
 def size_text(count: float | None) -> str:
-    """Returns bytes for people.
+    """Returns bytes for display.
 
     >>> size_text(3 << 30), size_text(5 << 20), size_text(None)
     ('3.00 GiB', '5.0 MiB', '?')

@@ -1,1 +1,1 @@
-"""One run, typed: its configuration, data, network on a mesh, first state, evaluator, record and directory."""
+"""One run, typed: its configuration, data, network on a mesh, initial state, evaluator, provenance and directory."""

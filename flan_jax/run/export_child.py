@@ -83,7 +83,7 @@ def work() -> None:
 
 
 def leave_with_parent() -> None:
-    """Ends this process when the parent's end of standard input closes: the parent was killed outright."""
+    """Ends this process when the parent's end of standard input closes: the parent was killed with SIGKILL."""
 
     def watch() -> None:
         while os.read(0, 1):

@@ -1,6 +1,7 @@
-"""A run's exports: found on disk, or made by a child process, so that TensorFlow never enters the process that trains.
+"""The exports of a run: reuses exports on disk or creates them in a child process.
 
-The child shares the terminal, where it shows its progress, and ends with its parent, whatever ends that one.
+The training process must not load TensorFlow. The child shares the terminal, where it shows its progress, and exits
+when its parent exits, for whatever reason.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from flan_jax.run import export_child
 
 
 class ExportFailed(UserError):
-    """The child refused the export; the text is its message, printed nowhere else."""
+    """The export failed with a user error; the text is the child's message."""
 
 
 def ensure_exports(
@@ -57,7 +58,7 @@ def run_child(requests: Sequence[Request], export_dir: Path, *, module: str = ex
       RuntimeError: the child failed, or was killed; its traceback is on the terminal.
     """
     with tempfile.TemporaryDirectory(prefix="flan_jax_export_") as folder:
-        order, answer = Path(folder) / "requests.json", Path(folder) / "answer.txt"
+        order, answer = Path(folder) / "requests.json", Path(folder) / "answer.json"
         order.write_text(json.dumps([dataclasses.asdict(request) for request in requests]))
         # -P: the child's modules are this process's, not those of the working directory.
         command = [sys.executable, "-P", "-m", module, "export", str(order), str(export_dir), str(answer)]
@@ -75,15 +76,15 @@ def run_child(requests: Sequence[Request], export_dir: Path, *, module: str = ex
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     hint = " (often: out of memory)" if status == -signal.SIGKILL else ""
     raise RuntimeError(
-        f"The export process {how}{hint}; finished shards are kept: run the same command again to continue."
+        f"The export process {how}{hint}; finished shards are not lost: run the same command again to continue."
     )
 
 
 @contextmanager
 def _ended_with_parent(child: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Ends the child when the wait is left early: by an exception, or by SIGTERM, which then takes its usual course.
+    """Ends the child when the wait is left early: by an exception, or by SIGTERM, which is then raised again.
 
-    A parent that is killed outright closes the child's standard input, which the child watches
+    A parent that is killed with SIGKILL closes the child's standard input, which the child watches
     (`export_child.leave_with_parent`).
     """
     previous = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL

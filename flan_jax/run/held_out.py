@@ -1,6 +1,6 @@
 """Checks that a run does not train on what its suite "held_out" evaluates.
 
-`data.holdout` defines leaks. The facts come from the manifests of exports, so that nothing here needs TensorFlow.
+`data.holdout` defines leaks. Reads task metadata from export manifests, so it does not need TensorFlow.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,6 @@
-"""The run identity: what makes two starts the same run. Defined here only; stored in `run.json` and in each checkpoint.
+"""The run identity, which decides whether a command resumes an existing run.
+
+Defined here only; stored in `run.json` and in each checkpoint.
 
 Everything that decides the sequence of states is part of it, and nothing else: the network, the objective, the
 optimizer, the batches and the initial checkpoint, but not the number of steps, the mesh or what is reported.
@@ -84,7 +86,8 @@ def shared_settings(config: RunConfig) -> dict[str, Any]:
 def _learner(config: RunConfig) -> dict[str, Any]:
     """The network, the objective, which optimizer trains which parameters, and the learning rate at some steps.
 
-    Two schedules that agree at those steps count as one: a resumed run must keep the curve, not its name.
+    Two schedules that agree at those steps count as one: a resumed run must retain the curve; the schedule may be
+    written differently.
     """
     rules = config.optimizer.report(t5.abstract_params(config.model))
     rates = {str(step): float(f"{float(config.learning_rate(step)):.6g}") for step in _COMPARED_STEPS}

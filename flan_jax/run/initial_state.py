@@ -1,4 +1,4 @@
-"""The first state of a run: its own latest checkpoint, an initial checkpoint of any format, or new parameters."""
+"""The initial state of a run: its own latest checkpoint, an initial checkpoint of any format, or new parameters."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from flan_jax.train.state import TrainState, new_state
 from flan_jax.vocab import SentencePieceVocabulary
 
 
-def first_state(
+def initial_state(
     config: RunConfig,
     network: Network,
     checkpoints: Checkpoints,
@@ -34,7 +34,7 @@ def first_state(
     identity: Mapping[str, Any],
     console: Console,
 ) -> tuple[TrainState, Mapping[str, Any] | None]:
-    """Returns the first state and, when it was restored from the run's own checkpoint, the position of its feed.
+    """Returns the initial state and, when it was restored from the run's own checkpoint, the position of its feed.
 
     In this order: the run's latest checkpoint; what `config.start` restores from the initial checkpoint; new
     parameters.
@@ -99,13 +99,13 @@ def _params(
 ) -> Any:
     """Returns the run's parameters on the mesh: restored ones, and the others initialized."""
     rows = starts.plan(weights, abstract, start, config=network.config)
-    taken = starts.restored_params(weights, rows, abstract)
-    missing = {name: leaf for name, leaf in named_leaves(abstract).items() if name not in taken}
+    restored = starts.restored_params(weights, rows, abstract)
+    missing = {name: leaf for name, leaf in named_leaves(abstract).items() if name not in restored}
     if missing:  # The same values as in a run without an initial checkpoint.
         where = {name: leaf.sharding for name, leaf in missing.items()}
-        taken |= t5.init_subset(network.config, rng=rng, out_shardings=where)
+        restored |= t5.init_subset(network.config, rng=rng, out_shardings=where)
     _report_restored(weights, rows, console=console)
-    return unflatten(taken, abstract)
+    return unflatten(restored, abstract)
 
 
 def _with_optimizer(weights: Weights, abstract: TrainState, params: Any, *, total_steps: int) -> TrainState:

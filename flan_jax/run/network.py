@@ -51,7 +51,7 @@ class Network:
       mesh: The devices.
       rules: How logical axes map to mesh axes.
       execution: How a training step is executed, with every "auto" resolved.
-      picked: What was chosen by platform and size, one sentence per choice.
+      choices: Automatic choices and their reasons, one sentence each.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Network:
         self.config = config
         self.rules = sharding.rules_of(plan)
         self.mesh = sharding.make_mesh(plan, devices=devices)
-        self.execution, self.picked = resolve(
+        self.execution, self.choices = resolve(
             execution,
             accelerator=Accelerator.of(self.mesh.devices.flat[0]),
             config=config,
@@ -132,7 +132,7 @@ class Network:
         if not isinstance(count, int):
             raise UserError(f"num_microbatches is {count!r}; it must be a whole number, or 'auto'.")
         placement.require_divisible_batch(batch_size, mesh=self.mesh, num_microbatches=count)
-        self.picked += (reason,) if reason else ()
+        self.choices += (reason,) if reason else ()
         return count
 
     def abstract_batch(self, batch_size: int, lengths: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:

@@ -140,7 +140,8 @@ def load_recipe(*gin_files: str, bindings: Sequence[str] = ()) -> RunConfig:
     """Reads a run's configuration from gin files, as the command line does.
 
     Args:
-      gin_files: Paths, or paths inside the package such as "gin_configs/recipes/quickstart.gin".
+      gin_files: Paths, or paths relative to the folder that contains `gin_configs`, such as
+        "gin_configs/recipes/quickstart.gin".
       bindings: "NAME=VALUE" as after `--gin.`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One training run in its directory: identity, checkpoints, first state, evaluation, and the loop over them."""
+"""One training run in its directory: identity, checkpoints, initial state, evaluation, and the loop over them."""
 
 import functools
 import signal
@@ -17,7 +17,7 @@ from flan_jax.run import provenance
 from flan_jax.run.directory import RunDirectory
 from flan_jax.run.evaluator import Evaluator
 from flan_jax.run.identity import METADATA_KEY, run_identity
-from flan_jax.run.initial_state import first_state
+from flan_jax.run.initial_state import initial_state
 from flan_jax.run.network import Network
 from flan_jax.run.run_config import RunConfig
 from flan_jax.run.run_data import RunData
@@ -68,7 +68,7 @@ class Run:
             self._directory.open(record, config=resolved_config)
 
     def train(self) -> FinishedRun:
-        """Trains from the first state, new or restored, to the end."""
+        """Trains from the initial state, new or restored, to the end."""
         config, network = self._config, self._network
         assert isinstance(config.num_microbatches, int), "resolved"
         feed = self._data.feed(config, network.mesh)  # Before compiling starts: it may refuse the data.
@@ -92,7 +92,7 @@ class Run:
             rows = network.abstract_batch(config.batch_size, config.data.lengths)
             compiling = network.compiling(step_fn, abstract, rows, start_up=self._start_up)
             with self._start_up.phase("parameters"):
-                state, position = first_state(
+                state, position = initial_state(
                     config, network, checkpoints, abstract=abstract, identity=self._identity, console=self._console
                 )
             resumed_step = None if position is None else int(state.step)
@@ -139,7 +139,7 @@ class Run:
             *mixture.notes,
             *(f"{name} skipped: {reason}" for name, reason in mixture.skipped.items()),
             f"{count_params(state.params):,} parameters",
-            *self._network.picked,
+            *self._network.choices,
         ]
         if len(rules) > 1:
             lines += [f"  {r['rule']}: {r['parameters']:,} {'trained' if r['trained'] else 'frozen'}" for r in rules]

@@ -22,7 +22,7 @@ FEATURES = ("inputs", "targets")
 EMPTY_INPUTS, EMPTY_TARGETS = "empty inputs", "empty targets"
 """Reasons to leave an example out."""
 DEFAULT_METRICS = ("exact_match", "rouge_l")
-"""Of a task that names none of this package's."""
+"""Metrics of a task that names none from this package."""
 
 
 class TaskVocabulary(DescribedVocabulary, Protocol):
@@ -32,7 +32,7 @@ class TaskVocabulary(DescribedVocabulary, Protocol):
         """Returns the text of ids."""
 
     def piece(self, i: int) -> str:
-        """Returns the text of one id, for people to read."""
+        """Returns the text of one id, for display."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class TaskMetadata:
     """The part of a task's declaration that its manifest repeats, for evaluation, hold-out and readers.
 
     Attributes:
-      cluster: the skill; what is held out together.
+      cluster: the skill; tasks of one cluster are held out together.
       metrics: names in `flan_jax.evaluation.metrics`.
       evaluation: "external" when the task brings metrics that this package cannot run.
       corpora: corpora that the rows come from.
@@ -101,8 +101,8 @@ class Encoded:
 
     def notes(self, lengths: Lengths) -> tuple[str, ...]:
         """Returns one line for each feature that was truncated and each reason that examples were left out for."""
-        cut = (f"{feature} truncated to {lengths[feature]} tokens" for feature in sorted(self.truncated))
-        return (*cut, *(f"left out: {reason}" for reason in sorted(self.dropped)))
+        truncated = (f"{feature} truncated to {lengths[feature]} tokens" for feature in sorted(self.truncated))
+        return (*truncated, *(f"left out: {reason}" for reason in sorted(self.dropped)))
 
 
 Encode = Callable[[Sequence[Any]], Encoded]
@@ -132,7 +132,7 @@ class Rendering:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preview:
-    """One row on its way to examples, for people to read.
+    """One row and the examples made from it, for display.
 
     Attributes:
       place: where the row was read.

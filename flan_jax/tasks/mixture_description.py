@@ -95,7 +95,7 @@ def _measured(task: TaskManifest) -> Mapping[str, Any]:
     return {
         "rows_read": task.rows_read,
         "dropped": dict(task.dropped),
-        "cut": dict(task.truncated),
+        "truncated": dict(task.truncated),
         "source_revision": definition.get("source_revision"),
         "templates_digest": definition.get("templates_digest"),
     }

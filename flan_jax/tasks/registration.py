@@ -1,7 +1,7 @@
 """The registered tasks and collections of this process, and the lookups over them.
 
-A registered task is an ordinary entry of `seqio.TaskRegistry` that any SeqIO code can use, and entries that others made
-are found just the same. Everything else that registration remembers is in one object, `State`.
+A registered task is an ordinary entry of `seqio.TaskRegistry` that any SeqIO code can use, and lookups
+also return tasks that other code registered. Everything else that registration remembers is in one object, `State`.
 """
 
 import functools
@@ -101,9 +101,9 @@ def vocabulary(spec: str | vocab.Vocabulary | None = None) -> vocab.Vocabulary:
     return state.default_vocabulary
 
 
-def unregister(gone: Iterable[str]) -> None:
+def unregister(names: Iterable[str]) -> None:
     """Removes tasks and mixtures from the registries; unknown names are ignored."""
-    for name in gone:
+    for name in names:
         for registry in seqio_registries():
             registry.remove(name)
         state.tasks.pop(name, None)
@@ -142,9 +142,9 @@ def remember(name: str) -> None:
 
 
 def forget_collections() -> None:
-    """Removes the names that collections have registered so far; they are registered anew on next use."""
-    gone, state.defined = state.defined, []
-    unregister(gone)
+    """Removes the names that collections have registered so far; they are registered again on next use."""
+    names, state.defined = state.defined, []
+    unregister(names)
 
 
 def collections() -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""The face of task registration: registers tasks and mixtures with SeqIO, finds them again, imports users' modules.
+"""Registers tasks and mixtures with SeqIO, looks them up, and imports users' modules.
 
-The one module that users import. A task from a JSONL file:
+A task from a JSONL file:
 
     from flan_jax.tasks import registry
 
@@ -335,8 +335,8 @@ def add_catalogue(modules: Mapping[str, Callable[[], CollectionModule]], *, file
 
     Args:
       modules: from the name of a collection to what imports its module.
-      files: patterns of the files that define them, relative to the package's parent: exports are made anew when one
-        of these files changes.
+      files: patterns of the files that define them, relative to the package's parent; when one of these
+        files changes, tasks are exported again.
     """
     registration.state.catalogue.update(modules)
     registration.state.catalogue_files += tuple(files)
@@ -355,7 +355,7 @@ def collection_settings() -> dict[str, Any]:
 def register_all() -> None:
     """Registers the collections of the catalogue under the vocabulary in use.
 
-    A second call does nothing; under another vocabulary it registers them anew, since a name has one vocabulary.
+    A second call does nothing; under another vocabulary it registers them again, since a name has one vocabulary.
     """
     state, current = registration.state, vocabulary()
     catalogued, used = state.catalogued

@@ -51,7 +51,7 @@ class RenderedRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preview:
-    """One row on its way to examples, for people to read.
+    """One row and the examples made from it, for display.
 
     Attributes:
       place: file and line, or another name of the row.

@@ -1,4 +1,4 @@
-"""Templated tasks behind the task interface: rows are normalized, put under templates, tokenized."""
+"""Templated tasks as an `interface.Task`: normalizes rows, renders them under templates, and tokenizes."""
 
 import dataclasses
 import functools

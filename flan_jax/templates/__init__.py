@@ -1,1 +1,1 @@
-"""Words: patterns and what they turn rows into. Pure Python; knows no TensorFlow and no JAX."""
+"""Prompt templates and rendering. Pure Python; imports neither TensorFlow nor JAX."""

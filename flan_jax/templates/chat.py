@@ -17,7 +17,7 @@ from flan_jax.settings import parse, read_mapping
 Role = Literal["system", "tools", "user", "assistant", "call", "result"]
 ROLES: tuple[Role, ...] = get_args(Role)
 CONTEXT: tuple[Role, ...] = ("system", "tools")
-"""What stands before the first turn, and is kept longer than the turns are."""
+"""Roles that precede the first turn and are dropped last."""
 ANSWERS: tuple[Role, ...] = ("assistant", "call")
 """The turns that a model can be asked for."""
 STYLES = Path(__file__).parent / "styles" / "chat.yaml"
@@ -41,7 +41,7 @@ class Prompt(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ChatStyle:
-    r"""What stands before each speaker's turns.
+    r"""The labels of the speakers' turns.
 
     >>> style = styles()["named"]
     >>> turns = [Turn("user", "2+2?"), Turn("assistant", "4"), Turn("user", "3+3?")]
@@ -80,9 +80,9 @@ class ChatStyle:
         # In the order in which they go: the oldest turns, then the context, from its end.
         order = [*range(num_context, must), *reversed(range(num_context))]
         kept = self._num_leaving(lines, order, ending, count_tokens=count_tokens, max_tokens=max_tokens)
-        gone = set(order[:kept])
-        text = self.separator.join([*(line for i, line in enumerate(lines) if i not in gone), ending])
-        return Prompt(text, len(gone))
+        dropped = set(order[:kept])
+        text = self.separator.join([*(line for i, line in enumerate(lines) if i not in dropped), ending])
+        return Prompt(text, len(dropped))
 
     def line(self, turn: Turn) -> str:
         """Returns a turn with its label."""
@@ -114,8 +114,8 @@ class ChatStyle:
         for leaving, going in enumerate(order):
             fits = total <= max_tokens
             if abs(total - max_tokens) <= seam:
-                gone = set(order[:leaving])
-                whole = self.separator.join([*(line for i, line in enumerate(lines) if i not in gone), ending])
+                dropped = set(order[:leaving])
+                whole = self.separator.join([*(line for i, line in enumerate(lines) if i not in dropped), ending])
                 fits = count_tokens(whole) + 1 <= max_tokens
             if fits:
                 return leaving

@@ -1,6 +1,6 @@
-"""Promptsource's folder of templates, or a zip archive of it: one YAML file a dataset or subset, read when asked for.
+"""Promptsource's folder of templates, or a zip archive of it: one YAML file per dataset or subset, read on demand.
 
-A file lies at `<dataset>/templates.yaml` or `<dataset>/<subset>/templates.yaml`; folders above a folder "templates" do
+A file is at `<dataset>/templates.yaml` or `<dataset>/<subset>/templates.yaml`; folders above a folder "templates" do
 not count, so that a checkout of promptsource will do:
 
     dataset: super_glue

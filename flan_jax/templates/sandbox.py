@@ -17,13 +17,13 @@ from jinja2.sandbox import SandboxedEnvironment, SecurityError
 from flan_jax.draws import Draws
 
 MAX_STEPS = 100_000
-"""Of a rendering: calls, and numbers that `range` gives. Without it a list that grows while it is gone through never
-ends."""
+"""Of a rendering: calls, and numbers that `range` gives. Without it a list that grows while it is iterated over
+would loop forever."""
 _RUN = "the run"  # No template can name it: it has a space.
 
 
 class _Run:
-    """What belongs to one rendering: its draws, made when the first is asked for, and the steps that it has left."""
+    """The state of one rendering: its draws, made when the first is asked for, and the steps that it has left."""
 
     def __init__(self, start: Callable[[], Draws]):
         self._start, self._steps = start, MAX_STEPS

@@ -62,7 +62,7 @@ def test_a_corpus_made_from_another_gives_it_away_both_ways():
         assert words(training, tasks=[held_out]) == [
             f"'{training.task}' is made from the held-out corpus 'squad' (of '{held_out.task}')"
         ]
-    # Siblings of one source, and what they share themselves is said once.
+    # Siblings of one source, and what they share themselves is reported once.
     wnli, wsc, again = (facts(name, name, corpora=(name.rstrip("x"),)) for name in ("wnli", "wsc", "wscx"))
     assert [leak.name for leak in leaks([wnli], tasks=[wsc])] == ["winograd_schemas"]
     assert [leak.name for leak in leaks([again], tasks=[wsc])] == ["wsc"]

@@ -50,7 +50,7 @@ def test_the_postprocessor_reads_predictions_and_references_alike(task, answerin
     assert generation_scores(["accuracy"], [result]) == {"accuracy": 100.0}
     row = result.as_row()
     assert (row["generated"], row["prediction"], row["target"], row["input"]) == ("so: answer is 2", "2", "2", "q")
-    assert "cut" not in row
+    assert "truncated" not in row
 
 
 def test_a_prediction_that_did_not_end_is_marked(task, vocabulary):
@@ -59,7 +59,7 @@ def test_a_prediction_that_did_not_end_is_marked(task, vocabulary):
 
     (result,) = predict(task(ROWS[:1]), endless, vocabulary, batch_size=1)
     assert not result.ended
-    assert result.as_row()["cut"] is True
+    assert result.as_row()["truncated"] is True
     assert "generated" not in result.as_row()
 
 

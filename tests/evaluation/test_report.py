@@ -27,7 +27,7 @@ AFTER = SuiteResult(
     step=2000,
     tasks=(
         task_result("sort_words", 90.0, by_template={0: 80.0, 1: 100.0}),
-        task_result("sort_numbers", 70.0, num_cut=3, notes=("external metrics not run",)),
+        task_result("sort_numbers", 70.0, num_truncated=3, notes=("external metrics not run",)),
         task_result("[rhyme]", 40.0, cluster="rhymes", label="held_out"),
     ),
 )

@@ -153,7 +153,7 @@ def test_predictions_that_did_not_end_are_counted(task, vocabulary, scoring):
         score_fn=scoring(lambda text, option: 0.0),
         directory=None,
     )
-    assert result.tasks[0].num_cut == 4
+    assert result.tasks[0].num_truncated == 4
 
 
 def test_scores_that_are_not_defined_are_null_and_left_out_of_means(task, tmp_path):
@@ -171,7 +171,7 @@ def test_scores_that_are_not_defined_are_null_and_left_out_of_means(task, tmp_pa
 
 def test_a_summary_of_another_format_is_refused(tmp_path):
     (tmp_path / "summary.json").write_text('{"format_version": 99}')
-    with pytest.raises(ValueError, match="format_version: got 99, wanted 1"):
+    with pytest.raises(ValueError, match="format_version: got 99, wanted 2"):
         results.read_summary(tmp_path)
 
 

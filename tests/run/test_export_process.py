@@ -60,7 +60,7 @@ def test_a_user_error_is_raised_with_its_text_and_not_printed(child, tmp_path, c
 
 def test_a_defect_is_not_reported_as_a_user_error(child, tmp_path, capfd):
     child("raise TypeError('ours')")
-    with pytest.raises(RuntimeError, match=r"The export process ended with status 1; finished shards are kept"):
+    with pytest.raises(RuntimeError, match=r"The export process ended with status 1; finished shards are not lost"):
         run_child(tmp_path)
     assert "TypeError: ours" in capfd.readouterr().err
 

@@ -68,6 +68,6 @@ def test_the_measurements_of_an_export_are_reported(registries, sums, tmp_path):
     made = export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path)
     (member,) = mixture("sums", export_dir=tmp_path)["members"]
     definition = made.identity["definition"]
-    assert (member["rows_read"], member["dropped"], member["cut"]) == (3, {}, {"inputs": 1, "targets": 0})
+    assert (member["rows_read"], member["dropped"], member["truncated"]) == (3, {}, {"inputs": 1, "targets": 0})
     assert member["source_revision"] == definition["source_revision"]
     assert member["templates_digest"] == definition["templates_digest"]

@@ -144,11 +144,11 @@ def intra_cluster() -> Iterator[Split]:
         train: list[str] = []
         test: list[str] = []
         for number, cluster in enumerate(CLUSTERS):
-            there = units(cluster)
+            available = units(cluster)
             # NumPy's generator, not `draws`: it reproduces the released splits.
-            turn = np.random.RandomState(seed=number).permutation(len(there))[index % len(there)]
-            for position, unit in enumerate(there):
-                (test if len(there) > 1 and position == turn else train).extend(unit)
+            turn = np.random.RandomState(seed=number).permutation(len(available))[index % len(available)]
+            for position, unit in enumerate(available):
+                (test if len(available) > 1 and position == turn else train).extend(unit)
         yield _split(f"flan_intra_cluster_split_{index}_{{n}}templates{{shot}}", train, test, unit="dataset")
 
 

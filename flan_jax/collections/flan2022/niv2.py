@@ -72,19 +72,19 @@ class Instance:
         return None if shown is None else {**fields, **shown}
 
     def _examples(self, row: Row, draws: Draws) -> Row | None:
-        there = [example for example in row["Positive Examples"] if example["output"].strip()]
+        available = [example for example in row["Positive Examples"] if example["output"].strip()]
         if self.examples == "none":
             return {}
         if self.examples == "explained":
-            there = [example for example in there if (example.get("explanation") or "").strip()]
-            if not there:
+            available = [example for example in available if (example.get("explanation") or "").strip()]
+            if not available:
                 return None
-            chosen = draws.choice(there)
+            chosen = draws.choice(available)
             names = {"example_input": "input", "example_output": "output", "example_reason": "explanation"}
             return {field: chosen[name].strip() for field, name in names.items()}
-        if not there:
+        if not available:
             return None
-        several = [there[i] for i in draws.sample(len(there), NUM_EXAMPLES)]
+        several = [available[i] for i in draws.sample(len(available), NUM_EXAMPLES)]
         pairs = [(example["input"].strip(), example["output"].strip()) for example in several]
         return {"prompt": draws.choice(self.formats).join(pairs, row["input"].strip())}
 

@@ -26,7 +26,7 @@ class Family:
 
     Attributes:
       name: The folder in `gin_configs/models`.
-      title: The name for people.
+      title: The name for display.
       sizes: The published sizes, which are names of gin files.
       absent_in_t5x: Parameters that checkpoints of its T5X network lack, because they were never trained: ones.
     """
@@ -91,10 +91,10 @@ def _bindings(file: str) -> dict[str, Any]:
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recognized:
-    """What the numbers of a network tell about it.
+    """The published families that match a network's sizes.
 
     Attributes:
-      title: For people: "T5 1.1, LM-adapted or Flan-T5".
+      title: For display: "T5 1.1, LM-adapted or Flan-T5".
       families: Those with this network and vocabulary size; empty where none was published.
       gin_file: The shipped file with these numbers; None where there is none.
     """

@@ -69,7 +69,7 @@ def export_mixture(
     Args:
       request: what to export; its tasks are registered.
       export_dir: the export directory.
-      module_files: the files that define them, besides the package's own.
+      module_files: user files that define them.
       workers: how worker processes register the tasks, to share a long export; None when only this one knows them.
 
     Raises:
@@ -79,12 +79,12 @@ def export_mixture(
     export_dir = Path(export_dir)
     provider = registry.mixture_or_task(request.name)
     selection = members.select(provider, request.split, on_missing_split=request.on_missing_split)
-    never = members.zero_rate(provider)
-    tasks = {name: registry.of_seqio(task) for name, task in selection.tasks.items() if name not in never}
+    zero_rate = members.zero_rate(provider)
+    tasks = {name: registry.of_seqio(task) for name, task in selection.tasks.items() if name not in zero_rate}
     absent = _absent(request, tasks)
     skipped = {
         **selection.skipped,
-        **dict.fromkeys(never & selection.tasks.keys(), "has rate 0"),
+        **dict.fromkeys(zero_rate & selection.tasks.keys(), "has rate 0"),
         **{name: f"{NO_SOURCE}: {source.reason}" for name, source in absent.items()},
     }
     digests = digests_of(module_files)

@@ -62,7 +62,7 @@ def export_one(
 
 
 def _orders() -> "queue.Queue[dict[str, Any]]":
-    """The parent's orders; ends this process when the parent closes its end: it was killed, or needs no more."""
+    """The parent's orders; ends this process when the parent closes its end: it was killed or is finished."""
     orders: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def listen() -> None:

@@ -81,7 +81,7 @@ def build(
       on_chunk: called with the number of raw examples that are done.
 
     Raises:
-      DiskFull: the disk is full; finished shards are kept.
+      DiskFull: the disk is full; finished shards are not lost.
     """
     partial = partial_of(directory)
     partial.mkdir(parents=True, exist_ok=True)
@@ -216,5 +216,5 @@ def _raise_if_full(error: Exception, partial: Path) -> None:
         free = shutil.disk_usage(partial).free
         raise DiskFull(
             f"The disk is full: {partial} could not be written ({error}; {free / 2**20:,.0f} MiB free). Nothing was "
-            "published and finished shards are kept: free some space and run the same command again to continue."
+            "published and finished shards are not lost: free some space and run the same command again to continue."
         ) from None

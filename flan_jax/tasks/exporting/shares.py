@@ -34,12 +34,12 @@ def stated_rates(
     """
     stated: dict[str, float] = mixture.rate_per_task_name
     unit: ShareUnit = next(rate.unit for rate in stated.values() if isinstance(rate, StatedShare))
-    there: dict[str, dict[str, float]] = {}
+    available: dict[str, dict[str, float]] = {}
     for name, inner in nested.items():
         flat = {task: rate for task, rate in flatten(inner).items() if task in counted} if inner else {}
         if flat:
-            there[name] = shares(flat)
-    unknown = sorted({task for flat in there.values() for task in flat} - (mean_tokens or {}).keys())
+            available[name] = shares(flat)
+    unknown = sorted({task for flat in available.values() for task in flat} - (mean_tokens or {}).keys())
     if unit == "tokens" and unknown:
         raise UserError(
             f"The mixture {mixture.name!r} states shares of tokens, and the tokens of {unknown[0]!r} are not known "
@@ -47,10 +47,10 @@ def stated_rates(
         )
     means = {
         name: sum(rate * (mean_tokens or {}).get(task, 1.0) for task, rate in flat.items())
-        for name, flat in there.items()
+        for name, flat in available.items()
     }
-    rates = rates_of_shares({name: float(stated[name]) for name in there}, unit=unit, mean_tokens=means)
-    return [(list(flat.items()), rates[name]) for name, flat in there.items()]
+    rates = rates_of_shares({name: float(stated[name]) for name in available}, unit=unit, mean_tokens=means)
+    return [(list(flat.items()), rates[name]) for name, flat in available.items()]
 
 
 def realised(

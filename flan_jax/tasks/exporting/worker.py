@@ -1,12 +1,13 @@
 """Worker processes that export splits: Python runs one thread at a time, and so does the tokenizer when Python calls it.
 
 A worker registers the same tasks as its parent, from the same request, and exports the splits that it is given by name,
-one after another. It ends with its parent, whatever ends that one. This is the parent's side; the worker's is `serving`.
+one after another. It exits when its parent exits, for whatever reason. This is the parent's side; the worker's is
+`serving`.
 
     parent -> worker, its standard input:   {"task": "rte", "split": "train"}
     worker -> parent, its standard output:  {"examples": 2490, "fingerprint": "..."}
                                             {"error": "...", "traceback": "..."}
-                                            {}, when it knows no such task
+                                            {}, when it does not have the task
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from flan_jax.errors import UserError
 
 
 class Worker:
-    """A process that exports splits; worth some seconds of loading. Close it, or it stays."""
+    """A process that exports splits. Takes several seconds to start. Must be closed."""
 
     def __init__(
         self, process: "subprocess.Popen[str]", request: Request, *, export_dir: Path, module_files: Sequence[str]
@@ -33,13 +34,13 @@ class Worker:
           process: runs `serving.serve`, its standard input and output are pipes.
           request: what the tasks are registered from; its name and split do not matter.
           export_dir: the export directory; the caller prevents others from writing there.
-          module_files: the files that define the request's tasks, besides the package's own.
+          module_files: user files that define the request's tasks.
         """
         self._process = process
         self._send({"request": dataclasses.asdict(request), "export_dir": str(export_dir), "files": list(module_files)})
 
     def export(self, task: str, split: str) -> tuple[int, str] | None:
-        """Exports a split; returns its number of examples and its fingerprint, None when the worker knows no such task.
+        """Exports a split; returns its number of examples and fingerprint, None when the worker does not have the task.
 
         Raises:
           UserError: as the export itself.
@@ -53,8 +54,8 @@ class Worker:
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             hint = " (often: out of memory)" if status == -signal.SIGKILL else ""
             raise RuntimeError(
-                f"A worker {how}{hint} while it exported {task!r}. Finished shards are kept: run the same command again "
-                "to continue."
+                f"A worker {how}{hint} while it exported {task!r}. Finished shards are not lost: run the same command "
+                "again to continue."
             )
         answer = json.loads(line)
         if "error" in answer:

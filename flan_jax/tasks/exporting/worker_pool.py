@@ -27,12 +27,12 @@ StartWorker = Callable[[], "subprocess.Popen[str]"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workers:
-    """What worker processes need to register the same tasks.
+    """The inputs with which worker processes register the same tasks.
 
     Attributes:
       start: starts a process.
       request: the export's.
-      module_files: the files that define its tasks, besides the package's own.
+      module_files: user files that define its tasks.
     """
 
     start: StartWorker
@@ -46,8 +46,8 @@ class _Work:
 
     Attributes:
       workers: None when only this process knows the tasks.
-      waiting: splits that nobody has begun.
-      bytes: of all shards, at least.
+      waiting: splits that have not been started.
+      bytes: lower bound of the shards' size.
     """
 
     progress: ExportProgress
@@ -59,7 +59,7 @@ class _Work:
 
     @property
     def needs_workers(self) -> bool:
-        """Whether loading another process pays: several splits wait, and it will take, or has taken, a while."""
+        """Whether starting another process saves time: several splits wait, and it will take, or has taken, a while."""
         takes_long = self.bytes > BYTES_FOR_WORKERS or time.monotonic() - self.started > SECONDS_WITHOUT_WORKERS
         return self.workers is not None and len(self.waiting) >= 2 and takes_long
 

@@ -1,4 +1,4 @@
-"""Pretraining tasks behind the task interface: documents are tokenized, cut into segments, corrupted."""
+"""Pretraining tasks as an `interface.Task`: documents are tokenized, split into segments and corrupted."""
 
 import dataclasses
 import functools
@@ -83,8 +83,8 @@ class DocumentTask:
 
     def examples(self, split: str, *, lengths: Lengths, dropped: Counter[str]) -> Iterator[Segment]:
         """Yields segments of the documents."""
-        cut = corrupter(self.declaration, split, vocabulary=shared(self.vocabulary), lengths=lengths)
-        return cut.segments(documents(self.declaration, split, dropped=dropped))
+        segmenter = corrupter(self.declaration, split, vocabulary=shared(self.vocabulary), lengths=lengths)
+        return segmenter.segments(documents(self.declaration, split, dropped=dropped))
 
     def encoder(self, split: str, *, lengths: Lengths) -> Encode:
         """Returns the corruption of segments.

@@ -13,6 +13,7 @@ from flan_jax.data.exports import UseCached
 from flan_jax.data.manifest import Request
 from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import EvaluationPlan
+from flan_jax.files import accessing
 from flan_jax.models.execution import Execution
 from flan_jax.models.t5.config import T5Config
 from flan_jax.objectives.seq2seq import Seq2Seq
@@ -99,7 +100,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("model_dir", "export_dir"):  # gin binds text.
-            object.__setattr__(self, name, user_path(getattr(self, name)))
+            with accessing(getattr(self, name), setting=name.upper(), action="written"):
+                object.__setattr__(self, name, user_path(getattr(self, name)))
         _require_at_least_1("batch_size", self.batch_size)
         if self.num_microbatches != "auto":
             _require_at_least_1("num_microbatches", self.num_microbatches, or_else="'auto'")

@@ -110,7 +110,8 @@ def user_path(text: str | os.PathLike[str], *, base: Path | None = None) -> Path
     """
     if "://" in os.fspath(text):
         raise UserError(
-            f"{os.fspath(text)!r} is not a local path. Only checkpoints are read from buckets (gs://); copy it to a local disk."
+            f"{os.fspath(text)!r} is not a local path. Only checkpoints are read from buckets (gs://); copy it to "
+            "a local disk."
         )
     try:
         path = (base or Path.cwd()) / Path(text).expanduser()

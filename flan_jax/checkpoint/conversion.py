@@ -1,7 +1,8 @@
 """Converts a checkpoint to another format: writes to a temporary folder, reads back, compares, and then renames.
 
 Tensors are converted one by one, in parts, so that memory does not grow with the model. The output is compared with the
-input by a digest over this project's names: a transposed kernel or a missing layer is an error here, not a bad model later.
+input by a digest over this project's names: a transposed kernel or a missing layer is an error here, not a bad model
+later.
 """
 
 import dataclasses
@@ -115,8 +116,8 @@ def convert(
     _require_rows_for_ids(vocabulary, config, path=weights.path)
     if choices.format == "t5x" and re.fullmatch(r"checkpoint_\d+", to.name):
         raise UserError(
-            f"T5X's checkpoints are folders of a run's directory, and named by the conversion: give --to={to.parent} (a new "
-            f"directory), not {to.name} in it."
+            f"T5X's checkpoints are folders of a run's directory, and named by the conversion: give --to={to.parent} "
+            f"(a new directory), not {to.name} in it."
         )
     _require_empty(to, weights)
     digest = _digest(weights, choices) if choices.verify else None
@@ -184,8 +185,8 @@ def _digest(weights: Weights, choices: Choices) -> str:
     stored = weights.metadata.get("params_digest")
     if stored is not None and stored != digest and choices.dtype is None:
         raise UserError(
-            f"The parameters of {weights.path} have the digest {digest[:12]}, but its metadata has {stored[:12]}: they have "
-            "changed since they were written. Copy the checkpoint again, or convert it again."
+            f"The parameters of {weights.path} have the digest {digest[:12]}, but its metadata has {stored[:12]}: "
+            "they have changed since they were written. Copy the checkpoint again, or convert it again."
         )
     return digest
 
@@ -220,8 +221,8 @@ def _require_empty(to: Path, weights: Weights) -> None:
 def _require_rows_for_ids(vocabulary: vocab.Vocabulary | None, config: T5Config, *, path: str) -> None:
     if vocabulary is not None and vocabulary.size > config.vocab_size:
         raise UserError(
-            f"The vocabulary has {vocabulary.size} ids, but the embedding table of {path} has {config.vocab_size} rows: "
-            "these weights were trained with another vocabulary."
+            f"The vocabulary has {vocabulary.size} ids, but the embedding table of {path} has {config.vocab_size} "
+            "rows: these weights were trained with another vocabulary."
         )
 
 

@@ -1,9 +1,9 @@
 """Saves a run's checkpoints while it trains, and restores them.
 
-A thin layer over Orbax's `CheckpointManager` that defines which checkpoints are retained, the message of a failed write, and
-what survives if the process is killed at any moment. Parameters, optimizer state, step and data position are separate
-items, so that reading only the parameters is cheap; `flan_jax.checkpoint.reading` does that without a manager. The
-training loop decides when to save.
+A thin layer over Orbax's `CheckpointManager` that defines which checkpoints are retained, the message of a failed
+write, and what survives if the process is killed at any moment. Parameters, optimizer state, step and data position are
+separate items, so that reading only the parameters is cheap; `flan_jax.checkpoint.reading` does that without a manager.
+The training loop decides when to save.
 """
 
 import contextlib
@@ -134,7 +134,8 @@ class Checkpoints:
           Whether the state was saved; False if this step already is.
 
         Raises:
-          UserError: the disk is full, the writer failed now or in an earlier save, or `keep_best` is not in the metrics.
+          UserError: the disk is full, the writer failed now or in an earlier save, or `keep_best` is not in the
+            metrics.
         """
         import orbax.checkpoint as ocp
 
@@ -160,7 +161,10 @@ class Checkpoints:
             return self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def check_for_errors(self) -> None:
-        """Raises an error of the writer since the last call, without waiting for a running one. Cheap enough for every step."""
+        """Raises an error of the writer since the last call, without waiting for a running one.
+
+        Cheap enough for every step.
+        """
         if not self._is_idle and not self._manager.is_saving_in_progress():
             self.wait()
 
@@ -238,7 +242,8 @@ class Checkpoints:
                 raise
             raise UserError(
                 f"Saving checkpoint {self._last_saved} to {self.directory} failed: {_reason(error)}. It has the "
-                f"checkpoints {self.all_steps()}. Free some space or choose another directory; the same command resumes."
+                f"checkpoints {self.all_steps()}. Free some space or choose another directory; the "
+                "same command resumes."
             ) from error
 
 
@@ -257,7 +262,8 @@ def _orbax_manager(directory: Path, policy: CheckpointPolicy) -> Any:
         best_fn=lambda m: _rank_value(m, policy),  # Without one Orbax does not write the metrics.
         preservation_policy=policies.AnyPreservationPolicy(preserve),
         enable_async_checkpointing=policy.asynchronous,
-        todelete_subdir=_DELETED,  # Deleting starts with a rename, so that a process killed meanwhile leaves no partial checkpoint.
+        # Deleting starts with a rename, so that a process killed meanwhile leaves no partial checkpoint.
+        todelete_subdir=_DELETED,
         save_root_metadata=False,
     )
     return ocp.CheckpointManager(directory, options=options)

@@ -64,7 +64,7 @@ def open_weights(path: Location, *, step: int | None = None) -> Weights:
 
 
 def _config(metadata: Mapping[str, Any], params: Mapping[str, Leaf]) -> tuple[T5Config | None, str | None]:
-    """Returns the network that a checkpoint records or that its shapes show; None and the reason where neither works."""
+    """Returns the network that a checkpoint records or that its shapes show; None and the reason if neither works."""
     try:
         if "model" in metadata:
             return T5Config(**metadata["model"]), None

@@ -1,8 +1,8 @@
 """Reads a run's directory of checkpoints, without a manager and without disturbing a run that is writing to it.
 
-A checkpoint is a directory named by its step with one folder per item: `params` and `opt_state` (arrays), `step`, `data`
-(position of the feed), `metrics` and `metadata` (JSON). It is complete once the writer has committed it; what a killed
-process left unfinished is ignored. `flan_jax.checkpoint.manager` writes.
+A checkpoint is a directory named by its step with one folder per item: `params` and `opt_state` (arrays), `step`,
+`data` (position of the feed), `metrics` and `metadata` (JSON). It is complete once the writer has committed it; what a
+killed process left unfinished is ignored. `flan_jax.checkpoint.manager` writes.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Starts a new run from a checkpoint of any format: a plan that accounts for every leaf, then arrays on the mesh.
 
-Each device reads only its own part of each parameter, cast to the run's type. So a checkpoint that no single host can hold
-starts a run on many. The caller initializes what the checkpoint does not provide.
+Each device reads only its own part of each parameter, cast to the run's type. So a checkpoint that no single host can
+hold starts a run on many. The caller initializes what the checkpoint does not provide.
 """
 
 import dataclasses

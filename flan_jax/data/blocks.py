@@ -19,9 +19,9 @@ def default_block_examples(num_examples: int, num_streams: int) -> int:
     """Returns how many examples to pack together: 1,024, fewer where all open blocks would hold much of the data.
 
     Streams read their blocks concurrently, so tasks are interleaved evenly, and epochs end together, only to within
-    num_streams x block_examples draws; a quarter of an epoch is aimed at. A smaller window packs a little worse (log-normal
-    lengths of spread 1.0 in 512/128: 1,024 fills 95.4 %, 512 and 256 fill 94.3 %, 4,096 fills 96.2 %), a larger one
-    delays the first batch, which needs a block of every stream.
+    num_streams x block_examples draws; a quarter of an epoch is aimed at. A smaller window packs a little worse
+    (log-normal lengths of spread 1.0 in 512/128: 1,024 fills 95.4 %, 512 and 256 fill 94.3 %, 4,096 fills 96.2 %),
+    a larger one delays the first batch, which needs a block of every stream.
 
     >>> [default_block_examples(n, 16) for n in (2_000, 40_000, 10_000_000)]
     [256, 512, 1024]

@@ -52,7 +52,7 @@ def given_files(request: Request) -> dict[str, str]:
 
 
 def given_folders(files: Iterable[str]) -> dict[str, str]:
-    """Returns the environment variables (as "$NAME") that name one of the files, or a folder that contains some of them."""
+    """Returns the environment variables (as "$NAME") that name one of the files, or a folder with some of them."""
     found = {}
     for name, value in os.environ.items():
         if name.startswith("FLAN_JAX_") and value and os.path.exists(value):

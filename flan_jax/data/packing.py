@@ -82,8 +82,8 @@ def bin_centred(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
 def scarce_side_first(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     """Fills one row at a time, always with the pair that is longest on the scarce side among those that still fit.
 
-    The scarce side is the one that more rows are needed for. Where the other one has room to spare, as where answers are
-    short, rows get fuller than by `bin_centred`, in a tenth of the time; where both are scarce, much less full.
+    The scarce side is the one that more rows are needed for. Where the other one has room to spare, as where answers
+    are short, rows get fuller than by `bin_centred`, in a tenth of the time; where both are scarce, much less full.
 
     >>> pairs = np.array([[6, 1], [5, 1], [4, 1], [3, 1], [2, 1]])
     >>> [row.tolist() for row in scarce_side_first(pairs, (10, 7))]
@@ -113,7 +113,7 @@ def scarce_side_first(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
 
 
 def fewest_rows(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
-    """Packs by `scarce_side_first`, and where that leaves more than a fortieth empty, by `bin_centred` if it needs less.
+    """Packs by `scarce_side_first`, and, if that leaves over 2.5 % empty, by `bin_centred` if it needs fewer rows.
 
     >>> pairs = np.array([[6, 1], [5, 5], [4, 2], [5, 1]])
     >>> [row.tolist() for row in fewest_rows(pairs, (10, 7))]

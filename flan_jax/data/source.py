@@ -119,8 +119,8 @@ class ExportedTask:
         expected = (self.manifest.num_examples, 2)
         if lengths.shape != expected or lengths.dtype != np.int32:
             raise UserError(
-                f"{self.directory / LENGTHS_NAME}: got {lengths.dtype} {lengths.shape}, expected int32 {expected} by the "
-                "manifest next to it. The export is damaged: delete its folder and export again."
+                f"{self.directory / LENGTHS_NAME}: got {lengths.dtype} {lengths.shape}, expected int32 {expected} by "
+                "the manifest next to it. The export is damaged: delete its folder and export again."
             )
         return lengths
 

@@ -368,7 +368,8 @@ def _mean_ranks(values: np.ndarray) -> np.ndarray:
 
 
 _GENERATE = (
-    exact_match, accuracy, f1, squad, trivia_qa, macro_f1, rouge_l, rouge_l_xlingual, rouge, bleu, edit_similarity, correlation,
+    exact_match, accuracy, f1, squad, trivia_qa, macro_f1, rouge_l, rouge_l_xlingual, rouge, bleu, edit_similarity,
+    correlation,
 )  # fmt: skip
 _OF_ROWS = (
     Metric(name="positive_f1", kind="generate", fn=positive_f1, needs=("options",)),

@@ -85,7 +85,8 @@ class SuiteResult:
     def metrics(self) -> dict[str, Mean]:
         """Means of each metric that all tasks have, by name.
 
-        The one figure to tell where tasks have different main metrics, as ROUGE-L over all of Super-NaturalInstructions.
+        The one figure to tell where tasks have different main metrics, as ROUGE-L over all of
+        Super-NaturalInstructions.
         """
         names = _unique(name for task in self.tasks for name in task.metrics)
         shared = [name for name in names if all(name in task.metrics for task in self.tasks)]

@@ -79,8 +79,8 @@ class FewShot:
 class TemplatedTask:
     """A dataset, the templates that turn its rows into prompts, and the metrics that score answers.
 
-    In the split "train", row i is rendered under `templates_per_row` of the N templates: (i + k) mod N for k = 0, 1, ...
-    In all other splits it is rendered once, under forward template i mod F of the F forward ones.
+    In the split "train", row i is rendered under `templates_per_row` of the N templates: (i + k) mod N for k = 0,
+    1, ... In all other splits it is rendered once, under forward template i mod F of the F forward ones.
 
     Attributes:
       name: letters, digits and `_ . : #`; unique among tasks and mixtures.
@@ -229,7 +229,7 @@ class TemplatedTask:
 
 
 def with_vocabulary(task: TemplatedTask, vocabulary: Vocabulary) -> TemplatedTask:
-    """Returns the task with the vocabulary given to its normalizer, and to that of its exemplars, if they count tokens."""
+    """Returns the task with the vocabulary given to its normalizer and its exemplars', if they count tokens."""
     if isinstance(task.normalizer, CountsTokens):
         task = replace(task, normalizer=task.normalizer.with_vocabulary(vocabulary))
     if task.few_shot is not None and task.few_shot.pool is not None:

@@ -95,7 +95,8 @@ def described(value: object, *, depth: int = 0) -> Any:
 
 def _source(value: types.FunctionType | type) -> str:
     """The source text; the qualified name where there is none, as for compiled or interactive code."""
-    # Cached: finding it takes milliseconds, and the tasks of a collection share it; 790 of them would take half a minute.
+    # Cached: finding it takes milliseconds, and the tasks of a collection share it; 790 of them would take half a
+    # minute.
     cached: Callable[[Any], str] = _found_source
     return cached(value)
 

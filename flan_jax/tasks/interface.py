@@ -1,7 +1,7 @@
 """The interface of a task: everything that exporting, describing, mixing, linting and hold-out need to know of one.
 
-Three kinds implement it: `templated.RenderedTask`, `pretraining.document_task.DocumentTask` and `external.ExternalTask`. Another
-kind is one more class, handed to `registry.register`.
+Three kinds implement it: `templated.RenderedTask`, `pretraining.document_task.DocumentTask` and
+`external.ExternalTask`. Another kind is one more class, handed to `registry.register`.
 """
 
 import dataclasses

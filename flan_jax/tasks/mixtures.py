@@ -88,8 +88,8 @@ def register_mixture_with_share(
     if common:
         more = f" and {len(common) - 1} more tasks" if len(common) > 1 else ""
         raise UserError(
-            f"Mixture {name!r}: {common[0]!r}{more} is in {main!r} and in {share_of!r}, so that the share of the latter "
-            "could be read in two ways. Leave it out of one of them."
+            f"Mixture {name!r}: {common[0]!r}{more} is in {main!r} and in {share_of!r}, so that the share of the "
+            "latter could be read in two ways. Leave it out of one of them."
         )
     rest = StatedShare(1.0 - share, unit=unit)
     return register_mixture(name, [(main, rest), (share_of, stated)], hold_out=hold_out)

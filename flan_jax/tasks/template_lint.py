@@ -62,7 +62,10 @@ def _directions(templates: Mapping[int, Template], *, where: str) -> Iterator[Fi
         looks_inverted = bool(usual) and bool(targets[index]) and not targets[index] & usual
         reads_the_answer = bool(usual & frozenset(template.fields) - targets[index])
         if template.direction == "forward" and looks_inverted and reads_the_answer:
-            detail = f"it reads {_listed(usual)}, the target of the others, and its target is {_listed(targets[index])}: inverted?"
+            detail = (
+                f"it reads {_listed(usual)}, the target of the others, and its target is {_listed(targets[index])}: "
+                "inverted?"
+            )
         elif template.direction == "inverted" and targets[index] == usual and usual:
             detail = f"its target is {_listed(usual)}, like that of the forward templates: forward?"
         else:

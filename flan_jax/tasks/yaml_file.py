@@ -12,7 +12,7 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
         source: jsonl                     # jsonl, json (a list), csv, tsv, parquet or tfds
         splits: {train: data/train.jsonl, validation: [data/a.jsonl, data/b.jsonl.gz]}
         templates: ask
-        corpora: [my_atlas]               # the origin of its rows: holding the atlas out excludes this task from training
+        corpora: [my_atlas]               # the origin of its rows: holding the atlas out excludes this task
         metrics: [exact_match, f1]
       reviews:
         cluster: sentiment
@@ -97,7 +97,7 @@ class _File:
 
 @dataclass(frozen=True, kw_only=True)
 class _AnyTask:
-    """The keys of every entry of `tasks`; see `TemplatedTask` for their meaning. `filters` is parsed by its own module."""
+    """The keys of every entry of `tasks`; see `TemplatedTask` for their meaning. `filters` has its own module."""
 
     splits: Any
     metrics: tuple[str, ...] = TemplatedTask.metrics

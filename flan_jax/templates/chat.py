@@ -1,4 +1,4 @@
-"""Conversations to prompts: turns under their speakers' labels, as many of the latest as fit, and the label of the next.
+"""Conversations to prompts: labeled turns, as many of the latest as fit, and the label of the next.
 
 Only the answer is a target, so that nothing but the turn that is asked for has a loss. `tasks.formats.chat`
 decides which turns those are and reads files of conversations. `dialogue` is for two speakers without roles.

@@ -2,7 +2,8 @@
 
 The structure is that of the released encoder (Mishra et al. 2021, arXiv:2104.08773, section 5.1). Three departures: a
 suggestion has a line of its own (the encoder glues it to the reason), no line ends in white space, and examples that do
-not fit the budget are left out (the encoder knows no budget). Reading the files is left to `natural_instructions.version1`.
+not fit the budget are left out (the encoder knows no budget). Reading the files is left to
+`natural_instructions.version1`.
 """
 
 import dataclasses

@@ -11,7 +11,8 @@ not count, so that a checkout of promptsource will do:
         answer_choices: Yes ||| No
         jinja: '{{premise}} Does it follow that {{hypothesis}}? ||| {{ answer_choices[label] }}'
         reference: ''
-        metadata: !TemplateMetadata {original_task: true, choices_in_prompt: false, metrics: [Accuracy], languages: [en]}
+        metadata: !TemplateMetadata
+          {original_task: true, choices_in_prompt: false, metrics: [Accuracy], languages: [en]}
 
 Reading executes nothing: the tags stand for plain mappings, and all others are refused.
 """

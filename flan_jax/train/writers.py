@@ -1,7 +1,7 @@
 """Writers of a run's metrics: the interface, JSON lines, and TensorBoard events.
 
-A writer is a context manager: the loop opens it, passes it every line, and always closes it. The writer for the terminal
-is in `console`.
+A writer is a context manager: the loop opens it, passes it every line, and always closes it. The writer for the
+terminal is in `console`.
 """
 
 import abc

@@ -1,10 +1,10 @@
-"""Reads and writes `config.json` of Hugging Face's T5, mT5 and umT5, so that transformers 4 and 5 compute the same logits.
+"""Reads and writes `config.json` of Hugging Face's T5, mT5 and umT5, for equal logits in transformers 4 and 5.
 
 One field of that file, whose meaning changed, sets two properties of a network. Up to version 4, `tie_word_embeddings`
-means that logits are read from the embedding table and therefore scaled. In version 5 it is always true: the weights show
-whether the output layer is the table. Logits are scaled according to `scale_decoder_outputs` in T5, and never in mT5; in
-umT5 always before 5.24, and as in T5 since. Functions here give each version's interpretation; a note reports a version
-that computes other logits.
+means that logits are read from the embedding table and therefore scaled. In version 5 it is always true: the weights
+show whether the output layer is the table. Logits are scaled according to `scale_decoder_outputs` in T5, and never in
+mT5; in umT5 always before 5.24, and as in T5 since. Functions here give each version's interpretation; a note reports a
+version that computes other logits.
 """
 
 import json
@@ -176,7 +176,7 @@ def generation(*, eos_id: int = EOS_ID) -> dict[str, Any]:
 
 
 def stores_copy(config: T5Config) -> bool:
-    """Whether the table is also written as `lm_head.weight`: version 4 scales logits wherever the file declares them tied."""
+    """Whether the table is also written as `lm_head.weight`: version 4 scales logits if they are declared tied."""
     return config.logits_via_embedding and not config.decoder_outputs_are_scaled
 
 

@@ -53,7 +53,8 @@ def open_weights(directory: Location, *, step: int | None = None) -> Weights:
         raise UserError(f"{directory} is one file of a Hugging Face folder; give the folder, {directory.parent}.")
     if step is not None:
         raise UserError(
-            f"{directory} is a Hugging Face folder, which has a single checkpoint and does not record its step; omit step."
+            f"{directory} is a Hugging Face folder, which has a single checkpoint and does not record its "
+            "step; omit step."
         )
     stated = config_file.read(directory)
     tensors, layout, notes = _tensors(directory)

@@ -43,7 +43,7 @@ def rules(config: T5Config) -> tuple[Rule, ...]:
 
 
 def _stack(config: T5Config, stack: str, attentions: Mapping[str, tuple[str, str]]) -> list[Rule]:
-    """Returns the rules of one stack; `attentions` has this project's names by Hugging Face's, in Hugging Face's order."""
+    """Returns the rules of one stack; `attentions` maps Hugging Face's names, in its order, to this project's."""
     ours, theirs = f"{stack}/layers_{{i}}", f"{stack}.block.{{i}}.layer"
     table = []
     for number, (attention, (name, norm)) in enumerate(attentions.items()):

@@ -207,6 +207,6 @@ def _write_file(tensors: Mapping[str, Leaf], path: Path) -> None:
 
 
 def _parts(leaf: Leaf) -> Iterator[Index]:
-    """Yields the blocks in which a leaf is copied, of complete chunks where they fit, so that no chunk is read twice."""
+    """Yields the blocks in which a leaf is copied, complete chunks where they fit, so that none is read twice."""
     chunk_bytes = leaf.nbytes // leaf.shape[0] * leaf.chunk[0] if leaf.chunk and leaf.shape and leaf.shape[0] else 0
     return leaf.blocks(max_bytes=max(_PART_BYTES, chunk_bytes if chunk_bytes <= _MAX_PART_BYTES else 0))

@@ -10,12 +10,12 @@ Does not need their libraries. `tokenizer.json` spells out SentencePiece's algor
   sequence. Bytes that are not UTF-8 turn all adjacent bytes into "\ufffd".
 - Marks and Korean letters compose with a preceding letter that SentencePiece does not see there: the last of a sign for
   several ("™" and an accent), or one after a deleted control character. A "▁" typed right before a sentinel is lost.
-- Scores are added in 64 bits word by word, not in 32 bits along the text: of two ways to split a word whose scores agree
-  to seven digits, another may win.
+- Scores are added in 64 bits word by word, not in 32 bits along the text: of two ways to split a word whose scores
+  agree to seven digits, another may win.
 
-The explicit class `T5Tokenizer` differs more. Version 4's (unless `T5TokenizerFast`) finds a sentinel anywhere in a word
-and loses the space of a line that begins after one. Version 5's uses the pieces of `tokenizer.json` but replaces the
-steps: unknown is id 2, there is no byte fallback, sentinels are found anywhere and always followed by a space, some
+The explicit class `T5Tokenizer` differs more. Version 4's (unless `T5TokenizerFast`) finds a sentinel anywhere in a
+word and loses the space of a line that begins after one. Version 5's uses the pieces of `tokenizer.json` but replaces
+the steps: unknown is id 2, there is no byte fallback, sentinels are found anywhere and always followed by a space, some
 control characters split words, and letters compose with one accent at most.
 """
 
@@ -190,8 +190,9 @@ def _normalizers(model: ModelProto, extra_ids: int) -> Iterator[dict[str, Any]]:
 def _seams(model: ModelProto, extra_ids: int) -> Iterator[str]:
     """Yields regular expressions for positions inside special names that are ordinary text where they occur.
 
-    The names of the end, padding, unknown and byte pieces are never special in a text. SeqIO's sentinels are pieces that
-    begin with a space. A name that is split in two is not matched; and if no piece spans the split, the ids are unchanged.
+    The names of the end, padding, unknown and byte pieces are never special in a text. SeqIO's sentinels are pieces
+    that begin with a space. A name that is split in two is not matched; and if no piece spans the split, the ids are
+    unchanged.
     """
     in_texts = [entry.piece for entry in model.pieces if entry.type in (_Piece.NORMAL, _Piece.USER_DEFINED)]
     joints = {text[i : i + 2] for text in in_texts for i in range(len(text) - 1)}
@@ -258,7 +259,8 @@ def _before_uncomposed_marks() -> str:
     """Returns a regular expression for positions before marks that do not compose with the preceding characters.
 
     SentencePiece's entries are a letter with its marks in canonical order. NFC does more: it reorders marks, composes
-    across an intermediate mark, and adds a mark to a letter that already has some. Separated characters are not composed.
+    across an intermediate mark, and adds a mark to a letter that already has some. Separated characters are not
+    composed.
     """
     letters: dict[str, list[str]] = {}
     for code in range(0x20000):  # After these come ideographs, which have no marks.

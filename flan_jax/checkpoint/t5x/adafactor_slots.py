@@ -1,9 +1,9 @@
 """Translates Adafactor's second moments between T5X and Optax.
 
 For a matrix that is large enough, both store the mean of the squared gradient over rows and over columns, and for other
-tensors all of it, `v`; an unused slot is a single zero. On matrices they agree on the names: `v_row` is the mean over the
-larger side. For stacked layers or split heads, T5X names by the meaning of each dimension: its `v_row` belongs to the
-width of the model and `v_col` to the rest, whatever their sizes. Then the names are swapped; values never change.
+tensors all of it, `v`; an unused slot is a single zero. On matrices they agree on the names: `v_row` is the mean over
+the larger side. For stacked layers or split heads, T5X names by the meaning of each dimension: its `v_row` belongs to
+the width of the model and `v_col` to the rest, whatever their sizes. Then the names are swapped; values never change.
 """
 
 import re
@@ -37,7 +37,7 @@ def is_adafactor(states: Mapping[str, Leaf], params: Mapping[str, Leaf]) -> bool
 def to_ours(
     states: Mapping[str, Leaf], rules: Sequence[Rule], params: Mapping[str, Leaf], *, where: str
 ) -> dict[str, Leaf]:
-    """Returns T5X's state by this project's names: "v_row/<parameter>", "v_col/..." and "v/...", and "m/..." where it is used.
+    """Returns T5X's state by this project's names: "v_row/<parameter>", "v_col/...", "v/..." and, if used, "m/...".
 
     Args:
       states: by T5X's names, "<parameter>/v_row".
@@ -128,9 +128,9 @@ def _require_means(table: Sequence[Rule], where: str) -> None:
         kernel = rule.ours.rpartition("/")[0]
         if rule.ours.endswith("/v") and not _NEVER_FACTORED.fullmatch(kernel) and _is_named_by_meaning(rule):
             raise UserError(
-                f"{where}: Adafactor stores all of v for {kernel}, which is too small for means here, but T5X stores means "
-                "for stacked layers and split heads of any size. Write the parameters only, or layers by name with "
-                "heads merged."
+                f"{where}: Adafactor stores all of v for {kernel}, which is too small for means here, but T5X stores "
+                "means for stacked layers and split heads of any size. Write the parameters only, or layers by name "
+                "with heads merged."
             )
 
 

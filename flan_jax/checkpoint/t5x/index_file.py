@@ -1,8 +1,8 @@
 """The index file of a T5X checkpoint: msgpack of a tree whose leaves are arrays or references to arrays.
 
 Flax writes arrays as extension types of msgpack (1: array, 2: complex number, 3: scalar) and splits those above a
-gigabyte into chunks. T5X replaces every partitioned array by TensorStore's spec of it; the array is a Zarr directory next
-to the file. `reading` interprets the names.
+gigabyte into chunks. T5X replaces every partitioned array by TensorStore's spec of it; the array is a Zarr directory
+next to the file. `reading` interprets the names.
 """
 
 import dataclasses
@@ -60,8 +60,8 @@ def decode(data: bytes, *, where: str) -> dict[str, Entry]:
     version = tree.get("version", 0)
     if version != VERSION:
         raise UserError(
-            f"{where} has version {version!r} of T5X's format; supported is {VERSION}, which T5X writes since June 2021. "
-            "Restore and save it with a T5X of that time first."
+            f"{where} has version {version!r} of T5X's format; supported is {VERSION}, which T5X writes since June "
+            "2021. Restore and save it with a T5X of that time first."
         )
     entries: dict[str, Entry] = {}
     _collect(tree["optimizer"], (), entries, where)
@@ -89,7 +89,8 @@ def _unpacked(data: bytes, where: str) -> Any:
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         reason = str(error) or type(error).__name__
         raise UserError(
-            f"{where} ({len(data)} bytes) is not readable as msgpack: {reason}. It is truncated or another kind of file."
+            f"{where} ({len(data)} bytes) is not readable as msgpack: {reason}. It is truncated or another "
+            "kind of file."
         ) from error
 
 
@@ -142,7 +143,7 @@ def _inline(code: int, data: bytes) -> np.ndarray:
 
 
 def _reference(node: Mapping[str, Any]) -> ZarrArray:
-    """Reads TensorStore's spec; the store that it was written through does not matter, since arrays move with the index."""
+    """Reads TensorStore's spec; the original store does not matter, since arrays move with the index."""
     if node["driver"] != "zarr":
         raise UserError(f"it is stored by TensorStore's driver {node['driver']!r}; supported is 'zarr'")
     path = node["kvstore"].get("path", node.get("path"))  # TensorStore before 0.1.14 had it outside.

@@ -98,8 +98,8 @@ def layout_of(theirs: Mapping[str, Leaf]) -> Layout:
 def to_ours(theirs: Mapping[str, Leaf], *, where: str) -> Translated:
     """Returns a T5X tree under this project's names, as far as it is a T5.
 
-    Leaves without a rule keep their names. So do all leaves if a layer is missing or a tensor has an unexpected number of
-    dimensions: a run that starts from some of them can still name them.
+    Leaves without a rule keep their names. So do all leaves if a layer is missing or a tensor has an unexpected number
+    of dimensions: a run that starts from some of them can still name them.
     """
     layout = layout_of(theirs)
     found = tuple(rule for rule in rules(layout, head_dim=_head_dim(theirs, layout)) if names_of(rule, theirs))

@@ -1,8 +1,8 @@
 """T5X's checkpoints as `Weights`, without T5X or TensorFlow.
 
-Three formats: one msgpack file with every array in it; a msgpack index with Zarr arrays, which T5X calls legacy and which
-its public checkpoints use; Orbax's (OCDBT), which it writes by default today. `layouts` and `adafactor_slots` translate
-the trees; `writing` writes the second format.
+Three formats: one msgpack file with every array in it; a msgpack index with Zarr arrays, which T5X calls legacy and
+which its public checkpoints use; Orbax's (OCDBT), which it writes by default today. `layouts` and `adafactor_slots`
+translate the trees; `writing` writes the second format.
 """
 
 import dataclasses
@@ -43,7 +43,10 @@ _CONTEXT = {
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Contents:
-    """A checkpoint's leaves by T5X's names: "target/...", "state/step", "state/param_states/...", "flax_mutables/..."."""
+    """A checkpoint's leaves by T5X's names.
+
+    "target/...", "state/step", "state/param_states/..." and "flax_mutables/...".
+    """
 
     storage: str
     leaves: Mapping[str, Leaf]
@@ -174,8 +177,8 @@ def _incomplete(directory: Location) -> str | None:
         )
     if not any((folder / _COMMITTED).is_file() for folder in (directory, directory / _STATE)):
         return (
-            f"{directory} is unfinished: {_COMMITTED}, which is written last, is missing. Use another step; if you know "
-            "that it is complete (Orbax before 2024 wrote no such file on local disks), create an empty one."
+            f"{directory} is unfinished: {_COMMITTED}, which is written last, is missing. Use another step; if you "
+            "know that it is complete (Orbax before 2024 wrote no such file on local disks), create an empty one."
         )
     return None
 
@@ -231,7 +234,8 @@ def _zarr_leaves(entries: Mapping[str, ZarrArray], directory: Location, keys: se
         if (leaf.shape, leaf.dtype.name) != (entry.shape, entry.dtype):
             raise UserError(
                 f"{directory}: the index has the leaf {name} as {entry.dtype}{list(entry.shape)}, but "
-                f"{entry.path}/.zarray as {leaf.dtype.name}{list(leaf.shape)}. One of them belongs to another checkpoint."
+                f"{entry.path}/.zarray as {leaf.dtype.name}{list(leaf.shape)}. One of them belongs to another "
+                "checkpoint."
             )
         orbax_arrays.require_chunks(leaf, keys=keys, prefix=f"{entry.path}/", name=name, where=str(directory))
         return name, leaf
@@ -251,7 +255,7 @@ def zarr_spec(directory: Location, name: str) -> dict[str, Any]:
 
 
 def _require_supported_types(contents: _Contents, path: Location) -> None:
-    """Rejects unsupported types among the leaves that are used; the state of an optimizer other than Adafactor is not."""
+    """Rejects unsupported types among the leaves that are used; only Adafactor's optimizer state is."""
     states, target = contents.below("state/param_states/"), contents.below("target/")
     read = ("target/", "state/param_states/") if adafactor_slots.is_adafactor(states, target) else "target/"
     for name, leaf in contents.leaves.items():
@@ -259,8 +263,8 @@ def _require_supported_types(contents: _Contents, path: Location) -> None:
             raise UserError(_old_bfloat16(name, path))
         if leaf.dtype not in _DTYPES and name.startswith(read):
             raise UserError(
-                f"{path}: the leaf {name} is {leaf.dtype}; supported are {', '.join(map(str, _DTYPES))}. Save it with T5X "
-                "as one of these."
+                f"{path}: the leaf {name} is {leaf.dtype}; supported are {', '.join(map(str, _DTYPES))}. Save it with "
+                "T5X as one of these."
             )
 
 

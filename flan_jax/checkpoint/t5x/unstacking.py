@@ -1,9 +1,9 @@
-"""Decompresses each chunk once where several parts of a leaf share chunks: layers of a stack, and rows split by columns.
+"""Decompresses each chunk once where several parts of a leaf share it: layers of a stack, and rows split by columns.
 
-T5X compresses many layers into one chunk, so that reading a single layer costs as much as the stack, and reading a model
-of 24 layers 24 times its size. A run on several hosts writes chunks with some columns of every row. Here a chunk is
-decompressed when a part of it is first read, two at a time, into a temporary file with its layers (or rows) one after
-the other. The file has no name, and disappears with the leaf or the process.
+T5X compresses many layers into one chunk, so that reading a single layer costs as much as the stack, and reading a
+model of 24 layers 24 times its size. A run on several hosts writes chunks with some columns of every row. Here a chunk
+is decompressed when a part of it is first read, two at a time, into a temporary file with its layers (or rows) one
+after the other. The file has no name, and disappears with the leaf or the process.
 """
 
 import itertools

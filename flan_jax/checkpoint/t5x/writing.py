@@ -1,8 +1,8 @@
 """Writes checkpoints that T5X restores, in its legacy format: a msgpack index with Zarr arrays.
 
-T5X reads this format with both of its checkpoint managers (`use_orbax` True or False), and writing it does not need T5X.
-As in T5X, arrays that it partitions (parameters, unfactored second moments, momentum) are Zarr directories, and the
-small rest is in the index. With Adafactor's state, T5X resumes the run. Parameters alone have the tree of its
+T5X reads this format with both of its checkpoint managers (`use_orbax` True or False), and writing it does not need
+T5X. As in T5X, arrays that it partitions (parameters, unfactored second moments, momentum) are Zarr directories, and
+the small rest is in the index. With Adafactor's state, T5X resumes the run. Parameters alone have the tree of its
 `InferenceState`: evaluation and inference restore them directly, training with `fallback_to_scratch = True` and
 `assignment_map = ((r'state/param_states/.*', None),)`.
 """
@@ -36,8 +36,8 @@ _INDEX = "checkpoint"
 def write(weights: Weights, directory: Path, *, layout: LayoutName = "unrolled") -> None:
     """Writes a checkpoint: parameters, step (0 when there is none), and Adafactor's state when there is one.
 
-    Heads and head size are joined or two dimensions as T5X's network has them: two in `scalable_t5` (layers scanned, or a
-    relative position bias in each), joined in `examples/t5`.
+    Heads and head size are joined or two dimensions as T5X's network has them: two in `scalable_t5` (layers scanned, or
+    a relative position bias in each), joined in `examples/t5`.
 
     Args:
       weights: a complete T5; read a part at a time.
@@ -105,8 +105,8 @@ def _require_network(config: T5Config, layout: LayoutName, *, path: str) -> None
     if config.decoder_outputs_are_scaled != config.logits_via_embedding:
         raise UserError(
             f"{path} has scale_decoder_outputs={config.decoder_outputs_are_scaled} with logits_via_embedding="
-            f"{config.logits_via_embedding}; T5X's network scales the decoder's outputs exactly when it reads logits from "
-            "the embedding table, so it would compute other logits."
+            f"{config.logits_via_embedding}; T5X's network scales the decoder's outputs exactly when it reads logits "
+            "from the embedding table, so it would compute other logits."
         )
 
 

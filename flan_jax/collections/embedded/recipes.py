@@ -1,9 +1,9 @@
 """The rows of the embedded suite: one recipe per task, and the ranges of its sequence that are the splits.
 
-Every row's `text` is a sentence drawn from a frame, every template of the suite shows it, and no text is in both splits:
-a validation prompt is never a training prompt. The splits share words only. Training contains a fact such as France ->
-Paris inside other sentences, and validation uses it in combinations (frame x fact x other words) that are not in
-training. Validation accuracy thus measures the recognition of known facts in new sentences, not new knowledge.
+Every row's `text` is a sentence drawn from a frame, every template of the suite shows it, and no text is in both
+splits: a validation prompt is never a training prompt. The splits share words only. Training contains a fact such as
+France -> Paris inside other sentences, and validation uses it in combinations (frame x fact x other words) that are not
+in training. Validation accuracy thus measures the recognition of known facts in new sentences, not new knowledge.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """FLAN 2021's questions with free-text answers: from a text, in a conversation, from memory; and equations.
 
-All correct answers of a dataset count, including those of DROP and QuAC that the released code ignores. The target of an
-unanswerable question is one word that its templates announce, also for QuAC.
+All correct answers of a dataset count, including those of DROP and QuAC that the released code ignores. The target of
+an unanswerable question is one word that its templates announce, also for QuAC.
 """
 
 from flan_jax.collections.flan2021 import repairs

@@ -1,7 +1,7 @@
-"""FLAN 2021 (Wei et al. 2021, arXiv:2109.01652): 70 datasets of TFDS, ten templates for each, and the splits of the paper.
+"""FLAN 2021 (Wei et al. 2021, arXiv:2109.01652): 70 TFDS datasets, ten templates for each, and the published splits.
 
-Tasks and mixtures have the names of the released code (`names`, `mixtures`) and are registered on demand. Rows come from
-datasets that TFDS has prepared on disk, or from a YAML file, in TFDS's shape:
+Tasks and mixtures have the names of the released code (`names`, `mixtures`) and are registered on demand. Rows come
+from datasets that TFDS has prepared on disk, or from a YAML file, in TFDS's shape:
 
     collections:
       flan2021:

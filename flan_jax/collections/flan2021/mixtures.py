@@ -5,8 +5,8 @@
     flan_intra_cluster_split_0_10templates_five_shot_train   one dataset of each cluster held out, with examples
     flan2021                                                 all 69 datasets, ten templates, zero-shot
 
-`splits` defines the sides. Rates are the paper's (arXiv:2109.01652, 2.1): proportional to the training rows of a dataset,
-capped at 3,000; in evaluation, to its rows.
+`splits` defines the sides. Rates are the paper's (arXiv:2109.01652, 2.1): proportional to the training rows of a
+dataset, capped at 3,000; in evaluation, to its rows.
 """
 
 import functools
@@ -33,8 +33,8 @@ SHARED_CORPORA = (
     "winograd_schemas",  # WNLI and WSC.
     "wmt16",  # Six language pairs.
 )
-"""Corpora of several datasets. The published splits train on one such dataset while another is held out. These mixtures are
-the published ones and do the same; their manifests list these leaks."""
+"""Corpora of several datasets. The published splits train on one such dataset while another is held out. These mixtures
+are the published ones and do the same; their manifests list these leaks."""
 
 Corpora = Callable[[str], tuple[str, ...]]
 """A dataset's name -> the corpora it was made from."""

@@ -63,8 +63,8 @@ class ClassOfTexts:
 class OneOfOptions:
     """Texts under the templates' names, and options of which one is correct.
 
-    Options become single lines, since they are listed on lines. Inverted templates may use "others", the wrong options in
-    one sentence.
+    Options become single lines, since they are listed on lines. Inverted templates may use "others", the wrong options
+    in one sentence.
 
     >>> normalizer = OneOfOptions(texts={"goal": "goal"}, options=("sol1", "sol2"))
     >>> normalizer({"goal": "boil water", "sol1": "Put it in the fridge.", "sol2": "Put it on the stove.", "label": 1})

@@ -67,7 +67,7 @@ def openbookqa(row: Row) -> Row | None:
 
 
 def arc(row: Row) -> Row | None:
-    """Finds the correct choice by its letter. As in the released code, only questions with four choices are retained."""
+    """Finds the correct choice by its letter. As released, only questions with four choices are retained."""
     letters, key = row["choices"]["label"], row["answerKey"]
     return _ARC({**row, "position": letters.index(key) if key in letters else UNLABELLED})
 

@@ -24,7 +24,8 @@ def without_dateline(article: str) -> str:
 
     >>> without_dateline("OSLO, Norway (CNN) -- Snow fell.")
     'Snow fell.'
-    >>> without_dateline("By . A. Writer . PUBLISHED: . 10:01 EST, 2 May 2013 . | . UPDATED: . 2 May 2013 . Snow fell .")
+    >>> stamps = "PUBLISHED: . 10:01 EST, 2 May 2013 . | . UPDATED: . 2 May 2013 ."
+    >>> without_dateline(f"By . A. Writer . {stamps} Snow fell .")
     'Snow fell .'
     """
     for prefix in (_PLACE_AND_AGENCY, _BYLINE_AND_STAMPS):

@@ -93,7 +93,7 @@ class Split:
     template_counts: tuple[int, ...]
 
     def name(self, *, num_templates: int, shot_suffix: str) -> str:
-        """Returns the name for a number of templates and of exemplars; a mixture's name also ends in _train or _eval."""
+        """Returns the name for a number of templates and of exemplars; a mixture's also ends in _train or _eval."""
         return self.pattern.format(n=num_templates, shot=shot_suffix)
 
 

@@ -1,9 +1,9 @@
 """Chain-of-thought sets (Longpre et al. 2023, arXiv:2301.13688, 3.1): a question, its rationale, and then the answer.
 
-Nine sets are read from `<set>_train.tsv` (or `.tsv.gz`) in one folder: question, answer and rationale between tabs, with
-line breaks written as `\\n`. Each is a task `cot_<set>` (`stream_<set>` for the two whose rationales are rough notes)
-and, inverted, `cot_input_inversion_<set>`; the mixtures `cot` and `cot_input_inversion` contain all nine. They are
-registered on demand. `flan2022` adds few-shot variants.
+Nine sets are read from `<set>_train.tsv` (or `.tsv.gz`) in one folder: question, answer and rationale between tabs,
+with line breaks written as `\\n`. Each is a task `cot_<set>` (`stream_<set>` for the two whose rationales are rough
+notes) and, inverted, `cot_input_inversion_<set>`; the mixtures `cot` and `cot_input_inversion` contain all nine. They
+are registered on demand. `flan2022` adds few-shot variants.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
 """Dialogue sets (Longpre et al. 2023, arXiv:2301.13688, 3.1): predict a turn from the turns before it, or the reverse.
 
 `wiki_dialog` and `qrecc` are read from TFDS, or from files `wiki_dialog_<split>.jsonl` (or `.jsonl.gz`) and
-`qrecc_<split>.jsonl` with the same fields, in a folder that a YAML file or FLAN_JAX_DIALOG_DIR names. Tasks have the two
-names, and the same with `_input_inversion`; the mixtures are `dialog` and `dialog_input_inversion`. They are registered
-on demand. `dialog_rows` builds the examples, `flan2022` adds few-shot variants.
+`qrecc_<split>.jsonl` with the same fields, in a folder that a YAML file or FLAN_JAX_DIALOG_DIR names. Tasks have the
+two names, and the same with `_input_inversion`; the mixtures are `dialog` and `dialog_input_inversion`. They are
+registered on demand. `dialog_rows` builds the examples, `flan2022` adds few-shot variants.
 """
 
 import dataclasses

@@ -12,9 +12,9 @@ The mixtures, from outer to inner, with the released code's names and weights wh
 `variants` defines the names of their tasks, `submixtures` the datasets. All are registered on demand. A mixture of a
 submixture without a known folder is an error; the export handles a dataset that is not on this machine.
 
-Departures: every random choice depends on seed, task and row; caps apply to measured rows; Super-NaturalInstructions has
-one task per file, so that its cap is effective, and only the train list; inverted dialogues have one form. DrRepair,
-CodeContests and TaskMaster are omitted, since their rows were never released.
+Departures: every random choice depends on seed, task and row; caps apply to measured rows; Super-NaturalInstructions
+has one task per file, so that its cap is effective, and only the train list; inverted dialogues have one form.
+DrRepair, CodeContests and TaskMaster are omitted, since their rows were never released.
 """
 
 import dataclasses
@@ -103,7 +103,7 @@ def register() -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Keys:
-    """The keys of the collection in a YAML file: the folder of Super-NaturalInstructions, and the seed of all random choices."""
+    """The keys of the collection in a YAML file: the folder of Super-NaturalInstructions, and the random seed."""
 
     superni_dir: Path | None = None
     seed: int = 0

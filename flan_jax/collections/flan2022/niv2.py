@@ -1,4 +1,4 @@
-"""Super-NaturalInstructions in Flan 2022 (Longpre et al. 2023, arXiv:2301.13688): one task per file, with ten templates.
+"""Super-NaturalInstructions in Flan 2022 (Longpre et al. 2023, arXiv:2301.13688): one task per file, ten templates.
 
 The tasks are those of the train list without MMLU's questions. The release treats them all as one task, so that its cap
 of 5,000 rows per task has no effect. Instances are shown without examples, with one of the file's positive examples and
@@ -93,7 +93,8 @@ def members(folder: Path | str) -> dict[str, TaskFile]:
     """Returns the training tasks of a folder, by the prefixes of their names.
 
     Raises:
-      MissingFileError, UserError: as `natural_instructions.task_files.task_files` and `natural_instructions.selection.lists_of`.
+      MissingFileError, UserError: as `natural_instructions.task_files.task_files` and
+      `natural_instructions.selection.lists_of`.
     """
     files = task_files(folder)
     train = lists_of(folder, split=None, names=files)["train"]

@@ -73,7 +73,8 @@ T0 = Submixture(
     name="t0",
     key="t0",
     cap=20_000,
-    fix=f"Name promptsource's templates: {t0.ARCHIVE_VARIABLE}, or collections: {{t0: {{promptsource: ...}}}} in a YAML file.",
+    fix=f"Name promptsource's templates: {t0.ARCHIVE_VARIABLE}, or collections: {{t0: {{promptsource: ...}}}} in a "
+    "YAML file.",
 )
 NIV2 = Submixture(
     name="niv2",

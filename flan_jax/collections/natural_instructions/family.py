@@ -43,8 +43,8 @@ SAMPLE_CATEGORIES = (
     "Question Rewriting",
     "Data to Text",
 )
-# The first metric of a category in the paper's tables (section 5.2 and the released script) is exact match if its answers
-# are labels. ROUGE-L, which is reported for all tasks, is first for the others.
+# The first metric of a category in the paper's tables (section 5.2 and the released script) is exact match if its
+# answers are labels. ROUGE-L, which is reported for all tasks, is first for the others.
 EXACT_MATCH_CATEGORIES = frozenset(
     {
         "Textual Entailment",

@@ -26,8 +26,8 @@ Split = Literal["train", "test"]
 class SuperNISource(Source):
     """The instances of one task, each with the task's definition and examples.
 
-    In "train" they are a sample drawn by the seed, in "test" the first ones of the file (whose order the authors balanced
-    over labels); both in the file's order.
+    In "train" they are a sample drawn by the seed, in "test" the first ones of the file (whose order the authors
+    balanced over labels); both in the file's order.
 
     Attributes:
       task: the file of the task.

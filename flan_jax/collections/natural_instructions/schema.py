@@ -63,9 +63,9 @@ def schema_problems(
     """Returns every violation of the schema and of the repository's own validation rules.
 
     Those rules (natural-instructions, `src/test_all.py`): at most 50 MB; 26 to 6,500 instances; two positive examples
-    and a negative one; no input twice, nor that of a positive example; outputs that vary and, if there are fewer than 15
-    different ones, are not too skewed; a name like task001_source_type in lower case. Being listed in the repository's
-    README is not checked.
+    and a negative one; no input twice, nor that of a positive example; outputs that vary and, if there are fewer than
+    15 different ones, are not too skewed; a name like task001_source_type in lower case. Being listed in the
+    repository's README is not checked.
 
     Args:
       record: the task.
@@ -165,7 +165,9 @@ def _skewed(outputs: Counter[str]) -> Iterator[str]:
         total = outputs.total()
         entropy = -sum(n / total * math.log(n / total) for n in outputs.values()) / math.log(len(outputs))
         if entropy <= MIN_ENTROPY:
-            yield f"the {len(outputs)} outputs are skewed: normalized entropy {entropy:.2f}, above {MIN_ENTROPY} is asked"
+            yield (
+                f"the {len(outputs)} outputs are skewed: normalized entropy {entropy:.2f}, above {MIN_ENTROPY} is asked"
+            )
 
 
 def _absent(key: str, record: Mapping[str, Any], what: str) -> str:

@@ -93,8 +93,8 @@ def task_files(data_dir: Path | str) -> dict[str, TaskFile]:
         _add(found, _file_task(*_version(path)))
     if not found:
         raise MissingFileError(
-            f"{root} contains no Super-NaturalInstructions task: expected task*.json, tasks/task*.json, or *.jsonl(.gz) "
-            "with one task per line."
+            f"{root} contains no Super-NaturalInstructions task: expected task*.json, tasks/task*.json, or "
+            "*.jsonl(.gz) with one task per line."
         )
     return found
 
@@ -112,8 +112,8 @@ def task_lists(data_dir: Path | str, *, track: Track = "default") -> dict[str, t
         lists[which] = tuple(dict.fromkeys(paths[0].read_text().split())) if paths else ()
     if track == "default" and not lists["train"] and not lists["test"]:
         raise MissingFileError(
-            f"No train_tasks.txt or test_tasks.txt in {folders[0]} or {folders[1]}. Without lists, set the split of all "
-            "tasks of the folder: split='train' or split='test'."
+            f"No train_tasks.txt or test_tasks.txt in {folders[0]} or {folders[1]}. Without lists, set the split of "
+            "all tasks of the folder: split='train' or split='test'."
         )
     return lists
 
@@ -149,8 +149,8 @@ def _shard_tasks(path: Path, size_bytes: int, modified_ns: int) -> tuple[TaskFil
     return tuple(task for task, _, _ in _lines(path))
 
 
-# The lines of all shards of the English track take 40 MB. They are cached so that 790 tasks do not decompress each shard
-# 790 times; a task is parsed on demand. The bound is for much larger folders.
+# The lines of all shards of the English track take 40 MB. They are cached so that 790 tasks do not decompress each
+# shard 790 times; a task is parsed on demand. The bound is for much larger folders.
 @functools.lru_cache(maxsize=16)
 def _shard(path: Path, size_bytes: int, modified_ns: int) -> dict[str, tuple[int, bytes]]:
     return {task.name: (number, line) for task, number, line in _lines(path)}

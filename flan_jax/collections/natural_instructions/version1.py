@@ -1,10 +1,10 @@
 """Natural Instructions v1 (Mishra et al. 2021, arXiv:2104.08773): one SeqIO task per file, `ni1_` and the file's name.
 
-The folder contains task files (`subtask001_x.json`, possibly under `Dataset_Jsons/`) in the schema of the first version;
-`family` reads the second version. The split "test" is the authors' evaluation set, 100 instances evenly spaced from
-position 60 on; "train" is all others, so that no instance is in both. A held-out task has "test" only. The mixtures are
-`ni1_train` (all tasks except those held out) and `ni1_test` (the held-out ones, or all tasks if none is held out).
-`templates.natural_instructions_v1` writes the prompts.
+The folder contains task files (`subtask001_x.json`, possibly under `Dataset_Jsons/`) in the schema of the first
+version; `family` reads the second version. The split "test" is the authors' evaluation set, 100 instances evenly spaced
+from position 60 on; "train" is all others, so that no instance is in both. A held-out task has "test" only. The
+mixtures are `ni1_train` (all tasks except those held out) and `ni1_test` (the held-out ones, or all tasks if none is
+held out). `templates.natural_instructions_v1` writes the prompts.
 """
 
 import dataclasses

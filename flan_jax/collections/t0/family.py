@@ -1,8 +1,8 @@
-"""T0 (Sanh et al. 2022, arXiv:2110.08207): promptsource's templates over the datasets of its table, one task per template.
+"""T0 (Sanh et al. 2022, arXiv:2110.08207): promptsource's templates over the paper's datasets, a task per template.
 
 Tasks and mixtures have the names of the released code and are registered on demand. Templates come from promptsource's
-folder or an archive of it, which the environment variable FLAN_JAX_PROMPTSOURCE_DIR or a YAML file names. Rows come from
-TFDS where it has them in the same shape (`tfds_rows`), or from the YAML file (`tasks.sources.settings`):
+folder or an archive of it, which the environment variable FLAN_JAX_PROMPTSOURCE_DIR or a YAML file names. Rows come
+from TFDS where it has them in the same shape (`tfds_rows`), or from the YAML file (`tasks.sources.settings`):
 
     collections:
       t0:

@@ -91,8 +91,9 @@ def task_name(dataset: str, template: str, *, round_: str | None = None) -> str:
 def rate(train_size: int, num_templates: int, *, rule: RateRule = "published") -> float:
     """Returns the rate of each template of a dataset.
 
-    "published" is the released code's: the full size up to 500,000 rows; beyond that, 500,000 divided among the templates,
-    so that a dataset just below the limit has more weight than one above it. "divided" divides in both cases.
+    "published" is the released code's: the full size up to 500,000 rows; beyond that, 500,000 divided among the
+    templates, so that a dataset just below the limit has more weight than one above it. "divided" divides in both
+    cases.
 
     >>> [rate(n, 9) for n in (3_803_957, 287_113)], [round(rate(n, 9, rule="divided")) for n in (3_803_957, 287_113)]
     ([55555, 287113], [55556, 31901])

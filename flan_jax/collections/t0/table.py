@@ -6,13 +6,13 @@ Names are Hugging Face's with the subset after a slash.
 from dataclasses import dataclass
 
 MAX_ROWS = 500_000
-"""The templates of a larger training set share the rate of this many rows; each template of a smaller one has its size."""
+"""The templates of a larger training set share the rate of this many rows; each one of a smaller set has its size."""
 ANLI, ANLI_ROUNDS = "anli", ("r1", "r2", "r3")
 """Its rounds are splits, each with tasks of its own."""
 
 HELD_OUT_CLUSTERS = ("NLI", "coreference", "story_completion", "word_sense_disambiguation")
 HELD_OUT_CORPORA = ("anli", "cb", "rte", "wsc", "winogrande", "copa", "hellaswag", "story_cloze", "wic")
-"""The evaluation clusters of plain T0, held out from `t0_train`; COPA, too, though it is listed as question answering."""
+"""The evaluation clusters of plain T0, held out from `t0_train`; COPA too, listed as question answering."""
 ALLOWED_LEAKS = {
     "t0+_train": ("hellaswag", "story_completion"),
     "t0++_train": ("hellaswag", "story_completion", "wsc", "coreference", "copa", "wic", "word_sense_disambiguation"),
@@ -20,7 +20,7 @@ ALLOWED_LEAKS = {
 """Evaluation datasets that the larger mixtures train on: results on them are not held out."""
 
 TOO_LONG_OR_BROKEN = ("gigaword_summarize_",)
-"""Of 24 tasks that are excluded from every mixture, the one whose dataset is listed here; promptsource has removed it."""
+"""Of 24 tasks that are excluded from every mixture, the one whose dataset is in this table; promptsource removed it."""
 WITHOUT_TEMPLATES = ("jigsaw_toxicity_pred",)
 """Listed, but without templates in promptsource."""
 NOT_SCORED = (
@@ -29,8 +29,8 @@ NOT_SCORED = (
 )  # fmt: skip
 """Training datasets that are not used to select a checkpoint: 14 that did not matter."""
 FAILED_TO_CACHE = ("wiki_hop/original",)
-"""Datasets whose 17 score-eval tasks could not be cached and were not used to select a checkpoint, either; amazon_polarity
-and dbpedia_14 are among those above."""
+"""Datasets whose 17 score-eval tasks could not be cached and were not used to select a checkpoint, either;
+amazon_polarity and dbpedia_14 are among those above."""
 
 
 @dataclass(frozen=True, kw_only=True)

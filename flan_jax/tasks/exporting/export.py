@@ -128,8 +128,8 @@ def _absent(request: Request, tasks: Mapping[str, Task]) -> dict[str, MissingSou
     more = f"; and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
     fix = "" if len(missing) == len(tasks) else " Get them, or leave these members out: on_missing_source='skip'."
     raise MissingFileError(
-        f"{request.name!r}, split {request.split!r}: the rows of {len(missing):,} of its {len(tasks):,} tasks are not on "
-        f"this machine ({listed}{more}).{fix}"
+        f"{request.name!r}, split {request.split!r}: the rows of {len(missing):,} of its {len(tasks):,} tasks are not "
+        f"on this machine ({listed}{more}).{fix}"
     )
 
 

@@ -1,8 +1,8 @@
 """Stated shares of a mixture: "5 % of the examples", "5 % of the tokens".
 
-Published shares of pretraining data are of either kind, and a bare rate is ambiguous: OPT-IML (arXiv 2212.12017) adds 5 %
-of examples, GLM-130B (arXiv 2210.02414) instruction data of 5 % of tokens. Here a share has a unit, becomes a rate by
-the token counts that the export measured, and is reported in the manifest. `mixtures` registers such mixtures.
+Published shares of pretraining data are of either kind, and a bare rate is ambiguous: OPT-IML (arXiv 2212.12017)
+adds 5 % of examples, GLM-130B (arXiv 2210.02414) instruction data of 5 % of tokens. Here a share has a unit, becomes a
+rate by the token counts that the export measured, and is reported in the manifest. `mixtures` registers such mixtures.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping

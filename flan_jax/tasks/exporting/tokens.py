@@ -1,7 +1,7 @@
 """Texts to records: ids, truncated with the end of sequence last; everything truncated or left out is counted.
 
-One call of the tokenizer per chunk. The time that this module adds to the tokenizer's is most of the cost of exporting a
-templated task.
+One call of the tokenizer per chunk. The time that this module adds to the tokenizer's is most of the cost of exporting
+a templated task.
 """
 
 import dataclasses

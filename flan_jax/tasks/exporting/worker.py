@@ -1,6 +1,7 @@
-"""Worker processes that export splits: Python runs one thread at a time, and so does the tokenizer when Python calls it.
+"""Worker processes that export splits.
 
-A worker registers the same tasks as its parent, from the same request, and exports the splits that it is given by name,
+Processes, not threads: Python runs one thread at a time, and so does the tokenizer when Python calls it. A
+worker registers the same tasks as its parent, from the same request, and exports the splits that it is given by name,
 one after another. It exits when its parent exits, for whatever reason. This is the parent's side; the worker's is
 `serving`.
 

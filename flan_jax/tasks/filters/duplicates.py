@@ -48,10 +48,10 @@ class Duplicates(RowFilter):
 class NearDuplicates(RowFilter):
     """Drops rows that are near duplicates of an earlier retained row: their sets of word shingles overlap.
 
-    The overlap is the Jaccard index, shared shingles over all shingles. MinHash proposes candidate pairs, with 128 hashes
-    in bands whose size follows from the threshold; each candidate is then measured exactly. A pair at the threshold is
-    proposed with a probability of 85 % or more, one well above it almost always. The hashes are fixed, so the result is
-    deterministic.
+    The overlap is the Jaccard index, shared shingles over all shingles. MinHash proposes candidate pairs, with 128
+    hashes in bands whose size follows from the threshold; each candidate is then measured exactly. A pair at the
+    threshold is proposed with a probability of 85 % or more, one well above it almost always. The hashes are fixed, so
+    the result is deterministic.
 
     Attributes:
       fields: the fields whose texts are concatenated.

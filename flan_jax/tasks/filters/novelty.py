@@ -85,9 +85,9 @@ class Novelty(RowFilter):
 class Pool:
     """Texts as lists of words, searchable for one that is similar to a given text.
 
-    This is prefix filtering. Sort the words of all texts in the same order, rare ones first. Texts of m and n words that
-    must share a of them can do so only if one of the first m - a + 1 words of the one is among the first n - a + 1 of
-    the other. So a text is indexed under each of its first words, with its length and the word's position.
+    This is prefix filtering. Sort the words of all texts in the same order, rare ones first. Texts of m and n words
+    that must share a of them can do so only if one of the first m - a + 1 words of the one is among the first n - a + 1
+    of the other. So a text is indexed under each of its first words, with its length and the word's position.
     """
 
     def __init__(self, *, threshold: float, frequencies: Mapping[str, int]):

@@ -108,7 +108,8 @@ class Truncated(RowRule):
     Attributes:
       fields: of the texts.
       endings: how complete texts never end.
-      stop_field: the field with the reason why generation stopped; None for no such field. Rows without it are complete.
+      stop_field: the field with the reason why generation stopped; None for no such field. Rows without it are
+        complete.
       stop_value: its value for truncated texts.
     """
 

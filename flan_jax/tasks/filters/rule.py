@@ -1,8 +1,8 @@
 """Filter rules: which rows of a task are dropped, and why.
 
-A rule is declared with a task and applied to its normalized rows in order; the export's manifest counts the dropped rows
-by reason. Rules that inspect one row at a time are in `row_rules`, those that compare rows in `duplicates`, `novelty`
-and `contamination`, and their names in YAML files in `settings`.
+A rule is declared with a task and applied to its normalized rows in order; the export's manifest counts the dropped
+rows by reason. Rules that inspect one row at a time are in `row_rules`, those that compare rows in `duplicates`,
+`novelty` and `contamination`, and their names in YAML files in `settings`.
 """
 
 import abc

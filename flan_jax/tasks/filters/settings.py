@@ -56,7 +56,7 @@ UNSUITABLE_WORDS = (
 
 
 def self_instruct_filters(*, seeds: Texts = ()) -> tuple[RowFilter, ...]:
-    """Returns the rules by which Self-Instruct filtered generated rows (Wang et al. 2022, arXiv:2212.10560, section 2.2).
+    """Returns the rules of Self-Instruct for generated rows (Wang et al. 2022, arXiv:2212.10560, section 2.2).
 
     They drop instructions with fewer than 4 or more than 150 words, with certain words, beginnings or characters, or
     similar to others; then instances whose output equals the input, is empty or is truncated, instructions whose
@@ -95,8 +95,8 @@ class _Preset:
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise UserError(
-                f"no preset {self.preset!r}.{nearest(self.preset, PRESETS)} Presets: {', '.join(PRESETS)}. A single rule "
-                "is a mapping with its kind."
+                f"no preset {self.preset!r}.{nearest(self.preset, PRESETS)} Presets: {', '.join(PRESETS)}. A single "
+                "rule is a mapping with its kind."
             )
 
 

@@ -1,7 +1,8 @@
 """Conversations as training rows: one example per assistant turn, with all earlier turns as its prompt.
 
-Three shapes of files are read: ShareGPT (`conversations` of from and value, also with tools), OpenAI (`messages` of role
-and content) and Schema-Guided Dialogue (`turns` of speaker and utterance). `templates.chat` turns them into prompts.
+Three shapes of files are read: ShareGPT (`conversations` of from and value, also with tools), OpenAI (`messages` of
+role and content) and Schema-Guided Dialogue (`turns` of speaker and utterance). `templates.chat` turns them into
+prompts.
 """
 
 import dataclasses

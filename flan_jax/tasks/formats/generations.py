@@ -1,7 +1,7 @@
 """Generated instances to pairs of input and output, in the form that Self-Instruct's prompts elicit.
 
-For a classification task a model writes "Class label: ..." and the input below it; for other tasks, numbered examples of
-"Input:" and "Output:" (Wang et al. 2022, arXiv:2212.10560, appendix A.2).
+For a classification task a model writes "Class label: ..." and the input below it; for other tasks, numbered examples
+of "Input:" and "Output:" (Wang et al. 2022, arXiv:2212.10560, appendix A.2).
 """
 
 import re

@@ -79,7 +79,7 @@ class Dolly(Format):
 
 @dataclass(frozen=True, kw_only=True)
 class SelfInstruct(Format):
-    """Files of Self-Instruct (Wang et al. 2022, arXiv:2212.10560): tasks with instances, as in the seeds and the evaluation.
+    """Files of Self-Instruct (Wang et al. 2022, arXiv:2212.10560): tasks with instances, like the seed tasks.
 
     Rows with one instance each, and raw generations (`raw_instances`), are read too. Each instance is an example.
 
@@ -215,6 +215,6 @@ def _is_truncated(metadata: object) -> bool:
     except (KeyError, IndexError, TypeError) as error:
         raise Unusable(
             "unknown metadata",
-            "instance_metadata must hold response.choices[0].finish_reason, which shows whether generation was truncated; got "
-            f"{shortened(metadata)}",
+            "instance_metadata must hold response.choices[0].finish_reason, which shows whether generation was "
+            f"truncated; got {shortened(metadata)}",
         ) from error

@@ -1,9 +1,9 @@
 """Preferences as training and evaluation rows: several answers to one prompt, and which of them people prefer.
 
-Four shapes of files are read: a prompt (or a conversation) with `chosen` and `rejected`; two outputs and the better one,
-as in LLMBar; one answer and whether it is desirable, as for KTO; several answers with ranks. Retained is the minimum for
-training a reward model (Ouyang et al. 2022, arXiv:2203.02155): prompt, answers, their order, the labeler's name. Ties
-carry no information and are dropped, with a count.
+Four shapes of files are read: a prompt (or a conversation) with `chosen` and `rejected`; two outputs and the better
+one, as in LLMBar; one answer and whether it is desirable, as for KTO; several answers with ranks. Retained is the
+minimum for training a reward model (Ouyang et al. 2022, arXiv:2203.02155): prompt, answers, their order, the labeler's
+name. Ties carry no information and are dropped, with a count.
 """
 
 import itertools
@@ -51,8 +51,8 @@ class Preference(Conversational):
     """Answers to a prompt and their order: the best one is an example, or each pair is.
 
     Attributes:
-      rows: "best" makes an example of each best-ranked answer; "pairs" makes one of each pair of answers, with `options`
-        in an order drawn per pair. K answers are K (K - 1) / 2 pairs.
+      rows: "best" makes an example of each best-ranked answer; "pairs" makes one of each pair of answers, with
+        `options` in an order drawn per pair. K answers are K (K - 1) / 2 pairs.
     """
 
     shapes: ClassVar = (

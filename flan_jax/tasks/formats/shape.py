@@ -1,8 +1,8 @@
 """Files whose rows have a published shape: the interface of a format, and the source that checks rows against it.
 
 A format defines the fields of rows and the examples that they contain; it is the task's normalizer. The source checks
-every row as it reads it. A row that breaks the format, or has other fields than the rows before it, is an error with its
-file and line, or is counted. The formats are in `instructions`, `chat` and `preferences`.
+every row as it reads it. A row that breaks the format, or has other fields than the rows before it, is an error with
+its file and line, or is counted. The formats are in `instructions`, `chat` and `preferences`.
 """
 
 import abc

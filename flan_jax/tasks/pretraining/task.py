@@ -2,8 +2,8 @@
 
     documents -> ids -> chunks of at most 65,536 -> 128 chunks end to end -> segments of one length -> inputs, targets
 
-No token is lost except a single one at the end, and every random choice is keyed by (seed, task, split, document, chunk,
-segment, pass). `span_corruption` has the arithmetic; `document_task` implements the task interface.
+No token is lost except a single one at the end, and every random choice is keyed by (seed, task, split, document,
+chunk, segment, pass). `span_corruption` has the arithmetic; `document_task` implements the task interface.
 """
 
 import itertools
@@ -250,9 +250,9 @@ def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, leng
     _, targets = task.noise.lengths(raw_tokens, replacement=task.replacement)
     if targets > limits["targets"]:
         raise UserError(
-            f"Task {task.name!r}: inputs of {limits['inputs']:,} tokens hide so much that targets have {targets:,}, and "
-            f"{limits['targets']:,} are allowed. Raise TASK_FEATURE_LENGTHS['targets'], hide less, or give the task "
-            "shorter lengths of its own, lengths={'inputs': ..., 'targets': ...}."
+            f"Task {task.name!r}: inputs of {limits['inputs']:,} tokens hide so much that targets have {targets:,}, "
+            f"and {limits['targets']:,} are allowed. Raise TASK_FEATURE_LENGTHS['targets'], hide less, or give the "
+            "task shorter lengths of its own, lengths={'inputs': ..., 'targets': ...}."
         )
     _, spans = task.noise.counts(raw_tokens)
     sentinels = {"sentinels": spans, "one sentinel": 1, "nothing": 0}[task.replacement]

@@ -85,7 +85,7 @@ class MappedSource(DerivedSource):
 
 
 def _looked_up(row: Mapping[str, Any], path: str) -> tuple[Any] | None:
-    """Returns the value of a field in a tuple, since it may be None. A field whose own name contains the dot has priority."""
+    """Returns the value of a field in a tuple, since it may be None. A name that contains the dot has priority."""
     if path in row:
         return (row[path],)
     first, dot, rest = path.partition(".")

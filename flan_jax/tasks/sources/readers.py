@@ -1,7 +1,8 @@
 """Bytes to rows: one reader per file format.
 
-A reader takes an open byte stream and the path that messages name, and yields a `Record` for each row and a `BadRow` for
-what cannot be one, each with its file and line. Sources decide which files a split has and what to do about bad rows.
+A reader takes an open byte stream and the path that messages name, and yields a `Record` for each row and a `BadRow`
+for what cannot be one, each with its file and line. Sources decide which files a split has and what to do about bad
+rows.
 
     with open_bytes("train.jsonl.gz") as stream:
       for record in read_jsonl(stream, "train.jsonl.gz"):
@@ -101,7 +102,8 @@ def read_json(stream: BinaryIO, path: str) -> Rows:
 def read_csv(stream: BinaryIO, path: str, *, columns: Sequence[str] | None = None) -> Rows:
     """Yields the rows of a file with commas between fields, quoted as in RFC 4180.
 
-    A quoted field may contain commas, newlines and doubled quotation marks. Places are "file:line" of a row's first line.
+    A quoted field may contain commas, newlines and doubled quotation marks. Places are "file:line" of a row's first
+    line.
 
     Args:
       stream: of the file.
@@ -251,9 +253,9 @@ def _csv_cells(stream: BinaryIO, path: str) -> Iterator[tuple[int, list[str] | s
             return
         except csv.Error as error:
             raise UserError(
-                f"{path}:{number}: the quotation marks of the row that starts here do not pair up ({error}). Put a field "
-                'that contains a comma, a newline or a quotation mark between quotation marks ("), and double each mark '
-                "inside."
+                f"{path}:{number}: the quotation marks of the row that starts here do not pair up ({error}). Put a "
+                'field that contains a comma, a newline or a quotation mark between quotation marks ("), and double '
+                "each mark inside."
             ) from error
         if cells:
             undecodable = [cell for cell in cells if not _is_unicode(cell)]

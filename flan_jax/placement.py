@@ -55,7 +55,7 @@ def require_divisible_batch(batch_size: int, *, mesh: Mesh, num_microbatches: in
 
 
 def microbatches(batch_size: int, *, positions: int, mesh: Mesh) -> tuple[int, str]:
-    """Returns the number of microbatches that "auto" stands for, and a line with the reason.
+    """Returns the number of microbatches that "auto" means, and a line with the reason.
 
     One on a GPU or TPU. On CPU, a microbatch of few rows fits caches better and needs a fraction of the memory, and
     costs nothing while each core has enough to multiply.

@@ -309,7 +309,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
     if origin in (Union, types.UnionType):
         return any(_fits(value, kind) for kind in args)
-    if origin is tuple:  # A single text or number stands for a list of one.
+    if origin is tuple:  # A single text or number means a list of one.
         return isinstance(value, list) or (
             isinstance(value, (str, int, float)) and args[0] is not Any and _fits(value, args[0])
         )

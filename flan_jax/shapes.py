@@ -29,7 +29,7 @@ Batch = Mapping[str, Any]
 
 
 class LogitStatistics(NamedTuple):
-    """What a loss needs of each position's logits, float32 [B, T]; computable without materializing all logits."""
+    """The statistics of each position's logits that a loss needs, float32 [B, T]; computable without all logits."""
 
     log_z: Any
     """log Z: the logarithm of the sum of exp(logit) over the vocabulary."""

@@ -28,7 +28,7 @@ VocabularyKind = Literal["sentencepiece", "bytes", "external"]
 
 
 class DescribedVocabulary(Protocol):
-    """What a manifest records about a vocabulary: one of this module, or an external one."""
+    """The record of a vocabulary in a manifest: one of this module, or an external one."""
 
     @property
     def kind(self) -> VocabularyKind:

@@ -1,6 +1,6 @@
 """Rules between this project's parameter tree and another: one ordered table, used in both directions.
 
-A rule pairs two names. `{i}` in a name stands for a layer's number. A rule with `{i}` in this project's name alone
+A rule pairs two names. `{i}` in a name means a layer's number. A rule with `{i}` in this project's name alone
 describes a stack: the other tree has all layers of a kernel in one tensor. Every rule must find its tensors, and every
 tensor its rule. An error lists what is left over on both sides, with the nearest names of the other.
 """

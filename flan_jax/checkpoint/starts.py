@@ -30,7 +30,7 @@ _RESTORE: tuple[Restore, ...] = ("params", "params_and_optimizer")
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
-    r"""What a run restores from its initial checkpoint.
+    r"""The parts of an initial checkpoint that a run restores.
 
     Attributes:
       rules: ordered pairs of a regular expression that matches a parameter's full name in the run, and the parameter's

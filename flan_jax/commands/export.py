@@ -19,7 +19,7 @@ SHOWN_TASKS = 50
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What an export produced or found.
+    """The exports that a command wrote or found.
 
     Attributes:
       manifests: One per split.

@@ -11,7 +11,7 @@ import numpy as np
 from flan_jax.data.blocks import BlockPlan, BlockPlanner
 
 Position = tuple[int, int]
-"""(block, row): the next row to read; a row just past the block's last stands for the stream's next block."""
+"""(block, row): the next row to read; a row just past the block's last means the stream's next block."""
 
 
 class Streams:

@@ -152,7 +152,7 @@ def trivia_qa(references: References, predictions: Sequence[str]) -> dict[str, f
 def record(references: References, predictions: Sequence[str], *, groups: Groups | None = None) -> dict[str, float]:
     """ReCoRD's exact match and F1: SQuAD's, with the rows of a group counted once (SuperGLUE).
 
-    A query with several right answers may come as a row for each; the first of them stands for all, with the references
+    A query with several right answers may come as a row for each; the first of them represents all, with the references
     of all. A row without a group stands by itself.
 
     >>> record([["Rome"], ["Roma"], ["Pisa"]], ["Roma", "Roma", "Bari"], groups=["q1", "q1", "q2"])
@@ -271,7 +271,7 @@ def rouge_l(references: References, predictions: Sequence[str]) -> dict[str, flo
 
 
 class _AnyScript:
-    """What `rouge_score` calls to split a text, instead of its own rule, which drops all but a-z and digits."""
+    """The tokenizer for `rouge_score`, whose own drops everything except a-z and digits."""
 
     @staticmethod
     def tokenize(text: str) -> list[str]:
@@ -281,8 +281,9 @@ class _AnyScript:
 def rouge_l_xlingual(references: References, predictions: Sequence[str]) -> dict[str, float]:
     """ROUGE-L F-measure for texts in any script, without stemming: Super-NaturalInstructions' cross-lingual track.
 
-    A departure: the released script cuts texts with GPT-2's vocabulary, which is not needed here. As its pieces nearly
-    are, a token is a word in Latin letters, and by itself every other character that is not white space; case stays.
+    A departure: the released script splits texts with GPT-2's vocabulary, which is not needed here. As its pieces
+    nearly are, a token is a word in Latin letters, and by itself every other character that is not white space; case
+    stays.
     Scores are comparable with each other, and with published ones up to differences in truncation.
 
     >>> rouge_l_xlingual([["原因"]], ["原因、"])

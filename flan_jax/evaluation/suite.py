@@ -29,7 +29,7 @@ HELD_OUT = "held_out"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:
-    """What to evaluate.
+    """The tasks that an evaluation covers, and its settings.
 
     Attributes:
       suites: label -> names of mixtures or tasks, for example {"trained": ("mine",), "held_out": ("others",)}.

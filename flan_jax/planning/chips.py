@@ -1,4 +1,4 @@
-"""What a chip can do at best, from its maker's pages."""
+"""Peak numbers of chips, from their makers' pages."""
 
 import dataclasses
 from typing import Any, Literal

@@ -102,7 +102,7 @@ def _instruction_bytes(program: Program, instruction: Instruction, within: Compu
 
 
 def _read_bytes(size: int, parameter: Instruction | None, fused: Computation) -> int:
-    """What a fusion reads of an operand: of one that it only slices or overwrites in part, the slices."""
+    """The bytes that a fusion reads of an operand: only the slices, if it slices or partly overwrites it."""
     names = {parameter.name} if parameter else set()
     read = 0
     for inner in fused.values():

@@ -1,4 +1,4 @@
-"""What a run records about its environment and its data: versions, devices, and the members of its mixture."""
+"""The provenance that a run records: versions, devices, and the members of its mixture."""
 
 import dataclasses
 import importlib.metadata

@@ -27,7 +27,7 @@ from flan_jax.train.loop import Cadence
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reporting:
-    """What a run reports in addition to `metrics.jsonl` and the lines on the console.
+    """Reporting in addition to `metrics.jsonl` and the lines on the console.
 
     Attributes:
       weight_statistics: The root mean square of each parameter, gradient and update, at every logged step.

@@ -160,7 +160,7 @@ class Run:
         }
 
     def _checkpoint_metadata(self) -> dict[str, Any]:
-        """What each checkpoint records, so that it can be read away from its run."""
+        """The metadata of each checkpoint, which make it readable without its run."""
         mixture = self._data.mixture
         return {
             METADATA_KEY: self._identity,

@@ -70,7 +70,7 @@ class ExternalTask:
 
     @functools.cached_property
     def metadata(self) -> TaskMetadata:
-        """What can be known: metrics when they are this package's, no cluster, no licence."""
+        """The metrics, if this package has them; cluster and licence are unknown."""
         evaluation, metrics, postprocessor = evaluation_of(self.seqio_task)
         return TaskMetadata(
             cluster=CLUSTER, metrics=metrics, postprocessor=postprocessor, evaluation=evaluation, licence=""

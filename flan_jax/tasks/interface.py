@@ -204,7 +204,7 @@ class Task(Protocol):
 
     @property
     def metadata(self) -> TaskMetadata:
-        """What its manifests repeat."""
+        """The metadata that its manifests repeat."""
 
     @property
     def vocabulary(self) -> TaskVocabulary:

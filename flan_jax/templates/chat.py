@@ -66,7 +66,7 @@ class ChatStyle:
         """Returns the prompt that asks for the turn after `turns`.
 
         When it is too long the oldest turns go first, then the context, never the last turn of the user nor what comes
-        after it. If that is too long by itself it is left so, for the export to cut and count.
+        after it. If that is too long by itself it is left so, for the export to truncate and count.
 
         Args:
           turns: context first, then the conversation; the user has a turn among them.
@@ -103,7 +103,7 @@ class ChatStyle:
         count_tokens: CountTokens | None,
         max_tokens: int | None,
     ) -> int:
-        """How many of `order` have to go."""
+        """Returns how many of `order` must be dropped."""
         if count_tokens is None or max_tokens is None or not order:
             return 0
         # Every line is counted once and the sums are added up: a line's tokens do not change by more than one or two

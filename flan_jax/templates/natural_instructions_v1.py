@@ -13,7 +13,7 @@ from typing import Any
 FIELDS = ("Definition", "Prompt", "Things to Avoid", "Emphasis & Caution")
 EXAMPLE_KEYS = ("input", "output", "reason", "suggestion")
 NOTHING = ("", "-")
-"""What the files write where there is nothing to say."""
+"""The placeholder of the files for empty fields."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class InstructionPrompter:
     """Writes the prompts of one task within a budget of tokens.
 
     While a prompt is too long, the last negative and the last positive example are left out of it; a query too long by
-    itself is left for the export to cut (and count).
+    itself is left for the export to truncate (and count).
 
     >>> record = {
     ...     "Definition": "Name the capital.", "Prompt": "-", "Things to Avoid": "Long answers.",

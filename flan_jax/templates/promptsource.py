@@ -22,13 +22,13 @@ SEPARATOR = "|||"
 MAX_CHARACTERS = 2048
 """Of a variable where it is written out."""
 CHOICES = "answer_choices"
-# As long as the original's, since what stands for the separator counts when a variable is cut.
+# As long as the original's, since the placeholder of the separator counts when a variable is truncated.
 _PROTECTED = "5c0e7d1fb0a94c62a6f2d93e1b87f4a0"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptMetadata:
-    """What a template's author says about it.
+    """The metadata that a template's author gave it.
 
     Attributes:
       original_task: whether it asks what the dataset was made for.
@@ -156,7 +156,7 @@ class PromptTemplate(Pattern):
         if CHOICES in shown:
             raise UserError(f"{self}: the row has a field {CHOICES!r}, which is the template's own word; rename it.")
         choices = None if self.answer_choices is None else self._choices(row, shown)
-        # As the original does: in the text itself, so that in `{{ a + b }}` it is b that is cut.
+        # As the original does: in the text itself, so that in `{{ a + b }}` it is b that is truncated.
         source = self.jinja.replace("}}", f" | string | truncate({MAX_CHARACTERS}) }}}}")
         parts = self._parts(source, row, {**shown, CHOICES: None if choices is None else list(choices)})
         if len(parts) != 2:
@@ -184,7 +184,7 @@ class PromptTemplate(Pattern):
         return tuple(choice.strip() for choice in self.answer_choices.split(SEPARATOR))
 
     def _parts(self, source: str, row: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[str, ...]:
-        """What stands between separators, those that come from the row apart."""
+        """The parts between the template's own separators, not those that a row contains."""
         try:
             text = sandbox.fill(source, fields, draws=lambda: Draws("promptsource", self.id, source, _ordered(row)))
         except jinja2.TemplateSyntaxError as error:

@@ -14,7 +14,7 @@ not count, so that a checkout of promptsource will do:
         metadata: !TemplateMetadata
           {original_task: true, choices_in_prompt: false, metrics: [Accuracy], languages: [en]}
 
-Reading executes nothing: the tags stand for plain mappings, and all others are refused.
+Reading executes nothing: the tags mean plain mappings, and all others are refused.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """One row and one template give one pair of texts. Format strings only; every mistake names its field.
 
-A pattern is text with `{field}` in it, where the field is a key of the row; `{options_}` stands for the list of
+A pattern is text with `{field}` in it, where the field is a key of the row; `{options_}` means the list of
 options, `{{` and `}}` for braces. Reading templates from files is `load`'s business, choosing which template a row gets
 that of `tasks.rendering`.
 """
@@ -33,7 +33,7 @@ class MissingField(UnknownNameError):
 
 
 class Pattern(abc.ABC):
-    """What `tasks` asks of a template, whatever language it is written in.
+    """The interface of a template for `tasks`, in any template language.
 
     Attributes:
       direction: see `Template`.
@@ -61,7 +61,7 @@ class Pattern(abc.ABC):
     @property
     @abc.abstractmethod
     def identity(self) -> list[Any]:
-        """What it puts into words, as JSON values."""
+        """Everything that decides its renderings, as JSON values."""
 
     def files(self) -> tuple[str, ...]:
         """Returns the files outside the package that it was read from; an export is stale when one of them changes."""

@@ -83,7 +83,7 @@ def fill(source: str, fields: Mapping[str, Any], *, draws: Callable[[], Draws]) 
 
     Args:
       source: in Jinja.
-      fields: what its variables stand for; lists and mappings among them may be changed by it.
+      fields: the values of its variables; lists and mappings among them may be changed by it.
       draws: starts what `choice` and `random` draw from, when the first of them is met.
 
     Raises:

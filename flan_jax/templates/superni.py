@@ -42,7 +42,7 @@ TK_INSTRUCT = (
     Encoding(num_negative=2),
     Encoding(explanations=True),
 )
-"""What Tk-Instruct's training mode draws from, uniformly for each instance (the released collator, in its order)."""
+"""The encodings from which Tk-Instruct's training mode draws uniformly for each instance, in the released order."""
 
 
 class Prompter:

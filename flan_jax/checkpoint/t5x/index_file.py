@@ -95,7 +95,7 @@ def _unpacked(data: bytes, where: str) -> Any:
 
 
 def _collect(node: Any, path: tuple[str, ...], entries: dict[str, Entry], where: str) -> None:
-    """Walks the tree. Empty maps and nil stand for an empty state, and for what no optimizer updates."""
+    """Walks the tree. Empty maps and nil mean an empty state, or leaves that no optimizer updates."""
     if isinstance(node, dict) and not {"driver", "kvstore", "metadata"} <= node.keys() and _CHUNKED not in node:
         for key, child in node.items():
             _collect(child, (*path, str(key)), entries, where)

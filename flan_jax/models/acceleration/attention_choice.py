@@ -17,7 +17,7 @@ _AMPERE, _HOPPER = 8.0, 9.0
 
 
 class Accelerator(NamedTuple):
-    """What the choice depends on of a `jax.Device`.
+    """The properties of a `jax.Device` that the choice depends on.
 
     Attributes:
       platform: "cpu", "gpu" or "tpu".
@@ -39,7 +39,7 @@ class Accelerator(NamedTuple):
 
 
 def choose(accelerator: Accelerator, *, lengths: Sequence[int] | None, head_dim: int, dtype: str) -> tuple[str, str]:
-    """Returns the implementation that "auto" stands for, and the reason, as a clause.
+    """Returns the implementation that "auto" means, and the reason, as a clause.
 
     "pallas" is used only by name until it has been timed on a GPU: its programs are compiled and its results tested
     without one, which shows nothing about its speed.

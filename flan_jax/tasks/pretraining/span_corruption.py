@@ -14,7 +14,7 @@ import numpy as np
 from flan_jax.errors import UserError
 
 Replacement = Literal["sentinels", "one sentinel", "nothing"]
-"""What replaces a hidden span: a sentinel of its own, the same sentinel everywhere, or nothing."""
+"""The replacement of a hidden span: a sentinel of its own, the same sentinel everywhere, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

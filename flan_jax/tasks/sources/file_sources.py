@@ -84,7 +84,7 @@ class FileSource(Source):
     """Rows of files; a kind of it sets the reader of its format. `.gz` files are decompressed.
 
     Attributes:
-      paths: for each split its files or patterns; a pattern with `*` stands for all files it matches, in order of name.
+      paths: for each split its files or patterns; a pattern with `*` means all files it matches, in order of name.
     """
 
     reader: ClassVar[Reader]

@@ -38,6 +38,7 @@ def _digest(named: Iterator[tuple[str, np.dtype, tuple[int, ...], Iterator[np.nd
     for name, dtype, shape, parts in named:
         digest.update(f"{name}\0{dtype}\0{','.join(map(str, shape))}\0".encode())
         for part in parts:
+            # As bytes, because hashlib does not accept arrays of bfloat16.
             digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 

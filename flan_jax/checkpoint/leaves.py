@@ -180,4 +180,5 @@ def same_dtypes(leaves: Mapping[str, Leaf]) -> dict[np.dtype, list[str]]:
 
 
 def _bits(array: np.ndarray) -> bytes:
+    # Compared as bytes, because NaN differs from itself and -0.0 equals 0.0.
     return np.ascontiguousarray(array).tobytes()

@@ -158,6 +158,7 @@ class Checkpoints:
         items |= {item: ocp.args.JsonSave(value) for item, value in jsons.items()}
         self._last_saved, self._is_idle = step, False
         with self._reporting_disk_errors():
+            # Forced: the training loop decides when to save, not the interval of Orbax.
             return self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def check_for_errors(self) -> None:

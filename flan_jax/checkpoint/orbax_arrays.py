@@ -37,6 +37,7 @@ def open_arrays(directory: Location) -> dict[str, Leaf]:
     base = {"driver": "ocdbt", "base": directory_spec(directory)}
     with _naming("the list of arrays", str(directory)):
         keys = {key.decode() for key in ts.KvStore.open(base).result().list().result()}
+    # No cache: it would hold a second copy in memory of parts that are rarely read again.
     context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
     leaves = {}
     for path in _array_paths(directory):

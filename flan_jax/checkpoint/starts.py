@@ -183,6 +183,7 @@ def read_onto(leaf: Leaf, abstract: Any) -> Any:
     def part(index: Index | None) -> np.ndarray:
         assert index is not None
         key = tuple((s.start, s.stop) for s in index)
+        # Devices that hold the same part, as of a replicated parameter, share one read.
         if key not in read:
             read[key] = typed.part(index)
         return read[key]
@@ -223,6 +224,7 @@ def restored_optimizer(weights: Weights, abstract_state: Any, *, params: Mapping
         if stored is not None and stored.shape == tuple(leaf.shape):
             restored[name] = read_onto(stored, leaf)
         elif name not in slots and name.rpartition("/")[2] == "count":
+            # Schedules continue from the step of the checkpoint.
             restored[name] = _scalar(weights.step, leaf)
         else:
             have = "nothing" if stored is None else list(stored.shape)
@@ -245,6 +247,7 @@ def _scalar(value: int, abstract: Any) -> Any:
 
 def _comparable(config: T5Config, field: str) -> Any:
     value = getattr(config, field)
+    # Two names of one function.
     return tuple("silu" if name == "swish" else name for name in value) if field == "mlp_activations" else value
 
 

@@ -107,6 +107,7 @@ def _plan(
     buckets = default_bucket_lengths(limit) if bucket_lengths is None else tuple(sorted({*bucket_lengths, limit}))
     if buckets[-1] > limit or buckets[0] < 1:
         raise UserError(f"bucket_lengths must lie between 1 and the input length {limit}; got {bucket_lengths}.")
+    # Longest first, so that a lack of memory shows in the first batch. Stable, so that processes agree on ties.
     order = np.argsort(-input_lengths.astype(np.int64), kind="stable")
     own = slice(index * batch_size // count, (index + 1) * batch_size // count)
     plan = []

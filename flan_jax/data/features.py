@@ -38,6 +38,7 @@ def packed_batch(rows: Sequence[Sequence[Example]], *, lengths: Lengths) -> dict
       UserError: the examples of a row have more tokens than the row.
     """
     batch = _lay_out(rows, lengths)
+    # The shift crosses segments: without this the last target of one example would start the next one.
     batch["decoder_input_tokens"][batch["decoder_positions"] == 0] = DECODER_START_ID
     return batch
 

@@ -105,6 +105,7 @@ class TrainFeed:
         share = self._num_streams // process_count
         self._owned = range(process_index * share, (process_index + 1) * share)
         self._rows_per_stream = batch_size // self._num_streams
+        # Everything that positions depend on: restoring into a feed that differs in any of it is an error.
         self._identity = {
             "seed": seed,
             "batch_size": batch_size,

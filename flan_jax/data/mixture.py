@@ -100,6 +100,7 @@ class Mixture:
         """Draws per block of each task, in units of 2^-32 example: uint64 [tasks]."""
         share_of = rates.shares(self.rates)
         units = self.block_examples * 2**_FRACTION_BITS
+        # At least 1, so that a task with a tiny share is drawn eventually, not never.
         return np.array([max(1, round(share_of[n] * units)) for n in self.names], np.uint64)
 
     @cached_property
@@ -112,5 +113,6 @@ class Mixture:
 
     @cached_property
     def _offsets(self) -> np.ndarray:
+        # Without offsets all tasks of the same rate would come up in the same blocks.
         drop = 64 - _FRACTION_BITS
         return np.array([permutation.key_of(self.seed, "offset of", n) >> drop for n in self.names], np.uint64)

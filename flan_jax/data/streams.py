@@ -30,6 +30,7 @@ class Streams:
 
     def take(self, num_rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns the next `num_rows` rows of every owned stream, stream by stream: (task ids, example numbers)."""
+        # In the order of streams, which is the order of rows in the global batch.
         rows = [row for stream in sorted(self.positions) for row in self._take(stream, num_rows)]
         self._plan_ahead(num_rows)
         return rows

@@ -30,6 +30,7 @@ def draw_masks(key: PRNGKeyArray, shapes: Any, *, rate: float, dtype: jnp.dtype)
     leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda shape: isinstance(shape, tuple))
     ends = np.cumsum([np.prod(shape[1:], dtype=int) for shape in leaves])
     is_retained = jax.random.bernoulli(key, 1.0 - rate, (leaves[0][0], ends[-1]))
+    # Scaled here, so that evaluation needs no factor.
     factors = is_retained.astype(dtype) / jnp.asarray(1.0 - rate, dtype)
     parts = jnp.split(factors, ends[:-1], axis=1)
     return jax.tree.unflatten(tree, [part.reshape(shape) for part, shape in zip(parts, leaves, strict=True)])

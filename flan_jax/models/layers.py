@@ -126,6 +126,7 @@ class LogitsHead(NamedTuple):
     def logits(self, vectors_BTD: Float[Array, "B T D"]) -> Float32[Array, "B T V"]:
         """Returns the logits of all positions at once."""
         kernel_DV = self.table.T if self.is_tied else self.table
+        # In float32 whatever the compute type, as in T5X: a softmax over the vocabulary needs the precision.
         logits_BTV = project(vectors_BTD.astype(jnp.float32), kernel_DV)
         if self.divisor != 1.0:
             logits_BTV = logits_BTV / jnp.float32(self.divisor)

@@ -74,6 +74,7 @@ class EarlyStopping:
         value = float(metrics[self.metric])
         sign = 1.0 if self.mode == "max" else -1.0
         improved = memory.value is None or sign * (value - memory.value) > self.min_delta
+        # NaN is no improvement, and nothing could ever improve on infinity.
         if math.isfinite(value) and improved:
             return Memory(value=value, step=step)
         return dataclasses.replace(memory, evaluations_since=memory.evaluations_since + 1)

@@ -165,9 +165,12 @@ def run(
     ):
         while True:
             if hooks.check is not None:
+                # First, so that a failed save ends the run before it computes more that cannot be saved.
                 hooks.check()
             evaluated: Mapping[str, Any] = {}
+            # A run that is resumed at an evaluated step does not evaluate it again.
             due = cadence.evaluates(step) and step != progress.evaluated_step
+            # After a stop request little time is left; the resumed run evaluates this step.
             if hooks.evaluate is not None and due and not stop():
                 with start_up.phase("evaluation"):
                     evaluated = metrics = _evaluate(hooks.evaluate, step, state, telemetry)
@@ -175,6 +178,7 @@ def run(
                 if early_stopping is not None:
                     progress.best = early_stopping.update(progress.best, step=step, metrics=evaluated)
             reason = _reason_to_end(step, cadence=cadence, early_stopping=early_stopping, best=progress.best, stop=stop)
+            # The initial state is not saved: it is on disk already or can be computed again.
             if hooks.save is not None and step > first_step and (reason or cadence.saves(step)):
                 _save(hooks.save, step, state, telemetry, evaluated, position=lambda: progress.position(placed, meter))
             if reason:
@@ -182,6 +186,7 @@ def run(
                 return Finished(state=state, step=step, reason=reason, metrics=metrics, best=progress.best)
             with start_up.phase("batch"):
                 (batch, stats, slots), wait_seconds = _next_batch(placed, step)
+            # `step_fn` returns before the devices have finished, so this measures the dispatch, not the step.
             start = time.perf_counter()
             with start_up.phase("step"):
                 state, step_metrics = step_fn(state, frozen, batch)

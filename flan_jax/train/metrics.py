@@ -92,6 +92,7 @@ class Meter:
         tokens = stats.get("input_tokens", 0) + stats.get("target_tokens", 0)
         self._own.update({"examples": stats.get("examples", 0), "tokens": tokens, "slots": slots})
         window.wait_seconds += wait_seconds
+        # Of the last step: norms and learning rates are not averaged.
         window.values = {name: float(value) for name, value in metrics.values.items()}
         if metrics.skipped:  # Its sums are not finite and would make the whole line so.
             self._totals["skipped_steps"] += 1

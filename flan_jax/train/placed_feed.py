@@ -96,6 +96,7 @@ def _place_ahead(
             made, failed = _Made(None, None, error), True
         while not stop.is_set():
             try:
+                # With a timeout, since `close` sets a flag that a blocked thread would not see.
                 ready.put(made, timeout=0.1)
                 break
             except queue.Full:

@@ -46,6 +46,7 @@ class StepMetrics:
 
     def mean(self, name: str) -> jax.Array:
         """Returns the mean of one of the sums."""
+        # A batch without target tokens has weight 0, and a mean of 0.
         return self.sums[name] / jnp.maximum(self.weight, np.finfo(np.float32).tiny)
 
 

@@ -100,6 +100,7 @@ def _totals(objective: Objective, apply: Apply, *, fixed: Any, frozen: Any) -> C
 
         (_, (weight, sums)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
         everything = {"gradients": gradients, "weight": weight, "sums": sums}
+        # Parts and devices are summed: bfloat16 would lose what a part adds to a large sum.
         in_float32: _Totals = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), everything)
         return in_float32
 
@@ -111,9 +112,11 @@ def _over_microbatches(
 ) -> _Totals:
     """Sums `totals` over the parts of the batch, each with its own dropout key."""
     if num_microbatches == 1:
+        # Folded in as for several parts, so that the dropout key is the documented one.
         return totals(trained, batch, jax.random.fold_in(rng, 0))
     parts = {name: _parts(array, num_microbatches) for name, array in batch.items()}
     first = {name: array[0] for name, array in parts.items()}
+    # Traced for its shapes only; nothing is computed.
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(totals, trained, first, rng))
 
     def add(carry: _Totals, part: tuple[jax.Array, Batch]) -> tuple[_Totals, None]:
@@ -156,6 +159,7 @@ def _metrics(total: _Totals, gradients: Any, mask: Any) -> StepMetrics:
         values={"grad_norm": norm},
         skipped=~(jnp.isfinite(total["sums"]["loss"]) & jnp.isfinite(norm)),
         bad_tensors=jnp.sum(bad),
+        # An index, since a compiled step cannot return a name; the loop has the names.
         first_bad_tensor=jnp.where(jnp.any(bad), jnp.asarray(indices)[jnp.argmax(bad)], -1),
     )
 

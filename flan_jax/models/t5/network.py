@@ -258,6 +258,7 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Array, "B 1 D"], list[Cache]]:
         """Returns the vectors of position `index`, and the cache with that position's keys and values."""
         length = cache[0][0].shape[3]
+        # The cache has room for all positions; those after `index` are not written yet.
         self_mask_111T = (jnp.arange(length) <= index)[None, None, None]
         shared_bias = None if self.config.relpos_bias_per_layer else self.relpos_bias.row(index, length)
         new_cache = []

@@ -74,6 +74,7 @@ def plan(
         "task": task.name,
         "split": split,
         "definition": dict(task.identity(split, module_digests=module_digests)),
+        # Part of the identity because manifests repeat it: an export with other metadata is out of date.
         "metadata": {name: list(value) if isinstance(value, tuple) else value for name, value in metadata.items()},
         "vocabulary_digest": vocabulary.digest,
         "lengths": dict(lengths),

@@ -117,6 +117,7 @@ def publish(directory: Path, manifest: TaskManifest, *, lengths: np.ndarray) -> 
     except OSError as error:
         _raise_if_full(error, partial)
         raise
+    # Final names contain the number of shards, which is known only now.
     for shard in range(manifest.num_shards):
         os.replace(partial / f"{_stem(shard)}.array_record", partial / shard_name(shard, manifest.num_shards))
     expected = {MANIFEST_NAME, LENGTHS_NAME, *(manifest.shard_name(shard) for shard in range(manifest.num_shards))}
@@ -199,6 +200,7 @@ def _finished(partial: Path, shard: int) -> ShardCounts | None:
     if not (mark.exists() and records.exists() and (partial / f"{_stem(shard)}.npy").exists()):
         return None
     counts = ShardCounts(**json.loads(mark.read_text()))
+    # After a crash of the machine the mark may be on disk without all of the records.
     return counts if records.stat().st_size == counts.bytes else None
 
 

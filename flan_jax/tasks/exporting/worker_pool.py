@@ -80,6 +80,7 @@ def export_plans(
     """
     missing = [planned for planned in plans if published(planned, export_dir) is None]
     if missing:
+        # Before anything is written: an export can run for hours before it fills a disk.
         require_free_space(export_dir, estimated_bytes(missing), for_what=f"the export in {export_dir}")
         concurrent = [planned for planned in missing if planned.task.thread_safe]
         with ExportProgress(tasks=len(missing), title=title) as progress:
@@ -134,6 +135,7 @@ def _export_waiting(number: int, export_dir: Path, work: _Work) -> None:
                 assert work.workers is not None
                 worker = _started_worker(work.workers, export_dir, work.stop)
             try:
+                # Atomic, so threads need no lock.
                 planned = work.waiting.popleft()
             except IndexError:
                 return

@@ -107,7 +107,7 @@ def compute_in_calling_thread() -> None:
 def retain_freed_memory(platform_name: str) -> None:
     """On CPU, retains the memory that a step frees for the next step.
 
-    XLA on CPU allocates a step's temporaries anew at every step. glibc requests blocks of that size from the kernel and
+    XLA on CPU allocates a step's temporaries again in each step. glibc requests blocks of that size from the kernel and
     returns them, and the kernel clears each page again: a sixth of the step time. Memory freed after compilation is
     returned first. With another C library this does nothing.
     """

@@ -1,6 +1,6 @@
 """Random choices that depend on names alone: equal keys give equal choices, on every host, before and after a restart.
 
-A key says what is drawn for: (seed, task, row, pass, purpose). Nothing here has a state between keys.
+A key identifies a draw: (seed, task, row, pass, purpose). Nothing here has a state between keys.
 """
 
 import hashlib

@@ -99,7 +99,7 @@ def _plan(
 ) -> list[tuple[np.ndarray, int]]:
     """Returns this process's part of each batch, [2, rows] places in `input_lengths`, and the batch's encoder length.
 
-    The first line says what to read, the second is -1 where that is a copy for padding.
+    The first line is the row to read; the second is the same, or -1 for a copy that pads the batch.
     """
     index, count = share
     if batch_size < 1 or batch_size % count:

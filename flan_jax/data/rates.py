@@ -78,7 +78,7 @@ class ProportionalRate:
 
 
 class StatedShare(float):
-    """A member's rate that says what it is: this share of a mixture's examples, or of its tokens.
+    """A member's rate with a unit: this share of a mixture's examples, or of its tokens.
 
     A number to SeqIO, which draws by examples. Exporting turns a share of tokens, of inputs and targets together, into
     one of examples by the lengths that it measures.

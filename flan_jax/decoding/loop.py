@@ -53,7 +53,7 @@ def generate(
 
     def body(carry: Any) -> Any:
         index, last_B, ended_B, tokens_BT, cache = carry
-        # Applied anew, because a bound module must not be used inside the trace of the loop.
+        # Applied again, because a bound module must not be used inside the trace of the loop.
         logits_BV, cache = Transformer(config).apply(
             {"params": params},
             last_B,

@@ -209,7 +209,7 @@ def multirc(
 ) -> dict[str, float]:
     """MultiRC's F1 over all answers (F1a), and the share of questions all of whose answers are judged right.
 
-    A row is one candidate answer, and its second option says that the answer is right; a group is a question
+    A row is one candidate answer, and its second option means that the answer is right; a group is a question
     (SuperGLUE, arXiv 1905.00537, section 3.2).
 
     >>> rows = {"options": [["no", "yes"]] * 3, "groups": ["q1", "q1", "q2"]}

@@ -31,7 +31,7 @@ class ExportFailed(UserError):
 def ensure_exports(
     requests: Sequence[Request], *, export_dir: Path, use_cached: UseCached = "auto"
 ) -> tuple[MixtureManifest, ...]:
-    """Returns the exports that answer requests; a child process makes those that are missing or out of date.
+    """Returns the exports for requests; a child process creates those that are missing or out of date.
 
     Args:
       requests: the exports of a run.
@@ -40,7 +40,7 @@ def ensure_exports(
 
     Raises:
       UserError: `use_cached` is True and an export is missing or out of date: the fields that differ are named.
-      ExportFailed: the child refused.
+      ExportFailed: the export failed with a user error.
     """
     return exports.ensure_all(requests, export_dir=export_dir, use_cached=use_cached, exporter=run_child)
 
@@ -54,7 +54,7 @@ def run_child(requests: Sequence[Request], export_dir: Path, *, module: str = ex
       module: the Python module that the child runs.
 
     Raises:
-      ExportFailed: the child refused; the text says what to do.
+      ExportFailed: the export failed with a user error; the text is the child's message.
       RuntimeError: the child failed, or was killed; its traceback is on the terminal.
     """
     with tempfile.TemporaryDirectory(prefix="flan_jax_export_") as folder:

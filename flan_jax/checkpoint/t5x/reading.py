@@ -245,7 +245,7 @@ def _zarr_leaves(entries: Mapping[str, ZarrArray], directory: Location, keys: se
 
 
 def zarr_spec(directory: Location, name: str) -> dict[str, Any]:
-    """Returns TensorStore's spec of an array below a directory; where the index says it was written does not matter.
+    """Returns TensorStore's spec of an array below a directory; the original path in the index does not matter.
 
     >>> from flan_jax.paths import location
     >>> zarr_spec(location("gs://some-bucket/small/checkpoint_9"), "target.token_embedder.embedding")["kvstore"]

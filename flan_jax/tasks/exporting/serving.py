@@ -20,7 +20,7 @@ from flan_jax.tasks.exporting.splits import digests_of, export_split, published
 def serve() -> None:
     """Runs a worker: reads orders from standard input until it closes; the catalogue of collections is installed."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # Whatever modules print belongs to the terminal.
+    os.dup2(2, 1)  # Output of imported modules goes to standard error: standard output carries the answers.
     orders = _orders()
     first = orders.get()
     request, export_dir = request_from_json(first["request"]), Path(first["export_dir"])

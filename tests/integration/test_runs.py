@@ -273,4 +273,4 @@ def test_inference_continues_where_it_was_killed(export_dir, tmp_path, capsys):
     assert not partial.exists()
     assert (tmp_path / "again.jsonl").read_text() == uninterrupted
     assert cli.run([*again, "--input=nowhere.jsonl"]) == 2
-    assert "no input file nowhere.jsonl" in capsys.readouterr().err
+    assert "--input nowhere.jsonl cannot be read" in capsys.readouterr().err

@@ -6,6 +6,7 @@ where there are any.
 """
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from flan_jax.checkpoint import orbax_arrays, reading
 from flan_jax.checkpoint.leaves import Leaf
 from flan_jax.checkpoint.trees import nested
 from flan_jax.checkpoint.weights import Weights
+from flan_jax.errors import UserError
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import config_of_shapes
 from flan_jax.paths import Location
@@ -65,11 +67,14 @@ def open_weights(path: Location, *, step: int | None = None) -> Weights:
 
 def _config(metadata: Mapping[str, Any], params: Mapping[str, Leaf]) -> tuple[T5Config | None, str | None]:
     """Returns the network that a checkpoint records or that its shapes show; None and the reason if neither works."""
+    unknown = sorted(metadata.get("model", {}).keys() - {field.name for field in dataclasses.fields(T5Config)})
+    if unknown:
+        return None, f"Its model has settings that this version does not know: {', '.join(unknown)}."
     try:
         if "model" in metadata:
             return T5Config(**metadata["model"]), None
         return config_of_shapes({name: leaf.shape for name, leaf in params.items()}), None
-    except (TypeError, ValueError) as error:
+    except UserError as error:
         return None, str(error)
 
 

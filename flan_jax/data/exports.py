@@ -74,7 +74,7 @@ def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) 
             damage = _member_damage(member, request=request, export_dir=Path(export_dir))
             if damage:
                 return Unusable(reason=f"the export of {member.task!r} in {export_dir} {damage}")
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         return Unusable(reason=f"the export of {_shown(request)} cannot be read: {error}")
     return manifest
 
@@ -172,7 +172,7 @@ def _manifests(export_dir: Path) -> list[MixtureManifest]:
     for path in sorted((export_dir / "mixtures").glob("*.json")):
         try:
             manifests.append(read_mixture(path))
-        except (ValueError, OSError):  # Of another format version: no candidate.
+        except (UserError, OSError):  # Of another format version: no candidate.
             continue
     return manifests
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from flan_jax.data.holdout import Facts
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.files import differing_fields, sha256_of, write_atomic
+from flan_jax.files import accessing, differing_fields, sha256_of, write_atomic
 from flan_jax.names import nearest
 from flan_jax.vocab import DescribedVocabulary, VocabularyKind
 
@@ -336,11 +336,14 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
 
 def _read(path: Path, kind: type[Manifest]) -> Manifest:
     try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
+        with accessing(path, setting="The manifest", action="read"):
+            content = path.read_bytes()
+    except MissingFileError:
         raise MissingFileError(
             f"No {path.name} in {path.parent}: not an export, or not a finished one. Run `flan-jax export`."
         ) from None
+    try:
+        value = json.loads(content)
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): delete it and run `flan-jax export`.") from None
     if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:

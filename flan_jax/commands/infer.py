@@ -1,5 +1,6 @@
 """`flan-jax infer`: adds a prediction to each row of a file or of standard input."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from flan_jax import placement, processes, sharding
+from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
 from flan_jax.errors import UserError
 from flan_jax.files import accessing, sha256_of
@@ -69,7 +71,7 @@ def infer(
     run = open_trained(
         model_dir, mesh=mesh, export_dir=export_dir, vocabulary=vocabulary, lengths=task_feature_lengths, model=model
     )
-    number, weights = list(chosen_checkpoints(run, step).items())[-1]
+    weights = list(chosen_checkpoints(run, step).values())[-1]
     if run.vocabulary is None:
         raise UserError(
             f"{model_dir} was trained with a vocabulary class of its own, so that no text can be encoded for it here."
@@ -77,7 +79,16 @@ def infer(
     placement.require_divisible_batch(batch_size, mesh=run.network.mesh)
     pattern = Template(inputs=template, targets="-", name="--template")
     rows = [(row, pattern.render(row).inputs) for row in _read(input)]
-    identity = sha256_of([str(run.directory.path), number, template, max_decode_length, [text for _, text in rows]])
+    identity = sha256_of(  # Everything that decides a row: a partial file of other values must not be continued.
+        {
+            "weights": leaves_digest(weights.params),
+            "model": dataclasses.asdict(run.network.config),
+            "vocabulary": run.vocabulary.digest,
+            "lengths": dict(run.request.lengths),
+            "max_decode_length": max_decode_length,
+            "rows": [(dict(row), text) for row, text in rows],
+        }
+    )
     group.require_agreement({"identity": identity, "batch_size": batch_size, "versions": provenance.versions()})
     console = console if console is not None and group.is_first else Console(quiet=True)
 

@@ -267,8 +267,9 @@ def test_inference_continues_where_it_was_killed(export_dir, tmp_path, capsys):
     with open(partial, "a") as file:
         file.write(uninterrupted.splitlines()[5][:7])
     again = [*ask[:3], f"--output={tmp_path}/again.jsonl", *ask[4:]]
-    assert cli.run([*again, "--template=A: {question}"]) == 2
-    assert "was written with another checkpoint, input or template" in capsys.readouterr().err
+    for changed in ("--template=A: {question}", "--task_feature_lengths={'inputs': 8, 'targets': 8}"):
+        assert cli.run([*again, changed]) == 2
+        assert "was written with another checkpoint, input, template or setting" in capsys.readouterr().err
     assert cli.run(again) == 0
     assert not partial.exists()
     assert (tmp_path / "again.jsonl").read_text() == uninterrupted

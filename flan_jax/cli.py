@@ -12,10 +12,13 @@ import dataclasses
 import inspect
 import json
 import keyword
+import os
+import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flan_jax import errors
@@ -86,7 +89,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
         elif VERBS[verb].in_many_processes and _parameter(name) in PROCESS_OPTIONS:
             processes[_parameter(name)] = _literal(value) if name.startswith("process") else value
         elif name not in ("check", "traceback") and not (name == "json" and VERBS[verb].has_json):
-            options[_parameter(name)] = _literal(value) if separator else True
+            options[_parameter(name)] = value if separator else True
     return Invocation(
         verb=verb,
         gin_files=tuple(files),
@@ -120,21 +123,21 @@ def _parameter(name: str) -> str:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit status."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage(__doc__))
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
-        from flan_jax import __version__
-
-        print(f"flan_jax {__version__}")
-        return 0
     try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(usage(__doc__))
+            return 0 if arguments else 2
+        if arguments[0] == "--version":
+            from flan_jax import __version__
+
+            print(f"flan_jax {__version__}")
+            return 0
         if "--help" in arguments[1:] and arguments[0] in VERBS:
             print(verb_usage(arguments[0]))
             return 0
@@ -149,17 +152,16 @@ def run(arguments: Sequence[str]) -> int:
         return _leave_group(128 + (error.args[0] if error.args else signal.SIGINT))
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _is_stdout_closed():  # As under `| head`.
-            sys.stderr.close()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # For what Python flushes at its exit.
             return 0
         return _leave_group(_report(error, show_traceback="--traceback" in arguments))
 
 
 def _is_stdout_closed() -> bool:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+    """Returns whether standard output is a pipe without a reader; its buffer may be empty after a failed write."""
+    watched = select.poll()
+    watched.register(1, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in watched.poll(0))
 
 
 def _in_process_group(call: Callable[[], int], invocation: Invocation) -> int:
@@ -197,17 +199,16 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
     gin_config.parse(invocation.gin_files, invocation.gin_bindings, search_paths=invocation.search_paths)
     function = command(invocation.verb)
     own = inspect.signature(function).parameters
+    _require_known_options(invocation.verb, invocation.options)
     options = dict(invocation.options)
-    _require_known_options(invocation.verb, options)
     output = options.pop("output", "-") if verb.yields_rows else "-"
-    call = gin_config.configured(
-        function, {name: value for name, value in options.items() if name in own}, verb=invocation.verb, later=SUPPLIED
-    )
+    options_of_verb = _typed(function, {name: value for name, value in options.items() if name in own})
+    call = gin_config.configured(function, options_of_verb, verb=invocation.verb, later=SUPPLIED)
     make_config: Callable[[], Any] | None = None
     if verb.takes_run_config:
         from flan_jax.run.run_config import RunConfig
 
-        rest = {name: value for name, value in options.items() if name not in own}
+        rest = _typed(RunConfig, {name: value for name, value in options.items() if name not in own})
         make_config = gin_config.configured(RunConfig, rest, verb=invocation.verb)
         if invocation.check:
             make_config()
@@ -222,6 +223,25 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
         return _write_rows(result, output) if verb.yields_rows else _print_result(result, as_json=invocation.json)
 
     return run_verb
+
+
+def _typed(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options with the text of each as a value of the parameter's type: 3 is a number or the name "3".
+
+    Raises:
+      UserError: A text is no such value.
+    """
+    from flan_jax import gin_config
+
+    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    typed = {}
+    for name, text in options.items():
+        values = [text] if text is True else [_literal(text), text]
+        fitting = [value for value in values if gin_config.fits(value, hints[name])]
+        if not fitting:
+            raise UserError(f"--{name.rstrip('_')} is {text!r}; it must be {gin_config.spelled(hints[name])}.")
+        typed[name] = fitting[0]
+    return typed
 
 
 def _require_known_options(verb: str, options: Iterable[str]) -> None:

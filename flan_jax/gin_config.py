@@ -88,7 +88,8 @@ def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequen
     except Exception as error:
         raise _explained(error) from error
     imported = [sys.modules.get(statement.module) for statement in gin_config._IMPORTS]
-    add_user_files(str(module.__file__) for module in imported if module is not None)
+    modules = (getattr(module, "__file__", None) for module in imported)  # A builtin module has no file.
+    add_user_files(str(file) for file in modules if file is not None)
     _ORIGINS.clear()
     _ORIGINS.update({statement.name: statement.origin for statement in statements})
     _refuse_unset_and_unused(statements)
@@ -198,7 +199,9 @@ def _as_gin_line(binding: str) -> str:
     return f"{name} = {value}"
 
 
-def _statements_of_file(file: str, *, prefixes: Sequence[str]) -> Iterator[_Statement]:
+def _statements_of_file(file: str, *, prefixes: Sequence[str], including: tuple[str, ...] = ()) -> Iterator[_Statement]:
+    if file in including:
+        raise UserError(f"The gin file {file!r} includes itself: {' -> '.join([*including, file])}. Remove one.")
     candidates = [Path(prefix) / file for prefix in prefixes] if not Path(file).is_absolute() else [Path(file)]
     with accessing(file, setting="The gin file", action="read"):
         path = next((p for p in candidates if p.is_file()), None)
@@ -213,17 +216,19 @@ def _statements_of_file(file: str, *, prefixes: Sequence[str]) -> Iterator[_Stat
         text = content.decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not a gin file, which is UTF-8 text ({error}).") from error
-    yield from _statements(text, origin=file, prefixes=prefixes, from_command_line=False)
+    yield from _statements(text, origin=file, prefixes=prefixes, from_command_line=False, including=(*including, file))
 
 
-def _statements(text: str, *, origin: str, prefixes: Sequence[str], from_command_line: bool) -> Iterator[_Statement]:
+def _statements(
+    text: str, *, origin: str, prefixes: Sequence[str], from_command_line: bool, including: tuple[str, ...] = ()
+) -> Iterator[_Statement]:
     try:
         parsed = list(config_parser.ConfigParser(text, _Names()))
     except SyntaxError as error:
         raise UserError(f"{origin}: not gin syntax: {error.msg} (line {error.lineno}).") from error
     for statement in parsed:
         if isinstance(statement, config_parser.IncludeStatement):
-            yield from _statements_of_file(statement.filename, prefixes=prefixes)
+            yield from _statements_of_file(statement.filename, prefixes=prefixes, including=including)
         elif isinstance(statement, config_parser.BindingStatement):
             scope, selector, parameter = statement.scope, statement.selector, statement.arg_name
             name = "/".join(filter(None, [scope, selector])) + (f".{parameter}" if parameter else "")
@@ -301,10 +306,10 @@ def _check_literal_types() -> None:
             continue
         for parameter, value in parameters.items():
             literal = _literal_of(value)
-            if parameter in hints and literal is not _NOT_LITERAL and not _fits(literal, hints[parameter]):
+            if parameter in hints and literal is not _NOT_LITERAL and not fits(literal, hints[parameter]):
                 name = gin_config._format_binding_key(scope, selector, parameter)
                 raise UserError(
-                    f"{name} is {literal!r} ({type(literal).__name__}); it must be {_spelled(hints[parameter])}. "
+                    f"{name} is {literal!r} ({type(literal).__name__}); it must be {spelled(hints[parameter])}. "
                     f"{_origin_of(value, name)}"
                 )
 
@@ -312,12 +317,22 @@ def _check_literal_types() -> None:
 _NOT_LITERAL = object()
 
 
-def _literal_of(value: Any) -> Any:
+def _literal_of(value: Any, macros: tuple[str, ...] = ()) -> Any:
+    """Returns a value with its macros replaced; `_NOT_LITERAL` for one that gin has yet to construct."""
     if isinstance(value, gin_config.ConfigurableReference):
         name, _, kind = value.scoped_selector.rpartition("/")
+        if name in macros:
+            raise UserError(f"The macro %{name} refers to itself: {' -> '.join([*macros, name])}. Give it a value.")
         if kind == "macro" or kind == "gin.macro":
-            return _literal_of(gin_config._CONFIG.get((name, "gin.macro"), {}).get("value", _NOT_LITERAL))
+            bound = gin_config._CONFIG.get((name, "gin.macro"), {}).get("value", _NOT_LITERAL)
+            return _literal_of(bound, (*macros, name))
         return _NOT_LITERAL
+    if isinstance(value, Mapping):
+        keys, values = _literal_of(list(value), macros), _literal_of(list(value.values()), macros)
+        return _NOT_LITERAL if _NOT_LITERAL in (keys, values) else dict(zip(keys, values, strict=True))
+    if isinstance(value, list | tuple):
+        items = [_literal_of(item, macros) for item in value]
+        return _NOT_LITERAL if any(item is _NOT_LITERAL for item in items) else type(value)(items)
     return value if value is None or isinstance(value, bool | int | float | str) else _NOT_LITERAL
 
 
@@ -328,12 +343,13 @@ def _origin_of(value: Any, name: str) -> str:
     return f"Set in {origin}." if origin else ""
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Returns whether a literal is a value of an annotated type; a number never is a truth value, nor the reverse."""
     if hint is Any or isinstance(hint, typing.TypeVar):
         return True
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(hint))
+        return any(fits(value, option) for option in typing.get_args(hint))
     if origin is typing.Literal:
         return any(value == option and type(value) is type(option) for option in typing.get_args(hint))
     if hint is type(None) or hint is None:
@@ -344,10 +360,20 @@ def _fits(value: Any, hint: Any) -> bool:
         return type(value) is hint
     if hint is Path:  # Bound as text, and normalized by the configuration.
         return isinstance(value, str)
-    if inspect.isclass(origin or hint):  # A dataclass, a mapping or a sequence: never a number or None.
-        return isinstance(value, str) and issubclass(str, origin or hint)
-    return True
+    if not inspect.isclass(origin or hint):
+        return True
+    kinds = typing.get_args(hint)
+    if isinstance(value, Mapping) and issubclass(dict, origin or hint):
+        return all(fits(key, kinds[0]) and fits(item, kinds[1]) for key, item in value.items()) if kinds else True
+    # gin's users write lists and tuples alike.
+    if isinstance(value, list | tuple) and (issubclass(tuple, origin or hint) or issubclass(list, origin or hint)):
+        if origin is tuple and kinds[-1] is not Ellipsis:
+            return len(value) == len(kinds) and all(map(fits, value, kinds))
+        return all(fits(item, kinds[0]) for item in value) if kinds else True
+    # A dataclass, a mapping or a sequence: never a number or None.
+    return isinstance(value, str) and issubclass(str, origin or hint)
 
 
-def _spelled(hint: Any) -> str:
+def spelled(hint: Any) -> str:
+    """Returns an annotated type as text for messages."""
     return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")

@@ -109,7 +109,7 @@ class StrictLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoade
         """
         seen: set[str] = set()
         for key_node, _ in node.value:
-            if key_node.value in seen:
+            if isinstance(key_node.value, str) and key_node.value in seen:
                 line = key_node.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key_node.value!r} is given twice (line {line})"
@@ -167,7 +167,11 @@ def load_yaml(data: bytes, *, place: Place, loader: type[StrictLoader] = StrictL
     """
     try:
         return yaml.load(data.decode(), Loader=loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: not UTF-8, or a date such as 2020-99-99
         raise place.error(
             f"not YAML: {error}. Texts that contain a colon, a brace or a quotation mark need quotation marks."
         ) from error

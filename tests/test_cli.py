@@ -1,6 +1,8 @@
 """The command line: parsing, messages and exit status."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def test_arguments_files_bindings_and_options_are_distinguished():
     )
     assert parsed.gin_files == ("a.gin", "b.gin")
     assert parsed.gin_bindings == ("SEED=3", "TFDS_DATA_DIR='/d'")
-    assert parsed.options == {"x_y": [1, 2]}
+    assert parsed.options == {"x_y": "[1, 2]"}
     assert parsed.check and not parsed.traceback
 
 
@@ -98,3 +100,28 @@ def test_settings_of_processes_are_no_options_of_verbs(capsys):
     assert "got no coordinator_address, process_index" in capsys.readouterr().err
     assert cli.run(["infer", "--help"]) == 0
     assert "--process_index = None" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--batch_size=foo", "--batch_size is 'foo'; it must be int."),
+        ("--task_feature_lengths=3", "--task_feature_lengths is '3'; it must be"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(option, message, capsys):
+    assert cli.run(["show", "mixture", "embedded_train", option]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_number_is_a_name_where_an_option_takes_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["evaluate", "--model_dir=3"]) == 2
+    assert f"There is no checkpoint at {tmp_path}/3" in capsys.readouterr().err
+
+
+def test_help_into_a_closed_pipe_ends_quietly():
+    code = "import os, sys; from flan_jax import cli; sys.exit(cli.run(['train', '--help']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0

@@ -1,11 +1,13 @@
 """Names in a configuration are checked, messages name the nearest one, and every value has an origin."""
 
 import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from flan_jax import gin_config
+from flan_jax.errors import UserError
 
 GIN = """
 from __gin__ import dynamic_registration
@@ -112,3 +114,31 @@ def test_what_is_not_gin_is_refused_with_file_and_line():
     Path("bad.gin").write_text("A = 1\nB 2\n")
     with pytest.raises(ValueError, match=r"bad.gin: not gin syntax: .*line 2"):
         gin_config.parse(["bad.gin"], [])
+
+
+def test_a_file_that_includes_itself_is_refused(tmp_path):
+    (tmp_path / "a.gin").write_text("include 'b.gin'")
+    (tmp_path / "b.gin").write_text("include 'a.gin'")
+    with pytest.raises(UserError, match="The gin file 'a.gin' includes itself: a.gin -> b.gin -> a.gin"):
+        gin_config.parse(["a.gin"], [], search_paths=[str(tmp_path)])
+
+
+def test_a_builtin_module_can_be_imported(tmp_path):
+    (tmp_path / "a.gin").write_text("from __gin__ import dynamic_registration\nimport sys")
+    gin_config.parse([str(tmp_path / "a.gin")], [])
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "expected"),
+    [
+        ({"inputs": 3}, Mapping[str, int], True),
+        ({1: 2}, Mapping[str, Sequence[str]], False),
+        (("a", "b"), Sequence[str], True),
+        (["a"], str | None, False),
+        ((("mlp", None),), tuple[tuple[str, str | None], ...], True),
+        ([["mlp", None]], tuple[tuple[str, str | None], ...], True),
+        (((1, 2, 3),), tuple[tuple[str, str | None], ...], False),
+    ],
+)
+def test_the_items_of_containers_are_checked(value, hint, expected):
+    assert gin_config.fits(value, hint) == expected

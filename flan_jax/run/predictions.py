@@ -78,7 +78,8 @@ def _open_partial(output: Path, identity: str) -> tuple[Path, int]:
         return partial, 0
     if not identity_file.exists() or identity_file.read_text() != identity:
         raise UserError(
-            f"{partial} was written with another checkpoint, input, template or setting. Delete it, or choose another output."
+            f"{partial} was written with another checkpoint, input, template or setting. Delete it, or choose another "
+            "output."
         )
     lines = partial.read_text(encoding="utf-8").splitlines(keepends=True)
     # Drops the truncated last line of a process that was killed while it wrote.

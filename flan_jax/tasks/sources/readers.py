@@ -93,6 +93,8 @@ def read_json(stream: BinaryIO, path: str) -> Rows:
         else:
             hint = "Fix the file: a JSON list is read as one value."
         raise UserError(f"{path}:{error.lineno}: not one JSON list ({error}). {hint}") from error
+    except (ValueError, RecursionError) as error:  # As in `_json_line`.
+        raise UserError(f"{path}: JSON that cannot be read ({error}). Fix the file.") from error
     if not isinstance(items, list):
         raise UserError(f"{path}: expected one JSON list of objects, got {shortened(items)}.")
     for index, item in enumerate(items):
@@ -207,6 +209,8 @@ def _json_line(line: bytes, place: str) -> Record | BadRow:
     except json.JSONDecodeError as error:
         hint = "; expected one object per line, not a list over several lines" if line.strip() == b"[" else ""
         return BadRow(NOT_JSON, f"not JSON ({error}{hint}): {shortened(text)}", place)
+    except (ValueError, RecursionError) as error:  # A number of over 4,300 digits; nesting of a thousand levels.
+        return BadRow(NOT_JSON, f"JSON that cannot be read ({error}): {shortened(text)}", place)
     return _json_record(row, place, may_be_halved="\\u" in text and ("\\ud" in text or "\\uD" in text))
 
 

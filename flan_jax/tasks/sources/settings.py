@@ -130,6 +130,8 @@ def parse_files(splits: object, place: Place) -> dict[str, tuple[Path, ...]]:
       UserError: `splits` is not a mapping to paths or lists of them.
     """
     files: dict[str, tuple[Path, ...]] = parse_value(splits, Mapping[str, tuple[Path, ...]], place)
+    if not files:
+        raise place.error("there is no split; name at least one, as in {train: rows.jsonl}.")
     return files
 
 

@@ -49,6 +49,8 @@ BAD_LINES = {
     b"[": ("not JSON", "expected one object per line, not a list over several"),
     b"[1]": ("not an object", r"expected a JSON object, got \[1\]"),
     b'{"q": "\xff"}': ("not Unicode", "not UTF-8"),
+    b"[" * 100_000: ("not JSON", "JSON that cannot be read"),
+    b'{"q": ' + b"1" * 5000 + b"}": ("not JSON", "JSON that cannot be read"),
     b'{"q": "\\ud83d"}': ("not Unicode", "half a surrogate pair"),
 }
 

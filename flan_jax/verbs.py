@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -105,6 +106,17 @@ def verb_usage(verb: str) -> str:
 
         parameters |= {name: inspect.signature(launch.join).parameters[name] for name in PROCESS_OPTIONS}
     for name, parameter in parameters.items():
-        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-        lines.append(f"  --{name.rstrip('_')}{default}")
+        lines.append(f"  --{name.rstrip('_')}{_shown_default(parameter.default)}")
     return "\n".join(lines)
+
+
+def _shown_default(default: Any) -> str:
+    """Returns a default as one would type it; an object has no such form."""
+    if default is inspect.Parameter.empty:
+        return ""
+    if isinstance(default, Path):
+        default = str(default)
+    named = getattr(default, "__name__", f"{type(default).__name__}()")
+    return (
+        f" = {default!r}" if default is None or isinstance(default, bool | int | float | str | tuple) else f" = {named}"
+    )

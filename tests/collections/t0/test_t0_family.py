@@ -326,7 +326,7 @@ def test_declared_settings_survive_a_new_declaration_of_the_collection(toys):
         ({"promptsource": 1}, "collections.t0.promptsource: expected a path, got 1"),
         ({"rate_rule": "publised"}, r"collections.t0.rate_rule: expected one of published, divided; got 'publised'\. Did you mean 'published'"),
         ({"on_bad_row": "stop"}, "collections.t0.on_bad_row: expected one of error, skip; got 'stop'"),
-        ({"rows": {"toys/sise": {"kind": "jsonl", "splits": {}}}}, r"collections.t0.rows: .*templates.zip has no templates for 'toys/sise'\. Did you mean 'toys/size'"),
+        ({"rows": {"toys/sise": {"kind": "jsonl", "splits": {"train": "x.jsonl"}}}}, r"collections.t0.rows: .*templates.zip has no templates for 'toys/sise'\. Did you mean 'toys/size'"),
         ({"rows": {"toys/size": {"kind": "jsonl"}}}, "collections.t0.rows.toys/size: the key 'splits' is missing"),
     ],
 )  # fmt: skip

@@ -67,11 +67,14 @@ def open_weights(path: Location, *, step: int | None = None) -> Weights:
 
 def _config(metadata: Mapping[str, Any], params: Mapping[str, Leaf]) -> tuple[T5Config | None, str | None]:
     """Returns the network that a checkpoint records or that its shapes show; None and the reason if neither works."""
-    unknown = sorted(metadata.get("model", {}).keys() - {field.name for field in dataclasses.fields(T5Config)})
-    if unknown:
-        return None, f"Its model has settings that this version does not know: {', '.join(unknown)}."
     try:
         if "model" in metadata:
+            fields = dataclasses.fields(T5Config)
+            required = {field.name for field in fields if field.default is dataclasses.MISSING}
+            if unknown := sorted(metadata["model"].keys() - {field.name for field in fields}):
+                return None, f"Its model has settings that this version does not know: {', '.join(unknown)}."
+            if missing := sorted(required - metadata["model"].keys()):
+                return None, f"Its model lacks the settings {', '.join(missing)}."
             return T5Config(**metadata["model"]), None
         return config_of_shapes({name: leaf.shape for name, leaf in params.items()}), None
     except UserError as error:

@@ -198,7 +198,7 @@ def test_a_failure_in_one_process_ends_the_other(export_dir, tmp_path, kind, sta
 def test_a_process_waits_for_the_others_for_the_configured_time(export_dir, tmp_path):
     patience = "launch.join.patience_seconds=2.0"
     ((_, error),) = end(begin(recipe(export_dir, tmp_path / "run", patience), count=2, only=(0,)), status=2)
-    assert "did not all come together within 2 s. See that each was started" in error
+    assert "did not all connect within 2 s. Check that each was started" in error
 
 
 @pytest.mark.slow  # Last run: 2026-11-21, the three slow tests of this file together 3 minutes.

@@ -117,9 +117,8 @@ def require_writable_directory(path: Path | str, *, setting: str) -> None:
     if "://" in str(path):  # A bucket answers when it is first written to.
         return
     with accessing(path, setting=setting, action="written"):
-        existing = directory = user_path(path)
-        while not existing.exists():  # Raises for names that are too long.
-            existing = existing.parent
+        directory = user_path(path)
+        existing = _nearest_existing(directory)  # Raises for names that are too long.
         if not existing.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
         os.rmdir(tempfile.mkdtemp(prefix=".flan_jax_", dir=existing))
@@ -131,12 +130,15 @@ def require_free_space(directory: Path | str, needed_bytes: int, *, for_what: st
     Raises:
       UserError: The file system of `directory` has less than `needed_bytes` free.
     """
-    place = Path(directory)
-    while not place.exists():
-        place = place.parent
+    place = _nearest_existing(Path(directory))
     free_bytes = shutil.disk_usage(place).free
     if free_bytes < needed_bytes:
         raise UserError(
             f"No room on disk for {for_what}: it needs {needed_bytes / 2**20:,.0f} MiB and {place} has "
             f"{free_bytes / 2**20:,.0f} MiB free. Free some space or choose another directory."
         )
+
+
+def _nearest_existing(path: Path) -> Path:
+    """Returns the path, or the nearest one above it that exists."""
+    return next(parent for parent in (path, *path.parents) if parent.exists())

@@ -321,9 +321,9 @@ def _literal_of(value: Any, macros: tuple[str, ...] = ()) -> Any:
     """Returns a value with its macros replaced; `_NOT_LITERAL` for one that gin has yet to construct."""
     if isinstance(value, gin_config.ConfigurableReference):
         name, _, kind = value.scoped_selector.rpartition("/")
-        if name in macros:
-            raise UserError(f"The macro %{name} refers to itself: {' -> '.join([*macros, name])}. Give it a value.")
         if kind == "macro" or kind == "gin.macro":
+            if name in macros:
+                raise UserError(f"The macro %{name} refers to itself: {' -> '.join([*macros, name])}. Give it a value.")
             bound = gin_config._CONFIG.get((name, "gin.macro"), {}).get("value", _NOT_LITERAL)
             return _literal_of(bound, (*macros, name))
         return _NOT_LITERAL

@@ -79,9 +79,8 @@ def infer(
     placement.require_divisible_batch(batch_size, mesh=run.network.mesh)
     pattern = Template(inputs=template, targets="-", name="--template")
     rows = [(row, pattern.render(row).inputs) for row in _read(input)]
-    identity = sha256_of(  # Everything that decides a row: a partial file of other values must not be continued.
+    settings = sha256_of(  # With the weights, everything that decides a row.
         {
-            "weights": leaves_digest(weights.params),
             "model": dataclasses.asdict(run.network.config),
             "vocabulary": run.vocabulary.digest,
             "lengths": dict(run.request.lengths),
@@ -89,7 +88,7 @@ def infer(
             "rows": [(dict(row), text) for row, text in rows],
         }
     )
-    group.require_agreement({"identity": identity, "batch_size": batch_size, "versions": provenance.versions()})
+    group.require_agreement({"settings": settings, "batch_size": batch_size, "versions": provenance.versions()})
     console = console if console is not None and group.is_first else Console(quiet=True)
 
     def compute(first: int) -> Iterator[Row]:
@@ -106,6 +105,9 @@ def infer(
                 f"{truncated:,} of {len(rows) - first:,} inputs were longer than {run.request.lengths['inputs']} "
                 "tokens and were truncated."
             )
+
+    def identity() -> str:
+        return sha256_of([leaves_digest(weights.params), settings])
 
     return Predictions(identity=identity, count=len(rows), compute=compute)
 

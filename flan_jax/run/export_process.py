@@ -22,6 +22,7 @@ from flan_jax.data.exports import UseCached
 from flan_jax.data.manifest import MixtureManifest, Request
 from flan_jax.errors import UserError
 from flan_jax.run import export_child
+from flan_jax.tasks.exporting.worker import how_it_ended
 
 
 class ExportFailed(UserError):
@@ -73,10 +74,9 @@ def run_child(requests: Sequence[Request], export_dir: Path, *, module: str = ex
         failure = ExportFailed(refusal["message"])
         failure.add_note(refusal["traceback"])
         raise failure
-    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    hint = " (often: out of memory)" if status == -signal.SIGKILL else ""
     raise RuntimeError(
-        f"The export process {how}{hint}; finished shards are not lost: run the same command again to continue."
+        f"The export process {how_it_ended(status)}; finished shards are not lost: run the same command again to "
+        "continue."
     )
 
 

@@ -23,12 +23,13 @@ class Predictions:
     """Rows of an input, each with its `prediction`; nothing is computed before the first row is read.
 
     Attributes:
-      identity: A digest of the weights, the input and all settings that decide the rows.
+      identity: Returns a digest of the weights, the input and all settings that decide the rows. Reads all weights, so
+        it is called only for a file that a later call may continue.
       count: The number of rows.
       compute: Returns the rows from the one with a given index on.
     """
 
-    identity: str
+    identity: Callable[[], str]
     count: int
     compute: Callable[[int], Iterator[Row]]
 
@@ -52,7 +53,7 @@ def write_predictions(predictions: Predictions, output: str) -> None:
     group = processes.group()
     partial, done = None, 0
     if group.is_first and output != "-":
-        partial, done = _open_partial(user_path(output), predictions.identity)
+        partial, done = _open_partial(user_path(output), predictions.identity())
     with contextlib.ExitStack() as stack:
         file = sys.stdout if partial is None else stack.enter_context(open(partial, "a", encoding="utf-8"))
         for row in predictions.compute(group.broadcast(done)):

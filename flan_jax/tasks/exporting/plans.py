@@ -1,6 +1,7 @@
 """The export of one split of one task, planned: everything that decides its bytes, and their digest."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ class SplitPlan:
         """The task's name."""
         return self.task.name
 
-    @property
+    @functools.cached_property  # Read several times per split, also through `path`; an identity can be long.
     def fingerprint(self) -> str:
         """SHA-256 of the identity."""
         return sha256_of(self.identity)

@@ -23,6 +23,14 @@ from flan_jax.data.manifest import Request
 from flan_jax.errors import UserError
 
 
+def how_it_ended(status: int) -> str:
+    """Describes the exit status of a child process that failed; a negative one is the signal that killed it."""
+    if status >= 0:
+        return f"ended with status {status}"
+    hint = " (often: out of memory)" if status == -signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-status).name}{hint}"
+
+
 class Worker:
     """A process that exports splits. Takes several seconds to start. Must be closed."""
 
@@ -52,11 +60,9 @@ class Worker:
         line = self._process.stdout.readline()
         if not line:
             status = self._process.wait()
-            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            hint = " (often: out of memory)" if status == -signal.SIGKILL else ""
             raise RuntimeError(
-                f"A worker {how}{hint} while it exported {task!r}. Finished shards are not lost: run the same command "
-                "again to continue."
+                f"A worker {how_it_ended(status)} while it exported {task!r}. Finished shards are not lost: run the "
+                "same command again to continue."
             )
         answer = json.loads(line)
         if "error" in answer:

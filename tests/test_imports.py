@@ -20,6 +20,19 @@ THIRD_PARTY = {
     "orbax": {"orbax"},
     "gin": {"gin"},
 }
+EVALUATION_PARTS = {
+    "evaluation.metrics": {
+        "metrics",
+        "text_metrics",
+        "class_metrics",
+        "rank_metrics",
+        "measured",
+        "normalization",
+        "words",
+    },
+    "evaluation.postprocess": {"postprocess"},
+    "evaluation.numerals": {"numerals"},
+}
 NEVER = {"torch", "transformers", "t5x", "tokenizers"}
 
 
@@ -38,9 +51,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 def part_of(module: str) -> str:
     """`flan_jax.data.loader` -> `data`; the pure modules of `evaluation` are parts of their own."""
     names = module.split(".")[1:]
-    for special in ("evaluation.metrics", "evaluation.rank_metrics", "evaluation.postprocess"):
-        if ".".join(names[:2]) == special:
-            return "evaluation.metrics" if "metrics" in special else special
+    if names[:1] == ["evaluation"]:
+        for part, modules in EVALUATION_PARTS.items():
+            if names[1:2] and names[1] in modules:
+                return part
     return names[0] if names else ""
 
 

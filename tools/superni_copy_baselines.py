@@ -19,7 +19,7 @@ from rich.table import Table
 
 from flan_jax.collections.natural_instructions.instances import SuperNISource
 from flan_jax.collections.natural_instructions.task_files import task_files, task_lists
-from flan_jax.evaluation.metrics import rouge_l
+from flan_jax.evaluation.text_metrics import rouge_l
 from flan_jax.tasks.sources.rows import Row
 
 MAX_INSTANCES = 100
@@ -54,7 +54,7 @@ def score(data_dir: Path | str, *, max_tasks: int | None = None) -> tuple[dict[s
         rows = list(SuperNISource(task=file, split="test", max_instances=MAX_INSTANCES, seed=0).rows("test"))
         references = [row["output"] for row in rows]
         for name, copy in BASELINES.items():
-            mean = rouge_l(references, [copy(row) for row in rows])["rouge_l"]
+            mean = rouge_l(references, [copy(row) for row in rows]).scores()["rouge_l"]
             found[name].append(Score(task=file.name, category=file.category, num_instances=len(rows), rouge_l=mean))
     return found, len(listed)
 

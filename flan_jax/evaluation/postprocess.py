@@ -9,13 +9,21 @@ import re
 from collections.abc import Callable, Mapping
 
 from flan_jax.errors import UnknownNameError
+from flan_jax.evaluation.numerals import numbers
 from flan_jax.names import nearest
 
-# What introduces an answer at the end of a reasoning; the last cue in the text counts.
+_VERBS = "is|are|was|were|will|would|can|cannot|could|should|may|might|must|has|had|does|did|do"
+# What introduces an answer at the end of a reasoning; the last cue in the text counts. Words are whole: "answer isn't"
+# is no cue, and "final answer" without a mark is one only where no verb follows.
 ANSWER_CUE = re.compile(
-    r"(?:\b(?:the\s+)?(?:final\s+)?answer\s*(?:is|:|=)|\bfinal\s+answer\b|####)\s*:?\s*", flags=re.IGNORECASE
+    rf"""
+    (?: \banswer (?: \s+is(?![\w'’-]) | \s*[:=] )
+      | \bfinal\s+answer (?![\w'’-]) (?! \s+ (?: (?:{_VERBS})\b | \w+n['’]t\b ) )
+      | \#\#\#\#
+    ) \s*:?\s*
+    """,
+    flags=re.IGNORECASE | re.VERBOSE,
 )
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 
 
 def strip(text: str) -> str:
@@ -80,13 +88,13 @@ def chain_of_thought(text: str) -> str:
 
 
 def last_number(text: str) -> str:
-    """Returns the last number, without thousands separators; all of the text if there is none.
+    """Returns the last number, without separators of thousands and without its unit; all of the text if there is none.
 
-    >>> last_number("They pay $1,250 in all.")
-    '1250'
+    >>> last_number("They pay $1,250 in all."), last_number("From 3-4.")
+    ('1250', '4')
     """
-    numbers = NUMBER.findall(text)
-    return numbers[-1].replace(",", "") if numbers else text.strip()
+    found = numbers(text)
+    return found[-1].text if found else text.strip()
 
 
 POSTPROCESSORS: Mapping[str, Callable[[str], str]] = {

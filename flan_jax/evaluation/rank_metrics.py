@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from flan_jax.errors import UserError
+from flan_jax.evaluation.measured import Measured
 
 Scores = Sequence[Sequence[float]]
 Gold = Sequence[Collection[int]]
@@ -22,8 +23,8 @@ def rank_classification(
     num_classes: int | None = None,
     weights: Sequence[float] | None = None,
     lengths: Sequence[Sequence[int]] | None = None,
-) -> dict[str, float]:
-    """Scores the ranking of options, 0 to 100.
+) -> Measured:
+    """Measures the ranking of options.
 
     Args:
       scores: one row of option scores an example, higher is better.
@@ -33,7 +34,7 @@ def rank_classification(
       lengths: target tokens of each option, to divide the scores by; None does not divide them, as in FLAN and T0.
 
     Returns:
-      `accuracy`; with two classes `f1`, `auc_roc`, `auc_pr`; with more `mean_f1`.
+      The measurement of `accuracy`; with two classes `positive_f1`, `auc_roc`, `auc_pr`; with more `mean_f1`.
 
     Raises:
       UserError: rows and gold do not fit together, or a score is not a number.
@@ -44,44 +45,48 @@ def rank_classification(
     weight = np.ones(len(scores)) if weights is None else np.asarray(weights, float)
     chosen = np.array([int(np.argmax(row)) for row in scores])
     right = np.array([c in g for c, g in zip(chosen, gold, strict=True)])
-    result = {"accuracy": 100.0 * float(weight @ right / weight.sum())}
-    if num_classes is None or any(len(set(g)) != 1 for g in gold):
-        return result
+    # Options that vary, or several right ones, are no classes.
+    are_classes = num_classes is not None and all(len(set(g)) == 1 for g in gold)
     labels = np.array([next(iter(g)) for g in gold])
-    if num_classes == 2:
-        margins = np.array([row[1] - row[0] for row in scores])  # Orders rows as the softmax over two options does.
-        result["f1"] = class_f1(labels, chosen, weight, label=1)
-        result["auc_roc"] = auc_roc(labels == 1, margins, weight)
-        result["auc_pr"] = auc_pr(labels == 1, margins, weight)
-    elif num_classes > 2:
-        result["mean_f1"] = float(np.mean([class_f1(labels, chosen, weight, label=c) for c in range(num_classes)]))
-    return result
+    # The margin orders rows as the softmax over two options does.
+    margins = np.array([row[1] - row[0] for row in scores]) if num_classes == 2 else np.zeros(len(scores))
+
+    def reduce(rows: np.ndarray) -> dict[str, float]:
+        right, chosen, labels, margins, weight = rows.T
+        result = {"accuracy": 100.0 * float(weight @ right / weight.sum())}
+        if are_classes and num_classes == 2:
+            result["positive_f1"] = class_f1(labels, chosen, weight, label=1)
+            result["auc_roc"] = auc_roc(labels == 1, margins, weight)
+            result["auc_pr"] = auc_pr(labels == 1, margins, weight)
+        elif are_classes and num_classes is not None and num_classes > 2:
+            result["mean_f1"] = float(np.mean([class_f1(labels, chosen, weight, label=c) for c in range(num_classes)]))
+        return result
+
+    return Measured(rows=np.array([right, chosen, labels, margins, weight], float).T, reduce=reduce)
 
 
-def rank_accuracy(scores: Scores, gold: Gold, *, lengths: Sequence[Sequence[int]] | None = None) -> dict[str, float]:
+def rank_accuracy(scores: Scores, gold: Gold, *, lengths: Sequence[Sequence[int]] | None = None) -> Measured:
     """Accuracy of the highest score, for options that may vary by row; `lengths` are not used.
 
-    >>> rank_accuracy([[-1.0, -2.0], [-5.0, -3.0, -4.0]], [{0}, {2}])
+    >>> rank_accuracy([[-1.0, -2.0], [-5.0, -3.0, -4.0]], [{0}, {2}]).scores()
     {'accuracy': 50.0}
     """
     return rank_classification(scores, gold)
 
 
-def rank_classes(scores: Scores, gold: Gold, *, lengths: Sequence[Sequence[int]] | None = None) -> dict[str, float]:
+def rank_classes(scores: Scores, gold: Gold, *, lengths: Sequence[Sequence[int]] | None = None) -> Measured:
     """As `rank_accuracy` with F1 (and areas under curves for two), for options that are the same classes in every row.
 
-    >>> rank_classes([[-1.0, -2.0], [-5.0, -3.0]], [{0}, {1}])
-    {'accuracy': 100.0, 'f1': 100.0, 'auc_roc': 100.0, 'auc_pr': 100.0}
+    >>> rank_classes([[-1.0, -2.0], [-5.0, -3.0]], [{0}, {1}]).scores()
+    {'accuracy': 100.0, 'positive_f1': 100.0, 'auc_roc': 100.0, 'auc_pr': 100.0}
     """
     return rank_classification(scores, gold, num_classes=len(scores[0]) if len(scores) else None)
 
 
-def rank_accuracy_by_length(
-    scores: Scores, gold: Gold, *, lengths: Sequence[Sequence[int]] | None = None
-) -> dict[str, float]:
+def rank_accuracy_by_length(scores: Scores, gold: Gold, *, lengths: Sequence[Sequence[int]] | None = None) -> Measured:
     """As `rank_accuracy` with every score divided by its option's number of tokens.
 
-    >>> rank_accuracy_by_length([[-4.0, -3.0]], [{0}], lengths=[[4, 2]])
+    >>> rank_accuracy_by_length([[-4.0, -3.0]], [{0}], lengths=[[4, 2]]).scores()
     {'accuracy': 100.0}
     """
     return rank_classification(scores, gold, lengths=lengths)

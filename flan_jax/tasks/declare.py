@@ -169,6 +169,8 @@ class TemplatedTask:
                     f"unknown metric {name!r}.{nearest(name, metrics_lib.METRICS)} "
                     f"Available: {', '.join(metrics_lib.METRICS)}."
                 )
+            elif metrics_lib.METRICS[name].lacks:
+                yield metrics_lib.missing_package(name)
             elif metrics_lib.METRICS[name].kind == "rank" and self.evaluation != "rank":
                 yield f"the metric {name!r} needs the scores of options: set evaluation='rank'."
             else:

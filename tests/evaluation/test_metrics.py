@@ -1,3 +1,7 @@
+import math
+import re
+import unicodedata
+
 import pytest
 
 from flan_jax.evaluation.metrics import METRICS, metric
@@ -11,8 +15,58 @@ def score(name, references, predictions):
     ("name", "reference", "prediction", "wanted"),
     [
         ("exact_match", "The Cat!", "the  cat", 100),
-        ("exact_match", "the cat", "cat", 0),  # Super-NI keeps articles, unlike SQuAD.
-        ("exact_match", "co-op", "coop", 100),
+        ("exact_match", "the cat", "cat", 0),  # Articles stay, unlike SQuAD's.
+        ("exact_match", "'Paris'", "“paris.”", 100),
+        ("exact_match", "(B)", "b", 100),
+        ("exact_match", "don't", "don’t", 100),
+        ("exact_match", "-5", "−5", 100),
+        ("exact_match", "42", "42.", 100),
+        ("exact_match", "北京", "北京。", 100),
+        ("exact_match", "", " ", 100),
+        ("exact_match", "-5", "5", 0),
+        ("exact_match", "3.14", "314", 0),
+        ("exact_match", "a+b", "a b", 0),
+        ("exact_match", "a+b", "a-b", 0),
+        ("exact_match", "C++", "C", 0),
+        ("exact_match", "C#", "C", 0),
+        ("exact_match", "50%", "50", 0),
+        ("exact_match", "$5", "5", 0),
+        ("exact_match", "$5", "€5", 0),
+        ("exact_match", "5!", "5", 0),
+        ("exact_match", "n!", "n", 0),
+        ("exact_match", "x²", "x2", 0),
+        ("exact_match", "1/2", "12", 0),
+        ("exact_match", "1,2", "12", 0),
+        ("exact_match", "12:30", "1230", 0),
+        ("exact_match", "a*b", "ab", 0),
+        ("exact_match", "x_1", "x1", 0),
+        ("exact_match", "!x", "x", 0),
+        ("exact_match", "<", ">", 0),
+        ("exact_match", ".", "", 0),
+        ("superni_exact_match", "The Cat!", "the  cat", 100),
+        ("superni_exact_match", "the cat", "cat", 0),
+        ("superni_exact_match", "co-op", "coop", 100),
+        ("superni_exact_match", "-5", "5", 100),  # As published.
+        ("number_match", "1000", "So it is $1,000.", 100),
+        ("number_match", "0.5", "1/2", 100),
+        ("number_match", "1500", "1.5e3", 100),
+        ("number_match", "50", "50%", 100),
+        ("number_match", "50%", "0.5", 100),
+        ("number_match", "$50", "50%", 0),
+        ("number_match", "4.50", "4.5", 100),
+        ("number_match", "-5", "−5", 100),
+        ("number_match", "-5", "5", 0),
+        ("number_match", "314", "3.14", 0),
+        ("number_match", "42 apples", "the answer is 42.", 100),
+        ("number_match", "4", "3-4", 0),
+        ("number_match", "6", "2024-05-06", 0),
+        ("number_match", "2024-05-06", "2024-05-06", 100),
+        ("number_match", "2024-05-06", "2024-05-07", 0),
+        ("number_match", "B12", "C12", 0),
+        ("number_match", "yes", "Yes.", 100),
+        ("number_match", "5", "five", 0),
+        ("number_match", "9" * 5000, "9" * 5000, 100),
+        ("number_match", "1e999", "1e998", 0),
         ("accuracy", "yes", " yes\n", 100),
         ("accuracy", "yes", "Yes", 0),
         ("f1", "the big red cat", "A red cat", 80),
@@ -23,6 +77,13 @@ def score(name, references, predictions):
         ("rouge_l", "police killed the gunman", "police kill the gunman", 100),  # Stemmed.
         ("rouge_l", "police killed the gunman", "the gunman kill police", 50),
         ("rouge_l", "!", "?", 0),  # No words at all.
+        ("rouge_l", "кошки спят", "кошки едят", 50),
+        ("rouge_l", "原因是天气", "天气", 400 / 7),
+        ("rouge_l", "", "", 100),
+        ("rouge_l", "", "cat", 0),
+        ("f1", "北京市", "北京", 80),
+        ("f1", "الكلب الكبير", "الكلب؟", 200 / 3),
+        ("squad", "北京。", "北京", 100),
         ("rouge_l_xlingual", "кошки спят", "кошка спит", 700 / 9),  # Seven of nine letters stand.
         ("rouge_l_xlingual", "原因", "结果", 0),
         ("rouge_l_xlingual", "killed the Gunman", "kill the gunman", 100 / 3),  # Neither stemmed nor lower-cased.
@@ -34,6 +95,62 @@ def score(name, references, predictions):
 )
 def test_texts_score_as_their_papers_define(name, reference, prediction, wanted):
     assert score(name, [[reference]], [prediction]) == pytest.approx(wanted)
+
+
+EQUAL_TEXTS = {
+    "Arabic": "الكلب الكبير نائم هنا",
+    "Hindi": "बड़ा कुत्ता यहाँ सो रहा है",
+    "Chinese": "大狗在这里睡觉",
+    "Japanese": "大きな犬はここで寝ている",
+    "Thai": "สุนัขตัวใหญ่นอนอยู่ที่นี่",
+    "Korean": "큰 개가 여기서 자고 있다",
+    "Russian": "большая собака спит здесь",
+    "Greek": "ο μεγάλος σκύλος κοιμάται",
+    "Hebrew": "הכלב הגדול ישן כאן",
+    "Georgian": "დიდი ძაღლი აქ სძინავს",
+    "Khmer": "ឆ្កែធំកំពុងដេក",
+    "Vietnamese": "con chó lớn ngủ ở đây",
+    "an accent alone": "é",
+    "emoji": "🐕 🐈",
+    "mixed": "GPT-4 は 大きい model です",
+}
+
+
+@pytest.mark.parametrize("text", EQUAL_TEXTS.values(), ids=EQUAL_TEXTS)
+@pytest.mark.parametrize("name", ["exact_match", "rouge_l", "rouge", "rouge_l_xlingual", "f1", "squad", "trivia_qa"])
+def test_equal_texts_score_100_in_every_script(name, text):
+    assert score(name, [[text]], [text]) == pytest.approx(100)
+    if name in ("exact_match", "rouge_l_xlingual"):  # The others count words of Latin script as published.
+        assert score(name, [[text]], [unicodedata.normalize("NFD", text)]) == pytest.approx(100)
+    assert score(name, [[text]], ["something else"]) < 20
+
+
+LATIN_TEXTS = [
+    ("The U.S. won 3-1, didn't it?", "the us didn't win: 3 1"),
+    ("Déjà vu à l'école — naïve façade", "deja vu a l’école, naive facade"),
+    ("Running dogs ran\nThe cat's 1,000 toys", "The dog runs.\nThe cats 1000 toy"),
+    ("İstanbul'da ğ, ş ve Straße", "istanbul da strasse"),
+    ("", "something"),
+]
+
+
+@pytest.mark.parametrize(("reference", "prediction"), LATIN_TEXTS)
+def test_rouge_of_latin_text_is_the_packages(reference, prediction):
+    from rouge_score.rouge_scorer import RougeScorer
+
+    stemmed = RougeScorer(["rougeL"], use_stemmer=True).score(reference, prediction)
+    assert score("rouge_l", [[reference]], [prediction]) == pytest.approx(100 * stemmed["rougeL"].fmeasure)
+    types = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_lsum": "rougeLsum"}
+    plain = RougeScorer(list(types.values())).score(reference, prediction)
+    wanted = {name: pytest.approx(100 * plain[of].fmeasure) for name, of in types.items()}
+    assert METRICS["rouge"].fn([[reference]], [prediction]) == wanted
+
+
+def test_rouge_lsum_takes_sentences_in_any_order_by_t5s_rule():
+    sentences = ["red cats ran . dogs sat . birds flew ."]
+    assert METRICS["rouge"].fn([sentences], ["birds flew . red cats ran . dogs sat ."])["rouge_lsum"] == 100
+    assert METRICS["rouge"].fn([["a . b . c ."]], ["c . a . b ."])["rouge_lsum"] == 100
+    assert METRICS["rouge"].fn([["a.b.c."]], ["c.a.b."])["rouge_lsum"] < 100  # The rule needs spaces.
 
 
 TEXT_METRICS = ["exact_match", "accuracy", "f1", "squad", "rouge_l", "rouge", "edit_similarity", "bleu"]
@@ -62,9 +179,87 @@ def test_bleu_equals_sacrebleu_where_rows_have_unequal_numbers_of_references():
 
     references = [["the cat is on the mat", "there is a cat on the mat"], ["it is a guide to action"]]
     predictions = ["the cat is on a mat", "it is a guide to the action"]
-    wanted = sacrebleu.corpus_bleu(predictions, [[r[0] for r in references], [references[0][1], None]]).score
+    streams = [[r[0] for r in references], [references[0][1], None]]
+    wanted = sacrebleu.corpus_bleu(predictions, streams).score
     assert METRICS["bleu"].fn(references, predictions) == {"bleu": pytest.approx(wanted)}
     assert 0 < wanted < 100
+    whole = sacrebleu.BLEU()
+    whole.corpus_score(predictions, streams)
+    assert METRICS["bleu"].measure(references, predictions).signature == str(whole.get_signature())
+
+
+CHINESE = "今天天气很好，我们去公园散步。"
+
+
+@pytest.mark.parametrize("tokenizer", ["intl", "zh", "char", "none"])
+@pytest.mark.parametrize("text", [CHINESE, "It's 5 o'clock; the bus (no. 7) left — late!"])
+def test_bleu_takes_sacrebleus_tokenizers_by_name(tokenizer, text):
+    import sacrebleu
+
+    name = f"bleu(tokenizer={tokenizer})"
+    prediction = text.replace("5", "6").replace("公园", "学校")
+    measured = METRICS[name].measure([[text]], [prediction])
+    wanted = sacrebleu.corpus_bleu([prediction], [[text]], tokenize=tokenizer).score
+    assert measured.scores() == {name: pytest.approx(wanted)}
+    assert f"|tok:{tokenizer}|" in measured.signature
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "note"),
+    [
+        ("bleu", CHINESE, r"use bleu\(tokenizer=zh\)"),
+        ("bleu(tokenizer=intl)", EQUAL_TEXTS["Thai"], r"use bleu\(tokenizer=char\)"),
+        ("bleu", EQUAL_TEXTS["Japanese"], r"use bleu\(tokenizer=char\)"),
+        ("bleu(tokenizer=zh)", EQUAL_TEXTS["Japanese"], r"use bleu\(tokenizer=char\)"),
+        ("bleu(tokenizer=zh)", CHINESE, "^$"),
+        ("bleu(tokenizer=char)", EQUAL_TEXTS["Thai"], "^$"),
+        ("bleu", EQUAL_TEXTS["Russian"], "^$"),
+        ("bleu", "The word 北 means north", "^$"),
+    ],
+)
+def test_a_tokenizer_that_cannot_split_a_script_is_noted(name, text, note):
+    assert re.search(note, METRICS[name].measure([[text]], [text]).note)
+
+
+def test_a_tokenizer_whose_package_is_missing_is_refused():
+    name = "bleu(tokenizer=ja-mecab)"
+    if METRICS[name].lacks:
+        with pytest.raises(ValueError, match=r'needs the package ipadic: pip install "sacrebleu\[ja\]"'):
+            metric(name)
+    with pytest.raises(KeyError, match="Unknown metric 'bleu"):
+        metric("bleu(tokenizer=jp)")
+
+
+def test_standard_errors_are_seeded_and_those_of_a_mean_are_its_spread():
+    references, predictions = [["1"]] * 400, ["1"] * 300 + ["2"] * 100
+    measured = METRICS["exact_match"].measure(references, predictions)
+    assert measured.standard_errors() == METRICS["exact_match"].measure(references, predictions).standard_errors()
+    assert measured.standard_errors()["exact_match"] == pytest.approx(100 * (0.75 * 0.25 / 400) ** 0.5, rel=0.15)
+    assert math.isnan(METRICS["exact_match"].measure([["1"]], ["1"]).standard_errors()["exact_match"])
+    assert METRICS["exact_match"].measure([["1"]] * 9, ["1"] * 9).standard_errors() == {"exact_match": 0.0}
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "bleu", "correlation", "squad", "rouge_l"])
+def test_more_rows_have_smaller_standard_errors(name):
+    words = ["1 2 3 4 5", "2 3 4 5 6", "7 8 9 1 2", "4 4 5 5 5"] if name == "bleu" else ["1", "2", "3", "4"]
+    wrong = [words[0], words[1], words[2], words[0]]
+    few, many = (
+        next(iter(METRICS[name].measure([[w] for w in words * n], wrong * n).standard_errors().values()))
+        for n in (2, 50)
+    )
+    assert 0 < many < few
+
+
+@pytest.mark.parametrize("one", METRICS.values(), ids=METRICS)
+def test_a_metric_gives_the_scores_that_it_declares(one):
+    if one.lacks:
+        pytest.skip(f"{one.lacks} is not installed")
+    if one.kind == "rank":
+        got = one.fn([[-1.0, -2.0], [-1.0, 0.0]], [{0}, {1}], lengths=[[1, 1], [1, 1]])
+    else:
+        facts = {"options": [["a", "b"]] * 2, "groups": ["x", "y"]}
+        got = one.fn([["a"], ["b"]], ["a", "b"], **{fact: facts[fact] for fact in one.needs})
+    assert next(iter(got)) == one.gives[0] and set(got) <= set(one.gives)
 
 
 def test_macro_f1_weighs_rare_classes_as_much_as_common_ones():
@@ -155,7 +350,7 @@ def test_multirc_takes_f1_over_all_answers_and_exact_match_by_question():
     yes_no = {"options": [("no", "yes")] * 5, "groups": ["q1", "q1", "q2", "q2", "q3"]}
     wanted = [["yes"], ["no"], ["yes"], ["no"], ["no"]]
     got = ["yes", "no", "yes", "yes", "no"]
-    assert METRICS["multirc"].fn(wanted, got, **yes_no) == {"f1a": 80.0, "em": pytest.approx(200 / 3)}
+    assert METRICS["multirc"].fn(wanted, got, **yes_no) == {"f1a": 80.0, "em_by_question": pytest.approx(200 / 3)}
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,14 @@ VARIABLE_GOLD = [{1}, {0, 2}, {0}]
 @pytest.mark.parametrize(
     ("scores", "gold", "num_classes", "weights", "wanted"),
     [
-        (TWO, TWO_GOLD, 2, None, {"accuracy": 75, "f1": 66.667, "auc_roc": 66.667, "auc_pr": 50}),
-        (TWO, TWO_GOLD, 2, [0.2, 1, 0.8, 0.5], {"accuracy": 92, "f1": 90.909, "auc_roc": 86.667, "auc_pr": 83.333}),
+        (TWO, TWO_GOLD, 2, None, {"accuracy": 75, "positive_f1": 66.667, "auc_roc": 66.667, "auc_pr": 50}),
+        (
+            TWO,
+            TWO_GOLD,
+            2,
+            [0.2, 1, 0.8, 0.5],
+            {"accuracy": 92, "positive_f1": 90.909, "auc_roc": 86.667, "auc_pr": 83.333},
+        ),
         (THREE, THREE_GOLD, 3, None, {"accuracy": 66.667, "mean_f1": 55.556}),
         (THREE, THREE_GOLD, 3, [0.2, 0.5, 1], {"accuracy": 70.588, "mean_f1": 48.148}),
         (VARIABLE, VARIABLE_GOLD, None, None, {"accuracy": 66.667}),
@@ -25,7 +31,7 @@ VARIABLE_GOLD = [{1}, {0, 2}, {0}]
     ],
 )
 def test_t5_vectors(scores, gold, num_classes, weights, wanted):
-    got = rank_classification(scores, gold, num_classes=num_classes, weights=weights)
+    got = rank_classification(scores, gold, num_classes=num_classes, weights=weights).scores()
     assert got == pytest.approx(wanted, abs=1e-3)
 
 
@@ -42,7 +48,7 @@ def test_the_first_of_tied_options_is_chosen():
 
 
 def test_classes_follow_from_the_number_of_options():
-    assert list(METRICS["rank_classes"].fn(TWO, TWO_GOLD)) == ["accuracy", "f1", "auc_roc", "auc_pr"]
+    assert list(METRICS["rank_classes"].fn(TWO, TWO_GOLD)) == ["accuracy", "positive_f1", "auc_roc", "auc_pr"]
     assert list(METRICS["rank_classes"].fn(THREE, THREE_GOLD)) == ["accuracy", "mean_f1"]
     assert list(METRICS["rank_classes"].fn(TWO, [{0, 1}, {1}, {0}, {0}])) == ["accuracy"]  # Several right options.
     assert METRICS["rank_classes"].fn([[0.0]], [{0}]) == {"accuracy": 100.0}

@@ -56,7 +56,7 @@ def test_metrics_of_texts_judge_the_chosen_option(task, scoring, vocabulary):
     assert ranking_scores(["accuracy", "rank_accuracy"], ranked) == {"accuracy": 100.0}
     rows = [{"inputs": "q", "targets": "no", "options": ["no", "yes"], "group": "q1"}]
     ranked = rank(task(rows, evaluation="rank"), scoring(lambda text, option: -len(option)), vocabulary)
-    assert ranking_scores(["multirc"], ranked) == {"f1a": 0.0, "em": 100.0}
+    assert ranking_scores(["multirc"], ranked) == {"f1a": 0.0, "em_by_question": 100.0}
 
 
 def test_the_length_of_options_counts_only_for_the_metric_that_divides_by_it(task, scoring, vocabulary):

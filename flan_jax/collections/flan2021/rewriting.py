@@ -87,7 +87,7 @@ def _translation(
         corpora=(corpus,),
         normalizer=Fields(fields={"sent1": "en", "sent2": code}, given={"lang1": "English", "lang2": language}),
         template_set=templates,
-        metrics=("bleu",),
+        metrics=("bleu(tokenizer=intl)",),  # T5's metric, which FLAN uses.
         licence=licence,
         size=size,
     )

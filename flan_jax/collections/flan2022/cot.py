@@ -45,6 +45,7 @@ class CotSet:
       corpora: for hold-out.
       licence: of the rows.
       are_notes: whether the rationales are rough notes ("stream") instead of explanations.
+      metric: of answers; by value where they are numbers.
     """
 
     name: str
@@ -52,6 +53,7 @@ class CotSet:
     corpora: tuple[str, ...]
     licence: str
     are_notes: bool = False
+    metric: str = "exact_match"
 
     def task(self, *, inverted: bool = False) -> str:
         """Returns the name of its task."""
@@ -59,7 +61,7 @@ class CotSet:
 
 
 SETS = (
-    CotSet(name="gsm8k", num_rows=7_473, corpora=("gsm8k",), licence="MIT"),
+    CotSet(name="gsm8k", num_rows=7_473, corpora=("gsm8k",), licence="MIT", metric="number_match"),
     CotSet(name="strategyqa", num_rows=2_061, corpora=("strategyqa",), licence="MIT"),
     CotSet(name="creak", num_rows=6_915, corpora=("creak",), licence="MIT"),
     CotSet(name="qasc", num_rows=1_084, corpora=("qasc",), licence="CC BY 4.0"),
@@ -191,7 +193,7 @@ def record(one: CotSet, folder: Path | str, *, inverted: bool = False) -> Templa
         source=CotSource(files={TRAIN_SPLIT: _file(Path(folder), one)}, columns=COLUMNS),
         cluster=CLUSTER,
         templates=_templates(one, inverted=inverted),
-        metrics=("rouge_l",) if inverted else ("exact_match",),
+        metrics=("rouge_l",) if inverted else (one.metric,),
         postprocessor=None if inverted else "chain_of_thought",
         licence=one.licence,
         corpora=one.corpora,

@@ -137,7 +137,7 @@ def record(dataset: str, file: TaskFile, variant: Variant, *, seed: int = 0) -> 
         source=SuperNISource(task=file, split="train", max_instances=ALL_INSTANCES, seed=seed),
         cluster=file.category.lower().replace(" ", "_"),
         templates=_templates()[template_set],
-        metrics=("rouge_l", "exact_match"),
+        metrics=("rouge_l", "superni_exact_match"),
         normalizer=Instance(
             task=name,
             examples=examples,

@@ -208,7 +208,8 @@ def _in_either_track(found: Mapping[str, Coverage], split: Split) -> list[str]:
 def _declared(file: TaskFile, split: Split, settings: Settings, *, vocabulary: Vocabulary, rouge: str) -> TemplatedTask:
     encodings = ENCODINGS[settings.encoding]
     is_drawn = len(encodings) > 1 and split == "test"
-    metrics = ("exact_match", rouge) if file.category in EXACT_MATCH_CATEGORIES else (rouge, "exact_match")
+    exact = "superni_exact_match"
+    metrics = (exact, rouge) if file.category in EXACT_MATCH_CATEGORIES else (rouge, exact)
     return TemplatedTask(
         name=seqio_name(file.name, prefix=settings.prefix),
         source=SuperNISource(

@@ -13,7 +13,7 @@ GLUE: Mapping[str, tuple[str, ...]] = {
 POSITIVE_F1 = ("glue/mrpc", "glue/qqp")
 
 NAMED: Mapping[str, str] = {
-    "BLEU": "bleu",
+    "BLEU": "bleu(tokenizer=intl)",  # T5's tokenizer, as in the released code.
     "ROUGE": "rouge",
     "Squad": "squad",
     "Span Squad": "squad",

@@ -62,12 +62,12 @@ def test_each_kind_reads_what_it_does_not_write(folder):
 
 
 def test_forward_answers_come_after_the_reasons_and_are_read_back(folder):
-    for name, answer in (("gsm8k", "5"), ("aqua", "(A)")):
+    for name, answer, metric in (("gsm8k", "5", "number_match"), ("aqua", "(A)", "exact_match")):
         task = cot.record(of(name), folder)
         for rendered in every_rendering(task):
             assert rendered.targets.index("=") < rendered.targets.rindex(answer)
             assert chain_of_thought(rendered.targets) == answer, rendered.targets
-        assert (task.metrics, task.postprocessor) == (("exact_match",), "chain_of_thought")
+        assert (task.metrics, task.postprocessor) == ((metric,), "chain_of_thought")
 
 
 def test_an_inverted_row_whose_target_occurs_in_its_input_is_dropped_and_counted(folder):

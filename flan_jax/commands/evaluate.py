@@ -101,7 +101,7 @@ def evaluate(
     directory = run.directory.evaluations
     if mixture_or_task_name is not None:
         suites: Mapping[str, Sequence[str]] = {"evaluated": (mixture_or_task_name,)}
-        directory = directory / f"{safe_name(mixture_or_task_name)}-{safe_name(split)}"
+        directory = directory / _folder_name(mixture_or_task_name, split)
     elif run.plan is not None:
         suites, split = run.plan.suites, run.plan.split
     else:
@@ -139,6 +139,13 @@ def evaluate(
     with run.network.within():
         by_step = {number: evaluator(number, run.params(weights)) for number, weights in checkpoints.items()}
     return Scores(by_step=by_step, directory=directory, show_predictions=show_predictions)
+
+
+def _folder_name(name: str, split: str) -> str:
+    """The folder of the evaluations of a named mixture or task, another one for each name and split."""
+    if "-" in split:  # "a-b" and "c" would share a folder with "a" and "b-c".
+        return safe_name(f"{name}:{split}")
+    return f"{safe_name(name)}-{safe_name(split)}"
 
 
 def _ensure_exports(

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flan_jax.errors import UserError
+from flan_jax.evaluation import report, results
 from flan_jax.names import nearest
 from flan_jax.paths import location, user_path
 
@@ -302,9 +303,10 @@ def _run(path: str) -> tuple[Data, RenderableType]:
     lines = [{"what": what, "value": data[what]} for what in ("run", "step", "params_digest", "checkpoints")]
     lines += [{"what": what, "value": _as_text(run[what])} for what in ("versions", "devices") if what in run]
     parts: list[RenderableType] = [_table("run", ("what", "value"), lines)]
-    for title in ("metrics", "evaluation"):
-        if data[title] is not None:
-            parts.append(_numbers_table(f"last {title}", data[title]))
+    if data["metrics"] is not None:
+        parts.append(_numbers_table("last metrics", data["metrics"]))
+    if data["evaluation"] is not None:
+        parts += [_heading("last evaluation"), report.compare(None, results.from_json(data["evaluation"]))]
     return data, Group(*parts)
 
 
@@ -323,11 +325,6 @@ def _checkpoint(path: str, *, step: int | None) -> tuple[Data, RenderableType]:
 
 
 def _numbers_table(title: str, data: Mapping[str, Any]) -> RenderableType:
-    """The scalars of a record, and the tasks of an evaluation."""
-    if "tasks" in data:
-        tasks = [{**task, "score": task["metrics"].get(task["main_metric"])} for task in data["tasks"]]
-        step = f"{title}, step {data['step']:,}"
-        return _table(step, ("task", "cluster", "label", "main_metric", "score", "num_examples"), tasks)
     return _table(title, ("what", "value"), [{"what": key, "value": value} for key, value in data.items()])
 
 

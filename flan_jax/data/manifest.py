@@ -279,12 +279,18 @@ class MixtureManifest:
 
 
 def safe_name(name: str) -> str:
-    """A task's name as a file name.
+    """Returns a task's name as a file name, a different one for each task.
 
-    >>> safe_name("glue:v2/rte")
-    'glue_v2_rte'
+    A name that is not a portable file name gets part of its digest: `a:b` and `a_b` would share a file otherwise, and
+    `A` and `a` where file systems ignore case.
+
+    >>> safe_name("glue_v2.rte"), safe_name("glue:v2/rte")
+    ('glue_v2.rte', 'glue_v2_rte-a0fb73c5')
     """
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    if re.fullmatch(r"[a-z0-9_][a-z0-9._-]{,149}", name):
+        return name
+    readable = re.sub(r"[^A-Za-z0-9._-]|^[.-]", "_", name)[:150]
+    return f"{readable}-{sha256_of(name)[:8]}"
 
 
 def differences(got: Any, expected: Any) -> list[str]:

@@ -4,8 +4,9 @@ Knows no model: a function turns a batch into tokens. Batches come unpacked, lon
 that decoding ends early and compiles seldom (`flan_jax.data.evaluation_feed`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from flan_jax.data.evaluation_feed import PADDING_ROW, eval_batches
 from flan_jax.errors import UserError
 from flan_jax.evaluation.examples import Example, Task, read_examples, spell
+from flan_jax.evaluation.measured import Measured
 from flan_jax.evaluation.metrics import Metric, RowFact, metric
 from flan_jax.evaluation.postprocess import postprocessor
 from flan_jax.shapes import PAD_ID, Batch
@@ -125,31 +127,48 @@ def generate_predictions(
     return results
 
 
-def generation_scores(metrics: Iterable[str], generated: Sequence[Generated]) -> dict[str, float]:
-    """Returns the scores of predictions by all of the named metrics.
+def measure(metrics: Iterable[str], generated: Sequence[Generated]) -> list[Measured]:
+    """Returns what each of the named metrics measured of predictions.
 
     Raises:
       UserError: a metric judges scores of options, not texts.
     """
-    scores: dict[str, float] = {}
+    measured = []
     for name in metrics:
         if metric(name).kind == "rank":
             raise UserError(
                 f"Metric {name!r} judges scores of options, but the task is evaluated by generating. "
                 "Declare it with evaluation='rank', or choose another metric."
             )
-        scores |= text_scores(metric(name), generated)
-    return scores
+        measured.append(measure_texts(metric(name), generated))
+    return measured
 
 
-def text_scores(judge: Metric, answers: Sequence[Answer]) -> dict[str, float]:
-    """Returns the scores of answers by a metric over texts, which also receives the facts that it needs about rows."""
+def measure_texts(judge: Metric, answers: Sequence[Answer]) -> Measured:
+    """Returns what a metric over texts, which also receives the facts that it needs about rows, measured of answers."""
     facts: dict[RowFact, list[Any]] = {
         "options": [answer.options for answer in answers],
         "groups": [answer.example.group for answer in answers],
     }
     needed = {fact: facts[fact] for fact in (*judge.needs, *judge.takes)}
-    return judge.fn([answer.references for answer in answers], [answer.prediction for answer in answers], **needed)
+    return judge.measure([answer.references for answer in answers], [answer.prediction for answer in answers], **needed)
+
+
+def all_the_majority(generated: Sequence[Generated]) -> list[Generated]:
+    """Returns the predictions of a model that always gives the most frequent reference; none if none repeats."""
+    answer = most_frequent(answer.references for answer in generated)
+    return [] if answer is None else [replace(one, prediction=answer) for one in generated]
+
+
+def most_frequent(rows: Iterable[Iterable[str]]) -> str | None:
+    """Returns the text that most rows have, the first of equals; None if each is in one row only.
+
+    >>> most_frequent([["no"], ["yes", "yeah"], ["yes"]]), most_frequent([["a"], ["b"]])
+    ('yes', None)
+    """
+    counts = Counter(text for row in rows for text in dict.fromkeys(row))
+    text, count = max(counts.items(), key=lambda item: item[1])
+    return text if count > 1 else None
 
 
 def one_late(outputs: Iterable[tuple[np.ndarray, _Output]]) -> Iterator[tuple[np.ndarray, _Output]]:

@@ -65,7 +65,7 @@ _ALL = (
     _texts(text_metrics.superni_exact_match),
     _texts(text_metrics.f1),
     _texts(text_metrics.squad, "em", "f1"),
-    _texts(text_metrics.trivia_qa, "em", "f1"),
+    _texts(text_metrics.trivia_qa, "trivia_qa_em", "trivia_qa_f1"),
     _texts(class_metrics.macro_f1, "macro_f1", "accuracy"),
     _texts(text_metrics.rouge_l),
     _texts(text_metrics.rouge_l_xlingual),
@@ -97,7 +97,10 @@ _ALL = (
         gives=("accuracy", "positive_f1", "auc_roc", "auc_pr", "mean_f1"),
     ),
     Metric(
-        name="rank_accuracy_by_length", kind="rank", measure=rank_metrics.rank_accuracy_by_length, gives=("accuracy",)
+        name="rank_accuracy_by_length",
+        kind="rank",
+        measure=rank_metrics.rank_accuracy_by_length,
+        gives=("accuracy_by_length",),
     ),
 )
 METRICS: Mapping[str, Metric] = {one.name: one for one in _ALL}

@@ -6,6 +6,7 @@ accuracy alone. The positive class of two is option 1. Scoring the options is le
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -87,9 +88,11 @@ def rank_accuracy_by_length(scores: Scores, gold: Gold, *, lengths: Sequence[Seq
     """As `rank_accuracy` with every score divided by its option's number of tokens.
 
     >>> rank_accuracy_by_length([[-4.0, -3.0]], [{0}], lengths=[[4, 2]]).scores()
-    {'accuracy': 100.0}
+    {'accuracy_by_length': 100.0}
     """
-    return rank_classification(scores, gold, lengths=lengths)
+    measured = rank_classification(scores, gold, lengths=lengths)
+    # A name of its own: a task may have both accuracies.
+    return replace(measured, reduce=lambda rows: {"accuracy_by_length": measured.reduce(rows)["accuracy"]})
 
 
 def class_f1(labels: np.ndarray, chosen: np.ndarray, weight: np.ndarray, *, label: int) -> float:

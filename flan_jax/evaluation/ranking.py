@@ -7,7 +7,7 @@ function turns a batch into scores.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy as np
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
 from flan_jax.errors import UserError
 from flan_jax.evaluation.examples import Example, Task, read_examples
-from flan_jax.evaluation.generation import one_late, text_scores
+from flan_jax.evaluation.generation import measure_texts, most_frequent, one_late
+from flan_jax.evaluation.measured import Measured
 from flan_jax.evaluation.metrics import metric
 from flan_jax.evaluation.postprocess import postprocessor
 from flan_jax.shapes import Batch
@@ -108,16 +109,37 @@ def rank_options(
     return results
 
 
-def ranking_scores(metrics: Iterable[str], ranked: Sequence[Ranked]) -> dict[str, float]:
-    """Returns the scores of rankings by all of the named metrics; those of texts judge the chosen option's text."""
-    scores: dict[str, float] = {}
+def measure(metrics: Iterable[str], ranked: Sequence[Ranked]) -> list[Measured]:
+    """Returns what each of the named metrics measured of rankings; those of texts judge the chosen option's text."""
+    measured = []
     for name in metrics:
         if metric(name).kind == "rank":
             lengths = [[len(option) for option in r.example.option_tokens] for r in ranked]
-            scores |= metric(name).fn([r.scores for r in ranked], [r.example.gold for r in ranked], lengths=lengths)
+            scores, gold = [r.scores for r in ranked], [r.example.gold for r in ranked]
+            measured.append(metric(name).measure(scores, gold, lengths=lengths))
         else:
-            scores |= text_scores(metric(name), ranked)
-    return scores
+            measured.append(measure_texts(metric(name), ranked))
+    return measured
+
+
+def all_the_majority(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """Returns the choices of a model that always takes the most frequent right option; none if no such option repeats.
+
+    The first option where a row lacks it.
+    """
+    answer = most_frequent([r.options[i] for i in sorted(r.example.gold)] for r in ranked)
+    if answer is None:
+        return []
+    choices = [r.options.index(answer) if answer in r.options else 0 for r in ranked]
+    return [
+        replace(r, prediction=r.options[choice], scores=tuple(float(i == choice) for i in range(len(r.options))))
+        for r, choice in zip(ranked, choices, strict=True)
+    ]
+
+
+def chance(ranked: Sequence[Ranked]) -> float:
+    """Returns the accuracy, 0 to 100, to expect of options that are chosen at random."""
+    return 100.0 * float(np.mean([len(r.example.gold) / len(r.options) for r in ranked]))
 
 
 def _require_options(examples: list[Example], *, task: str) -> None:

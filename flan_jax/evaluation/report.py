@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from rich.text import Text
 from flan_jax.evaluation.results import Mean, SuiteResult, TaskResult
 from flan_jax.evaluation.suite import HELD_OUT, TRAINED, predictions_path
 
-_TEXT_COLUMNS = ("task", "cluster", "metric", "notes")
-_SHOWN_IN_TITLE = ("metric", "examples")  # Instead of in a column, when all rows have the same value.
+_LEGEND = "± standard error; majority: one answer, always; chance: any of the options."
+_SHOWN_IN_TITLE = ("examples",)  # Instead of in a column, when all rows have the same value.
 _Row = list[Text | str] | None
+_Means = Mapping[str, Mean]
 
 
 def compare(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
@@ -26,47 +27,96 @@ def compare(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
       before: The same tasks at an earlier step; None shows a single evaluation.
       after: The later evaluation.
     """
-    return Group(task_table(before, after), Text(""), cluster_table(before, after))
+    notes = [Text(f"{task.task}: {'; '.join(_notes(task))}", style="yellow") for task in after.tasks if _notes(task)]
+    legend = Text(_LEGEND, style="dim")
+    return Group(task_table(before, after), *notes, Text(""), cluster_table(before, after), legend)
 
 
-def task_table(before: SuiteResult | None, after: SuiteResult) -> Table:
-    """Returns one line per task, under its cluster: the main score at both steps, and its spread over templates."""
-    earlier = {task.task: task.score for task in before.tasks} if before else {}
+def task_table(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
+    """Returns the scores of each task, under its cluster, at both steps; with the main one's spread over templates.
+
+    All metrics are shown: on the line of the task where all tasks have the same one, and otherwise on lines of their
+    own.
+    """
+    earlier = {task.task: task.metrics for task in before.tasks} if before else {}
+    the_metric = _the_only(name for task in after.tasks for name in task.metrics)
     rows: list[_Row] = []
     for label, cluster in after.clusters():
         rows.append([_name(cluster, label, style="bold")])
         for task in (t for t in after.tasks if (t.label, t.cluster) == (label, cluster)):
-            scores = _scores(earlier.get(task.task, math.nan), task.score, before)
-            name = Text(f"  {task.task}")
-            rows.append([name, task.main_metric, *scores, _spread(task), f"{task.num_examples:,}", _notes(task)])
+            lines = {name: _task_cells(task, name, earlier.get(task.task, {}), before) for name in task.metrics}
+            examples = f"{task.num_examples:,}"
+            if the_metric:
+                rows.append([Text(f" {task.task}"), *lines[the_metric], examples])
+                continue
+            rows.append([Text(f" {task.task}"), *[""] * len(lines[task.main_metric]), examples])
+            rows += [[Text(f"   {name}"), *cells] for name, cells in lines.items()]
         rows.append(None)
-    return _table("Tasks", ["task", "metric", *_steps(before, after), "templates", "examples", "notes"], rows)
+    columns = ["task", *_steps(before, after), "majority", "chance", "spread", "examples"]
+    return _table(_title("Tasks", the_metric), columns, rows)
 
 
-def cluster_table(before: SuiteResult | None, after: SuiteResult) -> Table:
-    """Returns one line per cluster and one per label: means of the main scores over tasks, at both steps.
-
-    Where main scores are of several metrics, those that all tasks have get a line each.
-    """
-    earlier = before.clusters() if before else {}
-    earlier_labels = before.labels() if before else {}
+def cluster_table(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
+    """Returns the means of each metric over the tasks of each cluster and of each label, at both steps."""
+    earlier, earlier_labels = (before.clusters(), before.labels()) if before else ({}, {})
+    the_metric = _the_only(after.means())
     rows: list[_Row] = []
 
-    def add(name: Text, mean: Mean, old: Mean | None) -> None:
-        scores = _scores(old.over_tasks if old else math.nan, mean.over_tasks, before)
-        rows.append([name, *scores, f"{mean.num_tasks}", f"{mean.num_examples:,}"])
+    def add(name: Text, means: _Means, old: _Means) -> None:
+        cells = {metric: _mean_cells(mean, old.get(metric), before) for metric, mean in means.items()}
+        if the_metric:
+            rows.append([name, *cells[the_metric]])
+        else:
+            rows.append([name])
+            rows.extend([Text(f" {metric}"), *of_metric] for metric, of_metric in cells.items())
 
-    for label, label_mean in after.labels().items():
-        for (of_label, cluster), mean in after.clusters().items():
+    for label, label_means in after.labels().items():
+        for (of_label, cluster), means in after.clusters().items():
             if of_label == label:
-                add(_name(cluster, label, style=""), mean, earlier.get((label, cluster)))
-        add(_name("mean of tasks", label, style="bold"), label_mean, earlier_labels.get(label))
+                add(_name(cluster, label, style=""), means, earlier.get((label, cluster), {}))
+        add(_name("mean of tasks", label, style="bold"), label_means, earlier_labels.get(label, {}))
         rows.append(None)
-    if len({task.main_metric for task in after.tasks}) > 1:  # Then the means above mix metrics: these do not.
-        earlier_metrics = before.metrics() if before else {}
-        for name, mean in after.metrics().items():
-            add(Text(f"{name} of all tasks"), mean, earlier_metrics.get(name))
-    return _table("Clusters: mean of tasks", ["cluster", *_steps(before, after), "tasks", "examples"], rows)
+    columns = ["cluster", *_steps(before, after), "majority", "chance", "tasks", "examples"]
+    return _table(_title("Clusters: mean of tasks", the_metric), columns, rows)
+
+
+def _task_cells(task: TaskResult, name: str, old: Mapping[str, float], before: SuiteResult | None) -> list[str]:
+    error = task.standard_errors.get(name, math.nan)
+    scores = _scores(old.get(name, math.nan), task.metrics[name], error, before)
+    baselines = (_number(one[name]) if name in one else "" for one in (task.majority, task.chance))
+    return [*scores, *baselines, _spread(task) if name == task.main_metric else ""]
+
+
+def _mean_cells(mean: Mean, old: Mean | None, before: SuiteResult | None) -> list[str]:
+    scores = _scores(old.over_tasks if old else math.nan, mean.over_tasks, mean.standard_error, before)
+    baselines = ("" if math.isnan(value) else _number(value) for value in (mean.majority, mean.chance))
+    return [*scores, *baselines, f"{mean.num_tasks}", f"{mean.num_examples:,}"]
+
+
+def _the_only(names: Iterable[str]) -> str:
+    """The name that all are; empty where they differ."""
+    distinct = set(names)
+    return distinct.pop() if len(distinct) == 1 else ""
+
+
+def _title(title: str, metric: str) -> str:
+    return f"{title}, metric {metric}" if metric else title
+
+
+def in_words(label: str, means: Mapping[str, Mean]) -> str:
+    """Returns the means of a label as one line: "trained accuracy 70.0 ± 1.2 (majority 33.3, 2 tasks)"."""
+
+    def one(name: str, mean: Mean) -> str:
+        error = "" if math.isnan(mean.standard_error) else f" ± {mean.standard_error:.1f}"
+        baselines = [
+            f"{baseline} {value:.1f}"
+            for baseline, value in (("majority", mean.majority), ("chance", mean.chance))
+            if not math.isnan(value)
+        ]
+        tasks = f"{mean.num_tasks} {'task' if mean.num_tasks == 1 else 'tasks'}"
+        return f"{name} {_number(mean.over_tasks)}{error} ({', '.join([*baselines, tasks])})"
+
+    return f"{label} {', '.join(one(name, mean) for name, mean in means.items())}"
 
 
 def predictions(directory: Path | str, result: SuiteResult, *, per_label: int) -> RenderableType:
@@ -118,25 +168,25 @@ def _spread_over(tasks: Sequence[TaskResult], count: int) -> list[TaskResult]:
     return [ordered[i % len(ordered)] for i in range(count)] if ordered else []
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[_Row]) -> Table:
-    """Returns a narrow table: without empty columns, and with a metric or count that all rows share in the title.
+def _table(title: str, columns: Sequence[str], rows: Sequence[_Row]) -> RenderableType:
+    """Returns a narrow table: without empty columns, and with a count that all rows share in the title.
 
     A row may be shorter than `columns`; None is a line between rows.
     """
-    values = [{str(row[i]) for row in rows if row and i < len(row)} for i in range(len(columns))]
+    values = [{str(row[i]) for row in rows if row and i < len(row)} - {""} for i in range(len(columns))]
     shared = [i for i, name in enumerate(columns) if name in _SHOWN_IN_TITLE and len(values[i]) == 1]
-    shown = [i for i in range(len(columns)) if i not in shared and values[i] - {""}]
+    shown = [i for i in range(len(columns)) if i not in shared and values[i]]
     notes = [f"{columns[i]} {values[i].pop()}" for i in shared]
-    table = Table(title=", ".join([title, *notes]), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for name in (columns[i] for i in shown):
-        is_text = name in _TEXT_COLUMNS
-        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+    # One space between columns: with all of them, names of 30 letters fit 80 columns.
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for i in shown:
+        table.add_column(columns[i], justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
     for row in rows:
         if row is None:
             table.add_section()
         else:
             table.add_row(*(row[i] for i in shown if i < len(row)))
-    return table
+    return Group(Text(", ".join([title, *notes]), style="bold"), table)  # A table's own title folds at its width.
 
 
 def _name(name: str, label: str, *, style: str) -> Text:
@@ -148,11 +198,12 @@ def _steps(before: SuiteResult | None, after: SuiteResult) -> list[str]:
     return [f"step {before.step:,}", f"step {after.step:,}", "change"] if before else [f"step {after.step:,}"]
 
 
-def _scores(old: float, new: float, before: SuiteResult | None) -> list[str]:
+def _scores(old: float, new: float, error: float, before: SuiteResult | None) -> list[str]:
+    shown = _number(new) if math.isnan(error) else f"{_number(new)} ± {error:.1f}"
     if before is None:
-        return [_number(new)]
+        return [shown]
     change = new - old
-    return [_number(old), _number(new), "-" if math.isnan(change) else f"{change:+.1f}"]
+    return [_number(old), shown, "-" if math.isnan(change) else f"{change:+.1f}"]
 
 
 def _number(value: float | None) -> str:
@@ -165,9 +216,9 @@ def _spread(task: TaskResult) -> str:
     return f"{min(scores):.0f}-{max(scores):.0f}" if scores else ""
 
 
-def _notes(task: TaskResult) -> str:
+def _notes(task: TaskResult) -> list[str]:
     truncated = [f"{task.num_truncated:,} predictions truncated"] if task.num_truncated else []
-    return "; ".join([*task.notes, *truncated])
+    return [*task.notes, *truncated]
 
 
 def _mark(label: str) -> Text:

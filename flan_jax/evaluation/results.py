@@ -3,14 +3,14 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import write_atomic
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SUMMARY_NAME = "summary.json"
 
 
@@ -21,6 +21,11 @@ class TaskResult:
     Attributes:
       label: Its suite, such as "trained" or "held_out".
       metrics: Scores by name; `main_metric` names the first, which is the score of the task.
+      num_examples: The number of rows that were scored.
+      standard_errors: The standard error of each score; NaN for a single row.
+      majority: The scores of giving the most frequent reference as every answer; empty where no reference repeats.
+      chance: The scores of choosing an option at random, of accuracies of ranked options.
+      signatures: The settings of metrics that have several, as their package writes them, by score.
       by_template: The main score of the examples of each template.
       num_truncated: The number of predictions that reached the decoding length without ending.
       notes: Reservations about the score.
@@ -34,6 +39,10 @@ class TaskResult:
     metrics: Mapping[str, float]
     main_metric: str
     num_examples: int
+    standard_errors: Mapping[str, float] = field(default_factory=dict)
+    majority: Mapping[str, float] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
+    signatures: Mapping[str, str] = field(default_factory=dict)
     by_template: Mapping[int, float] = field(default_factory=dict)
     num_truncated: int = 0
     notes: tuple[str, ...] = ()
@@ -43,13 +52,28 @@ class TaskResult:
         """The main score."""
         return self.metrics[self.main_metric]
 
+    @property
+    def normalized_score(self) -> float:
+        """The part of the way from the baseline (chance, else majority, else 0) to 100, in percent."""
+        baseline = self.chance.get(self.main_metric, self.majority.get(self.main_metric, 0.0))
+        return 100.0 * (self.score - baseline) / (100.0 - baseline) if baseline < 100.0 else math.nan
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """Means of the main scores of several tasks: weighted equally by task, and by example."""
+    """Means of one metric over several tasks: weighted equally by task, and by example.
+
+    Attributes:
+      standard_error: Of the mean over tasks, whose rows are independent.
+      majority: The mean of the tasks' majority baselines; NaN where one has none. `chance` alike.
+      num_tasks: The number of tasks that have the metric; those whose score is not defined are left out.
+    """
 
     over_tasks: float
     over_examples: float
+    standard_error: float
+    majority: float
+    chance: float
     num_tasks: int
     num_examples: int
 
@@ -67,46 +91,44 @@ class SuiteResult:
     tasks: tuple[TaskResult, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def mean(self) -> Mean:
-        """The mean over all tasks."""
-        return _mean(self.tasks)
+    def means(self) -> dict[str, Mean]:
+        """The mean of each metric over the tasks that have it. There is none over different metrics."""
+        return _means(self.tasks)
 
-    def labels(self) -> dict[str, Mean]:
-        """Means by label, in the order in which labels first occur."""
+    def labels(self) -> dict[str, dict[str, Mean]]:
+        """Means of each metric by label, in the order in which labels first occur."""
         return {
-            label: _mean(t for t in self.tasks if t.label == label) for label in _unique(t.label for t in self.tasks)
+            label: _means(t for t in self.tasks if t.label == label) for label in _unique(t.label for t in self.tasks)
         }
 
-    def clusters(self) -> dict[tuple[str, str], Mean]:
-        """Means by (label, cluster), in the order of labels."""
-        keys = [(label, t.cluster) for label in self.labels() for t in self.tasks if t.label == label]
-        return {key: _mean(t for t in self.tasks if (t.label, t.cluster) == key) for key in _unique(keys)}
+    def clusters(self) -> dict[tuple[str, str], dict[str, Mean]]:
+        """Means of each metric by (label, cluster), in the order of labels."""
+        labels = _unique(t.label for t in self.tasks)
+        keys = [(label, t.cluster) for label in labels for t in self.tasks if t.label == label]
+        return {key: _means(t for t in self.tasks if (t.label, t.cluster) == key) for key in _unique(keys)}
 
-    def metrics(self) -> dict[str, Mean]:
-        """Means of each metric that all tasks have, by name.
-
-        The one figure to tell where tasks have different main metrics, as ROUGE-L over all of
-        Super-NaturalInstructions.
-        """
-        names = _unique(name for task in self.tasks for name in task.metrics)
-        shared = [name for name in names if all(name in task.metrics for task in self.tasks)]
-        return {name: _mean(replace(task, main_metric=name) for task in self.tasks) for name in shared}
+    def normalized_average(self) -> float:
+        """The mean over tasks of their normalized main scores: one figure where tasks have different metrics."""
+        scores = [t.normalized_score for t in self.tasks if not math.isnan(t.normalized_score)]
+        return sum(scores) / len(scores) if scores else math.nan
 
     def as_metrics(self) -> dict[str, float]:
         """The scores as one flat record, for logs, early stopping and keeping the best checkpoint.
 
-        Names: `eval/mean`, `eval/metric/<metric>`, `eval/label/<label>`, `eval/cluster/<cluster>`,
-        `eval/task/<task>/<metric>`; means are over tasks, those of a metric over tasks that all have it. A cluster that
-        has tasks under several labels is one entry.
+        Names: `eval/mean/<metric>`, `eval/label/<label>/<metric>`, `eval/cluster/<cluster>/<metric>`,
+        `eval/task/<task>/<metric>` and `eval/normalized_average`; means are over the tasks that have the metric. A
+        cluster that has tasks under several labels is one entry.
         """
-        flat = {"eval/mean": self.mean().over_tasks}
-        flat |= {f"eval/metric/{name}": mean.over_tasks for name, mean in self.metrics().items()}
-        flat |= {f"eval/label/{label}": mean.over_tasks for label, mean in self.labels().items()}
-        for cluster in _unique(t.cluster for t in self.tasks):
-            flat[f"eval/cluster/{cluster}"] = _mean(t for t in self.tasks if t.cluster == cluster).over_tasks
+        clusters = {c: _means(t for t in self.tasks if t.cluster == c) for c in _unique(t.cluster for t in self.tasks)}
+        groups = {"mean": self.means()}
+        groups |= {f"label/{label}": means for label, means in self.labels().items()}
+        groups |= {f"cluster/{cluster}": means for cluster, means in clusters.items()}
+        flat = {
+            f"eval/{group}/{name}": mean.over_tasks for group, means in groups.items() for name, mean in means.items()
+        }
         for task in self.tasks:
             flat |= {f"eval/task/{task.task}/{name}": score for name, score in task.metrics.items()}
-        return flat
+        return flat | {"eval/normalized_average": self.normalized_average()}
 
 
 def write_summary(directory: Path | str, result: SuiteResult) -> None:
@@ -115,15 +137,20 @@ def write_summary(directory: Path | str, result: SuiteResult) -> None:
         "format_version": FORMAT_VERSION,
         "step": result.step,
         "provenance": dict(result.provenance),
-        "mean": asdict(result.mean()),
-        "metrics": {name: asdict(mean) for name, mean in result.metrics().items()},
-        "labels": {label: asdict(mean) for label, mean in result.labels().items()},
+        "means": _as_json(result.means()),
+        "labels": {label: _as_json(means) for label, means in result.labels().items()},
         "clusters": [
-            {"label": label, "cluster": cluster, **asdict(mean)} for (label, cluster), mean in result.clusters().items()
+            {"label": label, "cluster": cluster, "means": _as_json(means)}
+            for (label, cluster), means in result.clusters().items()
         ],
+        "normalized_average": result.normalized_average(),
         "tasks": [asdict(task) for task in result.tasks],
     }
     write_atomic(Path(directory) / SUMMARY_NAME, json.dumps(_without_nan(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def _as_json(means: Mapping[str, Mean]) -> dict[str, Any]:
+    return {name: asdict(mean) for name, mean in means.items()}
 
 
 def read_summary(directory: Path | str) -> SuiteResult:
@@ -141,19 +168,22 @@ def read_summary(directory: Path | str) -> SuiteResult:
         raise UserError(
             f"{path}: format_version: got {value.get('format_version')!r}, wanted {FORMAT_VERSION}. Evaluate again."
         )
+    return from_json(value)
+
+
+def from_json(value: Mapping[str, Any]) -> SuiteResult:
+    """Returns the evaluation that a `summary.json` holds."""
     tasks = tuple(_task_from_json(task) for task in value["tasks"])
     return SuiteResult(step=value["step"], tasks=tasks, provenance=value["provenance"])
 
 
 def _task_from_json(value: Mapping[str, Any]) -> TaskResult:
-    return TaskResult(
-        **{
-            **value,
-            "metrics": {name: _number(score) for name, score in value["metrics"].items()},
-            "by_template": {int(template): _number(score) for template, score in value["by_template"].items()},
-            "notes": tuple(value["notes"]),
-        }
-    )
+    scores = {
+        name: {score: _number(number) for score, number in value[name].items()}
+        for name in ("metrics", "standard_errors", "majority", "chance")
+    }
+    by_template = {int(template): _number(score) for template, score in value["by_template"].items()}
+    return TaskResult(**{**value, **scores, "by_template": by_template, "notes": tuple(value["notes"])})
 
 
 def _number(value: float | None) -> float:
@@ -169,16 +199,28 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _mean(tasks: Iterable[TaskResult]) -> Mean:
-    """Scores that are not defined are left out of the means."""
+def _means(tasks: Iterable[TaskResult]) -> dict[str, Mean]:
     tasks = list(tasks)
-    defined = [t for t in tasks if not math.isnan(t.score)]
-    examples = sum(t.num_examples for t in defined)
+    return {name: _mean(tasks, name) for name in _unique(name for task in tasks for name in task.metrics)}
+
+
+def _mean(tasks: Iterable[TaskResult], name: str) -> Mean:
+    """Scores that are not defined are left out."""
+    defined = [t for t in tasks if not math.isnan(t.metrics.get(name, math.nan))]
+    count, examples = len(defined), sum(t.num_examples for t in defined)
+
+    def over_tasks(values: Iterable[float]) -> float:
+        return sum(values) / count if count else math.nan
+
+    variance = sum(t.standard_errors.get(name, math.nan) ** 2 for t in defined)
     return Mean(
-        over_tasks=sum(t.score for t in defined) / len(defined) if defined else math.nan,
-        over_examples=sum(t.score * t.num_examples for t in defined) / examples if examples else math.nan,
-        num_tasks=len(tasks),
-        num_examples=sum(t.num_examples for t in tasks),
+        over_tasks=over_tasks(t.metrics[name] for t in defined),
+        over_examples=sum(t.metrics[name] * t.num_examples for t in defined) / examples if examples else math.nan,
+        standard_error=math.sqrt(variance) / count if count else math.nan,
+        majority=over_tasks(t.majority.get(name, math.nan) for t in defined),
+        chance=over_tasks(t.chance.get(name, math.nan) for t in defined),
+        num_tasks=count,
+        num_examples=examples,
     )
 
 

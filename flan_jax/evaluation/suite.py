@@ -9,7 +9,7 @@ is left to `flan_jax.evaluation.report`.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from flan_jax.errors import UserError
 from flan_jax.evaluation import generation, ranking
 from flan_jax.evaluation.examples import Task, select
 from flan_jax.evaluation.generation import GenerateFn
+from flan_jax.evaluation.measured import Measured
 from flan_jax.evaluation.ranking import ScoreFn
 from flan_jax.evaluation.results import SuiteResult, TaskResult, write_summary
 from flan_jax.files import write_atomic
@@ -161,31 +162,44 @@ def _evaluate(
     }
     if manifest.evaluation == "rank":
         ranked = ranking.rank_options(task, score_fn=score_fn, **common)
-        return _result(member, ranked, score=ranking.ranking_scores, metrics=manifest.metrics or ("rank_accuracy",))
-    is_external = manifest.evaluation == "external"
-    metrics = generation.EXTERNAL_METRICS if is_external else manifest.metrics or ("exact_match",)
-    notes = (*([generation.EXTERNAL_NOTE] if is_external else []), *([] if vocabulary else [generation.IDS_NOTE]))
+        result = _result(member, ranked, measure=ranking.measure, baseline=ranking.all_the_majority(ranked))
+        accuracies = [name for name in ("accuracy", "accuracy_by_length") if name in result.metrics]
+        return replace(result, chance=dict.fromkeys(accuracies, ranking.chance(ranked))), [
+            answer.as_row() for answer in ranked
+        ]
     generated = generation.generate_predictions(task, generate_fn=generate_fn, **common)
-    return _result(member, generated, score=generation.generation_scores, metrics=metrics, notes=notes)
+    result = _result(member, generated, measure=generation.measure, baseline=generation.all_the_majority(generated))
+    external = (generation.EXTERNAL_NOTE,) if manifest.evaluation == "external" else ()
+    ids = () if vocabulary else (generation.IDS_NOTE,)
+    return replace(result, notes=(*external, *ids, *result.notes)), [answer.as_row() for answer in generated]
+
+
+def metrics_of(evaluation: str, metrics: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the names of the metrics that score a task: its own, or those of its kind of evaluation."""
+    if evaluation == "external":
+        return generation.EXTERNAL_METRICS
+    return metrics or (("rank_accuracy",) if evaluation == "rank" else ("exact_match",))
 
 
 def _result(
     member: Labelled,
     answers: Sequence[Any],
     *,
-    score: Callable[[Iterable[str], Sequence[Any]], dict[str, float]],
-    metrics: tuple[str, ...],
-    notes: tuple[str, ...] = (),
-) -> tuple[TaskResult, list[dict[str, Any]]]:
+    measure: Callable[[Iterable[str], Sequence[Any]], list[Measured]],
+    baseline: Sequence[Any],
+) -> TaskResult:
+    """Returns the scores of answers, and those of the baseline's, by the task's metrics."""
     manifest = member.task.manifest
-    scores = score(metrics, answers)
+    metrics = metrics_of(manifest.evaluation, manifest.metrics)
+    measured = measure(metrics, answers)
+    scores = {name: score for one in measured for name, score in one.scores().items()}
     main_metric = next(iter(scores))
     by_template = {}
     templates = sorted({answer.example.template for answer in answers})
     for template in templates if len(templates) > 1 else []:
         of_template = [answer for answer in answers if answer.example.template == template]
-        by_template[template] = score(metrics[:1], of_template)[main_metric]
-    result = TaskResult(
+        by_template[template] = measure(metrics[:1], of_template)[0].scores()[main_metric]
+    return TaskResult(
         task=manifest.task,
         split=manifest.split,
         cluster=manifest.cluster,
@@ -194,8 +208,10 @@ def _result(
         metrics=scores,
         main_metric=main_metric,
         num_examples=len(answers),
+        standard_errors={name: error for one in measured for name, error in one.standard_errors().items()},
+        majority={n: s for one in measure(metrics, baseline) for n, s in one.scores().items()} if baseline else {},
+        signatures={name: one.signature for one in measured if one.signature for name in one.scores()},
         by_template=by_template,
         num_truncated=sum(not getattr(answer, "ended", True) for answer in answers),
-        notes=notes,
+        notes=tuple(one.note for one in measured if one.note),
     )
-    return result, [answer.as_row() for answer in answers]

@@ -110,16 +110,21 @@ def squad(references: References, predictions: Sequence[str]) -> Measured:
     >>> squad([["the red cat"]], ["red cat"]).scores()
     {'em': 100.0, 'f1': 100.0}
     """
-    return _em_and_f1(references, predictions, normalize_squad)
+    return mean_of_best(references, predictions, em=lambda r, p: normalize_squad(r) == normalize_squad(p), f1=_word_f1)
 
 
 def trivia_qa(references: References, predictions: Sequence[str]) -> Measured:
     """TriviaQA's exact match and F1: SQuAD's after `normalize_trivia_qa`.
 
     >>> trivia_qa([["Rock-and-Roll"]], ["the rock and roll"]).scores()
-    {'em': 100.0, 'f1': 100.0}
+    {'trivia_qa_em': 100.0, 'trivia_qa_f1': 100.0}
     """
-    return _em_and_f1(references, predictions, normalize_trivia_qa)
+    return mean_of_best(
+        references,
+        predictions,
+        trivia_qa_em=lambda r, p: normalize_trivia_qa(r) == normalize_trivia_qa(p),
+        trivia_qa_f1=partial(_word_f1, normalized=normalize_trivia_qa),
+    )
 
 
 def record(references: References, predictions: Sequence[str], *, groups: Groups | None = None) -> Measured:
@@ -138,15 +143,6 @@ def record(references: References, predictions: Sequence[str], *, groups: Groups
         known, _ = rows.setdefault(index if group is None else group, ({}, prediction))
         known.update(dict.fromkeys(row))
     return squad([list(known) for known, _ in rows.values()], [prediction for _, prediction in rows.values()])
-
-
-def _em_and_f1(references: References, predictions: Sequence[str], normalized: Callable[[str], str]) -> Measured:
-    return mean_of_best(
-        references,
-        predictions,
-        em=lambda r, p: normalized(r) == normalized(p),
-        f1=partial(_word_f1, normalized=normalized),
-    )
 
 
 @cache

@@ -12,6 +12,7 @@ from flan_jax.data import packing
 from flan_jax.data.exports import UseCached
 from flan_jax.data.manifest import Request
 from flan_jax.errors import UserError
+from flan_jax.evaluation import score_names
 from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.files import accessing
 from flan_jax.models.execution import Execution
@@ -120,16 +121,22 @@ class RunConfig:
                 "Start selects what to restore from an initial checkpoint, but there is none. Set "
                 "INITIAL_CHECKPOINT_PATH, or remove the bindings of starts.Start."
             )
-        if self.evaluation is None:
-            for setting, metric in (
-                ("early_stopping", self.early_stopping and self.early_stopping.metric),
-                ("CheckpointPolicy.keep_best", self.checkpoints.keep_best),
-            ):
-                if metric is not None:
-                    raise UserError(
-                        f"{setting} watches {metric!r}, but this run evaluates nothing. Bind RunConfig.evaluation to "
-                        f"an EvaluationPlan, or remove {setting}."
-                    )
+        for setting, name in self.watched_scores.items():
+            if self.evaluation is None:
+                raise UserError(
+                    f"{setting} watches {name!r}, but this run evaluates nothing. Bind RunConfig.evaluation to "
+                    f"an EvaluationPlan, or remove {setting}."
+                )
+            score_names.require_form(name, setting=setting, labels=self.evaluation.suites)
+
+    @property
+    def watched_scores(self) -> dict[str, str]:
+        """The scores of evaluations that decide what the run does, by the setting that names them."""
+        watched = {
+            "early_stopping": None if self.early_stopping is None else self.early_stopping.metric,
+            "CheckpointPolicy.keep_best": self.checkpoints.keep_best,
+        }
+        return {setting: name for setting, name in watched.items() if name is not None}
 
 
 def _require_at_least_1(name: str, value: object, *, or_else: str | None = None) -> None:

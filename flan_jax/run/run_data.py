@@ -11,6 +11,7 @@ from flan_jax.data.loader import TrainFeed
 from flan_jax.data.manifest import MixtureManifest, VocabularyRef
 from flan_jax.data.source import ExportedTask, open_members
 from flan_jax.errors import UserError
+from flan_jax.evaluation import score_names, suite
 from flan_jax.models.t5.config import T5Config
 from flan_jax.run.export_process import ensure_exports
 from flan_jax.run.held_out import require_held_out
@@ -53,10 +54,18 @@ def open_data(config: RunConfig) -> RunData:
     """Opens the data of a run; the first process exports what is missing.
 
     Raises:
-      UserError: An export is missing and may not be made, the vocabularies differ, or the mixture leaks held-out tasks.
+      UserError: An export is missing and may not be made, the vocabularies differ, the mixture leaks held-out tasks, or
+        a score is watched that the evaluation will not have.
     """
     mixture, evaluated = processes.group().first_then_others(lambda: _ensure_exports(config))
     members = open_members(mixture, export_dir=config.export_dir)
+    if config.evaluation is not None and config.watched_scores:
+        tasks = suite.labelled(
+            (label, open_members(evaluated[name], export_dir=config.export_dir))
+            for label, name in config.evaluation.members()
+        )
+        for setting, score in config.watched_scores.items():
+            score_names.require_known(score, tasks, setting=setting)
     hold_out = require_held_out(
         members,
         config.evaluation,

@@ -12,6 +12,7 @@ from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import Checkpoints
 from flan_jax.data import feed_state
+from flan_jax.evaluation import report
 from flan_jax.models.t5.model import count_params
 from flan_jax.run import provenance
 from flan_jax.run.directory import RunDirectory
@@ -199,7 +200,7 @@ class Run:
 
         def evaluate(step: int, state: TrainState) -> dict[str, float]:
             result = evaluator(step, state.params)
-            means = "  ".join(f"{label} {mean.over_tasks:.1f}" for label, mean in result.labels().items())
+            means = "; ".join(report.in_words(label, means) for label, means in result.labels().items())
             self._console.print(f"evaluation at step {step:,}: {means}", highlight=False, soft_wrap=True)
             return result.as_metrics()
 

@@ -43,9 +43,13 @@ class ExternalEncoder:
         for row, example in chunk:
             checked = [self._checked(example[feature], feature, row) for feature in FEATURES]
             empty = [ids.size == 0 or (ids.size == 1 and ids[0] == self.eos_id) for ids in checked]
-            if any(empty):
+            # In evaluation an empty target is an answer: the end of sequence alone.
+            is_answer = self.with_meta and self.eos_id >= 0
+            if empty[0] or (empty[1] and not is_answer):
                 dropped[EMPTY_INPUTS if empty[0] else EMPTY_TARGETS] += 1
                 continue
+            if empty[1]:
+                checked[1] = np.array([self.eos_id], checked[1].dtype)
             limited = [self._truncated(ids, feature, truncated) for ids, feature in zip(checked, FEATURES, strict=True)]
             records.append(encode_record(limited, self._meta(example, row) if self.with_meta else None))
             lengths.append((len(limited[0]), len(limited[1])))

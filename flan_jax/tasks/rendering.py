@@ -340,7 +340,9 @@ def _wrong_lists(task: TemplatedTask, split: str, usable: UsableRow) -> BadRow |
     if isinstance(task.options, str) and not _texts(row, task.options):
         held = f"the field {task.options!r} must list the options, got {shortened(row[task.options])}"
         return BadRow(NO_OPTIONS, held, place)
-    if task.references is not None and not _texts(row, task.references):
+    # An unanswerable question has no references in evaluation: its target, which is empty then, is the reference.
+    is_unanswerable = split != TRAIN_SPLIT and task.references is not None and row[task.references] in ([], ())
+    if task.references is not None and not is_unanswerable and not _texts(row, task.references):
         held = f"the field {task.references!r} must list the references, got {shortened(row[task.references])}"
         return BadRow(NO_REFERENCES, held, place)
     if task.evaluation == "rank" and split != TRAIN_SPLIT:

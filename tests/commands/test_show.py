@@ -17,6 +17,7 @@ from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.commands.show import NOUNS, show
 from flan_jax.data.manifest import Request
+from flan_jax.evaluation.results import SuiteResult, TaskResult, write_summary
 from flan_jax.run.directory import RunDirectory
 from tests.data.export_made_by_hand import LENGTHS, write_mixture
 
@@ -41,11 +42,12 @@ def run(tmp_path):
             saved.save(State(jnp.int32(step), PARAMS, {}), data_state={}, metrics={"eval/mean": 50.0 + step})
     directory.metrics_file.write_text('{"step": 5, "kind": "train", "loss": 2.25}\n')
     (directory.evaluations / "5").mkdir(parents=True)
-    task = {
-        "task": "sums", "cluster": "numbers", "label": "trained", "main_metric": "accuracy",
-        "metrics": {"accuracy": 62.5}, "num_examples": 8,
-    }  # fmt: skip
-    (directory.evaluations / "5" / "summary.json").write_text(json.dumps({"step": 5, "tasks": [task]}))
+    task = TaskResult(
+        task="sums", split="validation", cluster="numbers", label="trained", evaluation="rank", main_metric="accuracy",
+        metrics={"accuracy": 62.5, "positive_f1": 48.25}, standard_errors={"accuracy": 17.1, "positive_f1": 9.9},
+        majority={"accuracy": 55.5}, chance={"accuracy": 50.0}, num_examples=8,
+    )  # fmt: skip
+    write_summary(directory.evaluations / "5", SuiteResult(step=5, tasks=(task,)))
     return directory.path
 
 
@@ -72,10 +74,11 @@ def test_a_run_shows_step_digest_last_metrics_and_last_evaluation(run):
     assert (data["step"], data["checkpoints"]) == (5, [3, 5])
     assert data["params_digest"] == params_digest(PARAMS)
     assert data["metrics"] == {"step": 5, "kind": "train", "loss": 2.25}
-    assert data["evaluation"]["tasks"][0]["metrics"] == {"accuracy": 62.5}
+    assert data["evaluation"]["tasks"][0]["metrics"] == {"accuracy": 62.5, "positive_f1": 48.25}
     assert data["record"]["versions"] == {"jax": "1.2"}
     table = as_text("run", str(run))
-    assert params_digest(PARAMS) in table and "62.5" in table and "2.25" in table and "count 8" in table
+    assert params_digest(PARAMS) in table and "62.5 ± 17.1" in table and "2.25" in table and "count 8" in table
+    assert all(shown in table for shown in ("positive_f1", "48.2 ± 9.9", "55.5", "50.0", "examples 8"))
 
 
 def test_a_run_that_has_saved_nothing_yet_is_shown(tmp_path):

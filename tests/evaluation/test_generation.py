@@ -2,9 +2,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flan_jax.evaluation.generation import generate_predictions, generation_scores, one_late
+from flan_jax.evaluation.generation import all_the_majority, generate_predictions, measure, one_late
 
 ROWS = [{"inputs": "a" * n, "targets": "A" * n} for n in (3, 40, 1, 8, 20)]
+
+
+def generation_scores(metrics, answers):
+    return {name: score for one in measure(metrics, answers) for name, score in one.scores().items()}
 
 
 def predict(task, generate, vocabulary, *, indices=None, batch_size=2, on_examples=None):
@@ -102,5 +106,15 @@ def test_metrics_of_rows_are_given_their_postprocessed_options_and_groups(task, 
     ]
     results = predict(task(rows, postprocessor="first_word"), answering(lambda text: "Yes, I think"), vocabulary)
     assert results[0].options == ("No", "Yes")
-    assert generation_scores(["multirc"], results) == {"f1a": 80.0, "em": 50.0}
+    assert generation_scores(["multirc"], results) == {"f1a": 80.0, "em_by_question": 50.0}
     assert generation_scores(["record"], results) == {"em": 100.0, "f1": 100.0}
+
+
+def test_the_majority_baseline_gives_the_most_frequent_reference(task, answering, vocabulary):
+    rows = [{"inputs": t, "targets": t} for t in ("a", "b", "b", "")]
+    source = task(rows)
+    results = generate_predictions(
+        source, indices=np.arange(4), generate_fn=answering(lambda text: text), vocabulary=vocabulary, batch_size=4
+    )
+    assert [answer.prediction for answer in all_the_majority(results)] == ["b"] * 4
+    assert all_the_majority(results[:2]) == []

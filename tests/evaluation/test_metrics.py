@@ -308,7 +308,7 @@ def test_rows_that_do_not_fit_are_refused(name, references, predictions, message
 )
 def test_trivia_qa_reads_punctuation_as_space_where_squad_removes_it(reference, prediction, squad, trivia_qa):
     assert METRICS["squad"].fn([[reference]], [prediction])["em"] == squad
-    assert METRICS["trivia_qa"].fn([[reference]], [prediction])["em"] == trivia_qa
+    assert METRICS["trivia_qa"].fn([[reference]], [prediction])["trivia_qa_em"] == trivia_qa
 
 
 def test_record_counts_a_group_once_with_the_answers_of_all_its_rows():

@@ -1,13 +1,17 @@
 import numpy as np
 import pytest
 
-from flan_jax.evaluation.ranking import rank_options, ranking_scores
+from flan_jax.evaluation.ranking import all_the_majority, chance, measure, rank_options
 
 ROWS = [
     {"inputs": "short", "targets": "no", "options": ["yes", "no"]},
     {"inputs": "a much longer input of this task", "targets": "it", "options": ["that", "it", "these", "those"]},
     {"inputs": "middle sized", "targets": "one", "options": ["one"]},
 ]
+
+
+def ranking_scores(metrics, answers):
+    return {name: score for one in measure(metrics, answers) for name, score in one.scores().items()}
 
 
 def rank(task, score_fn, vocabulary, *, batch_size=2, on_examples=None):
@@ -64,9 +68,9 @@ def test_the_length_of_options_counts_only_for_the_metric_that_divides_by_it(tas
     ranked = rank(task(rows, evaluation="rank"), scoring(lambda text, option: -len(option) - 1), vocabulary)
     assert ranking_scores(["rank_accuracy"], ranked) == {"accuracy": 0.0}
     ranked = rank(task(rows, evaluation="rank"), scoring(lambda text, option: -len(option)), vocabulary)
-    assert ranking_scores(["rank_accuracy_by_length"], ranked) == {"accuracy": 0.0}
+    assert ranking_scores(["rank_accuracy_by_length"], ranked) == {"accuracy_by_length": 0.0}
     ranked = rank(task(rows, evaluation="rank"), scoring(lambda text, option: -(len(option) ** 0.5)), vocabulary)
-    assert ranking_scores(["rank_accuracy_by_length"], ranked) == {"accuracy": 100.0}
+    assert ranking_scores(["rank_accuracy_by_length"], ranked) == {"accuracy_by_length": 100.0}
 
 
 def test_options_longer_than_any_target_are_scored_whole(task, scoring, vocabulary):
@@ -109,3 +113,15 @@ def test_a_score_that_is_not_a_number_is_refused_by_its_row(task, scoring, vocab
     with pytest.raises(ValueError, match="Row 0 .*not a number"):
         ranking_scores(["rank_accuracy"], ranked)
     assert ranked[0].as_row()["scores"] == [None, None]
+
+
+def test_baselines_of_options_are_the_most_frequent_and_any(task, scoring, vocabulary):
+    rows = [
+        {"inputs": "1", "targets": "no", "options": ["yes", "no"]},
+        {"inputs": "2", "targets": "no", "options": ["no", "yes", "maybe", "never"]},
+        {"inputs": "3", "targets": "x", "options": ["y", "x"]},
+    ]
+    ranked = rank(task(rows, evaluation="rank"), scoring(lambda text, option: 0.0), vocabulary)
+    assert [r.prediction for r in all_the_majority(ranked)] == ["no", "no", "y"]
+    assert [r.chosen for r in all_the_majority(ranked)] == [1, 0, 0]
+    assert chance(ranked) == pytest.approx(100 * (1 / 2 + 1 / 4 + 1 / 2) / 3)

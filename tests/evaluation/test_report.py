@@ -7,6 +7,7 @@ from rich.console import Console
 
 from flan_jax.evaluation import report
 from flan_jax.evaluation.results import SuiteResult, TaskResult
+from flan_jax.evaluation.suite import predictions_path
 
 
 def task_result(name, score, *, cluster="sorting", label="trained", **fields):
@@ -45,21 +46,23 @@ def lines(renderable, width=200):
     return [re.sub(r"[│┃|━─]| +", " ", line).split() for line in console.export_text().splitlines() if line.strip()]
 
 
-def test_tasks_stand_under_their_clusters_with_both_scores_their_change_spread_and_notes():
+def test_tasks_stand_under_their_clusters_with_both_scores_their_change_and_spread():
     shown = lines(report.task_table(BEFORE, AFTER))
     assert shown[0] == "Tasks, metric accuracy, examples 1,200".split()
-    assert shown[1] == "task step 0 step 2,000 change templates notes".split()
-    assert shown[3:] == [
+    assert shown[1] == "task step 0 step 2,000 change spread".split()
+    assert [line for line in shown[2:] if line] == [
         ["sorting"],
         "sort_words 5.0 90.0 +85.0 80-100".split(),
-        "sort_numbers - 70.0 - external metrics not run; 3 predictions truncated".split(),
+        "sort_numbers - 70.0 -".split(),
         ["rhymes", "(held", "out)"],
         "[rhyme] 45.5 40.0 -5.5".split(),
     ]
+    notes = "sort_numbers: external metrics not run; 3 predictions truncated"
+    assert notes.split() in lines(report.compare(BEFORE, AFTER), width=80)
 
 
 def test_clusters_and_labels_have_means_and_held_out_ones_are_marked():
-    assert lines(report.cluster_table(BEFORE, AFTER))[3:] == [
+    assert [line for line in lines(report.cluster_table(BEFORE, AFTER))[2:] if line] == [
         "sorting 5.0 80.0 +75.0 2 2,400".split(),
         "mean of tasks 5.0 80.0 +75.0 2 2,400".split(),
         "rhymes (held out) 45.5 40.0 -5.5 1 1,200".split(),
@@ -67,16 +70,41 @@ def test_clusters_and_labels_have_means_and_held_out_ones_are_marked():
     ]
 
 
-def test_where_main_metrics_differ_the_shared_ones_have_a_line_over_all_tasks():
-    one = dataclasses.replace(task_result("a", 1.0), metrics={"em": 1.0, "rouge_l": 10.0}, main_metric="em")
-    two = dataclasses.replace(task_result("b", 2.0), metrics={"rouge_l": 30.0, "em": 5.0}, main_metric="rouge_l")
-    after = SuiteResult(step=1, tasks=(one, two))
-    shown = lines(report.cluster_table(None, after))
-    assert "rouge_l of all tasks 20.0 2".split() in shown and "em of all tasks 3.0 2".split() in shown
-    assert not any("all" in line for line in lines(report.cluster_table(None, SuiteResult(step=1, tasks=(one,)))))
-    assert after.as_metrics()["eval/metric/rouge_l"] == 20.0
-    other = dataclasses.replace(two, metrics={"accuracy": 5.0}, main_metric="accuracy")
-    assert SuiteResult(step=1, tasks=(one, other)).metrics() == {}
+BOTH = dataclasses.replace(
+    task_result("questions", 0.0),
+    metrics={"exact_match": 50.0, "f1": 60.0},
+    main_metric="exact_match",
+    standard_errors={"exact_match": 6.0, "f1": 5.0},
+    majority={"exact_match": 10.0, "f1": 12.5},
+)
+CHOICE = task_result(
+    "sst2", 69.3, standard_errors={"accuracy": 5.9}, majority={"accuracy": 69.3}, chance={"accuracy": 50.0}
+)
+
+
+def test_every_metric_is_shown_with_its_standard_error_and_its_baselines():
+    after = SuiteResult(step=1, tasks=(BOTH, CHOICE))
+    shown = lines(report.task_table(dataclasses.replace(after, step=0), after), width=80)
+    assert shown[1] == "task step 0 step 1 change majority chance".split()
+    wanted = [
+        "exact_match 50.0 50.0 ± 6.0 +0.0 10.0",
+        "f1 60.0 60.0 ± 5.0 +0.0 12.5",
+        "accuracy 69.3 69.3 ± 5.9 +0.0 69.3 50.0",
+    ]
+    assert shown[3:] == [["sorting"], ["questions"], wanted[0].split(), wanted[1].split(), ["sst2"], wanted[2].split()]
+    alone = lines(report.task_table(None, dataclasses.replace(after, tasks=(CHOICE,))), width=80)
+    assert alone[-1] == "sst2 69.3 ± 5.9 69.3 50.0".split()
+
+
+def test_means_are_of_one_metric_each_with_the_number_of_its_tasks():
+    after = SuiteResult(step=1, tasks=(BOTH, CHOICE, task_result("b", 30.7)))
+    shown = lines(report.cluster_table(None, after), width=80)
+    start = shown.index(["mean", "of", "tasks"])
+    means = ["exact_match 50.0 ± 6.0 10.0 1 1,200", "f1 60.0 ± 5.0 12.5 1 1,200", "accuracy 50.0 2 2,400"]
+    assert shown[start + 1 :] == [line.split() for line in means]
+    assert report.in_words("trained", {"accuracy": after.means()["accuracy"]}) == "trained accuracy 50.0 (2 tasks)"
+    shown = report.in_words("held_out", SuiteResult(step=1, tasks=(CHOICE,)).means())
+    assert shown == "held_out accuracy 69.3 ± 5.9 (majority 69.3, chance 50.0, 1 task)"
 
 
 def test_one_evaluation_alone_has_no_column_for_change():
@@ -86,23 +114,23 @@ def test_one_evaluation_alone_has_no_column_for_change():
     assert "mean of tasks 80.0 2 2,400".split() in shown
 
 
-def test_metrics_that_differ_get_a_column_and_empty_columns_are_left_out():
-    other = dataclasses.replace(task_result("b", 2.0), metrics={"rouge_l": 2.0}, main_metric="rouge_l")
-    shown = lines(report.task_table(None, SuiteResult(step=1, tasks=(task_result("a", 1.0), other))))
-    assert shown[:2] == ["Tasks, examples 1,200".split(), "task metric step 1".split()]
-    assert shown[4:] == [["a", "accuracy", "1.0"], ["b", "rouge_l", "2.0"]]
-
-
 def test_labels_other_than_ours_are_shown_as_they_are():
     other = SuiteResult(step=1, tasks=(task_result("a", 1.0, label="seen_in_part"),))
     assert "sorting (seen_in_part) 1.0 1".split() in lines(report.cluster_table(None, other))
 
 
 def test_tables_of_long_names_fit_a_terminal_of_80_columns():
-    task = task_result("embedded_product_recommendation", 50.0, by_template={0: 1.0, 1: 99.0})
+    task = task_result(
+        "embedded_product_recommendation",
+        50.0,
+        by_template={0: 1.0, 1: 99.0},
+        standard_errors={"accuracy": 1.4},
+        majority={"accuracy": 33.3},
+        chance={"accuracy": 25.0},
+    )
     after = SuiteResult(step=2000, tasks=(task,))
-    shown = lines(report.task_table(dataclasses.replace(after, step=0), after), width=80)
-    assert "embedded_product_recommendation 50.0 50.0 +0.0 1-99".split() in shown
+    shown = lines(report.compare(dataclasses.replace(after, step=0), after), width=80)
+    assert "embedded_product_recommendation 50.0 50.0 ± 1.4 +0.0 33.3 25.0 1-99".split() in shown
 
 
 @pytest.fixture
@@ -111,8 +139,7 @@ def directory(tmp_path):
         row = {"input": f"do\n{task.task} " + "x" * 400 + " please", "references": ["[a] b"], "prediction": "[a] b"}
         if task.label == "held_out":
             row |= {"options": ["p", "[q]"], "scores": [-1.25, None], "prediction": ""}
-        name = task.task.replace("[", "_").replace("]", "_")
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+        predictions_path(tmp_path, task.task).write_text(json.dumps(row) + "\n")
     return tmp_path
 
 

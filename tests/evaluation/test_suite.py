@@ -4,7 +4,7 @@ import math
 import pytest
 
 from flan_jax.evaluation import results
-from flan_jax.evaluation.suite import EvaluationPlan, Labelled, labelled, run_suite
+from flan_jax.evaluation.suite import EvaluationPlan, Labelled, labelled, predictions_path, run_suite
 
 WORDS = ["red", "green", "blue", "black"]
 
@@ -46,15 +46,48 @@ def test_scores_are_given_by_task_cluster_and_label(task, evaluate):
         ("choose", "trained", {"accuracy": 75.0, "macro_f1": pytest.approx(100 * (2 / 3 + 1 + 1 + 0) / 4)}),
         ("other", "held_out", {"accuracy": 75.0}),
     ]
-    assert result.mean().num_tasks == 3
-    assert [(key, mean.over_tasks) for key, mean in result.clusters().items()] == [
+    assert (result.means()["accuracy"].num_tasks, result.means()["macro_f1"].num_tasks) == (3, 1)
+    assert [(key, means["accuracy"].over_tasks) for key, means in result.clusters().items()] == [
         (("trained", "copying"), 75.0),
         (("trained", "choosing"), 75.0),
         (("held_out", "copying"), 75.0),
     ]
     flat = result.as_metrics()
-    assert flat["eval/mean"] == flat["eval/label/held_out"] == flat["eval/cluster/copying"] == 75.0
-    assert flat["eval/task/choose/macro_f1"] < 75.0
+    assert flat["eval/mean/accuracy"] == flat["eval/label/held_out/accuracy"] == 75.0
+    assert flat["eval/cluster/copying/accuracy"] == 75.0
+    assert flat["eval/mean/macro_f1"] == flat["eval/task/choose/macro_f1"] < 75.0
+
+
+def test_no_mean_is_over_different_metrics(task, evaluate):
+    numbers = task([{"inputs": "5", "targets": "5"}, {"inputs": "6", "targets": "7"}], metrics=("number_match",))
+    result = evaluate(labelled([("trained", [copying(task), numbers])]))
+    assert {name: (m.over_tasks, m.num_tasks) for name, m in result.means().items()} == {
+        "accuracy": (100.0, 1),
+        "number_match": (50.0, 1),
+    }
+    names = [name for name in result.as_metrics() if not name.startswith("eval/task/")]
+    assert all(name.endswith(("/accuracy", "/number_match", "eval/normalized_average")) for name in names)
+
+
+def test_scores_come_with_baselines_and_standard_errors(task, evaluate):
+    rows = [{"inputs": t, "targets": t, "options": ["yes", "no"]} for t in ["no", "no", "no", "yes"]]
+    ranked = task(rows, name="ranked", evaluation="rank", metrics=("rank_accuracy", "rank_classes", "exact_match"))
+    written = task(rows, name="written", metrics=("accuracy", "f1"))
+    (rank, write, copy) = evaluate(labelled([("trained", [ranked, written, copying(task)])])).tasks
+    assert rank.majority["accuracy"] == rank.majority["exact_match"] == 75.0 and rank.chance == {"accuracy": 50.0}
+    assert rank.majority["auc_roc"] == 50.0
+    assert write.majority == {"accuracy": 75.0, "f1": 75.0} and write.chance == {}
+    assert copy.majority == {}  # No answer is more frequent than another.
+    assert rank.standard_errors["accuracy"] == 0.0
+    assert evaluate(labelled([("trained", [written])]), wrong=("yes",)).tasks[0].standard_errors["f1"] > 5
+
+
+def test_the_normalized_average_is_the_way_from_the_baseline_to_100(task, evaluate):
+    rows = [{"inputs": t, "targets": t, "options": ["yes", "no"]} for t in ["no", "yes"]]
+    ranked = task(rows, name="ranked", evaluation="rank", metrics=("rank_accuracy",))
+    result = evaluate(labelled([("trained", [ranked, copying(task)])]), wrong=("red",))
+    assert result.normalized_average() == pytest.approx((100.0 + 75.0) / 2)
+    assert evaluate(labelled([("t", [ranked])]), wrong=("no",)).normalized_average() == pytest.approx(0.0)
 
 
 def test_templates_are_scored_apart(task, evaluate):
@@ -65,7 +98,7 @@ def test_templates_are_scored_apart(task, evaluate):
 
 def test_means_over_tasks_and_over_examples_differ(task, evaluate):
     short = task([{"inputs": "red", "targets": "red"}], name="short")
-    mean = evaluate(labelled([("trained", [copying(task), short])]), wrong=("red",)).mean()
+    mean = evaluate(labelled([("trained", [copying(task), short])]), wrong=("red",)).means()["accuracy"]
     assert (mean.over_tasks, mean.over_examples) == (37.5, 60.0)
     assert (mean.num_tasks, mean.num_examples) == (2, 5)
 
@@ -73,15 +106,26 @@ def test_means_over_tasks_and_over_examples_differ(task, evaluate):
 def test_predictions_and_summary_are_written_one_row_an_example(task, evaluate, tmp_path):
     members = labelled([("trained", [copying(task, name="a/copy:1"), choosing(task)])])
     result = evaluate(members, directory=tmp_path / "7", provenance={"params_digest": "abc"})
-    assert sorted(p.name for p in (tmp_path / "7").iterdir()) == ["a_copy_1.jsonl", "choose.jsonl", "summary.json"]
-    rows = [json.loads(line) for line in (tmp_path / "7" / "a_copy_1.jsonl").read_text().splitlines()]
+    assert sorted(p.name for p in (tmp_path / "7").iterdir()) == [
+        predictions_path("", "a/copy:1").name,
+        "choose.jsonl",
+        "summary.json",
+    ]
+    rows = [json.loads(line) for line in predictions_path(tmp_path / "7", "a/copy:1").read_text().splitlines()]
     assert [(row["input"], row["prediction"], row["template"]) for row in rows] == [
         (word, word, number % 2) for number, word in enumerate(WORDS)
     ]
     assert results.read_summary(tmp_path / "7") == result
     summary = json.loads((tmp_path / "7" / "summary.json").read_text())
-    assert summary["labels"]["trained"]["over_tasks"] == 100.0
+    assert summary["labels"]["trained"]["accuracy"]["over_tasks"] == 100.0
     assert summary["provenance"] == {"params_digest": "abc"}
+
+
+def test_tasks_of_like_names_have_files_of_their_own(task, evaluate, tmp_path):
+    names = ["a:b", "a_b", "a/b", "A_b", "a b", "a_b-" + "0" * 8, "x" * 300, "x" * 299 + "y"]
+    evaluate(labelled([("trained", [copying(task, name=name) for name in names])]), directory=tmp_path)
+    files = {predictions_path(tmp_path, name).name.lower() for name in names}
+    assert len(files) == len(names) and all(predictions_path(tmp_path, name).is_file() for name in names)
 
 
 def test_the_summary_is_written_last(task, evaluate, scoring, vocabulary, tmp_path):
@@ -163,7 +207,8 @@ def test_scores_that_are_not_defined_are_null_and_left_out_of_means(task, tmp_pa
         results.TaskResult(task="b", metrics={"accuracy": 50.0}, main_metric="accuracy", **shared),
     )
     result = results.SuiteResult(step=1, tasks=tasks)
-    assert result.mean() == results.Mean(over_tasks=50.0, over_examples=50.0, num_tasks=2, num_examples=4)
+    means = {name: (mean.over_tasks, mean.num_tasks, mean.num_examples) for name, mean in result.means().items()}
+    assert means["accuracy"] == (50.0, 1, 2) and math.isnan(means["auc_roc"][0]) and means["auc_roc"][1:] == (0, 0)
     results.write_summary(tmp_path, result)
     assert json.loads((tmp_path / "summary.json").read_text())["tasks"][0]["metrics"] == {"auc_roc": None}
     assert math.isnan(results.read_summary(tmp_path).tasks[0].score)
@@ -171,7 +216,7 @@ def test_scores_that_are_not_defined_are_null_and_left_out_of_means(task, tmp_pa
 
 def test_a_summary_of_another_format_is_refused(tmp_path):
     (tmp_path / "summary.json").write_text('{"format_version": 99}')
-    with pytest.raises(ValueError, match="format_version: got 99, wanted 2"):
+    with pytest.raises(ValueError, match="format_version: got 99, wanted 3"):
         results.read_summary(tmp_path)
 
 

@@ -77,7 +77,7 @@ def test_verbs_return_their_results_and_print_nothing(export_dir, tmp_path, caps
     assert (finished.directory, finished.step, finished.reason) == (tmp_path / "run", 2, "all steps")
     assert finished.metrics["step"] == 2 and finished.metrics["loss"] > 0
     scores = flan_jax.evaluate(model_dir=str(tmp_path / "run"), max_examples_per_task=1)
-    assert scores.by_step[2].as_metrics()["eval/mean"] == finished.evaluation["eval/mean"]
+    assert scores.by_step[2].as_metrics()["eval/mean/accuracy"] == finished.evaluation["eval/mean/accuracy"]
     assert capsys.readouterr().out == ""
     assert digest(tmp_path / "run", capsys) == finished.params_digest
 
@@ -203,11 +203,11 @@ from flan_jax.train import early_stopping
 
 include 'gin_configs/recipes/quickstart.gin'
 run_config.RunConfig.early_stopping = @early_stopping.EarlyStopping()
-early_stopping.EarlyStopping.metric = "eval/label/trained"
+early_stopping.EarlyStopping.metric = "eval/label/trained/accuracy"
 early_stopping.EarlyStopping.patience_evaluations = 1
 early_stopping.EarlyStopping.min_delta = 100.0
 manager.CheckpointPolicy.keep = 1
-manager.CheckpointPolicy.keep_best = "eval/mean"
+manager.CheckpointPolicy.keep_best = "eval/mean/accuracy"
 run_config.Reporting.weight_statistics = True
 run_config.Reporting.tensorboard = True
 selection.by_path.rules = [("token_embedder/.*", None), ("encoder/.*", @optimizers.adamw())]

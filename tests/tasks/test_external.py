@@ -83,6 +83,12 @@ def test_empty_examples_are_left_out_with_the_reason(seqio, tmp_path):
     assert result.dropped == {"empty inputs": 1, "empty targets": 1}
 
 
+def test_an_empty_target_is_an_answer_in_evaluation(seqio, tmp_path):
+    result = encoded(add(seqio, texts=[("", "a"), ("a", ""), ("a", "b")]), tmp_path, split="validation")
+    assert ids(result) == [[[100, 1], [1]], [[100, 1], [101, 1]]]
+    assert result.dropped == {"empty inputs": 1}
+
+
 def test_evaluation_saves_the_texts_of_the_task(seqio, tmp_path):
     result = encoded(add(seqio, texts=[("a long question", "b")]), tmp_path, split="validation")
     (meta,) = (decode_record(record)[1] for record in result.records)
@@ -219,11 +225,11 @@ def test_external_metrics_are_replaced_by_default_ones(seqio):
 
 
 def test_metrics_of_this_package_are_recorded_by_name(seqio):
-    from flan_jax.evaluation import metrics
+    from flan_jax.evaluation import text_metrics
 
     def adapted(targets, predictions):
-        return metrics.f1([[t] for t in targets], predictions)
+        return text_metrics.f1([[t] for t in targets], predictions).scores()
 
-    functools.update_wrapper(adapted, metrics.f1, assigned=("__module__", "__name__"))
+    functools.update_wrapper(adapted, text_metrics.f1, assigned=("__module__", "__name__"))
     del adapted.__wrapped__  # SeqIO reads the names of the arguments.
     assert external.evaluation_of(add(seqio, metric_fns=[adapted])) == ("generate", ("f1",), None)

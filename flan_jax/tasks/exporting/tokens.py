@@ -41,11 +41,12 @@ class Tokenizer:
         # Column by column: list operations are several times faster than a loop over examples.
         inputs, targets = ids[::2], ids[1::2]
         truncated, dropped = Counter[str](), Counter[str]()
-        if not all(inputs) or not all(targets):
-            for i, t in zip(inputs, targets, strict=True):
-                if not i or not t:
+        # In evaluation an empty target is an answer, as to SQuAD 2's unanswerable questions: the end of sequence alone.
+        if not all(inputs) or not (all(targets) or self.with_meta):
+            usable = [bool(i and (t or self.with_meta)) for i, t in zip(inputs, targets, strict=True)]
+            for i, is_usable in zip(inputs, usable, strict=True):
+                if not is_usable:
                     dropped[EMPTY_TARGETS if i else EMPTY_INPUTS] += 1
-            usable = [bool(i and t) for i, t in zip(inputs, targets, strict=True)]
             chunk, inputs, targets = (
                 [*compress(chunk, usable)],
                 [*compress(inputs, usable)],

@@ -57,6 +57,13 @@ def test_empty_texts_are_left_out_with_the_reason():
     assert encoded.dropped == {"empty inputs": 2, "empty targets": 1}
 
 
+def test_an_empty_target_is_an_answer_in_evaluation():
+    encoded = tokenizer(with_meta=True).encode([example("", "a"), example("b", ""), example("b", "a")])
+    assert ids(encoded) == [[[B, EOS], [EOS]], [[B, EOS], [A, EOS]]]
+    assert encoded.dropped == {"empty inputs": 1}
+    assert [decode_record(record)[1]["references"] for record in encoded.records] == [[""], ["a"]]
+
+
 def test_a_chunk_without_usable_examples_is_empty():
     encoded = tokenizer().encode([example("", "a")])
     assert encoded.lengths.shape == (0, 2)

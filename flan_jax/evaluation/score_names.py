@@ -1,0 +1,90 @@
+"""The names of an evaluation's scores, checked before there is one: early stopping and `keep_best` watch them."""
+
+from collections.abc import Collection, Iterable
+
+from flan_jax.errors import UnknownNameError
+from flan_jax.evaluation.metrics import METRICS, metric
+from flan_jax.evaluation.results import SuiteResult, TaskResult
+from flan_jax.evaluation.suite import Labelled, metrics_of
+from flan_jax.names import nearest
+
+FORMS = (
+    "eval/mean/METRIC",
+    "eval/label/LABEL/METRIC",
+    "eval/cluster/CLUSTER/METRIC",
+    "eval/task/TASK/METRIC",
+    "eval/normalized_average",
+)
+
+
+def require_form(name: str, *, setting: str, labels: Collection[str]) -> None:
+    """Refuses a name that no evaluation could have, whatever its tasks are.
+
+    Args:
+      name: The watched score.
+      setting: What watches it, for the message.
+      labels: The labels of the plan's suites.
+
+    Raises:
+      UnknownNameError: It has another form, or ends with no metric's score.
+    """
+    scores = list(dict.fromkeys(score for one in METRICS.values() for score in one.gives))
+    group, _, rest = name.removeprefix("eval/").partition("/")
+    member, _, score = rest.rpartition("/")
+    has_form = name.startswith("eval/") and (
+        group == "normalized_average"
+        if not rest
+        else group == "mean" and not member or group in ("label", "cluster", "task") and member
+    )
+    if not has_form:
+        raise UnknownNameError(
+            f"{setting} watches {name!r}, which is no score of an evaluation. Names are {', '.join(FORMS)}."
+        )
+    if rest and score not in scores:
+        raise UnknownNameError(
+            f"{setting} watches {name!r}, but {score!r} is no metric's score.{nearest(score, scores)} Scores: "
+            f"{', '.join(scores)}."
+        )
+    if group == "label" and member not in labels:
+        raise UnknownNameError(
+            f"{setting} watches {name!r}, but the evaluation has no suite {member!r}.{nearest(member, labels)} "
+            f"Suites: {', '.join(labels)}."
+        )
+
+
+def require_known(name: str, tasks: Iterable[Labelled], *, setting: str) -> None:
+    """Refuses a name that the evaluation of these tasks will not have.
+
+    Raises:
+      UnknownNameError: There is no such score; the message lists those that there are.
+    """
+    expected = SuiteResult(
+        step=0,
+        tasks=tuple(
+            TaskResult(
+                task=one.task.manifest.task,
+                split=one.task.manifest.split,
+                cluster=one.task.manifest.cluster,
+                label=one.label,
+                evaluation=one.task.manifest.evaluation,
+                metrics=dict.fromkeys(
+                    (
+                        score
+                        for name in metrics_of(one.task.manifest.evaluation, one.task.manifest.metrics)
+                        for score in metric(name).gives
+                    ),
+                    0.0,
+                ),
+                main_metric=metric(metrics_of(one.task.manifest.evaluation, one.task.manifest.metrics)[0]).gives[0],
+                num_examples=1,
+            )
+            for one in tasks
+        ),
+    )
+    names = [f"eval/mean/{score}" for score in expected.means()]
+    names += [known for known in expected.as_metrics() if known not in names]
+    if name not in names:
+        shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        raise UnknownNameError(
+            f"{setting} watches {name!r}, which the evaluation will not have.{nearest(name, names)} It has: {shown}."
+        )

@@ -190,7 +190,7 @@ class PromptTemplate(Pattern):
         except jinja2.TemplateSyntaxError as error:
             raise self._not_jinja(error) from error
         except SecurityError as error:
-            raise UserError(f"{self} reaches for what no template is given: {error}.") from error
+            raise UserError(f"{self} does what no template may: {error}.") from error
         except Exception as error:
             raise UserError(f"{self} fails on {shortened(dict(row))}: {type(error).__name__}: {error}.") from error
         return tuple(part.replace(_PROTECTED, SEPARATOR).strip() for part in text.split(SEPARATOR))

@@ -1,7 +1,7 @@
-"""Jinja text under guard: templates that others wrote are filled in and can run nothing, read nothing, wait for ever.
+"""Jinja templates that others wrote, rendered so that they run no code, read no file and always end.
 
 The language is promptsource's (Bach et al. 2022, arXiv:2202.01279): Jinja with `zip`, `most_frequent` and `choice`.
-What templates mean is left to `promptsource`.
+`promptsource` gives the rendered text its meaning.
 """
 
 import functools
@@ -11,54 +11,115 @@ from typing import Any
 
 import jinja2
 from jinja2 import meta, nodes
+from jinja2.compiler import CodeGenerator
+from jinja2.filters import do_truncate
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment, SecurityError
+from jinja2.visitor import NodeTransformer
 
 from flan_jax.draws import Draws
+from flan_jax.templates import budget
 
-MAX_STEPS = 100_000
-"""Of a rendering: calls, and numbers that `range` gives. Without it a list that grows while it is iterated over
-would loop forever."""
-_RUN = "the run"  # No template can name it: it has a space.
+_DRAWS = "the draws"  # No template can name it: it has a space.
+_UNPRICED = frozenset("string length count default d first last int float abs".split())
+"""Filters that neither make a large value nor turn one into text."""
+_SHORTENING = frozenset("trim lower upper title capitalize".split())
+"""Filters whose result is no longer than a text given to them, nearly; they make up most of promptsource's."""
+_COMPARING = frozenset("eq equalto == ne != lt lessthan < le <= gt greaterthan > ge >= in".split())
+"""Tests, such as `{{ a is eq(b) }}`, that look into their arguments."""
 
 
-class _Run:
-    """The state of one rendering: its draws, made when the first is asked for, and the steps that it has left."""
+class _Priced(NodeTransformer):
+    """Passes what loops iterate over, what is compared, and the operands of `~` through functions of `budget`."""
 
-    def __init__(self, start: Callable[[], Draws]):
-        self._start, self._steps = start, MAX_STEPS
+    def visit_For(self, node: nodes.For) -> nodes.For:
+        self.generic_visit(node)
+        node.iter = _filtered(node.iter, "counted")
+        return node
 
-    @functools.cached_property
-    def draws(self) -> Draws:
-        return self._start()
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
+        self.generic_visit(node)
+        for side in (node, *node.ops):
+            if not isinstance(side.expr, nodes.Const):
+                side.expr = _filtered(side.expr, "compared")
+        return node
 
-    def spend(self, steps: int) -> None:
-        self._steps -= steps
-        if self._steps < 0:
-            raise SecurityError(f"more than {MAX_STEPS:,} steps")
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
+        self.generic_visit(node)
+        return _filtered(nodes.List(node.nodes, lineno=node.lineno), "concatenated")
+
+
+def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+class _CodeGenerator(CodeGenerator):
+    def visit_Template(self, node: nodes.Template, frame: Any = None) -> None:
+        super().visit_Template(_Priced().visit(node), frame)
 
 
 class _Sandbox(SandboxedEnvironment):
-    """Jinja's sandbox, which here refuses at once instead of giving an empty text.
+    """Jinja's sandbox, which here raises instead of rendering an unsafe attribute as empty, and prices what it runs.
 
     Lists and mappings can be changed: a tenth of promptsource's templates build their own. Rows are copied before.
     """
+
+    code_generator_class = _CodeGenerator
+    intercepted_binops = frozenset(("**", "*", "%", "+"))
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
         raise SecurityError(f"the attribute {attribute!r} of {type(obj).__name__!r}")
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        __context[_RUN].spend(1)
+        budget.check_call(__obj, [*args, *kwargs.values()])
         return super().call(__context, __obj, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        budget.check_operation(operator, left, right)
+        return super().call_binop(context, operator, left, right)
+
+    @staticmethod
+    def concat(texts: Iterable[str]) -> str:
+        """Joins the parts of a block, a macro or a `{% set %}`."""
+        return budget.concatenated(list(texts))
 
 
 @functools.cache
 def _environment() -> _Sandbox:
-    environment = _Sandbox()
+    environment = _Sandbox(finalize=budget.as_text)
     environment.globals.update(zip=zip, range=_range)
     environment.globals.pop("lipsum")  # Draws by itself, from no seed.
-    environment.filters.update(choice=_choice, random=_random, most_frequent=most_frequent)
+    environment.filters = {
+        name: function if name in _UNPRICED else _priced(name, function)
+        for name, function in environment.filters.items()
+    }
+    environment.tests = {
+        name: _priced(name, test) if name in _COMPARING else test for name, test in environment.tests.items()
+    }
+    environment.filters.update(
+        choice=_choice, random=_random, most_frequent=most_frequent, string=budget.as_text, truncate=_truncate,
+        counted=budget.counted, compared=budget.compared, concatenated=budget.concatenated,
+    )  # fmt: skip
     return environment
+
+
+def _priced(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that takes its price first; `wraps` carries over what Jinja is to pass to it before the value."""
+    before = 1 if hasattr(function, "jinja_pass_arg") else 0
+    shortens = name in _SHORTENING
+
+    @functools.wraps(function)
+    def priced(*args: Any, **kwargs: Any) -> Any:
+        first = args[before] if len(args) > before else None
+        if shortens and type(first) is str:
+            return function(*args, **kwargs)
+        if hasattr(first, "__next__"):  # Of `map`, `select` and their like: its size is not known until it has ended.
+            first = list(budget.counted(first))
+            args = (*args[:before], first, *args[before + 1 :])
+        budget.check_filter(name, first, [*args[before + 1 :], *kwargs.values()])
+        return function(*args, **kwargs)
+
+    return priced
 
 
 @functools.lru_cache(maxsize=4096)
@@ -67,7 +128,7 @@ def compiled(source: str) -> jinja2.Template:
 
     Raises:
       jinja2.TemplateSyntaxError: it is not Jinja.
-      SecurityError: it asks for other files.
+      SecurityError: it includes or imports other files, or a constant expression in it exceeds the budget.
     """
     environment = _environment()
     for node in environment.parse(source).find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
@@ -76,7 +137,7 @@ def compiled(source: str) -> jinja2.Template:
 
 
 def fill(source: str, fields: Mapping[str, Any], *, draws: Callable[[], Draws]) -> str:
-    """Returns the text that a template gives.
+    """Returns the rendered text of a template.
 
     >>> fill("{{ a }} and {{ ['b', 'b'] | choice }}", {"a": 1}, draws=lambda: Draws("row 1"))
     '1 and b'
@@ -84,15 +145,17 @@ def fill(source: str, fields: Mapping[str, Any], *, draws: Callable[[], Draws]) 
     Args:
       source: in Jinja.
       fields: the values of its variables; lists and mappings among them may be changed by it.
-      draws: starts what `choice` and `random` draw from, when the first of them is met.
+      draws: creates the choices of `choice` and `random`, at the first use of either.
 
     Raises:
-      jinja2.TemplateSyntaxError, SecurityError: as `compiled`; the latter also for what it reaches for while it runs.
+      jinja2.TemplateSyntaxError, SecurityError: as `compiled`; the latter also for unsafe attributes, and for more
+        steps or larger values than `budget` allows.
       Exception: whatever its expressions raise.
     """
+    budget.start()
     template = compiled(source)
     # What `render` does, without merging its chain of globals for each row: half of the time a short template takes.
-    values = {**_globals(), **fields, _RUN: _Run(draws)}
+    values = {**_globals(), **fields, _DRAWS: functools.cache(draws)}
     return "".join(template.root_render_func(template.new_context(values, shared=True)))
 
 
@@ -120,22 +183,28 @@ def most_frequent(items: Iterable[Any]) -> list[Any] | None:
     return [item for item, count in counts.items() if count == max(counts.values())] if counts else None
 
 
+@jinja2.pass_environment
+def _truncate(environment: jinja2.Environment, value: Any, length: int = 255, *args: Any, **kwargs: Any) -> str:
+    """Jinja's filter, sooner done with a text that is short: promptsource has it at every variable."""
+    text = budget.as_text(value)
+    return text if len(text) <= length else do_truncate(environment, text, length, *args, **kwargs)
+
+
 @jinja2.pass_context
 def _choice(context: Context, items: Iterable[Any]) -> Any:
     given = list(items)
     if not given:
         raise ValueError("nothing to choose from")
-    return context[_RUN].draws.choice(given)
+    return context[_DRAWS]().choice(given)
 
 
 @jinja2.pass_context
 def _random(context: Context, items: Iterable[Any]) -> Any:
     given = list(items)
-    return context[_RUN].draws.choice(given) if given else context.environment.undefined("Nothing to draw from.")
+    return context[_DRAWS]().choice(given) if given else context.environment.undefined("Nothing to draw from.")
 
 
-@jinja2.pass_context
-def _range(context: Context, *bounds: int) -> range:
+def _range(*bounds: int) -> range:
     numbers = range(*bounds)
-    context[_RUN].spend(len(numbers))
+    budget.spend(len(numbers))
     return numbers

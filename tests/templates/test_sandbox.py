@@ -34,6 +34,64 @@ def test_what_a_template_reaches_for_in_vain(source, reached):
         fill(source, x="text")
 
 
+_DOUBLED = "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+_ENDLESS = [
+    "{% set x = 7**(7**9) %}",
+    "{{ (9**9)**(9**6) }}",
+    "{{ 1 | round(10**9, 'ceil') }}",
+    "{% set r = range(90000) %}{% for i in r %}{% endfor %}{% for i in r %}{% endfor %}",
+    "{% set r = range(300) | list %}{% for a in r %}{% for b in r %}{% for c in r %}{% endfor %}{% endfor %}{% endfor %}",
+    "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(40) }}",
+    "{% set l = [1] %}{% for i in range(60) %}{% set _ = l.extend(l) %}{% endfor %}",
+    "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+    "{% set x = 'a' %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60,
+    *(_DOUBLED + end for end in ("{{ ns.x }}", "{{ ns.x | upper }}", "{{ ns.x | tojson }}", "{{ '%s' % ns.x }}")),
+    *(_DOUBLED + end for end in ("{{ '{}'.format(ns.x) }}", "{{ [ns.x, [1]] | sort }}", "{{ [ns.x].index(1) }}")),
+    _DOUBLED.replace("ns.x", "ns.y") + _DOUBLED[31:] + "{{ ns.x == ns.y }}",
+    "{{ 'a' * 10**9 }}",
+    "{{ 10**9 * [1] }}",
+    "{{ 'a' | center(10**9) }}",
+    "{{ 'a'.center(10**9) }}",
+    "{{ ['a'] | map('center', 10**9) | list }}",
+    "{{ '%0999999999d' % 1 }}",
+    "{{ '%*d' | format(10**9, 1) }}",
+    "{{ '{:999999999}'.format(1) }}",
+    "{{ '{:{w}}'.format(1, w=10**9) }}",
+    "{{ ('a' * 100000) | replace('a', 'b' * 100000) }}",
+    "{{ ('a' * 100000).replace('', 'b' * 100000) }}",
+    "{{ range(90000) | join('b' * 100000) }}",
+    "{{ ('a ' * 100000) | wordwrap(1, wrapstring='b' * 100000) }}",
+    "{{ ('a\n' * 100000) | indent(100000) }}",
+    "{{ '\t'.expandtabs(10**9) }}",
+    "{{ ('x' * 1000).translate({120: 'y' * 100000}) }}",
+    "{{ {'a': 1} | tojson(indent=10**9) }}",
+    "{{ ['a'] | batch(10**9, 'x') | list }}",
+]
+
+
+def test_every_rendering_ends():
+    for source in _ENDLESS:
+        with pytest.raises(SecurityError, match="more than 100,000 steps|a value of more than 1,000,000"):
+            fill(source)
+            pytest.fail(source)
+
+
+def test_honest_templates_stay_within_the_budget():
+    text = "word " * 20_000
+    assert fill("{{ x.split()[:3] | join(' ') | upper }}", x=text) == "WORD WORD WORD"
+    assert fill("{{ x | replace('o', '00') | length }}", x=text) == str(len(text) + 20_000)
+    assert (
+        fill("{% for word in x.split() %}{% if loop.last %}{{ loop.length }}{% endif %}{% endfor %}", x=text) == "20000"
+    )
+    assert (
+        fill("{{ 2**10 + 7 % 4 }} {{ '%s-%d' % ('a', 3) }} {{ 3 * 'ab' }} {{ [1] + [2] }}") == "1027 a-3 ababab [1, 2]"
+    )
+    assert fill("{{ '{:.2f} of {}'.format(1 / 3, 'b') }} {{ 'a' ~ 1 ~ none }}") == "0.33 of b a1None"
+    assert fill("{{ [3, 1] | map('string') | join(', ') }} {{ range(3) | select('lt', 2) | list }}") == "3, 1 [0, 1]"
+    assert fill("{{ 'word word word' | truncate(5) }}|{{ 'ab' | center(4) }}|{{ 'a b' | wordwrap(1) }}") == "wo...| ab |a\nb"
+
+
 def test_what_is_drawn_depends_on_the_key_alone():
     for name in ("choice", "random"):
         source = f"{{{{ numbers | {name} }}}}"

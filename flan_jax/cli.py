@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from flan_jax import errors
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
-from flan_jax.verbs import PROCESS_OPTIONS, SUPPLIED, VERBS, command, option_parameters, usage, verb_usage
+from flan_jax.verbs import PROCESS_OPTIONS, SUPPLIED, VERBS, command, macros, option_parameters, usage, verb_usage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -248,8 +248,11 @@ def _require_known_options(verb: str, options: Iterable[str]) -> None:
     parameters = option_parameters(verb)
     for name in options:
         if name not in parameters:
+            meant = [macro for macro in macros() if name.upper() in macro] if VERBS[verb].takes_run_config else []
+            hint = f" Did you mean --gin.{meant[0]}=VALUE?" if meant else nearest(name, parameters)
             raise UserError(
-                f"`{verb}` has no option --{name}.{nearest(name, parameters)} It takes: {', '.join(parameters)}."
+                f"`{verb}` has no option --{name}.{hint} It takes: {', '.join(parameters)}; "
+                f"flan-jax {verb} --help explains."
             )
 
 

@@ -1,8 +1,11 @@
 """The verbs of the command line as a table, their options, and the help texts."""
 
 import dataclasses
+import functools
 import importlib
 import inspect
+import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ class Verb:
 
     Attributes:
       does: One line of help.
+      examples: Command lines to copy, without `flan-jax` and the verb.
       positional: Its positional arguments in order; `gin_file` takes all that are left.
       in_many_processes: Whether several processes can run it together.
       takes_run_config: Whether its first argument is the recipe's `RunConfig`, whose fields are options too.
@@ -22,6 +26,7 @@ class Verb:
     """
 
     does: str
+    examples: tuple[str, ...]
     positional: tuple[str, ...] = ()
     in_many_processes: bool = False
     takes_run_config: bool = False
@@ -32,36 +37,56 @@ class Verb:
 VERBS = {
     "train": Verb(
         does="one run: exports what is missing, trains, evaluates, saves; the same command resumes it",
+        examples=(
+            "--gin_file=gin_configs/recipes/quickstart.gin",
+            "--gin_file=gin_configs/recipes/quickstart.gin --gin.TRAIN_STEPS=200 --gin.MODEL_DIR=runs/short",
+            "--gin_file=gin_configs/recipes/jsonl.gin --check",
+        ),
         in_many_processes=True,
         takes_run_config=True,
     ),
     "evaluate": Verb(
         does="evaluates checkpoints of a run, or imported weights, on tasks and mixtures",
+        examples=("runs/quickstart", "runs/quickstart --tasks=embedded_held_out"),
         positional=("model_dir",),
         in_many_processes=True,
     ),
     "infer": Verb(
         does="adds predictions to the rows of a file or of standard input, with the weights of a run or a checkpoint",
+        examples=(
+            "runs/quickstart --input=rows.jsonl --output=answers.jsonl --template='Answer the question: {question}'",
+        ),
         positional=("model_dir",),
         in_many_processes=True,
         yields_rows=True,
     ),
-    "export": Verb(does="exports tasks and mixtures to tokenized shards"),
+    "export": Verb(
+        does="exports tasks and mixtures to tokenized shards",
+        examples=(
+            "--mixture_or_task_name=embedded_train --export_dir=exports "
+            "--task_feature_lengths=\"{'inputs': 64, 'targets': 16}\"",
+        ),
+    ),
     "convert": Verb(
-        does="converts weights between this project, T5X and Hugging Face: --from=PATH --to=PATH --format=hf"
+        does="converts weights between this project, T5X and Hugging Face: --from=PATH --to=PATH --format=hf",
+        examples=("--from=runs/quickstart --to=quickstart_hf --format=hf",),
     ),
     "show": Verb(
         does="tasks, mixtures, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, checkpoint DIR",
+        examples=("tasks 'rte_*'", "template my_tasks.yaml", "run runs/quickstart --json"),
         positional=("what", "name"),
         has_json=True,
     ),
     "plan": Verb(
         does="compiles a recipe for another machine (--topology=v5e:16x16): memory, FLOPs, communication, time",
+        examples=("gin_configs/recipes/superni_xl.gin --topology=v5e:4x4",),
         positional=("gin_file",),
         takes_run_config=True,
         has_json=True,
     ),
-    "doctor": Verb(does="checks the installation and the devices that JAX finds, and says how to fix what is wrong"),
+    "doctor": Verb(
+        does="checks the installation and the devices that JAX finds, and says how to fix what is wrong", examples=("",)
+    ),
 }
 
 PROCESS_OPTIONS = ("coordinator_address", "process_count", "process_index")
@@ -92,31 +117,83 @@ def usage(summary: str | None) -> str:
 
 
 def verb_usage(verb: str) -> str:
-    """Returns the documentation of a verb and its options."""
-    lines = [f"flan-jax {verb} {' '.join(p.upper() for p in VERBS[verb].positional)}: {VERBS[verb].does}", ""]
-    lines += [inspect.getdoc(command(verb)) or "", ""]
+    """Returns the documentation of a verb: examples, the macros of recipes, and its options."""
+    own = command(verb)
+    lines = [" ".join(["flan-jax", verb, *(p.upper() for p in VERBS[verb].positional), "[--OPTION=VALUE]..."]), ""]
+    lines += [_opening(own), "", "Examples:", *(f"  flan-jax {verb} {e}".rstrip() for e in VERBS[verb].examples), ""]
+    described = _described(own)
     if VERBS[verb].takes_run_config:
         from flan_jax.run.run_config import RunConfig
 
-        lines += [inspect.getdoc(RunConfig) or "", ""]
-    lines += ["Options (or gin bindings of the same names):"]
+        described = {**_described(RunConfig), **described}
+        lines += [
+            "Macros of the recipes, set with --gin.NAME=VALUE. Text needs no quotes of its own;",
+            "a tuple or a dict is written as in Python and quoted for the shell, such as",
+            "--gin.EVALUATED=\"('my_task',)\".",
+        ]
+        lines += [*(_entry(name, f" = {macro.default}", macro.comment) for name, macro in macros().items()), ""]
+    lines += ["Options (gin bindings of the same names set them too):"]
     parameters = option_parameters(verb)
     if VERBS[verb].in_many_processes:
         from flan_jax import launch
 
         parameters |= {name: inspect.signature(launch.join).parameters[name] for name in PROCESS_OPTIONS}
+        described |= _described(launch.join)
     for name, parameter in parameters.items():
-        lines.append(f"  --{name.rstrip('_')}{_shown_default(parameter.default)}")
+        # The values of other options are objects, which gin builds.
+        typed = parameter.default is not inspect.Parameter.empty or not VERBS[verb].takes_run_config
+        if typed and _shown_default(parameter.default) is not None:
+            lines.append(
+                _entry(f"--{name.rstrip('_')}", _shown_default(parameter.default) or "", described.get(name, ""))
+            )
     return "\n".join(lines)
 
 
-def _shown_default(default: Any) -> str:
-    """Returns a default as one would type it; an object has no such form."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Macro:
+    """A setting that recipes share.
+
+    Attributes:
+      default: As gin text; "REQUIRED" where a recipe must set it.
+      comment: What `gin_configs/runs/train.gin` writes behind it.
+    """
+
+    default: str
+    comment: str
+
+
+@functools.cache
+def macros() -> dict[str, Macro]:
+    """Returns the macros of `gin_configs/runs/train.gin`."""
+    text = (Path(__file__).parent.parent / "gin_configs" / "runs" / "train.gin").read_text(encoding="utf-8")
+    found = re.findall(r"^([A-Z][A-Z_]+) = (.*?)(?: +# (.*))?$", text, flags=re.MULTILINE)
+    return {name: Macro(default=default.removeprefix("%gin."), comment=comment) for name, default, comment in found}
+
+
+def _opening(documented: Any) -> str:
+    """The part of a docstring that precedes its sections."""
+    return re.split(r"\n\n(?:Args|Attributes|Returns|Raises):\n", inspect.getdoc(documented) or "")[0]
+
+
+def _described(documented: Any) -> dict[str, str]:
+    """The descriptions of arguments or attributes in a docstring, each on one line."""
+    section = re.search(r"\n(?:Args|Attributes):\n((?:  .*\n?)+)", inspect.getdoc(documented) or "")
+    entries = re.split(r"^  (\w+): ", section[1] if section else "", flags=re.MULTILINE)[1:]
+    return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
+
+
+def _entry(name: str, default: str, text: str) -> str:
+    """An entry of a list, wrapped under its name."""
+    return textwrap.fill(
+        f"{name}{default}  {text}".rstrip(), width=80, initial_indent="  ", subsequent_indent=" " * 6,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _shown_default(default: Any) -> str | None:
+    """A default as one would type it; None for an object, which has no such form."""
     if default is inspect.Parameter.empty:
         return ""
     if isinstance(default, Path):
         default = str(default)
-    named = getattr(default, "__name__", f"{type(default).__name__}()")
-    return (
-        f" = {default!r}" if default is None or isinstance(default, bool | int | float | str | tuple) else f" = {named}"
-    )
+    return f" = {default!r}" if default is None or isinstance(default, bool | int | float | str | tuple) else None

@@ -90,6 +90,25 @@ def test_every_verb_explains_itself(capsys):
         assert "Options" in capsys.readouterr().out
 
 
+def test_help_begins_with_examples_and_macros_and_fits_a_terminal(capsys):
+    for verb in cli.VERBS:
+        assert cli.run([verb, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert f"\nExamples:\n  flan-jax {verb}" in shown and "object at 0x" not in shown and "function" not in shown
+    assert cli.run(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "  TRAIN_STEPS = REQUIRED  updates\n" in shown and '  EXPORT_DIR = "exports"  tokenized' in shown
+    assert shown.index("TRAIN_STEPS") < shown.index("Options")
+    assert max(map(len, shown.split("Macros")[1].splitlines())) <= 80
+
+
+@pytest.mark.parametrize("option", ["steps", "train_steps", "mixture"])
+def test_an_option_that_is_a_macro_is_explained(option, capsys):
+    assert cli.run(["train", f"--{option}=10"]) == 2
+    macro = "MIXTURE_OR_TASK_NAME" if option == "mixture" else "TRAIN_STEPS"
+    assert f"no option --{option}. Did you mean --gin.{macro}=VALUE?" in capsys.readouterr().err
+
+
 def test_settings_of_processes_are_no_options_of_verbs(capsys):
     settings = ["--coordinator_address=10.0.0.1:8476", "--process_count=2", "--process-index=1"]
     invocation = cli.parse_arguments(["train", *settings])

@@ -50,5 +50,26 @@ class FinishedRun:
             parts.append(report.compare(before, after))
             if self.show_predictions:
                 parts.append(report.predictions(last, after, per_label=self.show_predictions))
-        end = f"Ended at step {self.step:,} ({self.reason}). params_digest {self.params_digest}"
-        return Group(*parts, Text(end, no_wrap=True, overflow="ignore"))
+        return Group(*parts, Text("\n".join(self._end()), no_wrap=True, overflow="ignore"))
+
+    def _end(self) -> list[str]:
+        """The last lines: what the run left on disk, and the commands that a user is likely to want next."""
+        directory = RunDirectory(path=self.directory)
+        paths = {
+            "checkpoint": directory.checkpoints / str(self.step),
+            "metrics": directory.metrics_file,
+            "predictions": directory.evaluations / str(self.step),
+        }
+        if self.reason == "stop requested":
+            after = ["Run the same command again to resume."]
+        else:
+            after = [
+                f"Next: flan-jax infer {self.directory} --input=rows.jsonl --output=predictions.jsonl",
+                f"      flan-jax show run {self.directory}",
+            ]
+        return [
+            f"Ended at step {self.step:,} ({self.reason}).",
+            f"  params_digest  {self.params_digest}",
+            *(f"  {name:<13}  {path}" for name, path in paths.items() if path.exists()),
+            *after,
+        ]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Self, final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flan_jax.train.writers import Values, Writer
 
@@ -22,11 +22,13 @@ def console_writer(console: Console, *, total_steps: int, step: int = 0) -> Writ
     return PlainLines(lambda text: console.print(text, soft_wrap=True, highlight=False), total_steps=total_steps)
 
 
-def summary(values: Values) -> str:
-    """Returns the most important numbers of a training line as text.
+def summary(values: Values, *, characters: int = 1000) -> str:
+    """Returns the most important numbers of a training line as text, as many as fit.
 
     >>> summary({"loss": 2.25, "accuracy": 0.5, "tokens_per_second": 5312.7, "data_wait_share": 0.01})
     'loss 2.250  accuracy 50.0%  5,313 tokens/s  wait 1%'
+    >>> summary({"loss": 2.25, "accuracy": 0.5, "tokens_per_second": 5312.7}, characters=30)
+    'loss 2.250  accuracy 50.0%'
     """
     formats = {
         "loss": "loss {:.3f}",
@@ -39,7 +41,9 @@ def summary(values: Values) -> str:
     }
     shown = [text.format(values[name]) for name, text in formats.items() if values.get(name) is not None]
     if values.get("skipped_steps"):
-        shown.append(f"skipped {values['skipped_steps']:.0f}")
+        shown.insert(1, f"skipped {values['skipped_steps']:.0f}")
+    while len(shown) > 1 and len("  ".join(shown)) > characters:
+        shown.pop()
     return "  ".join(shown)
 
 
@@ -63,6 +67,10 @@ class PlainLines(Writer):
         self._print_line = print_line
         self._total_steps = total_steps
 
+    def __enter__(self) -> Self:
+        self._print_line("compiling the training step ...")
+        return self
+
     def write(self, step: int, *, kind: str, values: Values) -> None:
         """Prints a training line with the estimated remaining time."""
         if kind != "train":
@@ -74,34 +82,43 @@ class PlainLines(Writer):
 
 @final
 class ProgressBar(Writer):
-    """A live bar below everything else that is printed."""
+    """A live bar below everything else that is printed, and a history of the training lines above it.
+
+    Step, remaining time and loss always fit; the bar takes what is left of the width.
+    """
 
     def __init__(self, console: Console, *, total_steps: int, step: int):
         """Creates the bar; it appears on entering."""
+        self._console, self._total_steps = console, total_steps
         self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
+            TextColumn("{task.description}"),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            *([BarColumn(bar_width=None)] if console.width >= 60 else []),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left  {task.fields[loss]}"),
             console=console,
+            expand=True,
         )
-        self._task = self._progress.add_task("training", total=total_steps, completed=step, numbers="", start=False)
+        self._task = self._progress.add_task("compiling", total=total_steps, completed=step, loss="", start=False)
 
     def __enter__(self) -> Self:
         self._progress.start()
-        self._progress.start_task(self._task)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
     def write(self, step: int, *, kind: str, values: Values) -> None:
-        """Shows the numbers of the last training line next to the bar."""
-        if kind == "train":
-            self._progress.update(self._task, completed=step, numbers=summary(values))
+        """Prints a training line above the bar, and its loss in the bar."""
+        if kind != "train":
+            return
+        counter = f"step {step:,}/{self._total_steps:,}  "
+        line = counter + summary(values, characters=self._console.width - len(counter))
+        self._console.print(line, highlight=False, no_wrap=True)
+        self._progress.update(self._task, completed=step, loss=summary({"loss": values.get("loss")}))
 
     def advance(self, step: int) -> None:
-        """Moves the bar."""
-        self._progress.update(self._task, completed=step)
+        """Moves the bar; the remaining time is measured from the end of the first step, without its compilation."""
+        if not self._progress.tasks[0].started:
+            self._progress.start_task(self._task)
+        self._progress.update(self._task, completed=step, description="training")

@@ -128,7 +128,7 @@ def test_two_processes_are_one_run_and_each_reads_only_its_rows(export_dir, sing
         environment={index: {"NOTES": str(notes[index])} for index in range(2)},
     )
     (first, _), (second, _) = end(started)
-    assert f"Ended at step {STEPS} (all steps). params_digest" in first
+    assert f"Ended at step {STEPS} (all steps).\n  params_digest" in first
     assert [line for line in second.splitlines() if not line.startswith("[Gloo]")] == []
     assert losses(tmp_path / "run") == pytest.approx(losses(single), abs=1e-5)
     same_params(tmp_path / "run", single)

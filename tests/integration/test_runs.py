@@ -51,8 +51,15 @@ def test_a_run_directory_has_the_documented_files(export_dir, tmp_path, capsys):
                      "suite.EvaluationPlan.max_examples_per_task=2")  # fmt: skip
     assert cli.run(args) == 0
     output = capsys.readouterr().out
-    assert "Ended at step 4 (all steps). params_digest" in output and "held out" in output
+    assert "Ended at step 4 (all steps).\n  params_digest" in output and "held out" in output
     run = tmp_path / "run"
+    # The end names what a user looks for, and what to type next.
+    for line in (
+        f"checkpoint     {run}/checkpoints/4",
+        f"predictions    {run}/eval/4",
+        f"Next: flan-jax infer {run} --",
+    ):
+        assert line in output
     assert {p.name for p in run.iterdir()} >= {"config.gin", "run.json", "metrics.jsonl", "checkpoints", "eval"}
     summary = json.loads((run / "eval" / "4" / "summary.json").read_text())
     assert len(summary["tasks"]) >= 20

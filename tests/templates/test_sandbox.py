@@ -89,7 +89,10 @@ def test_honest_templates_stay_within_the_budget():
     )
     assert fill("{{ '{:.2f} of {}'.format(1 / 3, 'b') }} {{ 'a' ~ 1 ~ none }}") == "0.33 of b a1None"
     assert fill("{{ [3, 1] | map('string') | join(', ') }} {{ range(3) | select('lt', 2) | list }}") == "3, 1 [0, 1]"
-    assert fill("{{ 'word word word' | truncate(5) }}|{{ 'ab' | center(4) }}|{{ 'a b' | wordwrap(1) }}") == "wo...| ab |a\nb"
+    assert (
+        fill("{{ 'word word word' | truncate(5) }}|{{ 'ab' | center(4) }}|{{ 'a b' | wordwrap(1) }}")
+        == "wo...| ab |a\nb"
+    )
 
 
 def test_what_is_drawn_depends_on_the_key_alone():

@@ -1,6 +1,7 @@
 """`flan-jax plan`: what the training step of a recipe takes on another machine. It is compiled, and nothing is run."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ def plan(
     console: Console,
     topology: str,
     remat: str | None = "recipe",
-    search: bool = True,
+    search: bool = False,
 ) -> Plan:
     """Compiles the training step of a recipe for another machine and analyses it. Needs no data and no checkpoint.
 
@@ -31,7 +32,7 @@ def plan(
       console: Where progress is printed.
       topology: The machine: v5e:16x16, v5p:4x4x4, v6e:8x8*2 (two slices), cpu:8, gpu:h200x8.
       remat: none, minimal, full or offload; "recipe" is the recipe's.
-      search: Also find the memory and the largest batch of each remat policy.
+      search: Also find the memory and the largest batch of each remat policy, with up to five compilations each.
 
     Raises:
       UserError: The machine is unknown or its compiler is missing, or the recipe does not suit it.
@@ -43,7 +44,9 @@ def plan(
     mesh = dataclasses.replace(config.mesh, platform=None)
     config = dataclasses.replace(config, mesh=mesh, execution=execution)
     step = Step(config=config, topology=topology_named(str(topology)))
-    console.print(f"compiling for {step.topology.name} ...", highlight=False)
+    inform = functools.partial(console.print, highlight=False, soft_wrap=True)
+    rows = f"{config.batch_size} rows of {'/'.join(map(str, config.data.lengths.values()))} tokens"
+    inform(f"compiling the step with {rows} for {step.topology.name} ... (minutes for billions of parameters)")
     compiled = step.compiled
     data = _description(step)
     if isinstance(compiled, TooLarge):
@@ -51,11 +54,12 @@ def plan(
     else:
         data |= _analysis(step, compiled)
     if search and step.topology.chip is not None:
+        console.print(Plan(data=data))  # The first result, before the long part begins.
         data["policies"] = {}
         for name in REMAT_NAMES:
-            console.print(f"searching for the largest batch with remat {name} ...", highlight=False)
             policy = dataclasses.replace(execution, remat=name)
-            fit = (step if policy == execution else step.with_settings(execution=policy)).largest_batch()
+            of_policy = step if policy == execution else step.with_settings(execution=policy)
+            fit = of_policy.largest_batch(lambda batch, name=name: inform(f"remat {name}: compiling {batch} rows ..."))
             data["policies"][name] = dataclasses.asdict(fit)
     return Plan(data=data)
 

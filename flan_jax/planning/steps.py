@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -72,11 +73,16 @@ class Step:
         # A program that a TPU's compiler accepts fits, even if its code comes on top of memory that is full.
         return min(peak, chip.usable_bytes) if chip and chip.platform == "tpu" else peak
 
-    def largest_batch(self) -> fitting.Fit:
-        """Searches for the largest batch that fits with this step's mesh, execution and number of microbatches."""
+    def largest_batch(self, before_compiling: Callable[[int], None]) -> fitting.Fit:
+        """Searches for the largest batch that fits with this step's mesh, execution and number of microbatches.
+
+        Args:
+          before_compiling: Called with each batch size that is tried, for a display of progress.
+        """
         assert self.topology.chip is not None, "only described devices have a known memory"
 
         def peak_of(batch_size: int) -> int | None:
+            before_compiling(batch_size)
             if batch_size == self.config.batch_size:
                 return self.peak_bytes
             return self.with_settings(batch_size=batch_size, num_microbatches=self.num_microbatches).peak_bytes

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -59,9 +60,13 @@ def plan(
         for name in REMAT_NAMES:
             policy = dataclasses.replace(execution, remat=name)
             of_policy = step if policy == execution else step.with_settings(execution=policy)
-            fit = of_policy.largest_batch(lambda batch, name=name: inform(f"remat {name}: compiling {batch} rows ..."))
+            fit = of_policy.largest_batch(functools.partial(_inform_of_batch, inform, name))
             data["policies"][name] = dataclasses.asdict(fit)
     return Plan(data=data)
+
+
+def _inform_of_batch(inform: Callable[[str], None], remat: str, batch_size: int) -> None:
+    inform(f"remat {remat}: compiling {batch_size} rows ...")
 
 
 def _description(step: Step) -> dict[str, Any]:

@@ -7,7 +7,7 @@ The language is promptsource's (Bach et al. 2022, arXiv:2202.01279): Jinja with 
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2 import meta, nodes
@@ -34,14 +34,14 @@ class _Priced(NodeTransformer):
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         self.generic_visit(node)
-        node.iter = _filtered(node.iter, "counted")
+        node.iter = _filtered(cast(nodes.Expr, node.iter), "counted")  # Annotated as any node.
         return node
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
         self.generic_visit(node)
-        for side in (node, *node.ops):
-            if not isinstance(side.expr, nodes.Const):
-                side.expr = _filtered(side.expr, "compared")
+        node.expr = _filtered(node.expr, "compared")
+        for operand in node.ops:
+            operand.expr = _filtered(operand.expr, "compared")
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
@@ -94,7 +94,8 @@ def _environment() -> _Sandbox:
         for name, function in environment.filters.items()
     }
     environment.tests = {
-        name: _priced(name, test) if name in _COMPARING else test for name, test in environment.tests.items()
+        name: _priced(name, test) if name in _COMPARING else test  # type: ignore[arg-type]  # Annotated as functions.
+        for name, test in environment.tests.items()
     }
     environment.filters.update(
         choice=_choice, random=_random, most_frequent=most_frequent, string=budget.as_text, truncate=_truncate,

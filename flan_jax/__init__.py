@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flan_jax.collections.catalogue import register_yaml
+    from flan_jax.collections.catalog import register_yaml
     from flan_jax.commands.evaluate import evaluate
     from flan_jax.commands.infer import infer
     from flan_jax.commands.train import train as train_model
@@ -33,7 +33,7 @@ _HOMES = {
     "infer": ("flan_jax.commands.infer", "infer"),
     "load_recipe": ("flan_jax.run.run_config", "load_recipe"),
     "register_jsonl": ("flan_jax.tasks.registry", "register_jsonl"),
-    "register_yaml": ("flan_jax.collections.catalogue", "register_yaml"),
+    "register_yaml": ("flan_jax.collections.catalog", "register_yaml"),
     "train_model": ("flan_jax.commands.train", "train"),
 }
 

@@ -1,4 +1,4 @@
-"""Pages and docstrings name only what exists: files, modules, attributes, options, macros, variables, families."""
+"""Pages and docstrings name only what exists: files, modules, attributes, options, macros, variables, collections."""
 
 import ast
 import contextlib
@@ -238,8 +238,8 @@ def test_readmes_table_of_verbs_is_the_command_lines():
 
 
 @pytest.mark.tensorflow
-def test_the_pages_tables_of_families_and_formats_are_the_packages():
-    from flan_jax.collections import catalogue
+def test_the_pages_tables_of_collections_and_formats_are_the_packages():
+    from flan_jax.collections import catalog
     from flan_jax.tasks.formats.declare import FORMATS
 
     page = (ROOT / "docs" / "collections.md").read_text()
@@ -248,5 +248,5 @@ def test_the_pages_tables_of_families_and_formats_are_the_packages():
         section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, flags=re.DOTALL | re.MULTILINE).group(1)
         return set(re.findall(r"^\| `([\w.]+)` \|", section, flags=re.MULTILINE))
 
-    assert first_cells("Families") == set(catalogue.MODULES) - {"embedded"}
+    assert first_cells("Collections") == set(catalog.MODULES) - {"embedded"}
     assert first_cells("Formats") == set(FORMATS)

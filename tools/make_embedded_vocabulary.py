@@ -17,7 +17,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from flan_jax.collections.embedded import family as embedded
+from flan_jax.collections.embedded import collection as embedded
 from flan_jax.files import write_atomic
 from flan_jax.vocab import EMBEDDED_MODEL
 

@@ -72,7 +72,7 @@ def show(
     Args:
       what: "tasks", "mixtures", "task", "mixture", "template", "lint", "export", "run" or "checkpoint".
       name: The name of the task or mixture, or the path of the file or directory. For `tasks` and `mixtures`: a part of
-        the names, or a pattern with `*`. For `lint`: a task or a YAML file; without it, every template of every family.
+        the names, or a pattern with `*`. For `lint`: a task or a YAML file; without it, every template of the package.
       mixture_or_task_module: The module that defines it, when the package does not: dotted modules or paths,
         comma-separated.
       vocabulary: "embedded", "bytes" or a SentencePiece model, for tasks that name none.
@@ -127,11 +127,11 @@ def show(
 
 
 def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | None) -> None:
-    from flan_jax.collections import catalogue
+    from flan_jax.collections import catalog
     from flan_jax.tasks import registry
     from flan_jax.tasks.sources import file_sources
 
-    catalogue.install()
+    catalog.install()
     file_sources.set_tfds_data_dir(tfds_data_dir)
     registry.use_vocabulary(vocabulary or "embedded")
     registry.register_all()
@@ -143,7 +143,7 @@ def _tasks(pattern: str | None) -> tuple[Data, RenderableType]:
     from flan_jax.tasks import describe
 
     tasks = describe.all_tasks(pattern)
-    columns = ("name", "cluster", "splits", "templates", "evaluation", "metrics", "licence")
+    columns = ("name", "cluster", "splits", "templates", "evaluation", "metrics", "license")
     table = _table(f"{len(tasks):,} tasks", columns, tasks)
     return {"tasks": tasks}, table if pattern else Group(table, *_declared("tasks"))
 
@@ -216,7 +216,7 @@ def _mixture(
     columns: tuple[str, ...] = ("name", "cluster", "examples", "cap", "rate", "share_percent", "expected_epochs")
     if export_dir is not None:
         columns = (*columns, "rows_read", "dropped", "truncated", "source_revision", "templates_digest")
-    columns = (*columns, "licence")
+    columns = (*columns, "license")
     digests = ("source_revision", "templates_digest")
     lines = [{k: str(v)[:12] if k in digests else v for k, v in member.items()} for member in data["members"]]
     skipped = [Text(f"skipped: {task} {reason}", style="yellow") for task, reason in data["skipped"].items()]

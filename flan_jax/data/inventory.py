@@ -104,6 +104,6 @@ def _task(path: Path, task: TaskManifest) -> dict[str, Any]:
         "truncated": dict(task.truncated),
         "vocabulary": dataclasses.asdict(task.vocabulary),
         "fingerprint": task.fingerprint,
-        "licence": task.licence,
+        "license": task.license,
         "folder": f"{path.parent.name}/{path.name}",
     }

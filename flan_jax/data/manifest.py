@@ -21,7 +21,7 @@ from flan_jax.files import accessing, differing_fields, sha256_of, write_atomic
 from flan_jax.names import nearest
 from flan_jax.vocab import DescribedVocabulary, VocabularyKind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 LENGTHS_NAME = "lengths.npy"
 NO_SPLIT = "has no split"
@@ -99,7 +99,7 @@ class TaskManifest:
     metrics: tuple[str, ...]
     postprocessor: str | None
     evaluation: Literal["generate", "rank", "external"]
-    licence: str
+    license: str
     corpora: tuple[str, ...] = ()
     exemplar_corpora: tuple[str, ...] = ()
 

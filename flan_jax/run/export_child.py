@@ -56,10 +56,10 @@ def export(order: str, export_dir: str, answer: str) -> int:
     # Loading what the export needs can take a minute the first time.
     print(f"To be exported: {names}. Loading ...", file=sys.stderr, flush=True)
     try:
-        from flan_jax.collections import catalogue
+        from flan_jax.collections import catalog
         from flan_jax.tasks.exporting.export import export_requests
 
-        catalogue.install()
+        catalog.install()
         export_requests(requests, export_dir=export_dir, start_worker=start_worker)
     except KeyboardInterrupt:
         return 130
@@ -75,10 +75,10 @@ def export(order: str, export_dir: str, answer: str) -> int:
 
 def work() -> None:
     """Runs a worker process until its parent closes the pipe."""
-    from flan_jax.collections import catalogue
+    from flan_jax.collections import catalog
     from flan_jax.tasks.exporting import serving
 
-    catalogue.install()
+    catalog.install()
     serving.serve()
 
 

@@ -94,7 +94,7 @@ class TemplatedTask:
       references: name of the field that lists all correct answers.
       templates_per_row: number of templates that a training row is rendered under; 0 for all.
       evaluation: "generate" compares the generated answer; "rank" compares the likeliest option.
-      licence: of the rows.
+      license: of the rows.
       max_rows: number of normalized rows of a split that are used, from the first on; None for all.
       corpora: the corpora that its rows come from, in lower case ("snli"): a task that shares one with a held-out task
         would leak it.
@@ -117,7 +117,7 @@ class TemplatedTask:
     references: str | None = None
     templates_per_row: int = 1
     evaluation: Evaluation = "generate"
-    licence: str = ""
+    license: str = ""
     max_rows: int | None = None
     corpora: tuple[str, ...] = ()
     filters: tuple[RowFilter, ...] = ()

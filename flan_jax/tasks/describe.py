@@ -40,7 +40,7 @@ def all_tasks(pattern: str | None = None) -> list[Description]:
             "templates": task.num_templates,
             "evaluation": task.metadata.evaluation,
             "metrics": list(task.metadata.metrics),
-            "licence": task.metadata.licence,
+            "license": task.metadata.license,
         }
         for task in tasks
     ]

@@ -70,10 +70,10 @@ class ExternalTask:
 
     @functools.cached_property
     def metadata(self) -> TaskMetadata:
-        """The metrics, if this package has them; cluster and licence are unknown."""
+        """The metrics, if this package has them; cluster and license are unknown."""
         evaluation, metrics, postprocessor = evaluation_of(self.seqio_task)
         return TaskMetadata(
-            cluster=CLUSTER, metrics=metrics, postprocessor=postprocessor, evaluation=evaluation, licence=""
+            cluster=CLUSTER, metrics=metrics, postprocessor=postprocessor, evaluation=evaluation, license=""
         )
 
     @functools.cached_property

@@ -51,7 +51,7 @@ class TaskMetadata:
     metrics: tuple[str, ...]
     postprocessor: str | None
     evaluation: Literal["generate", "rank", "external"]
-    licence: str
+    license: str
     corpora: tuple[str, ...] = ()
     exemplar_corpora: tuple[str, ...] = ()
 

@@ -64,7 +64,7 @@ def mixture(
         {
             "name": share.name,
             "cluster": registry.resolve(share.name).metadata.cluster,
-            "licence": registry.resolve(share.name).metadata.licence,
+            "license": registry.resolve(share.name).metadata.license,
             "examples": share.num_examples,
             "cap": rates[share.name].cap,
             "rate": share.rate,

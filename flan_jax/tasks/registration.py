@@ -53,13 +53,13 @@ class State:
       hold_outs: what each mixture holds out, with the leaks that it allows.
       notes: what each mixture's definition reports to its reader.
       yaml_files: files whose tasks are registered.
-      catalogue: modules of published collections by name, imported when they are registered.
-      catalogue_files: patterns of the files that define them, relative to the package's parent.
+      catalog: modules of published collections by name, imported when they are registered.
+      catalog_files: patterns of the files that define them, relative to the package's parent.
       settings: what a collection remembers between two registrations, by its name.
       collections: declared collections, by name.
       defined: names that collections registered on first use.
       depth: number of collections that are defining a name now.
-      catalogued: names that `register_all` registered, and the vocabulary it used.
+      cataloged: names that `register_all` registered, and the vocabulary it used.
     """
 
     default_vocabulary: str | vocab.Vocabulary = "embedded"
@@ -67,13 +67,13 @@ class State:
     hold_outs: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     yaml_files: set[str] = field(default_factory=set)
-    catalogue: dict[str, Callable[[], CollectionModule]] = field(default_factory=dict)
-    catalogue_files: tuple[str, ...] = ()
+    catalog: dict[str, Callable[[], CollectionModule]] = field(default_factory=dict)
+    catalog_files: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
     defined: list[str] = field(default_factory=list)
     depth: int = 0
-    catalogued: tuple[tuple[str, ...], vocab.Vocabulary | None] = ((), None)
+    cataloged: tuple[tuple[str, ...], vocab.Vocabulary | None] = ((), None)
 
 
 state = State()

@@ -55,7 +55,7 @@ from flan_jax.tasks.templated import RenderedTask
 from flan_jax.templates.render import Pattern
 
 __all__ = [
-    "Rate", "TemplatedTask", "add_catalogue", "collection_settings", "collections", "covering_names",
+    "Rate", "TemplatedTask", "add_catalog", "collection_settings", "collections", "covering_names",
     "declare_collection", "defined_names", "definition_patterns", "hold_out_of", "import_module", "mixture_or_task",
     "names", "notes_of", "of_seqio", "prepare", "register", "register_all", "register_files",
     "register_inverted", "register_jsonl", "register_mixture", "register_mixture_with_share", "register_yaml",
@@ -176,7 +176,7 @@ def register_files(
     metrics: Sequence[str] | None = None,
     evaluation: Evaluation = TemplatedTask.evaluation,
     filters: Sequence[RowFilter] = (),
-    licence: str = "",
+    license: str = "",
     max_rows: int | None = None,
     on_bad_row: OnBadRow = "error",
     vocabulary: str | vocab.Vocabulary | None = None,
@@ -210,7 +210,7 @@ def register_files(
         metrics=metrics,
         evaluation=evaluation,
         filters=filters,
-        licence=licence,
+        license=license,
         max_rows=max_rows,
         on_bad_row=on_bad_row,
     )
@@ -295,12 +295,12 @@ def _register_declared_mixture(name: str, mixture: yaml_file.Mixture) -> list[st
 
 def _register_collection(name: str, settings: Section, *, vocabulary: vocab.Vocabulary) -> None:
     """Registers a published collection with the settings of a YAML file."""
-    catalogue = registration.state.catalogue
-    if name not in catalogue:
+    catalog = registration.state.catalog
+    if name not in catalog:
         raise settings.place.error(
-            f"unknown collection {name!r}.{nearest(name, catalogue)} Allowed: {', '.join(catalogue)}."
+            f"unknown collection {name!r}.{nearest(name, catalog)} Allowed: {', '.join(catalog)}."
         )
-    catalogue[name]().register_declared(settings, vocabulary=vocabulary)
+    catalog[name]().register_declared(settings, vocabulary=vocabulary)
 
 
 def import_module(names: str) -> tuple[str, ...]:
@@ -330,7 +330,7 @@ def import_module(names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(files))
 
 
-def add_catalogue(modules: Mapping[str, Callable[[], CollectionModule]], *, files: Sequence[str]) -> None:
+def add_catalog(modules: Mapping[str, Callable[[], CollectionModule]], *, files: Sequence[str]) -> None:
     """Makes published collections known by name; each module is imported when the collection is registered.
 
     Args:
@@ -338,13 +338,13 @@ def add_catalogue(modules: Mapping[str, Callable[[], CollectionModule]], *, file
       files: patterns of the files that define them, relative to the package's parent; when one of these
         files changes, tasks are exported again.
     """
-    registration.state.catalogue.update(modules)
-    registration.state.catalogue_files += tuple(files)
+    registration.state.catalog.update(modules)
+    registration.state.catalog_files += tuple(files)
 
 
 def definition_patterns() -> tuple[str, ...]:
     """Returns patterns of this package's files that decide what exports hold, relative to the package's parent."""
-    return (*DEFINITIONS, *registration.state.catalogue_files)
+    return (*DEFINITIONS, *registration.state.catalog_files)
 
 
 def collection_settings() -> dict[str, Any]:
@@ -353,24 +353,24 @@ def collection_settings() -> dict[str, Any]:
 
 
 def register_all() -> None:
-    """Registers the collections of the catalogue under the vocabulary in use.
+    """Registers the collections of the catalog under the vocabulary in use.
 
     A second call does nothing; under another vocabulary it registers them again, since a name has one vocabulary.
     """
     state, current = registration.state, vocabulary()
-    catalogued, used = state.catalogued
+    cataloged, used = state.cataloged
     if used == current:
         return
-    unregister(catalogued)
+    unregister(cataloged)
     forget_collections()
     before = defined_names()
-    for load in state.catalogue.values():
+    for load in state.catalog.values():
         load().register()
-    state.catalogued = tuple(sorted(defined_names() - before)), current
+    state.cataloged = tuple(sorted(defined_names() - before)), current
 
 
 def prepare(request: Request) -> tuple[str, ...]:
-    """Registers everything that a request can name: the collections of the catalogue, and its modules.
+    """Registers everything that a request can name: the collections of the catalog, and its modules.
 
     Returns:
       The files of its modules, as absolute paths.

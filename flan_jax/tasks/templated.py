@@ -50,7 +50,7 @@ class RenderedTask:
             metrics=task.metrics,
             postprocessor=task.postprocessor,
             evaluation=task.evaluation,
-            licence=task.licence,
+            license=task.license,
             corpora=task.corpora,
             exemplar_corpora=task.exemplar_corpora,
         )

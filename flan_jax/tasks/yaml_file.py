@@ -81,7 +81,7 @@ class _File:
     """The keys of a file."""
 
     vocabulary: str | None = None
-    licence: str = ""
+    license: str = ""
     source: str = ""
     template_sets: Sets = field(default_factory=dict)
     collections: Mapping[str, Any] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class _AnyTask:
     metrics: tuple[str, ...] = TemplatedTask.metrics
     templates_per_row: int = TemplatedTask.templates_per_row
     evaluation: Evaluation = TemplatedTask.evaluation
-    licence: str = TemplatedTask.licence
+    license: str = TemplatedTask.license
     max_rows: int | None = None
     corpora: tuple[str, ...] = ()
     filters: Any = ()
@@ -150,7 +150,7 @@ class _Pretraining:
     seed: int = PretrainingTask.seed
     cluster: str = PretrainingTask.cluster
     corpora: tuple[str, ...] = ()
-    licence: str = PretrainingTask.licence
+    license: str = PretrainingTask.license
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,10 @@ class FewShotFormat:
     >>> plain = FewShotFormat(name="plain")
     >>> plain.join([("2+2?", "4")], "3+3?")
     '2+2?\n\n4\n\n\n3+3?'
-    >>> labelled = FewShotFormat(
-    ...     name="labelled", input_prefix="Q: ", target_prefix="A: ", delimiter="\n", separator="\n\n"
+    >>> labeled = FewShotFormat(
+    ...     name="labeled", input_prefix="Q: ", target_prefix="A: ", delimiter="\n", separator="\n\n"
     ... )
-    >>> print(labelled.join([("2+2?", "4")], "3+3?"))
+    >>> print(labeled.join([("2+2?", "4")], "3+3?"))
     Q: 2+2?
     A: 4
     <BLANKLINE>

@@ -2,7 +2,7 @@
 
 A file of tasks and mixtures (`tasks.yaml_file`) has the same `template_sets`:
 
-    licence: CC0
+    license: CC0
     source: written for this project
     template_sets:
       sentiment:
@@ -26,7 +26,7 @@ from flan_jax.templates.render import Template
 class _TemplateFile:
     """The keys of a file of templates."""
 
-    licence: str = ""
+    license: str = ""
     source: str = ""
     template_sets: Mapping[str, tuple[Template, ...]] = field(default_factory=dict)
 

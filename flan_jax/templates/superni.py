@@ -133,7 +133,7 @@ class Prompter:
 
 
 def _line(label: str, text: str) -> str:
-    """One labelled line; an open end gets a full stop."""
+    """One labeled line; an open end gets a full stop."""
     line = label + text.strip()
     return f"{line}\n" if line[-1] in string.punctuation else f"{line}.\n"
 

@@ -209,7 +209,7 @@ def test_members_without_the_split_are_listed_below_the_table(registries, rows):
 
 
 @pytest.mark.tensorflow
-def test_names_declared_by_a_family_are_counted_and_shown_on_request(registries, rows):
+def test_names_declared_by_a_collection_are_counted_and_shown_on_request(registries, rows):
     def define(name):
         registries.import_module(str(rows))
         record = registries.templated("capitals")

@@ -46,7 +46,7 @@ def task_manifest(totals, *, task="toy", split="train", **changes) -> TaskManife
         "metrics": ("exact_match",),
         "postprocessor": None,
         "evaluation": "generate",
-        "licence": "",
+        "license": "",
     }
     return TaskManifest(**{**fields, **changes})
 

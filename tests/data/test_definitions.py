@@ -160,5 +160,5 @@ def test_modules_are_found_without_being_imported(tmp_path, monkeypatch):
     assert definitions.module_file("pack") == str(tmp_path / "pack/__init__.py")
     assert definitions.module_file("pack.leaf") == str(tmp_path / "pack/leaf.py")
     assert definitions.module_file("pack.inner") == str(tmp_path / "pack/inner/__init__.py")
-    assert definitions.module_file("flan_jax.collections.embedded.family") is None
+    assert definitions.module_file("flan_jax.collections.embedded.collection") is None
     assert definitions.module_file("no_such_module_anywhere") is None

@@ -93,8 +93,8 @@ def test_an_absent_manifest_says_that_nothing_was_exported(tmp_path):
     ("change", "message"),
     [
         ("{", r"is not JSON"),
-        ({"format_version": 99}, r"format_version: got 99, expected 1"),
-        ([], r"format_version: got 'list', expected 1"),
+        ({"format_version": 99}, r"format_version: got 99, expected 2"),
+        ([], r"format_version: got 'list', expected 2"),
         ({"surprise": 1}, r"unknown: \['surprise'\]"),
         ({"rows_read": None}, r"fields missing: \['rows_read'\]"),
     ],

@@ -69,7 +69,7 @@ def make_task(rows, *, name="toy", evaluation="generate", metrics=("accuracy",),
         metrics=metrics,
         postprocessor=postprocessor,
         evaluation=evaluation,
-        licence="",
+        license="",
     )
     return InMemoryTask(manifest, pairs, metas)
 

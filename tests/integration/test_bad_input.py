@@ -15,7 +15,7 @@ YAML = """
 tasks:
   mine:
     cluster: mine
-    licence: CC0
+    license: CC0
     source: jsonl
     splits: {{train: rows.jsonl, validation: empty.jsonl}}
     metrics: [exact_match]

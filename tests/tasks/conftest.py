@@ -3,15 +3,15 @@ import pytest
 
 @pytest.fixture
 def registries(monkeypatch):
-    """Empty registries for one test, with the catalogue of collections; returns `flan_jax.tasks.registry`."""
+    """Empty registries for one test, with the catalog of collections; returns `flan_jax.tasks.registry`."""
     seqio = pytest.importorskip("seqio")
-    from flan_jax.collections import catalogue
+    from flan_jax.collections import catalog
     from flan_jax.tasks import registration, registry
 
     monkeypatch.setattr(seqio.TaskRegistry, "_REGISTRY", {})
     monkeypatch.setattr(seqio.MixtureRegistry, "_REGISTRY", {})
     monkeypatch.setattr(registration, "state", registration.State(default_vocabulary="bytes"))
-    catalogue.install()
+    catalog.install()
     return registry
 
 
@@ -33,7 +33,7 @@ def sums(registries):
                 Template(inputs="so {a}", targets="{q}", direction="inverted"),
             ),
             metrics=("exact_match", "rouge_l"),
-            licence="CC0",
+            license="CC0",
         )
     )
 

@@ -80,7 +80,7 @@ def test_lists_include_external_tasks_and_mixtures(describe, registries, sums, p
     tasks = {task["name"]: task for task in describe.all_tasks()}
     assert tasks["sums"] == {
         "name": "sums", "cluster": "numbers", "splits": ["train", "validation"], "templates": 2,
-        "evaluation": "generate", "metrics": ["exact_match", "rouge_l"], "licence": "CC0",
+        "evaluation": "generate", "metrics": ["exact_match", "rouge_l"], "license": "CC0",
     }  # fmt: skip
     shown = ("evaluation", "templates", "metrics")
     assert [tasks["plain"][key] for key in shown] == ["external", 0, ["exact_match", "rouge_l"]]

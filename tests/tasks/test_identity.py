@@ -69,7 +69,7 @@ def test_every_setting_that_changes_examples_changes_the_identity(changes):
 
 def test_settings_that_change_no_example_do_not_change_the_identity():
     renamed = tuple(dataclasses.replace(template, name="x") for template in TASK.templates)
-    other = dataclasses.replace(TASK, name="u", cluster="d", metrics=("f1",), licence="CC0", templates=renamed)
+    other = dataclasses.replace(TASK, name="u", cluster="d", metrics=("f1",), license="CC0", templates=renamed)
     assert identity(other, "train") == identity(TASK, "train")
     assert json.loads(json.dumps(identity(TASK, "train"))) == identity(TASK, "train")
 

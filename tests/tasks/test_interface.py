@@ -42,7 +42,7 @@ class Doubling:
     thread_safe = True
     joins_rows = False
     metadata = TaskMetadata(
-        cluster="doubling", metrics=("exact_match",), postprocessor=None, evaluation="generate", licence="CC0",
+        cluster="doubling", metrics=("exact_match",), postprocessor=None, evaluation="generate", license="CC0",
         corpora=("numbers",),
     )  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_it_is_exported_and_read_as_any_other(doubling, sums, tmp_path):
         assert [member.task for member in manifest.members] == ["doubling", "sums"]
     manifest = export_mixture(Request(name="both", lengths=LENGTHS), export_dir=tmp_path)
     made = read_task(tmp_path / manifest.members[0].path)
-    assert (made.cluster, made.metrics, made.licence, made.corpora) == (
+    assert (made.cluster, made.metrics, made.license, made.corpora) == (
         "doubling",
         ("exact_match",),
         "CC0",

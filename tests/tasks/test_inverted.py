@@ -28,7 +28,7 @@ def declared(**changes):
         "metrics": ("rank_accuracy", "positive_f1"),
         "postprocessor": "lower",
         "corpora": ("my_reviews",),
-        "licence": "CC0",
+        "license": "CC0",
         "templates_per_row": 0,
     }
     return TemplatedTask(**(settings | changes))
@@ -63,7 +63,7 @@ def test_an_inverted_task_is_never_evaluated():
 
 def test_an_inverted_task_has_the_metadata_that_hold_out_checks():
     task = inverted(declared())
-    assert (task.cluster, task.corpora, task.licence) == ("sentiment", ("my_reviews",), "CC0")
+    assert (task.cluster, task.corpora, task.license) == ("sentiment", ("my_reviews",), "CC0")
 
 
 @pytest.mark.parametrize(

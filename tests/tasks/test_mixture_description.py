@@ -52,7 +52,7 @@ def test_epochs_count_the_examples_that_share_a_row_in_the_export(registries, su
 def test_missing_members_are_listed_and_the_others_share(registries, sums, lost):
     registries.register_mixture("both", [("sums", 1), ("lost", 3)])
     found = mixture("both")
-    assert [(m["name"], m["share_percent"], m["licence"]) for m in found["members"]] == [("sums", 100.0, "CC0")]
+    assert [(m["name"], m["share_percent"], m["license"]) for m in found["members"]] == [("sums", 100.0, "CC0")]
     assert found["skipped"]["lost"].startswith("is not available: No file ") and found["examples"] == 3
 
 

@@ -239,8 +239,8 @@ def test_register_all_is_done_once_for_a_vocabulary_and_anew_for_another(registr
             registries.register_mixture("m", ["own"]),
         )
     )
-    registration.state.catalogue.clear()
-    registries.add_catalogue({"own": lambda: collection}, files=())
+    registration.state.catalog.clear()
+    registries.add_catalog({"own": lambda: collection}, files=())
     registries.register(task_of("users"))
     registries.register_all()
     registries.register_all()

@@ -46,7 +46,7 @@ def test_the_example_file_is_read_completely():
     declared = read_yaml(FIXTURES / "user_tasks.yaml")
     assert declared.vocabulary == "bytes"
     capitals, reviews = declared.tasks
-    assert (capitals.name, capitals.cluster, capitals.licence) == ("user_capitals", "geography", "CC0")
+    assert (capitals.name, capitals.cluster, capitals.license) == ("user_capitals", "geography", "CC0")
     assert [template.name for template in capitals.templates] == ["question", "sentence", "backwards"]
     assert capitals.metrics == ("exact_match", "f1")
     assert [r.inputs for _, r, *_ in iter_rendered(capitals, "train")][:3] == [
@@ -145,7 +145,7 @@ def test_lists_and_tables_are_sources_too(tmp_path):
         (TASK, "{}", "my.yaml: it declares neither tasks nor mixtures"),
         ("tasks:", "vocabulary: 5\ntasks:", "my.yaml, line 2: vocabulary: expected a text, got 5"),
         ("cluster: c", "clusters: c", "my.yaml, line 4: tasks.t: unknown key 'clusters'. Did you mean 'cluster'"),
-        ("cluster: c", "licence: c", "my.yaml, line 3: tasks.t: the key 'cluster' is missing"),
+        ("cluster: c", "license: c", "my.yaml, line 3: tasks.t: the key 'cluster' is missing"),
         ("  t:", "  a b:", "my.yaml, line 3: tasks.a b: The name 'a b' cannot be"),
         (
             "source: jsonl",

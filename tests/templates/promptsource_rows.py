@@ -96,9 +96,9 @@ def _record(data: Path) -> Iterator[Row]:
 
 def _trec(data: Path) -> Iterator[Row]:
     lines = _text(data / "trec" / "TREC.train.txt.gz", "latin-1").split("\n")
-    labelled = [line.split(" ", 1) for line in lines if line]
-    fine = sorted({label for label, _ in labelled}, key=lambda label: (_COARSE.index(label.split(":")[0]), label))
-    for label, text in labelled:
+    labeled = [line.split(" ", 1) for line in lines if line]
+    fine = sorted({label for label, _ in labeled}, key=lambda label: (_COARSE.index(label.split(":")[0]), label))
+    for label, text in labeled:
         yield {"text": text, "coarse_label": _COARSE.index(label.split(":")[0]), "fine_label": fine.index(label)}
 
 

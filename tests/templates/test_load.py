@@ -19,7 +19,7 @@ def test_sets_are_read_in_order(tmp_path):
     path = write(
         tmp_path,
         """
-licence: CC0
+license: CC0
 template_sets:
   ask:
     - {inputs: "{q}", targets: "{a}", name: plain}
@@ -46,7 +46,7 @@ def test_the_packages_own_files_are_read(subtests):
     [
         (
             "template_set: {}",
-            r"words.yaml, line 1: unknown key 'template_set'. Did you mean 'template_sets'\? Allowed: licence",
+            r"words.yaml, line 1: unknown key 'template_set'. Did you mean 'template_sets'\? Allowed: license",
         ),
         (
             "template_sets: {s: [{input: x, targets: y}]}",

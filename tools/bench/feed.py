@@ -123,7 +123,7 @@ def write_export(task: MemoryTask, directory: Path) -> None:
         metrics=(),
         postprocessor=None,
         evaluation="external",
-        licence="",
+        license="",
     )
     manifest.write(directory / manifest.MANIFEST_NAME, about)
 

@@ -1,6 +1,6 @@
 """Measures the cost of registration on top of importing SeqIO: time, memory, TensorFlow graphs, connections.
 
-    python tools/bench/registration.py               # the families of the package
+    python tools/bench/registration.py               # the collections of the package
     python tools/bench/registration.py --module gin_configs/tasks/superni.yaml
     python tools/bench/registration.py --prefix flan_ # defines only names that start with flan_
 
@@ -67,7 +67,7 @@ def main() -> None:
     start, before = time.perf_counter(), resident_bytes()
     lazy.import_seqio()
     lazy.import_tfds()
-    from flan_jax.collections import catalogue
+    from flan_jax.collections import catalog
     from flan_jax.tasks import registry, seqio_source  # noqa: F401  (every registration imports them)
 
     count_graphs_and_connections()
@@ -78,7 +78,7 @@ def main() -> None:
     )
     total = Watch()
     declared = Watch()
-    catalogue.install()
+    catalog.install()
     registry.use_vocabulary("embedded")
     registry.register_all()
     if arguments.module:

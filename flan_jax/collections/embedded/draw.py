@@ -65,7 +65,7 @@ class Draw:
 Recipe = Callable[[Draw], Row]
 
 
-def labelled(cues: Mapping[str, Sequence[str]], frames: Sequence[str], **slots: Sequence[str]) -> Recipe:
+def labeled(cues: Mapping[str, Sequence[str]], frames: Sequence[str], **slots: Sequence[str]) -> Recipe:
     """Rows {text, answer}: a sentence whose words in the slot `cue` determine the label."""
 
     def row(draw: Draw) -> Row:

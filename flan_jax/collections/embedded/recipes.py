@@ -9,7 +9,7 @@ in training. Validation accuracy thus measures the recognition of known facts in
 from collections.abc import Iterator
 
 from flan_jax.collections.embedded import stories, words
-from flan_jax.collections.embedded.draw import Recipe, Row, by_word, different_rows, facts, labelled
+from flan_jax.collections.embedded.draw import Recipe, Row, by_word, different_rows, facts, labeled
 
 VALIDATION_ROWS = 60
 TRAIN_ROWS = 500
@@ -21,7 +21,7 @@ SPLITS = ("train", "validation")
 
 RECIPES: dict[str, Recipe] = {
     # sentiment
-    "film_verdict": labelled(
+    "film_verdict": labeled(
         {"positive": words.PRAISE, "negative": words.BLAME},
         (
             "The {part} was {cue} and the {part} was {cue}.",
@@ -33,7 +33,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         part=words.FILM_PARTS,
     ),
-    "meal_opinion": labelled(
+    "meal_opinion": labeled(
         {"yes": words.PRAISE, "no": words.BLAME},
         (
             "The {dish} was {cue} and so was the {dish}.",
@@ -45,7 +45,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         dish=words.DISHES,
     ),
-    "speaker_emotion": labelled(
+    "speaker_emotion": labeled(
         words.EMOTIONS,
         (
             "{name} {cue} when {event}.",
@@ -58,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
         event=words.EVENTS,
     ),
     # topic
-    "headline_topic": labelled(
+    "headline_topic": labeled(
         words.HEADLINE_TOPICS,
         (
             "All of {city} talks about the {cue}.",
@@ -70,7 +70,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         city=words.CITIES,
     ),
-    "hobby": labelled(
+    "hobby": labeled(
         words.HOBBIES,
         (
             "{name} spent {day} with a {cue} and a {cue}.",
@@ -81,7 +81,7 @@ RECIPES: dict[str, Recipe] = {
             "Next to the {cue} there is a {cue}, says my {relative}.",
         ),
     ),
-    "shop_department": labelled(
+    "shop_department": labeled(
         words.DEPARTMENTS,
         (
             "A customer asks for a {colour} {cue}.",
@@ -199,7 +199,7 @@ RECIPES: dict[str, Recipe] = {
     "swapped_people": stories.swapped_people,
     "negated": stories.negated,
     # feedback (held out)
-    "product_recommendation": labelled(
+    "product_recommendation": labeled(
         {"yes": words.PRAISE, "no": words.BLAME},
         (
             "I bought this {product} in {month} and it is {cue}.",
@@ -210,7 +210,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         product=words.PRODUCTS,
     ),
-    "service_feedback": labelled(
+    "service_feedback": labeled(
         {"positive": words.PRAISE, "negative": words.BLAME},
         (
             "The {service} on {day} was {cue}.",

@@ -30,7 +30,7 @@ def _squad(name: str, *, version: str, answer: From, answers: From, size: int) -
         template_set=name,
         metrics=("squad",),
         references="answers",
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         size=size,
     )
 
@@ -67,7 +67,7 @@ _READING = (
         template_set="drop",
         metrics=("squad",),
         references="answers",
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         size=77_200,
     ),
 )
@@ -107,7 +107,7 @@ _FROM_MEMORY = (
         template_set="natural_questions",
         metrics=("trivia_qa",),
         references="answers",
-        licence="CC BY-SA 3.0",
+        license="CC BY-SA 3.0",
         size=87_720,
     ),
 )
@@ -152,7 +152,7 @@ _IN_CONVERSATION = (
         template_set="quac",
         metrics=("trivia_qa",),
         references="answers",
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         size=83_360,
     ),
 )
@@ -167,7 +167,7 @@ _EQUATIONS = (
         normalizer=Fields(fields={"question": "question", "answer": "answer"}),
         template_set="math_dataset",
         metrics=("accuracy",),
-        licence="Apache-2.0",
+        license="Apache-2.0",
         size=1_999_780,
     ),
 )

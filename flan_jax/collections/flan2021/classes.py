@@ -94,7 +94,7 @@ WORDS_AND_TOPICS = (
         ),
         template_set="wic",
         options=SENSES,
-        licence="CC BY-NC 4.0",
+        license="CC BY-NC 4.0",
         size=5_220,
     ),
     FlanDataset(

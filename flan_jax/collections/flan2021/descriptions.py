@@ -11,7 +11,7 @@ TARGET = From(path="target", then=one_line)
 REFERENCES = From(path=("target", "references"), then=repairs.distinct_lines)
 
 
-def _dataset(name: str, *, corpus: str, normalizer: Fields, references: str, licence: str, size: int) -> FlanDataset:
+def _dataset(name: str, *, corpus: str, normalizer: Fields, references: str, license: str, size: int) -> FlanDataset:
     return FlanDataset(
         name=name,
         cluster="structure_to_text",
@@ -22,7 +22,7 @@ def _dataset(name: str, *, corpus: str, normalizer: Fields, references: str, lic
         template_set=name,
         metrics=("rouge",),
         references=references,
-        licence=licence,
+        license=license,
         size=size,
     )
 
@@ -35,7 +35,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
             fields={"facts": From(path="input", then=repairs.triples), "text": TARGET, "texts": REFERENCES}
         ),
         references="texts",
-        licence="CC BY-NC-SA 4.0",
+        license="CC BY-NC-SA 4.0",
         size=35_220,
     ),
     _dataset(
@@ -50,7 +50,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
             }
         ),
         references="sentences",
-        licence="MIT",
+        license="MIT",
         size=67_180,
     ),
     _dataset(
@@ -64,7 +64,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
             }
         ),
         references="texts",
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         size=33_320,
     ),
     _dataset(
@@ -79,7 +79,7 @@ DESCRIPTIONS: tuple[FlanDataset, ...] = (
             }
         ),
         references="texts",
-        licence="MIT",
+        license="MIT",
         size=62_450,
     ),
 )

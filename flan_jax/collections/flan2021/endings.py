@@ -80,7 +80,7 @@ COREFERENCE = (
         normalizer=winogrande,
         template_set="winogrande",
         options="options",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         size=40_190,
     ),
     FlanDataset(
@@ -92,7 +92,7 @@ COREFERENCE = (
         normalizer=ClassOfTexts(texts={"text": "text", "noun": "span1_text", "pronoun": "span2_text"}, answers=NO_YES),
         template_set="wsc",
         options=NO_YES,
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         size=500,
     ),
     FlanDataset(
@@ -104,7 +104,7 @@ COREFERENCE = (
         normalizer=wsc273,
         template_set="wsc273",
         options="options",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
     ),
 )
 
@@ -118,7 +118,7 @@ COMMON_SENSE = (
         normalizer=copa,
         template_set="copa",
         options="options",
-        licence="BSD-2-Clause",
+        license="BSD-2-Clause",
         size=350,
     ),
     FlanDataset(
@@ -135,7 +135,7 @@ COMMON_SENSE = (
         ),
         template_set="hellaswag",
         options="options",
-        licence="MIT",
+        license="MIT",
         size=39_700,
     ),
     FlanDataset(
@@ -147,7 +147,7 @@ COMMON_SENSE = (
         normalizer=OneOfOptions(texts={"goal": "goal"}, options=("sol1", "sol2")),
         template_set="piqa",
         options="options",
-        licence="AFL-3.0",
+        license="AFL-3.0",
         size=16_010,
     ),
     FlanDataset(

@@ -69,7 +69,7 @@ def _anli(number: int, *, train: str, size: int) -> FlanDataset:
         normalizer=_ANLI,
         template_set="anli",
         options=ANLI_ANSWERS,
-        licence="CC BY-NC 4.0",
+        license="CC BY-NC 4.0",
         size=size,
     )
 
@@ -130,7 +130,7 @@ ENTAILMENT = (
         ),
         template_set="qnli",
         options=YES_NO,
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         size=104_540,
     ),
     FlanDataset(
@@ -161,7 +161,7 @@ ENTAILMENT = (
         ),
         template_set="snli",
         options=SNLI_ANSWERS,
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         size=549_360,
     ),
     FlanDataset(
@@ -173,7 +173,7 @@ ENTAILMENT = (
         normalizer=ClassOfTexts(texts=TWO_SENTENCES, answers=NO_YES),
         template_set="wnli",
         options=NO_YES,
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         size=600,
     ),
 )
@@ -224,7 +224,7 @@ PARAPHRASE = (
         template_set="stsb",
         options=SCORES,
         metrics=("correlation",),
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         size=5_640,
     ),
 )

@@ -13,7 +13,7 @@ from flan_jax.errors import UserError
 from flan_jax.tasks.label_names import LabelNames
 from flan_jax.tasks.sources.rows import Row
 
-UNLABELLED = -1
+UNLABELED = -1
 Names = Sequence[str] | Mapping[Any, str]
 
 
@@ -40,7 +40,7 @@ class ClassOfTexts:
     answers: Names
     label: str = "label"
     words: Mapping[str, Names] = dataclasses.field(default_factory=dict)
-    dropped_labels: tuple[Any, ...] = (UNLABELLED,)
+    dropped_labels: tuple[Any, ...] = (UNLABELED,)
     tidy: Callable[[str], str] = str.strip
 
     def __call__(self, row: Row) -> Row | None:
@@ -100,7 +100,7 @@ class OneOfOptions:
         given = at(row, self.options) if isinstance(self.options, str) else [at(row, place) for place in self.options]
         options = [one_line(self.tidy_option(option)) for option in given]
         label = at(row, self.label)
-        if label == UNLABELLED or self.number_of_options not in (None, len(options)):
+        if label == UNLABELED or self.number_of_options not in (None, len(options)):
             return None
         if not 0 <= label - self.first < len(options):
             raise UserError(

@@ -1,7 +1,7 @@
 """FLAN 2021's multiple-choice questions: about a text, from knowledge, or requiring inference."""
 
 from flan_jax.collections.flan2021.normalizers import (
-    UNLABELLED,
+    UNLABELED,
     ClassOfTexts,
     OneOfOptions,
     broken_off,
@@ -69,7 +69,7 @@ def openbookqa(row: Row) -> Row | None:
 def arc(row: Row) -> Row | None:
     """Finds the correct choice by its letter. As released, only questions with four choices are retained."""
     letters, key = row["choices"]["label"], row["answerKey"]
-    return _ARC({**row, "position": letters.index(key) if key in letters else UNLABELLED})
+    return _ARC({**row, "position": letters.index(key) if key in letters else UNLABELED})
 
 
 def record(row: Row) -> Row | None:
@@ -110,7 +110,7 @@ def _arc(name: str, *, config: str, size: int) -> FlanDataset:
         normalizer=arc,
         template_set="arc",
         options="options",
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         size=size,
     )
 
@@ -125,7 +125,7 @@ READING = (
         normalizer=bool_q,
         template_set="bool_q",
         options=NO_YES,
-        licence="CC BY-SA 3.0",
+        license="CC BY-SA 3.0",
         size=9_220,
     ),
     FlanDataset(
@@ -150,7 +150,7 @@ READING = (
         normalizer=openbookqa,
         template_set="openbookqa",
         options="options",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         size=4_950,
     ),
 )
@@ -173,7 +173,7 @@ READING_WITH_COMMON_SENSE = (
         ),
         template_set="cosmos_qa",
         options="options",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         size=25_060,
     ),
     FlanDataset(
@@ -187,7 +187,7 @@ READING_WITH_COMMON_SENSE = (
         options="options",
         metrics=("record",),
         references="answers",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         size=100_520,
     ),
 )

@@ -1,4 +1,4 @@
-"""The record of a FLAN 2021 dataset; `family.CHOICES` and `family.TEXTS` list them."""
+"""The record of a FLAN 2021 dataset; `collection.CHOICES` and `collection.TEXTS` list them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class FlanDataset:
       postprocessor: of generated answers.
       references: the field that lists all correct answers.
       group: the field that groups rows, for metrics over groups.
-      licence: of the rows, "unknown" where none is stated.
+      license: of the rows, "unknown" where none is stated.
       size: rows of the training split before the limit of 30,000, rounded down to tens; None when there is none.
     """
 
@@ -41,7 +41,7 @@ class FlanDataset:
     postprocessor: str | None = None
     references: str | None = None
     group: str | None = None
-    licence: str = "unknown"
+    license: str = "unknown"
     size: int | None = None
 
     @property

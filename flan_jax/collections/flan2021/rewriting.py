@@ -32,7 +32,7 @@ def _formatting(
         normalizer=Fields(fields={field: From(path="en", then=then), "text": "en"}, drop_if=drop_if),
         template_set=name,
         metrics=("edit_similarity",),
-        licence="CC0",
+        license="CC0",
         size=size,
     )
 
@@ -77,7 +77,7 @@ def _translation(
     templates: str,
     size: int,
     splits: dict[str, str] | None = None,
-    licence: str = "unknown",
+    license: str = "unknown",
 ) -> FlanDataset:
     return FlanDataset(
         name=name,
@@ -88,7 +88,7 @@ def _translation(
         normalizer=Fields(fields={"sent1": "en", "sent2": code}, given={"lang1": "English", "lang2": language}),
         template_set=templates,
         metrics=("bleu(tokenizer=intl)",),  # T5's metric, which FLAN uses.
-        licence=licence,
+        license=license,
         size=size,
     )
 
@@ -114,7 +114,7 @@ _TRANSLATION = (
         corpus="para_crawl",
         templates="para_crawl",
         splits={"train": "train[:30000]", "validation": "train[-1200:-1000]", "test": "train[-1000:]"},
-        licence="CC0",
+        license="CC0",
         size=30_000,
     ),
     _translation(

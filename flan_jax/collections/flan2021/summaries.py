@@ -17,7 +17,7 @@ def _dataset(
     size: int,
     splits: dict[str, str] | None = None,
     corpus: str | None = None,
-    licence: str = "unknown",
+    license: str = "unknown",
 ) -> FlanDataset:
     return FlanDataset(
         name=name,
@@ -28,7 +28,7 @@ def _dataset(
         normalizer=normalizer,
         template_set=name,
         metrics=("rouge",),
-        licence=licence,
+        license=license,
         size=size,
     )
 
@@ -82,7 +82,7 @@ SUMMARIES: tuple[FlanDataset, ...] = (
         tfds="samsum:1.0.0",
         splits={"train": "train", "validation": "validation[:200]", "test": "test"},
         normalizer=Fields(fields={"dialogue": From(path="dialogue", then=repairs.plain_chat), "summary": "summary"}),
-        licence="CC BY-NC-ND 4.0",
+        license="CC BY-NC-ND 4.0",
         size=14_730,
     ),
     _dataset(
@@ -126,7 +126,7 @@ SUMMARIES: tuple[FlanDataset, ...] = (
         tfds="gem/wiki_lingua_english_en:1.1.0",
         normalizer=Fields(fields={"article": "source", "summary": "target"}),
         corpus="wiki_lingua",
-        licence="CC BY-NC-SA 3.0",
+        license="CC BY-NC-SA 3.0",
         size=99_000,
     ),
 )

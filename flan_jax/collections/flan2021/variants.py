@@ -1,6 +1,6 @@
 """The tasks of a FLAN 2021 dataset (arXiv:2109.01652): for generation, ranking and training, zero-shot and few-shot.
 
-From a name (`names`) and a dataset's record to a declaration; `family` registers it.
+From a name (`names`) and a dataset's record to a declaration; `collection` registers it.
 """
 
 import dataclasses
@@ -124,7 +124,7 @@ class Variants:
             normalizer=dataset.normalizer,
             references=dataset.references,
             evaluation=_evaluation(name),
-            licence=dataset.licence,
+            license=dataset.license,
             corpora=dataset.corpora,
             few_shot=self._few_shot(name),
             group=dataset.group,

@@ -1,6 +1,6 @@
 """Rows of FLAN 2021's datasets: windows of TFDS splits that never overlap, or the first rows of a user's source.
 
-The recipe (arXiv:2109.01652, 2.1): at most 30,000 training rows and, where a dataset has no labelled test split, the
+The recipe (arXiv:2109.01652, 2.1): at most 30,000 training rows and, where a dataset has no labeled test split, the
 last 200 of them for validation.
 """
 

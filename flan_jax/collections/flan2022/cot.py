@@ -43,7 +43,7 @@ class CotSet:
       name: in the file's name.
       num_rows: of the released file.
       corpora: for hold-out.
-      licence: of the rows.
+      license: of the rows.
       are_notes: whether the rationales are rough notes ("stream") instead of explanations.
       metric: of answers; by value where they are numbers.
     """
@@ -51,7 +51,7 @@ class CotSet:
     name: str
     num_rows: int
     corpora: tuple[str, ...]
-    licence: str
+    license: str
     are_notes: bool = False
     metric: str = "exact_match"
 
@@ -61,15 +61,15 @@ class CotSet:
 
 
 SETS = (
-    CotSet(name="gsm8k", num_rows=7_473, corpora=("gsm8k",), licence="MIT", metric="number_match"),
-    CotSet(name="strategyqa", num_rows=2_061, corpora=("strategyqa",), licence="MIT"),
-    CotSet(name="creak", num_rows=6_915, corpora=("creak",), licence="MIT"),
-    CotSet(name="qasc", num_rows=1_084, corpora=("qasc",), licence="CC BY 4.0"),
-    CotSet(name="esnli", num_rows=36_174, corpora=("esnli", "snli"), licence="unknown"),
-    CotSet(name="ecqa", num_rows=7_112, corpora=("ecqa", "commonsense_qa"), licence="CDLA-Sharing-1.0"),
-    CotSet(name="sensemaking", num_rows=6_070, corpora=("sensemaking",), licence="CC BY-SA 4.0"),
-    CotSet(name="aqua", num_rows=2_728, corpora=("aqua",), licence="Apache-2.0", are_notes=True),
-    CotSet(name="qed", num_rows=5_154, corpora=("qed", "natural_questions"), licence="unknown", are_notes=True),
+    CotSet(name="gsm8k", num_rows=7_473, corpora=("gsm8k",), license="MIT", metric="number_match"),
+    CotSet(name="strategyqa", num_rows=2_061, corpora=("strategyqa",), license="MIT"),
+    CotSet(name="creak", num_rows=6_915, corpora=("creak",), license="MIT"),
+    CotSet(name="qasc", num_rows=1_084, corpora=("qasc",), license="CC BY 4.0"),
+    CotSet(name="esnli", num_rows=36_174, corpora=("esnli", "snli"), license="unknown"),
+    CotSet(name="ecqa", num_rows=7_112, corpora=("ecqa", "commonsense_qa"), license="CDLA-Sharing-1.0"),
+    CotSet(name="sensemaking", num_rows=6_070, corpora=("sensemaking",), license="CC BY-SA 4.0"),
+    CotSet(name="aqua", num_rows=2_728, corpora=("aqua",), license="Apache-2.0", are_notes=True),
+    CotSet(name="qed", num_rows=5_154, corpora=("qed", "natural_questions"), license="unknown", are_notes=True),
 )
 MIXTURES: Mapping[str, bool] = {"cot": False, "cot_input_inversion": True}
 """Each mixture, and whether its members are the inverted tasks."""
@@ -195,7 +195,7 @@ def record(one: CotSet, folder: Path | str, *, inverted: bool = False) -> Templa
         templates=_templates(one, inverted=inverted),
         metrics=("rouge_l",) if inverted else (one.metric,),
         postprocessor=None if inverted else "chain_of_thought",
-        licence=one.licence,
+        license=one.license,
         corpora=one.corpora,
     )
 

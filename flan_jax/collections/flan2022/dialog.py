@@ -47,7 +47,7 @@ class DialogSet:
       skipped: the number of first turns that are not part of the conversation.
       min_turn_id: rows with a smaller "turn_id" are dropped; None for rows without that field.
       corpora: for hold-out.
-      licence: of the rows.
+      license: of the rows.
     """
 
     name: str
@@ -57,7 +57,7 @@ class DialogSet:
     corpora: tuple[str, ...]
     skipped: int = 0
     min_turn_id: int | None = None
-    licence: str
+    license: str
 
     def task(self, *, inverted: bool = False) -> str:
         """Returns the name of its task."""
@@ -72,7 +72,7 @@ SETS = (
         turns="utterances",
         corpora=("wiki_dialog",),
         skipped=1,  # A greeting that introduces the assistant.
-        licence="CC BY-SA 3.0",
+        license="CC BY-SA 3.0",
     ),
     DialogSet(
         name="qrecc",
@@ -81,7 +81,7 @@ SETS = (
         turns="context",
         corpora=("qrecc", "quac", "natural_questions"),  # Its conversations continue questions of both.
         min_turn_id=7,
-        licence="CC BY-SA 3.0",
+        license="CC BY-SA 3.0",
     ),
 )
 MIXTURES: Mapping[str, bool] = {"dialog": False, "dialog_input_inversion": True}
@@ -173,7 +173,7 @@ def record(
             seed=seed,
         ),
         filters=(Conversations(min_turn_id=one.min_turn_id),),
-        licence=one.licence,
+        license=one.license,
         corpora=one.corpora,
         seed=seed,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flan_jax.collections.flan2022.variants import MIX, X_SHOT, ZERO_SHOT, Variant
-from flan_jax.collections.natural_instructions import family as natural_instructions
+from flan_jax.collections.natural_instructions import collection as natural_instructions
 from flan_jax.collections.natural_instructions.corpora import corpora
 from flan_jax.collections.natural_instructions.instances import SuperNISource
 from flan_jax.collections.natural_instructions.selection import lists_of, select
@@ -145,7 +145,7 @@ def record(dataset: str, file: TaskFile, variant: Variant, *, seed: int = 0) -> 
             seed=seed,
         ),
         references="references",
-        licence=file.licence,
+        license=file.license,
         corpora=corpora(file.sources),
         seed=seed,
     )

@@ -53,7 +53,7 @@ def records() -> tuple[TemplatedTask, ...]:
             metrics=("accuracy",),
             postprocessor="first_word",
             normalizer=last_word,
-            licence="CC BY 4.0",
+            license="CC BY 4.0",
             corpora=("lambada",),
         ),
         TemplatedTask(
@@ -65,7 +65,7 @@ def records() -> tuple[TemplatedTask, ...]:
             metrics=("accuracy",),
             postprocessor="first_line",
             normalizer=science_question,
-            licence="unknown",
+            license="unknown",
             corpora=("ai2_science", "arc"),
         ),
     )

@@ -1,7 +1,7 @@
 """The datasets of each submixture of Flan 2022, and the task of each variant (arXiv:2301.13688, 3.1 and 3.2).
 
 The datasets of a submixture come from its own collection: FLAN 2021's from TFDS or a user's files, those of chain of
-thought, dialogue, Super-NaturalInstructions and T0 from their folders. `family` defines the mixtures.
+thought, dialogue, Super-NaturalInstructions and T0 from their folders. `collection` defines the mixtures.
 """
 
 import dataclasses
@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flan_jax.collections.flan2021 import family as flan2021
+from flan_jax.collections.flan2021 import collection as flan2021
 from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName
 from flan_jax.collections.flan2021.records import FlanDataset
 from flan_jax.collections.flan2021.variants import Settings, Variants
 from flan_jax.collections.flan2021.windows import WindowedTfdsSource
 from flan_jax.collections.flan2022 import cot, dialog, niv2, small_sets, t0_prompts
 from flan_jax.collections.flan2022.variants import SETTINGS, Setting, Variant, variants, varied
-from flan_jax.collections.natural_instructions import family as natural_instructions
-from flan_jax.collections.t0 import family as t0
+from flan_jax.collections.natural_instructions import collection as natural_instructions
+from flan_jax.collections.t0 import collection as t0
 from flan_jax.collections.t0.prompted import T0Settings
 from flan_jax.paths import user_path
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
@@ -115,7 +115,7 @@ def uncapped(splits: Mapping[str, str]) -> dict[str, str]:
     return {**splits, TRAIN_SPLIT: f"{window[1]}[:-{last[0][1]}]"}
 
 
-class Collection:
+class Datasets:
     """The datasets of all submixtures, listed on demand and cached while their folders are the same."""
 
     def __init__(self, *, superni_dir: Path | None = None, seed: int = 0):

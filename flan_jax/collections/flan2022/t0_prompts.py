@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from flan_jax.collections.t0.prompted import Family, Prompt, T0Settings
+from flan_jax.collections.t0.prompted import Contents, Prompt, T0Settings
 from flan_jax.tasks.declare import Normalizer, TemplatedTask
 from flan_jax.tasks.filters.rule import Judge, RowFilter
 from flan_jax.tasks.sources.rows import Row
@@ -24,7 +24,7 @@ LEFT_OUT = "left_out_"
 Kind = Literal["free", "shown", "separate"]
 """Whether a prompt has a free-text answer, shows its choices, or has choices that are listed after it."""
 
-FAMILIES: Mapping[str, Mapping[str, int]] = {
+GROUPS: Mapping[str, Mapping[str, int]] = {
     "wiki": {"wiki_hop/original": 9, "wiki_qa": 11, "wiki_bio": 5},
     "duorc": {"duorc/SelfRC": 9, "duorc/ParaphraseRC": 9},
     "race": {"race/high": 8, "race/middle": 8},
@@ -47,7 +47,7 @@ FAMILIES: Mapping[str, Mapping[str, int]] = {
     "dbpedia_14": {"dbpedia_14": 4},
 }
 """The datasets of each group, and the number of prompts for each."""
-DATASETS: Mapping[str, int] = {name: count for family in FAMILIES.values() for name, count in family.items()}
+DATASETS: Mapping[str, int] = {name: count for group in GROUPS.values() for name, count in group.items()}
 
 # Where promptsource's own metadata are wrong: whether there are choices, and whether the prompt shows them.
 EXCEPTIONS: Mapping[str, Kind] = {
@@ -95,11 +95,11 @@ class PromptApplies(RowFilter):
 
 def records(settings: T0Settings) -> Iterator[TemplatedTask]:
     """Yields one task per prompt of the datasets in an archive."""
-    family = Family(settings)
+    collection = Contents(settings)
     for dataset in DATASETS:
         if dataset in settings.archive.members:
-            for prompt in family.prompts(dataset):
-                yield _record(prompt, family.declared(prompt, name=prompt.task))
+            for prompt in collection.prompts(dataset):
+                yield _record(prompt, collection.declared(prompt, name=prompt.task))
 
 
 def notes(settings: T0Settings) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Selection of the tasks in a Super-NaturalInstructions folder: by split lists, licences and sources.
+"""Selection of the tasks in a Super-NaturalInstructions folder: by split lists, licenses and sources.
 
-    licences:
+    licenses:
       allow: ["CC*", MIT, "Apache*", "BSD*", "*Public Domain*"]
       deny: ["*NC*"]
     sources:
@@ -104,11 +104,11 @@ def select(
     files: Mapping[str, TaskFile],
     lists: Mapping[str, tuple[str, ...]],
     *,
-    licences: LabelRule = LabelRule(),
+    licenses: LabelRule = LabelRule(),
     sources: LabelRule = LabelRule(),
 ) -> dict[str, Coverage]:
-    """Returns for each list which of its tasks have a file, and which are excluded by licence or source."""
-    rules = {"licence": licences, "source": sources}
+    """Returns for each list which of its tasks have a file, and which are excluded by license or source."""
+    rules = {"license": licenses, "source": sources}
     refused = {name: reason for name, file in files.items() if (reason := _reason(file, rules)) is not None}
     return {
         which: Coverage(
@@ -122,7 +122,7 @@ def select(
 
 
 def _reason(file: TaskFile, rules: Mapping[str, LabelRule]) -> str | None:
-    labels = {"licence": file.licences, "source": file.sources}
+    labels = {"license": file.licenses, "source": file.sources}
     for kind, rule in rules.items():
         label = rule.refused(labels[kind])
         if label is not None:

@@ -25,7 +25,7 @@ TRACK_FOLDERS: Mapping[Track, tuple[str, ...]] = {
     "default": ("splits/default", "splits"),
     "xlingual": ("splits/xlingual",),
 }
-NO_LICENCE = "Unknown"
+NO_LICENSE = "Unknown"
 _SINGLES = ("task*.json", "task*.json.gz", "*/task*.json", "*/task*.json.gz")
 
 
@@ -37,20 +37,20 @@ class TaskFile:
       name: the task's full name.
       path: its file, or the shard that contains it.
       category: the first of its "Categories".
-      licences: its "Instance License"s.
+      licenses: its "Instance License"s.
       sources: its "Source"s.
     """
 
     name: str
     path: Path
     category: str
-    licences: tuple[str, ...] = (NO_LICENCE,)
+    licenses: tuple[str, ...] = (NO_LICENSE,)
     sources: tuple[str, ...] = ()
 
     @property
-    def licence(self) -> str:
-        """All its licences, as one text."""
-        return ", ".join(self.licences)
+    def license(self) -> str:
+        """All its licenses, as one text."""
+        return ", ".join(self.licenses)
 
     def record(self) -> Mapping[str, Any]:
         """Returns the complete task, checked except for the fields of its instances.
@@ -129,7 +129,7 @@ def _task_file(name: str, path: Path, record: Mapping[str, Any]) -> TaskFile:
         name=name,
         path=path,
         category=record["Categories"][0],
-        licences=tuple(record.get("Instance License") or [NO_LICENCE]),
+        licenses=tuple(record.get("Instance License") or [NO_LICENSE]),
         sources=tuple(record.get("Source") or ()),
     )
 
@@ -202,14 +202,14 @@ def _head(content: bytes, place: str) -> Mapping[str, Any]:
     """Returns a task without its instances, nearly all of a file: 1,600 files are listed in seconds, not minutes."""
     start = content.find(b'"Instances"')
     before, after = content[:start], content[start:]
-    # The authors' order: instances, then the licence, then the end.
-    licence = re.search(rb'\]\s*,\s*"Instance License"\s*:\s*(\[[^\]]*\])\s*\}\s*$', content[-4096:])
-    has_licence = licence or b'"Instance License"' not in after
+    # The authors' order: instances, then the license, then the end.
+    license = re.search(rb'\]\s*,\s*"Instance License"\s*:\s*(\[[^\]]*\])\s*\}\s*$', content[-4096:])
+    has_license = license or b'"Instance License"' not in after
     has_instances = start > 0 and re.match(rb'"Instances"\s*:\s*\[\s*[^\]\s]', after)
-    if has_instances and has_licence and b'"Source"' not in after and content.rstrip().endswith(b"}"):
+    if has_instances and has_license and b'"Source"' not in after and content.rstrip().endswith(b"}"):
         try:
             head: dict[str, Any] = json.loads(before.rstrip().rstrip(b",") + b"}")
-            head |= {"Instance License": json.loads(licence[1])} if licence else {}
+            head |= {"Instance License": json.loads(license[1])} if license else {}
             if head_problem(head) is None:
                 return head
         except (ValueError, TypeError):

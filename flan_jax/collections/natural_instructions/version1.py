@@ -1,8 +1,8 @@
 """Natural Instructions v1 (Mishra et al. 2021, arXiv:2104.08773): one SeqIO task per file, `ni1_` and the file's name.
 
 The folder contains task files (`subtask001_x.json`, possibly under `Dataset_Jsons/`) in the schema of the first
-version; `family` reads the second version. The split "test" is the authors' evaluation set, 100 instances evenly spaced
-from position 60 on; "train" is all others, so that no instance is in both. A held-out task has "test" only. The
+version; `collection` reads the second version. The split "test" is the authors' evaluation set, 100 instances evenly
+spaced from position 60 on; "train" is all others, so that no instance is in both. A held-out task has "test" only. The
 mixtures are `ni1_train` (all tasks except those held out) and `ni1_test` (the held-out ones, or all tasks if none is
 held out). `templates.natural_instructions_v1` writes the prompts.
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.collections import data_dirs
+from flan_jax.collections.natural_instructions.collection import seqio_name
 from flan_jax.collections.natural_instructions.corpora import corpora
-from flan_jax.collections.natural_instructions.family import seqio_name
 from flan_jax.collections.natural_instructions.instances import BREAKS_SCHEMA
 from flan_jax.collections.natural_instructions.schema import instance_problem, instances_problem, is_v1, is_v2
 from flan_jax.data.rates import ProportionalRate

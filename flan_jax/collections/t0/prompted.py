@@ -103,7 +103,7 @@ def rate(train_size: int, num_templates: int, *, rule: RateRule = "published") -
     return MAX_ROWS // num_templates if train_size > MAX_ROWS else train_size
 
 
-class Family:
+class Contents:
     """All names of T0 under one set of settings."""
 
     def __init__(self, settings: T0Settings):

@@ -18,7 +18,7 @@ from flan_jax.tasks.exporting.splits import digests_of, export_split, published
 
 
 def serve() -> None:
-    """Runs a worker: reads orders from standard input until it closes; the catalogue of collections is installed."""
+    """Runs a worker: reads orders from standard input until it closes; the catalog of collections is installed."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # Output of imported modules goes to standard error: standard output carries the answers.
     orders = _orders()

@@ -25,7 +25,7 @@ def instances_of(generated: str, *, is_truncated: bool = False) -> list[tuple[st
       is_truncated: whether generation stopped at its limit, so that the last instance is incomplete.
     """
     if CLASS_LABEL in generated:
-        pairs = [_labelled(part) for part in generated.split(CLASS_LABEL)[1:]]
+        pairs = [_labeled(part) for part in generated.split(CLASS_LABEL)[1:]]
     elif _EXAMPLE.search(generated):
         pairs = [_pair(part.strip()) for part in _EXAMPLE.split(generated) if part.strip()]
     else:
@@ -33,7 +33,7 @@ def instances_of(generated: str, *, is_truncated: bool = False) -> list[tuple[st
     return pairs[:-1] if is_truncated else pairs
 
 
-def _labelled(part: str) -> tuple[str, str]:
+def _labeled(part: str) -> tuple[str, str]:
     label, _, given = part.strip().partition("\n")
     return given.strip(), label.strip()
 

@@ -53,7 +53,7 @@ class DocumentTask:
             metrics=DEFAULT_METRICS,
             postprocessor=None,
             evaluation="generate",
-            licence=self.declaration.licence,
+            license=self.declaration.license,
             corpora=self.declaration.corpora,
         )
 

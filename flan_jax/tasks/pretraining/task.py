@@ -53,7 +53,7 @@ class PretrainingTask:
       seed: of all random choices.
       cluster: the skill; tasks of one cluster are held out together.
       corpora: the corpora that the documents come from, in lower case.
-      licence: of the documents.
+      license: of the documents.
     """
 
     name: str
@@ -68,7 +68,7 @@ class PretrainingTask:
     seed: int = 0
     cluster: str = CLUSTER
     corpora: tuple[str, ...] = ()
-    licence: str = ""
+    license: str = ""
 
     def __post_init__(self) -> None:
         require_name(self.name)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from flan_jax import vocab
+from flan_jax.collections.embedded import collection as embedded
 from flan_jax.collections.embedded import draw as embedded_draw
-from flan_jax.collections.embedded import family as embedded
 from flan_jax.collections.embedded import recipes as embedded_rows
 from flan_jax.collections.embedded import words as embedded_words
 from flan_jax.collections.embedded.draw import Draw

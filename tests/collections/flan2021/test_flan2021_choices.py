@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from flan_jax.collections.flan2021 import family as flan2021
+from flan_jax.collections.flan2021 import collection as flan2021
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.normalizing import DROPPED_BY_NORMALIZER
 from flan_jax.tasks.rendering import iter_rendered
@@ -65,7 +65,7 @@ def task_of(name, rows, *, evaluation="generate"):
         normalizer=dataset.normalizer,
         references=dataset.references,
         evaluation=evaluation,
-        licence=dataset.licence,
+        license=dataset.license,
         corpora=dataset.corpora,
         group=dataset.group,
         templates_per_row=0,

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from flan_jax.collections.flan2021 import family as flan2021
+from flan_jax.collections.flan2021 import collection as flan2021
 from flan_jax.collections.flan2021.windows import MAX_TRAIN_ROWS, PartOf, WindowedTfdsSource, clipped
 from flan_jax.tasks.sources import file_sources
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flan_jax.collections.flan2021 import family as flan2021
+from flan_jax.collections.flan2021 import collection as flan2021
 from flan_jax.collections.flan2021.splits import CLUSTER_OF, CLUSTERS, COLLAPSED, SUPERGLUE, splits, units
 from flan_jax.data.rates import ProportionalRate
 

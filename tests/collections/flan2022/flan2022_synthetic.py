@@ -4,8 +4,8 @@ import yaml
 
 from flan_jax.collections.flan2022 import cot, dialog
 from flan_jax.collections.flan2022.t0_prompts import DATASETS
-from flan_jax.collections.natural_instructions import family as natural_instructions
-from flan_jax.collections.t0 import family as t0
+from flan_jax.collections.natural_instructions import collection as natural_instructions
+from flan_jax.collections.t0 import collection as t0
 from tests.tasks.superni_synthetic import task as superni_task
 from tests.tasks.superni_synthetic import write_lists, write_shard
 

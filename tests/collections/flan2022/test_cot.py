@@ -121,65 +121,65 @@ def test_hold_out_goes_by_the_corpora_that_a_set_was_made_from(folder):
 
 
 @pytest.fixture
-def family(registries, monkeypatch):
+def collection(registries, monkeypatch):
     monkeypatch.delenv(cot.DATA_DIR_VARIABLE, raising=False)
     return registries
 
 
 @pytest.mark.tensorflow
-def test_without_a_folder_nothing_is_declared(family, folder, monkeypatch):
-    assert cot.register() is None and family.names() == () and cot.data_dir_in_use() is None
+def test_without_a_folder_nothing_is_declared(collection, folder, monkeypatch):
+    assert cot.register() is None and collection.names() == () and cot.data_dir_in_use() is None
     monkeypatch.setenv(cot.DATA_DIR_VARIABLE, str(folder))
     assert cot.register() == cot.coverage(folder)
-    assert len(family.names()) == 20 and family.defined_names() == set()
+    assert len(collection.names()) == 20 and collection.defined_names() == set()
 
 
 @pytest.mark.tensorflow
-def test_mixtures_have_all_nine_and_a_missing_set_names_its_expected_path(family, folder):
+def test_mixtures_have_all_nine_and_a_missing_set_names_its_expected_path(collection, folder):
     cot.register(folder)
     for mixture, inverted in (("cot", False), ("cot_input_inversion", True)):
-        members = family.mixture_or_task(mixture).rate_per_task_name
+        members = collection.mixture_or_task(mixture).rate_per_task_name
         assert set(members) == {one.task(inverted=inverted) for one in cot.SETS}
         assert {rate.maximum for rate in members.values()} == {100_000}
-    assert family.templated("cot_gsm8k").source.unavailable("train") is None
-    assert "esnli_train.tsv" in family.templated("cot_esnli").source.unavailable("train")
+    assert collection.templated("cot_gsm8k").source.unavailable("train") is None
+    assert "esnli_train.tsv" in collection.templated("cot_esnli").source.unavailable("train")
     with pytest.raises(KeyError, match="Unknown task 'cot_gsm8'. Did you mean 'cot_gsm8k'"):
-        family.task("cot_gsm8")
+        collection.task("cot_gsm8")
 
 
 @pytest.mark.tensorflow
-def test_a_yaml_file_names_the_folder(family, folder, tmp_path):
+def test_a_yaml_file_names_the_folder(collection, folder, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(f"collections:\n  cot: {{data_dir: {folder}}}\nmixtures:\n  mine: {{members: [cot_gsm8k]}}\n")
-    assert family.register_yaml(path) == ("mine",)
-    assert family.task("cot_gsm8k").num_input_examples("train") == 3
+    assert collection.register_yaml(path) == ("mine",)
+    assert collection.task("cot_gsm8k").num_input_examples("train") == 3
     path.write_text("collections:\n  cot: {}\n")
     with pytest.raises(
         ValueError, match="collections.cot: give data_dir, or set the environment variable FLAN_JAX_COT"
     ):
-        family.register_yaml(path)
+        collection.register_yaml(path)
 
 
 @pytest.mark.shared_data
 @pytest.mark.tensorflow
-def test_all_seven_files_register_render_all_patterns_and_export(family, shared_data, tmp_path):
+def test_all_seven_files_register_render_all_patterns_and_export(collection, shared_data, tmp_path):
     from flan_jax.tasks.exporting.export import export_task
 
-    family.use_vocabulary(shared_data / "vocab_t5" / "cc_all.32000.sentencepiece.model")
+    collection.use_vocabulary(shared_data / "vocab_t5" / "cc_all.32000.sentencepiece.model")
     found = cot.register(shared_data / "flan_cot")
     assert found.missing == ("esnli", "qed") and len(found.readable) == 7
     lengths = {"inputs": 512, "targets": 512}
     for name in found.readable:
         one = of(name)
         for inverted in (False, True):
-            task = family.templated(one.task(inverted=inverted))
+            task = collection.templated(one.task(inverted=inverted))
             rows = [row for _, row in zip(range(50), task.source.rows("train"), strict=False)]
             for template in task.templates:
                 texts = [template.render(row) for row in rows]
                 if not inverted:
                     read_back = [chain_of_thought(text.targets) for text in texts]
                     assert read_back == [row["answer"] for row in rows], (name, template)
-            manifest = export_task(family.task(task.name), "train", lengths=lengths, export_dir=tmp_path)
+            manifest = export_task(collection.task(task.name), "train", lengths=lengths, export_dir=tmp_path)
             copies = manifest.dropped.pop("target is part of the input", 0)
             assert manifest.num_examples + copies == manifest.rows_read == one.num_rows and manifest.dropped == {}
             assert copies <= inverted * 5, task.name

@@ -138,45 +138,45 @@ def test_conversations_without_turn_ids_are_judged_by_their_turns():
 
 
 @pytest.fixture
-def family(registries, monkeypatch):
+def collection(registries, monkeypatch):
     monkeypatch.delenv(dialog.DATA_DIR_VARIABLE, raising=False)
     return registries
 
 
 @pytest.mark.tensorflow
-def test_rows_come_from_tfds_or_from_a_folder(family, folder, monkeypatch, tmp_path):
+def test_rows_come_from_tfds_or_from_a_folder(collection, folder, monkeypatch, tmp_path):
     dialog.register()
-    assert family.templated("wiki_dialog").source.source.name == "wiki_dialog:1.0.0"
-    assert sorted(family.task("qrecc").splits) == ["test", "train"]
+    assert collection.templated("wiki_dialog").source.source.name == "wiki_dialog:1.0.0"
+    assert sorted(collection.task("qrecc").splits) == ["test", "train"]
     monkeypatch.setenv(dialog.DATA_DIR_VARIABLE, str(folder))
     dialog.register()
-    assert family.templated("wiki_dialog").source.files("train") == (str(folder / "wiki_dialog_train.jsonl"),)
-    assert sorted(family.task("qrecc").splits) == ["train"]
+    assert collection.templated("wiki_dialog").source.files("train") == (str(folder / "wiki_dialog_train.jsonl"),)
+    assert sorted(collection.task("qrecc").splits) == ["train"]
     with pytest.raises(FileNotFoundError, match="No folder .*nowhere to read dialogue sets from"):
         dialog.register(tmp_path / "nowhere")
 
 
 @pytest.mark.tensorflow
-def test_the_collection_has_two_tasks_per_direction_and_a_mixture_of_each(family, folder):
+def test_the_collection_has_two_tasks_per_direction_and_a_mixture_of_each(collection, folder):
     dialog.register(folder)
-    assert family.names() == (
+    assert collection.names() == (
         "dialog", "dialog_input_inversion", "qrecc", "qrecc_input_inversion", "wiki_dialog",
         "wiki_dialog_input_inversion",
     )  # fmt: skip
-    rates = family.mixture_or_task("dialog_input_inversion").rate_per_task_name
+    rates = collection.mixture_or_task("dialog_input_inversion").rate_per_task_name
     assert set(rates) == {"qrecc_input_inversion", "wiki_dialog_input_inversion"}
     assert {rate.maximum for rate in rates.values()} == {200_000}
 
 
 @pytest.mark.tensorflow
-def test_a_yaml_file_names_the_folder(family, folder, tmp_path):
+def test_a_yaml_file_names_the_folder(collection, folder, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("collections:\n  dialog: {data_dir: nowhere}\n")
     with pytest.raises(FileNotFoundError, match="collections.dialog: no folder .*nowhere to read dialogues from"):
-        family.register_yaml(path)
+        collection.register_yaml(path)
     path.write_text(f"collections:\n  dialog: {{data_dir: {folder}}}\n")
-    family.register_yaml(path)
-    assert family.task("wiki_dialog").num_input_examples("train") == 200
+    collection.register_yaml(path)
+    assert collection.task("wiki_dialog").num_input_examples("train") == 200
 
 
 @pytest.mark.tensorflow

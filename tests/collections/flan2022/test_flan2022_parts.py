@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from flan_jax.collections.flan2021 import family as flan2021
+from flan_jax.collections.flan2021 import collection as flan2021
 from flan_jax.collections.flan2022 import niv2 as flan2022_niv2
 from flan_jax.collections.flan2022 import small_sets as flan2022_small
 from flan_jax.collections.flan2022 import t0_prompts as flan2022_t0

@@ -20,7 +20,7 @@ QUESTION, ANSWER = "subtask901_cosmosqa_question_generation", "subtask902_quoref
 
 
 @pytest.fixture
-def family(registries, monkeypatch):
+def collection(registries, monkeypatch):
     pytest.importorskip("seqio")
     from flan_jax.collections.natural_instructions import version1 as natural_instructions_v1
 
@@ -65,8 +65,8 @@ def test_evaluation_takes_100_evenly_spaced_instances_from_position_60_on(num_in
     assert list(evaluated_positions(num_instances)) == positions
 
 
-def test_every_task_has_two_splits_without_a_common_instance(family, registries, folder):
-    assert family.register(folder) == (QUESTION, ANSWER)
+def test_every_task_has_two_splits_without_a_common_instance(collection, registries, folder):
+    assert collection.register(folder) == (QUESTION, ANSWER)
     source = registries.templated(f"ni1_{QUESTION}").source
     inputs = {split: [row["input"] for row in source.rows(split)] for split in ("train", "test")}
     assert inputs["test"] == [f"town {i}" for i in range(60, 260, 2)]
@@ -75,8 +75,8 @@ def test_every_task_has_two_splits_without_a_common_instance(family, registries,
     assert source.revision("train") != source.revision("test")
 
 
-def test_a_row_becomes_a_prompt_a_drawn_target_and_all_references(family, registries, folder):
-    family.register(folder)
+def test_a_row_becomes_a_prompt_a_drawn_target_and_all_references(collection, registries, folder):
+    collection.register(folder)
     record = registries.templated(f"ni1_{QUESTION}")
     assert (record.cluster, record.corpora, record.metrics[0]) == ("question_generation", ("cosmos_qa",), "rouge_l")
     first = rendered(registries, record.name, "test")[0]
@@ -88,44 +88,44 @@ def test_a_row_becomes_a_prompt_a_drawn_target_and_all_references(family, regist
     assert {r.targets[0] for r in rendered(registries, record.name, "train")} == {"q", "r"}
 
 
-def test_held_out_tasks_are_for_evaluation_only(family, registries, folder):
-    family.register(folder, family.Settings(held_out=(ANSWER,)))
+def test_held_out_tasks_are_for_evaluation_only(collection, registries, folder):
+    collection.register(folder, collection.Settings(held_out=(ANSWER,)))
     members = {n: [t.name for t in registries.mixture_or_task(n).tasks] for n in ("ni1_train", "ni1_test")}
     assert members == {"ni1_train": [f"ni1_{QUESTION}"], "ni1_test": [f"ni1_{ANSWER}"]}
     assert list(registries.task(f"ni1_{ANSWER}").splits) == ["test"]
-    family.register(folder)
+    collection.register(folder)
     assert len(registries.mixture_or_task("ni1_test").tasks) == len(registries.mixture_or_task("ni1_train").tasks) == 2
 
 
-def test_training_instances_beyond_the_cap_are_drawn_by_the_seed(family, registries, folder):
+def test_training_instances_beyond_the_cap_are_drawn_by_the_seed(collection, registries, folder):
     def drawn(seed):
-        family.register(folder, family.Settings(max_instances=7, seed=seed))
+        collection.register(folder, collection.Settings(max_instances=7, seed=seed))
         return [row["position"] for row in registries.templated(f"ni1_{QUESTION}").source.rows("train")]
 
     assert drawn(0) == sorted(drawn(0)) != drawn(1) and len(set(drawn(0))) == 7
 
 
-def test_the_encoding_is_chosen_by_name(family, registries, folder):
-    family.register(folder, family.Settings(encoding="definition"))
+def test_the_encoding_is_chosen_by_name(collection, registries, folder):
+    collection.register(folder, collection.Settings(encoding="definition"))
     assert "Positive" not in rendered(registries, f"ni1_{QUESTION}", "test")[0].inputs
     with pytest.raises(KeyError, match="No encoding 'definitions'. Did you mean 'definition'"):
-        family.register(folder, family.Settings(encoding="definitions"))
+        collection.register(folder, collection.Settings(encoding="definitions"))
 
 
-def test_a_yaml_file_or_the_environment_registers_the_collection(family, registries, folder, monkeypatch):
-    assert family.register() == () and registries.names() == ()
+def test_a_yaml_file_or_the_environment_registers_the_collection(collection, registries, folder, monkeypatch):
+    assert collection.register() == () and registries.names() == ()
     (folder / "mine.yaml").write_text("collections:\n  natural_instructions_v1: {data_dir: ., max_instances: 5}\n")
     registries.register_yaml(folder / "mine.yaml")
     assert len(rendered(registries, f"ni1_{QUESTION}", "train")) == 5
-    monkeypatch.setenv(family.DATA_DIR_VARIABLE, str(folder))
-    family.register()
+    monkeypatch.setenv(collection.DATA_DIR_VARIABLE, str(folder))
+    collection.register()
     assert len(rendered(registries, f"ni1_{QUESTION}", "train")) == 200
 
 
-def test_a_task_of_version_2_is_refused_with_the_name_of_its_reader(family, tmp_path):
+def test_a_task_of_version_2_is_refused_with_the_name_of_its_reader(collection, tmp_path):
     (tmp_path / "task001_x.json").write_text(json.dumps(second_version("task001_x")))
     with pytest.raises(ValueError, match=r"task001_x\.json: this is a task of Super-Natural.*reader, `natural_instru"):
-        family.register(tmp_path)
+        collection.register(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -138,44 +138,44 @@ def test_a_task_of_version_2_is_refused_with_the_name_of_its_reader(family, tmp_
         ({"Instances": []}, r"the task has no 'Instances': got \[\]"),
     ],
 )
-def test_a_file_that_breaks_the_schema_is_named_with_the_field(family, tmp_path, changes, message):
+def test_a_file_that_breaks_the_schema_is_named_with_the_field(collection, tmp_path, changes, message):
     write(tmp_path, QUESTION, **changes)
     with pytest.raises(ValueError, match=rf"{QUESTION}\.json: .*{message}"):
-        family.register(tmp_path)
+        collection.register(tmp_path)
 
 
 @pytest.mark.parametrize(("content", "message"), [("{", r"not JSON \("), ("[]", "expected a JSON object, got a list")])
-def test_a_file_that_is_no_json_object_is_named(family, tmp_path, content, message):
+def test_a_file_that_is_no_json_object_is_named(collection, tmp_path, content, message):
     (tmp_path / f"{QUESTION}.json").write_text(content)
     with pytest.raises(ValueError, match=rf"{QUESTION}\.json: {message}.*Fix the file, download it again"):
-        family.register(tmp_path)
+        collection.register(tmp_path)
 
 
-def test_an_instance_that_breaks_the_schema_is_named(family, registries, tmp_path):
+def test_an_instance_that_breaks_the_schema_is_named(collection, registries, tmp_path):
     write(tmp_path, QUESTION, Instances=[{"input": "x", "output": "y"}])
-    family.register(tmp_path)
+    collection.register(tmp_path)
     with pytest.raises(ValueError, match=r"instance 0: 'output' must be a list of one or more texts, got 'y'"):
         rendered(registries, f"ni1_{QUESTION}", "test")
 
 
-def test_a_removed_file_is_named(family, registries, folder):
-    family.register(folder)
+def test_a_removed_file_is_named(collection, registries, folder):
+    collection.register(folder)
     rows = registries.templated(f"ni1_{QUESTION}").source
     assert rows.unavailable("train") is None and rows.files("train") == rows.looked_for("train")
     (folder / "Dataset_Jsons" / f"{QUESTION}.json").unlink()
     assert f"{QUESTION}.json of the task {QUESTION} was removed" in rows.unavailable("train")
 
 
-def test_wrong_folders_names_and_numbers_are_refused(family, folder, tmp_path):
+def test_wrong_folders_names_and_numbers_are_refused(collection, folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="No folder .*nowhere to read Natural Instructions v1 from"):
-        family.register(tmp_path / "nowhere")
+        collection.register(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"contains no task of Natural Instructions v1: expected \*\.json"):
-        family.register(tmp_path / "empty")
+        collection.register(tmp_path / "empty")
     with pytest.raises(KeyError, match=r"held_out: .* has no task 'subtask901_cosmos'. Did you mean 'subtask901_cos"):
-        family.register(folder, family.Settings(held_out=("subtask901_cosmos",)))
+        collection.register(folder, collection.Settings(held_out=("subtask901_cosmos",)))
     with pytest.raises(ValueError, match="must be 1 or more; got 0 and None"):
-        family.register(folder, family.Settings(max_source_tokens=0))
+        collection.register(folder, collection.Settings(max_source_tokens=0))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_wrong_folders_names_and_numbers_are_refused(family, folder, tmp_path):
         ("mine", "natural_instructions_v1"),
     ],
 )
-def test_the_cluster_is_read_off_the_name(family, registries, tmp_path, name, cluster):
+def test_the_cluster_is_read_off_the_name(collection, registries, tmp_path, name, cluster):
     write(tmp_path, name, instances=1)
-    family.register(tmp_path)
+    collection.register(tmp_path)
     assert registries.templated(f"ni1_{name}").cluster == cluster

@@ -31,7 +31,7 @@ def folder(request, tmp_path):
 def test_every_layout_gives_the_same_tasks(folder):
     found = task_files(folder)
     assert sorted(found) == ["task001_a", "task002_b"]
-    assert (found["task002_b"].category, found["task002_b"].licence) == ("Toy Naming", "CC0, MIT")
+    assert (found["task002_b"].category, found["task002_b"].license) == ("Toy Naming", "CC0, MIT")
     for name, file in found.items():
         assert file.record() == task(name, category=file.category)
 
@@ -59,7 +59,7 @@ def test_listing_parses_no_instances(tmp_path, monkeypatch, write):
     write(path, task("task1_x", instances=50, Source=["snli"]))
     monkeypatch.setattr(superni_files, "_parsed", lambda *_: pytest.fail("read whole"))
     file = task_files(tmp_path)["task1_x"]
-    assert (file.licence, file.sources, file.category) == ("CC0, MIT", ("snli",), "Toy Sorting")
+    assert (file.license, file.sources, file.category) == ("CC0, MIT", ("snli",), "Toy Sorting")
 
 
 def test_a_task_that_a_rewritten_shard_lost_is_named(tmp_path):
@@ -76,7 +76,7 @@ def test_a_task_that_a_rewritten_shard_lost_is_named(tmp_path):
         dict(reversed(task("task1_x").items())),  # Instances before the fields that are needed.
         task("task1_x", Definition=['List the "Instances": in order']),  # The word inside a text.
         task("task1_x", **{"Instance License": None}),
-        {**task("task1_x"), "URL": ["x"]},  # A field after the licence.
+        {**task("task1_x"), "URL": ["x"]},  # A field after the license.
         {**task("task1_x", **{"Instance License": None}), "Source": ["snli"], "Instance License": ["CC0", "MIT"]},
     ],
 )
@@ -84,7 +84,7 @@ def test_an_unusual_file_is_listed_all_the_same(tmp_path, record):
     write_official(tmp_path / "task1_x.json", record)
     file = task_files(tmp_path)["task1_x"]
     assert file.category == "Toy Sorting" and file.record() == record
-    assert file.licence == ("CC0, MIT" if "Instance License" in record else "Unknown")
+    assert file.license == ("CC0, MIT" if "Instance License" in record else "Unknown")
     assert file.sources == tuple(record.get("Source", ()))
 
 

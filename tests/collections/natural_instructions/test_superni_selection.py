@@ -1,4 +1,4 @@
-"""Which tasks of the lists are used: what is missing and what a licence or a source leaves out is named and counted."""
+"""Which tasks of the lists are used: what is missing and what a license or a source leaves out is named and counted."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from flan_jax.settings import Place, parse
 from tests.tasks.superni_synthetic import write_lists
 
 
-def files(**licences):
+def files(**licenses):
     return {
-        name: TaskFile(name=name, path=Path("x"), category="Toy", licences=tuple(given), sources=("synthetic",))
-        for name, given in licences.items()
+        name: TaskFile(name=name, path=Path("x"), category="Toy", licenses=tuple(given), sources=("synthetic",))
+        for name, given in licenses.items()
     }
 
 
@@ -36,14 +36,14 @@ def test_every_label_must_be_allowed_and_none_denied(rule, labels, refused):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"alow": []}, r"licences: unknown key 'alow'. Did you mean 'allow'"),
-        ({"deny": [3]}, r"licences.deny\[0\]: expected a text, got 3"),
-        (["CC*"], r"licences: expected a mapping, got \['CC\*'\]"),
+        ({"alow": []}, r"licenses: unknown key 'alow'. Did you mean 'allow'"),
+        ({"deny": [3]}, r"licenses.deny\[0\]: expected a text, got 3"),
+        (["CC*"], r"licenses: expected a mapping, got \['CC\*'\]"),
     ],
 )
 def test_a_wrong_rule_is_named_with_its_place(given, message):
     with pytest.raises(ValueError, match=message):
-        parse(given, LabelRule, Place(file="my.yaml", keys="licences"))
+        parse(given, LabelRule, Place(file="my.yaml", keys="licenses"))
 
 
 def test_without_patterns_everything_is_allowed():
@@ -52,9 +52,9 @@ def test_without_patterns_everything_is_allowed():
 
 def test_missing_and_excluded_tasks_are_separate_and_in_the_lists_order():
     there = files(a=["MIT"], b=["CC BY-NC 4.0"], d=["MIT"])
-    found = select(there, {"train": ("d", "c", "b", "a")}, licences=LabelRule(deny=("*NC*",)))
+    found = select(there, {"train": ("d", "c", "b", "a")}, licenses=LabelRule(deny=("*NC*",)))
     assert found["train"] == Coverage(
-        listed=("d", "c", "b", "a"), readable=("d", "a"), missing=("c",), left_out={"b": "licence 'CC BY-NC 4.0'"}
+        listed=("d", "c", "b", "a"), readable=("d", "a"), missing=("c",), left_out={"b": "license 'CC BY-NC 4.0'"}
     )
     found = select(there, {"train": ("a", "b")}, sources=LabelRule(deny=("synthetic",)))
     assert found["train"].left_out == {"a": "source 'synthetic'", "b": "source 'synthetic'"}
@@ -62,10 +62,10 @@ def test_missing_and_excluded_tasks_are_separate_and_in_the_lists_order():
 
 def test_the_notes_count_all_and_name_the_first():
     listed = tuple(f"t{i}" for i in range(9))
-    found = Coverage(listed=listed, readable=("t8",), missing=listed[:7], left_out={"t7": "licence 'GPL'"})
+    found = Coverage(listed=listed, readable=("t8",), missing=listed[:7], left_out={"t7": "license 'GPL'"})
     assert found.notes("train", folder="data") == (
         "7 of 9 tasks of the list 'train' are not in data: t0, t1, t2, t3, t4 and 2 more.",
-        "1 of 9 tasks of the list 'train' are left out: t7 (licence 'GPL').",
+        "1 of 9 tasks of the list 'train' are left out: t7 (license 'GPL').",
     )
     assert Coverage(listed=("a",), readable=("a",), missing=()).notes("train", folder="data") == ()
 

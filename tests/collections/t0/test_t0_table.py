@@ -2,7 +2,7 @@
 
 import pytest
 
-from flan_jax.collections.t0.prompted import TRAIN_MIXTURES, Family, T0Settings, rate
+from flan_jax.collections.t0.prompted import TRAIN_MIXTURES, Contents, T0Settings, rate
 from flan_jax.collections.t0.table import DATASETS, HELD_OUT_CLUSTERS, HELD_OUT_CORPORA, T0Dataset
 from flan_jax.templates.promptsource_files import open_archive
 
@@ -79,16 +79,16 @@ ROWS = [line.split() for line in TABLE.splitlines()]
 
 
 @pytest.fixture(scope="module")
-def family(shared_data):
-    return Family(T0Settings(archive=open_archive(shared_data / "promptsource" / "templates.zip")))
+def collection(shared_data):
+    return Contents(T0Settings(archive=open_archive(shared_data / "promptsource" / "templates.zip")))
 
 
 @pytest.mark.shared_data
-def test_templates_rates_and_weights_are_those_of_the_table(family):
+def test_templates_rates_and_weights_are_those_of_the_table(collection):
     assert list(DATASETS) == [name for name, *_ in ROWS]
     found = []
     for name, *published in ROWS:
-        templates = () if name == "jigsaw_toxicity_pred" else [p.template for p in family.prompts(name)]
+        templates = () if name == "jigsaw_toxicity_pred" else [p.template for p in collection.prompts(name)]
         count = len(templates) // len(DATASETS[name].rounds)  # ANLI's are there once a round.
         original = sum(t.metadata.original_task for t in templates) // len(DATASETS[name].rounds)
         choices = sum(t.gives_options for t in templates) // len(DATASETS[name].rounds)
@@ -104,11 +104,11 @@ def test_templates_rates_and_weights_are_those_of_the_table(family):
     ("group", "datasets", "templates", "weight"),
     [("BASE", 38, 313, 17_277_798), ("GPT_EVAL", 10, 79, 3_394_873), ("SGLUE", 6, 72, 2_445_920)],
 )
-def test_groups_have_the_published_size_and_weight(family, group, datasets, templates, weight):
+def test_groups_have_the_published_size_and_weight(collection, group, datasets, templates, weight):
     of = [d for d in DATASETS.values() if d.train_group == group]
     rated = {}
     for dataset in of:
-        prompts = family.prompts(dataset.name)
+        prompts = collection.prompts(dataset.name)
         rated |= {prompt.task: rate(dataset.train_size, len(prompts)) for prompt in prompts}
     assert (len(of), len(rated), sum(rated.values())) == (datasets, templates, weight)
 

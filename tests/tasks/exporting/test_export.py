@@ -82,7 +82,7 @@ def test_the_manifest_counts_and_names_its_sources(tmp_path, register):
         normalizer=lambda row: None if row["q"] == "drop" else {**row, "q": row["q"] and row["q"] + "!"},
         metrics=("f1",),
         postprocessor="lower",
-        licence="CC0",
+        license="CC0",
     )
     manifest = export.export_mixture(request(), export_dir=tmp_path)
     task = read_task(tmp_path / manifest.members[0].path)
@@ -90,7 +90,7 @@ def test_the_manifest_counts_and_names_its_sources(tmp_path, register):
     assert task.dropped == {"dropped by the normalizer": 1}
     assert task.truncated == {"inputs": 1, "targets": 0}
     assert task.tokens == {"inputs": 4 + 2 + 16, "targets": 6}
-    assert (task.cluster, task.metrics, task.postprocessor, task.licence) == ("toys", ("f1",), "lower", "CC0")
+    assert (task.cluster, task.metrics, task.postprocessor, task.license) == ("toys", ("f1",), "lower", "CC0")
     assert (task.vocabulary.kind, task.vocabulary.size, task.evaluation) == ("bytes", 259, "generate")
     assert task.fingerprint[:12] in manifest.members[0].path
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from flan_jax.collections.flan2021 import family as flan2021
+from flan_jax.collections.flan2021 import collection as flan2021
+from flan_jax.collections.flan2022 import collection as flan2022
 from flan_jax.collections.flan2022 import cot, dialog
-from flan_jax.collections.flan2022 import family as flan2022
 from flan_jax.collections.flan2022 import t0_prompts as flan2022_t0
-from flan_jax.collections.t0 import family as t0
+from flan_jax.collections.t0 import collection as t0
 from flan_jax.data.rates import shares
 from flan_jax.tasks import members
 from tests.collections.flan2022.flan2022_synthetic import (
@@ -56,7 +56,7 @@ def published_counts(registries, name):
     """The release's training rows of every task of a mixture, whichever variant it is."""
     by_dataset = {name: d.size for name, d in flan2021.datasets().items() if d.size} | SMALL_SETS
     for dataset, rows in T0_ROWS.items():
-        prompts = [p.task for p in t0.Family(t0.settings_in_use()).prompts(dataset)]
+        prompts = [p.task for p in t0.Contents(t0.settings_in_use()).prompts(dataset)]
         listed = [count for count, times in rows.items() for _ in range(times)]
         by_dataset |= dict(zip(prompts, listed, strict=True))
     for one in cot.SETS:
@@ -180,7 +180,7 @@ def test_every_name_that_is_listed_can_be_had_and_no_other(everywhere):
     for unknown in ("cot_gsm8k_template_0to10_no_opt_zero_shot", "rte_template_9_one_shot", "nothing_template_mix"):
         with pytest.raises(KeyError, match=f"Unknown task or mixture '{unknown}'"):
             everywhere.mixture_or_task(unknown)
-    assert {everywhere.task(name).name for name in flan2022.Family(flan2022.Collection()).covering()} <= set(names)
+    assert {everywhere.task(name).name for name in flan2022.Contents(flan2022.Datasets()).covering()} <= set(names)
 
 
 def test_a_submixture_of_which_nothing_can_be_had_is_named_with_what_to_do(nowhere):
@@ -234,8 +234,8 @@ def test_all_193_prompts_are_in_promptsource_and_of_the_published_kinds(nowhere,
     from collections import Counter
 
     monkeypatch.setenv(t0.ARCHIVE_VARIABLE, str(shared_data / "promptsource" / "templates.zip"))
-    family = t0.Family(t0.settings_in_use())
-    prompts = [prompt for dataset in flan2022_t0.DATASETS for prompt in family.prompts(dataset)]
+    collection = t0.Contents(t0.settings_in_use())
+    prompts = [prompt for dataset in flan2022_t0.DATASETS for prompt in collection.prompts(dataset)]
     assert len(prompts) == len({prompt.task for prompt in prompts}) == 193
     assert Counter(map(flan2022_t0.kind_of, prompts)) == {"free": 104, "shown": 70, "separate": 19}
     assert set(flan2022_t0.EXCEPTIONS) <= {prompt.task for prompt in prompts}
@@ -279,7 +279,7 @@ def test_prompts_with_examples_export_from_real_rows_within_their_budget(nowhere
 
 
 def test_groups_of_t0s_datasets_are_the_published_ones():
-    totals = {name: sum(datasets.values()) for name, datasets in flan2022_t0.FAMILIES.items()}
+    totals = {name: sum(datasets.values()) for name, datasets in flan2022_t0.GROUPS.items()}
     assert totals == {
         "wiki": 25, "duorc": 18, "race": 16, "adversarial_qa": 15, "quail": 13, "ropes": 12, "quoref": 11, "cos_e": 11,
         "amazon_polarity": 9, "qasc": 8, "quartz": 8, "wiqa": 8, "social_i_qa": 6, "dream": 5, "kilt_hotpotqa": 5,

@@ -76,7 +76,7 @@ class Settings:
       max_instances: cap of a task, in training and in testing.
       passes: how often each training instance is used, each time with an encoding and a target of its own.
       split: the split of all tasks of a folder without lists.
-      licences: allowed and denied patterns for "Instance License".
+      licenses: allowed and denied patterns for "Instance License".
       sources: the same for "Source": denying "synthetic" leaves out programmatically generated tasks.
       on_bad_row: "skip" drops and counts instances that break the schema.
       seed: draws training instances beyond the cap, encodings, and targets among several outputs.
@@ -88,7 +88,7 @@ class Settings:
     max_instances: int = 100
     passes: int = 1
     split: Split | None = None
-    licences: LabelRule = LabelRule()
+    licenses: LabelRule = LabelRule()
     sources: LabelRule = LabelRule()
     on_bad_row: OnBadRow = "error"
     seed: int = 0
@@ -149,7 +149,7 @@ def register(
     used = registry.vocabulary(vocabulary)
     files = task_files(folder)
     lists = lists_of(folder, split=settings.split, names=files)
-    found = select(files, lists, licences=settings.licences, sources=settings.sources)
+    found = select(files, lists, licenses=settings.licenses, sources=settings.sources)
     tasks = _tasks(found, files, settings, used)
     if not tasks:
         why = [note for which in found if which.endswith(SPLITS) for note in found[which].notes(which, folder=folder)]
@@ -231,7 +231,7 @@ def _declared(file: TaskFile, split: Split, settings: Settings, *, vocabulary: V
             passes=settings.passes if split == "train" else 1,
         ),
         references="references",
-        licence=file.licence,
+        license=file.license,
         corpora=corpora(file.sources),
     )
 

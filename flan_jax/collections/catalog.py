@@ -7,21 +7,21 @@ from pathlib import Path
 from flan_jax.tasks import registry
 
 MODULES = {
-    "embedded": "embedded.family",
+    "embedded": "embedded.collection",
     "cot": "flan2022.cot",
     "dialog": "flan2022.dialog",
-    "flan2021": "flan2021.family",
-    "flan2022": "flan2022.family",
-    "natural_instructions": "natural_instructions.family",
+    "flan2021": "flan2021.collection",
+    "flan2022": "flan2022.collection",
+    "natural_instructions": "natural_instructions.collection",
     "natural_instructions_v1": "natural_instructions.version1",
-    "t0": "t0.family",
+    "t0": "t0.collection",
 }
 """Modules of this package with the functions `register` and `register_declared`."""
 
 
 def install() -> None:
     """Makes the collections known to the registry, for `registry.register_all` and for YAML files."""
-    registry.add_catalogue(
+    registry.add_catalog(
         {
             name: functools.partial(importlib.import_module, f"{__package__}.{module}")
             for name, module in MODULES.items()

@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flan_jax.collections.t0.prompted import Family, RateRule, T0Settings
+from flan_jax.collections.t0.prompted import Contents, RateRule, T0Settings
 from flan_jax.names import nearest
 from flan_jax.settings import Section
 from flan_jax.tasks import registry
@@ -38,7 +38,7 @@ from flan_jax.tasks.sources.settings import parse_rows
 from flan_jax.templates.promptsource_files import open_archive
 from flan_jax.vocab import Vocabulary
 
-FAMILY = "t0"
+NAME = "t0"
 ARCHIVE_VARIABLE = "FLAN_JAX_PROMPTSOURCE_DIR"
 
 
@@ -60,8 +60,10 @@ def register() -> None:
     """
     settings = settings_in_use()
     if settings is not None:
-        family = Family(settings)
-        registry.declare_collection(FAMILY, names=family.names, define=family.define, covering=family.covering)
+        collection = Contents(settings)
+        registry.declare_collection(
+            NAME, names=collection.names, define=collection.define, covering=collection.covering
+        )
 
 
 def settings_in_use() -> T0Settings | None:
@@ -70,7 +72,7 @@ def settings_in_use() -> T0Settings | None:
     Raises:
       MissingFileError, UserError: no such path, or no templates in it.
     """
-    declared = registry.collection_settings().get(FAMILY)
+    declared = registry.collection_settings().get(NAME)
     path = os.environ.get(ARCHIVE_VARIABLE)
     return _named(path) if declared is None and path else declared
 
@@ -105,7 +107,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
             near = nearest(dataset, archive.members)
             raise settings.at("rows").error(f"{archive.path} has no templates for {dataset!r}.{near}")
     own = None if vocabulary == registry.vocabulary() else vocabulary
-    registry.collection_settings()[FAMILY] = T0Settings(
+    registry.collection_settings()[NAME] = T0Settings(
         archive=archive, rows=rows, vocabulary=own, rate_rule=keys.rate_rule, on_bad_row=keys.on_bad_row
     )
     register()

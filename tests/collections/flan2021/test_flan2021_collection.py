@@ -1,4 +1,4 @@
-"""The family FLAN 2021: which names there are, what each is, and its mixtures."""
+"""The collection FLAN 2021: which names there are, what each is, and its mixtures."""
 
 import dataclasses
 import gzip
@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from flan_jax.collections.flan2021 import family as flan2021
+from flan_jax.collections.flan2021 import collection as flan2021
 from flan_jax.collections.flan2021 import variants as flan2021_variants
-from flan_jax.collections.flan2021.family import Family, datasets, templates
+from flan_jax.collections.flan2021.collection import Contents, datasets, templates
 from flan_jax.collections.flan2021.mixtures import SHARED_CORPORA, mixture_names
 from flan_jax.collections.flan2021.splits import CLUSTER_OF, CLUSTERS
 from flan_jax.collections.flan2021.variants import FLAN, PLAIN, Settings, Variants, without_options
@@ -25,11 +25,11 @@ RTE = [{"premise": f"Premise {i}.", "hypothesis": f"Hypothesis {i}.", "label": i
 
 
 @pytest.fixture
-def family(registries):
-    """The family declared afresh; call it with settings to declare it with them."""
+def collection(registries):
+    """The collection declared afresh; call it with settings to declare it with them."""
 
     def declare(**settings):
-        registries.collection_settings()[flan2021.FAMILY] = Settings(**settings)
+        registries.collection_settings()[flan2021.NAME] = Settings(**settings)
         flan2021.register()
         return registries
 
@@ -37,20 +37,20 @@ def family(registries):
 
 
 @pytest.fixture
-def rte(family):
-    """The family with RTE's rows in memory."""
-    return family(sources={"rte": InMemorySource(data={"train": RTE, "validation": RTE[:3]})})
+def rte(collection):
+    """The collection with RTE's rows in memory."""
+    return collection(sources={"rte": InMemorySource(data={"train": RTE, "validation": RTE[:3]})})
 
 
 def names():
-    return list(Family(Settings()).names())
+    return list(Contents(Settings()).names())
 
 
 def prompts(registry, name, split, **settings):
     return [e.rendered.inputs for e in iter_rendered(registry.templated(name), split, **settings)]
 
 
-def test_the_catalogue_is_the_released_one_less_what_makes_no_sense():
+def test_the_catalog_is_the_released_one_less_what_makes_no_sense():
     found = names()
     assert len(found) == len(set(found))
     tasks = [name for name in found if name not in mixture_names() and name != "flan2021"]
@@ -68,21 +68,21 @@ def test_the_catalogue_is_the_released_one_less_what_makes_no_sense():
     assert len(found) - len(tasks) - 1 == 7 * 2 * (39 + 19 * 5) == 1_876
 
 
-def test_nothing_is_registered_before_it_is_requested(family):
-    registry = family()
+def test_nothing_is_registered_before_it_is_requested(collection):
+    registry = collection()
     assert registry.defined_names() == set() and registry.collections() == {"flan2021": 12_066}
     assert registry.task("rte_10templates").name == "rte_10templates"
     assert registry.defined_names() == {"rte_10templates"}
 
 
-def test_every_name_of_the_catalogue_can_be_registered(family):
-    registry = family()
+def test_every_name_of_the_catalog_can_be_registered(collection):
+    registry = collection()
     for name in names()[::7]:
         assert registry.mixture_or_task(name).name == name
 
 
-def test_names_beyond_the_catalogue_are_defined_just_so(family):
-    registry = family()
+def test_names_beyond_the_catalog_are_defined_just_so(collection):
+    registry = collection()
     assert registry.templated("rte_type_2_score_flan_no_options_two_shot").few_shot.num_exemplars == 2
     assert registry.templated("rte_all_prompts_one_shot").few_shot.num_exemplars == 1
     assert len(registry.mixture_or_task("flan_inter_cluster_split_3_4templates_eval").tasks) == 4
@@ -93,13 +93,13 @@ def test_names_beyond_the_catalogue_are_defined_just_so(family):
     ["rte_3templates", "rte_type_10", "etr_type_1", "xsum_type_1_scoring_eval", "wsc273_10templates",
      "wsc273_type_1_one_shot", "continuations_rte_type_1", "flan_inter_cluster_split_17_10templates_train"],
 )  # fmt: skip
-def test_names_without_a_task_are_unknown(family, name):
+def test_names_without_a_task_are_unknown(collection, name):
     with pytest.raises(KeyError, match=f"Unknown task or mixture '{name}'. Did you mean "):
-        family().mixture_or_task(name)
+        collection().mixture_or_task(name)
 
 
-def test_ranking_under_an_inverted_template_is_refused_and_not_in_the_catalogue(family):
-    registry = family()
+def test_ranking_under_an_inverted_template_is_refused_and_not_in_the_catalog(collection):
+    registry = collection()
     for name in ("rte_type_9_scoring_eval", "rte_type_9_score_flan_no_options", "rte_type_9_scoring_eval_one_shot"):
         assert name not in registry.names()
         with pytest.raises(ValueError, match=f"Task '{name}': template .* of rte is inverted. Its target is none of "
@@ -124,15 +124,15 @@ def test_the_first_templates_are_taken_and_rows_take_turns_and_none_is_lost(rte)
     assert {e.template for e in iter_rendered(rte.templated("rte_10templates"), "validation")} <= set(range(9))
 
 
-def test_training_tasks_are_judged_like_the_datasets_own(family):
-    registry = family()
+def test_training_tasks_are_judged_like_the_datasets_own(collection):
+    registry = collection()
     for dataset in datasets().values():
         if "train" in dataset.splits:
             task = registry.templated(f"{dataset.name}_10templates")
             assert (task.metrics, task.references, task.group) == (
                 dataset.metrics, dataset.references, dataset.group
             )  # fmt: skip
-            assert (task.cluster, task.corpora, task.licence) == (dataset.cluster, dataset.corpora, dataset.licence)
+            assert (task.cluster, task.corpora, task.license) == (dataset.cluster, dataset.corpora, dataset.license)
     assert registry.templated("wsc273_type_0").cluster == "coreference"
 
 
@@ -168,7 +168,7 @@ def test_options_are_taken_out_with_the_white_space_at_the_ends():
             assert left == left.strip() and "{options_" not in left
 
 
-def test_few_shot_prompts_are_plain_unless_the_papers_marks_are_requested(rte, family):
+def test_few_shot_prompts_are_plain_unless_the_papers_marks_are_requested(rte, collection):
     first = {"count_tokens": len}
     task = rte.templated("rte_1templates_two_shot")
     assert task.few_shot.num_exemplars == 2 and task.few_shot.max_tokens == 960 and not task.few_shot.drop_without
@@ -178,7 +178,7 @@ def test_few_shot_prompts_are_plain_unless_the_papers_marks_are_requested(rte, f
     for shown, query in zip(plain, zero, strict=True):
         *exemplars, last = shown.split("\n\n\n")
         assert last == query and len(exemplars) == 2 and all(e.endswith(("\n\nyes", "\n\nno")) for e in exemplars)
-    marked = family(sources={"rte": InMemorySource(data={"train": RTE, "validation": RTE[:3]})}, format="flan")
+    marked = collection(sources={"rte": InMemorySource(data={"train": RTE, "validation": RTE[:3]})}, format="flan")
     assert prompts(marked, "rte_1templates", "validation") == [f"0 {query} X 1 FLAN" for query in zero]
     for shown, query in zip(prompts(marked, "rte_1templates_two_shot", "validation", **first), zero, strict=True):
         assert shown.startswith("0 ") and shown.endswith(f" X 0 {query} X 1 FLAN") and shown.count(" X 1 ") == 3
@@ -191,26 +191,28 @@ def test_the_papers_marks_are_the_published_literals():
     assert FLAN.join([], "q") == "0 q X 1 FLAN" and PLAIN.join([], "q") == "q"
 
 
-def test_exemplars_that_do_not_fit_leave_a_zero_shot_row(family):
+def test_exemplars_that_do_not_fit_leave_a_zero_shot_row(collection):
     long = [{**row, "premise": "word " * 200} for row in RTE]
     for form in ("plain", "flan"):
-        registry = family(sources={"rte": InMemorySource(data={"train": long, "validation": RTE[:2]})}, format=form)
+        registry = collection(sources={"rte": InMemorySource(data={"train": long, "validation": RTE[:2]})}, format=form)
         asked = prompts(registry, "rte_1templates_multi_shot", "validation", count_tokens=len)
         assert asked == prompts(registry, "rte_1templates", "validation")
     sixteen = registry.templated("rte_1templates_multi_shot").few_shot
     assert sixteen.num_exemplars == 16
 
 
-def test_prompts_are_the_same_every_time_and_depend_on_the_seed(family):
+def test_prompts_are_the_same_every_time_and_depend_on_the_seed(collection):
     def asked(seed):
         rows = InMemorySource(data={"train": RTE, "validation": RTE[:3]})
-        return prompts(family(sources={"rte": rows}, seed=seed), "rte_10templates_five_shot", "train", count_tokens=len)
+        return prompts(
+            collection(sources={"rte": rows}, seed=seed), "rte_10templates_five_shot", "train", count_tokens=len
+        )
 
     assert asked(0) == asked(0) != asked(1)
 
 
-def test_the_training_mixtures_have_the_papers_members_and_rates(family):
-    registry = family()
+def test_the_training_mixtures_have_the_papers_members_and_rates(collection):
+    registry = collection()
     train = registry.mixture_or_task("flan_inter_cluster_split_10_10templates_train")
     test = registry.mixture_or_task("flan_inter_cluster_split_10_10templates_eval")
     assert {t.name for t in test.tasks} == {f"{d}_10templates" for d in CLUSTERS["entailment"]}
@@ -226,8 +228,8 @@ def test_the_training_mixtures_have_the_papers_members_and_rates(family):
     assert len(shots.tasks) == 20 and all(t.name.endswith("_10templates_five_shot") for t in shots.tasks)
 
 
-def test_every_mixture_holds_out_its_datasets_and_names_accepted_leaks(family):
-    registry = family()
+def test_every_mixture_holds_out_its_datasets_and_names_accepted_leaks(collection):
+    registry = collection()
     for pattern, shot in (
         ("flan_inter_cluster_split_{}_10templates{}_train", ""),
         ("flan_intra_cluster_split_{}_10templates{}_train", "_one_shot"),
@@ -282,39 +284,39 @@ mixtures:
 
 
 @pytest.mark.shared_data
-def test_rows_may_come_from_files(family, tmp_path, shared_data):
+def test_rows_may_come_from_files(collection, tmp_path, shared_data):
     with gzip.open(shared_data / "superglue_rte" / "val.jsonl.gz", "rt") as file:
         (tmp_path / "val.jsonl").write_text(file.read())
     train = shared_data / "superglue_rte" / "fewglue_train.jsonl"
     path = tmp_path / "mine.yaml"
     path.write_text(RTE_YAML.format(train=train, validation="val.jsonl"))
-    registry = family()
+    registry = collection()
     registry.register_yaml(path)
     assert len(prompts(registry, "rte_10templates", "validation")) == 277
     rendered = list(iter_rendered(registry.templated("rte_type_0_scoring_eval"), "validation"))
     assert {e.rendered.targets for e in rendered} == {"yes", "no"}
     assert len(prompts(registry, "rte_10templates_one_shot", "train", count_tokens=len)) == 32
     assert registry.templated("rte_10templates").seed == 3
-    # Under another vocabulary the family is declared anew, with the file's settings.
+    # Under another vocabulary the collection is declared anew, with the file's settings.
     registry.use_vocabulary(ByteVocabulary(extra_ids=7))
     registry.register_all()
     assert len(prompts(registry, "rte_10templates", "validation")) == 277
 
 
-def test_at_most_30000_declared_rows_are_trained_on(family, monkeypatch):
+def test_at_most_30000_declared_rows_are_trained_on(collection, monkeypatch):
     monkeypatch.setattr(flan2021_variants, "MAX_TRAIN_ROWS", 5)
-    registry = family(sources={"rte": InMemorySource(data={"train": RTE, "validation": RTE})})
+    registry = collection(sources={"rte": InMemorySource(data={"train": RTE, "validation": RTE})})
     assert [len(prompts(registry, "rte_1templates", split)) for split in ("train", "validation")] == [5, 12]
 
 
-def test_a_files_own_vocabulary_stays(family, tmp_path):
+def test_a_files_own_vocabulary_stays(collection, tmp_path):
     (tmp_path / "rte.jsonl").write_text("".join(json.dumps(row) + "\n" for row in RTE))
     path = tmp_path / "mine.yaml"
     rows = RTE_YAML.format(train="rte.jsonl", validation="rte.jsonl").replace(
         "        classes: {label: [entailment, not_entailment]}\n", ""
     )
     path.write_text("vocabulary: embedded\n" + rows)
-    registry = family()
+    registry = collection()
     registry.register_yaml(path)
     feature = registry.task("rte_10templates").output_features["inputs"]
     assert type(feature.vocabulary).__name__ == "SentencePieceVocabulary"
@@ -337,20 +339,20 @@ def test_a_files_own_vocabulary_stays(family, tmp_path):
         ),
     ],
 )
-def test_invalid_settings_are_errors(family, tmp_path, entry, message):
+def test_invalid_settings_are_errors(collection, tmp_path, entry, message):
     path = tmp_path / "mine.yaml"
     path.write_text(f"collections: {{flan2021: {entry}}}")
     with pytest.raises(ValueError, match=message):
-        family().register_yaml(path)
+        collection().register_yaml(path)
 
 
-def test_unprepared_rows_are_named_by_the_dataset(family):
-    registry = family()
+def test_unprepared_rows_are_named_by_the_dataset(collection):
+    registry = collection()
     assert "super_glue/rte:1.0.2" in registry.templated("rte_10templates").source.unavailable("train")
 
 
-def test_every_template_is_covered_by_existing_tasks_also_if_rows_are_for_evaluation_only(family):
-    registry = family(sources={"rte": InMemorySource(data={"validation": RTE[:3]})})
+def test_every_template_is_covered_by_existing_tasks_also_if_rows_are_for_evaluation_only(collection):
+    registry = collection(sources={"rte": InMemorySource(data={"validation": RTE[:3]})})
     covering = [name for name in registry.covering_names() if name.startswith(("rte_", "cb_"))]
     assert covering == ["cb_10templates", *(f"rte_type_{i}" for i in range(9))]  # The tenth is inverted: trained on.
     assert [registry.task(name).name for name in covering] == covering

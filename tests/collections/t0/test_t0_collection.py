@@ -1,4 +1,4 @@
-"""The family T0: which names there are, what each task is, its mixtures, and how files declare it."""
+"""The collection T0: which names there are, what each task is, its mixtures, and how files declare it."""
 
 import hashlib
 import json
@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from flan_jax.collections.t0 import family as t0
-from flan_jax.collections.t0 import prompted as t0_family
-from flan_jax.collections.t0.prompted import EVAL_MIXTURES, TRAIN_MIXTURES, Family, T0Settings
+from flan_jax.collections.t0 import collection as t0
+from flan_jax.collections.t0 import prompted as t0_prompted
+from flan_jax.collections.t0.prompted import EVAL_MIXTURES, TRAIN_MIXTURES, Contents, T0Settings
 from flan_jax.collections.t0.table import DATASETS
 from flan_jax.data.source import ExportedTask
 from flan_jax.tasks.exporting.export import export_task
@@ -69,13 +69,13 @@ def digest(names):
 
 @pytest.fixture
 def empty(registries):
-    """Registries without the family."""
+    """Registries without the collection."""
     return registries
 
 
 @pytest.fixture
 def published(empty, shared_data, monkeypatch):
-    """The family over promptsource's own archive."""
+    """The collection over promptsource's own archive."""
     monkeypatch.setenv(t0.ARCHIVE_VARIABLE, str(shared_data / "promptsource" / "templates.zip"))
     t0.register()
     return empty
@@ -123,10 +123,10 @@ def test_names_are_those_of_the_released_code(published):
 
 @pytest.mark.shared_data
 def test_held_out_datasets_are_evaluated_under_the_published_numbers_of_templates(published):
-    family = Family(T0Settings(archive=open_archive(t0.os.environ[t0.ARCHIVE_VARIABLE])))
-    members = family.members("t0_eval_score_eval")
+    collection = Contents(T0Settings(archive=open_archive(t0.os.environ[t0.ARCHIVE_VARIABLE])))
+    members = collection.members("t0_eval_score_eval")
     assert {
-        name: sum(prompt.task + "_score_eval" in members for prompt in family.prompts(name)) for name in EVALUATED
+        name: sum(prompt.task + "_score_eval" in members for prompt in collection.prompts(name)) for name in EVALUATED
     } == EVALUATED
     assert sum(EVALUATED.values()) == len(members)
 
@@ -141,7 +141,7 @@ def test_plain_t0_holds_out_and_the_larger_ones_say_what_they_train_on(published
             d.name
             for d in DATASETS.values()
             for leak in allowed
-            if leak[1:].startswith(t0_family.task_name(d.name, ""))
+            if leak[1:].startswith(t0_prompted.task_name(d.name, ""))
         }
     hellaswag, super_glue = {"hellaswag"}, {"super_glue/wsc.fixed", "super_glue/copa", "super_glue/wic"}
     assert leaks == {
@@ -187,7 +187,7 @@ CLASSES = {"cb": ["entailment", "contradiction", "neutral"], "rte": ["entailment
 
 @pytest.fixture
 def super_glue(empty, shared_data, tmp_path):
-    """The family over promptsource's own archive, with SuperGLUE's own files for rows."""
+    """The collection over promptsource's own archive, with SuperGLUE's own files for rows."""
     rows = {
         f"super_glue/{name}": {
             "kind": "jsonl",
@@ -266,8 +266,8 @@ def test_a_template_that_raises_stops_with_its_name_and_the_rows_place_or_is_cou
 
 def test_a_dataset_of_ones_own_gets_tasks_under_its_templates_names(toys):
     registry = toys()
-    family = set(registry.names()) - registry.defined_names()
-    assert family == {
+    collection = set(registry.names()) - registry.defined_names()
+    assert collection == {
         "toys_size_is_it_big_", "toys_size_is_it_big__score_eval", "toys_size_which_one", "toys_size_which_one_score_eval",
         "toys_size_broken",
     }  # fmt: skip
@@ -291,10 +291,10 @@ def test_a_mixture_without_all_its_templates_in_the_archive_is_an_error(toys):
 
 @pytest.mark.shared_data
 def test_the_other_rule_of_rates_can_be_selected(shared_data):
-    family = Family(
+    collection = Contents(
         T0Settings(archive=open_archive(shared_data / "promptsource" / "templates.zip"), rate_rule="divided")
     )
-    rates = family.members("t0_train")
+    rates = collection.members("t0_train")
     assert rates["gigaword_TLDR"] == pytest.approx(500_000 / 9)
     assert rates["glue_mrpc_same_thing"] == pytest.approx(3_668 / 7)
 

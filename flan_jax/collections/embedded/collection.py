@@ -94,7 +94,7 @@ def tasks() -> tuple[TemplatedTask, ...]:
             options=options,
             metrics=("rank_accuracy",) if evaluation == "rank" else ("accuracy",),
             evaluation=evaluation,
-            licence="Apache-2.0",
+            license="Apache-2.0",
         )
         for cluster, members in CLUSTERS.items()
         for name, (evaluation, options) in members.items()

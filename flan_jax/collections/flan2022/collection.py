@@ -31,18 +31,18 @@ from flan_jax.collections.flan2022.submixtures import (
     FLAN2021,
     NIV2,
     T0,
-    Collection,
+    Datasets,
     Submixture,
 )
 from flan_jax.collections.flan2022.variants import Setting
-from flan_jax.collections.t0 import family as t0
+from flan_jax.collections.t0 import collection as t0
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.settings import Section
 from flan_jax.tasks import registry
 from flan_jax.vocab import Vocabulary
 
-FAMILY = "flan2022"
+NAME = "flan2022"
 SUBMIXTURES: tuple[Submixture, ...] = (FLAN2021, T0, NIV2, COT, DIALOG)
 INVERTED: Mapping[str, Submixture] = {COT.key: COT_INVERTED, DIALOG.key: DIALOG_INVERTED}
 INVERSION_RATE = 0.3
@@ -98,7 +98,7 @@ def leaf_mixtures() -> dict[str, tuple[Submixture, Setting]]:
 
 def register() -> None:
     """Declares the collection; nothing is read before a name is requested."""
-    _declare(Family(Collection()))
+    _declare(Contents(Datasets()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,41 +121,41 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
         raise MissingFileError(
             f"{settings.at('superni_dir')}: no folder {keys.superni_dir} to read Super-NaturalInstructions from."
         )
-    _declare(Family(Collection(superni_dir=keys.superni_dir, seed=keys.seed), vocabulary=vocabulary))
+    _declare(Contents(Datasets(superni_dir=keys.superni_dir, seed=keys.seed), vocabulary=vocabulary))
 
 
-def _declare(family: "Family") -> None:
-    registry.declare_collection(FAMILY, names=family.names, define=family.define, covering=family.covering)
+def _declare(collection: "Contents") -> None:
+    registry.declare_collection(NAME, names=collection.names, define=collection.define, covering=collection.covering)
 
 
-class Family:
+class Contents:
     """All names of Flan 2022 over one collection of datasets."""
 
-    def __init__(self, collection: Collection, *, vocabulary: Vocabulary | None = None):
+    def __init__(self, datasets: Datasets, *, vocabulary: Vocabulary | None = None):
         """Stores the datasets.
 
         Args:
-          collection: lists them.
+          datasets: of all submixtures.
           vocabulary: of the tasks; None for the default one.
         """
-        self._collection, self._vocabulary = collection, vocabulary
+        self._datasets, self._vocabulary = datasets, vocabulary
 
     def names(self) -> Iterator[str]:
         """Yields the names of mixtures, and those of the tasks whose datasets can be listed on this machine."""
         yield from nested_mixtures()
         yield from leaf_mixtures()
         for half in (*SUBMIXTURES, *INVERTED.values()):
-            for member in self._collection.of(half).values():
+            for member in self._datasets.of(half).values():
                 for variant in member.variants:
                     yield variant.name(member.dataset)
 
     def covering(self) -> Iterator[str]:
         """Yields tasks that use the templates of no other collection."""
-        small = self._collection.of(FLAN2021)
+        small = self._datasets.of(FLAN2021)
         yield from (small[name].variants[0].name(name) for name in small_sets.NAMES)
         for half in (T0, NIV2):
             seen: list[object] = []
-            for member in self._collection.of(half).values():
+            for member in self._datasets.of(half).values():
                 for variant in member.variants if half is NIV2 else member.variants[:1]:
                     kind = (variant, half is NIV2 or member.declare(variant).templates)
                     if kind not in seen:
@@ -175,7 +175,7 @@ class Family:
         if name in _leaves():
             self._require_members(name)
             half, setting = _leaves()[name]
-            tasks = [task for member in self._collection.of(half).values() for task in member.tasks(setting)]
+            tasks = [task for member in self._datasets.of(half).values() for task in member.tasks(setting)]
             rate = ProportionalRate(maximum=half.cap)
             registry.register_mixture(name, tasks, default_rate=rate, notes=self._notes(half))
             return True
@@ -186,7 +186,7 @@ class Family:
         if not is_of_this_form:
             return False
         for half in (*SUBMIXTURES, *INVERTED.values()):
-            member = self._collection.of(half).get(dataset)
+            member = self._datasets.of(half).get(dataset)
             if member is None:
                 continue
             for variant in member.variants:
@@ -197,7 +197,7 @@ class Family:
 
     def _require_members(self, name: str) -> None:
         """Rejects a mixture with submixtures whose data have no known location, and names all of them."""
-        empty = {half.name: half.fix for half in _halves(name) if not self._collection.of(half)}
+        empty = {half.name: half.fix for half in _halves(name) if not self._datasets.of(half)}
         if empty:
             ways = " ".join(f"{submixture}: {fix}" for submixture, fix in empty.items())
             raise UserError(
@@ -207,7 +207,7 @@ class Family:
 
     def _notes(self, half: Submixture) -> tuple[str, ...]:
         """Returns which tasks of a published list are missing: nothing else would report them."""
-        folder, settings = self._collection.superni_dir(), t0.settings_in_use()
+        folder, settings = self._datasets.superni_dir(), t0.settings_in_use()
         if half is NIV2 and folder is not None:
             return niv2.notes(folder)
         return t0_prompts.notes(settings) if half is T0 and settings is not None else ()

@@ -50,8 +50,8 @@ from flan_jax.templates.load import template_sets
 from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
 
-FAMILY = "flan2021"
-TEMPLATES = Path(__file__).parents[2] / "templates" / FAMILY
+NAME = "flan2021"
+TEMPLATES = Path(__file__).parents[2] / "templates" / NAME
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,14 +99,14 @@ def templates() -> Mapping[str, tuple[Template, ...]]:
 
 def settings_in_use() -> Settings:
     """Returns the settings of all YAML files, which stay when another vocabulary is used."""
-    settings: Settings = registry.collection_settings().get(FAMILY, Settings())
+    settings: Settings = registry.collection_settings().get(NAME, Settings())
     return settings
 
 
 def register() -> None:
     """Declares the collection; reads no template and registers no task before one is requested."""
-    family = Family(settings_in_use())
-    registry.declare_collection(FAMILY, names=family.names, define=family.define, covering=family.covering)
+    collection = Contents(settings_in_use())
+    registry.declare_collection(NAME, names=collection.names, define=collection.define, covering=collection.covering)
 
 
 def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
@@ -127,13 +127,13 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
     given = {key: getattr(keys, key) for key in settings.values if key != "rows"}
     own = None if vocabulary == registry.vocabulary() else vocabulary
     before = settings_in_use()
-    registry.collection_settings()[FAMILY] = dataclasses.replace(
+    registry.collection_settings()[NAME] = dataclasses.replace(
         before, sources={**before.sources, **sources}, vocabulary=own, **given
     )
     register()
 
 
-class Family:
+class Contents:
     """All names of FLAN 2021 under one set of settings."""
 
     def __init__(self, settings: Settings):

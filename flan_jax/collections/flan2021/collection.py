@@ -27,17 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.collections.flan2021 import mixtures
-from flan_jax.collections.flan2021.answers import ANSWERS
-from flan_jax.collections.flan2021.classes import SENTIMENT, WORDS_AND_TOPICS
-from flan_jax.collections.flan2021.descriptions import DESCRIPTIONS
-from flan_jax.collections.flan2021.endings import COMMON_SENSE, COREFERENCE
-from flan_jax.collections.flan2021.inference import ENTAILMENT, PARAPHRASE
 from flan_jax.collections.flan2021.mixtures import CAP, EVERYTHING, mixture_names, released_names
 from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName, parse, train_name
-from flan_jax.collections.flan2021.reading import KNOWLEDGE, READING, READING_WITH_COMMON_SENSE
-from flan_jax.collections.flan2021.records import FlanDataset
-from flan_jax.collections.flan2021.rewriting import REWRITING
-from flan_jax.collections.flan2021.summaries import SUMMARIES
+from flan_jax.collections.flan2021.table import DATASETS
 from flan_jax.collections.flan2021.variants import Format, Settings, Variants
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
@@ -62,28 +54,6 @@ class _Keys:
     format: Format = Settings.format
     on_bad_row: OnBadRow = Settings.on_bad_row
     seed: int = Settings.seed
-
-
-CHOICES: tuple[FlanDataset, ...] = (
-    *ENTAILMENT,
-    *PARAPHRASE,
-    *SENTIMENT,
-    *WORDS_AND_TOPICS,
-    *COREFERENCE,
-    *COMMON_SENSE,
-    *READING,
-    *KNOWLEDGE,
-    *READING_WITH_COMMON_SENSE,
-)
-"""The 37 datasets whose answers are chosen from options; they share 33 sets of templates."""
-TEXTS: tuple[FlanDataset, ...] = (*SUMMARIES, *DESCRIPTIONS, *ANSWERS, *REWRITING)
-"""The 33 datasets whose answers are free text. Documents are not truncated here: the export truncates tokens."""
-
-
-@functools.cache
-def datasets() -> Mapping[str, FlanDataset]:
-    """Returns the 70 datasets by name."""
-    return {dataset.name: dataset for dataset in (*CHOICES, *TEXTS)}
 
 
 @functools.cache
@@ -122,8 +92,8 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
     keys = settings.parse(_Keys)
     sources = parse_rows(keys.rows, settings.at("rows"))
     for name in sources:
-        if name not in datasets():
-            raise settings.at("rows").error(f"FLAN 2021 has no dataset {name!r}.{nearest(name, datasets())}")
+        if name not in DATASETS:
+            raise settings.at("rows").error(f"FLAN 2021 has no dataset {name!r}.{nearest(name, DATASETS)}")
     given = {key: getattr(keys, key) for key in settings.values if key != "rows"}
     own = None if vocabulary == registry.vocabulary() else vocabulary
     before = settings_in_use()
@@ -143,14 +113,14 @@ class Contents:
 
     def names(self) -> Iterator[str]:
         """Yields the names in the released code; `define` knows others of the same forms, too."""
-        for dataset in datasets():
+        for dataset in DATASETS:
             yield from map(str, self._of(dataset).names())
         yield EVERYTHING
         yield from released_names()
 
     def covering(self) -> Iterator[str]:
         """Yields tasks that together use every template."""
-        for name in datasets():
+        for name in DATASETS:
             every = train_name(name, num_templates=NUM_TEMPLATES, shot="zero")
             single = [TaskName(dataset=name, purpose="generate", number=i) for i in range(NUM_TEMPLATES)]
             variants = self._of(name)
@@ -164,7 +134,7 @@ class Contents:
           UserError: a task that would rank options under an inverted template.
         """
         parsed = parse(name)
-        if parsed is not None and parsed.dataset in datasets() and self._of(parsed.dataset).has(parsed):
+        if parsed is not None and parsed.dataset in DATASETS and self._of(parsed.dataset).has(parsed):
             declared = self._of(parsed.dataset).declared(parsed)
             registry.register(declared, vocabulary=self._settings.vocabulary)
             return True
@@ -178,13 +148,13 @@ class Contents:
             name,
             mixture.members,
             default_rate=mixture.default_rate,
-            hold_out=mixture.hold_out(lambda dataset: datasets()[dataset].corpora),
+            hold_out=mixture.hold_out(lambda dataset: DATASETS[dataset].corpora),
         )
         return True
 
     def _of(self, dataset: str) -> Variants:
         if dataset not in self._variants:
-            record = datasets()[dataset]
+            record = DATASETS[dataset]
             chosen = templates()[record.template_set]
             self._variants[dataset] = Variants(record, templates=chosen, settings=self._settings)
         return self._variants[dataset]

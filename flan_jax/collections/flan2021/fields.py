@@ -12,7 +12,7 @@ from flan_jax.collections.flan2021.normalizers import at
 from flan_jax.tasks.sources.rows import Row
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class From:
     """The origin of a template's field.
 
@@ -30,12 +30,12 @@ class From:
         return self.then(values)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Fields:
     """The fields of templates, one by one. A row with an empty field is dropped, since no question can be asked.
 
     >>> normalizer = Fields(
-    ...     fields={"title": "name", "reviews": From(path="critics/value", then=len)}, given={"language": "English"}
+    ...     fields={"title": "name", "reviews": From("critics/value", len)}, given={"language": "English"}
     ... )
     >>> normalizer({"name": " Up ", "critics": {"value": ["Good.", "Bad."]}})
     {'language': 'English', 'title': 'Up', 'reviews': 2}
@@ -49,6 +49,7 @@ class Fields:
     """
 
     fields: Mapping[str, str | From]
+    _: dataclasses.KW_ONLY
     given: Mapping[str, str] = dataclasses.field(default_factory=dict)
     drop_if: Callable[[Row], bool] | None = None
 

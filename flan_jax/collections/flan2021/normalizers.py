@@ -17,7 +17,7 @@ UNLABELED = -1
 Names = Sequence[str] | Mapping[Any, str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ClassOfTexts:
     """Texts under the templates' names, and the name of their class.
 
@@ -38,6 +38,7 @@ class ClassOfTexts:
 
     texts: Mapping[str, str]
     answers: Names
+    _: dataclasses.KW_ONLY
     label: str = "label"
     words: Mapping[str, Names] = dataclasses.field(default_factory=dict)
     dropped_labels: tuple[Any, ...] = (UNLABELED,)
@@ -59,7 +60,7 @@ class ClassOfTexts:
         return fields
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class OneOfOptions:
     """Texts under the templates' names, and options of which one is correct.
 
@@ -84,6 +85,7 @@ class OneOfOptions:
 
     texts: Mapping[str, str]
     options: tuple[str, ...] | str
+    _: dataclasses.KW_ONLY
     label: str = "label"
     first: int = 0
     number_of_options: int | None = None

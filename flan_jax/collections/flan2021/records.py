@@ -1,9 +1,15 @@
-"""The record of a FLAN 2021 dataset; `collection.CHOICES` and `collection.TEXTS` list them."""
+"""The record of a FLAN 2021 dataset, and its constructor from a row of `table`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flan_jax.collections.flan2021.normalizers import ClassOfTexts, OneOfOptions
+from flan_jax.collections.flan2021.splits import CLUSTER_OF
 from flan_jax.tasks.declare import Normalizer
+
+SPLITS = ("train", "validation", "test")
+Windows = tuple[str, str, str]
+"""TFDS expressions for `SPLITS`; "" for a split that does not exist."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +26,6 @@ class FlanDataset:
       template_set: name of its ten templates.
       options: the answers to choose from, or the field that lists them; None for free text.
       metrics: of generated answers.
-      rank_metrics: of ranked options.
-      postprocessor: of generated answers.
       references: the field that lists all correct answers.
       group: the field that groups rows, for metrics over groups.
       license: of the rows, "unknown" where none is stated.
@@ -35,16 +39,63 @@ class FlanDataset:
     corpora: tuple[str, ...]
     normalizer: Normalizer
     template_set: str
-    options: tuple[str, ...] | str | None = None
-    metrics: tuple[str, ...] = ("accuracy",)
-    rank_metrics: tuple[str, ...] = ("rank_accuracy",)
-    postprocessor: str | None = None
-    references: str | None = None
-    group: str | None = None
-    license: str = "unknown"
-    size: int | None = None
+    options: tuple[str, ...] | str | None
+    metrics: tuple[str, ...]
+    references: str | None
+    group: str | None
+    license: str
+    size: int | None
 
     @property
     def is_classification(self) -> bool:
         """Whether it has options to rank."""
         return self.options is not None
+
+
+def row(
+    name: str,
+    tfds: str,
+    windows: Windows,
+    size: int | None,
+    normalizer: Normalizer,
+    *,
+    license: str = "unknown",
+    corpus: str | None = None,
+    templates: str | None = None,
+    options: tuple[str, ...] | str | None = None,
+    metric: str = "accuracy",
+    references: str | None = None,
+    group: str | None = None,
+) -> FlanDataset:
+    """Returns the record of a row of the table; positional arguments are its columns.
+
+    Args:
+      name: of the dataset; also of its corpus and its templates, unless those are given.
+      tfds: dataset, configuration and version in TFDS's spelling.
+      windows: the splits.
+      size: rows of the training split.
+      normalizer: from TFDS's row to the fields of the templates.
+      options: None for those that the normalizer knows, or none.
+    """
+    if options is None and isinstance(normalizer, ClassOfTexts):
+        assert isinstance(normalizer.answers, tuple), name
+        options = normalizer.answers
+    if options is None and isinstance(normalizer, OneOfOptions):
+        options = "options"
+    return FlanDataset(
+        name=name,
+        cluster=CLUSTER_OF.get(name, ""),
+        tfds=tfds,
+        splits={
+            split: window for split, window in zip(("train", "validation", "test"), windows, strict=True) if window
+        },
+        corpora=(corpus or name,),
+        normalizer=normalizer,
+        template_set=templates or name,
+        options=options,
+        metrics=(metric,),
+        references=references,
+        group=group,
+        license=license,
+        size=size,
+    )

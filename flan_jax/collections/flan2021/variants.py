@@ -23,6 +23,7 @@ WITH_EXEMPLARS = ("generate", "rank", "train")
 """The purposes that were also released with exemplars."""
 MAX_PROMPT_TOKENS = 960  # 1,024, minus 64 for the separators between exemplars.
 OPTION_PLACEHOLDERS = ("{options_}", "{options_str}")
+RANK_METRICS = ("rank_accuracy",)
 TEST_ONLY_CLUSTER = "coreference"  # Of WSC273, which no split of the paper contains.
 
 Format = Literal["plain", "flan"]
@@ -119,8 +120,7 @@ class Variants:
             cluster=dataset.cluster or TEST_ONLY_CLUSTER,
             templates=self._templates_of(name),
             options=dataset.options,
-            metrics=dataset.rank_metrics if name.is_rank else dataset.metrics,
-            postprocessor=None if name.is_rank else dataset.postprocessor,
+            metrics=RANK_METRICS if name.is_rank else dataset.metrics,
             normalizer=dataset.normalizer,
             references=dataset.references,
             evaluation=_evaluation(name),

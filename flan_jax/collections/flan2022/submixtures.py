@@ -15,6 +15,7 @@ from typing import Any
 from flan_jax.collections.flan2021 import collection as flan2021
 from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName
 from flan_jax.collections.flan2021.records import FlanDataset
+from flan_jax.collections.flan2021.table import DATASETS
 from flan_jax.collections.flan2021.variants import Settings, Variants
 from flan_jax.collections.flan2021.windows import WindowedTfdsSource
 from flan_jax.collections.flan2022 import cot, dialog, niv2, small_sets, t0_prompts
@@ -170,7 +171,7 @@ def _plain(bases: Iterable[TemplatedTask], *, has_no_options: bool, seed: int) -
 def _flan2021(settings: Settings, *, seed: int) -> Iterator[Member]:
     """Yields FLAN 2021's 70 datasets except WSC273, which has no training rows, and two small sets: 71."""
     plain = dataclasses.replace(settings, format="plain")
-    bases = [_flan2021_base(d, plain) for d in flan2021.datasets().values() if TRAIN_SPLIT in d.splits]
+    bases = [_flan2021_base(d, plain) for d in DATASETS.values() if TRAIN_SPLIT in d.splits]
     yield from _plain((*bases, *small_sets.records()), has_no_options=True, seed=seed)
 
 

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from flan_jax.collections.flan2021 import collection as flan2021
+from flan_jax.collections.flan2021 import table
+from flan_jax.collections.flan2021.variants import RANK_METRICS
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.normalizing import DROPPED_BY_NORMALIZER
 from flan_jax.tasks.rendering import iter_rendered
@@ -17,7 +18,7 @@ from tests.tasks.mocked_rows import declared_features, mocked_rows
 FILES = ("entailment", "paraphrase", "sentiment", "words_and_topics", "endings_and_references", "reading_with_options")
 FOLDER = load.__file__.removesuffix("load.py") + "flan2021/"
 SETS = {name: templates for file in FILES for name, templates in load.template_sets(f"{FOLDER}{file}.yaml").items()}
-DATASETS = {dataset.name: dataset for dataset in flan2021.CHOICES}
+DATASETS = {name: dataset for name, dataset in table.DATASETS.items() if dataset.is_classification}
 
 # The version of the published table is no longer in TFDS's code, whose own has the same fields.
 NEWER_IN_TFDS = {"winogrande": "winogrande/1.2.0"}
@@ -60,8 +61,7 @@ def task_of(name, rows, *, evaluation="generate"):
         cluster=dataset.cluster or "coreference",
         templates=SETS[dataset.template_set],
         options=dataset.options,
-        metrics=dataset.rank_metrics if evaluation == "rank" else dataset.metrics,
-        postprocessor=dataset.postprocessor,
+        metrics=RANK_METRICS if evaluation == "rank" else dataset.metrics,
         normalizer=dataset.normalizer,
         references=dataset.references,
         evaluation=evaluation,
@@ -98,15 +98,15 @@ def checked_renderings(name, rows, *, dropped=0):
 
 
 def test_there_are_33_sets_for_37_datasets():
-    assert len(flan2021.CHOICES) == len(DATASETS) == 37
+    assert len(DATASETS) == 37
     assert set(SETS) == {dataset.template_set for dataset in DATASETS.values()} and len(SETS) == 33
-    assert all(dataset.is_classification and dataset.corpora for dataset in DATASETS.values())
+    assert all(dataset.corpora for dataset in DATASETS.values())
     assert sum(len(load.template_sets(f"{FOLDER}{file}.yaml")) for file in FILES) == 33
 
 
 def test_datasets_that_share_rows_share_their_corpus():
     by_corpus = {}
-    for dataset in flan2021.CHOICES:
+    for dataset in DATASETS.values():
         assert len(dataset.corpora) == 1 and dataset.corpora[0] == dataset.corpora[0].lower()
         by_corpus.setdefault(dataset.corpora[0], []).append(dataset.name)
     shared = {corpus: sorted(names) for corpus, names in by_corpus.items() if len(names) > 1}

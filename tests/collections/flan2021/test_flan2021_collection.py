@@ -1,6 +1,5 @@
 """The collection FLAN 2021: which names there are, what each is, and its mixtures."""
 
-import dataclasses
 import gzip
 import json
 
@@ -8,10 +7,11 @@ import pytest
 
 from flan_jax.collections.flan2021 import collection as flan2021
 from flan_jax.collections.flan2021 import variants as flan2021_variants
-from flan_jax.collections.flan2021.collection import Contents, datasets, templates
+from flan_jax.collections.flan2021.collection import Contents, templates
 from flan_jax.collections.flan2021.mixtures import SHARED_CORPORA, mixture_names
 from flan_jax.collections.flan2021.splits import CLUSTER_OF, CLUSTERS
-from flan_jax.collections.flan2021.variants import FLAN, PLAIN, Settings, Variants, without_options
+from flan_jax.collections.flan2021.table import DATASETS
+from flan_jax.collections.flan2021.variants import FLAN, PLAIN, RANK_METRICS, Settings, without_options
 from flan_jax.data.holdout import with_origins
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.tasks.sources.file_sources import InMemorySource
@@ -56,7 +56,7 @@ def test_the_catalog_is_the_released_one_less_what_makes_no_sense():
     tasks = [name for name in found if name not in mixture_names() and name != "flan2021"]
     per_dataset, per_classification = 10 * 7 + 5 * 7 + 1, 10 * 7 + 10 + 10
     assert 70 * per_dataset + WITH_OPTIONS * per_classification + CONTINUATIONS == RELEASED_TASKS
-    classification = [d for d in datasets().values() if d.is_classification]
+    classification = [d for d in DATASETS.values() if d.is_classification]
     assert len(classification) == WITH_OPTIONS
     inverted = sum(t.direction == "inverted" for d in classification for t in templates()[d.template_set])
     assert inverted == 45
@@ -126,7 +126,7 @@ def test_the_first_templates_are_taken_and_rows_take_turns_and_none_is_lost(rte)
 
 def test_training_tasks_are_judged_like_the_datasets_own(collection):
     registry = collection()
-    for dataset in datasets().values():
+    for dataset in DATASETS.values():
         if "train" in dataset.splits:
             task = registry.templated(f"{dataset.name}_10templates")
             assert (task.metrics, task.references, task.group) == (
@@ -136,19 +136,9 @@ def test_training_tasks_are_judged_like_the_datasets_own(collection):
     assert registry.templated("wsc273_type_0").cluster == "coreference"
 
 
-def test_a_datasets_postprocessor_goes_with_every_task_that_generates():
-    """The released training tasks have none, so that their metrics see raw text."""
-    record = dataclasses.replace(datasets()["rte"], postprocessor="first_line")
-    made = Variants(record, templates=templates()["rte"], settings=Settings())
-    found = {name.purpose: made.declared(name).postprocessor for name in made.names()}
-    generating = ("train", "all_prompts", "generate")
-    assert found == {purpose: "first_line" if purpose in generating else None for purpose in found}
-    assert len(found) == 6
-
-
 def test_ranking_shows_options_or_hides_them(rte):
     shown = rte.templated("rte_type_0_scoring_eval")
-    assert shown.evaluation == "rank" and shown.metrics == datasets()["rte"].rank_metrics
+    assert shown.evaluation == "rank" and shown.metrics == RANK_METRICS
     for name in ("rte_type_0_score_flan_no_options", "rte_type_0_score_eval_no_options"):
         hidden = rte.templated(name)
         assert hidden.evaluation == "rank" and not hidden.templates[0].shows_options
@@ -162,7 +152,7 @@ def test_ranking_shows_options_or_hides_them(rte):
 
 def test_options_are_taken_out_with_the_white_space_at_the_ends():
     assert without_options("\n{options_}\n\nWhich?\n\n{options_str} ") == "Which?"
-    for dataset in datasets().values():
+    for dataset in DATASETS.values():
         for template in templates()[dataset.template_set]:
             left = without_options(template.inputs)
             assert left == left.strip() and "{options_" not in left
@@ -259,7 +249,7 @@ def test_what_the_published_splits_share_is_all_written_down():
     for name in mixture_names().values():
         if name.split.unit is not None:
             trained, tested = (
-                {corpus for dataset in side for corpus in with_origins(datasets()[dataset].corpora)}
+                {corpus for dataset in side for corpus in with_origins(DATASETS[dataset].corpora)}
                 for side in (name.split.train, name.split.test)
             )
             shared |= trained & tested

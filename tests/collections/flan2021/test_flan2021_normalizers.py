@@ -1,7 +1,7 @@
 import pytest
 
-from flan_jax.collections.flan2021.endings import copa
 from flan_jax.collections.flan2021.normalizers import ClassOfTexts, OneOfOptions, at
+from flan_jax.collections.flan2021.own_normalizers import copa
 
 VERDICT = ClassOfTexts(texts={"text": "review/text"}, answers={True: "good", False: "bad"}, label="liked")
 CHOICE = OneOfOptions(texts={"q": "question"}, options="choices/text", label="key", first=1)

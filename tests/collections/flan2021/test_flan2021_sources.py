@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from flan_jax.collections.flan2021 import collection as flan2021
+from flan_jax.collections.flan2021.table import DATASETS
 from flan_jax.collections.flan2021.windows import MAX_TRAIN_ROWS, PartOf, WindowedTfdsSource, clipped
 from flan_jax.tasks.sources import file_sources
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
@@ -35,7 +35,7 @@ def test_first_rows_end_where_last_rows_begin(expression, others, size, wanted):
 
 def test_no_dataset_of_the_collection_trains_on_its_validation_rows():
     """Whatever the size: windows of the tables' expressions, resolved as TFDS would, have no row in common."""
-    for dataset in flan2021.datasets().values():
+    for dataset in DATASETS.values():
         for size in (95_000, 100_000, 30_000, 30_100, 30_200, 31_500):
             windows = []
             others = dict(dataset.splits)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from flan_jax.collections.flan2021 import collection as flan2021
 from flan_jax.collections.flan2021.splits import CLUSTER_OF, CLUSTERS, COLLAPSED, SUPERGLUE, splits, units
+from flan_jax.collections.flan2021.table import DATASETS
 from flan_jax.data.rates import ProportionalRate
 
 CLUSTER_SIZES = {
@@ -76,9 +76,9 @@ def intra(index):
 def test_clusters_have_the_published_sizes_and_the_tables_agree():
     assert {name: len(members) for name, members in CLUSTERS.items()} == CLUSTER_SIZES
     assert sum(CLUSTER_SIZES.values()) == len(CLUSTER_OF) == 69
-    assert {d.name: d.cluster for d in flan2021.datasets().values() if d.name != "wsc273"} == dict(CLUSTER_OF)
-    assert len(flan2021.datasets()) == 70 and flan2021.datasets()["wsc273"].cluster == ""
-    assert set(flan2021.datasets()["wsc273"].splits) == {"test"}
+    assert {d.name: d.cluster for d in DATASETS.values() if d.name != "wsc273"} == dict(CLUSTER_OF)
+    assert len(DATASETS) == 70 and DATASETS["wsc273"].cluster == ""
+    assert set(DATASETS["wsc273"].splits) == {"test"}
 
 
 def test_holding_a_cluster_out_leaves_the_published_datasets_and_weights(subtests):
@@ -91,13 +91,11 @@ def test_holding_a_cluster_out_leaves_the_published_datasets_and_weights(subtest
             away = {cluster, *ALSO_REMOVED.get(cluster, ())}
             assert {CLUSTER_OF[name] for name in held_out.train} == set(CLUSTERS) - away
             rate = ProportionalRate(maximum=3_000)
-            assert sum(rate.of(flan2021.datasets()[name].size) for name in held_out.train) == pytest.approx(
-                weight, rel=1e-3
-            )
+            assert sum(rate.of(DATASETS[name].size) for name in held_out.train) == pytest.approx(weight, rel=1e-3)
 
 
 def test_ten_datasets_are_below_the_cap():
-    sizes = {name: d.size for name, d in flan2021.datasets().items() if d.size is not None and d.size < 3_000}
+    sizes = {name: d.size for name, d in DATASETS.items() if d.size is not None and d.size < 3_000}
     assert sizes == BELOW_THE_CAP
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flan_jax.collections.flan2021 import collection as flan2021
+from flan_jax.collections.flan2021.table import DATASETS
 from flan_jax.collections.flan2022 import collection as flan2022
 from flan_jax.collections.flan2022 import cot, dialog
 from flan_jax.collections.flan2022 import t0_prompts as flan2022_t0
@@ -54,7 +54,7 @@ def everywhere(nowhere, monkeypatch, tmp_path):
 
 def published_counts(registries, name):
     """The release's training rows of every task of a mixture, whichever variant it is."""
-    by_dataset = {name: d.size for name, d in flan2021.datasets().items() if d.size} | SMALL_SETS
+    by_dataset = {name: d.size for name, d in DATASETS.items() if d.size} | SMALL_SETS
     for dataset, rows in T0_ROWS.items():
         prompts = [p.task for p in t0.Contents(t0.settings_in_use()).prompts(dataset)]
         listed = [count for count, times in rows.items() for _ in range(times)]

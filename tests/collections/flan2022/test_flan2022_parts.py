@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from flan_jax.collections.flan2021 import collection as flan2021
+from flan_jax.collections.flan2021.table import DATASETS
 from flan_jax.collections.flan2022 import niv2 as flan2022_niv2
 from flan_jax.collections.flan2022 import small_sets as flan2022_small
 from flan_jax.collections.flan2022 import t0_prompts as flan2022_t0
@@ -166,8 +166,8 @@ def test_only_the_train_list_is_trained_on_and_mmlus_questions_are_not(tmp_path)
 
 
 def test_training_windows_of_flan_2021_lose_their_limit_but_exclude_other_splits():
-    after = {name: uncapped(d.splits)["train"] for name, d in flan2021.datasets().items() if "train" in d.splits}
-    before = {name: d.splits["train"] for name, d in flan2021.datasets().items() if "train" in d.splits}
+    after = {name: uncapped(d.splits)["train"] for name, d in DATASETS.items() if "train" in d.splits}
+    before = {name: d.splits["train"] for name, d in DATASETS.items() if "train" in d.splits}
     retained = {name for name in after if after[name] == before[name]}
     assert {name for name in retained if before[name].endswith(":30000]") or "[30200:" in before[name]} == {
         "true_case", "fix_punct", "para_crawl_enes",

@@ -1,4 +1,10 @@
-"""FLAN 2021's multiple-choice questions: about a text, from knowledge, or requiring inference."""
+"""Normalizers and cleaning functions of single FLAN 2021 datasets with options, which need more than a row of `table`.
+
+Where a sentence has a blank (Winogrande, WSC273, ReCoRD), the templates show the text before it, and the options are
+the text after it, each with its noun in front.
+"""
+
+import re
 
 from flan_jax.collections.flan2021.normalizers import (
     UNLABELED,
@@ -8,13 +14,16 @@ from flan_jax.collections.flan2021.normalizers import (
     one_line,
     typed_quotes,
 )
-from flan_jax.collections.flan2021.records import FlanDataset
+from flan_jax.tasks.label_names import LabelNames
 from flan_jax.tasks.sources.rows import Row
 from flan_jax.templates.render import option_block
 
-LAST_200 = {"train": "train[:-200]", "validation": "train[-200:]", "test": "validation"}
 NO_YES = ("no", "yes")
+PLACEHOLDER, HIGHLIGHT = "@placeholder", "\n@highlight"
 
+_COPA = OneOfOptions(texts={"premise": "premise", "asked": "question"}, options=("choice1", "choice2"))
+_COUNTERPART = LabelNames(names={"counterpart": {"cause": "effect", "effect": "cause"}})
+_GAP_OPTIONS = OneOfOptions(texts={"context": "context"}, options="endings", tidy=broken_off)
 _BOOL_Q = ClassOfTexts(
     texts={"title": "title", "text": "passage", "question": "question"},
     answers={False: "no", True: "yes"},
@@ -32,7 +41,77 @@ _OPENBOOKQA = OneOfOptions(
     label="answerKey",
 )
 _ARC = OneOfOptions(texts={"question": "question"}, options="choices/text", label="position", number_of_options=4)
-PLACEHOLDER, HIGHLIGHT = "@placeholder", "\n@highlight"
+_STEP_MARKS = re.compile(r"\s*\[[^\]]*\]\s*")
+
+
+def doubled_quotes(text: str) -> str:
+    """Removes the doubled quotation marks in GLUE's copy of Quora's questions.
+
+    >>> doubled_quotes('What does ""so long"" mean?')
+    'What does "so long" mean?'
+    """
+    return text.replace('""', '"').strip()
+
+
+def stsb(row: Row) -> Row | None:
+    """Rounds the score to an integer, half to even as in the released code; a row without a score has -1.
+
+    >>> stsb({"sentence1": "It rained.", "sentence2": "Rain fell.", "label": 4.6, "idx": 3})
+    {'sentence1': 'It rained.', 'sentence2': 'Rain fell.', 'answer': '5'}
+    """
+    if row["label"] < 0:
+        return None
+    texts = {name: row[name].strip() for name in ("sentence1", "sentence2")}
+    return {**texts, "answer": f"{row['label']:.0f}"}
+
+
+def unescaped(text: str) -> str:
+    r"""Removes the escapes in Yelp's reviews, which are CSV within CSV.
+
+    >>> unescaped('A \\""nice\\"" place.\\nGo!')
+    'A "nice" place.\nGo!'
+    """
+    return text.replace('\\""', '"').replace("\\n", "\n").strip()
+
+
+def without_marks(text: str) -> str:
+    r"""Replaces the marks that divide WikiHow's articles in HellaSwag with line breaks.
+
+    >>> without_marks("[header] How to cook rice [title] Wash it. [step] Take a bowl")
+    'How to cook rice\nWash it.\nTake a bowl'
+    """
+    return _STEP_MARKS.sub("\n", text).strip()
+
+
+def copa(row: Row) -> Row | None:
+    """Adds the relation of the premise to the answer: effect, or cause."""
+    fields = _COPA(row)
+    return fields and _COUNTERPART({**fields, "counterpart": fields["asked"]})
+
+
+def winogrande(row: Row) -> Row | None:
+    """Splits the sentence at its blank.
+
+    >>> row = {"sentence": "Ann beat Sue because _ was fast.", "option1": "Ann", "option2": "Sue", "label": 0}
+    >>> winogrande(row)["context"], winogrande(row)["options"]
+    ('Ann beat Sue because ...', ['Ann was fast.', 'Sue was fast.'])
+    """
+    context, _, rest = row["sentence"].partition("_")
+    endings = [row["option1"] + rest, row["option2"] + rest]
+    return _GAP_OPTIONS({"context": context, "endings": endings, "label": row["label"]})
+
+
+def wsc273(row: Row) -> Row | None:
+    """Splits the text at its pronoun.
+
+    >>> row = {"text": "The ball hit the pane and it broke.", "pronoun_start": 26, "pronoun_end": 28, "label": 1}
+    >>> fields = wsc273({**row, "option1_normalized": "the ball", "option2_normalized": "the pane"})
+    >>> fields["context"], fields["answer"]
+    ('The ball hit the pane and ...', 'the pane broke.')
+    """
+    context, rest = row["text"][: row["pronoun_start"]], row["text"][row["pronoun_end"] :]
+    endings = [row["option1_normalized"] + rest, row["option2_normalized"] + rest]
+    return _GAP_OPTIONS({"context": context, "endings": endings, "label": row["label"]})
 
 
 def bool_q(row: Row) -> Row | None:
@@ -98,96 +177,3 @@ def record(row: Row) -> Row | None:
         "answers": answers,
         "answer": answers[0],
     }
-
-
-def _arc(name: str, *, config: str, size: int) -> FlanDataset:
-    return FlanDataset(
-        name=name,
-        cluster="open_domain_qa",
-        tfds=f"ai2_arc/{config}:1.0.0",
-        splits={**LAST_200, "test": "test"},
-        corpora=("arc",),
-        normalizer=arc,
-        template_set="arc",
-        options="options",
-        license="CC BY-SA 4.0",
-        size=size,
-    )
-
-
-READING = (
-    FlanDataset(
-        name="bool_q",
-        cluster="reading_comprehension",
-        tfds="bool_q:1.0.0",
-        splits=LAST_200,
-        corpora=("boolq",),
-        normalizer=bool_q,
-        template_set="bool_q",
-        options=NO_YES,
-        license="CC BY-SA 3.0",
-        size=9_220,
-    ),
-    FlanDataset(
-        name="multirc",
-        cluster="reading_comprehension",
-        tfds="super_glue/multirc:1.0.2",
-        splits=LAST_200,
-        corpora=("multirc",),
-        normalizer=multirc,
-        template_set="multirc",
-        options=NO_YES,
-        metrics=("multirc",),
-        group="group",
-        size=27_040,
-    ),
-    FlanDataset(
-        name="openbookqa",
-        cluster="reading_comprehension",
-        tfds="openbookqa:0.1.0",
-        splits={"train": "train", "validation": "validation[:200]", "test": "test"},
-        corpora=("openbookqa",),
-        normalizer=openbookqa,
-        template_set="openbookqa",
-        options="options",
-        license="Apache-2.0",
-        size=4_950,
-    ),
-)
-
-KNOWLEDGE = (
-    _arc("arc_challenge", config="ARC-Challenge", size=910),
-    _arc("arc_easy", config="ARC-Easy", size=2_040),
-)
-
-READING_WITH_COMMON_SENSE = (
-    FlanDataset(
-        name="cosmos_qa",
-        cluster="read_comp_and_common_sense",
-        tfds="cosmos_qa:1.0.0",
-        splits=LAST_200,
-        corpora=("cosmos_qa",),
-        normalizer=OneOfOptions(
-            texts={"context": "context", "question": "question"},
-            options=("answer0", "answer1", "answer2", "answer3"),
-        ),
-        template_set="cosmos_qa",
-        options="options",
-        license="CC BY 4.0",
-        size=25_060,
-    ),
-    FlanDataset(
-        name="record",
-        cluster="read_comp_and_common_sense",
-        tfds="super_glue/record:1.0.2",
-        splits={"train": "train[:30000]", "validation": "train[-200:]", "test": "validation"},
-        corpora=("record",),
-        normalizer=record,
-        template_set="record",
-        options="options",
-        metrics=("record",),
-        references="answers",
-        license="Apache-2.0",
-        size=100_520,
-    ),
-)

@@ -5,7 +5,8 @@ neither JAX nor TensorFlow. (`flan_jax.train` is the package of the training loo
 
     config = flan_jax.load_recipe("gin_configs/recipes/quickstart.gin", bindings=["MODEL_DIR='runs/first'"])
     finished = flan_jax.train_model(config)
-    for row in flan_jax.infer(model_dir=str(finished.directory), input="rows.jsonl"):
+    options = flan_jax.ModelOptions(model_dir=str(finished.directory))
+    for row in flan_jax.infer(options, input="rows.jsonl"):
         print(row["prediction"])
 """
 
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
     from flan_jax.commands.train import train as train_model
     from flan_jax.errors import UserError
     from flan_jax.run.run_config import RunConfig, load_recipe
+    from flan_jax.run.trained import ModelOptions
     from flan_jax.tasks.registry import register_jsonl
 
 __all__ = [
-    "RunConfig", "UserError", "evaluate", "infer", "load_recipe", "register_jsonl", "register_yaml", "train_model",
+    "ModelOptions", "RunConfig", "UserError", "evaluate", "infer", "load_recipe", "register_jsonl", "register_yaml",
+    "train_model",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ModelOptions": ("flan_jax.run.trained", "ModelOptions"),
     "RunConfig": ("flan_jax.run.run_config", "RunConfig"),
     "UserError": ("flan_jax.errors", "UserError"),
     "evaluate": ("flan_jax.commands.evaluate", "evaluate"),

@@ -24,7 +24,18 @@ from typing import TYPE_CHECKING, Any
 from flan_jax import errors
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
-from flan_jax.verbs import PROCESS_OPTIONS, SUPPLIED, VERBS, command, macros, option_parameters, usage, verb_usage
+from flan_jax.verbs import (
+    PROCESS_OPTIONS,
+    RUN_CONFIG,
+    SUPPLIED,
+    VERBS,
+    command,
+    configuration,
+    macros,
+    option_parameters,
+    usage,
+    verb_usage,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -205,21 +216,21 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
     options_of_verb = _typed(function, {name: value for name, value in options.items() if name in own})
     call = gin_config.configured(function, options_of_verb, verb=invocation.verb, later=SUPPLIED)
     make_config: Callable[[], Any] | None = None
-    if verb.takes_run_config:
-        from flan_jax.run.run_config import RunConfig
-
-        rest = _typed(RunConfig, {name: value for name, value in options.items() if name not in own})
-        make_config = gin_config.configured(RunConfig, rest, verb=invocation.verb)
+    if verb.configuration:
+        kind = configuration(invocation.verb)
+        rest = _typed(kind, {name: value for name, value in options.items() if name not in own})
+        make_config = gin_config.configured(kind, rest, verb=invocation.verb)
         if invocation.check:
             make_config()
 
     def run_verb() -> int:
-        supplied: dict[str, Any] = {} if make_config is None else {"config": make_config()}
-        if "console" in own:
+        first = () if make_config is None else (make_config(),)
+        supplied: dict[str, Any] = {}
+        if "console" in own and _is_first_process():  # The others print nothing.
             supplied["console"] = _console(stderr=verb.yields_rows or invocation.json)
         if "resolved_config" in own:
             supplied["resolved_config"] = gin_config.resolved_text()
-        result = call(**supplied)
+        result = call(*first, **supplied)
         return _write_rows(result, output) if verb.yields_rows else _print_result(result, as_json=invocation.json)
 
     return run_verb
@@ -248,7 +259,11 @@ def _require_known_options(verb: str, options: Iterable[str]) -> None:
     parameters = option_parameters(verb)
     for name in options:
         if name not in parameters:
-            meant = [macro for macro in macros() if name.upper() in macro] if VERBS[verb].takes_run_config else []
+            meant = (
+                [macro for macro in macros() if name.upper() in macro]
+                if VERBS[verb].configuration == RUN_CONFIG
+                else []
+            )
             hint = f" Did you mean --gin.{meant[0]}=VALUE?" if meant else nearest(name, parameters)
             raise UserError(
                 f"`{verb}` has no option --{name}.{hint} It takes: {', '.join(parameters)}; "

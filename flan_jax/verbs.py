@@ -20,7 +20,7 @@ class Verb:
       examples: Command lines to copy, without `flan-jax` and the verb.
       positional: Its positional arguments in order; `gin_file` takes all that are left.
       in_many_processes: Whether several processes can run it together.
-      takes_run_config: Whether its first argument is the recipe's `RunConfig`, whose fields are options too.
+      configuration: The class of its first argument, whose fields are options too: the recipe, or a trained network.
       yields_rows: Whether it returns an iterator of rows, which `--output` names a file for.
       has_json: Whether `--json` prints the `data` of its result.
     """
@@ -29,11 +29,13 @@ class Verb:
     examples: tuple[str, ...]
     positional: tuple[str, ...] = ()
     in_many_processes: bool = False
-    takes_run_config: bool = False
+    configuration: str = ""
     yields_rows: bool = False
     has_json: bool = False
 
 
+RUN_CONFIG = "flan_jax.run.run_config.RunConfig"
+MODEL_OPTIONS = "flan_jax.run.trained.ModelOptions"
 VERBS = {
     "train": Verb(
         does="one run: exports what is missing, trains, evaluates, saves; the same command resumes it",
@@ -43,13 +45,14 @@ VERBS = {
             "--gin_file=gin_configs/recipes/jsonl.gin --check",
         ),
         in_many_processes=True,
-        takes_run_config=True,
+        configuration=RUN_CONFIG,
     ),
     "evaluate": Verb(
         does="evaluates checkpoints of a run, or imported weights, on tasks and mixtures",
         examples=("runs/quickstart", "runs/quickstart --tasks=embedded_held_out"),
         positional=("model_dir",),
         in_many_processes=True,
+        configuration=MODEL_OPTIONS,
     ),
     "infer": Verb(
         does="adds predictions to the rows of a file or of standard input, with the weights of a run or a checkpoint",
@@ -58,6 +61,7 @@ VERBS = {
         ),
         positional=("model_dir",),
         in_many_processes=True,
+        configuration=MODEL_OPTIONS,
         yields_rows=True,
     ),
     "export": Verb(
@@ -81,7 +85,7 @@ VERBS = {
         does="compiles a recipe for another machine (--topology=v5e:16x16): memory, FLOPs, communication, time",
         examples=("gin_configs/recipes/superni_xl.gin --topology=v5e:4x4",),
         positional=("gin_file",),
-        takes_run_config=True,
+        configuration=RUN_CONFIG,
         has_json=True,
     ),
     "doctor": Verb(
@@ -90,7 +94,7 @@ VERBS = {
 }
 
 PROCESS_OPTIONS = ("coordinator_address", "process_count", "process_index")
-SUPPLIED = ("config", "console", "resolved_config")  # Parameters of verbs that the command line fills in.
+SUPPLIED = ("config", "options", "console", "resolved_config")  # Parameters of verbs that the command line fills in.
 
 
 def command(verb: str) -> Callable[..., Any]:
@@ -98,13 +102,17 @@ def command(verb: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f"flan_jax.commands.{verb}"), verb)
 
 
-def option_parameters(verb: str) -> dict[str, inspect.Parameter]:
-    """Returns the parameters of a verb that are options of the command line: its own, and the fields of `RunConfig`."""
-    parameters = {n: p for n, p in inspect.signature(command(verb)).parameters.items() if n not in SUPPLIED}
-    if VERBS[verb].takes_run_config:
-        from flan_jax.run.run_config import RunConfig
+def configuration(verb: str) -> type[Any]:
+    """Returns the class of a verb's first argument, importing its module."""
+    module, _, name = VERBS[verb].configuration.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
-        parameters = {**inspect.signature(RunConfig).parameters, **parameters}
+
+def option_parameters(verb: str) -> dict[str, inspect.Parameter]:
+    """Returns the parameters of a verb that are options: its own, and the fields of its configuration."""
+    parameters = {n: p for n, p in inspect.signature(command(verb)).parameters.items() if n not in SUPPLIED}
+    if VERBS[verb].configuration:
+        parameters = {**inspect.signature(configuration(verb)).parameters, **parameters}
     if VERBS[verb].yields_rows:
         parameters["output"] = inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default="-")
     return parameters
@@ -122,10 +130,9 @@ def verb_usage(verb: str) -> str:
     lines = [" ".join(["flan-jax", verb, *(p.upper() for p in VERBS[verb].positional), "[--OPTION=VALUE]..."]), ""]
     lines += [_opening(own), "", "Examples:", *(f"  flan-jax {verb} {e}".rstrip() for e in VERBS[verb].examples), ""]
     described = _described(own)
-    if VERBS[verb].takes_run_config:
-        from flan_jax.run.run_config import RunConfig
-
-        described = {**_described(RunConfig), **described}
+    if VERBS[verb].configuration:
+        described = {**_described(configuration(verb)), **described}
+    if VERBS[verb].configuration == RUN_CONFIG:
         lines += [
             "Macros of the recipes, set with --gin.NAME=VALUE. Text needs no quotes of its own;",
             "a tuple or a dict is written as in Python and quoted for the shell, such as",
@@ -141,7 +148,7 @@ def verb_usage(verb: str) -> str:
         described |= _described(launch.join)
     for name, parameter in parameters.items():
         # The values of other options are objects, which gin builds.
-        typed = parameter.default is not inspect.Parameter.empty or not VERBS[verb].takes_run_config
+        typed = parameter.default is not inspect.Parameter.empty or VERBS[verb].configuration != RUN_CONFIG
         if typed and _shown_default(parameter.default) is not None:
             lines.append(
                 _entry(f"--{name.rstrip('_')}", _shown_default(parameter.default) or "", described.get(name, ""))

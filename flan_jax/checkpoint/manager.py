@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
 import absl.logging
 import numpy as np
@@ -51,7 +51,7 @@ class CheckpointPolicy:
     keep: int = 3
     keep_period_steps: int | None = None
     keep_best: str | None = None
-    best_mode: reading.BestMode = "max"
+    best_mode: Literal["max", "min"] = "max"
     asynchronous: bool = True
 
     def __post_init__(self) -> None:
@@ -67,11 +67,8 @@ class CheckpointPolicy:
 class Restored:
     """One restored checkpoint."""
 
-    step: int
     state: Any
     data_state: dict[str, Any]
-    metadata: dict[str, Any]
-    metrics: dict[str, float]
 
 
 @final
@@ -117,10 +114,6 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """Returns the step to resume from, None for a new run."""
         return reading.latest_step(self.directory)
-
-    def best_step(self) -> int | None:
-        """Returns the step with the best value of the policy's metric, None if no checkpoint has it."""
-        return reading.best_step(self.directory, metric=self.policy.keep_best or "", mode=self.policy.best_mode)
 
     def save(self, state: Any, *, data_state: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> bool:
         """Saves a state under its step; waits for an earlier save that is still being written.
@@ -214,11 +207,8 @@ class Checkpoints:
             )
         placed = {name: _scalar_like(scalars[name], value) for name, value in stored.items()}
         return Restored(
-            step=stored["step"],
             state=replace(abstract_state, **trees, **placed),
             data_state=reading.read_json(directory, "data"),
-            metadata=reading.read_json(directory, "metadata"),
-            metrics=reading.read_json(directory, "metrics"),
         )
 
     def _require_metric(self, metrics: Mapping[str, float]) -> None:

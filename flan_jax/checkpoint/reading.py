@@ -6,9 +6,8 @@ killed process left unfinished is ignored. `flan_jax.checkpoint.manager` writes.
 """
 
 import json
-import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from flan_jax.checkpoint.trees import differences, named_leaves, nested, unflatten
 from flan_jax.errors import MissingFileError, UserError
@@ -16,7 +15,6 @@ from flan_jax.paths import Location
 
 DIRECTORY_NAME = "checkpoints"
 _ORBAX_RECORD = "_CHECKPOINT_METADATA"
-BestMode = Literal["max", "min"]
 
 
 def all_steps(directory: Location) -> list[int]:
@@ -38,14 +36,6 @@ def is_complete(checkpoint: Location) -> bool:
 def latest_step(directory: Location) -> int | None:
     """Returns the highest step in a directory, None when there is no checkpoint."""
     return max(all_steps(directory), default=None)
-
-
-def best_step(directory: Location, *, metric: str, mode: BestMode) -> int | None:
-    """Returns the step with the best value of a metric (the latest of equals), None when no checkpoint has it."""
-    sign = 1 if mode == "max" else -1
-    scored = [(sign * read_json(directory / str(s), "metrics").get(metric, math.nan), s) for s in all_steps(directory)]
-    scored = [(value, step) for value, step in scored if not math.isnan(value)]
-    return max(scored)[1] if scored else None
 
 
 def find(path: Location, *, step: int | None = None) -> Location:

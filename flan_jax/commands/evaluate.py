@@ -7,19 +7,19 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from flan_jax import placement, processes, sharding
+from flan_jax import placement, processes
 from flan_jax.data import exports
 from flan_jax.data.manifest import MixtureManifest, safe_name
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, suite
 from flan_jax.evaluation.results import SuiteResult
 from flan_jax.files import require_writable_directory
-from flan_jax.models.t5.config import T5Config
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
 from flan_jax.run.export_process import ensure_exports
 from flan_jax.run.run_data import require_same_vocabulary
-from flan_jax.run.trained import TrainedModel, chosen_checkpoints, open_trained
+from flan_jax.run.trained import ModelOptions, TrainedModel, chosen_checkpoints, open_trained
+from flan_jax.train.console import QUIET
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,54 +50,35 @@ class Scores:
 
 
 def evaluate(
+    options: ModelOptions,
     *,
-    model_dir: str,
-    step: int | str = "latest",
     mixture_or_task_name: str | None = None,
     mixture_or_task_module: str | None = None,
     split: str = "validation",
     max_examples_per_task: int | None = None,
-    max_decode_length: int | None = None,
-    batch_size: int = 32,
-    export_dir: str | None = None,
     use_cached_tasks: exports.UseCached = "auto",
-    vocabulary: str | None = None,
-    task_feature_lengths: Mapping[str, int] | None = None,
-    model: T5Config | None = None,
-    mesh: sharding.MeshPlan = sharding.MeshPlan(),  # noqa: B008  (frozen)
     show_predictions: int = 0,
-    console: Console | None = None,
+    console: Console = QUIET,
 ) -> Scores:
     """Evaluates checkpoints; what is not exported yet is exported first. Results go to the run's `eval` directory.
 
     Args:
-      model_dir: A run directory, or a converted, T5X or Hugging Face checkpoint.
-      step: "latest", "all" or the step of a checkpoint.
+      options: The run or checkpoint.
       mixture_or_task_name: What to evaluate on; None uses the suites of the run, with all of their examples.
       mixture_or_task_module: The module that registers it; None uses the run's.
       split: The split of a named mixture or task.
       max_examples_per_task: Examples per task, spread over its split; None uses all.
-      max_decode_length: The largest number of tokens in a prediction; None uses the target length of the export.
-      batch_size: Rows per batch.
-      export_dir: The directory of exports; None uses the run's.
       use_cached_tasks: As in `RunConfig`.
-      vocabulary: For a checkpoint without one: a SentencePiece model, or "bytes".
-      task_feature_lengths: {"inputs": S, "targets": T} in tokens; None uses the run's, or 512 and 128 for a checkpoint.
-      model: The network of a checkpoint that does not record its activations.
-      mesh: The device mesh and the sharding rules.
       show_predictions: How many predictions of each suite are shown.
-      console: Where progress is shown; None shows nothing.
+      console: Where progress is shown.
 
     Raises:
       UserError: There is nothing to evaluate, or an export has another vocabulary than the run.
       MissingFileError: There is no run, or no such checkpoint.
     """
     group = processes.group()
-    console = console if console is not None and group.is_first else Console(quiet=True)
-    run = open_trained(
-        model_dir, mesh=mesh, export_dir=export_dir, vocabulary=vocabulary, lengths=task_feature_lengths, model=model
-    )
-    checkpoints = chosen_checkpoints(run, step)
+    run = open_trained(options)
+    checkpoints = chosen_checkpoints(run, options.step)
     directory = run.directory.evaluations
     if mixture_or_task_name is not None:
         suites: Mapping[str, Sequence[str]] = {"evaluated": (mixture_or_task_name,)}
@@ -105,13 +86,13 @@ def evaluate(
     elif run.plan is not None:
         suites, split = run.plan.suites, run.plan.split
     else:
-        raise UserError(f"{model_dir} has no evaluation suites of its own: give --mixture_or_task_name=NAME.")
+        raise UserError(f"{options.model_dir} has no evaluation suites of its own: give --mixture_or_task_name=NAME.")
     plan = suite.EvaluationPlan(
         suites=suites,
         split=split,
         max_examples_per_task=max_examples_per_task,
-        max_decode_length=max_decode_length,
-        batch_size=batch_size,
+        max_decode_length=options.max_decode_length,
+        batch_size=options.batch_size,
     )
     placement.require_divisible_batch(plan.batch_size, mesh=run.network.mesh)
     if group.is_first:

@@ -54,6 +54,7 @@ def export(
     tfds_data_dir: str | None = None,
     max_truncated_targets: float = Request.max_truncated_targets,
     on_missing_source: OnMissingSource = Request.on_missing_source,
+    processes: int | None = None,
 ) -> Exported:
     """Exports splits of a mixture or task to tokenized shards.
 
@@ -71,6 +72,7 @@ def export(
       max_truncated_targets: The largest share of a task's targets that may be truncated.
       on_missing_source: "error" stops when the rows of a member are not on this machine; "skip" leaves such members out
         and records that in the manifest.
+      processes: How many processes may export at a time, half a gigabyte of memory each; None for one per core.
 
     Raises:
       UserError: No task has any of the splits, or the export is refused; see `flan_jax.tasks.exporting.export`.
@@ -90,7 +92,7 @@ def export(
         )
         for split in ([word.strip() for word in splits.split(",")] if isinstance(splits, str) else splits)
     ]
-    manifests = export_process.ensure_exports(requests, export_dir=user_path(export_dir))
+    manifests = export_process.ensure_exports(requests, export_dir=user_path(export_dir), processes=processes)
     if not any(manifest.members for manifest in manifests):
         reasons = "; ".join(f"{task} {reason}" for task, reason in sorted(manifests[0].skipped.items())[:5])
         raise UserError(f"Nothing of {mixture_or_task_name!r} to export: {reasons}. Choose other splits.")

@@ -10,51 +10,31 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from flan_jax import placement, processes, sharding
+from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
 from flan_jax.errors import UserError
 from flan_jax.files import accessing, sha256_of
-from flan_jax.models.t5.config import T5Config
 from flan_jax.paths import user_path
 from flan_jax.run import provenance
 from flan_jax.run.predictions import Predictions, Row
-from flan_jax.run.trained import TrainedModel, chosen_checkpoints, open_trained
+from flan_jax.run.trained import ModelOptions, TrainedModel, chosen_checkpoints, open_trained
 from flan_jax.templates.render import Template
+from flan_jax.train.console import QUIET
 
 CHUNK_BATCHES = 8  # Batches that share one sort by length; a killed process repeats at most so many.
 
 
 def infer(
-    *,
-    model_dir: str,
-    input: str = "-",
-    template: str = "{inputs}",
-    step: int | str = "latest",
-    batch_size: int = 32,
-    max_decode_length: int | None = None,
-    export_dir: str | None = None,
-    vocabulary: str | None = None,
-    task_feature_lengths: Mapping[str, int] | None = None,
-    model: T5Config | None = None,
-    mesh: sharding.MeshPlan = sharding.MeshPlan(),  # noqa: B008  (frozen)
-    console: Console | None = None,
+    options: ModelOptions, *, input: str = "-", template: str = "{inputs}", console: Console = QUIET
 ) -> Predictions:
     """Generates a prediction for each row, greedily. On the command line, `--output=FILE` names a .jsonl file for them.
 
     Args:
-      model_dir: A run directory, or a converted, T5X or Hugging Face checkpoint.
+      options: The run or checkpoint.
       input: A .jsonl file, or "-": standard input, with one JSON object or one text per line.
       template: Builds the input text of a row: "Question: {question}"; a line of text is the field `inputs`.
-      step: "latest" or the step of a checkpoint.
-      batch_size: Rows per batch.
-      max_decode_length: The largest number of tokens in a prediction; None uses the run's target length.
-      export_dir: The directory with the run's vocabulary; None uses the one that the run recorded.
-      vocabulary: For a checkpoint without one: a SentencePiece model, or "bytes".
-      task_feature_lengths: {"inputs": S, "targets": T} in tokens; None uses the run's, or 512 and 128 for a checkpoint.
-      model: The network of a checkpoint that does not record its activations.
-      mesh: The device mesh and the sharding rules.
-      console: Where progress is shown; None shows nothing.
+      console: Where progress is shown.
 
     Returns:
       The rows with their predictions, computed as they are read.
@@ -68,13 +48,12 @@ def infer(
         raise UserError(
             f"{group.count} processes cannot share one standard input: give --input=FILE in a shared folder."
         )
-    run = open_trained(
-        model_dir, mesh=mesh, export_dir=export_dir, vocabulary=vocabulary, lengths=task_feature_lengths, model=model
-    )
-    weights = list(chosen_checkpoints(run, step).values())[-1]
+    run, batch_size = open_trained(options), options.batch_size
+    weights = list(chosen_checkpoints(run, options.step).values())[-1]
     if run.vocabulary is None:
         raise UserError(
-            f"{model_dir} was trained with a vocabulary class of its own, so that no text can be encoded for it here."
+            f"{options.model_dir} was trained with a vocabulary class of its own, so that no text can be encoded for "
+            "it here."
         )
     placement.require_divisible_batch(batch_size, mesh=run.network.mesh)
     pattern = Template(inputs=template, targets="-", name="--template")
@@ -84,16 +63,15 @@ def infer(
             "model": dataclasses.asdict(run.network.config),
             "vocabulary": run.vocabulary.digest,
             "lengths": dict(run.request.lengths),
-            "max_decode_length": max_decode_length,
+            "max_decode_length": options.max_decode_length,
             "rows": [(dict(row), text) for row, text in rows],
         }
     )
     group.require_agreement({"settings": settings, "batch_size": batch_size, "versions": provenance.versions()})
-    console = console if console is not None and group.is_first else Console(quiet=True)
 
     def compute(first: int) -> Iterator[Row]:
         chunk, truncated = CHUNK_BATCHES * batch_size, 0
-        predict = _predictor(run, run.params(weights), batch_size=batch_size, max_decode_length=max_decode_length)
+        predict = _predictor(run, run.params(weights), options)
         starts = range(first, len(rows), chunk)
         for start in track(starts, description="predicting", console=console, disable=not console.is_terminal):
             part = rows[start : start + chunk]
@@ -112,16 +90,14 @@ def infer(
     return Predictions(identity=identity, count=len(rows), compute=compute)
 
 
-def _predictor(
-    run: TrainedModel, params: Any, *, batch_size: int, max_decode_length: int | None
-) -> Callable[[list[str]], tuple[list[str], int]]:
+def _predictor(run: TrainedModel, params: Any, options: ModelOptions) -> Callable[[list[str]], tuple[list[str], int]]:
     """Returns the function from texts to predictions, in the same order, and the number of truncated texts."""
     vocabulary = run.vocabulary
     assert vocabulary is not None
     lengths = dict(run.request.lengths)
     limit = lengths["inputs"]
     generate = run.network.generate_fn(
-        params, max_decode_length=max_decode_length or lengths["targets"], eos_id=vocabulary.eos_id
+        params, max_decode_length=options.max_decode_length or lengths["targets"], eos_id=vocabulary.eos_id
     )
 
     def predict(texts: list[str]) -> tuple[list[str], int]:
@@ -130,7 +106,7 @@ def _predictor(
         pairs = [([*ids[: limit - 1], vocabulary.eos_id], [vocabulary.eos_id]) for ids in encoded]
         predictions = [""] * len(texts)
         with run.network.within():
-            for batch, numbers in score_batches(pairs, batch_size=batch_size, lengths=lengths):
+            for batch, numbers in score_batches(pairs, batch_size=options.batch_size, lengths=lengths):
                 tokens = np.asarray(generate(batch))
                 for number, ids in zip(numbers.tolist(), tokens.tolist(), strict=True):
                     if number != PADDING_ROW:

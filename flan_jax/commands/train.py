@@ -12,17 +12,18 @@ from flan_jax.run.run_config import RunConfig
 from flan_jax.run.run_data import open_data
 from flan_jax.run.summary import FinishedRun
 from flan_jax.run.training import Run
+from flan_jax.train.console import QUIET
 from flan_jax.train.start_up import StartUp
 
 
-def train(config: RunConfig, *, console: Console | None = None, resolved_config: str | None = None) -> FinishedRun:
+def train(config: RunConfig, *, console: Console = QUIET, resolved_config: str | None = None) -> FinishedRun:
     """Trains a T5 on a SeqIO mixture; what is not exported yet is exported first, in a child process.
 
     The same call resumes a run that was stopped or killed.
 
     Args:
       config: The run.
-      console: Where progress is printed; None prints nothing.
+      console: Where progress is printed.
       resolved_config: The complete configuration as gin text, for the run directory.
 
     Returns:
@@ -32,7 +33,6 @@ def train(config: RunConfig, *, console: Console | None = None, resolved_config:
       UserError: The recipe, an export, the run directory or this machine does not allow the run.
     """
     start_up, group = StartUp(), processes.group()
-    console = console if console is not None and group.is_first else Console(quiet=True)
     if group.count > 1:
         group.require_agreement(shared_settings(config))
     if group.is_first:

@@ -1,6 +1,6 @@
 """Supervised sequence-to-sequence training: cross-entropy of the target tokens, with z-loss and label smoothing.
 
-An objective is a callable `(apply, params, frozen, batch, rng) -> (sum, weight, sums)`. It returns sums, never means:
+An objective is a callable `(apply, params, batch, rng) -> (sum, weight, sums)`. It returns sums, never means:
 `train.step` sums them over microbatches and divides once, so that the result does not depend on the split into
 microbatches. The network is unknown here: `apply(params, batch, rng)` returns the logits, or an object that computes
 the statistics of a loss without materializing all logits. An `rng` of None means no dropout.
@@ -8,7 +8,7 @@ the statistics of a loss without materializing all logits. An `rng` of None mean
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -110,22 +110,18 @@ class Seq2Seq:
         if not self.z_loss >= 0.0:
             raise UserError(f"Seq2Seq: z_loss is {self.z_loss}; allowed is 0 (none) or more.")
 
-    def __call__(
-        self, apply: Apply, params: Any, frozen: Mapping[str, Any] | None, batch: Batch, rng: jax.Array | None
-    ) -> Sums:
+    def __call__(self, apply: Apply, params: Any, batch: Batch, rng: jax.Array | None) -> Sums:
         """Returns the summed loss, the summed weights, and metrics to be divided by those weights.
 
         Args:
           apply: The network: from parameters, batch and dropout key to logits.
           params: The parameters to differentiate with respect to.
-          frozen: Reference weights of other objectives; None here.
           batch: Encoder and decoder features.
           rng: Dropout key; None for no dropout.
 
         Returns:
           Float32 scalars; the metrics are `cross_entropy`, `z_loss` and `accuracy` (tokens predicted correctly).
         """
-        del frozen
         targets_BT, weights_BT = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
         logits = apply(params, batch, rng)
         if isinstance(logits, jax.Array):

@@ -61,7 +61,7 @@ class Step:
         """Returns the FLOPs of matrix products on one device, with what is recomputed."""
         function, batch = self._function_and_batch()
         with self.network.within(), gpus.cudnn_as_described():
-            jaxpr = jax.make_jaxpr(function)(self.state, None, batch)
+            jaxpr = jax.make_jaxpr(function)(self.state, batch)
         return flops.traced_flops(jaxpr) / self.network.mesh.size
 
     @property

@@ -1,36 +1,32 @@
 """The exports of a run: reuses exports on disk or creates them in a child process.
 
-The training process must not load TensorFlow. The child shares the terminal, where it shows its progress, and exits
-when its parent exits, for whatever reason.
+The training process must not load TensorFlow. The child shares the terminal, where it shows its progress. It can start
+children of its own, which take one split at a time:
+
+    a run --(requests)--> export process --(one split at a time)--> export processes
+
+Run as a module, this is the child.
 """
 
 import dataclasses
+import functools
 import json
 import os
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 from flan_jax.data import exports
 from flan_jax.data.exports import UseCached
-from flan_jax.data.manifest import MixtureManifest, Request
-from flan_jax.errors import UserError
-from flan_jax.run import export_child
-from flan_jax.tasks.exporting.worker import how_it_ended
+from flan_jax.data.manifest import MixtureManifest, Request, request_from_json
+from flan_jax.tasks.exporting.child import Child, serve
 
-
-class ExportFailed(UserError):
-    """The export failed with a user error; the text is the child's message."""
+_MODULE = "flan_jax.run.export_process"  # `__name__` is "__main__" in a child.
 
 
 def ensure_exports(
-    requests: Sequence[Request], *, export_dir: Path, use_cached: UseCached = "auto"
+    requests: Sequence[Request], *, export_dir: Path, use_cached: UseCached = "auto", processes: int | None = None
 ) -> tuple[MixtureManifest, ...]:
     """Returns the exports for requests; a child process creates those that are missing or out of date.
 
@@ -38,73 +34,60 @@ def ensure_exports(
       requests: the exports of a run.
       export_dir: the export directory.
       use_cached: True never exports; "auto" and False export what is missing or out of date.
+      processes: how many processes may export at a time; None for one per core.
 
     Raises:
       UserError: `use_cached` is True and an export is missing or out of date: the fields that differ are named.
-      ExportFailed: the export failed with a user error.
+      ExportFailed: the export failed with a user error, or its process was killed.
     """
-    return exports.ensure_all(requests, export_dir=export_dir, use_cached=use_cached, exporter=run_child)
+
+    def exporter(group: Sequence[Request], export_dir: Path) -> None:
+        listed = [dataclasses.asdict(request) for request in group]
+        with start() as child:
+            child.ask(
+                {"requests": listed, "export_dir": str(export_dir), "processes": processes},
+                work=f"exported {', '.join(repr(request.name) for request in group)}",
+            )
+
+    return exports.ensure_all(requests, export_dir=export_dir, use_cached=use_cached, exporter=exporter)
 
 
-def run_child(requests: Sequence[Request], export_dir: Path, *, module: str = export_child.MODULE) -> None:
-    """Exports requests in a child process and waits for it.
-
-    Args:
-      requests: of one module, vocabulary and data directory.
-      export_dir: the export directory.
-      module: the Python module that the child runs.
-
-    Raises:
-      ExportFailed: the export failed with a user error; the text is the child's message.
-      RuntimeError: the child failed, or was killed; its traceback is on the terminal.
-    """
-    with tempfile.TemporaryDirectory(prefix="flan_jax_export_") as folder:
-        order, answer = Path(folder) / "requests.json", Path(folder) / "answer.json"
-        order.write_text(json.dumps([dataclasses.asdict(request) for request in requests]))
-        # -P: the child's modules are this process's, not those of the working directory.
-        command = [sys.executable, "-P", "-m", module, "export", str(order), str(export_dir), str(answer)]
-        child = subprocess.Popen(command, env=export_child.environment(), stdin=subprocess.PIPE)
-        with _ended_with_parent(child):
-            status = child.wait()
-        if status == 0:
-            return
-        is_refusal = status == export_child.USER_ERROR_STATUS and answer.exists()
-        refusal = json.loads(answer.read_text()) if is_refusal else None
-    if refusal is not None:
-        failure = ExportFailed(refusal["message"])
-        failure.add_note(refusal["traceback"])
-        raise failure
-    raise RuntimeError(
-        f"The export process {how_it_ended(status)}; finished shards are not lost: run the same command again to "
-        "continue."
-    )
+def start() -> Child:
+    """Starts an export process."""
+    return Child(_MODULE)
 
 
-@contextmanager
-def _ended_with_parent(child: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Ends the child when the wait is left early: by an exception, or by SIGTERM, which is then raised again.
+def answer(order: dict[str, Any]) -> dict[str, Any]:
+    """Carries out an order: exports whole requests, or one split of one task of a request, as its process's answer."""
+    export_dir = Path(order["export_dir"])
+    if "requests" in order:
+        requests = [request_from_json(value) for value in order["requests"]]
+        names = ", ".join(f"{request.name} ({request.split})" for request in requests)
+        # Loading what the export needs can take a minute the first time.
+        print(f"To be exported: {names}. Loading ...", file=sys.stderr, flush=True)
+        from flan_jax.collections import catalog
+        from flan_jax.tasks.exporting.export import export_requests
 
-    A parent that is killed with SIGKILL closes the child's standard input, which the child watches
-    (`export_child.leave_with_parent`).
-    """
-    previous = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
-    in_main_thread = threading.current_thread() is threading.main_thread()  # Only there can handlers be set.
+        catalog.install()
+        export_requests(requests, export_dir=export_dir, start=start, processes=order["processes"])
+        return {}
+    from flan_jax.tasks.exporting.splits import export_one
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        del frame
-        child.terminate()  # No wait here: the interrupted `wait` below holds its lock.
-        signal.signal(number, previous)
-        os.kill(os.getpid(), number)
+    request, files = _prepared(json.dumps(order["request"]))
+    return export_one(order["task"], order["split"], lengths=request.lengths, export_dir=export_dir, module_files=files)
 
-    if in_main_thread:
-        signal.signal(signal.SIGTERM, forward)
-    try:
-        yield
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGTERM, previous)
-        if child.poll() is None:
-            child.terminate()
-            child.wait()
-        if child.stdin is not None:
-            child.stdin.close()
+
+@functools.cache  # A process registers the tasks of one request once.
+def _prepared(request: str) -> tuple[Request, Sequence[str]]:
+    """Returns a request with the user's files that define its tasks, once these are registered."""
+    from flan_jax.collections import catalog
+    from flan_jax.tasks import registry
+
+    catalog.install()
+    prepared = request_from_json(json.loads(request))
+    return prepared, registry.prepare(prepared)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    serve(answer)

@@ -194,12 +194,12 @@ class Network:
         jitted = jax.jit(
             step_fn,
             donate_argnums=0,
-            in_shardings=(where, None, rows),
+            in_shardings=(where, rows),
             out_shardings=(where, None),
             compiler_options=backend.step_options(self.mesh.devices.flat[0].platform),
         )
         with self.within():
-            return jitted.lower(shapes, None, batch)
+            return jitted.lower(shapes, batch)
 
     def compiling(self, step_fn: TrainStep, state: TrainState, batch: Any, *, start_up: StartUp) -> Compiling:
         """Starts compiling a step in a thread and returns it; the arguments are those of `lowered`.

@@ -22,6 +22,33 @@ DEFAULT_LENGTHS = {"inputs": 512, "targets": 128}  # T5's for fine-tuning, round
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which trained network to open, and how it computes.
+
+    Attributes:
+      model_dir: The directory of a run, or of a converted, T5X or Hugging Face checkpoint.
+      step: "latest", "all" (to evaluate them one after the other) or the step of a checkpoint.
+      batch_size: Rows per batch.
+      max_decode_length: The largest number of tokens in a prediction; None uses the run's target length.
+      export_dir: The directory of exports; None uses the one that the run recorded.
+      vocabulary: For a checkpoint without one: a SentencePiece model, or "bytes".
+      task_feature_lengths: {"inputs": S, "targets": T} in tokens; None uses the run's, or 512 and 128 for a checkpoint.
+      model: The network of a checkpoint whose shapes do not determine its activations.
+      mesh: The mesh to compute on; may differ from the run's.
+    """
+
+    model_dir: str
+    step: int | str = "latest"
+    batch_size: int = 32
+    max_decode_length: int | None = None
+    export_dir: str | None = None
+    vocabulary: str | None = None
+    task_feature_lengths: Mapping[str, int] | None = None
+    model: T5Config | None = None
+    mesh: sharding.MeshPlan = sharding.MeshPlan()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainedModel:
     """A run or a checkpoint, from its own records.
 
@@ -50,47 +77,31 @@ class TrainedModel:
         return unflatten(starts.restored_params(weights, rows, abstract), abstract)
 
 
-def open_trained(
-    model_dir: str,
-    *,
-    mesh: sharding.MeshPlan,
-    export_dir: str | None = None,
-    vocabulary: str | None = None,
-    lengths: Mapping[str, int] | None = None,
-    model: T5Config | None = None,
-) -> TrainedModel:
+def open_trained(options: ModelOptions) -> TrainedModel:
     """Opens a run's directory or a checkpoint.
-
-    Args:
-      model_dir: The directory of a run, or of a converted, T5X or Hugging Face checkpoint.
-      mesh: The mesh to compute on; may differ from the run's.
-      export_dir: The directory of exports; None uses the one that the run recorded.
-      vocabulary: The vocabulary of a checkpoint without one.
-      lengths: Tokens of inputs and targets; None uses the run's, or T5's.
-      model: The network of a checkpoint whose shapes do not determine its activations.
 
     Raises:
       MissingFileError: There is neither a run nor a checkpoint.
       UserError: The checkpoint has no vocabulary, or is not a complete T5.
     """
-    directory = RunDirectory(path=user_path(model_dir))
-    with accessing(model_dir, setting="The run or checkpoint", action="read"):
+    directory = RunDirectory(path=user_path(options.model_dir))
+    with accessing(options.model_dir, setting="The run or checkpoint", action="read"):
         is_run = directory.run_file.is_file()
     if is_run:
-        return _open_run(directory, mesh=mesh, export_dir=export_dir, lengths=lengths)
+        return _open_run(directory, options)
     weights = formats.open_weights(directory.path)
-    stored = vocab.load(vocabulary) if vocabulary else weights.vocabulary
+    stored = vocab.load(options.vocabulary) if options.vocabulary else weights.vocabulary
     if stored is None:
         raise UserError(
-            f"{model_dir} has weights without a vocabulary. Give --vocabulary: the SentencePiece model that they were "
-            "trained with, or 'bytes'."
+            f"{options.model_dir} has weights without a vocabulary. Give --vocabulary: the SentencePiece model that "
+            "they were trained with, or 'bytes'."
         )
-    lengths = lengths or weights.metadata.get("lengths") or DEFAULT_LENGTHS
+    lengths = options.task_feature_lengths or weights.metadata.get("lengths") or DEFAULT_LENGTHS
     return TrainedModel(
         directory=directory,
-        network=Network(conversion.required_config(weights, model), plan=mesh),
+        network=Network(conversion.required_config(weights, options.model), plan=options.mesh),
         request=Request(name=directory.path.name, lengths=dict(lengths), vocabulary=_spec(stored)),
-        export_dir=user_path(export_dir or "exports"),
+        export_dir=user_path(options.export_dir or "exports"),
         vocabulary_ref=VocabularyRef.of(stored),
         vocabulary=stored,
         plan=None,
@@ -133,19 +144,18 @@ def chosen_checkpoints(run: TrainedModel, step: int | str) -> dict[int, Weights]
     return {weights.step or 0: weights for weights in opened}
 
 
-def _open_run(
-    directory: RunDirectory, *, mesh: sharding.MeshPlan, export_dir: str | None, lengths: Mapping[str, int] | None
-) -> TrainedModel:
+def _open_run(directory: RunDirectory, options: ModelOptions) -> TrainedModel:
     record = directory.read()
     reading.find(directory.checkpoints)
-    exports = user_path(export_dir) if export_dir else Path(record["export_dir"])
+    exports = user_path(options.export_dir) if options.export_dir else Path(record["export_dir"])
     vocabulary_ref = VocabularyRef(**record["vocabulary"])
     plan = record["evaluation"] and EvaluationPlan(**record["evaluation"]["plan"])
     request = request_from_json(record["mixture"]["request"])
+    lengths = options.task_feature_lengths or request.lengths
     return TrainedModel(
         directory=directory,
-        network=Network(T5Config(**record["identity"]["model"]), plan=mesh),
-        request=dataclasses.replace(request, lengths=dict(lengths)) if lengths else request,
+        network=Network(T5Config(**record["identity"]["model"]), plan=options.mesh),
+        request=dataclasses.replace(request, lengths=dict(lengths)),
         export_dir=exports,
         vocabulary_ref=vocabulary_ref,
         vocabulary=open_vocabulary(vocabulary_ref, exports),

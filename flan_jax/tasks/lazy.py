@@ -26,7 +26,11 @@ def import_tfds() -> ModuleType:
     Raises:
       UserError: the `tasks` extra is not installed.
     """
-    return _import("tensorflow_datasets")
+    tfds = _import("tensorflow_datasets")
+    # For a dataset that is not prepared it would make a temporary folder that nothing removes, and then ask a bucket
+    # that is switched off.
+    tfds.core.DatasetInfo.initialize_from_bucket = lambda self: None
+    return tfds
 
 
 def import_parquet() -> ModuleType:

@@ -8,14 +8,13 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
 from flan_jax.settings import parse, read_mapping
 
 Role = Literal["system", "tools", "user", "assistant", "call", "result"]
-ROLES: tuple[Role, ...] = get_args(Role)
 CONTEXT: tuple[Role, ...] = ("system", "tools")
 """Roles that precede the first turn and are dropped last."""
 ANSWERS: tuple[Role, ...] = ("assistant", "call")

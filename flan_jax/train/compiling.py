@@ -39,7 +39,7 @@ class Compiling:
         self._thread = threading.Thread(target=self._compile, daemon=False, name="compile")
         self._thread.start()
 
-    def __call__(self, state: TrainState, frozen: Any, batch: Any) -> tuple[TrainState, StepMetrics]:
+    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
         """Runs one step; raises the compiler's error, if any."""
         if self._is_waited_for:
             with self._start_up.phase("compile"):
@@ -48,7 +48,7 @@ class Compiling:
             self._before_first_step()
         if self._failure is not None:
             raise self._failure
-        state, metrics = self._step(state, frozen, batch)
+        state, metrics = self._step(state, batch)
         return state, metrics
 
     def _compile(self) -> None:

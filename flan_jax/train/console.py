@@ -8,6 +8,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from flan_jax.train.writers import Values, Writer
 
+QUIET = Console(quiet=True)
+
 
 def console_writer(console: Console, *, total_steps: int, step: int = 0) -> Writer:
     """Returns a progress bar when the console is a terminal, plain lines when it is a file or a pipe.

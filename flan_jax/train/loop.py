@@ -112,7 +112,6 @@ def run(
     cadence: Cadence,
     hooks: Hooks,
     writers: Sequence[Writer],
-    frozen: Any = None,
     early_stopping: EarlyStopping | None = None,
     position: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -128,13 +127,12 @@ def run(
 
     Args:
       state: The initial state, new or restored; its arrays are donated to the first step.
-      step_fn: The compiled step, `(state, frozen, batch) -> (state, metrics)`.
+      step_fn: The compiled step, `(state, batch) -> (state, metrics)`.
       feed: An endless feed at its beginning; read in a thread, a few batches ahead.
       place_batch: Transfers this process's rows of a batch to the devices; called in that thread.
       cadence: When to log, evaluate, save and end.
       hooks: Evaluation and saving.
       writers: Writers of metrics, opened and closed here.
-      frozen: An argument of every step: weights that an objective uses without training them.
       early_stopping: Ends the run early; needs an evaluation.
       position: The position that was saved with the state; None for a new run.
       stop: Returns whether a stop was requested; called at every boundary. See `stopping.StopRequest`.
@@ -189,7 +187,7 @@ def run(
             # `step_fn` returns before the devices have finished, so this measures the dispatch, not the step.
             start = time.perf_counter()
             with start_up.phase("step"):
-                state, step_metrics = step_fn(state, frozen, batch)
+                state, step_metrics = step_fn(state, batch)
             step += 1
             telemetry.follow(
                 step,

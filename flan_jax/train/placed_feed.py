@@ -46,17 +46,16 @@ class PlacedFeed:
     raised after the batches that were made before it.
     """
 
-    def __init__(self, feed: Feed, place: Callable[[Mapping[str, Any]], Batch], *, ahead_batches: int = AHEAD_BATCHES):
+    def __init__(self, feed: Feed, place: Callable[[Mapping[str, Any]], Batch]):
         """Starts the thread.
 
         Args:
           feed: At its position.
           place: Transfers this process's rows of a batch to the devices.
-          ahead_batches: How many batches may wait.
         """
         self._position = feed.state()
         self._failure: BaseException | None = None
-        self._ready: queue.Queue[_Made] = queue.Queue(maxsize=ahead_batches)
+        self._ready: queue.Queue[_Made] = queue.Queue(maxsize=AHEAD_BATCHES)
         self._stop = threading.Event()
         # The thread refers to the queue and not to this object, and is a daemon: an unclosed feed blocks nothing.
         arguments = (feed, place, self._ready, self._stop)

@@ -18,8 +18,8 @@ from flan_jax.shapes import Batch
 from flan_jax.train.state import StepMetrics, TrainState
 
 Apply = Callable[[Any, Batch, jax.Array | None], Any]
-Objective = Callable[[Apply, Any, Any, Batch, jax.Array | None], tuple[jax.Array, jax.Array, dict[str, jax.Array]]]
-TrainStep = Callable[[TrainState, Any, Batch], tuple[TrainState, StepMetrics]]
+Objective = Callable[[Apply, Any, Batch, jax.Array | None], tuple[jax.Array, jax.Array, dict[str, jax.Array]]]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 _Totals = dict[str, Any]
 
 
@@ -34,14 +34,14 @@ def make_train_step(
     trainable: Callable[[Any], Any] | None = None,
     weight_statistics: bool = False,
 ) -> TrainStep:
-    """Returns the step `(state, frozen, batch) -> (state, metrics)`.
+    """Returns the step `(state, batch) -> (state, metrics)`.
 
     The gradient is that of the summed loss over all microbatches, in float32, divided once by the summed weight. A
     step whose loss or gradient is not finite changes neither parameters nor moments, but increments the counts, so that
     schedule and dropout remain functions of the step.
 
     Args:
-      objective: Maps `(apply, params, frozen, batch, rng)` to a sum, a weight, and more sums.
+      objective: Maps `(apply, params, batch, rng)` to a sum, a weight, and more sums.
       apply: The network: maps parameters, batch and dropout key to what the objective reads.
       optimizer: Receives the gradient of all parameters, which is zero for frozen ones.
       seed: The dropout key of a step is fold_in(fold_in(key(seed), step), microbatch).
@@ -58,10 +58,10 @@ def make_train_step(
     if num_microbatches < 1:
         raise UserError(f"num_microbatches is {num_microbatches}; it must be at least 1.")
 
-    def step(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, StepMetrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         mask = jax.tree.map(lambda _: True, state.params) if trainable is None else trainable(state.params)
         trained, fixed = _split(state.params, mask)
-        totals = _totals(objective, apply, fixed=fixed, frozen=frozen)
+        totals = _totals(objective, apply, fixed=fixed)
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         total = _over_microbatches(totals, trained, batch, rng, num_microbatches=num_microbatches)
         # A batch without a single target token has a gradient of zero, and is not divided.
@@ -90,12 +90,12 @@ def make_train_step(
     return step
 
 
-def _totals(objective: Objective, apply: Apply, *, fixed: Any, frozen: Any) -> Callable[..., _Totals]:
+def _totals(objective: Objective, apply: Apply, *, fixed: Any) -> Callable[..., _Totals]:
     """Returns the function from trained parameters, rows and a key to float32 sums: gradients, weight and others."""
 
     def totals(trained: Any, batch: Batch, rng: jax.Array) -> _Totals:
         def loss(trained: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
-            total, weight, sums = objective(apply, _merge(trained, fixed), frozen, batch, rng)
+            total, weight, sums = objective(apply, _merge(trained, fixed), batch, rng)
             return total, (weight, {"loss": total, **sums})
 
         (_, (weight, sums)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)

@@ -91,10 +91,9 @@ def test_a_state_saved_on_eight_devices_comes_back_on_another_mesh(open_run, sha
     assert_same(restored.state, state)
     assert restored.state.params["encoder"]["kernel"].sharding == wanted.params["encoder"]["kernel"].sharding
     assert restored.state.step.sharding == wanted.step.sharding
-    assert restored.step == 7
     assert restored.data_state == data_state
-    assert restored.metadata == META
-    assert restored.metrics == {"a": 1.0}
+    assert reading.read_json(run.directory / "7", "metadata") == META
+    assert reading.read_json(run.directory / "7", "metrics") == {"a": 1.0}
 
 
 def test_buffers_may_be_donated_while_the_writer_works(open_run):
@@ -148,16 +147,7 @@ def test_the_best_is_retained_with_the_latest_also_after_a_restart(open_run, mod
             run = open_run(keep=1, keep_best="eval/mean", best_mode=mode)
     run.wait()
     assert run.all_steps() == [best, 7]
-    assert run.best_step() == best
     assert reading.read_json(run.directory / str(best), "metrics") == {"eval/mean": values[best], "other": 1.0}
-
-
-def test_without_keep_best_there_is_no_best(open_run):
-    run = open_run()
-    run.save(state_at(1), data_state={}, metrics={"a": 1})
-    assert run.best_step() is None
-    run.wait()
-    assert reading.best_step(run.directory, metric="b", mode="max") is None
 
 
 def test_a_step_that_is_saved_already_is_left_as_it_is(open_run):

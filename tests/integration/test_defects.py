@@ -1,5 +1,6 @@
 """A mistake in this package ends with a traceback and status 1, wherever it is; one in the user's code names its line."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,8 +10,7 @@ from flan_jax import cli
 from flan_jax.commands import doctor
 from flan_jax.data.manifest import Request
 from flan_jax.optim import schedules
-from flan_jax.run.export_child import start_worker
-from flan_jax.tasks.exporting.worker import Worker
+from flan_jax.run import export_process
 from tests.integration.conftest import arguments
 from tests.mistyped import mistype
 
@@ -77,12 +77,10 @@ def test_in_the_export_process(tasks, capfd):
 def test_in_an_export_worker(tasks, capfd):
     tasks(mistyped=True)
     request = Request(name="mine", lengths=LENGTHS, module="tasks.py", vocabulary="bytes")
-    worker = Worker(start_worker(), request, export_dir=Path("export"), module_files=("tasks.py",))
-    try:
-        with pytest.raises(RuntimeError, match="A worker ended with status 1 while it exported 'mine'"):
-            worker.export("mine", "train")
-    finally:
-        worker.close()
+    order = {"request": dataclasses.asdict(request), "export_dir": "export", "task": "mine", "split": "train"}
+    with export_process.start() as worker:
+        with pytest.raises(RuntimeError, match="An export process ended with status 1 while it exported 'mine'"):
+            worker.ask(order, work="exported 'mine'")
     assert "AttributeError: 'TaskManifest' object has no attribute 'nmu_shards'" in capfd.readouterr().err
 
 

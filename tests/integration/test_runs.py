@@ -83,7 +83,7 @@ def test_verbs_return_their_results_and_print_nothing(export_dir, tmp_path, caps
     finished = flan_jax.train_model(flan_jax.load_recipe(QUICKSTART, bindings=bindings))
     assert (finished.directory, finished.step, finished.reason) == (tmp_path / "run", 2, "all steps")
     assert finished.metrics["step"] == 2 and finished.metrics["loss"] > 0
-    scores = flan_jax.evaluate(model_dir=str(tmp_path / "run"), max_examples_per_task=1)
+    scores = flan_jax.evaluate(flan_jax.ModelOptions(model_dir=str(tmp_path / "run")), max_examples_per_task=1)
     assert scores.by_step[2].as_metrics()["eval/mean/accuracy"] == finished.evaluation["eval/mean/accuracy"]
     assert capsys.readouterr().out == ""
     assert digest(tmp_path / "run", capsys) == finished.params_digest
@@ -261,7 +261,9 @@ def test_inference_continues_where_it_was_killed(export_dir, tmp_path, capsys):
     assert [json.loads(line)["id"] for line in uninterrupted.splitlines()] == list(range(20))
     assert all("prediction" in json.loads(line) for line in uninterrupted.splitlines())
     # Killed within the sixth row; the same call from Python has the same identity as the command line.
-    predictions = flan_jax.infer(model_dir=f"{tmp_path}/run", input=str(rows), template="Q: {question}", batch_size=8)
+    predictions = flan_jax.infer(
+        flan_jax.ModelOptions(model_dir=f"{tmp_path}/run", batch_size=8), input=str(rows), template="Q: {question}"
+    )
 
     def killed(first):
         yield from itertools.islice(predictions.compute(first), 5)

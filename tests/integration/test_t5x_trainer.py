@@ -181,7 +181,7 @@ def go_on(state: TrainState, run: Run, batches: list[int]) -> tuple[TrainState, 
     """Trains flan_jax's step on T5X's batches."""
     step, losses = compiled_step(run.network.config), []
     for number in batches:
-        state, metrics = step(state, None, run.batch(f"batch_{number}"))
+        state, metrics = step(state, run.batch(f"batch_{number}"))
         losses.append(float(metrics.mean("loss")))
     return state, losses
 

@@ -42,7 +42,7 @@ def _batch():
 @functools.cache
 def _loss(remat: str, config: T5Config = CONFIG, layers: str = "auto"):
     apply = functools.partial(t5.output, config=config, execution=Execution(remat=remat, layers=layers))
-    return lambda params: Seq2Seq()(apply, params, None, _batch(), jax.random.key(1))[0]
+    return lambda params: Seq2Seq()(apply, params, _batch(), jax.random.key(1))[0]
 
 
 @functools.cache

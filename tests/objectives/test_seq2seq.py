@@ -29,7 +29,7 @@ def test_value_and_gradient_are_those_of_the_one_hot_formula(label_smoothing, z_
     objective = seq2seq.Seq2Seq(label_smoothing=label_smoothing, z_loss=z_loss)
 
     def ours(logits):
-        return objective(lambda params, batch, rng: params, logits, None, BATCH, None)[0]
+        return objective(lambda params, batch, rng: params, logits, BATCH, None)[0]
 
     def literal(logits):
         return _literal(logits, label_smoothing=label_smoothing, z_loss=z_loss)
@@ -40,7 +40,7 @@ def test_value_and_gradient_are_those_of_the_one_hot_formula(label_smoothing, z_
 
 
 def test_returns_sums_over_weighted_tokens():
-    total, weight, sums = seq2seq.Seq2Seq(z_loss=0.0)(lambda params, batch, rng: LOGITS, {}, None, BATCH, None)
+    total, weight, sums = seq2seq.Seq2Seq(z_loss=0.0)(lambda params, batch, rng: LOGITS, {}, BATCH, None)
     log_p = jax.nn.log_softmax(LOGITS)[0]
     assert float(weight) == 1.5
     np.testing.assert_allclose(total, -(log_p[0, 1] + 0.5 * log_p[1, 3]), rtol=1e-6)
@@ -59,13 +59,13 @@ def test_a_prediction_equal_to_the_smoothed_target_has_loss_zero():
 
 def test_tokens_without_weight_have_no_gradient():
     def loss(logits):
-        return seq2seq.Seq2Seq()(lambda params, batch, rng: params, logits, None, BATCH, None)[0]
+        return seq2seq.Seq2Seq()(lambda params, batch, rng: params, logits, BATCH, None)[0]
 
     assert float(jnp.abs(jax.grad(loss)(LOGITS)[0, 2]).max()) == 0.0
 
 
 def test_bfloat16_logits_are_summed_in_float32():
-    total, weight, sums = seq2seq.Seq2Seq()(lambda *_: LOGITS.astype(jnp.bfloat16), {}, None, BATCH, None)
+    total, weight, sums = seq2seq.Seq2Seq()(lambda *_: LOGITS.astype(jnp.bfloat16), {}, BATCH, None)
     assert {total.dtype, weight.dtype, *(value.dtype for value in sums.values())} == {jnp.dtype("float32")}
 
 
@@ -83,7 +83,7 @@ def test_no_array_of_targets_over_the_vocabulary_exists():
 
 def test_the_dropout_key_and_the_batch_reach_the_network():
     seen, key = [], jax.random.key(0)
-    seq2seq.Seq2Seq()(lambda *arguments: seen.append(arguments) or LOGITS, "params", None, BATCH, key)
+    seq2seq.Seq2Seq()(lambda *arguments: seen.append(arguments) or LOGITS, "params", BATCH, key)
     ((params, batch, rng),) = seen
     assert (params, batch) == ("params", BATCH) and rng is key
 

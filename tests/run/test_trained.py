@@ -11,7 +11,7 @@ from flan_jax.checkpoint.leaves import from_array
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import parameter_shapes
-from flan_jax.run.trained import chosen_checkpoints, open_trained
+from flan_jax.run.trained import ModelOptions, chosen_checkpoints, open_trained
 from flan_jax.sharding import MeshPlan
 
 CONFIG = T5Config(
@@ -31,7 +31,7 @@ def run(tmp_path_factory):
             format="t5x", layout="", path="", step=step, config=CONFIG, config_is_stated=True, params=params, slots={}
         )
         native.write(weights, path, metadata={"model": dataclasses.asdict(CONFIG)})
-    return open_trained(str(path), mesh=MeshPlan(data=1), vocabulary="bytes")
+    return open_trained(ModelOptions(model_dir=str(path), mesh=MeshPlan(data=1), vocabulary="bytes"))
 
 
 @pytest.mark.parametrize("requested, steps", [("latest", [7]), ("all", [3, 7]), (3, [3]), (7, [7])])

@@ -37,7 +37,7 @@ def test_members_without_the_split_are_listed_with_the_reason(registries, sums, 
 
 
 def test_epochs_count_the_examples_that_share_a_row_in_the_export(registries, sums, tmp_path):
-    from flan_jax.tasks.exporting.export import export_task
+    from tests.tasks.exporting.exported import export_task
 
     export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path)
     alone, packed = mixture("sums"), mixture("sums", export_dir=tmp_path)
@@ -63,7 +63,7 @@ def test_a_mixture_without_available_members_is_still_described(registries, lost
 
 
 def test_the_measurements_of_an_export_are_reported(registries, sums, tmp_path):
-    from flan_jax.tasks.exporting.export import export_task
+    from tests.tasks.exporting.exported import export_task
 
     made = export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path)
     (member,) = mixture("sums", export_dir=tmp_path)["members"]

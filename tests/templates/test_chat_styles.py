@@ -1,12 +1,14 @@
 """Conversations to prompts: labels, and what goes when there is no room."""
 
+from typing import get_args
+
 import pytest
 
 from flan_jax.templates import chat
-from flan_jax.templates.chat import ROLES, ChatStyle, Turn, style_named, styles
+from flan_jax.templates.chat import ChatStyle, Role, Turn, style_named, styles
 from flan_jax.vocab import load
 
-STYLE = ChatStyle(name="short", labels={role: f"{role[0].upper()}:" for role in ROLES})
+STYLE = ChatStyle(name="short", labels={role: f"{role[0].upper()}:" for role in get_args(Role)})
 TALK = [
     Turn("system", "be kind"),
     Turn("tools", "[add]"),
@@ -79,7 +81,7 @@ def test_the_styles_differ_and_have_a_label_for_every_role():
     assert len(styles()) >= 5
     assert len({style.prompt(TALK).text for style in styles().values()}) == len(styles())
     for style in styles().values():
-        assert set(style.labels) == set(ROLES)
+        assert set(style.labels) == set(get_args(Role))
         assert style.labels["assistant"].strip() and style.labels["call"].strip()
         assert style.labels["assistant"] != style.labels["user"]
 

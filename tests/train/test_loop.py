@@ -43,7 +43,7 @@ class _World:
         self.path, self.events, self.saved = tmp_path / "metrics.jsonl", [], None
 
     def run(self, cadence, *, die_at=None, feed=None, scores=lambda step: float(step), **arguments):
-        def step_fn(state, frozen, batch):
+        def step_fn(state, batch):
             if int(state.step) + 1 == die_at:
                 raise _Killed
             drawn = int(batch["encoder_input_tokens"][0, 0])
@@ -239,7 +239,7 @@ def test_writers_are_closed_whatever_happens(world):
 def test_a_compiled_step_that_donates_its_state_computes_the_same():
     optimizer = optax.sgd(0.1)
 
-    def objective(apply, params, frozen, batch, rng):
+    def objective(apply, params, batch, rng):
         return jnp.sum(params["w"] * batch["encoder_input_tokens"][0]), jnp.ones(()), {}
 
     step = make_train_step(objective, lambda *_: None, optimizer, seed=0)
@@ -254,27 +254,6 @@ def test_a_compiled_step_that_donates_its_state_computes_the_same():
         print_line=lambda text: None,
     )
     np.testing.assert_allclose(finished.state.params["w"], 1.0 - 0.1 * (1 + 2 + 3), rtol=1e-6)
-
-
-def test_frozen_weights_reach_the_step():
-    seen = []
-
-    def step_fn(state, frozen, batch):
-        seen.append(frozen)
-        raise _Killed
-
-    with pytest.raises(_Killed):
-        run(
-            TrainState(step=np.int32(0), params={}, opt_state=()),
-            step_fn=step_fn,
-            feed=_Feed(),
-            place_batch=lambda batch: batch,
-            cadence=Cadence(total_steps=1),
-            hooks=Hooks(),
-            writers=[],
-            frozen={"reward": 1},
-        )
-    assert seen == [{"reward": 1}]
 
 
 def test_a_feed_that_ends_is_an_error_with_the_step(world):

@@ -52,7 +52,7 @@ def _losses(*, num_microbatches=1, mesh=None):
     step = jax.jit(step, donate_argnums=0)
     losses = []
     for seed in range(STEPS):
-        state, metrics = step(state, None, {name: place(array) for name, array in _batch(seed).items()})
+        state, metrics = step(state, {name: place(array) for name, array in _batch(seed).items()})
         losses.append(float(metrics.mean("loss")))
     return losses, jax.device_get(state.params)
 
@@ -86,7 +86,7 @@ def test_microbatches_move_no_rows_between_devices():
     state = jax.eval_shape(lambda: new_state(_params(), optimizer=optimizer))
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), state)
     batch = {n: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=rows) for n, a in _batch(0).items()}
-    program = jax.jit(step).lower(state, None, batch).compile().as_text()
+    program = jax.jit(step).lower(state, batch).compile().as_text()
     assert "all-reduce" in program
     assert not [word for word in ("all-to-all", "all-gather", "collective-permute") if word in program]
 
@@ -96,10 +96,10 @@ def _one_step(objective, *, batch=None, params=None, step=0, apply=_apply, **arg
     function = make_train_step(objective, apply, optimizer, **{"seed": 0, **arguments})
     state = new_state(_params() if params is None else params, optimizer=optimizer)
     state = state.replace(step=jnp.int32(step))
-    return state, *jax.jit(function)(state, None, _batch(0) if batch is None else batch)
+    return state, *jax.jit(function)(state, _batch(0) if batch is None else batch)
 
 
-def _noise(apply, params, frozen, batch, rng):
+def _noise(apply, params, batch, rng):
     """An objective whose value is drawn with the dropout key."""
     noise = jax.random.uniform(rng)
     return 0.0 * jnp.sum(params["kernel"]["w"]) + noise, jnp.ones(()), {"square": noise**2}
@@ -120,21 +120,10 @@ def test_dropout_is_a_function_of_seed_step_and_microbatch():
     assert total == pytest.approx(sum(float(jax.random.uniform(key)) for key in keys))
 
 
-def test_frozen_weights_reach_the_objective():
-    def objective(apply, params, frozen, batch, rng):
-        return jnp.sum(params["w"] * frozen["w"]), jnp.ones(()), {}
-
-    optimizer = optax.sgd(1.0)
-    step = make_train_step(objective, _apply, optimizer, seed=0)
-    state = new_state({"w": jnp.ones(2)}, optimizer=optimizer)
-    state, _ = step(state, {"w": jnp.asarray([2.0, 3.0])}, {})
-    assert state.params["w"].tolist() == [-1.0, -2.0]
-
-
 def _breaking(name):
     """An objective with a finite value whose gradient by one parameter is not finite."""
 
-    def objective(apply, params, frozen, batch, rng):
+    def objective(apply, params, batch, rng):
         whole = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
         return whole + jnp.sqrt(0.0 * jnp.sum(params[name]["w"])), jnp.ones(()), {}
 
@@ -156,7 +145,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counts():
 
 
 def test_a_loss_that_is_not_finite_is_skipped_too():
-    def objective(apply, params, frozen, batch, rng):
+    def objective(apply, params, batch, rng):
         return jnp.sum(params["kernel"]["w"]) + jnp.inf, jnp.ones(()), {}
 
     _, _, metrics = _one_step(objective)
@@ -216,7 +205,7 @@ def test_a_batch_without_target_tokens_changes_nothing_and_is_finite():
 
 
 def test_learning_rate_and_statistics_are_reported_when_requested():
-    def objective(apply, params, frozen, batch, rng):
+    def objective(apply, params, batch, rng):
         return 3.0 * jnp.sum(params["a"]), jnp.full((), 2.0), {}
 
     schedule = constant(0.5, warmup_steps=4)
@@ -233,7 +222,7 @@ def test_learning_rate_and_statistics_are_reported_when_requested():
 
 
 def test_gradients_are_summed_in_float32_whatever_the_parameters_are():
-    def objective(apply, params, frozen, batch, rng):
+    def objective(apply, params, batch, rng):
         return jnp.sum(params["a"] * batch["x"].astype(jnp.bfloat16)), jnp.ones(()), {}
 
     params = {"a": jnp.ones((), jnp.bfloat16)}

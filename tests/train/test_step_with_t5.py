@@ -71,7 +71,7 @@ def _losses(*, num_microbatches=1, plan=None, packed=False):
         step = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
         for in_few_rows, one_a_row in _batches():
             batch = _padded(in_few_rows, 16) if packed else one_a_row
-            state, metrics = step(state, None, placement.put_batch(batch, mesh=mesh))
+            state, metrics = step(state, placement.put_batch(batch, mesh=mesh))
             losses.append(float(metrics.mean("loss")))
     assert jnp.isfinite(losses[-1])
     return losses

@@ -94,7 +94,7 @@ def main():
     def step():
         nonlocal state
         batch, stats = next(feed)
-        state, metrics = compiled(state, None, network.place(batch))
+        state, metrics = compiled(state, network.place(batch))
         loss = float(metrics.mean("loss"))
         jax.block_until_ready(state)
         return {

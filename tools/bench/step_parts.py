@@ -79,12 +79,12 @@ def measure(network, function, state, batch, rows, *, spec):
     # Kernels that a GPU replays as one recorded graph do not name their instruction.
     options = {"xla_gpu_enable_command_buffer": ""} if jax.default_backend() == "gpu" else {}
     compiled = network.lowered(function, shapes, rows).compile(compiler_options=options)
-    state, _ = compiled(state, None, batch)
+    state, _ = compiled(state, batch)
     jax.block_until_ready(state)
     with tempfile.TemporaryDirectory() as directory:
         with jax.profiler.trace(directory):
             began = time.perf_counter()
-            state, _ = compiled(state, None, batch)
+            state, _ = compiled(state, batch)
             jax.block_until_ready(state)
             wall = time.perf_counter() - began
         (path,) = Path(directory).rglob("*.xplane.pb")

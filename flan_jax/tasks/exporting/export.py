@@ -7,33 +7,39 @@ the splits, `members` computes rates from the counts measured there.
 
 import fcntl
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flan_jax.data import definitions
-from flan_jax.data.manifest import NO_SOURCE, Lengths, Member, MixtureManifest, Request, TaskManifest, write
+from flan_jax.data.manifest import NO_SOURCE, Member, MixtureManifest, Request, TaskManifest, write
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.tasks import members, registry
+from flan_jax.tasks.exporting.child import Child
 from flan_jax.tasks.exporting.plans import SplitPlan, plan, reference
 from flan_jax.tasks.exporting.shares import realised
 from flan_jax.tasks.exporting.splits import digests_of
-from flan_jax.tasks.exporting.worker_pool import StartWorker, Workers, export_plans
+from flan_jax.tasks.exporting.worker_pool import Workers, export_plans
 from flan_jax.tasks.interface import MissingSource, Task
 
 SHOWN = 8  # Names listed in a message.
 
 
 def export_requests(
-    requests: Sequence[Request], *, export_dir: Path | str, start_worker: StartWorker | None = None
+    requests: Sequence[Request],
+    *,
+    export_dir: Path | str,
+    start: Callable[[], Child] | None = None,
+    processes: int | None = None,
 ) -> list[MixtureManifest]:
     """Exports several requests; they must agree in module, vocabulary and data directory.
 
     Args:
       requests: what to export; the tasks are registered from the first one.
       export_dir: the export directory.
-      start_worker: starts a worker process; None exports everything in this one.
+      start: starts another export process; None exports everything in this one.
+      processes: how many processes may export at a time; None for one per core.
 
     Raises:
       UserError: an export cannot be made; nothing half-written is published.
@@ -47,7 +53,8 @@ def export_requests(
                 request,
                 export_dir=export_dir,
                 module_files=files,
-                workers=start_worker and Workers(start=start_worker, request=request, module_files=files),
+                workers=start and Workers(start=start, request=request),
+                processes=processes,
             )
             for request in requests
         ]
@@ -63,6 +70,7 @@ def export_mixture(
     export_dir: Path | str,
     module_files: Sequence[str] = (),
     workers: Workers | None = None,
+    processes: int | None = None,
 ) -> MixtureManifest:
     """Exports every member of a mixture (or a task by itself) for one split, and writes the mixture's manifest.
 
@@ -70,7 +78,8 @@ def export_mixture(
       request: what to export; its tasks are registered.
       export_dir: the export directory.
       module_files: user files that define them.
-      workers: how worker processes register the tasks, to share a long export; None when only this one knows them.
+      workers: other processes, to share a long export; None when only this one knows the tasks.
+      processes: how many processes may export at a time; None for one per core.
 
     Raises:
       UnknownNameError: no such mixture or task.
@@ -96,7 +105,7 @@ def export_mixture(
     _require_one_vocabulary(request, plans)
     _report_skipped(request, skipped)
     title = f"Exporting {request.name} ({request.split})"
-    manifests = export_plans(plans, export_dir=export_dir, title=title, workers=workers)
+    manifests = export_plans(plans, export_dir=export_dir, title=title, workers=workers, processes=processes)
     _require_short_targets(request, manifests)
     manifest = _mixture_manifest(
         request,
@@ -142,13 +151,6 @@ def _report_skipped(request: Request, skipped: Mapping[str, str]) -> None:
 
 def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def export_task(task: Any, split: str, *, lengths: Lengths, export_dir: Path | str) -> TaskManifest:
-    """Exports one split of one SeqIO task and returns its manifest; see `export_mixture`."""
-    planned = plan(registry.of_seqio(task), split, lengths=lengths, export_dir=Path(export_dir))
-    title = f"Exporting {task.name} ({split})"
-    return export_plans([planned], export_dir=Path(export_dir), title=title, workers=None)[0]
 
 
 def _require_one_vocabulary(request: Request, plans: Sequence[SplitPlan]) -> None:

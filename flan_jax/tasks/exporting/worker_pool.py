@@ -1,43 +1,38 @@
-"""Planned splits exported concurrently: in threads of this process and, when it takes long, in worker processes."""
+"""Planned splits exported concurrently: in threads of this process and, when it takes long, in other processes.
 
+Processes, not threads: Python runs one thread at a time, and so does the tokenizer when Python calls it. A worker
+registers the same tasks as this process, from the same request, and exports the splits that it is given by name.
+"""
+
+import contextlib
 import dataclasses
 import os
-import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 from flan_jax.data.manifest import Request, TaskManifest
 from flan_jax.files import require_free_space
+from flan_jax.tasks.exporting.child import Child
 from flan_jax.tasks.exporting.plans import SplitPlan, estimated_bytes
 from flan_jax.tasks.exporting.progress import ExportProgress
 from flan_jax.tasks.exporting.splits import export_split, published
-from flan_jax.tasks.exporting.worker import Worker
 
 SECONDS_WITHOUT_WORKERS = 5.0  # About as long as one takes to load.
 BYTES_FOR_WORKERS = 2**26  # An estimate of shards that take several times as long.
 MAX_WORKERS = 16  # Each loads TensorFlow: about half a gigabyte.
 
-StartWorker = Callable[[], "subprocess.Popen[str]"]
-"""Starts a process that runs `serving.serve`."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workers:
-    """The inputs with which worker processes register the same tasks.
+    """How worker processes are started, and the request from which they register the same tasks."""
 
-    Attributes:
-      start: starts a process.
-      request: the export's.
-      module_files: user files that define its tasks.
-    """
-
-    start: StartWorker
+    start: Callable[[], Child]
     request: Request
-    module_files: Sequence[str]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -65,7 +60,7 @@ class _Work:
 
 
 def export_plans(
-    plans: Sequence[SplitPlan], *, export_dir: Path, title: str, workers: Workers | None
+    plans: Sequence[SplitPlan], *, export_dir: Path, title: str, workers: Workers | None, processes: int | None
 ) -> list[TaskManifest]:
     """Exports the splits that are missing: concurrently where the tasks allow it, the others one by one.
 
@@ -73,7 +68,8 @@ def export_plans(
       plans: of splits, exported or missing.
       export_dir: the export directory.
       title: of the progress bar.
-      workers: how other processes register the tasks; None exports everything in this one.
+      workers: other processes; None exports everything in this one.
+      processes: how many processes may export at a time; None for one per core.
 
     Raises:
       UserError: the export cannot be made; nothing half-written is published.
@@ -86,7 +82,7 @@ def export_plans(
         with ExportProgress(tasks=len(missing), title=title) as progress:
             size = estimated_bytes(concurrent)
             work = _Work(progress=progress, workers=workers, waiting=deque(concurrent), bytes=size)
-            _export_concurrently(work, export_dir)
+            _export_concurrently(work, export_dir, count=min(len(concurrent), processes or available_cores()))
             for planned in missing:
                 if not planned.task.thread_safe:
                     export_split(planned, export_dir, on_chunk=progress.examples_done)
@@ -100,9 +96,8 @@ def _made(planned: SplitPlan, export_dir: Path) -> TaskManifest:
     return manifest
 
 
-def _export_concurrently(work: _Work, export_dir: Path) -> None:
+def _export_concurrently(work: _Work, export_dir: Path, *, count: int) -> None:
     """Exports the waiting splits in several threads; the first failure stops the others."""
-    count = min(len(work.waiting), available_cores())
     with ThreadPoolExecutor(max(1, count), thread_name_prefix="export") as pool:
         futures = [pool.submit(_export_waiting, number, export_dir, work) for number in range(count)]
         try:
@@ -128,35 +123,38 @@ def _export_waiting(number: int, export_dir: Path, work: _Work) -> None:
 
     Threads of one process only take turns, which is enough for short exports, which end before workers have loaded.
     """
-    worker = None
-    try:
+    worker: Child | None = None
+    with contextlib.ExitStack() as stack:
         while not work.stop.is_set():
             if worker is None and 0 < number < MAX_WORKERS and work.needs_workers:
                 assert work.workers is not None
-                worker = _started_worker(work.workers, export_dir, work.stop)
+                worker = stack.enter_context(work.workers.start())
+                _kill_when_stopped(worker, work.stop)
             try:
                 # Atomic, so threads need no lock.
                 planned = work.waiting.popleft()
             except IndexError:
                 return
-            made = worker.export(planned.name, planned.split) if worker is not None else None
-            if made is not None and made[1] == planned.fingerprint:
-                work.progress.examples_done(made[0])
+            made = {} if worker is None else _exported_by(worker, planned, export_dir, work)
+            if made.get("fingerprint") == planned.fingerprint:
+                work.progress.examples_done(made["examples"])
             else:  # Also where a worker cannot register the task, or registers another one.
                 export_split(planned, export_dir, on_chunk=work.progress.examples_done, stop=work.stop)
             work.progress.task_done()
-    finally:
-        if worker is not None:
-            worker.close()
 
 
-def _started_worker(workers: Workers, export_dir: Path, stop: threading.Event) -> Worker:
-    """A worker that is killed when another thread fails, whatever it is doing."""
-    worker = Worker(workers.start(), workers.request, export_dir=export_dir, module_files=workers.module_files)
+def _exported_by(worker: Child, planned: SplitPlan, export_dir: Path, work: _Work) -> dict[str, Any]:
+    """Returns a worker's answer for a split: its examples and fingerprint, or nothing."""
+    assert work.workers is not None
+    order = {"request": dataclasses.asdict(work.workers.request), "export_dir": str(export_dir)}
+    return worker.ask({**order, "task": planned.name, "split": planned.split}, work=f"exported {planned.name!r}")
+
+
+def _kill_when_stopped(worker: Child, stop: threading.Event) -> None:
+    """Kills a worker when another thread fails, whatever it is doing."""
 
     def watch() -> None:
         stop.wait()
         worker.kill()
 
     threading.Thread(target=watch, daemon=True).start()
-    return worker

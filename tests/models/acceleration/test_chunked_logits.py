@@ -38,7 +38,7 @@ def _loss(vectors, table, targets, *, tied, execution):
     read = read_logits(vectors, LogitsHead(table=table, is_tied=tied, divisor=2.0), execution=execution)
     apply = lambda params, batch, rng: read  # noqa: E731
     batch = {"decoder_target_tokens": targets, "decoder_loss_weights": jnp.linspace(0.0, 1.0, B * T).reshape(B, T)}
-    total, _, sums = OBJECTIVE(apply, None, None, batch, None)
+    total, _, sums = OBJECTIVE(apply, None, batch, None)
     return total, sums
 
 
@@ -179,7 +179,7 @@ def _on_mesh(plan, *, execution):
     apply = functools.partial(t5.output, config=CONFIG, execution=execution)
 
     def loss(params, batch):
-        return OBJECTIVE(apply, params, None, batch, None)[0]
+        return OBJECTIVE(apply, params, batch, None)[0]
 
     with sharding.use_mesh(mesh, rules=rules):
         batch = placement.put_batch(_batch(), mesh=mesh)

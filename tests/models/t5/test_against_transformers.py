@@ -28,7 +28,7 @@ def ours(family: str) -> dict:
     apply = functools.partial(t5.forward, config=config)
 
     def mean_loss(params):
-        loss, weight, _ = Seq2Seq(z_loss=0.0)(apply, params, None, BATCH, None)
+        loss, weight, _ = Seq2Seq(z_loss=0.0)(apply, params, BATCH, None)
         return loss / weight
 
     def everything(params):

@@ -14,6 +14,7 @@ from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.exporting import export, shards, worker_pool
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.render import Template
+from tests.tasks.exporting.exported import export_task
 
 pytestmark = pytest.mark.tensorflow
 LENGTHS = {"inputs": 16, "targets": 8}
@@ -399,7 +400,7 @@ def test_no_room_is_said_before_anything_is_written(tmp_path, register, monkeypa
 
 
 def test_one_split_can_be_exported_by_itself(tmp_path, register):
-    manifest = export.export_task(register(train=3), "train", lengths=LENGTHS, export_dir=tmp_path)
+    manifest = export_task(register(train=3), "train", lengths=LENGTHS, export_dir=tmp_path)
     assert manifest.num_examples == 3
     assert len(ExportedTask(tmp_path / "tasks" / f"toy-{manifest.fingerprint[:12]}" / "train")) == 3
 

@@ -1,18 +1,22 @@
 """A long export is shared with worker processes and gives the same bytes."""
 
+import dataclasses
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from flan_jax.data.manifest import Request
-from flan_jax.run.export_child import start_worker
-from flan_jax.tasks.exporting import export, serving, worker_pool
-from flan_jax.tasks.exporting.worker import Worker
+from flan_jax.run import export_process
+from flan_jax.tasks.exporting import export, worker_pool
+from flan_jax.tasks.exporting.child import ExportFailed
+from flan_jax.tasks.exporting.splits import export_one
 from flan_jax.tasks.exporting.worker_pool import Workers, available_cores
 from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.render import Template
+from tests.tasks.exporting.exported import export_task
 
 pytestmark = pytest.mark.tensorflow
 LENGTHS = {"inputs": 16, "targets": 8}
@@ -22,28 +26,28 @@ NAMES = "abcdef"
 class FakeWorker:
     """A worker within this process, which needs no loading."""
 
-    made: list = []
-    export_dir = None
+    def __init__(self):
+        self.exported, self.killed, self.closed = [], threading.Event(), False
 
-    def __init__(self, process, request, *, export_dir, module_files):
-        self.export_dir, self.killed = export_dir, threading.Event()
-        self.made.append(self)
-        self.exported, self.closed = [], False
+    def __enter__(self):
+        return self
 
-    def export(self, task, split):
-        self.exported.append(task)
-        return serving.export_one(task, split, lengths=LENGTHS, export_dir=self.export_dir, module_files=())
+    def __exit__(self, *exception):
+        self.closed = True
+
+    def ask(self, order, *, work):
+        self.exported.append(order["task"])
+        return export_one(
+            order["task"], order["split"], lengths=LENGTHS, export_dir=Path(order["export_dir"]), module_files=()
+        )
 
     def kill(self):
         self.killed.set()
 
-    def close(self):
-        self.closed = True
-
 
 @pytest.fixture
 def six(registries, monkeypatch, tmp_path):
-    """Six tasks, two threads, and workers that start at once; returns the request and its workers."""
+    """Six tasks, two threads, and workers that start at once; returns the request, its workers and those started."""
     for name in NAMES:
         source = InMemorySource(data={"train": [{"q": f"{name}{i}", "a": "x"} for i in range(3)]})
         templates = (Template(inputs="{q}", targets="{a}"),)
@@ -51,8 +55,6 @@ def six(registries, monkeypatch, tmp_path):
     registries.register_mixture("all", list(NAMES))
     monkeypatch.setattr(worker_pool, "available_cores", lambda: 2)
     monkeypatch.setattr(worker_pool, "SECONDS_WITHOUT_WORKERS", -1.0)
-    monkeypatch.setattr(worker_pool, "Worker", FakeWorker)
-    monkeypatch.setattr(FakeWorker, "made", [])
     real = worker_pool.export_split
 
     def slowly(*args, **more):
@@ -61,7 +63,8 @@ def six(registries, monkeypatch, tmp_path):
 
     monkeypatch.setattr(worker_pool, "export_split", slowly)
     request = Request(name="all", lengths=LENGTHS)
-    return request, Workers(start=lambda: None, request=request, module_files=())
+    started = []
+    return request, Workers(start=lambda: started.append(FakeWorker()) or started[-1], request=request), started
 
 
 def all_files(folder):
@@ -69,41 +72,41 @@ def all_files(folder):
 
 
 def test_the_second_thread_uses_a_worker_and_the_bytes_are_the_same(six, tmp_path):
-    request, workers = six
+    request, workers, started = six
     shared = export.export_mixture(request, export_dir=tmp_path / "shared", workers=workers)
-    (worker,) = FakeWorker.made
+    (worker,) = started
     assert worker.closed and worker.exported and set(worker.exported) <= set(NAMES)
     alone = export.export_mixture(request, export_dir=tmp_path / "alone")
-    assert len(FakeWorker.made) == 1
+    assert len(started) == 1
     assert shared.members == alone.members
     assert all_files(tmp_path / "shared") == all_files(tmp_path / "alone")
 
 
 def test_a_short_export_starts_no_worker(six, tmp_path, monkeypatch):
-    request, workers = six
+    request, workers, started = six
     monkeypatch.setattr(worker_pool, "SECONDS_WITHOUT_WORKERS", 5.0)
     export.export_mixture(request, export_dir=tmp_path, workers=workers)
-    assert not FakeWorker.made
+    assert not started
 
 
-@pytest.mark.parametrize("answer", [None, (3, "another fingerprint")])
+@pytest.mark.parametrize("answer", [{}, {"examples": 3, "fingerprint": "another"}])
 def test_what_a_worker_cannot_export_alike_is_exported_here(six, tmp_path, monkeypatch, answer):
-    request, workers = six
-    monkeypatch.setattr(FakeWorker, "export", lambda self, task, split: answer)
+    request, workers, started = six
+    monkeypatch.setattr(FakeWorker, "ask", lambda self, order, work: answer)
     manifest = export.export_mixture(request, export_dir=tmp_path, workers=workers)
     assert [member.examples for member in manifest.members] == [3] * 6
 
 
 def test_an_error_of_a_worker_is_raised_by_the_export(six, tmp_path, monkeypatch):
-    request, workers = six
+    request, workers, started = six
 
-    def refuse(self, task, split):
-        raise ValueError(f"Task {task!r} says no.")
+    def refuse(self, order, *, work):
+        raise ValueError(f"Task {order['task']!r} says no.")
 
-    monkeypatch.setattr(FakeWorker, "export", refuse)
+    monkeypatch.setattr(FakeWorker, "ask", refuse)
     with pytest.raises(ValueError, match="Task '.' says no"):
         export.export_mixture(request, export_dir=tmp_path, workers=workers)
-    (worker,) = FakeWorker.made
+    (worker,) = started
     assert worker.killed.wait(10) and worker.closed
 
 
@@ -116,7 +119,7 @@ def test_available_cores_are_those_that_this_process_may_use(monkeypatch):
 
 
 def test_a_worker_exports_no_task_that_it_cannot_register(registries, tmp_path):
-    assert serving.export_one("absent", "train", lengths=LENGTHS, export_dir=tmp_path, module_files=()) is None
+    assert export_one("absent", "train", lengths=LENGTHS, export_dir=tmp_path, module_files=()) == {}
 
 
 YAML = """
@@ -137,27 +140,31 @@ def test_a_worker_registers_the_same_tasks_and_ends_on_request(registries, tmp_p
     module = tmp_path / "my.yaml"
     module.write_text(YAML)
     request = Request(name="sums", lengths=LENGTHS, module=str(module), vocabulary="bytes")
-    worker = Worker(start_worker(), request, export_dir=tmp_path / "export", module_files=[str(module)])
-    try:
-        made = worker.export("sums", "train")
-        assert worker.export("absent", "train") is None
-        with pytest.raises(ValueError, match=r"The split 'empty' of .*empty.jsonl is empty"):
-            worker.export("sums", "empty")
+    order = {"request": dataclasses.asdict(request), "export_dir": str(tmp_path / "export")}
+    with export_process.start() as worker:
+
+        def ask(task, split):
+            return worker.ask({**order, "task": task, "split": split}, work=f"exported {task!r}")
+
+        made = ask("sums", "train")
+        assert ask("absent", "train") == {}
+        with pytest.raises(ExportFailed, match=r"The split 'empty' of .*empty.jsonl is empty") as refused:
+            ask("sums", "empty")
+        assert refused.value.__notes__[0].startswith("Traceback")
         files = registries.prepare(request)
-        manifest = export.export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path / "export")
-        assert made == (5, manifest.fingerprint) and files == (str(module),)
-        worker.kill()
-        with pytest.raises(
-            RuntimeError, match="A worker was killed by SIGKILL .*out of memory.* while it exported 'sums'"
-        ):
-            worker.export("sums", "train")
-    finally:
-        worker.close()
+        manifest = export_task(registries.task("sums"), "train", lengths=LENGTHS, export_dir=tmp_path / "export")
+        assert made == {"examples": 5, "fingerprint": manifest.fingerprint} and files == (str(module),)
+
+
+def test_a_limit_of_one_process_starts_no_worker(six, tmp_path):
+    request, workers, started = six
+    export.export_mixture(request, export_dir=tmp_path, workers=workers, processes=1)
+    assert not started
 
 
 def test_a_large_export_starts_workers_at_once(six, tmp_path, monkeypatch):
-    request, workers = six
+    request, workers, started = six
     monkeypatch.setattr(worker_pool, "SECONDS_WITHOUT_WORKERS", 1e9)
     monkeypatch.setattr(worker_pool, "BYTES_FOR_WORKERS", 1)
     export.export_mixture(request, export_dir=tmp_path, workers=workers)
-    assert len(FakeWorker.made) == 1
+    assert len(started) == 1

@@ -96,7 +96,7 @@ EXPORTED = [
 def test_the_shared_files_export(
     registries, shared_data, tmp_path, name, format, evaluation, split, files, examples, dropped
 ):
-    from flan_jax.tasks.exporting.export import export_task
+    from tests.tasks.exporting.exported import export_task
 
     given = {split: [shared_data / file for file in files]}
     task = registries.register_files(name, given, format=format, evaluation=evaluation, vocabulary="embedded")
@@ -118,7 +118,7 @@ def test_the_seeds_are_those_of_the_paper(shared_data):
 @pytest.mark.tensorflow
 @pytest.mark.shared_data
 def test_rules_drop_rows_of_a_shared_file_by_reason(registries, shared_data, tmp_path):
-    from flan_jax.tasks.exporting.export import export_task
+    from tests.tasks.exporting.exported import export_task
 
     path = tmp_path / "mine.yaml"
     evaluation, seeds = (

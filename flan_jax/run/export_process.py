@@ -71,7 +71,7 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
         catalog.install()
         export_requests(requests, export_dir=export_dir, start=start, processes=order["processes"])
         return {}
-    from flan_jax.tasks.exporting.splits import export_one
+    from flan_jax.tasks.exporting.export import export_one
 
     request, files = _prepared(json.dumps(order["request"]))
     return export_one(order["task"], order["split"], lengths=request.lengths, export_dir=export_dir, module_files=files)

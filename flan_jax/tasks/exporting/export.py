@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.data import definitions
-from flan_jax.data.manifest import NO_SOURCE, Member, MixtureManifest, Request, TaskManifest, write
-from flan_jax.errors import MissingFileError, UserError
+from flan_jax.data.manifest import NO_SOURCE, Lengths, Member, MixtureManifest, Request, TaskManifest, write
+from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.tasks import members, registry
 from flan_jax.tasks.exporting.child import Child
 from flan_jax.tasks.exporting.plans import SplitPlan, plan, reference
 from flan_jax.tasks.exporting.shares import realised
-from flan_jax.tasks.exporting.splits import digests_of
+from flan_jax.tasks.exporting.splits import digests_of, export_split, published
 from flan_jax.tasks.exporting.worker_pool import Workers, export_plans
 from flan_jax.tasks.interface import MissingSource, Task
 
@@ -58,6 +58,22 @@ def export_requests(
             )
             for request in requests
         ]
+
+
+def export_one(
+    name: str, split: str, *, lengths: Lengths, export_dir: Path, module_files: Sequence[str]
+) -> dict[str, Any]:
+    """Exports one split for another process: returns its number of examples and its fingerprint, as JSON.
+
+    Empty when no task of that name can be registered here, as one that only the other process knows.
+    """
+    try:
+        task = registry.resolve(name)
+    except UnknownNameError:
+        return {}
+    planned = plan(task, split, lengths=lengths, export_dir=export_dir, module_digests=digests_of(module_files))
+    made = published(planned, export_dir) or export_split(planned, export_dir)
+    return {"examples": made.num_examples, "fingerprint": planned.fingerprint}
 
 
 def _definition_of(request: Request) -> tuple[str | None, str | None, str | None]:

@@ -9,11 +9,10 @@ from typing import Any
 
 from flan_jax.data import definitions
 from flan_jax.data.exports import shard_damage
-from flan_jax.data.manifest import Lengths, TaskManifest, read_task
-from flan_jax.errors import UnknownNameError, UserError
-from flan_jax.tasks import registry
+from flan_jax.data.manifest import TaskManifest, read_task
+from flan_jax.errors import UserError
 from flan_jax.tasks.exporting import shards
-from flan_jax.tasks.exporting.plans import SplitPlan, plan
+from flan_jax.tasks.exporting.plans import SplitPlan
 from flan_jax.tasks.interface import FEATURES
 
 
@@ -93,22 +92,6 @@ def export_split(
     )
     shards.publish(directory, manifest, lengths=totals.lengths)
     return manifest
-
-
-def export_one(
-    name: str, split: str, *, lengths: Lengths, export_dir: Path, module_files: Sequence[str]
-) -> dict[str, Any]:
-    """Exports one split for another process: returns its number of examples and its fingerprint, as JSON.
-
-    Empty when no task of that name can be registered here, as one that only the other process knows.
-    """
-    try:
-        task = registry.resolve(name)
-    except UnknownNameError:
-        return {}
-    planned = plan(task, split, lengths=lengths, export_dir=export_dir, module_digests=digests_of(module_files))
-    made = published(planned, export_dir) or export_split(planned, export_dir)
-    return {"examples": made.num_examples, "fingerprint": planned.fingerprint}
 
 
 class _RowCount:

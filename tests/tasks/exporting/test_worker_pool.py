@@ -12,7 +12,7 @@ from flan_jax.data.manifest import Request
 from flan_jax.run import export_process
 from flan_jax.tasks.exporting import export, worker_pool
 from flan_jax.tasks.exporting.child import ExportFailed
-from flan_jax.tasks.exporting.splits import export_one
+from flan_jax.tasks.exporting.export import export_one
 from flan_jax.tasks.exporting.worker_pool import Workers, available_cores
 from flan_jax.tasks.sources.file_sources import InMemorySource
 from flan_jax.templates.render import Template

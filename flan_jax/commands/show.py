@@ -211,8 +211,7 @@ def _mixture(
         export_dir=user_path(export_dir) if export_dir else None,
     )
     per_row = "one example per row" if export_dir is None else f"{data['examples_per_row']:.1f} examples per packed row"
-    epochs = f"epochs in {steps:,} steps of {batch_size:,} rows, {per_row}"
-    title = f"{name}, split {split}: {data['examples']:,} examples; {epochs}"
+    title = f"{name}, split {split}: {data['examples']:,} examples; {steps:,} steps of {batch_size:,} rows, {per_row}"
     columns: tuple[str, ...] = ("name", "cluster", "examples", "cap", "rate", "share_percent", "expected_epochs")
     if export_dir is not None:
         columns = (*columns, "rows_read", "dropped", "truncated", "source_revision", "templates_digest")
@@ -228,7 +227,7 @@ def _mixture(
         for share in data["shares"]
     ]
     notes = [Text(note, style="yellow") for note in data["notes"]]
-    return data, Group(_table(title, columns, lines), *shares, *notes, *skipped)
+    return data, Group(_table(title, columns, lines), *map(Text, data["epochs"]), *shares, *notes, *skipped)
 
 
 def _template(path: str, *, num_rows: int) -> tuple[Data, RenderableType]:

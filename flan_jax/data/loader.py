@@ -1,9 +1,10 @@
 """The training feed: a mixture of tasks as an endless, resumable sequence of packed batches.
 
-The sequence is a function of the seed and the position alone. A global batch is the rows of the virtual streams, one
-stream after another; a process owns a contiguous share of the streams, so any number of processes reads the same
-global batches. The position is a few numbers of JSON. Nothing here runs ahead: `train.placed_feed` does, in a thread.
-Evaluation reads through `evaluation_feed`.
+The sequence is a function of the seed and the position alone: the rows of block 0, of block 1, and so on, of which each
+batch is the next `batch_size`. Every process plans all blocks, which takes no tokens, and reads the tokens of its share
+of each batch, so any number of processes reads the same global batches. The position is two numbers, the block and
+the row in it that comes next; a row just past the block's last means the next block. Nothing here runs ahead:
+`train.placed_feed` does, in a thread. `evaluation_feed` reads for evaluation.
 """
 
 import collections
@@ -12,13 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flan_jax.data import features, feed_state, packing
-from flan_jax.data.blocks import BlockPlanner, default_block_examples
+from flan_jax.data import features, packing
+from flan_jax.data.blocks import BlockPlan, BlockPlanner
 from flan_jax.data.mixture import Mixture
-from flan_jax.data.streams import Position, Streams
 from flan_jax.errors import UserError
 
-MAX_DEFAULT_STREAMS = 16
+STATE_VERSION = 2
 WINDOW_EXAMPLES = 16_384  # Per read, and held in memory: about 20 MB.
 
 
@@ -39,16 +39,7 @@ class ExampleSource(Protocol):
 
 Batch = dict[str, np.ndarray]
 Stats = dict[str, int]
-_Filled = tuple[list[list[features.Example]], dict[int, Position]]
-
-
-def default_num_streams(batch_size: int) -> int:
-    """Returns the largest power of two, at most 16, that divides the batch.
-
-    >>> [default_num_streams(b) for b in (1, 12, 64)]
-    [1, 4, 16]
-    """
-    return min(MAX_DEFAULT_STREAMS, batch_size & -batch_size)
+Position = tuple[int, int]
 
 
 class TrainFeed:
@@ -64,15 +55,11 @@ class TrainFeed:
       batch_size: Rows in a global batch.
       lengths: Tokens per row, {"inputs": S, "targets": T}.
       strategy: Which examples share a row; see `packing`.
-      num_streams: Virtual streams; divides `batch_size` and is a multiple of `process_count`. None: the largest power
-        of two, at most 16, that divides `batch_size`.
-      block_examples: Examples that are packed together. None: 1,024, fewer for small mixtures; see `blocks`.
-      process_index: Which share of the streams to read.
-      process_count: The number of processes that share the streams.
+      process_index: Which share of each batch's rows to read.
+      process_count: The number of processes that share each batch; divides `batch_size`.
 
     Raises:
-      UserError: Numbers that do not divide, an example that is longer than a row, or a task without examples.
-      UnknownNameError: The names of tasks and rates differ.
+      UserError: A batch that does not divide, an example that is longer than a row, or a task without examples.
     """
 
     def __init__(
@@ -84,41 +71,37 @@ class TrainFeed:
         batch_size: int,
         lengths: Mapping[str, int],
         strategy: packing.Strategy = packing.bin_centred,
-        num_streams: int | None = None,
-        block_examples: int | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
-        self._num_streams = default_num_streams(batch_size) if num_streams is None else num_streams
-        _check_division(batch_size, self._num_streams, process_index, process_count)
+        if batch_size < 1 or batch_size % process_count:
+            raise UserError(
+                f"A batch of {batch_size} rows does not divide over {process_count} processes; set BATCH_SIZE to a "
+                f"multiple of {process_count}."
+            )
+        assert 0 <= process_index < process_count, (process_index, process_count)
+        self._batch_size = batch_size
+        share = batch_size // process_count
+        self._owned = slice(process_index * share, (process_index + 1) * share)
         sizes = {name: len(task) for name, task in tasks.items()}
-        if block_examples is None:
-            block_examples = default_block_examples(sum(sizes.values()), self._num_streams)
         self._lengths = {"inputs": int(lengths["inputs"]), "targets": int(lengths["targets"])}
         self._planner = BlockPlanner(
-            mixture=Mixture(sizes=sizes, rates=rates, seed=seed, block_examples=block_examples),
+            mixture=Mixture(sizes=sizes, rates=rates, seed=seed),
             lengths={name: task.lengths for name, task in tasks.items()},
             limits=(self._lengths["inputs"], self._lengths["targets"]),
             strategy=strategy,
         )
         self._tasks = [tasks[name] for name in self._planner.mixture.names]
-        share = self._num_streams // process_count
-        self._owned = range(process_index * share, (process_index + 1) * share)
-        self._rows_per_stream = batch_size // self._num_streams
         # Everything that positions depend on: restoring into a feed that differs in any of it is an error.
         self._identity = {
             "seed": seed,
-            "batch_size": batch_size,
-            "num_streams": self._num_streams,
-            "block_examples": block_examples,
             "lengths": list(self._planner.limits),
             "packing": strategy.__name__,
             "mixture": self._planner.fingerprint,
         }
         # Without packing the arrays are SeqIO's unpacked ones, down to the padding.
         self._is_packed = strategy is not packing.one_per_row
-        self._window = 1
-        self._go_to({stream: (stream, 0) for stream in self._owned})
+        self._go_to((0, 0))
 
     def __iter__(self) -> "TrainFeed":
         return self
@@ -126,8 +109,8 @@ class TrainFeed:
     def __next__(self) -> tuple[Batch, Stats]:
         if not self._ready:
             self._ready.extend(self._read_window())
-            self._window = min(2 * self._window + self._rows_per_stream, WINDOW_EXAMPLES)
-        rows, self._positions = self._ready.popleft()
+            self._window = min(2 * self._window + self._batch_size, WINDOW_EXAMPLES)
+        rows, self._position = self._ready.popleft()
         examples = [example for row in rows for example in row]
         if self._is_packed:
             batch = features.packed_batch(rows, lengths=self._lengths)
@@ -140,31 +123,60 @@ class TrainFeed:
             "target_tokens": int(np.count_nonzero(batch["decoder_segment_ids"])),
         }
 
-    def state(self) -> dict[str, Any]:
-        """Returns the position after the last batch, as JSON.
+    def epoch_lines(self, *, steps: int) -> list[str]:
+        """Describes for a person the epochs of each task in so many steps; see `Mixture.epoch_lines`."""
+        return self._planner.mixture.epoch_lines(
+            steps=steps, examples_per_row=self._planner.examples_per_row, batch_size=self._batch_size
+        )
 
-        Streams that other processes own are None; `feed_state.merge` combines the states of all processes.
-        """
-        positions = [self._positions.get(stream) for stream in range(self._num_streams)]
-        streams = [None if position is None else list(position) for position in positions]
-        return {"version": feed_state.VERSION, "streams": streams, "feed": dict(self._identity)}
+    def state(self) -> dict[str, Any]:
+        """Returns the position after the last batch, as JSON; it is the same in every process."""
+        block, row = self._position
+        return {"version": STATE_VERSION, "block": block, "row": row, "feed": dict(self._identity)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Moves to a saved position, whatever the number of processes that saved it.
 
         Raises:
-          UserError: The state is of another version or of another feed, or lacks a stream of this process.
+          UserError: The state is of another version or of another feed.
         """
-        feed_state.check(state, identity=self._identity, owned=self._owned)
-        self._go_to({s: (int(state["streams"][s][0]), int(state["streams"][s][1])) for s in self._owned})
+        if state.get("version") != STATE_VERSION:
+            raise UserError(
+                f"The saved data position has version {state.get('version')!r}; this program reads version "
+                f"{STATE_VERSION}. Start a new run directory."
+            )
+        saved = state["feed"]
+        differing = [name for name, value in self._identity.items() if saved.get(name) != value]
+        if differing:
+            shown = "; ".join(f"{name} was {saved.get(name)!r} and is {self._identity[name]!r}" for name in differing)
+            raise UserError(
+                f"The saved data position belongs to another feed: {shown}. Restore the values of the run that saved "
+                "it, or start a new run directory."
+            )
+        self._go_to((int(state["block"]), int(state["row"])))
 
-    def _go_to(self, positions: dict[int, Position]) -> None:
-        self._streams = Streams(self._planner, num_streams=self._num_streams, owned=self._owned)
-        self._streams.positions, self._positions = dict(positions), positions
-        self._ready: collections.deque[_Filled] = collections.deque()
-        self._window = 1  # Examples per read: few at first, so that the first batch is ready early.
+    def _go_to(self, position: Position) -> None:
+        self._position, self._planned_position = position, position
+        self._plan: tuple[int, BlockPlan] | None = None  # The block of `_planned_position`, once it is needed.
+        self._ready: collections.deque[tuple[list[list[features.Example]], Position]] = collections.deque()
+        self._window: int = 1  # Examples per read: few at first, so that the first batch is ready early.
 
-    def _read_window(self) -> list[_Filled]:
+    def _take_rows(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns this process's rows of the next batch to read: (task ids, example numbers)."""
+        block, row = self._planned_position
+        batch: list[tuple[BlockPlan, int]] = []
+        while True:
+            if self._plan is None or self._plan[0] != block:
+                self._plan = block, self._planner.plan(block)
+            plan = self._plan[1]
+            until = min(row + self._batch_size - len(batch), plan.num_rows)
+            batch += [(plan, i) for i in range(row, until)]
+            if len(batch) == self._batch_size:
+                self._planned_position = (block, until)
+                return [plan.row(i) for plan, i in batch[self._owned]]
+            block, row = block + 1, 0
+
+    def _read_window(self) -> list[tuple[list[list[features.Example]], Position]]:
         """Reads the examples of the next batches, enough that each task is read from several times in a row.
 
         A batch of a few hundred examples from thousands of tasks touches as many files, and the page cache of each,
@@ -172,13 +184,13 @@ class TrainFeed:
         """
         taken, num_examples = [], 0
         while num_examples < self._window:
-            rows = self._streams.take(self._rows_per_stream)
-            taken.append((rows, dict(self._streams.positions)))
+            rows = self._take_rows()
+            taken.append((rows, self._planned_position))
             num_examples += sum(len(numbers) for _, numbers in rows)
         every = [row for rows, _ in taken for row in rows]
         task_ids = np.concatenate([task_ids for task_ids, _ in every])
         examples = iter(self._read(task_ids, np.concatenate([numbers for _, numbers in every])))
-        return [([[next(examples) for _ in numbers] for _, numbers in rows], positions) for rows, positions in taken]
+        return [([[next(examples) for _ in numbers] for _, numbers in rows], position) for rows, position in taken]
 
     def _read(self, task_ids: np.ndarray, numbers: np.ndarray) -> list[features.Example]:
         """Reads the examples with one call per task, and returns them in the requested order."""
@@ -193,17 +205,3 @@ class TrainFeed:
         for index, example in zip(order.tolist(), read, strict=True):
             examples[index] = example
         return examples
-
-
-def _check_division(batch_size: int, num_streams: int, process_index: int, process_count: int) -> None:
-    if batch_size < 1 or num_streams < 1 or batch_size % num_streams:
-        raise UserError(
-            f"A batch of {batch_size} rows does not divide over {num_streams} streams; choose num_streams so that it "
-            f"divides the batch (the default is {default_num_streams(max(1, batch_size))})."
-        )
-    if process_count < 1 or num_streams % process_count:
-        raise UserError(
-            f"{num_streams} streams do not divide over {process_count} processes; set num_streams, and with it the "
-            f"batch of {batch_size} rows, to a multiple of {process_count}."
-        )
-    assert 0 <= process_index < process_count, (process_index, process_count)

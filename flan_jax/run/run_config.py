@@ -61,7 +61,6 @@ class RunConfig:
       num_microbatches: Parts of a batch that are processed one after the other, to save memory. The result does not
         depend on it, except for dropout, which is drawn per part. "auto" is 1, and on a CPU the fastest number.
       packing_strategy: Which examples share a row; see `data.packing`.
-      num_streams: Virtual streams of examples, shared by the processes; None uses up to 16, see `data.loader`.
       mesh: The device mesh and the sharding rules.
       execution: What is recomputed instead of stored; a resumed run may change it.
       seed: The seed of initialization, data order and dropout.
@@ -89,7 +88,6 @@ class RunConfig:
     objective: Seq2Seq = Seq2Seq()
     num_microbatches: int | Literal["auto"] = "auto"
     packing_strategy: packing.Strategy = packing.bin_centred
-    num_streams: int | None = None
     mesh: MeshPlan = MeshPlan()
     execution: Execution = Execution()
     seed: int = 0
@@ -106,8 +104,6 @@ class RunConfig:
         _require_at_least_1("batch_size", self.batch_size)
         if self.num_microbatches != "auto":
             _require_at_least_1("num_microbatches", self.num_microbatches, or_else="'auto'")
-        if self.num_streams is not None:
-            _require_at_least_1("num_streams", self.num_streams, or_else="None")
         if not isinstance(self.seed, int):
             raise UserError(f"seed is {self.seed!r}; it must be a whole number, so that two runs can be compared.")
         if self.use_cached_tasks not in (True, False, "auto"):

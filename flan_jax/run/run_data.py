@@ -44,7 +44,6 @@ class RunData:
             batch_size=config.batch_size,
             lengths=self.mixture.request.lengths,
             strategy=config.packing_strategy,
-            num_streams=config.num_streams,
             process_index=index,
             process_count=count,
         )

@@ -2,7 +2,7 @@
 
 import functools
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, final
 
@@ -11,7 +11,6 @@ from rich.console import Console
 from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import Checkpoints
-from flan_jax.data import feed_state
 from flan_jax.evaluation import report
 from flan_jax.models.t5.model import count_params
 from flan_jax.run import provenance
@@ -97,7 +96,8 @@ class Run:
                     config, network, checkpoints, abstract=abstract, identity=self._identity, console=self._console
                 )
             resumed_step = None if position is None else int(state.step)
-            self._print_introduction(state, resumed_step)
+            epochs = feed.epoch_lines(steps=config.cadence.total_steps)
+            self._print_introduction(state, epochs=epochs, resumed_step=resumed_step)
             finished = loop.run(
                 state,
                 step_fn=compiling,
@@ -130,13 +130,14 @@ class Run:
             exit_status=128 + (stop.signal or signal.SIGTERM) if finished.reason == "stop requested" else 0,
         )
 
-    def _print_introduction(self, state: TrainState, resumed_step: int | None) -> None:
+    def _print_introduction(self, state: TrainState, *, epochs: Sequence[str], resumed_step: int | None) -> None:
         """Prints which run starts, on which data, with which parameters and automatic choices."""
         mixture, rules = self._data.mixture, self._identity["optimizer"]["rules"]
         start = "a new run" if resumed_step is None else f"resumed at step {resumed_step:,}"
         lines = [
             f"{self._directory.path}: {start}",
             f"{mixture.request.name}: {len(mixture.members):,} tasks, {mixture.num_examples:,} examples",
+            *epochs,
             *mixture.notes,
             *(f"{name} skipped: {reason}" for name, reason in mixture.skipped.items()),
             f"{count_params(state.params):,} parameters",
@@ -181,8 +182,7 @@ class Run:
     def _save_hook(self, checkpoints: Checkpoints) -> loop.Save:
         def save(step: int, state: TrainState, position: dict[str, Any], metrics: Mapping[str, Any]) -> None:
             assert step == int(state.step)
-            feeds = self._group.gather(position["feed"])
-            checkpoints.save(state, data_state={**position, "feed": feed_state.merge(feeds)}, metrics=metrics)
+            checkpoints.save(state, data_state=position, metrics=metrics)
 
         return save
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from flan_jax.data.inventory import examples_per_row, exported
 from flan_jax.data.manifest import NO_SOURCE, Lengths, TaskManifest
+from flan_jax.data.mixture import Mixture
 from flan_jax.data.rates import member_shares, shares
 from flan_jax.tasks import members, registry
 from flan_jax.tasks.exporting.shares import realised
@@ -30,9 +31,9 @@ def mixture(
         row; None counts one example per row.
 
     Returns:
-      "members" with their rates and shares, relative to the members that are available; "shares" that the definition
-      states, with their realised values if the tasks are exported; "skipped", the other members with the reason;
-      "notes" of the definition.
+      "members" with their rates and shares, relative to the members that are available; "epochs", lines about how often
+      their rows repeat; "shares" that the definition states, with their realised values if the tasks are exported;
+      "skipped", the other members with the reason; "notes" of the definition.
 
     Raises:
       UnknownNameError: no such mixture.
@@ -59,7 +60,12 @@ def mixture(
     per_row = 1.0
     if export_dir is not None and plain:
         per_row = examples_per_row(shares(plain), export_dir=export_dir, split=split, lengths=lengths)
-    drawn = member_shares(plain, num_examples=counts, examples_drawn=steps * batch_size * per_row) if plain else []
+    drawn, epochs = [], []
+    if plain:
+        # Refuses a task without examples. The seed decides orders, not how often a task is drawn.
+        feed = Mixture(sizes={task: counts[task] for task in plain}, rates=plain, seed=0)
+        epochs = feed.epoch_lines(steps=steps, examples_per_row=per_row, batch_size=batch_size)
+        drawn = member_shares(plain, num_examples=counts, examples_drawn=steps * batch_size * per_row)
     described = [
         {
             "name": share.name,
@@ -83,6 +89,7 @@ def mixture(
         "examples_per_row": per_row,
         "examples": sum(counts[member["name"]] for member in described),
         "members": described,
+        "epochs": epochs,
         "shares": [dataclasses.asdict(share) for share in stated],
         "skipped": dict(sorted({**selection.skipped, **absent}.items())),
         "notes": list(registry.notes_of(name)),

@@ -186,6 +186,7 @@ def test_tasks_and_mixtures_of_a_users_module_are_shown(registries, rows):
     shown = ("examples", "cap", "share_percent", "expected_epochs")
     assert [member[key] for key in shown] == [2, 1.0, 100.0, 20.0]
     assert "capitals" in {t["name"] for t in as_json("tasks", **module)["tasks"]}
+    assert "each has every row of its task once" in as_text("mixture", "places", **module)
     assert "places" in {m["name"] for m in as_json("mixtures", **module)["mixtures"]}
     for arguments in (("task", "capitals"), ("mixture", "places"), ("tasks",), ("mixtures",)):
         assert arguments[-1] in as_text(*arguments, **module)

@@ -10,9 +10,9 @@ RNG = np.random.default_rng(0)
 LENGTHS = {name: np.stack([RNG.integers(1, 9, n), RNG.integers(1, 5, n)], 1) for name, n in (("a", 7), ("b", 90))}
 
 
-def make(lengths=LENGTHS, *, block_examples=60, limits=(16, 8), strategy=packing.bin_centred, seed=0):
+def make(lengths=LENGTHS, *, rates=None, limits=(16, 8), strategy=packing.bin_centred, seed=0):
     sizes = {name: len(array) for name, array in lengths.items()}
-    mixture = Mixture(sizes=sizes, rates=dict.fromkeys(sizes, 1.0), seed=seed, block_examples=block_examples)
+    mixture = Mixture(sizes=sizes, rates=rates or dict.fromkeys(sizes, 1.0), seed=seed)
     return blocks.BlockPlanner(mixture=mixture, lengths=lengths, limits=limits, strategy=strategy)
 
 
@@ -38,22 +38,23 @@ def test_rows_hold_exactly_the_blocks_draws_and_do_not_overflow(strategy):
 
 def test_rows_do_not_come_in_the_order_in_which_they_were_packed():
     """Packing leaves the poorly filled rows to the end."""
-    planner = make(block_examples=600)
+    planner = make({"b": np.tile(LENGTHS["b"], (6, 1))})
     plan = planner.plan(0)
     sums = np.add.reduceat(lengths_of(planner, plan).sum(axis=1), plan.starts[:-1])
     halves = sums[: len(sums) // 2].mean(), sums[len(sums) // 2 :].mean()
     assert abs(halves[0] - halves[1]) < 1.5
 
 
-def test_blocks_without_any_draw_have_no_rows():
-    tiny = make({f"t{i}": np.array([[2, 2]]) for i in range(30)}, block_examples=1)
-    plans = [tiny.plan(number) for number in range(30)]
-    assert any(plan.num_rows == 0 for plan in plans)
-    assert 0 < sum(len(plan.rows) for plan in plans) <= 60
+def test_the_examples_per_row_are_those_of_the_first_blocks():
+    planner = make()
+    plans = [planner.plan(number) for number in range(74)]
+    assert planner.mixture.block_examples == 14
+    assert planner.examples_per_row == sum(len(p.rows) for p in plans) / sum(p.num_rows for p in plans)
+    assert make(strategy=packing.one_per_row).examples_per_row == 1.0
 
 
 def test_rows_longer_than_two_bytes_can_count_are_planned():
-    planner = make({"a": np.array([[70_000, 3], [5, 3]])}, limits=(70_001, 8), block_examples=4)
+    planner = make({"a": np.array([[70_000, 3], [5, 3], [70_000, 3], [5, 3]])}, limits=(70_001, 8))
     assert planner.plan(0).num_rows == 3  # Four draws: each long one alone, the short ones together.
 
 

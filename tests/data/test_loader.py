@@ -1,11 +1,10 @@
-import doctest
 import itertools
 import json
 
 import numpy as np
 import pytest
 
-from flan_jax.data import features, feed_state, loader, packing
+from flan_jax.data import features, loader, packing
 from flan_jax.data.loader import TrainFeed
 from tests.data.packings import packed_and_unpacked
 
@@ -39,7 +38,7 @@ RATES = {"a": 1.0, "b": 2.0, "c": 1.0}
 
 
 def make(tasks=TASKS, rates=RATES, **settings):
-    defaults = {"seed": 0, "batch_size": 8, "lengths": LENGTHS, "num_streams": 4, "block_examples": 12}
+    defaults = {"seed": 0, "batch_size": 8, "lengths": LENGTHS}
     return TrainFeed(tasks, rates, **(defaults | settings))
 
 
@@ -75,11 +74,7 @@ def examples_of(batch):
     return found
 
 
-def test_examples_in_docstrings():
-    assert doctest.testmod(loader).failed == 0
-
-
-@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("process_count", [1, 2, 4, 8])
 def test_any_number_of_processes_reads_the_same_global_batches(process_count):
     feed = make()
     whole = take(feed, 12)
@@ -98,16 +93,86 @@ def test_a_feed_restored_anywhere_goes_on_with_the_same_batches(saving_processes
     whole = take(feed, total)
     savers = [make(process_index=i, process_count=saving_processes) for i in range(saving_processes)]
     for step in range(total):
-        saved = json.loads(json.dumps(feed_state.merge([saver.state() for saver in savers])))
+        saved = json.loads(json.dumps(savers[-1].state()))
+        assert all(saver.state() == saved for saver in savers)
         parts = []
         for index in range(restoring_processes):
             feed = make(process_index=index, process_count=restoring_processes)
             feed.restore(saved)
-            assert feed_state.merge([feed.state(), saved]) == saved
+            assert feed.state() == saved
             parts.append(take(feed, total - step))
         assert same(joined(parts), whole[step:])
         for saver in savers:
             next(saver)
+
+
+class Numbered:
+    """Rows whose first input token is their number in the mixture."""
+
+    def __init__(self, first, lengths):
+        self.first, self.lengths = first, lengths
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def read(self, indices):
+        return [(np.full(self.lengths[i, 0], self.first + i), np.ones(self.lengths[i, 1])) for i in indices]
+
+
+def numbers_of(batch):
+    """The numbers of a batch's examples, in the order of rows and in each row of segments."""
+    starts = (batch["encoder_segment_ids"] > 0) & (batch["encoder_positions"] == 0)
+    return batch["encoder_input_tokens"][starts]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_mixture_in_any_batches_is_read_in_full_epochs_by_any_processes_from_any_position(seed):
+    rng = np.random.default_rng(seed)
+    sizes = [int(10 ** rng.uniform(0, 4)) for _ in range(rng.integers(1, 7))]
+    firsts = (1 + np.cumsum([0, *sizes])).tolist()
+    lengths = [rng.integers(1, (9, 5), (size, 2)).astype(np.int32) for size in sizes]
+    tasks = {f"t{i}": Numbered(*task) for i, task in enumerate(zip(firsts, lengths, strict=False))}
+    rates = {name: len(task) if seed % 3 == 0 else 10 ** rng.uniform(-1, 1) for name, task in tasks.items()}
+    batch_size, processes = int(rng.choice([1, 3, 8, 60, 128])), (1, 2, 3, 4, 5, 8, 64)
+    counts = [count for count in processes if batch_size % count == 0]
+    strategy = [packing.bin_centred, packing.fewest_rows, packing.one_per_row][seed % 3]
+
+    def feeds(count):
+        shares = [{"process_index": i, "process_count": count} for i in range(count)]
+        return [make(tasks, rates, seed=seed, batch_size=batch_size, strategy=strategy, **share) for share in shares]
+
+    (feed,), drawn, saved = feeds(1), [], []
+    for batch, _ in feed:
+        drawn.extend(numbers_of(batch).tolist())
+        saved.append((batch, feed.state()))
+        if len(drawn) > 4_000:
+            break
+    for first, size in zip(firsts, sizes, strict=False):
+        rows = np.array([number - first for number in drawn if first <= number < first + size])
+        # Full permutations one after the other: after n epochs each row has been seen n times.
+        for epoch in (rows[start : start + size] for start in range(0, len(rows), size)):
+            assert len(set(epoch.tolist())) == len(epoch)
+    step = int(rng.integers(len(saved)))
+    again = feeds(int(rng.choice(counts)))
+    for part in again:
+        part.restore(json.loads(json.dumps(saved[step][1])))
+    later = [batch for batch, _ in saved[step + 1 :][:5]]
+    assert same(joined([take(part, len(later)) for part in again]), later)
+
+
+def test_a_batch_at_any_position_plans_its_own_blocks_and_no_others():
+    planned = []
+
+    def recording(lengths, limits):
+        planned.append(len(lengths))
+        return packing.bin_centred(lengths, limits)
+
+    feed = make(strategy=recording)
+    next(feed)
+    at_start = len(planned)
+    feed.restore(feed.state() | {"block": 10**9, "row": 3})
+    next(feed)
+    assert len(planned) - at_start <= at_start + 1 and feed.state()["block"] - 10**9 <= at_start
 
 
 def test_a_feed_can_be_taken_back():
@@ -118,12 +183,12 @@ def test_a_feed_can_be_taken_back():
     assert same(take(feed, 5), first)
 
 
-def test_the_state_is_a_few_bytes_of_json():
-    feed = make(batch_size=64, num_streams=None, block_examples=None)
-    take(feed, 2)
+def test_the_position_is_a_block_and_a_row():
+    feed = make()
+    assert (feed.state()["block"], feed.state()["row"]) == (0, 0)
+    take(feed, 20)
     state = feed.state()
-    assert len(state["streams"]) == 16
-    assert json.loads(json.dumps(state)) == state and len(json.dumps(state)) < 500
+    assert state["block"] > 3 and json.loads(json.dumps(state)) == state and len(json.dumps(state)) < 200
 
 
 def test_statistics_count_the_batch_and_its_examples_are_whole():
@@ -140,14 +205,6 @@ def test_realized_shares_are_the_intended_ones():
     tasks = [task for batch in take(make(), 100) for task, _ in examples_of(batch)]
     for number, share in enumerate((0.25, 0.5, 0.25)):
         assert tasks.count(number) / len(tasks) == pytest.approx(share, abs=0.02)
-
-
-def test_no_example_is_seen_again_before_its_task_is_nearly_through():
-    """Streams read their blocks side by side, so epochs overlap by the open blocks and no more."""
-    feed = make(tasks={"c": TASKS["c"]}, rates={"c": 1.0}, num_streams=1, batch_size=1, block_examples=30)
-    rows = [row for batch in take(feed, 40) for _, row in examples_of(batch)]
-    assert len(rows) > 90
-    assert len(set(rows[:90])) == 90
 
 
 def test_the_order_in_which_tasks_are_listed_does_not_matter():
@@ -203,9 +260,8 @@ def test_a_failure_while_packing_is_raised_too():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 6}, "A batch of 6 rows does not divide over 4 streams.*default is 2"),
-        ({"batch_size": 0, "num_streams": None}, "A batch of 0 rows"),
-        ({"process_count": 3}, "4 streams do not divide over 3 processes; set num_streams.*multiple of 3"),
+        ({"batch_size": 0}, "A batch of 0 rows"),
+        ({"process_count": 3}, "A batch of 8 rows does not divide over 3 processes; set BATCH_SIZE to a multiple of 3"),
         (
             {"lengths": {"inputs": 16, "targets": 3}},
             "Task 'a' has examples of up to 7 input and 4 target tokens; a row",
@@ -221,9 +277,6 @@ def test_numbers_that_do_not_fit_are_refused(settings, message):
     ("settings", "message"),
     [
         ({"seed": 1}, "seed was 0 and is 1"),
-        ({"batch_size": 4}, "batch_size was 8 and is 4"),
-        ({"num_streams": 2}, "num_streams was 4 and is 2"),
-        ({"block_examples": 13}, "block_examples was 12 and is 13"),
         ({"lengths": {"inputs": 17, "targets": 8}}, r"lengths was \[16, 8\] and is \[17, 8\]"),
         ({"strategy": packing.fewest_rows}, "packing was 'bin_centred' and is 'fewest_rows'"),
         ({"rates": RATES | {"a": 2.0}}, "mixture was '[0-9a-f]+' and is"),
@@ -242,17 +295,20 @@ def test_a_refused_state_leaves_the_feed_where_it_was():
     feed = make()
     other = make()
     next(feed), next(other)
-    with pytest.raises(ValueError, match="has version 2; this program reads version 1"):
-        feed.restore({"version": 2})
+    with pytest.raises(ValueError, match="has version 1; this program reads version 2"):
+        feed.restore({"version": 1})
     assert same(take(feed, 2), take(other, 2))
 
 
-def test_a_process_state_alone_does_not_restore_the_whole():
-    part = make(process_count=2)
-    whole = make()
-    assert part.state()["streams"][2:] == [None, None]
-    with pytest.raises(ValueError, match=r"lacks streams \[2, 3\].*feed_state.merge"):
-        whole.restore(part.state())
+def test_the_epochs_of_a_run_count_the_examples_that_share_a_row():
+    lines = {
+        name: make(strategy=getattr(packing, name)).epoch_lines(steps=10) for name in ("bin_centred", "one_per_row")
+    }
+    assert lines["one_per_row"] == [
+        "epochs in 10 steps: 0.22 (c) to 2.9 (a), median 1 of 3 tasks; each has every row of its task once"
+    ]
+    assert lines["bin_centred"][0].startswith("epochs in 10 steps: 0.5")  # About 2.4 examples share a row.
+    assert lines["bin_centred"][1].startswith("packed in blocks of 28 examples, one epoch of a")
 
 
 def test_packed_and_unpacked_hold_the_same_examples():

@@ -92,6 +92,5 @@ def test_every_setting_is_shared():
         {"cadence": Cadence(total_steps=4)},
         {"packing_strategy": packing.one_per_row},
         {"model": dataclasses.replace(MODEL, emb_dim=16)},
-        {"num_streams": 2},
     ):
         assert shared_settings(config(**changes)) != settings

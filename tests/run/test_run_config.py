@@ -14,7 +14,6 @@ from tests.run.test_identity import config
     [
         ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
         ({"num_microbatches": 2.5}, "num_microbatches is 2.5; it must be a whole number of at least 1, or 'auto'"),
-        ({"num_streams": 0}, "num_streams is 0; it must be a whole number of at least 1, or None"),
         ({"seed": None}, "seed is None; it must be a whole number"),
         ({"use_cached_tasks": "yes"}, "use_cached_tasks is 'yes'; allowed are True, False and 'auto'"),
         ({"allow_leak": "squad"}, r"allow_leak is the string 'squad'; write a list of names: \['squad'\]"),

@@ -27,6 +27,9 @@ def test_a_mixture_reports_examples_cap_rate_share_and_epochs(registries, sums, 
     # 30 examples are drawn: a quarter of them from 3, three quarters from 2.
     assert (of["sums"]["expected_epochs"], of["plain"]["expected_epochs"]) == (2.5, 11.25)
     assert found["examples"] == 5 and found["skipped"] == {}
+    assert found["epochs"] == [
+        "epochs in 10 steps: 2.5 (sums) to 11 (plain); each has every row of its task once",
+    ]
 
 
 def test_members_without_the_split_are_listed_with_the_reason(registries, sums, plain):

@@ -42,7 +42,7 @@ def drawn(manifest, export_dir, *, num_blocks=1024, lengths=LENGTHS):
     tasks = dict(zip((m.task for m in manifest.members), open_members(manifest, export_dir=export_dir), strict=True))
     rates = {member.task: member.rate for member in manifest.members}
     sizes = {name: len(task) for name, task in tasks.items()}
-    mixture = Mixture(sizes=sizes, rates=rates, seed=0, block_examples=64)
+    mixture = Mixture(sizes=sizes, rates=rates, seed=0)
     examples, tokens = dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 0)
     for block in map(mixture.block, range(num_blocks)):
         for number, name in enumerate(mixture.names):

@@ -285,7 +285,7 @@ def safe_name(name: str) -> str:
     `A` and `a` where file systems ignore case.
 
     >>> safe_name("glue_v2.rte"), safe_name("glue:v2/rte")
-    ('glue_v2.rte', 'glue_v2_rte-a0fb73c5')
+    ('glue_v2.rte', 'glue_v2_rte-cd310b1a')
     """
     if re.fullmatch(r"[a-z0-9_][a-z0-9._-]{,149}", name):
         return name

@@ -101,7 +101,7 @@ def _numbers(text: str) -> Iterator[Number]:
         yield Number(
             text=sign + digits,
             unit="%" if unit == "percent" else unit,
-            is_joined=bool(re.search(r"[A-Za-z_]$|\d[-/:.,]$", before)),
+            is_joined=bool(re.search(r"[A-Za-z_]$|\d[-/:.,^]$", before)),
         )
 
 
@@ -109,7 +109,8 @@ def _plain(text: str) -> str:
     """One spelling for signs, digits, Arabic separators and fractions such as ½."""
     if text.isascii():
         return text
-    text = _VULGAR_FRACTION.sub(lambda match: f" {unicodedata.normalize('NFKC', match[0])}", text)
+    text = re.sub(r"(?<=\d)" + _VULGAR_FRACTION.pattern, r" \g<0>", text)
+    text = _VULGAR_FRACTION.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
     spelled = dict.fromkeys(map(ord, _MINUS), "-") | {0x2044: "/", 0x066B: ".", 0x066C: ",", 0xFF05: "%", 0x066A: "%"}
     spelled |= {ord(c): str(unicodedata.decimal(c)) for c in set(text) if not c.isascii() and c.isdecimal()}
     return text.translate(spelled)

@@ -16,6 +16,7 @@ from flan_jax.evaluation.suite import HELD_OUT, TRAINED, predictions_path
 
 _LEGEND = "± standard error; majority: one answer, always; chance: any of the options."
 _SHOWN_IN_TITLE = ("examples",)  # Instead of in a column, when all rows have the same value.
+_EMPTY = "(empty)"
 _Row = list[Text | str] | None
 _Means = Mapping[str, Mean]
 
@@ -146,9 +147,9 @@ def _prediction(task: TaskResult, row: dict[str, Any]) -> RenderableType:
     if "options" in row:
         for option, score in zip(row["options"], row["scores"], strict=True):
             grid.add_row("option", Text(f"{_number(score)}  {_shortened(option)}"))
-    grid.add_row("target", Text(_shortened(" | ".join(row["references"]))))
+    grid.add_row("target", Text(_shortened(" | ".join(reference or _EMPTY for reference in row["references"]))))
     is_right = row["prediction"] in row["references"]
-    grid.add_row("prediction", Text(_shortened(row["prediction"]) or "(empty)", style="green" if is_right else "red"))
+    grid.add_row("prediction", Text(_shortened(row["prediction"]) or _EMPTY, style="green" if is_right else "red"))
     return grid
 
 

@@ -334,15 +334,26 @@ def _lacking(required: Mapping[str, str], usable: UsableRow) -> BadRow | None:
     return None
 
 
+def _is_unanswerable(task: TemplatedTask, split: str, row: Row) -> bool:
+    """Whether a row has no references because nothing is the answer: its target, which is empty too, is the reference.
+
+    SQuAD 2 writes its unanswerable questions so.
+    """
+    if task.references is None or row[task.references] not in ([], ()):
+        return False
+    try:
+        return any(not rendered.targets.strip() for rendered in _applicable(task, row, split).values())
+    except UserError:
+        return False
+
+
 def _wrong_lists(task: TemplatedTask, split: str, usable: UsableRow) -> BadRow | None:
     """Options and references that are no lists; in evaluation, a right answer that is none of the options."""
     row, place, _ = usable
     if isinstance(task.options, str) and not _texts(row, task.options):
         held = f"the field {task.options!r} must list the options, got {shortened(row[task.options])}"
         return BadRow(NO_OPTIONS, held, place)
-    # An unanswerable question has no references in evaluation: its target, which is empty then, is the reference.
-    is_unanswerable = split != TRAIN_SPLIT and task.references is not None and row[task.references] in ([], ())
-    if task.references is not None and not is_unanswerable and not _texts(row, task.references):
+    if task.references is not None and not _texts(row, task.references) and not _is_unanswerable(task, split, row):
         held = f"the field {task.references!r} must list the references, got {shortened(row[task.references])}"
         return BadRow(NO_REFERENCES, held, place)
     if task.evaluation == "rank" and split != TRAIN_SPLIT:

@@ -13,7 +13,7 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
         splits: {train: data/train.jsonl, validation: [data/a.jsonl, data/b.jsonl.gz]}
         templates: ask
         corpora: [my_atlas]               # the origin of its rows: holding the atlas out excludes this task
-        metrics: [exact_match, f1]
+        metrics: [exact_match, f1]        # names of `flan_jax.evaluation.metrics`, or "bleu(tokenizer=zh)"
       reviews:
         cluster: sentiment
         source: {kind: tfds, name: "my_reviews:1.0.0", on_bad_row: skip}

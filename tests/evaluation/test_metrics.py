@@ -63,6 +63,9 @@ def score(name, references, predictions):
         ("number_match", "2024-05-06", "2024-05-06", 100),
         ("number_match", "2024-05-06", "2024-05-07", 0),
         ("number_match", "B12", "C12", 0),
+        ("number_match", "-0.5", "−½", 100),
+        ("number_match", "-0.5", "-.5", 100),
+        ("number_match", "5", "2^5", 0),
         ("number_match", "yes", "Yes.", 100),
         ("number_match", "5", "five", 0),
         ("number_match", "9" * 5000, "9" * 5000, 100),
@@ -151,6 +154,30 @@ def test_rouge_lsum_takes_sentences_in_any_order_by_t5s_rule():
     assert METRICS["rouge"].fn([sentences], ["birds flew . red cats ran . dogs sat ."])["rouge_lsum"] == 100
     assert METRICS["rouge"].fn([["a . b . c ."]], ["c . a . b ."])["rouge_lsum"] == 100
     assert METRICS["rouge"].fn([["a.b.c."]], ["c.a.b."])["rouge_lsum"] < 100  # The rule needs spaces.
+
+
+TEXT = "this is a string"
+
+
+@pytest.mark.parametrize(
+    ("name", "references", "predictions", "wanted"),
+    [
+        ("bleu(tokenizer=intl)", [[TEXT]] * 2, [TEXT] * 2, [100]),
+        ("bleu(tokenizer=intl)", [[TEXT]] * 2, ["", ""], [0]),
+        ("rouge", [[TEXT]] * 2, [TEXT] * 2, [100, 100, 100]),
+        ("rouge", [[TEXT]] * 2, ["", ""], [0, 0, 0]),
+        ("squad", [["", TEXT], [TEXT, TEXT]], [TEXT] * 2, [100, 100]),
+        ("squad", [[TEXT, TEXT]] * 2, ["", ""], [0, 0]),
+        ("squad", [["big moose", "hippo"], ["correct1"], ["correct2.1", "correct2.2"], ["a", "b"]],
+         ["a big  Moose!", "wrong", "correct2.2", "c"], [50, 50]),
+        ("squad", [["abc abd", "$$$$"]], ["abd"], [0, 200 / 3]),
+        ("macro_f1", [["0"], ["1"], ["1"], ["2"]], ["0", "0", "2", "2"], [400 / 9, 50]),
+        ("correlation", [["0"], ["2"], ["1"]], ["0", "1", "2"], [50, 50]),
+        ("accuracy", [["0"], ["0"], ["2"], ["1"]], ["0", "1", "2", "1"], [75]),
+    ],
+)  # fmt: skip
+def test_the_examples_of_t5s_own_tests(name, references, predictions, wanted):
+    assert [*METRICS[name].fn(references, predictions).values()] == [pytest.approx(score) for score in wanted]
 
 
 TEXT_METRICS = ["exact_match", "accuracy", "f1", "squad", "rouge_l", "rouge", "edit_similarity", "bleu"]

@@ -39,7 +39,7 @@ def test_t5_vector_normalized_by_length():
     scores, lengths = [(0.5, 5), (2, 3.3), (1.5, 0.6), (1.8, 1)], [(5, 10), (2, 3), (5, 6), (3, 2)]
     assert METRICS["rank_accuracy_by_length"].fn(scores, TWO_GOLD, lengths=lengths) == {"accuracy_by_length": 75.0}
     assert METRICS["rank_accuracy"].fn(scores, TWO_GOLD, lengths=lengths) == {"accuracy": 75.0}
-    assert METRICS["rank_accuracy_by_length"].fn([(-4, -3)], [{0}], lengths=[(4, 1)]) == {"accuracy": 100.0}
+    assert METRICS["rank_accuracy_by_length"].fn([(-4, -3)], [{0}], lengths=[(4, 1)]) == {"accuracy_by_length": 100.0}
     assert METRICS["rank_accuracy"].fn([(-4, -3)], [{0}], lengths=[(4, 1)]) == {"accuracy": 0.0}
 
 

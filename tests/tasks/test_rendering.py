@@ -164,6 +164,14 @@ def test_lists_of_options_and_references_must_be_lists_of_texts(tmp_path, value)
         inputs(task_of(jsonl(tmp_path, lines), references="list"))
 
 
+def test_an_unanswerable_question_has_an_empty_list_of_references(tmp_path):
+    lines = [{"q": "a", "a": "1", "list": ["1"]}, {"q": "b", "a": "", "list": []}]
+    task = task_of(jsonl(tmp_path, lines), references="list")
+    texts = [(text.targets, text.references) for _, text, *_ in iter_rendered(task, "validation")]
+    assert texts == [("1", ("1",)), ("", ())]
+    assert len(inputs(task)) == 2  # Training is not refused for it either.
+
+
 def test_an_unrenderable_value_is_reported_with_task_and_template():
     with pytest.raises(ValueError, match=r"Task 't', template 0: template '0 {q}': the field 'q' .* holds \['x'\]"):
         inputs(task_of([{"q": ["x"], "a": "1"}]))

@@ -47,6 +47,40 @@ def sha256_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def read_json_object(path: Path, *, fix: str) -> dict[str, Any]:
+    """Returns the content of a JSON file that other programs wrote.
+
+    Args:
+      path: The file.
+      fix: What to do about a damaged file, the last sentence of every message.
+
+    Raises:
+      UserError: The file cannot be read; is not UTF-8; is not JSON, or nested too deep to read; repeats a name; is not
+        an object.
+    """
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        object_ = dict(pairs)
+        if len(object_) < len(pairs):
+            names = [name for name, _ in pairs]
+            repeated = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"{path} has {repeated!r} twice in one object. {fix}")  # Readers differ in which one wins.
+        return object_
+
+    with accessing(path, setting="The file", action="read"):
+        content = path.read_bytes()
+    try:
+        value = json.loads(content.decode(), object_pairs_hook=distinct)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # Python has no other limit on nesting than its own stack.
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise UserError(f"{path} is not JSON ({reason}). {fix}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is a JSON {type(value).__name__}, expected an object. {fix}")
+    return value
+
+
 def differing_fields(first: Any, second: Any, *, field: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yields every field in which two JSON values differ, down to the leaves, with both values.
 

@@ -7,19 +7,21 @@ creates SeqIO's own vocabulary objects.
 
 import abc
 import functools
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceNormalizer, SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]  # Made at run time.
 
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.files import accessing, sha256_of, sha256_of_file
+from flan_jax.files import accessing, sha256_of
 from flan_jax.names import nearest
 from flan_jax.paths import user_path
+from flan_jax.vocabularies import added_tokens, huggingface_files
 
 EMBEDDED_MODEL = Path(__file__).parent / "vocabularies" / "embedded.model"
 NUM_SPECIAL_BYTE_IDS = 3  # padding, end of sequence, unknown; a byte's id is its value + 3 (ByT5, arXiv 2105.13626)
@@ -52,16 +54,11 @@ class DescribedVocabulary(Protocol):
 
 
 class Vocabulary(abc.ABC):
-    """A vocabulary; its last `extra_ids` ids are sentinels."""
+    """A vocabulary; its last `extra_ids` ids are sentinels, unless tokens were added after them."""
 
     kind: ClassVar[VocabularyKind]
     pad_id: ClassVar[int] = 0
     extra_ids: int
-
-    @property
-    @abc.abstractmethod
-    def base_size(self) -> int:
-        """Number of ids without the sentinels."""
 
     @property
     @abc.abstractmethod
@@ -79,9 +76,19 @@ class Vocabulary(abc.ABC):
         """SHA-256 of everything that determines the ids, including the sentinels."""
 
     @property
+    @abc.abstractmethod
     def size(self) -> int:
         """Number of ids including sentinels; an embedding table may have more rows, but not fewer."""
-        return self.base_size + self.extra_ids
+
+    @property
+    def base_size(self) -> int:
+        """Number of ids without the sentinels."""
+        return self.size - self.extra_ids
+
+    @property
+    def first_sentinel(self) -> int:
+        """Id of `<extra_id_0>`, from which sentinels are counted downwards."""
+        return self.size - 1
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -115,10 +122,10 @@ class Vocabulary(abc.ABC):
 
 @dataclass(frozen=True)
 class SentencePieceVocabulary(Vocabulary):
-    """A SentencePiece model with sentinels after its pieces. The file is read on first use.
+    """A SentencePiece model with sentinels after its pieces, and added tokens if its file has any. Read on first use.
 
     Attributes:
-      path: the local `.model` file.
+      path: the local `.model` file, or a Hugging Face folder.
       extra_ids: number of sentinels; T5 has 100.
     """
 
@@ -129,28 +136,56 @@ class SentencePieceVocabulary(Vocabulary):
     def __post_init__(self) -> None:
         path = user_path(self.path)
         with accessing(path, setting="The SentencePiece model", action="read"):
-            if not path.is_file():
+            if not path.is_file() and not huggingface_files.is_folder(path):
                 neighbors = path.parent.glob("*.model") if path.parent.is_dir() else []
                 raise MissingFileError(
                     f"No SentencePiece model at {self.path}.{nearest(path.name, (p.name for p in neighbors))} "
-                    "Give the path of a local .model file, 'embedded' or 'bytes'."
+                    "Give the path of a local .model file or of a Hugging Face folder, 'embedded' or 'bytes'."
                 )
         # One spelling of the path, because SeqIO compares vocabularies by it.
         object.__setattr__(self, "path", str(path))
         _require_count(self.extra_ids)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that decide the ids."""
+        path = Path(self.path)
+        return huggingface_files.files_of(path) if path.is_dir() else (path,)
+
+    @functools.cached_property
+    def content(self) -> bytes:
+        """The bytes of the `.model` file, which a Hugging Face folder's tokenizer is translated to."""
+        path = Path(self.path)
+        with accessing(path, setting="The SentencePiece model", action="read"):
+            if not path.is_dir():
+                return path.read_bytes()
+        folder = huggingface_files.read_folder(path)
+        if folder is None or folder.model is None:
+            raise MissingFileError(f"{path} has no SentencePiece model. Fetch the complete folder.")
+        return folder.model
+
+    @functools.cached_property
+    def parts(self) -> tuple[bytes, added_tokens.AddedTokens | None]:
+        """The serialized SentencePiece model alone, and the added tokens."""
+        return added_tokens.unpacked(self.content, where=self.path)
+
+    @property
+    def added(self) -> added_tokens.AddedTokens | None:
+        """The added tokens, among them sentinels that are no pieces."""
+        return self.parts[1]
+
     @functools.cached_property
     def _processor(self) -> SentencePieceProcessor:
         sentinels = ModelProto()
-        for k in reversed(range(self.extra_ids)):
+        stated = {} if self.added is None else self.added.sentinels()
+        if stated and len(stated) != self.extra_ids:
+            raise UserError(f"{self.path} has {len(stated)} sentinels: set extra_ids={len(stated)}.")
+        for k in reversed(range(0 if stated else self.extra_ids)):
             sentinels.pieces.add(piece=f"▁<extra_id_{k}>", score=0.0, type=ModelProto.SentencePiece.USER_DEFINED)
-        model = Path(self.path).read_bytes()
         processor = SentencePieceProcessor()
-        with accessing(self.path, setting="The SentencePiece model", action="read"):
-            model = Path(self.path).read_bytes()
         try:
             # Serialized messages of one type, concatenated, are one message with its repeated fields joined.
-            processor.load_from_serialized_proto(model + sentinels.SerializeToString())
+            processor.load_from_serialized_proto(self.parts[0] + sentinels.SerializeToString())
         except RuntimeError as error:
             if "already defined" in str(error):
                 raise UserError(
@@ -164,10 +199,36 @@ class SentencePieceVocabulary(Vocabulary):
             )
         return processor
 
+    @functools.cached_property
+    def _splitter(self) -> added_tokens.Splitter | None:
+        if self.added is None:
+            return None
+        normalizer = SentencePieceNormalizer(
+            model_proto=self.parts[0], add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
+        )
+        # A line's end of two characters is one grapheme for `tokenizers`, which becomes one space.
+        return added_tokens.Splitter(
+            self.added.tokens, normalize=lambda text: normalizer.normalize(text.replace("\r\n", "\n"))
+        )
+
+    @functools.cached_property
+    def _added_texts(self) -> dict[int, str]:
+        """Texts of added tokens by id, as `tokenizers` decodes them: normalized where they are found so."""
+        assert self.added is not None and self._splitter is not None
+        normalize = self._splitter.normalize
+        return {t.id: normalize(t.content) if t.normalized else t.content for t in self.added.tokens}
+
     @property
-    def base_size(self) -> int:
-        """Number of pieces in the file."""
-        return self._processor.get_piece_size() - self.extra_ids
+    def size(self) -> int:
+        """Number of pieces, sentinels and added tokens."""
+        tokens = () if self.added is None else self.added.tokens
+        return max(self._processor.get_piece_size(), *(token.id + 1 for token in tokens), 0)
+
+    @property
+    def first_sentinel(self) -> int:
+        """Id of `<extra_id_0>`, from which sentinels are counted downwards."""
+        stated = {} if self.added is None else self.added.sentinels()
+        return stated.get(0, self._processor.get_piece_size() - 1)
 
     @property
     def eos_id(self) -> int:
@@ -181,23 +242,42 @@ class SentencePieceVocabulary(Vocabulary):
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the file's bytes and the number of sentinels."""
-        return sha256_of({"kind": self.kind, "model": sha256_of_file(self.path), "extra_ids": self.extra_ids})
+        """SHA-256 of the model's bytes, the number of sentinels and the added tokens."""
+        model = hashlib.sha256(self.parts[0]).hexdigest()
+        added = {} if self.added is None else {"added": self.added.digest}
+        return sha256_of({"kind": self.kind, "model": model, "extra_ids": self.extra_ids, **added})
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text, without an end of sequence; `<extra_id_k>` at a word's start is a sentinel."""
-        return self._processor.encode(text, out_type=int)
+        """Returns the ids of a text, without an end of sequence.
+
+        `<extra_id_k>` at a word's start is a sentinel, as in SeqIO. With added tokens, texts are split at all of them
+        first, wherever they are; see `vocabularies.added_tokens`.
+        """
+        if self._splitter is None:
+            return self._processor.encode(text, out_type=int)
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of several texts, encoded with one thread per core."""
-        return self._processor.encode(list(texts), out_type=int, num_threads=_cores())
+        if self._splitter is None:
+            return self._processor.encode(list(texts), out_type=int, num_threads=_cores())
+        parts = [list(self._splitter.split(text)) for text in texts]
+        between = [added_tokens.with_plain_spaces(part) for split in parts for part in split if isinstance(part, str)]
+        encoded = iter(self._processor.encode(between, out_type=int, num_threads=_cores()) if between else [])
+        return [[i for part in split for i in ([part] if isinstance(part, int) else next(encoded))] for split in parts]
 
     def _decode(self, ids: list[int]) -> str:
-        return self._processor.decode(ids)
+        if self.added is None:
+            return self._processor.decode(ids)
+        texts, kind = self._added_texts, self.added.tokenizer_class
+        return added_tokens.decoded(
+            ids, piece=self.piece, is_byte=self._processor.is_byte, texts=texts, tokenizer_class=kind
+        )
 
     def piece(self, i: int) -> str:
         """Returns the piece as it is in the model: "▁" is a space."""
-        return self._processor.id_to_piece(i)
+        names = {} if self.added is None else self.added.names
+        return names.get(i) or self._processor.id_to_piece(i)
 
 
 @dataclass(frozen=True)
@@ -217,9 +297,9 @@ class ByteVocabulary(Vocabulary):
         _require_count(self.extra_ids)
 
     @property
-    def base_size(self) -> int:
-        """Three special ids and 256 bytes."""
-        return NUM_SPECIAL_BYTE_IDS + 256
+    def size(self) -> int:
+        """Three special ids, 256 bytes and the sentinels."""
+        return NUM_SPECIAL_BYTE_IDS + 256 + self.extra_ids
 
     @property
     def eos_id(self) -> int:
@@ -263,22 +343,48 @@ class ByteVocabulary(Vocabulary):
 
 
 def load(spec: str | Vocabulary, *, extra_ids: int | None = None) -> Vocabulary:
-    """Returns the vocabulary that a setting names. Cheap: checks that a model file exists, but does not read it.
+    """Returns the vocabulary that a setting names. Cheap: looks for added tokens in a model, but does not build it.
 
     Args:
       spec: "embedded" (the package's own small SentencePiece model), "bytes", the path of a SentencePiece `.model`
-        file, or a vocabulary, which is returned unchanged.
-      extra_ids: number of sentinels; None for the kind's default (100 for SentencePiece, 0 for bytes).
+        file or of a Hugging Face folder, or a vocabulary, which is returned unchanged.
+      extra_ids: number of sentinels; None for the folder's, or the kind's default (100 for SentencePiece, 0 for bytes).
 
     Raises:
       MissingFileError: the path does not exist.
+      UserError: a folder's tokenizer cannot be represented.
     """
     if isinstance(spec, Vocabulary):
         return spec
+    if spec not in ("bytes", "embedded"):
+        path = user_path(spec)
+        directory = path.parent if path.name == huggingface_files.TOKENIZER_NAME else path
+        if directory.is_dir() and (found := of_folder(directory, sentinels=extra_ids)):
+            return found
+        extra_ids = added_tokens.number_of_sentinels(path) if extra_ids is None and path.is_file() else extra_ids
     chosen = {} if extra_ids is None else {"extra_ids": extra_ids}
     if spec == "bytes":
         return ByteVocabulary(**chosen)
     return SentencePieceVocabulary(str(EMBEDDED_MODEL) if spec == "embedded" else spec, **chosen)
+
+
+def of_folder(directory: Path, *, sentinels: int | None = None) -> Vocabulary | None:
+    """Returns the vocabulary of a Hugging Face folder, None if it has no tokenizer.
+
+    Args:
+      directory: the folder.
+      sentinels: their number where the folder's files do not state it; None for the one of its model type.
+
+    Raises:
+      UserError: the tokenizer cannot be represented; see `huggingface_files.read_folder`.
+    """
+    folder = huggingface_files.read_folder(directory, sentinels=sentinels)
+    if folder is None:
+        return None
+    if folder.model is None:
+        return ByteVocabulary(extra_ids=folder.extra_ids)
+    path = directory / huggingface_files.MODEL_NAME if folder.is_file else directory
+    return SentencePieceVocabulary(str(path), extra_ids=folder.extra_ids)
 
 
 def _cores() -> int:

@@ -107,7 +107,7 @@ def test_load_knows_the_three_kinds_and_passes_objects_through():
     assert vocab.load(embedded) is embedded
 
 
-def test_loading_does_not_read_the_file(tmp_path):
+def test_loading_does_not_build_the_model(tmp_path):
     path = tmp_path / "not_a.model"
     path.write_bytes(b"not a model")
     broken = vocab.load(str(path))

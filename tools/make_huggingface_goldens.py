@@ -1,6 +1,7 @@
 """Writes folders as `transformers` saves them, one per family, with the logits that it computes from them.
 
     python tools/make_huggingface_goldens.py  # with transformers 4, then again with transformers 5
+    python tools/make_huggingface_goldens.py t5_other_numbers umt5_scaled umt5_unscaled  # These alone.
 
 Version 4 saves synthetic models to tests/golden/huggingface/<family>_v4, like the published checkpoints; version 5
 loads each of them and saves it to <family>_v5. `expected.npz` contains what the version that saved a folder computes
@@ -8,6 +9,7 @@ from it.
 """
 
 import shutil
+import sys
 import zlib
 from pathlib import Path
 
@@ -25,6 +27,21 @@ FAMILIES = {  # model class, layers of encoder and decoder, what distinguishes i
     "umt5": ("UMT5", (2, 2), {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "byt5": ("T5", (3, 1), {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "ul2": ("T5", (2, 2), {"feed_forward_proj": "gated-silu", "tie_word_embeddings": True}),
+}
+FAMILIES_OF_5 = {  # Written by version 5 alone: other numbers than T5's, and umT5's flag in both states.
+    "t5_other_numbers": (
+        "T5",
+        (2, 2),
+        {
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": False,
+            "relative_attention_num_buckets": 16,
+            "relative_attention_max_distance": 40,
+            "layer_norm_epsilon": 1e-2,
+        },
+    ),
+    "umt5_scaled": ("UMT5", (2, 2), {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": True}),
+    "umt5_unscaled": ("UMT5", (2, 2), {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": False}),
 }
 IN_BFLOAT16 = ("byt5",)
 INPUT_LENGTHS, TARGET_LENGTH, GREEDY_TOKENS = (140, 60), 8, 16
@@ -44,7 +61,7 @@ def made_up_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def synthetic(family: str):
     """Returns a model of the family, every parameter filled."""
-    kind, (num_layers, num_decoder_layers), choices = FAMILIES[family]
+    kind, (num_layers, num_decoder_layers), choices = (FAMILIES | FAMILIES_OF_5)[family]
     layers = {"num_layers": num_layers, "num_decoder_layers": num_decoder_layers}
     config = getattr(transformers, f"{kind}Config")(**SIZES, **layers, **choices, decoder_start_token_id=0)
     model = getattr(transformers, f"{kind}ForConditionalGeneration")(config).eval()
@@ -65,7 +82,10 @@ def expected(folder: Path, family: str) -> dict[str, np.ndarray]:
     }
     tensors = {name: torch.tensor(value, dtype=torch.long) for name, value in batch.items()}
     model = (
-        getattr(transformers, f"{FAMILIES[family][0]}ForConditionalGeneration").from_pretrained(folder).eval().float()
+        getattr(transformers, f"{(FAMILIES | FAMILIES_OF_5)[family][0]}ForConditionalGeneration")
+        .from_pretrained(folder)
+        .eval()
+        .float()
     )
     with torch.no_grad():
         logits = model(**tensors).logits.numpy()
@@ -77,10 +97,12 @@ def expected(folder: Path, family: str) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Writes the folders of the version that is installed."""
-    for family, (kind, *_) in FAMILIES.items():
+    families = FAMILIES | (FAMILIES_OF_5 if VERSION == 5 else {})
+    for family in sys.argv[1:] or families:
+        kind = families[family][0]
         folder = GOLDEN_DIR / f"{family}_v{VERSION}"
         shutil.rmtree(folder, ignore_errors=True)
-        if VERSION == 4:
+        if VERSION == 4 or family in FAMILIES_OF_5:
             model = synthetic(family)
         else:
             model = getattr(transformers, f"{kind}ForConditionalGeneration").from_pretrained(

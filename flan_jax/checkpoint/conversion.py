@@ -113,7 +113,7 @@ def convert(
     slots = {} if choices.params_only else weights.slots
     weights = _typed(dataclasses.replace(weights, config=config, slots=slots), choices)
     vocabulary = vocabulary or weights.vocabulary
-    _require_rows_for_ids(vocabulary, config, path=weights.path)
+    require_rows_for_ids(vocabulary, config, path=weights.path)
     if choices.format == "t5x" and re.fullmatch(r"checkpoint_\d+", to.name):
         raise UserError(
             f"T5X's checkpoints are folders of a run's directory, and named by the conversion: give --to={to.parent} "
@@ -157,6 +157,24 @@ def required_config(weights: Weights, model: T5Config | None) -> T5Config:
     require_shapes({name: leaf.shape for name, leaf in weights.params.items()}, config, place=weights.path)
     require_same_network(weights, config)
     return config
+
+
+def require_rows_for_ids(vocabulary: vocab.Vocabulary | None, config: T5Config, *, path: str) -> None:
+    """Refuses a vocabulary with more ids than a network has embeddings.
+
+    Args:
+      vocabulary: the vocabulary, None if there is none.
+      config: the network of the weights.
+      path: the weights, for the message.
+
+    Raises:
+      UserError: the last ids have no row.
+    """
+    if vocabulary is not None and vocabulary.size > config.vocab_size:
+        raise UserError(
+            f"The vocabulary has {vocabulary.size} ids, but the embedding table of {path} has {config.vocab_size} "
+            "rows: these weights were trained with another vocabulary."
+        )
 
 
 def _typed(weights: Weights, choices: Choices) -> Weights:
@@ -218,14 +236,6 @@ def _require_empty(to: Path, weights: Weights) -> None:
     files.require_free_space(to.parent, needed_bytes + _OVERHEAD_BYTES, for_what=f"the converted checkpoint {to.name}")
 
 
-def _require_rows_for_ids(vocabulary: vocab.Vocabulary | None, config: T5Config, *, path: str) -> None:
-    if vocabulary is not None and vocabulary.size > config.vocab_size:
-        raise UserError(
-            f"The vocabulary has {vocabulary.size} ids, but the embedding table of {path} has {config.vocab_size} "
-            "rows: these weights were trained with another vocabulary."
-        )
-
-
 def _write(
     weights: Weights, directory: Path, choices: Choices, vocabulary: vocab.Vocabulary | None, digest: str | None
 ) -> None:
@@ -238,7 +248,7 @@ def _write(
     else:
         native.write(weights, directory, metadata=_metadata(weights, vocabulary, digest))
         if isinstance(vocabulary, vocab.SentencePieceVocabulary):
-            shutil.copyfile(vocabulary.path, directory / native.VOCABULARY_FILE)
+            (directory / native.VOCABULARY_FILE).write_bytes(vocabulary.content)
 
 
 def _metadata(weights: Weights, vocabulary: vocab.Vocabulary | None, digest: str | None) -> dict[str, Any]:

@@ -59,5 +59,6 @@ def digest_of(path: Location, *, step: int | None = None) -> str:
 def _vocabulary(vocabulary: Vocabulary | None) -> str | None:
     """Returns "bytes", or the name of the SentencePiece model's file."""
     if isinstance(vocabulary, SentencePieceVocabulary):
-        return PurePath(vocabulary.path).name
+        added = "" if vocabulary.added is None else f" with {len(vocabulary.added.tokens)} added tokens"
+        return PurePath(vocabulary.path).name + added
     return None if vocabulary is None else vocabulary.kind

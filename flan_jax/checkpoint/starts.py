@@ -23,7 +23,7 @@ from flan_jax.names import nearest
 Rule = tuple[str, str | None]
 Restore = Literal["params", "params_and_optimizer"]
 # Properties of the network that shapes do not determine.
-COMPARED = ("mlp_activations", "decoder_outputs_are_scaled")
+COMPARED = ("mlp_activations", "decoder_outputs_are_scaled", "relpos_max_distance", "layer_norm_epsilon")
 _RESTORE: tuple[Restore, ...] = ("params", "params_and_optimizer")
 
 

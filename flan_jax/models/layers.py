@@ -60,7 +60,7 @@ class RMSNorm(nn.Module):
     """T5's layer norm (Zhang and Sennrich, 1910.07467): no mean and no bias; the statistic is always float32."""
 
     dtype: jnp.dtype
-    epsilon: float = 1e-6
+    epsilon: float
 
     @nn.compact
     def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:

@@ -8,13 +8,13 @@ from jaxtyping import Array, Float32, Int
 
 from flan_jax.models.initialization import parameter
 from flan_jax.models.partitioning import constrain
-from flan_jax.models.relative_position import RELPOS_BUCKETS, relative_position_buckets
+from flan_jax.models.relative_position import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE, relative_position_buckets
 
 _table_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
 
 class RelativePositionBias(nn.Module):
-    """The table [H, 32] and the bias [1, H, T, S] made of it, for all layers of a stack (umT5: for one layer).
+    """The table [H, R] and the bias [1, H, T, S] made of it, for all layers of a stack (umT5: for one layer).
 
     Distances are differences of row indices. In a packed row they equal the distances within each segment, and the mask
     removes all others.
@@ -22,9 +22,11 @@ class RelativePositionBias(nn.Module):
 
     num_heads: int
     bidirectional: bool
+    num_buckets: int = RELPOS_BUCKETS
+    max_distance: int = RELPOS_MAX_DISTANCE
 
     def setup(self) -> None:
-        shape = (self.num_heads, RELPOS_BUCKETS)
+        shape = (self.num_heads, self.num_buckets)
         self.rel_embedding = parameter(self, "rel_embedding", _table_init, shape, ("heads", "relpos_buckets"))
 
     def by_distance(self, query_length: int, key_length: int) -> Float32[Array, "H _"]:
@@ -32,9 +34,14 @@ class RelativePositionBias(nn.Module):
         period = query_length + key_length
         distance = np.arange(period)
         distance = np.where(distance < key_length, distance, distance - period)
-        buckets = relative_position_buckets(distance, bidirectional=self.bidirectional)
+        buckets = relative_position_buckets(
+            distance,
+            bidirectional=self.bidirectional,
+            num_buckets=self.num_buckets,
+            max_distance=self.max_distance,
+        )
         # A product and not a gather: a gather's gradient is a scatter, slow on CPU and of no fixed order on GPU.
-        one_hot = np.eye(RELPOS_BUCKETS, dtype=np.float32)[:, buckets]
+        one_hot = np.eye(self.num_buckets, dtype=np.float32)[:, buckets]
         return jnp.dot(self.rel_embedding, one_hot, precision=jax.lax.Precision.HIGHEST)
 
     def __call__(self, query_length: int, key_length: int, *, copies: int = 1) -> Float32[Array, "G H T S"]:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from flan_jax import gin_config
+from flan_jax import gin_config, vocab
 from flan_jax.checkpoint.manager import CheckpointPolicy
 from flan_jax.checkpoint.starts import Start
 from flan_jax.data import packing
 from flan_jax.data.exports import UseCached
 from flan_jax.data.manifest import Request
-from flan_jax.errors import UserError
+from flan_jax.errors import MissingFileError, UserError
 from flan_jax.evaluation import score_names
 from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.files import accessing
@@ -117,6 +117,7 @@ class RunConfig:
                 "Start selects what to restore from an initial checkpoint, but there is none. Set "
                 "INITIAL_CHECKPOINT_PATH, or remove the bindings of starts.Start."
             )
+        _require_rows(self.data.vocabulary, self.model)
         for setting, name in self.watched_scores.items():
             if self.evaluation is None:
                 raise UserError(
@@ -133,6 +134,20 @@ class RunConfig:
             "CheckpointPolicy.keep_best": self.checkpoints.keep_best,
         }
         return {setting: name for setting, name in watched.items() if name is not None}
+
+
+def _require_rows(spec: str | None, model: T5Config) -> None:
+    """Refuses a model without an embedding for each id, before an export shows it."""
+    try:
+        vocabulary = None if spec is None else vocab.load(spec)
+    except MissingFileError:  # `plan` needs no vocabulary; an export reports it.
+        return
+    if vocabulary is not None and vocabulary.size > model.vocab_size:
+        raise UserError(
+            f"VOCABULARY is {spec!r}, which has {vocabulary.size} ids, and T5Config.vocab_size is {model.vocab_size}: "
+            f"the embedding table needs a row for each id. Set T5Config.vocab_size to at least {vocabulary.size}, or "
+            "VOCABULARY to the model's own."
+        )
 
 
 def _require_at_least_1(name: str, value: object, *, or_else: str | None = None) -> None:

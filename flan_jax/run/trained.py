@@ -97,10 +97,15 @@ def open_trained(options: ModelOptions) -> TrainedModel:
             "they were trained with, or 'bytes'."
         )
     lengths = options.task_feature_lengths or weights.metadata.get("lengths") or DEFAULT_LENGTHS
+    config = conversion.required_config(weights, options.model)
+    conversion.require_rows_for_ids(stored, config, path=weights.path)
+    # The folder, not the model in it: it has the added tokens and the number of sentinels.
+    is_folder = weights.format == "hf" and stored is weights.vocabulary and stored.kind == "sentencepiece"
+    spec = weights.path if is_folder else _spec(stored)
     return TrainedModel(
         directory=directory,
-        network=Network(conversion.required_config(weights, options.model), plan=options.mesh),
-        request=Request(name=directory.path.name, lengths=dict(lengths), vocabulary=_spec(stored)),
+        network=Network(config, plan=options.mesh),
+        request=Request(name=directory.path.name, lengths=dict(lengths), vocabulary=spec),
         export_dir=user_path(options.export_dir or "exports"),
         vocabulary_ref=VocabularyRef.of(stored),
         vocabulary=stored,

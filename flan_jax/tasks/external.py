@@ -82,10 +82,10 @@ class ExternalTask:
         return of_task(self.seqio_task)
 
     @property
-    def vocabulary_file(self) -> str | None:
+    def vocabulary_files(self) -> tuple[str, ...]:
         """The local SentencePiece model, if any."""
         path = getattr(self.seqio_task.output_features["inputs"].vocabulary, "sentencepiece_model_file", None)
-        return str(user_path(path)) if path and Path(path).is_file() else None
+        return (str(user_path(path)),) if path and Path(path).is_file() else ()
 
     def to_seqio(self) -> Any:
         """Returns the SeqIO task, which is registered already."""

@@ -211,8 +211,8 @@ class Task(Protocol):
         """The vocabulary of inputs and targets."""
 
     @property
-    def vocabulary_file(self) -> str | None:
-        """The SentencePiece model that its ids depend on, unless the package ships it."""
+    def vocabulary_files(self) -> tuple[str, ...]:
+        """The files that its ids depend on, unless the package ships them."""
 
     def to_seqio(self) -> Any:
         """Adds the task to `seqio.TaskRegistry` and returns the `seqio.Task`."""

@@ -13,7 +13,7 @@ from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.exporting.tokens import Tokenizer
 from flan_jax.tasks.interface import Encode, Finding, MissingSource, Preview, Rendering, TaskMetadata, files_read
 from flan_jax.tasks.sources.rows import Source
-from flan_jax.tasks.vocabularies import own_file, shared
+from flan_jax.tasks.vocabularies import own_files, shared
 from flan_jax.vocab import Vocabulary
 
 
@@ -56,9 +56,9 @@ class RenderedTask:
         )
 
     @property
-    def vocabulary_file(self) -> str | None:
-        """The model of a user's own vocabulary."""
-        return own_file(self.vocabulary)
+    def vocabulary_files(self) -> tuple[str, ...]:
+        """The files of a user's own vocabulary."""
+        return own_files(self.vocabulary)
 
     def to_seqio(self) -> Any:
         """Adds the task to SeqIO's registry: a source of texts, tokenized by SeqIO's own preprocessors."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from flan_jax import vocab
+from flan_jax.errors import UserError
 from flan_jax.files import sha256_of
 from flan_jax.tasks import lazy
 
@@ -17,6 +18,11 @@ def to_seqio(vocabulary: vocab.Vocabulary) -> Any:
     """Returns SeqIO's object for a vocabulary; the same object every time. Its file is read when first used."""
     seqio = lazy.import_seqio()
     if isinstance(vocabulary, vocab.SentencePieceVocabulary):
+        if Path(vocabulary.path).is_dir() or vocabulary.added is not None:
+            raise UserError(
+                f"{vocabulary.path} is a tokenizer of Hugging Face with added tokens or without a SentencePiece model, "
+                "and SeqIO has no such vocabulary. Export the tasks with flan_jax, or use the spiece.model alone."
+            )
         return seqio.SentencePieceVocabulary(vocabulary.path, extra_ids=vocabulary.extra_ids)
     assert isinstance(vocabulary, vocab.ByteVocabulary), vocabulary
     return seqio.ByteVocabulary(extra_ids=vocabulary.extra_ids)
@@ -92,18 +98,18 @@ def of_task(task: Any) -> vocab.Vocabulary | ExternalVocabulary:
 
 def shared(vocabulary: vocab.Vocabulary) -> vocab.Vocabulary:
     """Returns the first of equal vocabularies: loading and digesting a model takes 20 ms, and each task has its own."""
-    status = os.stat(vocabulary.path) if isinstance(vocabulary, vocab.SentencePieceVocabulary) else None
-    return _first_of_equal(vocabulary, status and (status.st_size, status.st_mtime_ns))
+    files = vocabulary.files if isinstance(vocabulary, vocab.SentencePieceVocabulary) else ()
+    return _first_of_equal(vocabulary, tuple((s.st_size, s.st_mtime_ns) for s in map(os.stat, files)))
 
 
 @functools.lru_cache(maxsize=8)
-def _first_of_equal(vocabulary: vocab.Vocabulary, version: tuple[int, int] | None) -> vocab.Vocabulary:
+def _first_of_equal(vocabulary: vocab.Vocabulary, version: tuple[tuple[int, int], ...]) -> vocab.Vocabulary:
     del version
     return vocabulary
 
 
-def own_file(vocabulary: vocab.Vocabulary) -> str | None:
-    """Returns the SentencePiece model of a vocabulary; None for the package's own and for one without a model."""
+def own_files(vocabulary: vocab.Vocabulary) -> tuple[str, ...]:
+    """Returns the files that a vocabulary's ids depend on; none for the package's own and for one without a model."""
     if isinstance(vocabulary, vocab.SentencePieceVocabulary) and Path(vocabulary.path) != vocab.EMBEDDED_MODEL:
-        return vocabulary.path
-    return None
+        return tuple(map(str, vocabulary.files))
+    return ()

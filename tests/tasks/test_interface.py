@@ -37,7 +37,7 @@ class Doubling:
     is_here: bool = True
     splits = ("train", "validation")
     vocabulary = ByteVocabulary(extra_ids=0)
-    vocabulary_file = None
+    vocabulary_files = ()
     num_templates = 0
     thread_safe = True
     joins_rows = False

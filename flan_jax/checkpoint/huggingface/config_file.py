@@ -7,7 +7,6 @@ mT5; in umT5 always before 5.24, and as in T5 since. Functions here give each ve
 version that computes other logits.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flan_jax.checkpoint.leaves import Leaf
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.models.relative_position import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
+from flan_jax.files import read_json_object
 from flan_jax.models.t5.config import T5Config
 from flan_jax.names import nearest
 
@@ -36,11 +36,11 @@ _SIZES = {
     "num_layers": "num_encoder_layers",
     "num_decoder_layers": "num_decoder_layers",
 }
-_FIXED = {
-    "is_encoder_decoder": True,
-    "relative_attention_num_buckets": RELPOS_BUCKETS,
-    "relative_attention_max_distance": RELPOS_MAX_DISTANCE,
-    "layer_norm_epsilon": 1e-6,
+_SWITCHES = ("tie_word_embeddings", "scale_decoder_outputs", "is_gated_act")
+_NUMERICS = {
+    "relative_attention_num_buckets": "relpos_buckets",
+    "relative_attention_max_distance": "relpos_max_distance",
+    "layer_norm_epsilon": "layer_norm_epsilon",
 }
 EOS_ID = 1
 _IDS = {"pad_token_id": 0, "eos_token_id": EOS_ID, "decoder_start_token_id": 0}
@@ -63,11 +63,8 @@ def read(directory: Path) -> dict[str, Any]:
     path = directory / NAME
     if not path.is_file():
         raise MissingFileError(f"{path} is missing, which describes the network of the weights. Fetch it too.")
-    try:
-        stated = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}). Fetch or write it again.") from error
-    model_type = stated.get("model_type") if isinstance(stated, dict) else None
+    stated = read_json_object(path, fix="Fetch or write it again.")
+    model_type = stated.get("model_type")
     if str(model_type) not in MODEL_TYPES:
         raise UserError(
             f"{path} has model_type {model_type!r}; supported are {', '.join(MODEL_TYPES)}."
@@ -88,22 +85,71 @@ def network(stated: Mapping[str, Any], *, head: Head, where: str) -> T5Config:
       UserError: a value that this project's T5 does not support, or an output layer that is missing or contradicts the
         file.
     """
-    for name, supported in _FIXED.items():
-        if stated.get(name, supported) != supported:
-            raise UserError(
-                f"{where} has {name} {stated[name]!r}; supported is {supported!r}, as in every released T5."
-            )
+    if stated.get("is_encoder_decoder", True) is not True:
+        raise UserError(
+            f"{where} has is_encoder_decoder {stated['is_encoder_decoder']!r}; supported is True, as in every released "
+            "T5: an encoder or a decoder alone cannot be read."
+        )
+    for name in _SWITCHES:
+        if not isinstance(stated.get(name), bool | None):
+            raise UserError(f"{where} has {name} {stated[name]!r}; it must be true or false.")
     _require_head(stated, head, where=where)
     tied = head != "own"
     scaled = _is_scaled(stated)
-    return T5Config(
-        **_sizes(stated, where=where),
-        mlp_activations=_activations(stated, where=where),
-        dropout_rate=0.0,
-        logits_via_embedding=tied,
-        scale_decoder_outputs=None if scaled == tied else scaled,
-        relpos_bias_per_layer=stated["model_type"] == "umt5",
-    )
+    fields = {**_sizes(stated, where=where), **_numerics(stated, where=where)}
+    activations = _activations(stated, where=where)
+    try:
+        return T5Config(
+            **fields,
+            mlp_activations=activations,
+            dropout_rate=0.0,
+            logits_via_embedding=tied,
+            scale_decoder_outputs=None if scaled == tied else scaled,
+            relpos_bias_per_layer=stated["model_type"] == "umt5",
+        )
+    except UserError as error:
+        raise UserError(f"{where} describes no T5: {error}") from error
+
+
+def require_sizes(config: T5Config, tensors: Mapping[str, Leaf], *, where: str) -> None:
+    """Compares a file's sizes with the tensors of the weights, before anything of these sizes is made.
+
+    Args:
+      config: the network that the file describes.
+      tensors: by Hugging Face's names. A size whose tensor is missing is not compared.
+      where: the file, for messages.
+
+    Raises:
+      UserError: a size differs; the text names its key and the tensor.
+    """
+    first = "encoder.block.0.layer"
+    bias = f"{first}.0.SelfAttention.relative_attention_bias.weight"
+    wide = "wi" if len(config.mlp_activations) == 1 else "wi_0"
+    sizes = {
+        "vocab_size": (config.vocab_size, "shared.weight", 0),
+        "d_model": (config.emb_dim, "shared.weight", 1),
+        "num_heads": (config.num_heads, bias, 1),
+        "relative_attention_num_buckets": (config.relpos_buckets, bias, 0),
+        "num_heads times d_kv": (config.num_heads * config.head_dim, f"{first}.0.SelfAttention.q.weight", 0),
+        "d_ff": (config.mlp_dim, f"{first}.1.DenseReluDense.{wide}.weight", 0),
+    }
+    for key, (stated, name, axis) in sizes.items():
+        leaf = tensors.get(name)
+        if leaf is not None and len(leaf.shape) == 2 and leaf.shape[axis] != stated:
+            raise UserError(
+                f"{where} has {key} {stated}, but {name} of the weights is {list(leaf.shape)}: expected "
+                f"{leaf.shape[axis]}. The file belongs to other weights, or was edited."
+            )
+    for key, stated, stack in (
+        ("num_layers", config.num_encoder_layers, "encoder"),
+        ("num_decoder_layers", config.num_decoder_layers, "decoder"),
+    ):
+        numbers = {int(match[1]) for name in tensors if (match := re.match(rf"{stack}\.block\.(\d+)\.", name))}
+        if numbers and max(numbers) + 1 != stated:
+            raise UserError(
+                f"{where} has {key} {stated}, but the weights have {max(numbers) + 1} layers in the {stack}. The file "
+                "belongs to other weights, or was edited."
+            )
 
 
 def notes(stated: Mapping[str, Any], config: T5Config, *, head: Head) -> list[str]:
@@ -158,7 +204,8 @@ def written(config: T5Config, *, dtype: np.dtype, eos_id: int = EOS_ID) -> dict[
         "use_cache": True,
         **sizes,
         **feed_forward,
-        **_FIXED,
+        "is_encoder_decoder": True,
+        **{theirs: getattr(config, ours) for theirs, ours in _NUMERICS.items()},
         **generation(eos_id=eos_id),
     }
 
@@ -192,8 +239,24 @@ def _sizes(stated: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     return sizes
 
 
+def _numerics(stated: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Returns the fields of T5Config for buckets, distance and epsilon that a file states; others have its defaults."""
+    numerics = {ours: stated[theirs] for theirs, ours in _NUMERICS.items() if stated.get(theirs) is not None}
+    for theirs, ours in _NUMERICS.items():
+        value = numerics.get(ours)
+        is_epsilon = ours == "layer_norm_epsilon"
+        allowed = float if is_epsilon else int
+        if value is not None and (type(value) is not allowed or not 0 < value < (1 if is_epsilon else 2**31)):
+            kind = "a number above 0 and below 1" if is_epsilon else "a positive integer"
+            raise UserError(f"{where} has {theirs} {value!r}; it must be {kind}.")
+    return numerics
+
+
 def _activations(stated: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
     projection = stated.get("feed_forward_proj", "relu" if stated["model_type"] == "t5" else "gated-gelu")
+    for name, value in {"feed_forward_proj": projection, "dense_act_fn": stated.get("dense_act_fn", "")}.items():
+        if not isinstance(value, str):
+            raise UserError(f"{where} has {name} {value!r}; it must be the name of an activation.")
     gate, _, name = str(projection).rpartition("-")
     if gate not in ("", "gated"):
         raise UserError(

@@ -11,13 +11,14 @@ from typing import Any
 from flan_jax import vocab
 from flan_jax.checkpoint import leaves, mapping
 from flan_jax.checkpoint.huggingface import config_file, rules, safetensors_files
-from flan_jax.checkpoint.huggingface.tokenizer import vocabulary_of, write_tokenizer
+from flan_jax.checkpoint.huggingface.tokenizer import write_tokenizer
 from flan_jax.checkpoint.leaves import Leaf
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import require_shapes
 from flan_jax.paths import Location
+from flan_jax.vocabularies.huggingface_files import SENTINELS
 
 _WHOLE, _INDEX = safetensors_files.WHOLE, safetensors_files.INDEX
 # Other formats of weights, and the argument with which `from_pretrained` reads them.
@@ -29,9 +30,6 @@ _OTHER_FORMATS = {
     "tf_model.h5": ", from_tf=True",
     "tf_model.h5.index.json": ", from_tf=True",
 }
-_BYTE_SENTINELS = 125
-# After the pieces of the SentencePiece model. mT5's model has its hundred sentinels among its pieces.
-_SENTINELS = {"umt5": 300, "mt5": 0, "t5": 100}
 
 
 def looks_like(path: Location) -> bool:
@@ -61,12 +59,12 @@ def open_weights(directory: Location, *, step: int | None = None) -> Weights:
     remaining, copies = rules.without_copies(tensors, where=str(directory))
     head = _head(tensors, remaining)
     config = config_file.network(stated, head=head, where=str(directory / config_file.NAME))
+    config_file.require_sizes(config, remaining, where=str(directory / config_file.NAME))
     params = mapping.to_ours(remaining, rules.rules(config), where=str(directory))
     shapes = {name: leaf.shape for name, leaf in params.items()}
     require_shapes(shapes, config, place=f"{directory}, according to its {config_file.NAME},")
-    model_file, is_bytes = vocabulary_of(directory)
-    extra_ids = _extra_ids(directory, config, is_bytes=is_bytes)
-    vocabulary = "bytes" if is_bytes else model_file and str(model_file)
+    vocabulary = vocab.of_folder(directory, sentinels=sentinels(config))
+    extra_ids = sentinels(config) if vocabulary is None else vocabulary.extra_ids
     return Weights(
         format="hf",
         layout=layout,
@@ -75,7 +73,7 @@ def open_weights(directory: Location, *, step: int | None = None) -> Weights:
         config=config,
         config_is_stated=True,
         params=params,
-        vocabulary=vocab.load(vocabulary, extra_ids=extra_ids) if vocabulary else None,
+        vocabulary=vocabulary,
         metadata={"config": stated, "extra_ids": extra_ids},
         notes=(*notes, *copies, *config_file.notes(stated, config, head=head)),
     )
@@ -114,21 +112,14 @@ def write(
     safetensors_files.write(tensors, directory, max_shard_bytes=max_shard_bytes)
 
 
-def sentinels(config: T5Config, *, is_byte_vocabulary: bool = False) -> int:
-    """Returns how many sentinels the vocabulary of a network's family has in addition to its pieces or bytes.
+def sentinels(config: T5Config) -> int:
+    """Returns how many sentinels the vocabulary of a network's family has in addition to its pieces.
 
     >>> mt5_small = {"emb_dim": 512, "num_heads": 6, "head_dim": 64, "mlp_dim": 1024, "vocab_size": 250112}
     >>> sentinels(T5Config(**mt5_small, num_encoder_layers=8, num_decoder_layers=8))
     0
     """
-    return _BYTE_SENTINELS if is_byte_vocabulary else _SENTINELS[config_file.usual_model_type(config)]
-
-
-def _extra_ids(directory: Path, config: T5Config, *, is_bytes: bool) -> int:
-    """Returns the number of sentinels according to the folder's tokenizer, or else the family's."""
-    path = directory / "tokenizer_config.json"
-    stated = json.loads(path.read_bytes()).get("extra_ids") if path.is_file() else None
-    return stated if isinstance(stated, int) else sentinels(config, is_byte_vocabulary=is_bytes)
+    return SENTINELS[config_file.usual_model_type(config)]
 
 
 def _tensors(directory: Path) -> tuple[dict[str, Leaf], str, list[str]]:

@@ -20,6 +20,7 @@ control characters split words, and letters compose with one accent at most.
 """
 
 import base64
+import dataclasses
 import json
 import re
 import unicodedata
@@ -32,8 +33,8 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[att
 from flan_jax.errors import UserError
 from flan_jax.files import write_atomic
 from flan_jax.vocab import SentencePieceVocabulary, Vocabulary
+from flan_jax.vocabularies.huggingface_files import CONFIG_NAME, MODEL_NAME, TOKENIZER_NAME
 
-MODEL_NAME = "spiece.model"
 SPACE = "▁"
 BREAK = "\x01"  # Separates characters between steps. T5's normalization deletes those that a text contains.
 NO_MAXIMUM = int(1e30)  # transformers' own number for "none": relative positions have no last one.
@@ -60,35 +61,16 @@ def write_tokenizer(directory: Path, vocabulary: Vocabulary, *, model_rows: int)
         )
     tokens = _special_tokens(vocabulary)
     if isinstance(vocabulary, SentencePieceVocabulary):
-        data = Path(vocabulary.path).read_bytes()
+        data, _ = vocabulary.parts
         model = ModelProto.FromString(data)
         _require_expressible(model, path=vocabulary.path)
-        _write_json(directory / "tokenizer.json", _tokenizer(model, vocabulary, tokens))
+        _write_json(directory / TOKENIZER_NAME, _tokenizer(model, vocabulary, tokens))
         write_atomic(directory / MODEL_NAME, data)
     names = _names(vocabulary)
-    _write_json(directory / "special_tokens_map.json", names)
-    _write_json(directory / "tokenizer_config.json", _settings(vocabulary, names, tokens))
-
-
-def vocabulary_of(directory: Path) -> tuple[Path | None, bool]:
-    """Returns the SentencePiece model in a Hugging Face folder, or None, and whether its ids are bytes.
-
-    Raises:
-      UserError: the folder's settings cannot be read.
-    """
-    directory = Path(directory)
-    for name in ("tokenizer_config.json", "config.json"):
-        path = directory / name
-        if not path.is_file():
-            continue
-        try:
-            settings = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON ({error}). Fetch the folder again.") from error
-        if isinstance(settings, dict) and settings.get("tokenizer_class") == "ByT5Tokenizer":
-            return None, True
-    model = directory / MODEL_NAME
-    return (model if model.is_file() else None), False
+    settings = _settings(vocabulary, names, tokens)
+    named = {name: settings.get(name, value) for name, value in names.items()}
+    _write_json(directory / "special_tokens_map.json", named)
+    _write_json(directory / CONFIG_NAME, settings)
 
 
 def _names(vocabulary: Vocabulary) -> dict[str, Any]:
@@ -102,21 +84,29 @@ def _names(vocabulary: Vocabulary) -> dict[str, Any]:
 
 def _special_tokens(vocabulary: Vocabulary) -> dict[int, dict[str, Any]]:
     """Returns each `AddedToken` by id, in order; these are found in a text before the model splits it."""
+    added = vocabulary.added if isinstance(vocabulary, SentencePieceVocabulary) else None
+    stated = {}
+    if added is not None:
+        stated = {t.id: {f: v for f, v in dataclasses.asdict(t).items() if f != "id"} for t in added.tokens}
+        if added.tokenizer_class == "T5Tokenizer":
+            return stated
     ends = sorted({vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id})
     names = {i: vocabulary.piece(i) for i in ends}
-    names |= {i: f"<extra_id_{vocabulary.size - 1 - i}>" for i in range(vocabulary.base_size, vocabulary.size)}
-    return {
+    first = vocabulary.first_sentinel
+    sentinels = {first - k: f"<extra_id_{k}>" for k in reversed(range(vocabulary.extra_ids))}
+    plain = {
         i: {
             "content": name,
             "single_word": False,
             "lstrip": False,
             "rstrip": False,
             # Sentinels are matched after normalization, which decides where one may begin.
-            "normalized": i >= vocabulary.base_size,
+            "normalized": i in sentinels,
             "special": True,
         }
-        for i, name in names.items()
+        for i, name in {**names, **sentinels}.items()
     }
+    return dict(sorted({**plain, **stated}.items()))
 
 
 def _settings(vocabulary: Vocabulary, names: dict[str, Any], tokens: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -132,8 +122,14 @@ def _settings(vocabulary: Vocabulary, names: dict[str, Any], tokens: dict[int, d
     }
     if vocabulary.kind == "bytes":
         return settings | {"tokenizer_class": "ByT5Tokenizer", "split_special_tokens": True}
-    # `legacy` is for version 4's T5Tokenizer; True would insert a space after each sentinel.
-    return settings | {"tokenizer_class": "PreTrainedTokenizerFast", "legacy": False}
+    added = vocabulary.added if isinstance(vocabulary, SentencePieceVocabulary) else None
+    if added is None:
+        # `legacy` is for version 4's T5Tokenizer; True would insert a space after each sentinel.
+        return settings | {"tokenizer_class": "PreTrainedTokenizerFast", "legacy": False}
+    if "extra_special_tokens" in added.settings:  # Version 5's name for the same field.
+        del settings["additional_special_tokens"]
+    kept = {"tokenizer_class": added.tokenizer_class, "added_tokens_decoder": settings["added_tokens_decoder"]}
+    return settings | dict(added.settings) | kept
 
 
 def _tokenizer(model: ModelProto, vocabulary: Vocabulary, tokens: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -141,20 +137,21 @@ def _tokenizer(model: ModelProto, vocabulary: Vocabulary, tokens: dict[int, dict
     eos = vocabulary.piece(vocabulary.eos_id)
     end = {"SpecialToken": {"id": eos, "type_id": 0}}
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    steps = _t5_steps(model) if _has_t5_class(vocabulary) else _own_steps(model, vocabulary.extra_ids)
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [{"id": i, **token} for i, token in tokens.items()],
-        "normalizer": _sequence("normalizers", _normalizers(model, vocabulary.extra_ids)),
-        "pre_tokenizer": _sequence("pretokenizers", _pre_tokenizers(model)),
+        "normalizer": steps["normalizer"],
+        "pre_tokenizer": steps["pre_tokenizer"],
         "post_processor": {
             "type": "TemplateProcessing",
             "single": [first, end],
             "pair": [first, end, second, end],
             "special_tokens": {eos: {"id": eos, "ids": [vocabulary.eos_id], "tokens": [eos]}},
         },
-        "decoder": _sequence("decoders", _decoders(model, vocabulary.extra_ids)),
+        "decoder": steps["decoder"],
         "model": {
             "type": "Unigram",
             "unk_id": vocabulary.unk_id,
@@ -164,15 +161,40 @@ def _tokenizer(model: ModelProto, vocabulary: Vocabulary, tokens: dict[int, dict
     }
 
 
+def _has_t5_class(vocabulary: Vocabulary) -> bool:
+    added = vocabulary.added if isinstance(vocabulary, SentencePieceVocabulary) else None
+    return added is not None and added.tokenizer_class == "T5Tokenizer"
+
+
+def _t5_steps(model: ModelProto) -> dict[str, Any]:
+    """Returns the steps of the class `T5Tokenizer`, with which added tokens were found before."""
+    metaspace = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}
+    words: list[dict[str, Any]] = [{"type": "WhitespaceSplit"}, metaspace]
+    normalizer = _precompiled(model) if model.normalizer_spec.precompiled_charsmap else None
+    return {"normalizer": normalizer, "pre_tokenizer": _sequence("pretokenizers", iter(words)), "decoder": metaspace}
+
+
+def _own_steps(model: ModelProto, extra_ids: int) -> dict[str, Any]:
+    return {
+        "normalizer": _sequence("normalizers", _normalizers(model, extra_ids)),
+        "pre_tokenizer": _sequence("pretokenizers", _pre_tokenizers(model)),
+        "decoder": _sequence("decoders", _decoders(model, extra_ids)),
+    }
+
+
+def _precompiled(model: ModelProto) -> dict[str, Any]:
+    charsmap = base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
+    return {"type": "Precompiled", "precompiled_charsmap": charsmap}
+
+
 def _normalizers(model: ModelProto, extra_ids: int) -> Iterator[dict[str, Any]]:
     """Yields the steps that give SentencePiece's normalized text: spaces as "▁", no space before sentinels."""
     if model.normalizer_spec.precompiled_charsmap:
-        charsmap = base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
         # "Precompiled" looks up a grapheme (a letter with its accents) as a unit and takes the first entry that is a
         # prefix, where SentencePiece takes the longest. So characters are separated, looked up one by one, and then
         # composed as the longest entries would have been.
         yield _replace({"Regex": r"(?<=.)(?=[\p{M}" + "\u200c\u200d\uff9e\uff9f" + r"])|(?<=\r)(?=\n)"}, BREAK)
-        yield {"type": "Precompiled", "precompiled_charsmap": charsmap}
+        yield _precompiled(model)
         yield _replace({"String": BREAK}, "")
         yield _replace({"Regex": _before_uncomposed_marks()}, BREAK)
         yield {"type": "NFC"}

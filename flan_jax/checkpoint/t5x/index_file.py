@@ -17,6 +17,7 @@ from flan_jax.checkpoint.trees import nested
 from flan_jax.errors import UserError
 
 VERSION = 3
+_SAME_LAYOUT = (2, 3)  # Version 2, before June 2021, differs only in bfloat16, which it stored as uint16.
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
 _PLACEHOLDER = "PLACEHOLDER://"
@@ -58,10 +59,10 @@ def decode(data: bytes, *, where: str) -> dict[str, Entry]:
         found = ", ".join(map(repr, list(tree)[:6])) if isinstance(tree, dict) else type(tree).__name__
         raise UserError(f"{where} is not an index of T5X: it holds {found}; expected 'version' and 'optimizer'.")
     version = tree.get("version", 0)
-    if version != VERSION:
+    if version not in _SAME_LAYOUT:
         raise UserError(
-            f"{where} has version {version!r} of T5X's format; supported is {VERSION}, which T5X writes since June "
-            "2021. Restore and save it with a T5X of that time first."
+            f"{where} has version {version!r} of T5X's format; supported are {' and '.join(map(str, _SAME_LAYOUT))}. "
+            "Restore and save it with a T5X of that time first."
         )
     entries: dict[str, Entry] = {}
     _collect(tree["optimizer"], (), entries, where)

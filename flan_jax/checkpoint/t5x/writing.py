@@ -23,6 +23,7 @@ from flan_jax.checkpoint.t5x.index_file import Entry, ZarrArray
 from flan_jax.checkpoint.t5x.layouts import STACK_AXIS, Layout
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import UserError
+from flan_jax.models.relative_position import RELPOS_MAX_DISTANCE
 from flan_jax.models.t5.config import T5Config
 from flan_jax.paths import directory_spec
 
@@ -31,6 +32,8 @@ CHUNK_BYTES = 2**26
 _DTYPES = (np.dtype(np.float32), BFLOAT16, np.dtype(np.float16))
 _IN_FLIGHT = 2
 _INDEX = "checkpoint"
+# The fields that no gin binding of T5X's network sets. Buckets can be read from the table.
+_NUMERICS = {"relpos_max_distance": RELPOS_MAX_DISTANCE, "layer_norm_epsilon": 1e-6}
 
 
 def write(weights: Weights, directory: Path, *, layout: LayoutName = "unrolled") -> None:
@@ -108,6 +111,12 @@ def _require_network(config: T5Config, layout: LayoutName, *, path: str) -> None
             f"{config.logits_via_embedding}; T5X's network scales the decoder's outputs exactly when it reads logits "
             "from the embedding table, so it would compute other logits."
         )
+    for field, of_t5x in _NUMERICS.items():
+        if getattr(config, field) != of_t5x:
+            raise UserError(
+                f"{path} has {field} {getattr(config, field)}; T5X's network has {of_t5x}, which no setting of it "
+                "changes, so it would compute other logits."
+            )
 
 
 def _write_array(directory: Path, name: str, leaf: Leaf, *, is_stacked: bool) -> ZarrArray:

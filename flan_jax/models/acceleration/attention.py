@@ -20,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from flan_jax.errors import UserError
 from flan_jax.models.acceleration.products import sum_leading
 from flan_jax.models.partitioning import call_per_device, shards_of
 from flan_jax.models.position_bias import RelativePositionBias
+from flan_jax.models.relative_position import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
 from flan_jax.shapes import DecoderIds, EncoderIds
 
 # Finite, so that the softmax of a query without any key is uniform and not NaN.
@@ -249,6 +251,11 @@ class TiledAttention(AttentionFunction):
     def with_bias(self, bias: RelativePositionBias) -> "TiledAttention":
         """See the base class; T5's bias is bidirectional exactly where the attention is not causal."""
         assert bias.bidirectional != self.causal
+        if (bias.num_buckets, bias.max_distance) != (RELPOS_BUCKETS, RELPOS_MAX_DISTANCE):
+            raise UserError(
+                f"The network has {bias.num_buckets} relative position buckets up to distance {bias.max_distance}; the "
+                f"attention 'pallas' computes {RELPOS_BUCKETS} up to {RELPOS_MAX_DISTANCE}. Use attention='xla'."
+            )
         return dataclasses.replace(self, table_HR=bias.rel_embedding)
 
     def __call__(

@@ -7,12 +7,24 @@ and `show` read a config without starting a backend.
 import dataclasses
 
 from flan_jax.errors import UserError
+from flan_jax.models.relative_position import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
 from flan_jax.names import nearest
 
 ACTIVATION_NAMES = ("relu", "gelu", "silu", "swish", "tanh", "linear")
 DTYPE_NAMES = ("float32", "bfloat16")
 _CHOICES = ("logits_via_embedding", "relpos_bias_per_layer")
-_SIZES = ("vocab_size", "emb_dim", "num_heads", "num_encoder_layers", "num_decoder_layers", "head_dim", "mlp_dim")
+_SIZES = (
+    "vocab_size",
+    "emb_dim",
+    "num_heads",
+    "num_encoder_layers",
+    "num_decoder_layers",
+    "head_dim",
+    "mlp_dim",
+    "relpos_buckets",
+    "relpos_max_distance",
+)
+_FEWEST_BUCKETS = 4  # The encoder's are halved by direction, and half of the rest hold one distance each.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +48,9 @@ class T5Config:
         `logits_via_embedding`, which holds for every T5 that T5X and Mesh TensorFlow trained.
       relpos_bias_per_layer: Whether each self-attention layer has a table of relative position biases (umT5), or all
         layers of a stack share one.
+      relpos_buckets: Rows of such a table for each head; 32 in every released T5, as in T5X's network.
+      relpos_max_distance: The distance from which all share the last bucket.
+      layer_norm_epsilon: Added to the mean square in every norm.
       dtype: The type of activations. Parameters, statistics of norms, softmax and logits are always float32.
 
     Raises:
@@ -55,6 +70,9 @@ class T5Config:
     logits_via_embedding: bool = False
     scale_decoder_outputs: bool | None = None
     relpos_bias_per_layer: bool = False
+    relpos_buckets: int = RELPOS_BUCKETS
+    relpos_max_distance: int = RELPOS_MAX_DISTANCE
+    layer_norm_epsilon: float = 1e-6
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -79,9 +97,23 @@ class T5Config:
                     f"T5Config.mlp_activations has {name!r}; allowed are {', '.join(ACTIVATION_NAMES)}."
                     f"{nearest(str(name), ACTIVATION_NAMES)}"
                 )
+        self._check_positions()
+        if not isinstance(self.layer_norm_epsilon, float) or not 0.0 < self.layer_norm_epsilon < 1.0:
+            raise UserError(
+                f"T5Config.layer_norm_epsilon is {self.layer_norm_epsilon!r}; it must be a number above 0 and below 1."
+            )
         if not 0.0 <= self.dropout_rate < 1.0:
             raise UserError(f"T5Config.dropout_rate is {self.dropout_rate!r}; it must be at least 0 and below 1.")
         _check_dtype(self.dtype)
+
+    def _check_positions(self) -> None:
+        if self.relpos_buckets < _FEWEST_BUCKETS:
+            raise UserError(f"T5Config.relpos_buckets is {self.relpos_buckets}; it must be at least {_FEWEST_BUCKETS}.")
+        if self.relpos_max_distance <= self.relpos_buckets // 2:
+            raise UserError(
+                f"T5Config.relpos_max_distance is {self.relpos_max_distance}; with {self.relpos_buckets} buckets, half "
+                f"of which hold one distance each, it must be above {self.relpos_buckets // 2}."
+            )
 
     @property
     def decoder_outputs_are_scaled(self) -> bool:

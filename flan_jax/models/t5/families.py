@@ -16,6 +16,8 @@ from flan_jax.models.t5.config import T5Config
 _ROOT = Path(__file__).resolve().parents[3]  # It has the folder `gin_configs`.
 _INCLUDE = re.compile(r"^include '(.+)'$", re.MULTILINE)
 _BINDING = re.compile(r"^config\.T5Config\.(\w+) = (.+)$", re.MULTILINE)
+_NUMERICS = ("relpos_buckets", "relpos_max_distance", "layer_norm_epsilon")  # Equal in all published families.
+_USUAL = {field.name: field.default for field in dataclasses.fields(T5Config)}
 _SIZES = ("emb_dim", "num_heads", "head_dim", "mlp_dim", "num_encoder_layers", "num_decoder_layers", "vocab_size")
 
 
@@ -135,18 +137,22 @@ def describe(config: T5Config) -> str:
     kind, first = ("plain" if len(config.mlp_activations) == 1 else "gated"), config.mlp_activations[0]
     logits = "tied" if config.logits_via_embedding else "untied"
     bias = ", a bias table in each layer" if config.relpos_bias_per_layer else ""
+    other = "".join(
+        f", {field} {getattr(config, field)}" for field in _NUMERICS if getattr(config, field) != _USUAL[field]
+    )
     return (
         f"{recognize(config).title} ({kind} {first}, {logits} logits{bias}): emb_dim {config.emb_dim}, "
         f"{config.num_heads} "
         f"heads of {config.head_dim}, mlp_dim {config.mlp_dim}, "
         f"{config.num_encoder_layers}+{config.num_decoder_layers} "
-        f"layers, vocab_size {config.vocab_size}"
+        f"layers, vocab_size {config.vocab_size}{other}"
     )
 
 
-def _traits(config: T5Config) -> tuple[tuple[str, ...], bool, bool]:
+def _traits(config: T5Config) -> tuple[Any, ...]:
     activations = tuple("silu" if name == "swish" else name for name in config.mlp_activations)  # "swish" in T5X
-    return activations, config.logits_via_embedding, config.relpos_bias_per_layer
+    numerics = (getattr(config, field) for field in _NUMERICS)
+    return activations, config.logits_via_embedding, config.relpos_bias_per_layer, *numerics
 
 
 def _sizes(config: T5Config) -> tuple[int, ...]:

@@ -33,7 +33,16 @@ DropoutShapes = dict[str, tuple[int, ...]]
 
 
 def _layer_norm(config: T5Config) -> RMSNorm:
-    return RMSNorm(jnp.dtype(config.dtype))
+    return RMSNorm(jnp.dtype(config.dtype), epsilon=config.layer_norm_epsilon)
+
+
+def _relpos_bias(config: T5Config, *, bidirectional: bool) -> RelativePositionBias:
+    return RelativePositionBias(
+        config.num_heads,
+        bidirectional=bidirectional,
+        num_buckets=config.relpos_buckets,
+        max_distance=config.relpos_max_distance,
+    )
 
 
 def _attention(config: T5Config) -> Attention:
@@ -53,7 +62,7 @@ class EncoderLayer(nn.Module):
 
     def setup(self) -> None:
         if self.config.relpos_bias_per_layer:
-            self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=True)
+            self.relpos_bias = _relpos_bias(self.config, bidirectional=True)
         self.pre_attention_layer_norm = _layer_norm(self.config)
         self.attention = _attention(self.config)
         self.pre_mlp_layer_norm = _layer_norm(self.config)
@@ -90,7 +99,7 @@ class DecoderLayer(nn.Module):
 
     def setup(self) -> None:
         if self.config.relpos_bias_per_layer:
-            self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=False)
+            self.relpos_bias = _relpos_bias(self.config, bidirectional=False)
         self.pre_self_attention_layer_norm = _layer_norm(self.config)
         self.self_attention = _attention(self.config)
         self.pre_cross_attention_layer_norm = _layer_norm(self.config)
@@ -171,7 +180,7 @@ class Encoder(nn.Module):
 
     def setup(self) -> None:
         if not self.config.relpos_bias_per_layer:
-            self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=True)
+            self.relpos_bias = _relpos_bias(self.config, bidirectional=True)
         self.layers = [EncoderLayer(self.config) for _ in range(self.config.num_encoder_layers)]
         self.encoder_norm = _layer_norm(self.config)
 
@@ -206,7 +215,7 @@ class Decoder(nn.Module):
 
     def setup(self) -> None:
         if not self.config.relpos_bias_per_layer:
-            self.relpos_bias = RelativePositionBias(self.config.num_heads, bidirectional=False)
+            self.relpos_bias = _relpos_bias(self.config, bidirectional=False)
         self.layers = [DecoderLayer(self.config) for _ in range(self.config.num_decoder_layers)]
         self.decoder_norm = _layer_norm(self.config)
         if not self.config.logits_via_embedding:

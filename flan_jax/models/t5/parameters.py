@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 from flan_jax.errors import UserError
-from flan_jax.models.relative_position import RELPOS_BUCKETS
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.families import describe, recognize
 
@@ -34,7 +33,7 @@ def parameter_shapes(config: T5Config) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {_TABLE: (config.vocab_size, config.emb_dim)}
     for stack, layers in stacks.items():
         if not config.relpos_bias_per_layer:
-            shapes[f"{stack}/relpos_bias/rel_embedding"] = (config.num_heads, RELPOS_BUCKETS)
+            shapes[f"{stack}/relpos_bias/rel_embedding"] = (config.num_heads, config.relpos_buckets)
         for layer in range(layers):
             for name, shape in _layer_shapes(config, stack).items():
                 shapes[f"{stack}/layers_{layer}/{name}"] = shape
@@ -55,11 +54,16 @@ def config_of_shapes(shapes: Shapes) -> T5Config:
       UserError: no T5 has them; lists the leaves that do not fit the nearest one.
     """
     config = _nearest_config(shapes)
-    lines = _misfits(shapes, parameter_shapes(config))
+    expected = parameter_shapes(config)
+    lines = _misfits(shapes, expected)
     if lines:
-        raise UserError(
-            f"These are not the parameters of a complete T5. The nearest is {describe(config)}.\n{_listed(lines)}"
+        # Another size of one kind is not a missing part: the two have different causes.
+        what = (
+            "The shapes of these parameters contradict each other."
+            if shapes.keys() == expected.keys()
+            else "These are not the parameters of a complete T5."
         )
+        raise UserError(f"{what} The nearest is {describe(config)}.\n{_listed(lines)}")
     return config
 
 
@@ -102,7 +106,7 @@ def _layer_shapes(config: T5Config, stack: str) -> dict[str, Shape]:
     }[stack]
     shapes: dict[str, Shape] = {}
     if config.relpos_bias_per_layer:
-        shapes["relpos_bias/rel_embedding"] = (config.num_heads, RELPOS_BUCKETS)
+        shapes["relpos_bias/rel_embedding"] = (config.num_heads, config.relpos_buckets)
     for attention, norm in attentions.items():
         shapes[f"{norm}/scale"] = (embed,)
         shapes |= {f"{attention}/{name}/kernel": (embed, joined) for name in ("query", "key", "value")}
@@ -125,7 +129,7 @@ def _nearest_config(shapes: Shapes) -> T5Config:
             raise UserError(f"These are not the parameters of a complete T5: there is no leaf under {stack}/layers_0.")
     vocab_size, _ = _most_frequent(shapes, _TABLE, rank=2)
     (emb_dim,) = _most_frequent(shapes, r".*_norm/scale", rank=1)
-    heads, _ = _most_frequent(shapes, r".*relpos_bias/rel_embedding", rank=2)
+    heads, buckets = _most_frequent(shapes, r".*relpos_bias/rel_embedding", rank=2)
     _, joined = _most_frequent(shapes, r".*/(query|key|value)/kernel", rank=2)
     _, mlp_dim = _most_frequent(shapes, r".*/mlp/wi(_\d+)?/kernel", rank=2)
     if not heads or joined % heads:
@@ -148,6 +152,7 @@ def _nearest_config(shapes: Shapes) -> T5Config:
         mlp_activations=gated if branches else ("relu",),
         logits_via_embedding=tied,
         relpos_bias_per_layer=any(re.search(r"layers_\d+/relpos_bias/", name) for name in shapes),
+        relpos_buckets=buckets,
     )
 
 

@@ -233,7 +233,7 @@ def _mixture_manifest(
     files: list[tuple[str, definitions.Kind]] = [(pattern, "package") for pattern in patterns]
     files += [(path, "package") for path in definitions.package_files(patterns)]
     files += [(path, "module") for path in module_files]
-    files += [(file, "vocabulary") for planned in plans if (file := planned.task.vocabulary_file)]
+    files += [(file, "vocabulary") for planned in plans for file in planned.task.vocabulary_files]
     files += [(path, "data") for path in data_files]
     return MixtureManifest(
         request=request,

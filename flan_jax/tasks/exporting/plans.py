@@ -97,7 +97,7 @@ def reference(vocabulary: TaskVocabulary, *, export_dir: Path) -> VocabularyRef:
     if isinstance(vocabulary, SentencePieceVocabulary):
         file = f"vocabularies/{vocabulary.digest[:12]}.model"
         if not (export_dir / file).is_file():
-            write_atomic(export_dir / file, Path(vocabulary.path).read_bytes())
+            write_atomic(export_dir / file, vocabulary.content)
     return VocabularyRef.of(vocabulary, file=file)
 
 

@@ -21,7 +21,7 @@ from flan_jax.tasks.interface import (
     lint_source,
 )
 from flan_jax.tasks.pretraining.task import PretrainingTask, Segment, corrupter, documents
-from flan_jax.tasks.vocabularies import own_file, shared
+from flan_jax.tasks.vocabularies import own_files, shared
 from flan_jax.vocab import Vocabulary
 
 
@@ -58,9 +58,9 @@ class DocumentTask:
         )
 
     @property
-    def vocabulary_file(self) -> str | None:
-        """The model of a user's own vocabulary."""
-        return own_file(self.vocabulary)
+    def vocabulary_files(self) -> tuple[str, ...]:
+        """The files of a user's own vocabulary."""
+        return own_files(self.vocabulary)
 
     def to_seqio(self) -> Any:
         """Adds the task to SeqIO's registry: a source of documents, and a preprocessor that makes ids."""

@@ -215,7 +215,7 @@ class Corrupter:
             parts = without(tokens, mask), without(tokens, ~mask)
         else:
             mask = self.task.noise.mask(len(tokens), rng)
-            parts = corrupted(tokens, mask, last_id=self.vocabulary.size - 1, replacement=self.task.replacement)
+            parts = corrupted(tokens, mask, last_id=self.vocabulary.first_sentinel, replacement=self.task.replacement)
         inputs, targets = (np.append(part, self.vocabulary.eos_id).astype(np.int32) for part in parts)
         return inputs, targets
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flan_jax.checkpoint.huggingface import config_file
+from flan_jax.errors import UserError
 from tests.checkpoint import synthetic_huggingface as synthetic
 
 PLACE = "/some/config.json"
@@ -129,9 +130,17 @@ def test_fields_that_old_files_lack_have_their_defaults():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"relative_attention_num_buckets": 64}, "has relative_attention_num_buckets 64; supported is 32"),
-        ({"relative_attention_max_distance": 256}, "has relative_attention_max_distance 256; supported is 128"),
-        ({"layer_norm_epsilon": 1e-5}, "has layer_norm_epsilon 1e-05; supported is 1e-06"),
+        ({"relative_attention_num_buckets": "32"}, "has relative_attention_num_buckets '32'; it must be a positive"),
+        ({"relative_attention_num_buckets": 2}, "T5Config.relpos_buckets is 2; it must be at least 4"),
+        ({"relative_attention_max_distance": 16}, "relpos_max_distance is 16; with 32 buckets, half of which"),
+        ({"relative_attention_max_distance": 1e9}, "has relative_attention_max_distance 1000000000.0; it must be"),
+        ({"layer_norm_epsilon": 0}, "has layer_norm_epsilon 0; it must be a number above 0 and below 1"),
+        ({"layer_norm_epsilon": float("nan")}, "has layer_norm_epsilon nan; it must be a number above 0"),
+        ({"tie_word_embeddings": "false"}, "has tie_word_embeddings 'false'; it must be true or false"),
+        ({"scale_decoder_outputs": 0}, "has scale_decoder_outputs 0; it must be true or false"),
+        ({"feed_forward_proj": None}, "has feed_forward_proj None; it must be the name of an activation"),
+        ({"num_layers": -3}, "has num_layers -3; it must be a positive integer"),
+        ({"d_ff": 20.0}, "has d_ff 20.0; it must be a positive integer"),
         ({"is_encoder_decoder": False}, "has is_encoder_decoder False; supported is True"),
         ({"d_model": ...}, "has d_model None; it must be a positive integer"),
         ({"num_heads": 0}, "has num_heads 0; it must be a positive integer"),
@@ -147,6 +156,19 @@ def test_fields_that_old_files_lack_have_their_defaults():
 )
 def test_what_this_projects_t5_is_not_is_refused_by_name(changes, message):
     assert message in refused(**changes) and PLACE in refused(**changes)
+
+
+def test_buckets_distance_and_epsilon_are_the_files_and_written_back():
+    numbers = {
+        "relative_attention_num_buckets": 16,
+        "relative_attention_max_distance": 40,
+        "layer_norm_epsilon": 1e-5,
+    }
+    config = read(**numbers)
+    assert (config.relpos_buckets, config.relpos_max_distance, config.layer_norm_epsilon) == (16, 40, 1e-5)
+    written = config_file.written(config, dtype=np.dtype(np.float32))
+    assert numbers.items() <= written.items()
+    assert read(**dict.fromkeys(numbers, ...)).relpos_buckets == 32
 
 
 def test_other_ids_are_noted():
@@ -184,7 +206,7 @@ def test_a_feed_forward_that_hugging_face_lacks_is_refused(activations):
     ("text", "message"),
     [
         ("{", "config.json is not JSON"),
-        ("[]", "has model_type None; supported are t5, mt5, umt5."),
+        ("{}", "has model_type None; supported are t5, mt5, umt5."),
         ('{"model_type": "longt5"}', "has model_type 'longt5'; supported are t5, mt5, umt5. Did you mean"),
         ('{"model_type": ["t5"]}', "has model_type ['t5']"),
     ],
@@ -194,6 +216,25 @@ def test_a_file_of_another_kind_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match="config.json") as error:
         config_file.read(tmp_path)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "config.json is not JSON (nested too deep)"),
+        (b'{"a": ' * 100_000, "config.json is not JSON (nested too deep)"),
+        ('{"model_type": "t5", "name": "é"}'.encode("latin-1"), "config.json is not JSON ('utf-8' codec"),
+        (b'{"model_type": "t5", "d_ff": 3, "d_ff": 4}', "config.json has 'd_ff' twice in one object"),
+        (b"[1]", "config.json is a JSON list, expected an object"),
+        (b"null", "config.json is a JSON NoneType, expected an object"),
+        (b"\0\0", "config.json is not JSON"),
+    ],
+)
+def test_json_that_cannot_be_read_is_refused_with_the_file(tmp_path, content, message):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        config_file.read(tmp_path)
+    assert message in str(error.value) and str(error.value).endswith("Fetch or write it again.")
 
 
 def test_the_ids_are_where_version_5_looks_for_them():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from flan_jax import vocab
+from flan_jax.checkpoint.huggingface import config_file, rules, safetensors_files
 from flan_jax.checkpoint.huggingface import folder as huggingface
-from flan_jax.checkpoint.huggingface import rules, safetensors_files
 from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, from_array, same_values
 from flan_jax.models.t5.parameters import parameter_shapes
 from flan_jax.paths import location
@@ -67,15 +67,20 @@ def test_a_folder_that_transformers_saved_gives_its_logits(golden):
 
 def test_the_goldens_are_of_every_family_and_both_versions():
     families = ("byt5", "mt5", "t5_1_0", "t5_1_1", "ul2", "umt5")
-    assert synthetic.GOLDENS == [f"{family}_v{version}" for family in families for version in (4, 5)]
+    names = [f"{family}_v{version}" for family in families for version in (4, 5)]
+    assert sorted([*names, "t5_other_numbers_v5", "umt5_scaled_v5", "umt5_unscaled_v5"]) == synthetic.GOLDENS
 
 
 @pytest.mark.parametrize("golden", synthetic.GOLDENS)
 def test_export_of_import_is_the_identity(golden, tmp_path):
     source = synthetic.GOLDEN_DIR / golden
     huggingface.write(huggingface.open_weights(source), tmp_path)
-    assert_same(tensors(tmp_path), tensors(source))
-    written = huggingface.open_weights(tmp_path)
+    written, got, wanted = huggingface.open_weights(tmp_path), tensors(tmp_path), tensors(source)
+    assert written.config is not None
+    if config_file.stores_copy(written.config):  # For version 4; 5 left it out.
+        assert same_values(got["lm_head.weight"], got["shared.weight"])
+        wanted["lm_head.weight"] = wanted["shared.weight"]
+    assert_same(got, wanted)
     assert written.config == huggingface.open_weights(source).config
 
 
@@ -180,7 +185,6 @@ def test_bytes_need_no_file(tmp_path):
 )
 def test_each_family_has_its_sentinels(family, changes, count):
     assert huggingface.sentinels(synthetic.config(family, **changes)) == count
-    assert huggingface.sentinels(synthetic.config("byt5"), is_byte_vocabulary=True) == 125
 
 
 def test_no_file_contains_the_path_it_was_written_to(tmp_path):
@@ -247,14 +251,19 @@ def test_weights_of_another_family_than_the_config_are_refused(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vocab_size": 50}, "token_embedder/embedding: got [48, 16], expected [50, 16]"),
-        ({"d_ff": 24}, "encoder/layers_0/mlp/wi_0/kernel: got [16, 20], expected [16, 24]"),
-        ({"num_layers": 3}, "encoder/layers_2/attention/query/kernel: missing, expected [16, 12]"),
+        ({"vocab_size": 10**12}, "vocab_size 1000000000000, but shared.weight of the weights is [48, 16]: expected 48"),
+        ({"d_model": 17}, "d_model 17, but shared.weight of the weights is [48, 16]: expected 16"),
+        ({"d_kv": 5}, "num_heads times d_kv 15, but encoder.block.0.layer.0.SelfAttention.q.weight of the weights is"),
+        ({"num_heads": 6, "d_kv": 2}, "num_heads 6, but encoder.block.0.layer.0.SelfAttention.relative_attention_bias"),
+        ({"relative_attention_num_buckets": 16}, "relative_attention_num_buckets 16, but encoder.block.0"),
+        ({"d_ff": 24}, "d_ff 24, but encoder.block.0.layer.1.DenseReluDense.wi_0.weight of the weights is [20, 16]"),
+        ({"num_layers": 10**12}, "num_layers 1000000000000, but the weights have 2 layers in the encoder"),
+        ({"num_decoder_layers": 1}, "num_decoder_layers 1, but the weights have 2 layers in the decoder"),
     ],
 )
-def test_shapes_that_do_not_fit_the_config_are_named(folder, changes, message):
+def test_sizes_that_the_weights_do_not_have_are_refused_before_anything_of_them_is_made(folder, changes, message):
     synthetic.edit(folder / "config.json", **changes)
-    assert message in refused(folder) and f"{folder}, according to its config.json," in refused(folder)
+    assert f"{folder / 'config.json'} has {message}" in refused(folder)
 
 
 def test_a_pickle_is_refused_with_the_lines_that_convert_it(folder):

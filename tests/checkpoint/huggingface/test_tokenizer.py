@@ -11,7 +11,7 @@ import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from flan_jax import vocab
-from flan_jax.checkpoint.huggingface.tokenizer import vocabulary_of, write_tokenizer
+from flan_jax.checkpoint.huggingface.tokenizer import write_tokenizer
 from flan_jax.errors import UserError
 from flan_jax.files import sha256_of
 from flan_jax.vocab import EMBEDDED_MODEL, ByteVocabulary, SentencePieceVocabulary
@@ -69,9 +69,8 @@ def test_the_model_is_copied_byte_for_byte_and_read_back(embedded):
     assert sorted(p.name for p in embedded.iterdir()) == [
         "config.json", "special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
-    model, is_bytes = vocabulary_of(embedded)
-    assert model == embedded / "spiece.model" and not is_bytes
-    assert model.read_bytes() == EMBEDDED_MODEL.read_bytes()
+    assert (embedded / "spiece.model").read_bytes() == EMBEDDED_MODEL.read_bytes()
+    assert vocab.load(str(embedded)) == vocab.load(str(embedded / "spiece.model"), extra_ids=100)
 
 
 def test_pieces_and_scores_are_those_that_sentencepiece_reads(embedded):
@@ -194,7 +193,7 @@ def test_user_defined_pieces_win_and_words_are_not_split_where_pieces_span_them(
 
 def test_bytes_need_no_model_and_have_sentinels_last(tmp_path):
     folder = write(tmp_path, None, extra_ids=125, rows=384)
-    assert vocabulary_of(folder) == (None, True)
+    assert vocab.load(str(folder)) == vocab.load("bytes", extra_ids=125)
     assert not (folder / "tokenizer.json").exists() and not (folder / "spiece.model").exists()
     settings = read(folder / "tokenizer_config.json")
     assert (settings["tokenizer_class"], settings["extra_ids"]) == ("ByT5Tokenizer", 125)
@@ -238,12 +237,12 @@ def test_models_with_unescaped_spaces_or_unused_pieces_are_refused(tmp_path):
 
 
 def test_a_folder_records_whether_its_ids_are_bytes(tmp_path):
-    assert vocabulary_of(tmp_path) == (None, False)
+    assert vocab.of_folder(tmp_path) is None
     (tmp_path / "config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
-    assert vocabulary_of(tmp_path) == (None, True)
+    assert vocab.of_folder(tmp_path) == vocab.load("bytes", extra_ids=125)
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class"')
     with pytest.raises(ValueError, match=r"tokenizer_config\.json is not JSON .* Fetch the folder again"):
-        vocabulary_of(tmp_path)
+        vocab.of_folder(tmp_path)
 
 
 # What transformers makes of the folders. Both versions are meant: run these where either is installed.

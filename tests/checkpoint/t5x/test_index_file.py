@@ -55,6 +55,11 @@ def test_old_names_of_types_and_numbers_without_array_are_read():
     assert entries["state/step"] == 4
 
 
+def test_version_2_is_read():
+    array = np.ones((2, 3), np.float32)
+    assert_same(decode(index_bytes({"target/a": ext(array)}, version=2), where="x")["target/a"], array)
+
+
 def test_empty_states_and_untouched_parameters_are_no_leaves():
     assert decode(index_bytes({"target/a": ext(np.ones(1)), "state/0": {}, "state/1": None}), where="x").keys() == {
         "target/a"
@@ -116,9 +121,9 @@ def test_a_truncated_index_is_refused_with_its_path_and_size(kept):
         ),
         (msgpack.packb({"params": 1}), "is not an index of T5X: it holds 'params'"),
         (msgpack.packb([1]), "is not an index of T5X: it holds list"),
-        (index_bytes({}, version=2), "has version 2 of T5X's format; supported is 3, which T5X writes since June 2021"),
+        (index_bytes({}, version=1), "has version 1 of T5X's format; supported are 2 and 3"),
     ],
-    ids=["TensorFlow", "other tree", "no tree", "version 2"],
+    ids=["TensorFlow", "other tree", "no tree", "version 1"],
 )
 def test_a_file_that_is_no_index_of_this_version_is_refused_with_the_reason(data, message):
     with pytest.raises(ValueError, match=message):

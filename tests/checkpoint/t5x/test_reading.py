@@ -63,8 +63,8 @@ def test_every_layout_comes_out_as_our_tree(tmp_path, scanned, split, per_layer)
 
 @pytest.mark.parametrize(
     "changes",
-    [{"mlp_activations": ("relu",), "logits_via_embedding": True}, {"num_encoder_layers": 12}],
-    ids=["plain and tied", "more than ten layers"],
+    [{"mlp_activations": ("relu",), "logits_via_embedding": True}, {"num_encoder_layers": 12}, {"relpos_buckets": 4}],
+    ids=["plain and tied", "more than ten layers", "four buckets"],
 )
 def test_every_kind_of_t5_comes_out_of_stacked_layers(tmp_path, changes):
     config = t5x_files.config(relpos_bias_per_layer=True, **changes)

@@ -209,6 +209,10 @@ def test_what_t5x_has_no_network_for_is_refused_with_the_reason(place):
         writing.write(weights(), place, layout="scanned")
     with pytest.raises(ValueError, match="scale_decoder_outputs=True with logits_via_embedding=False; T5X's network"):
         writing.write(weights(scale_decoder_outputs=True), place)
+    with pytest.raises(ValueError, match="relpos_max_distance 64; T5X's network has 128, which no setting of it"):
+        writing.write(weights(relpos_max_distance=64), place)
+    with pytest.raises(ValueError, match="layer_norm_epsilon 1e-05; T5X's network has 1e-06"):
+        writing.write(weights(layer_norm_epsilon=1e-5), place)
     mixed = weights()
     mixed.params["decoder/logits_dense/kernel"] = from_array(np.ones((6, 12)))
     with pytest.raises(ValueError, match="some place: decoder/logits_dense/kernel is float64; T5X supports float32"):

@@ -68,6 +68,10 @@ NO_T5 = {
         {name: (*shape, 2) if name.endswith("query/kernel") else shape for name, shape in SHAPES.items()},
         "encoder/layers_0/attention/query/kernel: got [16, 12, 2], expected [16, 12]",
     ),
+    "one shape that contradicts the others": (
+        {name: (24, 17) if name == "decoder/layers_1/mlp/wo/kernel" else shape for name, shape in SHAPES.items()},
+        "The shapes of these parameters contradict each other. The nearest is the network of T5 1.1",
+    ),
     "heads that do not divide": (
         {name: (5, 32) if "relpos" in name else shape for name, shape in SHAPES.items()},
         "its query kernels have 12 columns, which the 5 heads of relpos_bias/rel_embedding do not divide.",

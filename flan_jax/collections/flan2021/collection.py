@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flan_jax.collections.catalog import Collection, Mixture
 from flan_jax.collections.flan2021 import mixtures
 from flan_jax.collections.flan2021.mixtures import CAP, EVERYTHING, mixture_names, released_names
 from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName, parse, train_name
@@ -34,16 +35,13 @@ from flan_jax.collections.flan2021.variants import Format, Settings, Variants
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.names import nearest
 from flan_jax.settings import Section
-from flan_jax.tasks import registry
-from flan_jax.tasks.declare import TRAIN_SPLIT
+from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.sources.rows import OnBadRow
 from flan_jax.tasks.sources.settings import parse_rows
 from flan_jax.templates.load import template_sets
 from flan_jax.templates.render import Template
-from flan_jax.vocab import Vocabulary
 
-NAME = "flan2021"
-TEMPLATES = Path(__file__).parents[2] / "templates" / NAME
+TEMPLATES = Path(__file__).parents[2] / "templates" / "flan2021"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,42 +65,6 @@ def templates() -> Mapping[str, tuple[Template, ...]]:
     return found
 
 
-def settings_in_use() -> Settings:
-    """Returns the settings of all YAML files, which stay when another vocabulary is used."""
-    settings: Settings = registry.collection_settings().get(NAME, Settings())
-    return settings
-
-
-def register() -> None:
-    """Declares the collection; reads no template and registers no task before one is requested."""
-    collection = Contents(settings_in_use())
-    registry.declare_collection(NAME, names=collection.names, define=collection.define, covering=collection.covering)
-
-
-def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
-    """Declares the collection with the settings of a YAML file's `collections: {flan2021: ...}`; see the module.
-
-    Args:
-      settings: unchecked. Rows are added to those of an earlier file; other keys replace the earlier ones.
-      vocabulary: of the file.
-
-    Raises:
-      UserError: an invalid setting, or rows of an unknown dataset.
-    """
-    keys = settings.parse(_Keys)
-    sources = parse_rows(keys.rows, settings.at("rows"))
-    for name in sources:
-        if name not in DATASETS:
-            raise settings.at("rows").error(f"FLAN 2021 has no dataset {name!r}.{nearest(name, DATASETS)}")
-    given = {key: getattr(keys, key) for key in settings.values if key != "rows"}
-    own = None if vocabulary == registry.vocabulary() else vocabulary
-    before = settings_in_use()
-    registry.collection_settings()[NAME] = dataclasses.replace(
-        before, sources={**before.sources, **sources}, vocabulary=own, **given
-    )
-    register()
-
-
 class Contents:
     """All names of FLAN 2021 under one set of settings."""
 
@@ -112,7 +74,7 @@ class Contents:
         self._variants: dict[str, Variants] = {}
 
     def names(self) -> Iterator[str]:
-        """Yields the names in the released code; `define` knows others of the same forms, too."""
+        """Yields the names in the released code; `find` knows others of the same forms, too."""
         for dataset in DATASETS:
             yield from map(str, self._of(dataset).names())
         yield EVERYTHING
@@ -127,30 +89,25 @@ class Contents:
             # A user's rows may be for evaluation only.
             yield from [every] if TRAIN_SPLIT in variants.source.splits else map(str, filter(variants.has, single))
 
-    def define(self, name: str) -> bool:
-        """Registers the task or the mixture of a name, with its members; returns False for an unknown name.
+    def find(self, name: str) -> TemplatedTask | Mixture | None:
+        """Returns the declaration of a name; None for an unknown name.
 
         Raises:
           UserError: a task that would rank options under an inverted template.
         """
         parsed = parse(name)
         if parsed is not None and parsed.dataset in DATASETS and self._of(parsed.dataset).has(parsed):
-            declared = self._of(parsed.dataset).declared(parsed)
-            registry.register(declared, vocabulary=self._settings.vocabulary)
-            return True
+            return self._of(parsed.dataset).declared(parsed)
         if name == EVERYTHING:
-            registry.register_mixture(name, mixtures.everything(), default_rate=ProportionalRate(maximum=CAP))
-            return True
+            return Mixture(members=mixtures.everything(), default_rate=ProportionalRate(maximum=CAP))
         mixture = mixture_names().get(name)
         if mixture is None:
-            return False
-        registry.register_mixture(
-            name,
-            mixture.members,
+            return None
+        return Mixture(
+            members=mixture.members,
             default_rate=mixture.default_rate,
             hold_out=mixture.hold_out(lambda dataset: DATASETS[dataset].corpora),
         )
-        return True
 
     def _of(self, dataset: str) -> Variants:
         if dataset not in self._variants:
@@ -158,3 +115,23 @@ class Contents:
             chosen = templates()[record.template_set]
             self._variants[dataset] = Variants(record, templates=chosen, settings=self._settings)
         return self._variants[dataset]
+
+
+def _read(section: Section) -> Settings:
+    """Returns the settings of a YAML file; rows are added to those of an earlier file, other keys replace them.
+
+    Raises:
+      UserError: an invalid setting, or rows of an unknown dataset.
+    """
+    keys = section.parse(_Keys)
+    sources = parse_rows(keys.rows, section.at("rows"))
+    for name in sources:
+        if name not in DATASETS:
+            raise section.at("rows").error(f"FLAN 2021 has no dataset {name!r}.{nearest(name, DATASETS)}")
+    before = COLLECTION.settings() or Settings()
+    given = {key: getattr(keys, key) for key in section.values if key != "rows"}
+    return dataclasses.replace(before, sources={**before.sources, **sources}, **given)
+
+
+COLLECTION = Collection(name="flan2021", read=_read, default=Settings, contents=Contents)
+register, register_declared = COLLECTION.register, COLLECTION.register_declared

@@ -17,7 +17,6 @@ from flan_jax.tasks.declare import TRAIN_SPLIT, Evaluation, FewShot, TemplatedTa
 from flan_jax.tasks.sources.rows import OnBadRow, Source
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.templates.render import Template
-from flan_jax.vocab import Vocabulary
 
 WITH_EXEMPLARS = ("generate", "rank", "train")
 """The purposes that were also released with exemplars."""
@@ -44,14 +43,12 @@ class Settings:
       format: a name in `FORMATS`.
       on_bad_row: for rows of TFDS.
       seed: of the exemplars.
-      vocabulary: of the tasks; None for the default one.
     """
 
     sources: Mapping[str, Source] = field(default_factory=dict)
     format: Format = "plain"
     on_bad_row: OnBadRow = "error"
     seed: int = 0
-    vocabulary: Vocabulary | None = None
 
 
 class Variants:

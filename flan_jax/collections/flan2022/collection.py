@@ -17,11 +17,10 @@ has one task per file, so that its cap is effective, and only the train list; in
 DrRepair, CodeContests and TaskMaster are omitted, since their rows were never released.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
+from flan_jax.collections.catalog import Collection, Mixture
 from flan_jax.collections.flan2022 import niv2, small_sets, t0_prompts
 from flan_jax.collections.flan2022.submixtures import (
     COT,
@@ -32,6 +31,7 @@ from flan_jax.collections.flan2022.submixtures import (
     NIV2,
     T0,
     Datasets,
+    Settings,
     Submixture,
 )
 from flan_jax.collections.flan2022.variants import Setting
@@ -39,10 +39,8 @@ from flan_jax.collections.t0 import collection as t0
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.settings import Section
-from flan_jax.tasks import registry
-from flan_jax.vocab import Vocabulary
+from flan_jax.tasks.declare import TemplatedTask
 
-NAME = "flan2022"
 SUBMIXTURES: tuple[Submixture, ...] = (FLAN2021, T0, NIV2, COT, DIALOG)
 INVERTED: Mapping[str, Submixture] = {COT.key: COT_INVERTED, DIALOG.key: DIALOG_INVERTED}
 INVERSION_RATE = 0.3
@@ -96,49 +94,12 @@ def leaf_mixtures() -> dict[str, tuple[Submixture, Setting]]:
     return {leaf_name(half, setting): (half, setting) for half in halves for setting in half.settings}
 
 
-def register() -> None:
-    """Declares the collection; nothing is read before a name is requested."""
-    _declare(Contents(Datasets()))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Keys:
-    """The keys of the collection in a YAML file: the folder of Super-NaturalInstructions, and the random seed."""
-
-    superni_dir: Path | None = None
-    seed: int = 0
-
-
-def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
-    """Declares the collection with the settings of a YAML file's `collections: {flan2022: ...}`.
-
-    Raises:
-      UserError: an invalid setting.
-      MissingFileError: no such folder.
-    """
-    keys = settings.parse(_Keys)
-    if keys.superni_dir is not None and not keys.superni_dir.is_dir():
-        raise MissingFileError(
-            f"{settings.at('superni_dir')}: no folder {keys.superni_dir} to read Super-NaturalInstructions from."
-        )
-    _declare(Contents(Datasets(superni_dir=keys.superni_dir, seed=keys.seed), vocabulary=vocabulary))
-
-
-def _declare(collection: "Contents") -> None:
-    registry.declare_collection(NAME, names=collection.names, define=collection.define, covering=collection.covering)
-
-
 class Contents:
-    """All names of Flan 2022 over one collection of datasets."""
+    """All names of Flan 2022 under one set of settings."""
 
-    def __init__(self, datasets: Datasets, *, vocabulary: Vocabulary | None = None):
-        """Stores the datasets.
-
-        Args:
-          datasets: of all submixtures.
-          vocabulary: of the tasks; None for the default one.
-        """
-        self._datasets, self._vocabulary = datasets, vocabulary
+    def __init__(self, settings: Settings):
+        """Stores the settings; datasets are listed when a name is requested."""
+        self._datasets = Datasets(settings)
 
     def names(self) -> Iterator[str]:
         """Yields the names of mixtures, and those of the tasks whose datasets can be listed on this machine."""
@@ -162,38 +123,27 @@ class Contents:
                         seen.append(kind)
                         yield variant.name(member.dataset)
 
-    def define(self, name: str) -> bool:
-        """Registers the task or the mixture of a name, with its members; returns False for an unknown name.
+    def find(self, name: str) -> TemplatedTask | Mixture | None:
+        """Returns the declaration of a name; None for an unknown name.
 
         Raises:
           UserError: a mixture of a submixture without datasets on this machine.
         """
         if name in _nested():
             self._require_members(name)
-            registry.register_mixture(name, list(_nested()[name].items()))
-            return True
+            return Mixture(members=list(_nested()[name].items()))
         if name in _leaves():
             self._require_members(name)
             half, setting = _leaves()[name]
             tasks = [task for member in self._datasets.of(half).values() for task in member.tasks(setting)]
-            rate = ProportionalRate(maximum=half.cap)
-            registry.register_mixture(name, tasks, default_rate=rate, notes=self._notes(half))
-            return True
-        return self._define_task(name)
-
-    def _define_task(self, name: str) -> bool:
-        dataset, is_of_this_form, _ = name.rpartition("_template_")
-        if not is_of_this_form:
-            return False
-        for half in (*SUBMIXTURES, *INVERTED.values()):
+            return Mixture(members=tasks, default_rate=ProportionalRate(maximum=half.cap), notes=self._notes(half))
+        dataset = name.rpartition("_template_")[0]
+        for half in (*SUBMIXTURES, *INVERTED.values()) if dataset else ():
             member = self._datasets.of(half).get(dataset)
-            if member is None:
-                continue
-            for variant in member.variants:
-                if variant.name(dataset) == name:
-                    registry.register(member.declare(variant), vocabulary=self._vocabulary)
-                    return True
-        return False
+            for variant in member.variants if member else ():
+                if member and variant.name(dataset) == name:
+                    return member.declare(variant)
+        return None
 
     def _require_members(self, name: str) -> None:
         """Rejects a mixture with submixtures whose data have no known location, and names all of them."""
@@ -207,7 +157,7 @@ class Contents:
 
     def _notes(self, half: Submixture) -> tuple[str, ...]:
         """Returns which tasks of a published list are missing: nothing else would report them."""
-        folder, settings = self._datasets.superni_dir(), t0.settings_in_use()
+        folder, settings = self._datasets.superni_dir(), t0.COLLECTION.settings()
         if half is NIV2 and folder is not None:
             return niv2.notes(folder)
         return t0_prompts.notes(settings) if half is T0 and settings is not None else ()
@@ -228,3 +178,22 @@ def _nested() -> dict[str, dict[str, float]]:
 @functools.cache
 def _leaves() -> dict[str, tuple[Submixture, Setting]]:
     return leaf_mixtures()
+
+
+def _read(section: Section) -> Settings:
+    """Returns the settings of a YAML file.
+
+    Raises:
+      UserError: an invalid setting.
+      MissingFileError: no such folder.
+    """
+    settings = section.parse(Settings)
+    if settings.superni_dir is not None and not settings.superni_dir.is_dir():
+        raise MissingFileError(
+            f"{section.at('superni_dir')}: no folder {settings.superni_dir} to read Super-NaturalInstructions from."
+        )
+    return settings
+
+
+COLLECTION = Collection(name="flan2022", read=_read, default=Settings, contents=Contents)
+register, register_declared = COLLECTION.register, COLLECTION.register_declared

@@ -8,25 +8,20 @@ are registered on demand. `flan2022` adds few-shot variants.
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from flan_jax.collections import data_dirs
+from flan_jax.collections.catalog import Collection, DataFolder, FolderSettings, Mixture, Table
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError
-from flan_jax.paths import user_path
-from flan_jax.settings import Section
-from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.inverted import WithoutCopies
 from flan_jax.tasks.sources.file_sources import TsvSource
 from flan_jax.tasks.sources.rows import BadRow, Record
 from flan_jax.templates import load
 from flan_jax.templates.render import Pattern, Template
-from flan_jax.vocab import Vocabulary
 
-DATA_DIR_VARIABLE = "FLAN_JAX_COT_DIR"
+DATA = DataFolder(variable="FLAN_JAX_COT_DIR", content="chain-of-thought sets")
 CLUSTER = "chain_of_thought"
 COLUMNS = ("question", "answer", "rationale")
 CAP = 100_000
@@ -75,19 +70,6 @@ MIXTURES: Mapping[str, bool] = {"cot": False, "cot_input_inversion": True}
 """Each mixture, and whether its members are the inverted tasks."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """The sets that a folder contains.
-
-    Attributes:
-      readable: names of the sets with a file.
-      missing: names of the other sets.
-    """
-
-    readable: tuple[str, ...]
-    missing: tuple[str, ...]
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, init=False)
 class CotSource(TsvSource):
     """The rows of a set, with its line breaks decoded."""
@@ -104,83 +86,6 @@ class CotSource(TsvSource):
                 yield BadRow(EMPTY_FIELD, f"no text in {', '.join(empty)}", record.place)
             else:
                 yield Record(row, record.place)
-
-
-def coverage(data_dir: Path | str) -> Coverage:
-    """Returns which of the nine sets a folder contains.
-
-    Raises:
-      MissingFileError: there is no such folder, or no set in it.
-    """
-    folder = user_path(data_dir)
-    if not folder.is_dir():
-        raise MissingFileError(f"No folder {folder} to read chain-of-thought sets from.")
-    exists = {one.name: _file(folder, one).is_file() for one in SETS}
-    if not any(exists.values()):
-        expected = ", ".join(f"{name}_train.tsv" for name in exists)
-        raise MissingFileError(f"{folder} contains no chain-of-thought set: expected some of {expected} (or .tsv.gz).")
-    return Coverage(
-        readable=tuple(name for name, is_file in exists.items() if is_file),
-        missing=tuple(name for name, is_file in exists.items() if not is_file),
-    )
-
-
-def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str | None = None) -> Coverage | None:
-    """Declares the tasks of all nine sets and their mixtures; the rows of a set without a file are unavailable.
-
-    Args:
-      data_dir: the folder; None takes the environment variable FLAN_JAX_COT_DIR.
-      vocabulary: as in `registry.register`.
-
-    Returns:
-      The sets in the folder; None when neither the argument nor the variable names one, and nothing is declared.
-
-    Raises:
-      MissingFileError: as `coverage`.
-    """
-    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    if not folder:
-        return None
-    covered = coverage(folder)
-    registry.collection_settings()["cot"] = folder = user_path(folder)
-    registry.declare_collection(
-        "cot",
-        names=lambda: (*MIXTURES, *(one.task(inverted=inverted) for one in SETS for inverted in (False, True))),
-        define=functools.partial(_define, folder=folder, vocabulary=vocabulary),
-        covering=lambda: [one.task(inverted=inverted) for one in (SETS[0], SETS[-1]) for inverted in (False, True)],
-    )
-    return covered
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Keys:
-    """The keys of the collection in a YAML file."""
-
-    data_dir: Path | None = None
-
-
-def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
-    """Declares the collection with the settings of a YAML file's `collections: {cot: {data_dir: ...}}`.
-
-    Raises:
-      UserError, MissingFileError: an invalid setting, or no data.
-    """
-    declared = settings.parse(_Keys).data_dir
-    folder = data_dirs.data_dir(
-        declared, variable=DATA_DIR_VARIABLE, content="chain-of-thought sets", place=settings.place
-    )
-    register(folder, vocabulary=vocabulary)
-
-
-def data_dir_in_use() -> Path | None:
-    """Returns the folder in use; None if none is named."""
-    named = os.environ.get(DATA_DIR_VARIABLE)
-    return registry.collection_settings().get("cot") or (user_path(named) if named else None)
-
-
-def records(folder: Path | str, *, inverted: bool = False) -> tuple[TemplatedTask, ...]:
-    """Returns the tasks of all nine sets, whether or not their files exist."""
-    return tuple(record(one, folder, inverted=inverted) for one in SETS)
 
 
 def record(one: CotSet, folder: Path | str, *, inverted: bool = False) -> TemplatedTask:
@@ -219,19 +124,33 @@ def _file(folder: Path, one: CotSet) -> Path:
     return compressed if compressed.is_file() and not plain.is_file() else plain
 
 
-@functools.cache
-def _named() -> Mapping[str, tuple[CotSet, bool]]:
-    return {one.task(inverted=inverted): (one, inverted) for one in SETS for inverted in (False, True)}
+def contents(settings: FolderSettings) -> Table:
+    """Returns the tasks of all nine sets and their mixtures; the rows of a set without a file are unavailable.
+
+    Raises:
+      MissingFileError: there is no such folder, or no set in it.
+    """
+    folder = settings.data_dir
+    if folder is None or not folder.is_dir():
+        raise MissingFileError(f"No folder {folder} to read chain-of-thought sets from.")
+    if not any(_file(folder, one).is_file() for one in SETS):
+        expected = ", ".join(f"{one.name}_train.tsv" for one in SETS)
+        raise MissingFileError(f"{folder} contains no chain-of-thought set: expected some of {expected} (or .tsv.gz).")
+    return Table(
+        tasks={
+            one.task(inverted=inverted): functools.partial(record, one, folder, inverted=inverted)
+            for one in SETS
+            for inverted in (False, True)
+        },
+        mixtures={
+            name: Mixture(
+                members=[one.task(inverted=inverted) for one in SETS], default_rate=ProportionalRate(maximum=CAP)
+            )
+            for name, inverted in MIXTURES.items()
+        },
+        covers=tuple(one.task(inverted=inverted) for one in (SETS[0], SETS[-1]) for inverted in (False, True)),
+    )
 
 
-def _define(name: str, *, folder: Path, vocabulary: Vocabulary | str | None) -> bool:
-    """Registers a task, or a mixture with its members."""
-    if name in MIXTURES:
-        members = [one.task(inverted=MIXTURES[name]) for one in SETS]
-        registry.register_mixture(name, members, default_rate=ProportionalRate(maximum=CAP))
-        return True
-    if name not in _named():
-        return False
-    one, inverted = _named()[name]
-    registry.register(record(one, folder, inverted=inverted), vocabulary=vocabulary)
-    return True
+COLLECTION = Collection(name="cot", read=DATA.read, default=DATA.default, contents=contents)
+register, register_declared = COLLECTION.register, COLLECTION.register_declared

@@ -8,26 +8,21 @@ registered on demand. `dialog_rows` builds the examples, `flan2022` adds few-sho
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from flan_jax.collections import data_dirs
+from flan_jax.collections.catalog import Collection, DataFolder, FolderSettings, Mixture, Table
 from flan_jax.collections.flan2022.dialog_rows import Conversations, NumberedRows, PredictTurn
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import MissingFileError
-from flan_jax.paths import user_path
-from flan_jax.settings import Section
-from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.inverted import WithoutCopies
 from flan_jax.tasks.sources.file_sources import JsonlSource, TfdsSource
 from flan_jax.tasks.sources.rows import Source
 from flan_jax.templates import dialogue, load
 from flan_jax.templates.render import Pattern
-from flan_jax.vocab import Vocabulary
 
-DATA_DIR_VARIABLE = "FLAN_JAX_DIALOG_DIR"
+DATA = DataFolder(variable="FLAN_JAX_DIALOG_DIR", content="dialogues")
 CLUSTER = "dialog"
 CAP = 200_000
 """Cap on the training rows of a set in the rates of a mixture."""
@@ -88,56 +83,6 @@ MIXTURES: Mapping[str, bool] = {"dialog": False, "dialog_input_inversion": True}
 """Each mixture, and whether its members are the inverted tasks."""
 
 
-def register(data_dir: Path | str | None = None, *, vocabulary: Vocabulary | str | None = None) -> None:
-    """Declares the tasks of both sets and their mixtures.
-
-    Args:
-      data_dir: a folder of JSONL files; None takes the environment variable FLAN_JAX_DIALOG_DIR, or else the folder of
-        the last call, or else TFDS.
-      vocabulary: as in `registry.register`.
-
-    Raises:
-      MissingFileError: there is no such folder.
-    """
-    named = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    if named:
-        registry.collection_settings()["dialog"] = user_path(named)
-    folder = data_dir_in_use()
-    if folder is not None and not folder.is_dir():
-        raise MissingFileError(f"No folder {folder} to read dialogue sets from.")
-    tasks = [one.task(inverted=inverted) for one in SETS for inverted in (False, True)]
-    registry.declare_collection(
-        "dialog",
-        names=lambda: (*MIXTURES, *tasks),
-        define=functools.partial(_define, folder=folder, vocabulary=vocabulary),
-        covering=lambda: tasks[:2],
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Keys:
-    """The keys of the collection in a YAML file."""
-
-    data_dir: Path | None = None
-
-
-def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
-    """Declares the collection with the settings of a YAML file's `collections: {dialog: {data_dir: ...}}`.
-
-    Raises:
-      UserError, MissingFileError: an invalid setting, or no data.
-    """
-    declared = settings.parse(_Keys).data_dir
-    folder = data_dirs.data_dir(declared, variable=DATA_DIR_VARIABLE, content="dialogues", place=settings.place)
-    register(folder, vocabulary=vocabulary)
-
-
-def data_dir_in_use() -> Path | None:
-    """Returns the folder of JSONL files in use; None if rows come from TFDS."""
-    named = os.environ.get(DATA_DIR_VARIABLE)
-    return registry.collection_settings().get("dialog") or (user_path(named) if named else None)
-
-
 def record(
     one: DialogSet,
     folder: Path | str | None = None,
@@ -195,15 +140,30 @@ def _templates(*, inverted: bool) -> tuple[Pattern, ...]:
     return tuple(WithoutCopies(pattern=template) for template in sets["inverted"]) if inverted else sets["forward"]
 
 
-def _define(name: str, *, folder: Path | None, vocabulary: Vocabulary | str | None) -> bool:
-    """Registers a task, or a mixture with its members."""
-    if name in MIXTURES:
-        members = [one.task(inverted=MIXTURES[name]) for one in SETS]
-        registry.register_mixture(name, members, default_rate=ProportionalRate(maximum=CAP))
-        return True
-    named = {one.task(inverted=inverted): (one, inverted) for one in SETS for inverted in (False, True)}
-    if name not in named:
-        return False
-    one, inverted = named[name]
-    registry.register(record(one, folder, inverted=inverted), vocabulary=vocabulary)
-    return True
+def contents(settings: FolderSettings) -> Table:
+    """Returns the tasks of both sets and their mixtures; without a folder, rows come from TFDS.
+
+    Raises:
+      MissingFileError: there is no such folder.
+    """
+    folder = settings.data_dir
+    if folder is not None and not folder.is_dir():
+        raise MissingFileError(f"No folder {folder} to read dialogue sets from.")
+    tasks = {
+        one.task(inverted=inverted): functools.partial(record, one, folder, inverted=inverted)
+        for one in SETS
+        for inverted in (False, True)
+    }
+    mixtures = {
+        name: Mixture(members=[one.task(inverted=inverted) for one in SETS], default_rate=ProportionalRate(maximum=CAP))
+        for name, inverted in MIXTURES.items()
+    }
+    return Table(tasks=tasks, mixtures=mixtures, covers=tuple(tasks)[:2])
+
+
+def _default() -> FolderSettings:
+    return DATA.default() or FolderSettings()
+
+
+COLLECTION = Collection(name="dialog", read=DATA.read, default=_default, contents=contents)
+register, register_declared = COLLECTION.register, COLLECTION.register_declared

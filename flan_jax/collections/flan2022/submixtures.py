@@ -6,24 +6,23 @@ thought, dialogue, Super-NaturalInstructions and T0 from their folders. `collect
 
 import dataclasses
 import functools
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flan_jax.collections.catalog import FolderSettings
 from flan_jax.collections.flan2021 import collection as flan2021
+from flan_jax.collections.flan2021 import variants as flan2021_variants
 from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName
 from flan_jax.collections.flan2021.records import FlanDataset
 from flan_jax.collections.flan2021.table import DATASETS
-from flan_jax.collections.flan2021.variants import Settings, Variants
 from flan_jax.collections.flan2021.windows import WindowedTfdsSource
 from flan_jax.collections.flan2022 import cot, dialog, niv2, small_sets, t0_prompts
 from flan_jax.collections.flan2022.variants import SETTINGS, Setting, Variant, variants, varied
 from flan_jax.collections.natural_instructions import collection as natural_instructions
 from flan_jax.collections.t0 import collection as t0
 from flan_jax.collections.t0.prompted import T0Settings
-from flan_jax.paths import user_path
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 
 _FIRST = re.compile(r"^(\w+)\[:\d+\]$")
@@ -116,17 +115,25 @@ def uncapped(splits: Mapping[str, str]) -> dict[str, str]:
     return {**splits, TRAIN_SPLIT: f"{window[1]}[:-{last[0][1]}]"}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The user's settings of the collection, keys of a YAML file.
+
+    Attributes:
+      superni_dir: the folder of Super-NaturalInstructions, unless the environment variable names one.
+      seed: of all random choices.
+    """
+
+    superni_dir: Path | None = None
+    seed: int = 0
+
+
 class Datasets:
     """The datasets of all submixtures, listed on demand and cached while their folders are the same."""
 
-    def __init__(self, *, superni_dir: Path | None = None, seed: int = 0):
-        """Stores the user's settings.
-
-        Args:
-          superni_dir: the folder of Super-NaturalInstructions; None takes the environment variable.
-          seed: of all random choices.
-        """
-        self._superni_dir, self._seed = superni_dir, seed
+    def __init__(self, settings: Settings):
+        """Stores the user's settings."""
+        self._settings = settings
         self._cached: dict[str, tuple[object, Mapping[str, Member]]] = {}
 
     def of(self, submixture: Submixture) -> Mapping[str, Member]:
@@ -137,24 +144,23 @@ class Datasets:
         """
         origin = self._origin(submixture)
         if submixture.key not in self._cached or self._cached[submixture.key][0] != origin:
-            members = _FINDERS[submixture.key](origin, seed=self._seed)
+            members = _FINDERS[submixture.key](origin, seed=self._settings.seed)
             self._cached[submixture.key] = origin, {member.dataset: member for member in members}
         return self._cached[submixture.key][1]
 
     def superni_dir(self) -> Path | None:
         """Returns the folder of Super-NaturalInstructions; None if none is named."""
-        named = os.environ.get(natural_instructions.DATA_DIR_VARIABLE)
-        return user_path(named) if named else self._superni_dir
+        return natural_instructions.DATA.named() or self._settings.superni_dir
 
     def _origin(self, submixture: Submixture) -> Any:
         """Returns what the datasets of a submixture depend on: settings of their collection, or a folder."""
         if submixture is FLAN2021:
-            return flan2021.settings_in_use()
+            return flan2021.COLLECTION.settings()
         if submixture is T0:
-            return t0.settings_in_use()
+            return t0.COLLECTION.settings()
         if submixture is NIV2:
             return self.superni_dir()
-        return cot.data_dir_in_use() if submixture.name == COT.name else dialog.data_dir_in_use()
+        return (cot if submixture.name == COT.name else dialog).COLLECTION.settings()
 
 
 def _plain(bases: Iterable[TemplatedTask], *, has_no_options: bool, seed: int) -> Iterator[Member]:
@@ -168,15 +174,15 @@ def _plain(bases: Iterable[TemplatedTask], *, has_no_options: bool, seed: int) -
         )
 
 
-def _flan2021(settings: Settings, *, seed: int) -> Iterator[Member]:
+def _flan2021(settings: flan2021_variants.Settings, *, seed: int) -> Iterator[Member]:
     """Yields FLAN 2021's 70 datasets except WSC273, which has no training rows, and two small sets: 71."""
     plain = dataclasses.replace(settings, format="plain")
     bases = [_flan2021_base(d, plain) for d in DATASETS.values() if TRAIN_SPLIT in d.splits]
     yield from _plain((*bases, *small_sets.records()), has_no_options=True, seed=seed)
 
 
-def _flan2021_base(dataset: FlanDataset, settings: Settings) -> TemplatedTask:
-    made = Variants(dataset, templates=flan2021.templates()[dataset.template_set], settings=settings)
+def _flan2021_base(dataset: FlanDataset, settings: flan2021_variants.Settings) -> TemplatedTask:
+    made = flan2021_variants.Variants(dataset, templates=flan2021.templates()[dataset.template_set], settings=settings)
     base = made.declared(TaskName(dataset=dataset.name, purpose="train", number=NUM_TEMPLATES))
     whole = settings.sources.get(dataset.name) or WindowedTfdsSource(
         name=dataset.tfds, splits=uncapped(dataset.splits), on_bad_row=settings.on_bad_row
@@ -197,20 +203,22 @@ def _niv2(folder: Path | None, *, seed: int) -> Iterator[Member]:
         yield Member(dataset=name, variants=niv2.VARIANTS, declare=declare)
 
 
-def _cot(folder: Path | None, *, inverted: bool, seed: int) -> Iterator[Member]:
+def _cot(settings: FolderSettings | None, *, inverted: bool, seed: int) -> Iterator[Member]:
     """Yields the nine chain-of-thought sets."""
-    if folder is not None:
-        yield from _plain(cot.records(folder, inverted=inverted), has_no_options=False, seed=seed)
+    if settings is not None:
+        assert settings.data_dir is not None
+        bases = (cot.record(one, settings.data_dir, inverted=inverted) for one in cot.SETS)
+        yield from _plain(bases, has_no_options=False, seed=seed)
 
 
-def _dialog(folder: Path | None, *, inverted: bool, seed: int) -> Iterator[Member]:
+def _dialog(settings: FolderSettings, *, inverted: bool, seed: int) -> Iterator[Member]:
     """Yields the two dialogue sets. Inverted dialogues have the fixed form, whatever the name suggests."""
     for one in dialog.SETS:
         dataset = one.task(inverted=inverted)
 
         def declare(variant: Variant, one: dialog.DialogSet = one, dataset: str = dataset) -> TemplatedTask:
             name = variant.name(dataset)
-            base = dialog.record(one, folder, inverted=inverted, varied=variant.varies, name=name, seed=seed)
+            base = dialog.record(one, settings.data_dir, inverted=inverted, varied=variant.varies, name=name, seed=seed)
             return varied(base, variant, dataset=dataset)
 
         yield Member(dataset=dataset, variants=variants(varies=True, has_no_options=False), declare=declare)

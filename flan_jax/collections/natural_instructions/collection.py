@@ -11,12 +11,11 @@ split "train", one of a test list "test", and none has both: no mixture can trai
 """
 
 import dataclasses
-import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from flan_jax.collections import data_dirs
+from flan_jax.collections.catalog import DataFolder, Mixture, replace
 from flan_jax.collections.natural_instructions.corpora import corpora
 from flan_jax.collections.natural_instructions.instances import Encode, Split, SuperNISource
 from flan_jax.collections.natural_instructions.selection import XLINGUAL, Coverage, LabelRule, lists_of, select
@@ -33,7 +32,7 @@ from flan_jax.templates.render import Template
 from flan_jax.templates.superni import HEADLINE, TK_INSTRUCT, Encoding
 from flan_jax.vocab import Vocabulary
 
-DATA_DIR_VARIABLE = "FLAN_JAX_SUPERNI_DIR"
+DATA = DataFolder(variable="FLAN_JAX_SUPERNI_DIR", content="Super-NaturalInstructions")
 SPLITS: tuple[Split, ...] = ("train", "test")
 TEMPLATE = Template(inputs="{prompt}", targets="{target}", name="super-natural-instructions")
 SAMPLE_CATEGORIES = (
@@ -115,14 +114,6 @@ class _Keys(Settings):
     data_dir: Path | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Registered:
-    """The registrations of a call: the records, and the names of tasks and mixtures."""
-
-    tasks: tuple[TemplatedTask, ...]
-    names: tuple[str, ...]
-
-
 def register(
     data_dir: Path | str | None = None,
     settings: Settings = Settings(),
@@ -142,10 +133,9 @@ def register(
     Raises:
       MissingFileError, UserError: as `task_files.task_files` and `selection.lists_of`; also if no task is left.
     """
-    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    if not folder:
+    folder = user_path(data_dir) if data_dir else DATA.named()
+    if folder is None:
         return {}
-    folder = user_path(folder)
     used = registry.vocabulary(vocabulary)
     files = task_files(folder)
     lists = lists_of(folder, split=settings.split, names=files)
@@ -154,15 +144,8 @@ def register(
     if not tasks:
         why = [note for which in found if which.endswith(SPLITS) for note in found[which].notes(which, folder=folder)]
         raise UserError(f"No task of Super-NaturalInstructions is left. {' '.join(why) or 'Its lists are empty.'}")
-    prefix = settings.prefix
-    registered = registry.collection_settings().setdefault("natural_instructions", {})
-    before = registered.get(prefix)
-    if before is None or before.tasks != tasks or not set(before.names) <= set(registry.defined_names()):
-        registry.unregister(before.names if before else ())
-        for task in tasks:
-            registry.register(task, vocabulary=used)
-        mixtures = _register_mixtures(found, files, folder=folder, settings=settings)
-        registered[prefix] = _Registered(tasks=tasks, names=(*mixtures, *(task.name for task in tasks)))
+    mixtures = _mixtures(found, files, folder=folder, settings=settings)
+    replace(f"natural_instructions as {settings.prefix}", tasks, mixtures, vocabulary=used)
     return found
 
 
@@ -173,8 +156,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
       UserError, MissingFileError, UnknownNameError: an invalid setting, or as `register`.
     """
     keys = settings.parse(_Keys)
-    content = "Super-NaturalInstructions"
-    folder = data_dirs.data_dir(keys.data_dir, variable=DATA_DIR_VARIABLE, content=content, place=settings.place)
+    folder = DATA.of(keys.data_dir, settings.place)
     with settings.place.in_errors():
         register(folder, keys, vocabulary=vocabulary)
 
@@ -236,25 +218,24 @@ def _declared(file: TaskFile, split: Split, settings: Settings, *, vocabulary: V
     )
 
 
-def _register_mixtures(
+def _mixtures(
     found: Mapping[str, Coverage], files: Mapping[str, TaskFile], *, folder: Path | str, settings: Settings
-) -> list[str]:
+) -> dict[str, Mixture]:
     train, test = found["train"].readable, found["test"].readable
-    lists: dict[str, Collection[str]] = {which: found[which].readable for which in found if which.endswith(SPLITS)}
-    mixtures = {
-        **lists,
+    members: dict[str, Sequence[str]] = {
+        **{which: found[which].readable for which in found if which.endswith(SPLITS)},
         "train_disjoint": _disjoint(train, test, files) if test else (),
         "test_sample": _sample(test, files, avoid=found["dev"].listed),
     }
-    mixtures = {which: tasks for which, tasks in mixtures.items() if tasks}
-    for which, tasks in mixtures.items():
-        rate: registry.Rate = ProportionalRate(maximum=settings.max_instances) if "train" in which else 1.0
-        registry.register_mixture(
-            f"{settings.prefix}_{which}",
-            [(seqio_name(task, prefix=settings.prefix), rate) for task in tasks],
+    return {
+        f"{settings.prefix}_{which}": Mixture(
+            members=[seqio_name(task, prefix=settings.prefix) for task in tasks],
+            default_rate=ProportionalRate(maximum=settings.max_instances) if "train" in which else 1.0,
             notes=found[which].notes(which, folder=folder) if which in found else (),
         )
-    return [f"{settings.prefix}_{which}" for which in mixtures]
+        for which, tasks in members.items()
+        if tasks
+    }
 
 
 def _disjoint(train: Collection[str], test: Collection[str], files: Mapping[str, TaskFile]) -> list[str]:

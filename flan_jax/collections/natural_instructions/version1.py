@@ -10,13 +10,12 @@ held out). `templates.natural_instructions_v1` writes the prompts.
 import dataclasses
 import functools
 import json
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flan_jax.collections import data_dirs
+from flan_jax.collections.catalog import DataFolder, Mixture, replace
 from flan_jax.collections.natural_instructions.collection import seqio_name
 from flan_jax.collections.natural_instructions.corpora import corpora
 from flan_jax.collections.natural_instructions.instances import BREAKS_SCHEMA
@@ -35,7 +34,7 @@ from flan_jax.templates.natural_instructions_v1 import FIELDS, InstructionEncodi
 from flan_jax.templates.render import Template
 from flan_jax.vocab import Vocabulary
 
-DATA_DIR_VARIABLE = "FLAN_JAX_NI1_DIR"
+DATA = DataFolder(variable="FLAN_JAX_NI1_DIR", content="Natural Instructions v1")
 TEMPLATE = Template(inputs="{prompt}", targets="{target}", name="natural-instructions-v1")
 NUM_TEST, FIRST_TEST = 100, 60
 ENCODINGS: Mapping[str, InstructionEncoding] = {
@@ -241,19 +240,18 @@ def register(
       UnknownNameError: no task to hold out of this name.
       UserError: the tasks are of the second version.
     """
-    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    if not folder:
+    folder = user_path(data_dir) if data_dir else DATA.named()
+    if folder is None:
         return ()
     held_out = settings.held_out
-    paths = _task_paths(user_path(folder))
+    paths = _task_paths(folder)
     unknown = [name for name in held_out if name not in paths]
     if unknown:
         raise UnknownNameError(f"held_out: {folder} has no task {unknown[0]!r}.{nearest(unknown[0], paths)}")
     read_task(next(iter(paths.values())))  # Reading one task suffices to reject a folder of the other version at once.
     used = registry.vocabulary(vocabulary)
-    registry.unregister(registry.collection_settings().pop("natural_instructions_v1", ()))
-    for name, path in paths.items():
-        record = TemplatedTask(
+    tasks = [
+        TemplatedTask(
             name=seqio_name(name, prefix="ni1"),
             source=InstructionSource(
                 path=path, is_held_out=name in held_out, max_instances=settings.max_instances, seed=settings.seed
@@ -270,10 +268,10 @@ def register(
             references="references",
             corpora=corpora(name.split("_")[1:2]),
         )
-        registry.register(record, vocabulary=used)
-    mixtures = _register_mixtures(list(paths), held_out=held_out, max_instances=settings.max_instances)
-    tasks = [seqio_name(name, prefix="ni1") for name in paths]
-    registry.collection_settings()["natural_instructions_v1"] = [*tasks, *mixtures]
+        for name, path in paths.items()
+    ]
+    mixtures = _mixtures(list(paths), held_out=held_out, max_instances=settings.max_instances)
+    replace("natural_instructions_v1", tasks, mixtures, vocabulary=used)
     return tuple(paths)
 
 
@@ -284,21 +282,20 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
       UserError, MissingFileError, UnknownNameError: an invalid setting, or as `register`.
     """
     keys = settings.parse(_Keys)
-    content = "Natural Instructions v1"
-    folder = data_dirs.data_dir(keys.data_dir, variable=DATA_DIR_VARIABLE, content=content, place=settings.place)
+    folder = DATA.of(keys.data_dir, settings.place)
     with settings.place.in_errors():
         register(folder, keys, vocabulary=vocabulary)
 
 
-def _register_mixtures(names: list[str], *, held_out: Collection[str], max_instances: int | None) -> list[str]:
-    mixtures: dict[str, tuple[list[str], registry.Rate]] = {
-        "ni1_train": ([n for n in names if n not in held_out], ProportionalRate(maximum=max_instances)),
-        "ni1_test": ([n for n in names if n in held_out] or names, 1.0),
+def _mixtures(names: list[str], *, held_out: Collection[str], max_instances: int | None) -> dict[str, Mixture]:
+    train = [name for name in names if name not in held_out]
+    test = [name for name in names if name in held_out] or names
+    rates: tuple[registry.Rate, ...] = (ProportionalRate(maximum=max_instances), 1.0)
+    return {
+        mixture: Mixture(members=[seqio_name(name, prefix="ni1") for name in members], default_rate=rate)
+        for mixture, members, rate in zip(("ni1_train", "ni1_test"), (train, test), rates, strict=True)
+        if members
     }
-    filled = {mixture: (members, rate) for mixture, (members, rate) in mixtures.items() if members}
-    for mixture, (members, rate) in filled.items():
-        registry.register_mixture(mixture, [(seqio_name(name, prefix="ni1"), rate) for name in members])
-    return list(filled)
 
 
 def _task_paths(folder: Path) -> dict[str, Path]:

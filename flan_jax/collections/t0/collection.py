@@ -29,16 +29,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flan_jax.collections.catalog import Collection
 from flan_jax.collections.t0.prompted import Contents, RateRule, T0Settings
 from flan_jax.names import nearest
 from flan_jax.settings import Section
-from flan_jax.tasks import registry
 from flan_jax.tasks.sources.rows import OnBadRow
 from flan_jax.tasks.sources.settings import parse_rows
 from flan_jax.templates.promptsource_files import open_archive
-from flan_jax.vocab import Vocabulary
 
-NAME = "t0"
 ARCHIVE_VARIABLE = "FLAN_JAX_PROMPTSOURCE_DIR"
 
 
@@ -52,29 +50,32 @@ class _Keys:
     on_bad_row: OnBadRow = T0Settings.on_bad_row
 
 
-def register() -> None:
-    """Declares the collection if a file or the environment variable names the templates; reads none of them.
+def _read(section: Section) -> T0Settings:
+    """Returns the settings of a YAML file; the environment variable replaces `promptsource`.
 
     Raises:
-      MissingFileError, UserError: no such path, or no templates in it.
+      UserError: an invalid setting, or rows of a dataset without templates.
+      MissingFileError: no such archive.
     """
-    settings = settings_in_use()
-    if settings is not None:
-        collection = Contents(settings)
-        registry.declare_collection(
-            NAME, names=collection.names, define=collection.define, covering=collection.covering
+    keys = section.parse(_Keys)
+    path = os.environ.get(ARCHIVE_VARIABLE) or keys.promptsource
+    if path is None:
+        raise section.place.error(
+            "give promptsource, its folder of templates or an archive of it, or set the environment variable "
+            f"{ARCHIVE_VARIABLE}."
         )
+    archive = open_archive(path)
+    rows = parse_rows(keys.rows, section.at("rows"))
+    for dataset in rows:
+        if dataset not in archive.members:
+            near = nearest(dataset, archive.members)
+            raise section.at("rows").error(f"{archive.path} has no templates for {dataset!r}.{near}")
+    return T0Settings(archive=archive, rows=rows, rate_rule=keys.rate_rule, on_bad_row=keys.on_bad_row)
 
 
-def settings_in_use() -> T0Settings | None:
-    """Returns the settings of a file, or of the environment variable; None if neither names the templates.
-
-    Raises:
-      MissingFileError, UserError: no such path, or no templates in it.
-    """
-    declared = registry.collection_settings().get(NAME)
+def _default() -> T0Settings | None:
     path = os.environ.get(ARCHIVE_VARIABLE)
-    return _named(path) if declared is None and path else declared
+    return _named(path) if path else None
 
 
 @functools.lru_cache(maxsize=4)
@@ -82,32 +83,5 @@ def _named(path: str) -> T0Settings:
     return T0Settings(archive=open_archive(path))
 
 
-def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
-    """Declares the collection with the settings of a YAML file's `collections: {t0: ...}`; see the module.
-
-    Args:
-      settings: unchecked. The environment variable replaces `promptsource`.
-      vocabulary: of the file.
-
-    Raises:
-      UserError: an invalid setting, or rows of a dataset without templates.
-      MissingFileError: no such archive.
-    """
-    keys = settings.parse(_Keys)
-    path = os.environ.get(ARCHIVE_VARIABLE) or keys.promptsource
-    if path is None:
-        raise settings.place.error(
-            "give promptsource, its folder of templates or an archive of it, or set the environment variable "
-            f"{ARCHIVE_VARIABLE}."
-        )
-    archive = open_archive(path)
-    rows = parse_rows(keys.rows, settings.at("rows"))
-    for dataset in rows:
-        if dataset not in archive.members:
-            near = nearest(dataset, archive.members)
-            raise settings.at("rows").error(f"{archive.path} has no templates for {dataset!r}.{near}")
-    own = None if vocabulary == registry.vocabulary() else vocabulary
-    registry.collection_settings()[NAME] = T0Settings(
-        archive=archive, rows=rows, vocabulary=own, rate_rule=keys.rate_rule, on_bad_row=keys.on_bad_row
-    )
-    register()
+COLLECTION = Collection(name="t0", read=_read, default=_default, contents=Contents)
+register, register_declared = COLLECTION.register, COLLECTION.register_declared

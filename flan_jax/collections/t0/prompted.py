@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
+from flan_jax.collections.catalog import Mixture
 from flan_jax.collections.t0.metric_names import metrics_of, rank_metrics_of
 from flan_jax.collections.t0.table import (
     ALLOWED_LEAKS,
@@ -25,12 +26,10 @@ from flan_jax.collections.t0.tfds_rows import declared_rows, usual_rows
 from flan_jax.data.holdout import HoldOut, with_origins
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.errors import UserError
-from flan_jax.tasks import registry
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.sources.rows import OnBadRow, Source
 from flan_jax.templates.promptsource import PromptTemplate
 from flan_jax.templates.promptsource_files import PromptArchive
-from flan_jax.vocab import Vocabulary
 
 SCORE_EVAL = "_score_eval"
 UNLISTED_CLUSTER = "unlisted"
@@ -66,14 +65,12 @@ class T0Settings:
       rows: declared sources, by dataset.
       rate_rule: see `rate`.
       on_bad_row: of rows that were not declared.
-      vocabulary: None for the default one.
     """
 
     archive: PromptArchive
     rows: Mapping[str, Source] = dataclasses.field(default_factory=dict)
     rate_rule: RateRule = "published"
     on_bad_row: OnBadRow = "error"
-    vocabulary: Vocabulary | None = None
 
 
 def task_name(dataset: str, template: str, *, round_: str | None = None) -> str:
@@ -140,8 +137,8 @@ class Contents:
         """Yields one task per template."""
         return (prompt.task for prompt in self._all() if prompt.round in (None, "r1"))
 
-    def define(self, name: str) -> bool:
-        """Registers the task or the mixture of a name, with its members; returns False for an unknown name.
+    def find(self, name: str) -> TemplatedTask | Mixture | None:
+        """Returns the declaration of a name; None for an unknown name.
 
         Raises:
           UserError: a mixture for which the archive lacks templates.
@@ -153,13 +150,11 @@ class Contents:
                     f"Mixture {name!r} contains {', '.join(lacking)}, for which {self._settings.archive.path} has no "
                     "templates. Name a complete archive of promptsource, or declare a mixture of your own."
                 )
-            registry.register_mixture(name, list(self.members(name).items()), hold_out=_hold_out(name))
-            return True
+            return Mixture(members=list(self.members(name).items()), hold_out=_hold_out(name))
         prompt = self._found(name.removesuffix(SCORE_EVAL))
         if prompt is None or (name.endswith(SCORE_EVAL) and not prompt.template.gives_options):
-            return False
-        registry.register(self.declared(prompt, name=name), vocabulary=self._settings.vocabulary)
-        return True
+            return None
+        return self.declared(prompt, name=name)
 
     def declared(self, prompt: Prompt, *, name: str) -> TemplatedTask:
         """Returns the record of a template's task, which ranks its choices if the name ends so."""

@@ -29,8 +29,7 @@ def collection(registries):
     """The collection declared afresh; call it with settings to declare it with them."""
 
     def declare(**settings):
-        registries.collection_settings()[flan2021.NAME] = Settings(**settings)
-        flan2021.register()
+        flan2021.COLLECTION.use(Settings(**settings))
         return registries
 
     return declare

@@ -63,11 +63,11 @@ def _prompt(name, kind):
 def name_no_folder(monkeypatch):
     """Nothing is read from this machine's environment."""
     for module in (cot, dialog, natural_instructions):
-        monkeypatch.delenv(module.DATA_DIR_VARIABLE, raising=False)
+        monkeypatch.delenv(module.DATA.variable, raising=False)
     monkeypatch.delenv(t0.ARCHIVE_VARIABLE, raising=False)
 
 
 def name_all_folders(monkeypatch, tmp_path):
-    monkeypatch.setenv(cot.DATA_DIR_VARIABLE, str(write_cot(tmp_path / "cot")))
-    monkeypatch.setenv(natural_instructions.DATA_DIR_VARIABLE, str(write_superni(tmp_path / "superni")))
+    monkeypatch.setenv(cot.DATA.variable, str(write_cot(tmp_path / "cot")))
+    monkeypatch.setenv(natural_instructions.DATA.variable, str(write_superni(tmp_path / "superni")))
     monkeypatch.setenv(t0.ARCHIVE_VARIABLE, str(write_promptsource(tmp_path / "prompts")))

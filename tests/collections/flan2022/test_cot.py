@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from flan_jax.collections.catalog import FolderSettings
 from flan_jax.collections.flan2022 import cot
 from flan_jax.evaluation.postprocess import chain_of_thought
 
@@ -101,17 +102,14 @@ def test_a_broken_row_is_named_with_its_line(folder, line, message):
         list(iter_rendered(cot.record(of("gsm8k"), folder), "train"))
 
 
-def test_coverage_names_what_is_missing(folder, tmp_path):
-    found = cot.coverage(folder)
-    assert found.readable == ("gsm8k", "aqua")
-    assert found.missing == ("strategyqa", "creak", "qasc", "esnli", "ecqa", "sensemaking", "qed")
+def test_a_folder_without_any_set_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No folder .*nowhere to read chain-of-thought sets from"):
-        cot.coverage(tmp_path / "nowhere")
+        cot.contents(FolderSettings(data_dir=tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         FileNotFoundError, match=r"empty contains no chain-of-thought set: expected some of gsm8k_train.tsv"
     ):
-        cot.coverage(tmp_path / "empty")
+        cot.contents(FolderSettings(data_dir=tmp_path / "empty"))
 
 
 def test_hold_out_goes_by_the_corpora_that_a_set_was_made_from(folder):
@@ -122,21 +120,22 @@ def test_hold_out_goes_by_the_corpora_that_a_set_was_made_from(folder):
 
 @pytest.fixture
 def collection(registries, monkeypatch):
-    monkeypatch.delenv(cot.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.delenv(cot.DATA.variable, raising=False)
     return registries
 
 
 @pytest.mark.tensorflow
 def test_without_a_folder_nothing_is_declared(collection, folder, monkeypatch):
-    assert cot.register() is None and collection.names() == () and cot.data_dir_in_use() is None
-    monkeypatch.setenv(cot.DATA_DIR_VARIABLE, str(folder))
-    assert cot.register() == cot.coverage(folder)
+    cot.register()
+    assert collection.names() == () and cot.COLLECTION.settings() is None
+    monkeypatch.setenv(cot.DATA.variable, str(folder))
+    cot.register()
     assert len(collection.names()) == 20 and collection.defined_names() == set()
 
 
 @pytest.mark.tensorflow
 def test_mixtures_have_all_nine_and_a_missing_set_names_its_expected_path(collection, folder):
-    cot.register(folder)
+    cot.COLLECTION.use(FolderSettings(data_dir=folder))
     for mixture, inverted in (("cot", False), ("cot_input_inversion", True)):
         members = collection.mixture_or_task(mixture).rate_per_task_name
         assert set(members) == {one.task(inverted=inverted) for one in cot.SETS}
@@ -166,11 +165,11 @@ def test_all_seven_files_register_render_all_patterns_and_export(collection, sha
     from flan_jax.tasks.exporting.export import export_task
 
     collection.use_vocabulary(shared_data / "vocab_t5" / "cc_all.32000.sentencepiece.model")
-    found = cot.register(shared_data / "flan_cot")
-    assert found.missing == ("esnli", "qed") and len(found.readable) == 7
+    cot.COLLECTION.use(FolderSettings(data_dir=shared_data / "flan_cot"))
+    readable = [one for one in cot.SETS if collection.templated(one.task()).source.unavailable("train") is None]
+    assert {one.name for one in cot.SETS} - {one.name for one in readable} == {"esnli", "qed"}
     lengths = {"inputs": 512, "targets": 512}
-    for name in found.readable:
-        one = of(name)
+    for one in readable:
         for inverted in (False, True):
             task = collection.templated(one.task(inverted=inverted))
             rows = [row for _, row in zip(range(50), task.source.rows("train"), strict=False)]
@@ -178,7 +177,7 @@ def test_all_seven_files_register_render_all_patterns_and_export(collection, sha
                 texts = [template.render(row) for row in rows]
                 if not inverted:
                     read_back = [chain_of_thought(text.targets) for text in texts]
-                    assert read_back == [row["answer"] for row in rows], (name, template)
+                    assert read_back == [row["answer"] for row in rows], (one.name, template)
             manifest = export_task(collection.task(task.name), "train", lengths=lengths, export_dir=tmp_path)
             copies = manifest.dropped.pop("target is part of the input", 0)
             assert manifest.num_examples + copies == manifest.rows_read == one.num_rows and manifest.dropped == {}

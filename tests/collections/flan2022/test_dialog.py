@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from flan_jax.collections.catalog import FolderSettings
 from flan_jax.collections.flan2022 import dialog
 from flan_jax.collections.flan2022.dialog_rows import Conversations, NumberedRows, PredictTurn
 from flan_jax.tasks.rendering import iter_rendered
@@ -139,7 +140,7 @@ def test_conversations_without_turn_ids_are_judged_by_their_turns():
 
 @pytest.fixture
 def collection(registries, monkeypatch):
-    monkeypatch.delenv(dialog.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.delenv(dialog.DATA.variable, raising=False)
     return registries
 
 
@@ -148,17 +149,17 @@ def test_rows_come_from_tfds_or_from_a_folder(collection, folder, monkeypatch, t
     dialog.register()
     assert collection.templated("wiki_dialog").source.source.name == "wiki_dialog:1.0.0"
     assert sorted(collection.task("qrecc").splits) == ["test", "train"]
-    monkeypatch.setenv(dialog.DATA_DIR_VARIABLE, str(folder))
+    monkeypatch.setenv(dialog.DATA.variable, str(folder))
     dialog.register()
     assert collection.templated("wiki_dialog").source.files("train") == (str(folder / "wiki_dialog_train.jsonl"),)
     assert sorted(collection.task("qrecc").splits) == ["train"]
     with pytest.raises(FileNotFoundError, match="No folder .*nowhere to read dialogue sets from"):
-        dialog.register(tmp_path / "nowhere")
+        dialog.COLLECTION.use(FolderSettings(data_dir=tmp_path / "nowhere"))
 
 
 @pytest.mark.tensorflow
 def test_the_collection_has_two_tasks_per_direction_and_a_mixture_of_each(collection, folder):
-    dialog.register(folder)
+    dialog.COLLECTION.use(FolderSettings(data_dir=folder))
     assert collection.names() == (
         "dialog", "dialog_input_inversion", "qrecc", "qrecc_input_inversion", "wiki_dialog",
         "wiki_dialog_input_inversion",

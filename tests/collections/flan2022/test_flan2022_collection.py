@@ -56,7 +56,7 @@ def published_counts(registries, name):
     """The release's training rows of every task of a mixture, whichever variant it is."""
     by_dataset = {name: d.size for name, d in DATASETS.items() if d.size} | SMALL_SETS
     for dataset, rows in T0_ROWS.items():
-        prompts = [p.task for p in t0.Contents(t0.settings_in_use()).prompts(dataset)]
+        prompts = [p.task for p in t0.Contents(t0.COLLECTION.settings()).prompts(dataset)]
         listed = [count for count, times in rows.items() for _ in range(times)]
         by_dataset |= dict(zip(prompts, listed, strict=True))
     for one in cot.SETS:
@@ -180,7 +180,7 @@ def test_every_name_that_is_listed_can_be_had_and_no_other(everywhere):
     for unknown in ("cot_gsm8k_template_0to10_no_opt_zero_shot", "rte_template_9_one_shot", "nothing_template_mix"):
         with pytest.raises(KeyError, match=f"Unknown task or mixture '{unknown}'"):
             everywhere.mixture_or_task(unknown)
-    assert {everywhere.task(name).name for name in flan2022.Contents(flan2022.Datasets()).covering()} <= set(names)
+    assert {everywhere.task(name).name for name in flan2022.Contents(flan2022.Settings()).covering()} <= set(names)
 
 
 def test_a_submixture_of_which_nothing_can_be_had_is_named_with_what_to_do(nowhere):
@@ -234,7 +234,7 @@ def test_all_193_prompts_are_in_promptsource_and_of_the_published_kinds(nowhere,
     from collections import Counter
 
     monkeypatch.setenv(t0.ARCHIVE_VARIABLE, str(shared_data / "promptsource" / "templates.zip"))
-    collection = t0.Contents(t0.settings_in_use())
+    collection = t0.Contents(t0.COLLECTION.settings())
     prompts = [prompt for dataset in flan2022_t0.DATASETS for prompt in collection.prompts(dataset)]
     assert len(prompts) == len({prompt.task for prompt in prompts}) == 193
     assert Counter(map(flan2022_t0.kind_of, prompts)) == {"free": 104, "shown": 70, "separate": 19}

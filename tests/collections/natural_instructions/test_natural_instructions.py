@@ -14,7 +14,7 @@ pytestmark = pytest.mark.tensorflow
 def collection(registries, monkeypatch):
     from flan_jax.collections.natural_instructions import collection as natural_instructions
 
-    monkeypatch.delenv(natural_instructions.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.delenv(natural_instructions.DATA.variable, raising=False)
     return natural_instructions
 
 
@@ -263,7 +263,7 @@ def test_rules_that_exclude_everything_are_errors_that_name_the_excluded(collect
 
 def test_without_a_folder_nothing_is_registered(collection, registries, folder, monkeypatch):
     assert collection.register() == {} and registries.names() == ()
-    monkeypatch.setenv(collection.DATA_DIR_VARIABLE, str(folder))
+    monkeypatch.setenv(collection.DATA.variable, str(folder))
     collection.register()
     assert "superni_train" in registries.names()
 
@@ -287,7 +287,7 @@ def test_a_yaml_file_registers_the_collection_with_its_settings(collection, regi
     assert files == (str(tmp_path / "mine.yaml"),) and "half" in registries.names()
     assert "Positive" not in rendered(registries, "superni_task001_sorting", "train")[0].inputs
     elsewhere = synthetic_folder(tmp_path / "elsewhere")
-    monkeypatch.setenv(collection.DATA_DIR_VARIABLE, str(elsewhere))
+    monkeypatch.setenv(collection.DATA.variable, str(elsewhere))
     registries.register_yaml(write(tmp_path / "other.yaml", entry))
     assert str(elsewhere) in registries.templated("superni_task001_sorting").source.files("train")[0]
 

@@ -24,7 +24,7 @@ def collection(registries, monkeypatch):
     pytest.importorskip("seqio")
     from flan_jax.collections.natural_instructions import version1 as natural_instructions_v1
 
-    monkeypatch.delenv(natural_instructions_v1.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.delenv(natural_instructions_v1.DATA.variable, raising=False)
     return natural_instructions_v1
 
 
@@ -117,7 +117,7 @@ def test_a_yaml_file_or_the_environment_registers_the_collection(collection, reg
     (folder / "mine.yaml").write_text("collections:\n  natural_instructions_v1: {data_dir: ., max_instances: 5}\n")
     registries.register_yaml(folder / "mine.yaml")
     assert len(rendered(registries, f"ni1_{QUESTION}", "train")) == 5
-    monkeypatch.setenv(collection.DATA_DIR_VARIABLE, str(folder))
+    monkeypatch.setenv(collection.DATA.variable, str(folder))
     collection.register()
     assert len(rendered(registries, f"ni1_{QUESTION}", "train")) == 200
 

@@ -315,7 +315,7 @@ def test_without_an_archive_the_collection_is_not_declared(empty):
 def test_declared_settings_survive_a_new_declaration_of_the_collection(toys):
     toys(on_bad_row="skip")
     t0.register()
-    assert t0.settings_in_use().on_bad_row == "skip"
+    assert t0.COLLECTION.settings().on_bad_row == "skip"
 
 
 @pytest.mark.parametrize(

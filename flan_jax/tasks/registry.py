@@ -11,9 +11,10 @@ A task from a JSONL file:
 A YAML file declares the same without Python; see `yaml_file`. Nothing is read before rows are requested.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from flan_jax import vocab
 from flan_jax.data.manifest import Request
@@ -21,12 +22,9 @@ from flan_jax.errors import UserError
 from flan_jax.files import accessing
 from flan_jax.names import nearest
 from flan_jax.paths import user_path
-from flan_jax.settings import Section
 from flan_jax.tasks import modules, registration, yaml_file
-from flan_jax.tasks.declare import Evaluation, Normalizer, TemplatedTask, require_name, with_vocabulary
-from flan_jax.tasks.filters.rule import RowFilter
+from flan_jax.tasks.declare import TemplatedTask, require_name, with_vocabulary
 from flan_jax.tasks.formats.declare import format_task, jsonl_task
-from flan_jax.tasks.formats.shape import Format
 from flan_jax.tasks.interface import Task
 from flan_jax.tasks.inverted import inverted
 from flan_jax.tasks.mixtures import Rate, hold_out_of, notes_of, register_mixture, register_mixture_with_share
@@ -49,10 +47,8 @@ from flan_jax.tasks.registration import (
     use_vocabulary,
     vocabulary,
 )
-from flan_jax.tasks.sources.file_sources import Paths, set_tfds_data_dir
-from flan_jax.tasks.sources.rows import OnBadRow
+from flan_jax.tasks.sources.file_sources import set_tfds_data_dir
 from flan_jax.tasks.templated import RenderedTask
-from flan_jax.templates.render import Pattern
 
 __all__ = [
     "Rate", "TemplatedTask", "add_catalog", "collection_settings", "collections", "covering_names",
@@ -63,6 +59,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+P = ParamSpec("P")
 DEFINITIONS = tuple(
     f"flan_jax/{path}"
     for path in (
@@ -120,101 +117,20 @@ def _bound(task: TemplatedTask | PretrainingTask | Task, spec: str | vocab.Vocab
     return task
 
 
-def register_jsonl(
-    name: str,
-    files: Paths | Mapping[str, Paths],
-    *,
-    inputs: str | Sequence[str],
-    targets: str,
-    cluster: str = "user",
-    options: Sequence[str] | str | None = None,
-    metrics: Sequence[str] = TemplatedTask.metrics,
-    evaluation: Evaluation = TemplatedTask.evaluation,
-    references: str | None = None,
-    normalizer: Normalizer | None = None,
-    on_bad_row: OnBadRow = "error",
-    vocabulary: str | vocab.Vocabulary | None = None,
-) -> Any:
-    """Registers a task over JSONL files; `TemplatedTask` explains the arguments.
+def _registering(declare: Callable[P, TemplatedTask]) -> Callable[P, Any]:
+    """Returns a function with the arguments of `declare` that registers what it declares: the `seqio.Task`."""
 
-    Args:
-      name: of the task.
-      files: a path or several, for the split "train"; or a mapping from splits to them.
-      inputs: pattern of the inputs, "Capital of {country}?"; or several, one per template.
-      targets: pattern of the targets.
-      vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
+    @functools.wraps(declare)
+    def declare_and_register(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return register(declare(*args, **kwargs))
 
-    Returns:
-      The `seqio.Task`.
-
-    Raises:
-      UserError: an invalid declaration; see `TemplatedTask`.
-    """
-    record = jsonl_task(
-        name,
-        files,
-        inputs=inputs,
-        targets=targets,
-        cluster=cluster,
-        options=options,
-        metrics=metrics,
-        evaluation=evaluation,
-        references=references,
-        normalizer=normalizer,
-        on_bad_row=on_bad_row,
-    )
-    return register(record, vocabulary=vocabulary)
+    return declare_and_register
 
 
-def register_files(
-    name: str,
-    files: Paths | Mapping[str, Paths],
-    *,
-    format: str | Format,
-    cluster: str | None = None,
-    templates: Sequence[Pattern] | None = None,
-    metrics: Sequence[str] | None = None,
-    evaluation: Evaluation = TemplatedTask.evaluation,
-    filters: Sequence[RowFilter] = (),
-    license: str = "",
-    max_rows: int | None = None,
-    on_bad_row: OnBadRow = "error",
-    vocabulary: str | vocab.Vocabulary | None = None,
-) -> Any:
-    """Registers a task over files of a published format, with the format's own templates.
-
-        registry.register_files("mine", "alpaca.json", format="alpaca")
-
-    Args:
-      name: of the task.
-      files: a path or several, for the split "train"; or a mapping from splits to them.
-      format: "alpaca", "dolly", "self_instruct", "unnatural", "prompted", "chat" or "preference"; or one of the classes
-        of these names with settings.
-      vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
-
-    The others are explained in `formats.declare.format_task`.
-
-    Returns:
-      The `seqio.Task`.
-
-    Raises:
-      UnknownNameError: no format of this name.
-      UserError: an invalid declaration; see `TemplatedTask`.
-    """
-    record = format_task(
-        name,
-        files,
-        format=format,
-        cluster=cluster,
-        templates=templates,
-        metrics=metrics,
-        evaluation=evaluation,
-        filters=filters,
-        license=license,
-        max_rows=max_rows,
-        on_bad_row=on_bad_row,
-    )
-    return register(record, vocabulary=vocabulary)
+register_jsonl = _registering(jsonl_task)
+register_files = _registering(format_task)
+"""Tasks over files in one call, under the vocabulary in use: `register_files("mine", "alpaca.json", format="alpaca")`;
+`formats.declare` explains the arguments."""
 
 
 def register_inverted(name: str) -> Any:
@@ -251,8 +167,12 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
     for name in (*(record.name for record in records), *declared.mixtures):
         require_name(name)
         require_free(name)
+    catalog = registration.state.catalog
     for collection, settings in declared.collections.items():
-        _register_collection(collection, settings, vocabulary=chosen)
+        if collection not in catalog:
+            near = nearest(collection, catalog)
+            raise settings.place.error(f"unknown collection {collection!r}.{near} Allowed: {', '.join(catalog)}.")
+        catalog[collection]().register_declared(settings, vocabulary=chosen)
     done: list[str] = []
     try:
         for record in records:
@@ -261,46 +181,20 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
         for name in declared.inverted:
             done.append(register_inverted(name).name)
         for name, mixture in declared.mixtures.items():
-            done += _register_declared_mixture(name, mixture)
+            # With a share, its members are a mixture within.
+            main = name if mixture.share is None else f"{name}_main"
+            register_mixture(main, mixture.weights, default_rate=mixture.default_rate, hold_out=mixture.hold_out)
+            done.append(main)
+            if mixture.share is not None:
+                share, of, unit = mixture.share.share, mixture.share.member, mixture.share.of
+                register_mixture_with_share(
+                    name, main=main, share_of=of, share=share, unit=unit, hold_out=mixture.hold_out
+                )
+                done.append(name)
     except UserError as error:
         unregister(done)
         raise type(error)(f"{path}: {error}") from error
     return tuple(done)
-
-
-def _register_declared_mixture(name: str, mixture: yaml_file.Mixture) -> list[str]:
-    """Registers a mixture of a YAML file; with a share, its members are a mixture within, called <name>_main."""
-    settings: dict[str, Any] = {"default_rate": mixture.default_rate, "hold_out": mixture.hold_out}
-    if mixture.share is None:
-        register_mixture(name, mixture.weights, **settings)
-        return [name]
-    main = f"{name}_main"
-    # A mixture as the only member needs a number, whatever it is.
-    alone = len(mixture.weights) == 1 and mixture.weights[0][1] is None
-    register_mixture(main, [(mixture.weights[0][0], 1.0)] if alone else mixture.weights, **settings)
-    try:
-        register_mixture_with_share(
-            name,
-            main=main,
-            share_of=mixture.share.member,
-            share=mixture.share.share,
-            unit=mixture.share.of,
-            hold_out=mixture.hold_out,
-        )
-    except UserError:
-        unregister([main])
-        raise
-    return [main, name]
-
-
-def _register_collection(name: str, settings: Section, *, vocabulary: vocab.Vocabulary) -> None:
-    """Registers a published collection with the settings of a YAML file."""
-    catalog = registration.state.catalog
-    if name not in catalog:
-        raise settings.place.error(
-            f"unknown collection {name!r}.{nearest(name, catalog)} Allowed: {', '.join(catalog)}."
-        )
-    catalog[name]().register_declared(settings, vocabulary=vocabulary)
 
 
 def import_module(names: str) -> tuple[str, ...]:

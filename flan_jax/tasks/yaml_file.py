@@ -192,6 +192,8 @@ class Mixture:
     def weights(self) -> tuple[tuple[str, float | None], ...]:
         """Names of the members with their weights; None for the default rate."""
         members = self.members if isinstance(self.members, Mapping) else dict.fromkeys(self.members)
+        if self.share is not None and list(members.values()) == [None]:
+            return ((next(iter(members)), 1.0),)  # A mixture as the only member needs a number, whatever it is.
         return tuple(members.items())
 
     @property

@@ -99,7 +99,8 @@ def test_the_shared_files_export(
     from tests.tasks.exporting.exported import export_task
 
     given = {split: [shared_data / file for file in files]}
-    task = registries.register_files(name, given, format=format, evaluation=evaluation, vocabulary="embedded")
+    registries.use_vocabulary("embedded")
+    task = registries.register_files(name, given, format=format, evaluation=evaluation)
     manifest = export_task(task, split, lengths=LENGTHS, export_dir=tmp_path)
     assert (manifest.num_examples, manifest.dropped, manifest.evaluation) == (examples, dropped, evaluation)
     assert manifest.rows_read == examples + sum(dropped.values())

@@ -147,12 +147,10 @@ def verb_usage(verb: str) -> str:
         parameters |= {name: inspect.signature(launch.join).parameters[name] for name in PROCESS_OPTIONS}
         described |= _described(launch.join)
     for name, parameter in parameters.items():
-        # The values of other options are objects, which gin builds.
-        typed = parameter.default is not inspect.Parameter.empty or VERBS[verb].configuration != RUN_CONFIG
-        if typed and _shown_default(parameter.default) is not None:
-            lines.append(
-                _entry(f"--{name.rstrip('_')}", _shown_default(parameter.default) or "", described.get(name, ""))
-            )
+        default = _shown_default(parameter.default)
+        # Fields of the recipe without a default, and those with an object as default, are what gin builds.
+        if default is not None and (default or name in inspect.signature(own).parameters):
+            lines.append(_entry(f"--{name.rstrip('_')}", default, described.get(name, "")))
     return "\n".join(lines)
 
 

@@ -129,7 +129,7 @@ def verb_usage(verb: str) -> str:
     own = command(verb)
     lines = [" ".join(["flan-jax", verb, *(p.upper() for p in VERBS[verb].positional), "[--OPTION=VALUE]..."]), ""]
     lines += [_opening(own), "", "Examples:", *(f"  flan-jax {verb} {e}".rstrip() for e in VERBS[verb].examples), ""]
-    described = _described(own)
+    described = {**_described(own), "output": 'A .jsonl file; "-" is standard output.'}
     if VERBS[verb].configuration:
         described = {**_described(configuration(verb)), **described}
     if VERBS[verb].configuration == RUN_CONFIG:
@@ -148,8 +148,9 @@ def verb_usage(verb: str) -> str:
         described |= _described(launch.join)
     for name, parameter in parameters.items():
         default = _shown_default(parameter.default)
-        # Fields of the recipe without a default, and those with an object as default, are what gin builds.
-        if default is not None and (default or name in inspect.signature(own).parameters):
+        # gin builds the fields of a recipe that have no default, and those whose default is an object.
+        is_of_recipe = VERBS[verb].configuration == RUN_CONFIG and name not in inspect.signature(own).parameters
+        if default is not None and (default or not is_of_recipe):
             lines.append(_entry(f"--{name.rstrip('_')}", default, described.get(name, "")))
     return "\n".join(lines)
 

@@ -12,6 +12,8 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     >>> nearest("zzz", ["sentiment"])
     ''
     """
+    if len(name) > 200:  # A text in the wrong field; comparing it takes long.
+        return ""
     names = sorted(set(candidates))
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if not found:  # Gin and SeqIO names often differ in case or in a missing prefix only.
@@ -21,5 +23,8 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 
 def shortened(value: object, *, characters: int = 100) -> str:
     """Returns a value's `repr`, truncated to `characters`, as an error message shows it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # Nested too deep, or a number of more digits than Python writes.
+        text = f"a value of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= characters else text[: characters - 3] + "..."

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flan_jax.errors import UserError
-from flan_jax.tasks.sources.rows import Row
+from flan_jax.names import shortened
+from flan_jax.tasks.sources.rows import Row, Unusable, index_of
+
+NO_NAME = "value without a name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +16,8 @@ class LabelNames:
 
     >>> LabelNames(names={"label": ("negative", "positive")})({"text": "Fine.", "label": 1})
     {'text': 'Fine.', 'label': 'positive'}
+    >>> LabelNames(names={"label": ("negative", "positive")})({"label": 1.0})
+    {'label': 'positive'}
     >>> LabelNames(names={"ok": {True: "yes", False: "no"}})({"ok": False})
     {'ok': 'no'}
 
@@ -27,17 +31,18 @@ class LabelNames:
         """Returns the row with names.
 
         Raises:
-          UserError: the field holds a value without a name.
+          Unusable: the field holds a value without a name.
         """
         named = dict(row)
         for field, names in self.names.items():
-            # By type too, since True == 1: a list names only numbers, and a mapping's 1 does not name True.
+            # A list names only numbers, and a mapping's 1 does not name True.
             known = names if isinstance(names, Mapping) else dict(enumerate(names))
-            matching = [
-                name for value, name in known.items() if type(value) is type(row[field]) and value == row[field]
-            ]
-            if not matching:
+            index = index_of(row[field], list(known))
+            if index is None:
                 named_values = ", ".join(map(repr, known))
-                raise UserError(f"the field {field!r} holds {row[field]!r}, which has no name. Named: {named_values}.")
-            named[field] = matching[0]
+                raise Unusable(
+                    NO_NAME,
+                    f"the field {field!r} holds {shortened(row[field])}, which has no name. Named: {named_values}",
+                )
+            named[field] = list(known.values())[index]
         return named

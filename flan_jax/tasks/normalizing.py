@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from flan_jax.errors import UserError, in_user_code, raised_outside
 from flan_jax.names import nearest, shortened
 from flan_jax.tasks.declare import TemplatedTask
-from flan_jax.tasks.sources.rows import BadRow, Record, Row
+from flan_jax.tasks.sources.rows import BadRow, Record, Row, Unusable
 
 DROPPED_BY_NORMALIZER = "dropped by the normalizer"
 LACKS_A_FIELD = "lacks a field"
+REFUSED = "refused by the normalizer"
+FAILED = "the normalizer failed"
 
 
 class _NoField(KeyError):
@@ -29,26 +31,32 @@ def apply_normalizer(task: TemplatedTask, record: Record, dropped: Counter[str])
     """Returns the rows that a task's normalizer makes of a source's row; dropped ones are counted.
 
     Raises:
-      UserError: The row lacks a field and its source refuses bad rows, or the user's normalizer failed.
+      UserError: The normalizer refuses the row, lacks a field of it or fails, and the source refuses bad rows.
     """
     if task.normalizer is None:
         return (record.row,)
+    bad = None
     try:
         result = task.normalizer(_Fields(record.row))
         rows = (result,) if result is None or isinstance(result, Mapping) else tuple(result)
     except _NoField as error:
         detail = f"the normalizer of task {task.name!r} needs the field {str(error)!r}."
         detail += f"{nearest(str(error), record.row)} Fields: {', '.join(record.row)}"
-        task.source.refuse(BadRow(LACKS_A_FIELD, detail, record.place), dropped=dropped)
-        return ()
+        bad = BadRow(LACKS_A_FIELD, detail, record.place)
     except Exception as error:
-        failed = f"{record.place}: the normalizer of task {task.name!r} failed on {shortened(record.row)}"
+        failed = f"the normalizer of task {task.name!r} failed on {shortened(record.row)}"
         if isinstance(error, UserError):
-            raise UserError(f"{failed}: {error}") from error
-        if raised_outside(error, caller=__file__):
-            raise UserError(f"{failed}: {in_user_code(error)}") from error
-        error.add_note(failed)
-        raise
+            reason = error.reason if isinstance(error, Unusable) else REFUSED
+            bad = BadRow(reason, f"{failed}: {str(error).removesuffix('.')}", record.place)
+        elif raised_outside(error, caller=__file__):
+            # Most often a row of another kind, such as a text where a number was expected.
+            bad = BadRow(FAILED, f"{failed}: {in_user_code(error)}", record.place)
+        else:
+            error.add_note(f"{record.place}: {failed}")
+            raise
+    if bad is not None:
+        task.source.refuse(bad, dropped=dropped)
+        return ()
     if None in rows:
         dropped[DROPPED_BY_NORMALIZER] += sum(row is None for row in rows)
     return tuple(dict(row) for row in rows if row is not None)

@@ -3,7 +3,9 @@ from collections import Counter
 
 import pytest
 
+from flan_jax.errors import UserError
 from flan_jax.tasks.declare import TemplatedTask
+from flan_jax.tasks.label_names import LabelNames
 from flan_jax.tasks.rendering import iter_rendered, num_examples, preview
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
 from flan_jax.templates.render import Template
@@ -138,7 +140,31 @@ def test_a_normalizer_that_fails_names_the_row(tmp_path):
         ValueError,
         match=r"rows\.jsonl:2: .* failed on {'q': 'b'.*test_rendering\.py, line \d+: ValueError: invalid literal",
     ):
-        inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normalizer=asks_for_a))
+        inputs(task_of(jsonl(tmp_path, lines), normalizer=asks_for_a))
+    assert inputs(task_of(jsonl(tmp_path, lines, on_bad_row="skip"), normalizer=asks_for_a), dropped=dropped) == ["0 a"]
+    assert dropped == {"lacks a field": 1, "the normalizer failed": 1}
+
+
+def test_a_row_that_a_normalizer_refuses_is_an_error_or_counted(tmp_path):
+    lines = [{"q": "a", "a": 1}, {"q": "b", "a": -1}, {"q": "c", "a": 1.0}]
+    named = LabelNames(names={"a": ("no", "yes")})
+    with pytest.raises(
+        UserError, match=r"rows\.jsonl:2: .*the field 'a' holds -1, which has no name.*on_bad_row: skip"
+    ):
+        inputs(task_of(jsonl(tmp_path, lines), normalizer=named))
+    dropped = Counter()
+    lenient = jsonl(tmp_path, lines, on_bad_row="skip")
+    assert inputs(task_of(lenient, normalizer=named), dropped=dropped) == ["0 a", "1 yes"]
+    assert dropped == {"value without a name": 1}
+
+    def refuses(row):
+        if row["a"] == -1:
+            raise UserError("no label.")
+        return row
+
+    dropped = Counter()
+    assert inputs(task_of(lenient, normalizer=refuses), dropped=dropped) == ["0 a", "1 1.0"]
+    assert dropped == {"refused by the normalizer": 1}
 
 
 def test_ranking_needs_the_target_among_the_options(tmp_path):

@@ -17,8 +17,8 @@ from flan_jax.errors import UserError
 from flan_jax.names import nearest, shortened
 from flan_jax.settings import NOT_IN_YAML
 from flan_jax.tasks.declare import CountsTokens
-from flan_jax.tasks.formats.shape import Format, Shape, Unusable, items, text
-from flan_jax.tasks.sources.rows import Row
+from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, items, parsed_json, text
+from flan_jax.tasks.sources.rows import Row, Unusable
 from flan_jax.templates.chat import ANSWERS, ChatStyle, CountTokens, Prompt, Role, Turn, style_named, styles
 from flan_jax.templates.render import Pattern, Template
 from flan_jax.vocab import Vocabulary
@@ -161,7 +161,9 @@ def turns_of(row: Mapping[str, Any]) -> list[Turn]:
       Unusable: it is malformed: not a list, an unknown role, a turn without text, two assistant turns in a row, or no
         user turn.
     """
-    field = next(name for name in CONVERSATIONS if row.get(name) is not None)
+    field = next((name for name in CONVERSATIONS if row.get(name) is not None), None)
+    if field is None:
+        raise Unusable(NOT_THE_FORMAT, f"the row has no conversation: none of {', '.join(CONVERSATIONS)}")
     speaker, content, roles = CONVERSATIONS[field]
     turns = [_turn(item, f"{field}[{i}]", speaker, content, roles) for i, item in enumerate(items(row, field))]
     for i, (turn, following) in enumerate(zip(turns, turns[1:], strict=False)):
@@ -189,13 +191,26 @@ def _turn(item: Mapping[str, Any], place: str, speaker: str, content: str, roles
             UNKNOWN_ROLE,
             f"{place}.{speaker} must be one of {', '.join(roles)}, got {shortened(name)}{nearest(str(name), roles)}",
         )
-    written, calls = _content(item.get(content), f"{place}.{content}"), item.get("tool_calls")
+    written, calls = _content(item.get(content), f"{place}.{content}"), _calls(item, f"{place}.tool_calls")
     if calls and roles[name] == "assistant":
-        listed = json.dumps([call.get("function", call) for call in calls], ensure_ascii=False)
+        listed = json.dumps(calls, ensure_ascii=False)
         return Turn("call", f"{written}\n{listed}".strip())
     if not written:
         raise Unusable(NO_TEXT, f"{place}.{content} must be a text, got {shortened(item.get(content))}")
     return Turn(roles[name], written)
+
+
+def _calls(item: Mapping[str, Any], place: str) -> list[Any]:
+    """Returns the functions that a turn calls: objects, one object, or either as JSON text."""
+    value = item.get("tool_calls")
+    if isinstance(value, str) and value.strip():
+        value = parsed_json(value, place)
+    calls = [value] if isinstance(value, Mapping) else value or []
+    if isinstance(calls, list):
+        calls = [parsed_json(call, place) if isinstance(call, str) else call for call in calls]
+        if all(isinstance(call, Mapping) for call in calls):
+            return [call.get("function", call) for call in calls]
+    raise Unusable(NOT_THE_FORMAT, f"{place} must list objects, got {shortened(value)}")
 
 
 def _content(value: object, place: str) -> str:

@@ -16,8 +16,8 @@ from flan_jax.draws import Draws
 from flan_jax.errors import UserError
 from flan_jax.names import shortened
 from flan_jax.tasks.formats.generations import instances_of
-from flan_jax.tasks.formats.shape import Format, Shape, Unusable, items, text
-from flan_jax.tasks.sources.rows import Row
+from flan_jax.tasks.formats.shape import Format, Shape, items, text
+from flan_jax.tasks.sources.rows import Row, Unusable
 from flan_jax.templates import load
 from flan_jax.templates.forms import Case, DrawnForm
 from flan_jax.templates.render import Pattern, Template

@@ -1,12 +1,14 @@
 """Preferences as training and evaluation rows: several answers to one prompt, and which of them people prefer.
 
-Four shapes of files are read: a prompt (or a conversation) with `chosen` and `rejected`; two outputs and the better
-one, as in LLMBar; one answer and whether it is desirable, as for KTO; several answers with ranks. Retained is the
-minimum for training a reward model (Ouyang et al. 2022, arXiv:2203.02155): prompt, answers, their order, the labeler's
-name. Ties carry no information and are dropped, with a count.
+Five shapes of files are read: a prompt (or a conversation) with `chosen` and `rejected`; two complete conversations
+under these names, as in HH-RLHF; two outputs and the better one, as in LLMBar; one answer and whether it is desirable,
+as for KTO; several answers with ranks. Retained is the minimum for training a reward model (Ouyang et al. 2022,
+arXiv:2203.02155): prompt, answers, their order, the labeler's name. Ties carry no information and are dropped, with a
+count.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
@@ -17,8 +19,8 @@ from flan_jax.names import nearest, shortened
 from flan_jax.settings import NOT_IN_YAML
 from flan_jax.tasks.filters.rule import RowFilter, RowRule
 from flan_jax.tasks.formats.chat import CONVERSATIONS, Conversational, turns_of
-from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, Unusable, text
-from flan_jax.tasks.sources.rows import Row
+from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, text
+from flan_jax.tasks.sources.rows import Row, Unusable
 from flan_jax.templates.chat import Turn
 
 TIE = "tie"
@@ -26,6 +28,8 @@ SAME = "both answers are the same"
 UNDESIRABLE = "answer is undesirable"
 ONE_ANSWER = "one answer is no pair"
 VERDICT = "verdict"
+
+_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 
 Rows = Literal["best", "pairs"]
 
@@ -64,6 +68,7 @@ class Preference(Conversational):
         Shape(("messages", "label"), ("labeler", "id")),
         Shape(("conversations", "label"), ("system", "tools", "labeler", "id")),
         Shape(("prompt", "completion", "label"), ("system", "labeler", "id")),
+        Shape(("chosen", "rejected"), ("system", "labeler", "id")),
     )
     cluster: ClassVar = "preferences"
     metrics: ClassVar = ("rouge_l",)
@@ -124,23 +129,56 @@ def _best(answers: list[Rated]) -> Iterator[Row]:
 
 def _prompt_and_answers(row: Row) -> tuple[list[Turn], list[Rated]]:
     """Returns the prompt as turns, and the answers with their ranks."""
-    if "chosen" in row:
+    if _has(row, "chosen", "rejected"):
+        if not any(_has(row, name) for name in ("prompt", "instruction", "input", *CONVERSATIONS)):
+            return _two_conversations(row)
         answers = [Rated(_answer(row, "chosen"), 0), Rated(_answer(row, "rejected"), 1)]
         return _prompt(row), answers
-    if "output_1" in row:
+    if _has(row, "output_1", "output_2", "label"):
         first, second = _compared(row["label"])
         return _prompt(row), [Rated(text(row, "output_1"), first), Rated(text(row, "output_2"), second)]
-    if "answers" in row:
+    if _has(row, "answers", "ranks"):
         return _prompt(row), _ranked(row["answers"], row["ranks"])
-    is_desirable = row["label"]
+    is_desirable = row.get("label")
     if not isinstance(is_desirable, bool):
         raise Unusable(NOT_THE_FORMAT, f"label must be true (desirable) or false, got {shortened(is_desirable)}")
-    if "completion" in row:
+    if _has(row, "completion"):
         return _prompt(row), [Rated(text(row, "completion"), 0 if is_desirable else 1)]
     *turns, last = turns_of(row)
     if last.role != "assistant":
         raise Unusable(NOT_THE_FORMAT, "the last turn must be the assistant's: it is the rated answer")
     return turns, [Rated(last.text, 0 if is_desirable else 1)]
+
+
+def _has(row: Row, *fields: str) -> bool:
+    return all(row.get(field) is not None for field in fields)
+
+
+def _two_conversations(row: Row) -> tuple[list[Turn], list[Rated]]:
+    """Returns the prompt and the answers of two conversations that differ in the last turn, as in HH-RLHF."""
+    (*prompt, chosen), (*other, rejected) = _conversation(row, "chosen"), _conversation(row, "rejected")
+    if prompt != other:
+        raise Unusable(NOT_THE_FORMAT, "chosen and rejected must be conversations that differ in the last turn only")
+    if not (chosen.role == rejected.role == "assistant"):
+        raise Unusable(NOT_THE_FORMAT, "the last turns of chosen and rejected must be the assistant's: the answers")
+    return prompt, [Rated(chosen.text, 0), Rated(rejected.text, 1)]
+
+
+def _conversation(row: Row, field: str) -> list[Turn]:
+    """Returns the turns of a list of turns, or of a transcript in HH-RLHF's notation."""
+    value, system = row[field], row.get("system")
+    if isinstance(value, list):
+        is_sharegpt = bool(value) and isinstance(value[0], Mapping) and "from" in value[0]
+        return turns_of({"conversations" if is_sharegpt else "messages": value, "system": system})
+    before, *parts = _SPEAKER.split(f"\n\n{text(row, field)}")
+    turns = [{"from": who.lower(), "value": said} for who, said in zip(parts[::2], parts[1::2], strict=True)]
+    if before.strip() or not turns:
+        raise Unusable(
+            NOT_THE_FORMAT,
+            f"{field} must be a conversation that begins with 'Human:', as the row has no prompt; got "
+            f"{shortened(row[field])}",
+        )
+    return turns_of({"conversations": turns, "system": system})
 
 
 def _prompt(row: Mapping[str, Any]) -> list[Turn]:
@@ -169,11 +207,11 @@ def _answer(row: Mapping[str, Any], field: str) -> str:
 def _compared(label: object) -> tuple[int, int]:
     """Returns the ranks of two outputs from the label of the better one: 1 or 2, or 0 for a tie."""
     ranks = {1: (0, 1), 2: (1, 0), 0: (0, 0), "1": (0, 1), "2": (1, 0), "0": (0, 0), "tie": (0, 0)}
-    if isinstance(label, bool) or not isinstance(label, (int, str)) or label not in ranks:
+    if isinstance(label, bool) or not isinstance(label, (int, float, str)) or label not in ranks:
         raise Unusable(
             NOT_THE_FORMAT, f"label must be 1 or 2 for the better output, 0 for a tie; got {shortened(label)}"
         )
-    return ranks[label]
+    return ranks[int(label) if isinstance(label, float) else label]
 
 
 def _ranked(answers: object, ranks: object) -> list[Rated]:

@@ -6,6 +6,7 @@ its file and line, or is counted. The formats are in `instructions`, `chat` and 
 """
 
 import abc
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, Literal
@@ -13,27 +14,13 @@ from typing import Any, BinaryIO, ClassVar, Literal
 from flan_jax.errors import UserError
 from flan_jax.names import nearest, shortened
 from flan_jax.tasks.filters.rule import RowFilter
-from flan_jax.tasks.sources.file_sources import FileSource, Paths
-from flan_jax.tasks.sources.readers import reader_for
-from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row
+from flan_jax.tasks.sources.file_sources import FileSource, Paths, reader_for
+from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row, Unusable, require_plain
 from flan_jax.templates.render import Pattern
 
 NOT_THE_FORMAT = "not of the format"
 MIXED = "mixed schemas"
 NOT_A_TEXT = "not a text"
-
-
-class Unusable(Exception):
-    """A row that breaks its format.
-
-    Attributes:
-      reason: the category that it is counted under.
-      detail: what is wrong with this row.
-    """
-
-    def __init__(self, reason: str, detail: str):
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -118,7 +105,7 @@ class FormattedSource(FileSource):
 
     def read_stream(self, stream: BinaryIO, path: str) -> Iterator[Record | BadRow]:
         """Yields the rows of one file, by the reader for its name or content."""
-        return reader_for(path)(stream, path)
+        return reader_for(stream, path)(stream, path)
 
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the rows with the files' own fields; places are those of the readers."""
@@ -173,18 +160,34 @@ def text(row: Mapping[str, Any], field: str, *, required: bool = True) -> str:
 
 
 def items(row: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
-    """Returns the objects in the list of a field.
+    """Returns the objects in the list of a field, which may be JSON text, as in a column of a table.
 
     Raises:
       Unusable: it holds something else, or an empty list.
     """
     value = row.get(field)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parsed_json(value, field)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise Unusable(NOT_THE_FORMAT, f"the field {field!r} must list objects, got {shortened(value)}")
     for index, item in enumerate(value):
         if not isinstance(item, Mapping):
             raise Unusable(NOT_THE_FORMAT, f"{field}[{index}] must be an object, got {shortened(item)}")
     return list(value)
+
+
+def parsed_json(value: str, place: str) -> Any:
+    """Returns the value of a JSON text inside a row.
+
+    Raises:
+      Unusable: it is not JSON, or holds what no row may hold.
+    """
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise Unusable(NOT_THE_FORMAT, f"{place} is a text that is not JSON ({error}): {shortened(value)}") from error
+    require_plain({place: parsed})
+    return parsed
 
 
 def _fits(shape: Shape, row: Mapping[str, Any]) -> bool:

@@ -12,9 +12,8 @@ from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import accessing, sha256_of, sha256_of_file
 from flan_jax.names import nearest, shortened
 from flan_jax.paths import user_path
-from flan_jax.tasks.sources import readers
-from flan_jax.tasks.sources.readers import Reader
-from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row, Source
+from flan_jax.tasks.sources import parquet, readers, streams, tables
+from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row, Source, plain_record, unique_columns
 from flan_jax.tasks.sources.tfds import TfdsSource, set_tfds_data_dir
 
 __all__ = [
@@ -22,6 +21,7 @@ __all__ = [
     "Record", "Row", "Source", "TfdsSource", "TsvSource", "WikiSource", "set_tfds_data_dir",
 ]  # fmt: skip
 
+Reader = Callable[[BinaryIO, str], Iterator[Record | BadRow]]
 Paths = str | Path | Sequence[str | Path]
 Rows = Iterable[Mapping[str, Any]]
 
@@ -49,7 +49,7 @@ class InMemorySource(Source):
         for index, row in enumerate(self._rows(split)):
             place = f"{split} rows in memory: row {index}"
             if isinstance(row, Mapping):
-                yield Record(dict(row), place)
+                yield plain_record(row, place=place)
             else:
                 yield BadRow(readers.NOT_AN_OBJECT, f"expected fields by name, got {shortened(row)}", place)
 
@@ -107,7 +107,7 @@ class FileSource(Source):
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the rows of the split's files."""
         for path in self.files(split):
-            with readers.open_bytes(path) as stream:
+            with streams.open_bytes(path) as stream:
                 yield from self.read_stream(stream, path)
 
     def read_stream(self, stream: BinaryIO, path: str) -> Iterator[Record | BadRow]:
@@ -136,13 +136,13 @@ class FileSource(Source):
         """Returns the number of lines of each file that are not blank."""
         counts = []
         for path in self.files(split):
-            with readers.open_bytes(path) as stream:
-                counts.append(sum(1 for _ in readers.numbered_lines(stream)))
+            with streams.open_bytes(path) as stream:
+                counts.append(sum(1 for _ in streams.numbered_lines(stream, path)))
         return counts
 
 
 class JsonlSource(FileSource):
-    """One JSON object per line.
+    """One JSON object per line, or a JSON list, as `readers.read_jsonl` reads it.
 
     Args:
       files: for each split a path, a pattern with `*`, or several of them.
@@ -151,7 +151,11 @@ class JsonlSource(FileSource):
     reader = readers.read_jsonl
 
     def num_rows(self, split: str) -> int | None:
-        """Returns the number of lines that are not blank."""
+        """Returns the number of lines that are not blank; None if a file is a list."""
+        for path in self.files(split):
+            with streams.open_bytes(path) as stream:
+                if readers.is_json_list(stream):
+                    return None
         return sum(self._line_counts(split))
 
 
@@ -182,14 +186,14 @@ class ParquetSource(FileSource):
       files: as in `JsonlSource`.
     """
 
-    reader = readers.read_parquet
+    reader = parquet.read_parquet
 
     def num_rows(self, split: str) -> int | None:
         """Returns the number that the files' footers state."""
         total = 0
         for path in self.files(split):
-            with readers.open_bytes(path) as stream:
-                total += readers.open_parquet(stream, path).metadata.num_rows
+            with streams.open_bytes(path) as stream:
+                total += parquet.open_parquet(stream, path).metadata.num_rows
         return total
 
 
@@ -207,6 +211,8 @@ class TableSource(FileSource):
     def __init__(
         self, *, files: Mapping[str, Paths], columns: Sequence[str] | None = None, on_bad_row: OnBadRow = "error"
     ):
+        if columns is not None:
+            unique_columns(list(columns), where="columns")
         object.__setattr__(self, "columns", None if columns is None else tuple(columns))
         super().__init__(files=files, on_bad_row=on_bad_row)
 
@@ -215,25 +221,68 @@ class TableSource(FileSource):
         return sha256_of([super().revision(split), self.columns])
 
 
+@dataclass(frozen=True, kw_only=True, init=False)
 class CsvSource(TableSource):
-    """Fields between commas, quoted as in RFC 4180; see `readers.read_csv`."""
+    """Fields between commas, or another delimiter, quoted as in RFC 4180; see `tables.read_csv`.
+
+    Args:
+      files: as in `JsonlSource`.
+      columns: as in `TableSource`.
+      delimiter: between fields, ";" for many a spreadsheet of a European country.
+    """
+
+    delimiter: str
+
+    def __init__(
+        self,
+        *,
+        files: Mapping[str, Paths],
+        columns: Sequence[str] | None = None,
+        delimiter: str = tables.COMMA,
+        on_bad_row: OnBadRow = "error",
+    ):
+        tables.require_delimiter(delimiter)
+        object.__setattr__(self, "delimiter", delimiter)
+        super().__init__(files=files, columns=columns, on_bad_row=on_bad_row)
 
     def read_stream(self, stream: BinaryIO, path: str) -> Iterator[Record | BadRow]:
         """Yields the rows of one file."""
-        return readers.read_csv(stream, path, columns=self.columns)
+        return tables.read_csv(stream, path, columns=self.columns, delimiter=self.delimiter)
+
+    def revision(self, split: str) -> str:
+        """Returns a SHA-256 over the bytes of the split's files, the names of the columns and the delimiter."""
+        revision = super().revision(split)
+        return revision if self.delimiter == tables.COMMA else sha256_of([revision, self.delimiter])
 
 
 class TsvSource(TableSource):
-    """Fields between tabs, without quoting; see `readers.read_tsv`."""
+    """Fields between tabs, without quoting; see `tables.read_tsv`."""
 
     def read_stream(self, stream: BinaryIO, path: str) -> Iterator[Record | BadRow]:
         """Yields the rows of one file."""
-        return readers.read_tsv(stream, path, columns=self.columns)
+        return tables.read_tsv(stream, path, columns=self.columns)
 
     def num_rows(self, split: str) -> int | None:
         """Returns the number of lines that are not blank, without headers."""
         counts = self._line_counts(split)
         return sum(counts) if self.columns is not None else sum(max(0, count - 1) for count in counts)
+
+
+READERS_BY_SUFFIX: Mapping[str, Reader] = {
+    ".parquet": parquet.read_parquet,
+    ".csv": tables.read_csv,
+    ".tsv": tables.read_tsv,
+}
+
+
+def reader_for(stream: BinaryIO, path: str) -> Reader:
+    """Returns the reader for a file, by its name; for JSON, by whether its content begins with a list."""
+    name = path.removesuffix(".gz")
+    for suffix, reader in READERS_BY_SUFFIX.items():
+        if name.endswith(suffix):
+            return reader
+    head = streams.head_of(stream).removeprefix(b"\xef\xbb\xbf")
+    return readers.read_json if head.lstrip()[:1] == b"[" else readers.read_jsonl
 
 
 def _matching(path: Path) -> list[str]:

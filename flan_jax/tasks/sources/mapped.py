@@ -1,5 +1,7 @@
 """Another source's rows under other names: how a user's rows take the shape of a published dataset."""
 
+import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,11 +9,14 @@ from typing import Any
 from flan_jax.errors import UserError
 from flan_jax.files import sha256_of
 from flan_jax.names import nearest, shortened
-from flan_jax.tasks.sources.rows import BadRow, DerivedSource, Record, Row
+from flan_jax.tasks.sources.rows import BadRow, DerivedSource, Record, Row, index_of
 
 NO_SUCH_FIELD = "lacks a field"
+TWICE = "two fields of one name"
 NOT_A_CLASS = "value is no class"
 NOT_A_NUMBER = "not a number"
+
+_INDEX = re.compile(r"\[(\d{1,9})\](.*)$", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +24,8 @@ class MappedSource(DerivedSource):
     """Another source's rows with other names of fields and splits.
 
     Attributes:
-      fields: from the new name of a field to the source's; a dot leads into a mapping. The old name is removed, other
-        fields are unchanged.
+      fields: from the new name of a field to the source's, or to a path into it; see `looked_up`. The old name is
+        removed, other fields are unchanged.
       classes: for a field the values that class numbers 0, 1, ... replace.
       numbers: fields whose texts become numbers.
       split_names: from the name of a split to the source's; {} for the source's own.
@@ -60,7 +65,10 @@ class MappedSource(DerivedSource):
     def _mapped(self, record: Record) -> Record | BadRow:
         row = {name: value for name, value in record.row.items() if name not in self.fields.values()}
         for new, old in self.fields.items():
-            value = _looked_up(record.row, old)
+            value = looked_up(record.row, old)
+            if new in row and new != _root(old):
+                detail = f"the row has a field {new!r}, which {old!r} would replace: give it another name, too"
+                return BadRow(TWICE, detail, record.place)
             if value is None:
                 detail = f"the row lacks the field {old!r}.{nearest(old, record.row)} Fields: {', '.join(record.row)}"
                 return BadRow(NO_SUCH_FIELD, detail, record.place)
@@ -69,28 +77,61 @@ class MappedSource(DerivedSource):
 
     def _typed(self, row: Row, place: str) -> Record | BadRow:
         for name, values in self.classes.items():
-            # By type too, since True == 1.
-            classes = [i for i, v in enumerate(values) if type(v) is type(row.get(name)) and v == row.get(name)]
-            if not classes:
+            number = index_of(row.get(name), values)
+            if number is None:
                 detail = f"the field {name!r} holds {shortened(row.get(name))}, which is none of {list(values)}"
                 return BadRow(NOT_A_CLASS, detail, place)
-            row[name] = classes[0]
+            row[name] = number
         for name in self.numbers:
-            number = _number(row.get(name))
-            if number is None:
+            value = _number(row.get(name))
+            if value is None:
                 detail = f"the field {name!r} holds {shortened(row.get(name))}, which is not a number"
                 return BadRow(NOT_A_NUMBER, detail, place)
-            row[name] = number
+            row[name] = value
         return Record(row, place)
 
 
-def _looked_up(row: Mapping[str, Any], path: str) -> tuple[Any] | None:
-    """Returns the value of a field in a tuple, since it may be None. A name that contains the dot has priority."""
-    if path in row:
-        return (row[path],)
-    first, dot, rest = path.partition(".")
-    inner = row.get(first)
-    return _looked_up(inner, rest) if dot and isinstance(inner, Mapping) else None
+def looked_up(row: Mapping[str, Any], path: str) -> tuple[Any] | None:
+    """Returns the value of a field in a tuple, since it may be None; None where the row has no such field.
+
+    A dot leads into a mapping, and into each mapping of a list; an index selects from a list. A name that contains the
+    dot or the bracket has priority.
+
+    >>> row = {"answers": {"text": ["Paris", "in Paris"]}, "spans": [{"at": 3}, {"at": 7}]}
+    >>> looked_up(row, "answers.text[0]"), looked_up(row, "answers.text"), looked_up(row, "spans.at")
+    (('Paris',), (['Paris', 'in Paris'],), ([3, 7],))
+    """
+    return _within(row, f".{path}")
+
+
+def is_path(name: str) -> bool:
+    """Returns whether a name may lead into a field."""
+    return "." in name or "[" in name
+
+
+def _within(value: Any, steps: str) -> tuple[Any] | None:
+    """Returns the value that steps such as ".text[0]" lead to."""
+    if not steps:
+        return (value,)
+    if steps.startswith("["):
+        match = _INDEX.match(steps)
+        if match is None or not isinstance(value, list) or int(match[1]) >= len(value):
+            return None
+        return _within(value[int(match[1])], match[2])
+    if isinstance(value, list):
+        found = [_within(item, steps) for item in value]
+        return None if None in found else ([item[0] for item in found if item is not None],)
+    path = steps.removeprefix(".")
+    if not isinstance(value, Mapping):
+        return None
+    if path in value:
+        return (value[path],)
+    name = _root(path)
+    return _within(value[name], path[len(name) :]) if name in value and name != path else None
+
+
+def _root(path: str) -> str:
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
 
 
 def _number(value: object) -> int | float | None:
@@ -103,6 +144,7 @@ def _number(value: object) -> int | float | None:
     except ValueError:
         pass
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -1,74 +1,66 @@
-"""Bytes to rows: one reader per file format.
+"""Bytes to rows: one reader per file format, for exports, previews and inference alike.
 
 A reader takes an open byte stream and the path that messages name, and yields a `Record` for each row and a `BadRow`
 for what cannot be one, each with its file and line. Sources decide which files a split has and what to do about bad
-rows.
+rows. CSV and TSV are in `tables`, Parquet in `parquet`.
 
     with open_bytes("train.jsonl.gz") as stream:
       for record in read_jsonl(stream, "train.jsonl.gz"):
         ...
 """
 
-import contextlib
-import csv
-import gzip
 import html
-import io
 import json
+import math
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from flan_jax.errors import UserError
 from flan_jax.names import shortened
-from flan_jax.tasks import lazy
-from flan_jax.tasks.sources.rows import NOT_UNICODE, BadRow, Record, plain_record
+from flan_jax.tasks.sources.rows import (
+    MAX_NESTING,
+    NOT_FINITE,
+    NOT_UNICODE,
+    REPEATED,
+    TOO_DEEP,
+    BadRow,
+    Record,
+    Unusable,
+    require_plain,
+)
+from flan_jax.tasks.sources.streams import head_of, not_utf8, numbered_lines, text_lines
 
 Rows = Iterator[Record | BadRow]
-Reader = Callable[[BinaryIO, str], Rows]
 
 NOT_JSON = "not JSON"
 NOT_AN_OBJECT = "not an object"
-WRONG_COLUMNS = "wrong number of columns"
 NOT_CLOSED = "document is not closed"
 OUTSIDE = "text outside a document"
-LONGEST_FIELD = 2**24  # Characters of a CSV field.
+TEXT_FIELD = "inputs"  # Of a row that is a line of text.
 
 _DOCUMENT = re.compile(rb"<doc\s[^>]*>\s*$")
 _ATTRIBUTE = re.compile(r'(\w+)="(.*?)"(?=\s+\w+=|\s*>)')
-
-
-@contextlib.contextmanager
-def open_bytes(path: str) -> Iterator[BinaryIO]:
-    """Opens a file for reading; a `.gz` file is decompressed.
-
-    Raises:
-      UserError: the file cannot be opened or decompressed.
-    """
-    try:
-        # Buffered once more, since `readline` of gzip is Python and as slow as all other work on a line.
-        stream = io.BufferedReader(gzip.GzipFile(path)) if path.endswith(".gz") else open(path, "rb")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be opened ({error.strerror}).") from error
-    with stream:
-        try:
-            yield stream
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{path}: cannot be decompressed ({error}). The file is damaged or not gzip.") from error
-
-
-def numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines that are not blank with their numbers, counted from 1. Bytes, so that only \\n ends a line."""
-    for number, line in enumerate(_lines(stream), start=1):
-        if line.strip():
-            yield number, line.rstrip(b"\r\n")
+_LIST = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*(?:\{|\]|$)")
+_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*["}]')
 
 
 def read_jsonl(stream: BinaryIO, path: str) -> Rows:
-    """Yields the objects of JSON lines; blank lines are ignored. Places are "file:line"."""
-    for number, line in numbered_lines(stream):
+    """Yields the objects of JSON lines, or of a JSON list; blank lines are ignored. Places are "file:line".
+
+    Raises:
+      UserError: as `read_json`, for a list.
+    """
+    if is_json_list(stream):
+        yield from read_json(stream, path)
+        return
+    for number, line in numbered_lines(stream, path):
         yield _json_line(line, f"{path}:{number}")
+
+
+def is_json_list(stream: BinaryIO) -> bool:
+    """Returns whether a stream begins with a list of objects, which is one value and not one per line."""
+    return _LIST.match(head_of(stream)) is not None
 
 
 def read_json(stream: BinaryIO, path: str) -> Rows:
@@ -77,14 +69,13 @@ def read_json(stream: BinaryIO, path: str) -> Rows:
     Raises:
       UserError: not UTF-8, or not one complete list; no policy for bad rows can skip that.
     """
-    content = b"".join(_lines(stream))
+    content = b"".join(text_lines(stream, path))
     try:
-        items = json.loads(content.decode())
+        text = content.decode()
+        items = json.loads(text, object_pairs_hook=_mapping_or_repeated)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}:{line}: not UTF-8 ({error}). Fix the file: a JSON list is read as one value."
-        ) from error
+        raise UserError(f"{path}:{line}: {not_utf8(error)}. Fix the file: a JSON list is read as one value.") from error
     except json.JSONDecodeError as error:
         if content.lstrip()[:1] == b"{" and error.msg == "Extra data":
             hint = "It looks like JSON lines, one object per line: read it as jsonl."
@@ -98,58 +89,22 @@ def read_json(stream: BinaryIO, path: str) -> Rows:
     if not isinstance(items, list):
         raise UserError(f"{path}: expected one JSON list of objects, got {shortened(items)}.")
     for index, item in enumerate(items):
-        yield _json_record(item, f"{path}: row {index}")
+        yield _json_record(item, f"{path}: row {index}", is_plain=False)
 
 
-def read_csv(stream: BinaryIO, path: str, *, columns: Sequence[str] | None = None) -> Rows:
-    """Yields the rows of a file with commas between fields, quoted as in RFC 4180.
+def read_text_or_jsonl(stream: BinaryIO, path: str) -> Rows:
+    """Yields the rows of standard input: JSON lines, a JSON list, or lines of text as the field `inputs`.
 
-    A quoted field may contain commas, newlines and doubled quotation marks. Places are "file:line" of a row's first
-    line.
-
-    Args:
-      stream: of the file.
-      path: of the file, for messages.
-      columns: names of the fields; None if the first row has them.
-
-    Raises:
-      UserError: quotation marks that do not pair up: after them no row can be separated from the next.
+    The first line decides: it is JSON if it begins with an object's brace and a key.
     """
-    yield from _table(_csv_cells(stream, path), path, columns=columns, between="commas")
-
-
-def read_tsv(stream: BinaryIO, path: str, *, columns: Sequence[str] | None = None) -> Rows:
-    """Yields the rows of a file with tabs between fields; a quotation mark is an ordinary character.
-
-    Args:
-      stream: of the file.
-      path: of the file, for messages.
-      columns: as in `read_csv`.
-    """
-    yield from _table(_tsv_cells(stream), path, columns=columns, between="tabs")
-
-
-def read_parquet(stream: BinaryIO, path: str) -> Rows:
-    """Yields the rows of a Parquet file. Places are "file: row N", counted from 0.
-
-    Raises:
-      UserError: not a Parquet file.
-    """
-    rows = (row for batch in open_parquet(stream, path).iter_batches() for row in batch.to_pylist())
-    for index, row in enumerate(rows):
-        yield plain_record(row, place=f"{path}: row {index}")
-
-
-def open_parquet(stream: BinaryIO, path: str) -> Any:
-    """Returns the `pyarrow.parquet.ParquetFile` of a stream.
-
-    Raises:
-      UserError: not a Parquet file.
-    """
-    try:
-        return lazy.import_parquet().ParquetFile(stream)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a Parquet file ({error}).") from error
+    if _OBJECT.match(head_of(stream)) or is_json_list(stream):
+        yield from read_jsonl(stream, path)
+        return
+    for number, line in numbered_lines(stream, path):
+        try:
+            yield Record({TEXT_FIELD: line.decode()}, f"{path}:{number}")
+        except UnicodeDecodeError as error:
+            yield BadRow(NOT_UNICODE, not_utf8(error), f"{path}:{number}")
 
 
 def read_wiki(stream: BinaryIO, path: str) -> Rows:
@@ -160,7 +115,7 @@ def read_wiki(stream: BinaryIO, path: str) -> Rows:
     and `</doc>` is the row {"id": "7", "title": "Rain", "text": "It falls."}. The text of many an article is "".
     """
     opening, place, lines = b"", path, list[bytes]()
-    for number, line in numbered_lines(stream):
+    for number, line in numbered_lines(stream, path):
         if _DOCUMENT.match(line):
             if opening:
                 yield BadRow(NOT_CLOSED, "another document begins before its </doc>", place)
@@ -176,106 +131,88 @@ def read_wiki(stream: BinaryIO, path: str) -> Rows:
         yield BadRow(NOT_CLOSED, "the file ends before its </doc>", place)
 
 
-READERS_BY_SUFFIX: Mapping[str, Reader] = {".parquet": read_parquet, ".csv": read_csv, ".tsv": read_tsv}
+class _Repeated(dict[str, Any]):
+    """A JSON object with a key given twice; `key` is its name."""
+
+    key: str
 
 
-def reader_for(path: str) -> Reader:
-    """Returns the reader for a file, by its name; for JSON, by whether its content begins with a list.
-
-    Raises:
-      UserError: the file ends in `.gz` and cannot be decompressed.
-    """
-    name = path.removesuffix(".gz")
-    for suffix, reader in READERS_BY_SUFFIX.items():
-        if name.endswith(suffix):
-            return reader
-    with open_bytes(path) as stream:
-        first = next((line.lstrip()[:1] for _, line in numbered_lines(stream)), b"")
-    return read_json if first == b"[" else read_jsonl
+def _mapping_or_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) == len(pairs):
+        return mapping
+    repeated = _Repeated(mapping)
+    keys = [key for key, _ in pairs]
+    repeated.key = next(key for i, key in enumerate(keys) if key in keys[:i])
+    return repeated
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yields the lines with their ends, without a byte order mark."""
-    for index, line in enumerate(stream):
-        yield line if index else line.removeprefix(b"\xef\xbb\xbf")
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = _mapping_or_repeated(pairs)
+    if isinstance(mapping, _Repeated):
+        raise Unusable(REPEATED, f"the key {mapping.key!r} is given twice in one object")
+    return mapping
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # 1e999, and NaN, Infinity and -Infinity, which JSON does not have.
+        raise Unusable(NOT_FINITE, text)
+    return number
+
+
+# The checks run inside the decoder, so that ordinary rows are not walked again.
+_decode = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite).decode
 
 
 def _json_line(line: bytes, place: str) -> Record | BadRow:
     try:
         text = line.decode()
-        row = json.loads(text)
+        row = _decode(text)
     except UnicodeDecodeError as error:
-        return BadRow(NOT_UNICODE, f"not UTF-8 ({error})", place)
+        return BadRow(NOT_UNICODE, not_utf8(error), place)
+    except Unusable as error:
+        return _with_field(error, text, place)
     except json.JSONDecodeError as error:
         hint = "; expected one object per line, not a list over several lines" if line.strip() == b"[" else ""
         return BadRow(NOT_JSON, f"not JSON ({error}{hint}): {shortened(text)}", place)
-    except (ValueError, RecursionError) as error:  # A number of over 4,300 digits; nesting of a thousand levels.
+    except RecursionError:
+        return BadRow(TOO_DEEP, f"JSON that nests values more than {MAX_NESTING} levels deep: {shortened(text)}", place)
+    except ValueError as error:  # A number of over 4,300 digits.
         return BadRow(NOT_JSON, f"JSON that cannot be read ({error}): {shortened(text)}", place)
-    return _json_record(row, place, may_be_halved="\\u" in text and ("\\ud" in text or "\\uD" in text))
+    may_be_halved = "\\u" in text and ("\\ud" in text or "\\uD" in text)
+    may_be_deep = text.count("[") + text.count("{") > MAX_NESTING
+    return _json_record(row, place, is_plain=not (may_be_halved or may_be_deep))
 
 
-def _json_record(row: Any, place: str, *, may_be_halved: bool = True) -> Record | BadRow:
-    """Returns a JSON value as a row; without `may_be_halved` it is not searched for half a surrogate pair."""
+def _with_field(error: Unusable, text: str, place: str) -> Record | BadRow:
+    """Returns a bad row that names the field of a number that is not finite, which the decoder does not know."""
+    if error.reason == NOT_FINITE:
+        try:
+            return _json_record(json.loads(text), place, is_plain=False)
+        except (ValueError, RecursionError):  # The line is not JSON behind the number.
+            return BadRow(NOT_JSON, f"not JSON, and {error.detail} is not a finite number: {shortened(text)}", place)
+    return BadRow(error.reason, error.detail, place)
+
+
+def _json_record(row: Any, place: str, *, is_plain: bool) -> Record | BadRow:
+    """Returns a JSON value as a row; one that is known to be plain is not searched for bad values."""
     if not isinstance(row, dict):
         return BadRow(NOT_AN_OBJECT, f"expected a JSON object, got {shortened(row)}", place)
-    if may_be_halved:  # Half of a surrogate pair is valid JSON, but no text that can be encoded.
+    if not is_plain:
         try:
-            json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            return BadRow(NOT_UNICODE, f"half a surrogate pair ({error})", place)
+            require_plain(row)
+            _require_unique(row)
+        except Unusable as error:
+            return BadRow(error.reason, error.detail, place)
     return Record(row, place)
 
 
-def _table(
-    numbered: Iterable[tuple[int, list[str] | str]], path: str, *, columns: Sequence[str] | None, between: str
-) -> Rows:
-    """Yields rows of cells as records; a text in place of cells is why that row is bad."""
-    for number, cells in numbered:
-        place = f"{path}:{number}"
-        if isinstance(cells, str):
-            yield BadRow(NOT_UNICODE, cells, place)
-        elif columns is None:
-            columns = cells
-        elif len(cells) == len(columns):
-            yield Record(dict(zip(columns, cells, strict=True)), place)
-        else:
-            detail = f"{len(cells)} fields between {between}, expected {len(columns)} ({', '.join(columns)})"
-            yield BadRow(WRONG_COLUMNS, detail, place)
-
-
-def _csv_cells(stream: BinaryIO, path: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Yields the rows that are not blank, each with the number of its first line; the reason for one not in UTF-8."""
-    # Python's own limit (131,072 characters, for the whole process) is shorter than many articles and dialogues.
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
-    # Undecodable bytes are reported with their row, which is known only after the line has been split.
-    reader = csv.reader((line.decode(errors="surrogateescape") for line in _lines(stream)), strict=True)
-    while True:
-        number = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UserError(
-                f"{path}:{number}: the quotation marks of the row that starts here do not pair up ({error}). Put a "
-                'field that contains a comma, a newline or a quotation mark between quotation marks ("), and double '
-                "each mark inside."
-            ) from error
-        if cells:
-            undecodable = [cell for cell in cells if not _is_unicode(cell)]
-            yield number, f"not UTF-8: {shortened(undecodable[0])}" if undecodable else cells
-
-
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _tsv_cells(stream: BinaryIO) -> Iterator[tuple[int, list[str] | str]]:
-    for number, line in numbered_lines(stream):
-        try:
-            yield number, line.decode().split("\t")
-        except UnicodeDecodeError as error:
-            yield number, f"not UTF-8 ({error})"
+def _require_unique(value: Any) -> None:
+    if isinstance(value, _Repeated):
+        raise Unusable(REPEATED, f"the key {value.key!r} is given twice in one object")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _require_unique(inner)
 
 
 def _document(opening: bytes, lines: list[bytes], place: str) -> Record | BadRow:
@@ -283,7 +220,7 @@ def _document(opening: bytes, lines: list[bytes], place: str) -> Record | BadRow
         attributes = {name: html.unescape(value) for name, value in _ATTRIBUTE.findall(opening.decode())}
         texts = [line.decode().strip() for line in lines]
     except UnicodeDecodeError as error:
-        return BadRow(NOT_UNICODE, f"not UTF-8 ({error})", place)
+        return BadRow(NOT_UNICODE, not_utf8(error), place)
     # Depending on the version of WikiExtractor, the title is escaped in the tag, in the text, or in neither.
     title = attributes.get("title")
     body = texts[1:] if texts and html.unescape(texts[0]) == title else texts

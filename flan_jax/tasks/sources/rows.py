@@ -1,11 +1,18 @@
-"""The interface of a source of rows: splits, rows in a fixed order, a digest of the data, and a policy for bad rows.
+"""Rows and the interface of their sources: splits, rows in a fixed order, a digest of the data, a policy for bad rows.
 
-The kinds of sources are next to this module; a new one subclasses `Source`. Tasks interpret the rows.
+The kinds of sources are next to this module; a new one subclasses `Source`. Tasks interpret the rows. A row holds texts
+that can be encoded, finite numbers, lists and mappings, not nested too deep: everything else is a bad row, with the
+field that holds it. A reader that makes only such values calls `require_plain` where a look at the text shows that it
+may be needed; the others call `plain_record`.
 """
 
 import abc
+import datetime
+import decimal
+import math
+import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -18,6 +25,26 @@ Row = dict[str, Any]
 OnBadRow = Literal["error", "skip"]
 
 NOT_UNICODE = "not Unicode"
+NOT_FINITE = "not a finite number"
+TOO_LARGE = "number of too many digits"
+TOO_DEEP = "nested too deep"
+REPEATED = "repeated field"
+
+MAX_NESTING = 100  # Python's own limit, of about a thousand, depends on who calls.
+MAX_DIGITS = 4300  # Python refuses to write longer numbers.
+
+
+class Unusable(UserError):
+    """A row that cannot be used; sources and normalizers raise it, and whoever knows the row's place catches it.
+
+    Attributes:
+      reason: the category that it is counted under.
+      detail: what is wrong with this row.
+    """
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
 
 
 class Record(NamedTuple):
@@ -138,7 +165,8 @@ class Source(abc.ABC):
                 dropped[bad.reason] += 1
             return
         raise UserError(
-            f"{bad.place}: {bad.detail}. Fix the row, or set on_bad_row='skip' to drop and count such rows."
+            f"{bad.place}: {bad.detail}. Fix the row, or set on_bad_row='skip' (in YAML, the task's key on_bad_row: "
+            "skip) to drop and count such rows."
         )
 
     def require_split(self, split: str) -> None:
@@ -208,22 +236,119 @@ class DerivedSource(Source):
         return split
 
 
-def plain_record(row: Mapping[str, Any], *, place: str) -> Record | BadRow:
-    """Returns a row with `str` texts and Python's own numbers and lists."""
+def plain_record(row: Mapping[Any, Any], *, place: str) -> Record | BadRow:
+    """Returns a row with `str` texts, dates as text, and Python's own numbers and lists; see `require_plain`."""
     try:
-        return Record({name: _plain(value) for name, value in row.items()}, place)
-    except UnicodeDecodeError as error:
-        return BadRow(NOT_UNICODE, f"not UTF-8 ({error})", place)
+        return Record(
+            {_name(name, "a field's name"): _plain(value, str(name), 1) for name, value in row.items()}, place
+        )
+    except Unusable as error:
+        return BadRow(error.reason, error.detail, place)
 
 
-def _plain(value: Any) -> Any:
-    """Returns bytes as text, and NumPy's values as Python's."""
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
+def require_plain(row: Mapping[Any, Any]) -> None:
+    """Refuses values that no prompt can hold: NaN, infinity, half a surrogate pair, very deep or very long ones.
+
+    Raises:
+      Unusable: with the field.
+    """
+    for name, value in row.items():
+        _plain(value, _name(name), 1)
+
+
+def unique_columns(names: list[str], *, where: str) -> None:
+    """Refuses columns of one name, of which all but one would be lost.
+
+    Args:
+      names: of the columns.
+      where: what names them, for the message.
+
+    Raises:
+      UserError: two have one name.
+    """
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            first = names.index(name) + 1
+            shown = f"the columns {first} and {index + 1} have " + (f"the name {name!r}" if name else "no name")
+            raise UserError(f"{where}: {shown}. Give every column a name of its own.")
+
+
+def index_of(value: object, listed: Sequence[object]) -> int | None:
+    """Returns the position of the listed value that a row's value means; None if it means none of them.
+
+    An equal value of the same type comes first. Numbers are compared as numbers, since integers with gaps become
+    floats in many tools, and the text of a table's cell may be a number. True and false are no numbers.
+
+    >>> index_of(1.0, [0, 1]), index_of("1", [0, 1]), index_of(True, [0, 1])
+    (1, 1, None)
+    """
+    for i, item in enumerate(listed):
+        if type(item) is type(value) and item == value:
+            return i
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    numbers = (
+        i for i, n in enumerate(listed) if isinstance(n, (int, float)) and not isinstance(n, bool) and n == value
+    )
+    return next(numbers, None)
+
+
+def _name(name: object, field: str = "name of a field") -> str:
+    return str(_plain(name, field, 1))
+
+
+def _plain(value: Any, field: str, depth: int) -> Any:
+    """Returns bytes and dates as text, and NumPy's values as Python's."""
+    if isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise Unusable(NOT_UNICODE, f"the field {field!r} holds half a surrogate pair ({error})") from error
+        return value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        # Compared by size first, which costs nothing for ordinary numbers.
+        if value.bit_length() > 3 * MAX_DIGITS and abs(value) >= 10**MAX_DIGITS:
+            raise Unusable(TOO_LARGE, f"the field {field!r} holds a number of more than {MAX_DIGITS:,} digits")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise Unusable(NOT_FINITE, f"the field {field!r} holds {float(value)!r}, which is not a finite number")
+        return float(value)
+    if depth > MAX_NESTING:
+        raise Unusable(TOO_DEEP, f"the field {field!r} nests values more than {MAX_NESTING} levels deep")
     if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+        return {
+            _name(name, field): _plain(inner, f"{field}.{name}" if depth < 9 else field, depth + 1)
+            for name, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{field}[{i}]" if depth < 9 else field, depth + 1) for i, item in enumerate(value)]
+    return _plain_of_library(value, field, depth)
+
+
+def _plain_of_library(value: Any, field: str, depth: int) -> Any:
+    """Returns a value of a class that JSON does not have as one that it has."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise Unusable(NOT_UNICODE, f"the field {field!r} is not UTF-8 ({error})") from error
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist(), field, depth)
+    if isinstance(value, np.generic):
+        return _plain(value.item(), field, depth)
+    if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            raise Unusable(NOT_FINITE, f"the field {field!r} holds {value}, which is not a finite number")
+        return int(value) if value.as_tuple().exponent == 0 else str(value)
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    return str(value) if isinstance(value, (datetime.timedelta, uuid.UUID)) else value

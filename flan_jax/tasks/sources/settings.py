@@ -13,7 +13,7 @@ their mapping to that shape; paths are relative to the file:
         classes: {label: [false, true]}          # values that class numbers replace
       glue/stsb:
         kind: tsv
-        columns: [sentence1, sentence2, label]
+        columns: [sentence1, sentence2, label]       # names, when the file has no header; csv has `delimiter`, too
         splits: {train: sts-train.tsv}
         numbers: [label]                         # texts that are numbers
 """
@@ -36,6 +36,7 @@ from flan_jax.tasks.sources.file_sources import (
 )
 from flan_jax.tasks.sources.mapped import MappedSource
 from flan_jax.tasks.sources.rows import OnBadRow, Source
+from flan_jax.tasks.sources.tables import COMMA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,11 @@ class _Keys:
 @dataclass(frozen=True, kw_only=True)
 class _TableKeys(_Keys):
     columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CsvKeys(_TableKeys):
+    delimiter: str = COMMA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,11 @@ class _TableRows(_Mapping, _TableKeys):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _CsvRows(_Mapping, _CsvKeys):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
 class _TfdsRows(_Mapping, _TfdsKeys):
     pass
 
@@ -89,12 +100,13 @@ _FILE_SOURCES: Mapping[str, type[FileSource]] = {
     "wiki": WikiSource,
 }
 _KEYS: Mapping[str, type[_Keys]] = {
-    **{kind: _TableKeys if kind in ("csv", "tsv") else _Keys for kind in _FILE_SOURCES},
+    **dict.fromkeys(_FILE_SOURCES, _Keys),
+    "csv": _CsvKeys,
+    "tsv": _TableKeys,
     "tfds": _TfdsKeys,
 }
-_ROWS: Mapping[str, type[_Mapping]] = {
-    kind: {_Keys: _Rows, _TableKeys: _TableRows, _TfdsKeys: _TfdsRows}[keys] for kind, keys in _KEYS.items()
-}
+_OF_ROWS = {_Keys: _Rows, _TableKeys: _TableRows, _CsvKeys: _CsvRows, _TfdsKeys: _TfdsRows}
+_ROWS: Mapping[str, type[_Mapping]] = {kind: _OF_ROWS[keys] for kind, keys in _KEYS.items()}
 
 
 def parse_source(entry: Section) -> Source:

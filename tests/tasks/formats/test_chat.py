@@ -1,5 +1,6 @@
 """Conversations of three shapes to rows, and malformed ones by name."""
 
+import contextlib
 import json
 from collections import Counter
 
@@ -8,6 +9,7 @@ import pytest
 from flan_jax.tasks.declare import FewShot, TemplatedTask, with_vocabulary
 from flan_jax.tasks.formats.chat import Chat, turns_of
 from flan_jax.tasks.formats.declare import format_task
+from flan_jax.tasks.formats.shape import Unusable
 from flan_jax.tasks.identity import identity
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.templates.chat import Turn
@@ -187,3 +189,39 @@ def test_a_conversation_draws_its_style_once(tmp_path):
 def test_invalid_settings_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         Chat(**settings)
+
+
+CALL = {"id": "1", "function": {"name": "mood"}}
+
+
+@pytest.mark.parametrize(
+    "calls", [[CALL], CALL, json.dumps([CALL]), json.dumps(CALL), [json.dumps(CALL)], [CALL["function"]]]
+)
+def test_tool_calls_are_read_as_objects_and_as_json_text(calls):
+    turns = [*OPENAI["messages"][:2], {"role": "assistant", "content": None, "tool_calls": calls}]
+    assert turns_of({"messages": turns})[-1] == Turn("call", '[{"name": "mood"}]')
+    assert turns_of({"messages": json.dumps(turns)})[-1] == Turn("call", '[{"name": "mood"}]')
+
+
+@pytest.mark.parametrize("calls", ["{", "text", 5, [5], ["x"], [None], [[]], True, "[1]", "[NaN]", "[" * 100_000])
+def test_other_tool_calls_are_a_bad_row(calls):
+    turns = [*OPENAI["messages"][:2], {"role": "assistant", "content": "Well.", "tool_calls": calls}]
+    with pytest.raises(ValueError, match=r"messages\[2\]\.tool_calls"):
+        turns_of({"messages": turns})
+
+
+ODD = [None, 5, 1.5, True, "", "x", [], {}, [1], [None], [[]], [{}], {"a": 1}, [{"text": None}], ["a", "b"], [["x"]]]
+
+
+def test_no_value_of_another_type_is_more_than_a_bad_row(subtests):
+    for row in (TOOLS, OPENAI, SCHEMA_GUIDED):
+        field = next(name for name in ("conversations", "messages", "turns") if name in row)
+        for odd in ODD:
+            changed = [{**row, name: odd} for name in (*row, "system", "tools", "id")]
+            for i, turn in enumerate(row[field]):
+                for name in (*turn, "tool_calls", "name"):
+                    changed.append({**row, field: [*row[field][:i], {**turn, name: odd}, *row[field][i + 1 :]]})
+                changed.append({**row, field: [*row[field][:i], odd, *row[field][i + 1 :]]})
+            for number, wrong in enumerate(changed):
+                with subtests.test(odd=odd, number=number), contextlib.suppress(Unusable):
+                    list(Chat(**NAMED)(wrong))

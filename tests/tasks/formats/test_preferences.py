@@ -1,5 +1,6 @@
 """Preferences: shapes, pairs, ties, and which answers are trained on."""
 
+import contextlib
 import json
 from collections import Counter
 
@@ -23,6 +24,9 @@ SHAPES = {
     "sharegpt": {"conversations": TALK, "chosen": {"from": "gpt", "value": "Well."}, "rejected": {"from": "gpt", "value": "No."}},
     "instruction": {"instruction": "How?", "input": "", "chosen": "Well.", "rejected": "No."},
     "llmbar": {"input": "How?", "output_1": "No.", "output_2": "Well.", "label": 2},
+    "hh-rlhf": {"chosen": "\n\nHuman: How?\n\nAssistant: Well.", "rejected": "\n\nHuman: How?\n\nAssistant: No."},
+    "two lists": {"chosen": [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "Well."}],
+                  "rejected": [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "No."}]},
     "ranked": {"prompt": "How?", "answers": ["No.", "Well."], "ranks": [2, 1.5], "labeler": "ann"},
 }  # fmt: skip
 
@@ -36,6 +40,45 @@ def test_every_shape_has_a_prompt_a_better_and_a_worse_answer(shape):
     assert (pair["prompt"], pair["target"], pair["rejected"], pair["verdict"]) == (ASKED, "Well.", "No.", "")
     assert sorted(pair["options"]) == ["No.", "Well."]
     assert best["labeler"] == row.get("labeler", "")
+
+
+def test_transcripts_of_several_turns_share_all_but_the_last():
+    shared = "\n\nHuman: Hi.\n\nAssistant: Hello.\n\nIs it: fine?\n\nHuman: Yes."
+    row = {"chosen": f"{shared}\n\nAssistant: Good.", "rejected": f"{shared}\n\nAssistant: Bad."}
+    (best,) = Preference(**NAMED)(row)
+    assert best["prompt"] == "User: Hi.\nAssistant: Hello.\n\nIs it: fine?\nUser: Yes.\nAssistant:"
+    assert best["target"] == "Good."
+
+
+ODD = [
+    None,
+    5,
+    1.5,
+    True,
+    "",
+    "x",
+    [],
+    {},
+    [1],
+    [None],
+    [[]],
+    [{}],
+    {"a": 1},
+    [{"role": 5}],
+    [{"from": "human"}],
+    ["x"],
+]
+
+
+def test_no_value_of_another_type_is_more_than_a_bad_row(subtests):
+    for shape, row in SHAPES.items():
+        for field in (*row, "extra"):
+            for odd in ODD:
+                with subtests.test(shape=shape, field=field, odd=odd), contextlib.suppress(Unusable):
+                    list(Preference(**NAMED)({**row, field: odd}))
+                    list(Preference(**NAMED, rows="pairs")({**row, field: odd}))
+            with contextlib.suppress(Unusable):
+                list(Preference(**NAMED)({name: value for name, value in row.items() if name != field}))
 
 
 def test_an_input_is_below_its_instruction_and_the_system_message_above():

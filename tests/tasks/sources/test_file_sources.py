@@ -49,7 +49,7 @@ BAD_LINES = {
     b"[": ("not JSON", "expected one object per line, not a list over several"),
     b"[1]": ("not an object", r"expected a JSON object, got \[1\]"),
     b'{"q": "\xff"}': ("not Unicode", "not UTF-8"),
-    b"[" * 100_000: ("not JSON", "JSON that cannot be read"),
+    b"[" * 100_000: ("nested too deep", "nests values more than 100 levels deep"),
     b'{"q": ' + b"1" * 5000 + b"}": ("not JSON", "JSON that cannot be read"),
     b'{"q": "\\ud83d"}': ("not Unicode", "half a surrogate pair"),
 }
@@ -121,6 +121,12 @@ def test_memory_rows_may_be_a_list_or_a_function():
     assert source.revision("train") == source.revision("made")
     assert source.num_rows("train") == 3 and source.num_rows("made") is None
     assert source.files("train") == ()
+
+
+def test_memory_rows_hold_finite_numbers_and_text_that_can_be_encoded():
+    for value in (float("nan"), float("inf"), 10**5000, "\ud83d", [{"y": float("-inf")}]):
+        rows = InMemorySource(data={"train": [{"x": 1}, {"x": value}]}, on_bad_row="skip")
+        assert list(rows.rows("train")) == [{"x": 1}]
 
 
 def test_memory_rows_that_are_no_rows_are_refused():

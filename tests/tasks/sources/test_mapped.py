@@ -32,6 +32,37 @@ def test_two_fields_can_change_names_with_each_other():
     assert list(source.rows("train")) == [{"a": 2, "b": 1}]
 
 
+def test_paths_lead_into_lists_and_select_from_them():
+    row = {"answers": {"text": ["Paris", "in Paris"]}, "spans": [{"at": 3}, {"at": 7}], "q": "?"}
+    paths = {
+        "first": "answers.text[0]",
+        "all": "answers.text",
+        "at": "spans.at",
+        "last": "spans[1].at",
+        "spans": "spans[0]",
+    }
+    (found,) = mapped([row], fields=paths).rows("train")
+    answers = {"first": "Paris", "all": ["Paris", "in Paris"], "at": [3, 7], "last": 7, "spans": {"at": 3}}
+    assert found == {"q": "?", "answers": row["answers"], **answers}
+    for wrong in ("answers.text[2]", "answers.txt", "spans.to", "q[0]", "q.x", "spans[x]", "answers.", ".q", ""):
+        with pytest.raises(ValueError, match="row 0: the row lacks the field"):
+            list(mapped([row], fields={"x": wrong}).rows("train"))
+
+
+def test_a_field_that_another_would_replace_is_refused_unless_it_is_its_own_origin():
+    with pytest.raises(ValueError, match="row 0: the row has a field 'text', which 'body' would replace"):
+        list(mapped([{"text": "a", "body": "b"}], fields={"text": "body"}).rows("train"))
+    assert list(mapped([{"a": {"b": 1}}], fields={"a": "a.b"}).rows("train")) == [{"a": 1}]
+
+
+def test_whole_floats_and_cells_of_tables_are_classes_and_no_number_is_infinite():
+    source = mapped([{"label": 1.0}, {"label": "1"}, {"label": 1}], classes={"label": (0, 1)})
+    assert [row["label"] for row in source.rows("train")] == [1, 1, 1]
+    for value in ("nan", "inf", "1e999"):
+        with pytest.raises(ValueError, match="which is not a number"):
+            list(mapped([{"y": value}], numbers=("y",)).rows("train"))
+
+
 def test_a_field_that_has_a_dot_in_its_name_is_found_under_it():
     assert list(mapped([{"a.b": 1, "a": {"b": 2}}], fields={"x": "a.b"}).rows("train")) == [{"a": {"b": 2}, "x": 1}]
 

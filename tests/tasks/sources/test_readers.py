@@ -1,13 +1,16 @@
 """Files to rows: JSON lists, CSV with quoted newlines, and what is wrong with one by file and line."""
 
 import gzip
+import io
 import json
 from collections import Counter
 
 import pytest
 
-from flan_jax.tasks.sources.file_sources import CsvSource, JsonSource
-from flan_jax.tasks.sources.readers import read_json, read_jsonl, reader_for
+from flan_jax.errors import UserError
+from flan_jax.tasks.sources.file_sources import CsvSource, JsonlSource, JsonSource, ParquetSource, TsvSource, reader_for
+from flan_jax.tasks.sources.readers import read_json, read_jsonl, read_text_or_jsonl
+from flan_jax.tasks.sources.streams import open_bytes
 
 ROWS = [{"q": "2+2", "a": 4}, {"q": "a\u2028b 😀", "a": None}]
 
@@ -101,11 +104,207 @@ def test_csv_rows_that_cannot_be_used_are_named_by_line_or_counted(tmp_path):
         [{"q": "x\ny", "a": "1"}, {"q": "w", "a": "4"}],
         {"wrong number of columns": 1, "not Unicode": 1},
     )
-    with pytest.raises(ValueError, match=r"a\.csv:1: not UTF-8: 'q\\udcff'"):
+    with pytest.raises(ValueError, match=r"a\.csv:1: the names of the columns are not UTF-8 .*0xff.*: 'q\\udcff'"):
         read(CsvSource, write(path, b"q\xff\nx\n"))
 
 
 @pytest.mark.parametrize("content", ["\ufeff\n  [1]", '{"a": 1}', " \n"])
 def test_a_json_file_is_a_list_if_its_content_begins_with_one(tmp_path, content):
     path = str(write(tmp_path / "a", content))
-    assert reader_for(path) is (read_json if "[" in content else read_jsonl)
+    with open_bytes(path) as stream:
+        assert reader_for(stream, path) is (read_json if "[" in content else read_jsonl)
+
+
+ENCODED = [{"q": "2+2", "a": "4"}, {"q": "é 😀", "a": "y"}]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_rows_are_the_same_whatever_ends_a_line_with_and_without_a_mark_and_gzip(tmp_path, ending, mark, zipped):
+    csv = ["q,a", "2+2,4", '"é 😀",y']
+    contents = {
+        JsonlSource: [json.dumps(row, ensure_ascii=False) for row in ENCODED],
+        CsvSource: csv,
+        TsvSource: ["q\ta", "2+2\t4", "é 😀\ty"],
+    }
+    for last in ("", ending):
+        for kind, lines in contents.items():
+            content = (mark + ending.join(lines) + last).encode()
+            # Gzip is recognized by its content, too.
+            for name in ("a", "b.gz") if zipped else ("a",):
+                path = write(tmp_path / name, gzip.compress(content) if zipped else content)
+                source = kind(files={"train": path})
+                assert list(source.rows("train")) == ENCODED, kind
+                assert source.num_rows("train") in (2, None)
+                first = next(source.records("train")).place
+                assert first == f"{path}:{1 if kind is JsonlSource else 2}"
+
+
+def test_only_newlines_end_a_json_line_of_a_file_that_has_one(tmp_path):
+    text = "a\u2028b\x85c\x0bd"
+    path = write(tmp_path / "a.jsonl", json.dumps({"q": text}, ensure_ascii=False) + "\n")
+    assert read(JsonlSource, path)[0] == [{"q": text}]
+
+
+OTHER_CONTENT = {
+    "UTF-16": '{"q": 1}\n'.encode("utf-16"),
+    "looks like UTF-16": '{"q": 1}\n'.encode("utf-16-le"),
+    "UTF-32": '{"q": 1}\n'.encode("utf-32"),
+    "an Excel workbook": b"PK\x03\x04\x14\0",
+    "zstd -d": b"\x28\xb5\x2f\xfd\0",
+    "a Parquet file": b"PAR1\0",
+    "git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+}
+
+
+@pytest.mark.parametrize("content", OTHER_CONTENT)
+@pytest.mark.parametrize("kind", [JsonlSource, JsonSource, CsvSource, TsvSource])
+def test_a_file_of_another_encoding_or_kind_is_named_with_what_to_do(tmp_path, kind, content):
+    path = write(tmp_path / "a", OTHER_CONTENT[content])
+    for policy in ("error", "skip"):
+        with pytest.raises(UserError, match=rf"/a: .*{content}"):
+            read(kind, path, on_bad_row=policy)
+
+
+@pytest.mark.parametrize("kind", [JsonlSource, JsonSource, CsvSource, TsvSource])
+def test_latin_1_is_named_with_the_letter_and_the_command_that_converts_it(tmp_path, kind):
+    content = '[\n{"q": "é"}]' if kind is JsonSource else '{"q": "é"}\n' if kind is JsonlSource else "q\né\n"
+    path = write(tmp_path / "a", content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"/a:\d: not UTF-8 .*in Latin-1 this byte is 'é'.*iconv -f WINDOWS-1252"):
+        read(kind, path)
+
+
+def test_a_json_list_is_read_where_json_lines_are_expected(tmp_path):
+    for content in (json.dumps(ROWS), json.dumps(ROWS, indent=1), "[\n" + json.dumps(ROWS)[1:]):
+        path = write(tmp_path / "a.jsonl", content)
+        source = JsonlSource(files={"train": path})
+        assert list(source.rows("train")) == ROWS and source.num_rows("train") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "field"),
+    [
+        ("NaN", "not a finite number", "'x'"),
+        ("-Infinity", "not a finite number", "'x'"),
+        ("1e999", "not a finite number", "'x'"),
+        ('{"y": [1, NaN]}', "not a finite number", r"'x\.y\[1\]'"),
+        ('"\\ud83d"', "not Unicode", "'x'"),
+        ('{"y": {"\\udc00": 1}}', "not Unicode", r"'x\.y'"),
+        ('{"y": 1, "y": 2}', "repeated field", "'y' is given twice"),
+        ('1, "x": 2', "repeated field", "'x' is given twice"),
+        ('{"q": 0}, "q": 2', "repeated field", "'q' is given twice"),
+        ("[" * 200 + "]" * 200, "nested too deep", "more than 100 levels"),
+        ('{"a":' * 200 + "1" + "}" * 200, "nested too deep", "more than 100 levels"),
+        ("1" * 5000, "not JSON", "cannot be read"),
+    ],
+)
+def test_values_that_no_prompt_can_hold_are_bad_rows_with_their_field(tmp_path, value, reason, field):
+    row = '{"q": 1, "x": ' + value + "}"
+    lines = write(tmp_path / "a.jsonl", '{"q": 0}\n' + row + '\n{"q": 2}\n')
+    items = write(tmp_path / "a.json", '[{"q": 0}, ' + row + ', {"q": 2}]')
+    with pytest.raises(UserError, match=rf"a\.jsonl:2: .*{field}"):
+        read(JsonlSource, lines)
+    assert read(JsonlSource, lines, on_bad_row="skip") == ([{"q": 0}, {"q": 2}], {reason: 1})
+    if reason != "not JSON":
+        with pytest.raises(UserError, match=rf"a\.json: row 1: .*{field}"):
+            read(JsonSource, items)
+        assert read(JsonSource, items, on_bad_row="skip") == ([{"q": 0}, {"q": 2}], {reason: 1})
+
+
+def test_json_nested_a_hundred_thousand_deep_is_a_bad_row(tmp_path):
+    for line in ("[" * 100_000, '{"a":' * 100_000, '{"q": ' + "[" * 100_000 + "]" * 100_000 + "}"):
+        path = write(tmp_path / "a.jsonl", '{"q": 0}\n' + line + "\n")
+        assert read(JsonlSource, path, on_bad_row="skip")[0] == [{"q": 0}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "message"),
+    [
+        (CsvSource, "q,a,a\n1,2,3\n", r"a:1: the columns 2 and 3 have the name 'a'"),
+        (CsvSource, "\nq,,\n1,2,3\n", r"a:2: the columns 2 and 3 have no name"),
+        (TsvSource, "q\tq\n1\t2\n", r"a:1: the columns 1 and 2 have the name 'q'"),
+    ],
+)
+def test_columns_of_one_name_are_refused(tmp_path, kind, content, message):
+    path = write(tmp_path / "a", content)
+    for policy in ("error", "skip"):
+        with pytest.raises(UserError, match=message):
+            read(kind, path, on_bad_row=policy)
+    with pytest.raises(UserError, match="columns: the columns 1 and 2 have the name 'q'"):
+        kind(files={"train": path}, columns=["q", "q"])
+
+
+def test_another_delimiter_is_read_when_given_and_named_when_not(tmp_path):
+    path = write(tmp_path / "a.csv", 'q;a\n"x;y";1,5\n')
+    assert read(CsvSource, path, delimiter=";")[0] == [{"q": "x;y", "a": "1,5"}]
+    with pytest.raises(UserError, match=r"a\.csv:1: the first row has no commas .*semicolons: 'q;a'.*delimiter: ';'"):
+        read(CsvSource, path, on_bad_row="skip")
+    with pytest.raises(UserError, match="it looks like a file with tabs.*read it as tsv"):
+        read(CsvSource, write(path, "1\t2\n"), columns=["q", "a"])
+    with pytest.raises(UserError, match="it looks like a file with commas.*read it as csv"):
+        read(TsvSource, write(path, "q,a\n1,2\n"))
+    assert read(CsvSource, write(path, "one column\n1\n"))[0] == [{"one column": "1"}]
+    for delimiter in ("", ";;", '"', "\n", 5):
+        with pytest.raises(UserError, match="delimiter must be one character"):
+            CsvSource(files={"train": path}, delimiter=delimiter)
+    one, other = (CsvSource(files={"train": path}, delimiter=d).revision("train") for d in ",;")
+    assert one != other
+
+
+def test_standard_input_is_json_lines_a_list_or_text_by_its_first_line():
+    def rows(content):
+        return [r.row if hasattr(r, "row") else r.reason for r in read_text_or_jsonl(io.BytesIO(content), "stdin")]
+
+    assert rows(b'\n{"q": 1}\nbroken\n{"q": 2}') == [{"q": 1}, "not JSON", {"q": 2}]
+    assert rows(b'[{"q": 1}]') == [{"q": 1}]
+    assert rows(b"one\r\n\n{two}\n\xff\n") == [{"inputs": "one"}, {"inputs": "{two}"}, "not Unicode"]
+    assert rows(b"{two}\n[1]\n") == [{"inputs": "{two}"}, {"inputs": "[1]"}]
+    assert rows(b"") == []
+
+
+@pytest.mark.tensorflow
+def test_parquet_names_bad_numbers_and_gives_back_integers_with_gaps(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table(
+        {
+            "label": pyarrow.array([1.0, None, 3.0]),  # As pandas stores integers with a missing one.
+            "score": [1.0, 2.0, 3.0],
+            "mixed": pyarrow.array([1.0, None, 0.5]),
+        }
+    )
+    path = tmp_path / "a.parquet"
+    parquet.write_table(table, path)
+    rows = read(ParquetSource, path)[0]
+    assert [repr(row["label"]) for row in rows] == ["1", "None", "3"]
+    assert [repr(row["score"]) for row in rows] == ["1.0", "2.0", "3.0"]
+    assert [repr(row["mixed"]) for row in rows] == ["1.0", "None", "0.5"]
+    nan = float("nan")
+    parquet.write_table(pyarrow.table({"x": [0.5, nan], "l": [[1.0], [float("inf")]]}), path)
+    with pytest.raises(UserError, match=r"a\.parquet: row 1: the field 'x' holds nan, which is not a finite number"):
+        read(ParquetSource, path)
+    assert read(ParquetSource, path, on_bad_row="skip") == ([{"x": 0.5, "l": [1.0]}], {"not a finite number": 1})
+    parquet.write_table(pyarrow.Table.from_arrays([pyarrow.array([1]), pyarrow.array([2])], names=["a", "a"]), path)
+    with pytest.raises(UserError, match=r"a\.parquet: the columns 1 and 2 have the name 'a'"):
+        read(ParquetSource, path)
+
+
+@pytest.mark.tensorflow
+def test_parquet_dates_and_decimals_are_text_and_damaged_pages_are_an_error(tmp_path):
+    import datetime
+    import decimal
+
+    import pyarrow
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    row = {"day": datetime.date(2024, 1, 2), "price": decimal.Decimal("1.50"), "count": decimal.Decimal("7")}
+    parquet.write_table(pyarrow.Table.from_pylist([row] * 5000), path)
+    assert read(ParquetSource, path)[0][4999] == {"day": "2024-01-02", "price": "1.50", "count": 7}
+    content = bytearray(path.read_bytes())
+    content[4:60] = b"\xff" * 56
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.parquet: .*cannot be read"):
+        read(ParquetSource, path, on_bad_row="skip")

@@ -1,0 +1,99 @@
+"""Parquet files to rows; needs the `tasks` extra."""
+
+from collections.abc import Collection, Iterator
+from typing import Any, BinaryIO
+
+from flan_jax.errors import UserError
+from flan_jax.tasks import lazy
+from flan_jax.tasks.sources.rows import BadRow, Record, plain_record, unique_columns
+
+CANNOT_BE_READ = "cannot be read"
+BATCH_ROWS = 1024
+
+
+def read_parquet(
+    stream: BinaryIO, path: str, *, whole_numbers: Collection[str] | None = None
+) -> Iterator[Record | BadRow]:
+    """Yields the rows of a Parquet file. Places are "file: row N", counted from 0.
+
+    Args:
+      stream: of the file.
+      path: of the file, for messages.
+      whole_numbers: columns whose floats are integers, as `nullable_integers` returns them; None for the file's own.
+
+    Raises:
+      UserError: not a Parquet file, a damaged one, or two columns of one name.
+    """
+    file = open_parquet(stream, path)
+    unique_columns(file.schema_arrow.names, where=path)
+    if whole_numbers is None:
+        whole_numbers = nullable_integers(file, path)
+    index = 0
+    for batch in _batches(file, path):
+        for row in _rows_of(batch):
+            place = f"{path}: row {index}"
+            index += 1
+            if isinstance(row, Exception):
+                yield BadRow(CANNOT_BE_READ, f"the row cannot be read ({row})", place)
+                continue
+            for name in whole_numbers:
+                # NaN, which pandas writes for a missing number in some versions, stays a bad row.
+                if isinstance(row.get(name), float) and row[name].is_integer():
+                    row[name] = int(row[name])
+            yield plain_record(row, place=place)
+
+
+def nullable_integers(file: Any, path: str) -> set[str]:
+    """Returns the columns of floats that hold whole numbers and nulls: pandas stores integers with gaps like this.
+
+    Args:
+      file: the open `pyarrow.parquet.ParquetFile`.
+      path: of the file, for messages.
+    """
+    import pyarrow
+    from pyarrow import compute
+
+    floats = [field.name for field in file.schema_arrow if pyarrow.types.is_floating(field.type)]
+    with_gaps, whole = set[str](), set(floats)
+    # Only these columns are read, and none when there are no floats.
+    for batch in _batches(file, path, columns=floats) if floats else ():
+        for name in whole & set(floats):
+            column = batch.column(name)
+            numbers = column.filter(compute.is_finite(column))
+            if len(numbers) < len(column):
+                with_gaps.add(name)
+            if not compute.all(compute.equal(compute.floor(numbers), numbers), min_count=0).as_py():
+                whole.discard(name)
+    return with_gaps & whole
+
+
+def open_parquet(stream: BinaryIO, path: str) -> Any:
+    """Returns the `pyarrow.parquet.ParquetFile` of a stream.
+
+    Raises:
+      UserError: not a Parquet file.
+    """
+    try:
+        return lazy.import_parquet().ParquetFile(stream)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{path}: not a Parquet file ({error}).") from error
+
+
+def _batches(file: Any, path: str, *, columns: list[str] | None = None) -> Iterator[Any]:
+    try:
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{path}: the Parquet file cannot be read ({error}). Get or write it again.") from error
+
+
+def _rows_of(batch: Any) -> Iterator[dict[str, Any] | Exception]:
+    """Yields the rows of a batch, with an exception in place of one that Python cannot represent."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except (ValueError, OverflowError) as error:  # A text that is not UTF-8, a date after the year 9999.
+        if batch.num_rows == 1:
+            yield error
+            return
+    for index in range(batch.num_rows):
+        yield from _rows_of(batch.slice(index, 1))

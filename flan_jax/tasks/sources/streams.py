@@ -1,0 +1,115 @@
+"""Bytes to lines: files opened and decompressed, and what is no UTF-8 text recognized by its first bytes."""
+
+import contextlib
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from flan_jax.errors import UserError
+from flan_jax.files import accessing
+
+HEAD_BYTES = 2**16  # Of a stream, which are looked at before it is read.
+
+_GZIP = b"\x1f\x8b"
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16 = "UTF-16 text. Convert it to UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE"
+_OTHER_CONTENT = {
+    b"\xff\xfe\x00\x00": "UTF-32 text. Convert it to UTF-8: iconv -f UTF-32 -t UTF-8 FILE > NEW_FILE",
+    b"\x00\x00\xfe\xff": "UTF-32 text. Convert it to UTF-8: iconv -f UTF-32 -t UTF-8 FILE > NEW_FILE",
+    b"\xff\xfe": _UTF16,
+    b"\xfe\xff": _UTF16,
+    b"PAR1": "a Parquet file. Read it as parquet, under a name that ends in .parquet",
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook. Unpack it, or save the sheet as CSV in UTF-8",
+    b"\x28\xb5\x2f\xfd": "Zstandard data. Decompress it first: zstd -d FILE",
+    b"BZh": "bzip2 data. Decompress it first: bunzip2 FILE",
+    b"\xfd7zXZ\x00": "xz data. Decompress it first: unxz FILE",
+    b"version https://git-lfs": "a pointer of Git LFS instead of the data. Get the data: git lfs pull",
+}
+
+
+@contextlib.contextmanager
+def open_bytes(path: str) -> Iterator[BinaryIO]:
+    """Opens a file for reading; gzip is decompressed, whatever the file's name.
+
+    Raises:
+      UserError: the file cannot be opened or decompressed.
+    """
+    with accessing(path, setting="The file", action="read"):
+        stream: BinaryIO = open(path, "rb", buffering=HEAD_BYTES)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stream)
+        if path.endswith(".gz") or head_of(stream).startswith(_GZIP):
+            # Buffered once more, since `readline` of gzip is Python and as slow as all other work on a line.
+            unzipped = gzip.GzipFile(fileobj=stream)
+            stream = stack.enter_context(io.BufferedReader(unzipped, HEAD_BYTES))
+        try:
+            yield stream
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{path}: cannot be decompressed ({error}). The file is damaged or not gzip.") from error
+
+
+def head_of(stream: BinaryIO) -> bytes:
+    """Returns the first bytes of a stream, which stay unread."""
+    if isinstance(stream, io.BufferedReader):
+        return stream.peek(HEAD_BYTES)[:HEAD_BYTES]
+    position = stream.tell()
+    head = stream.read(HEAD_BYTES)
+    stream.seek(position)
+    return head
+
+
+def text_lines(stream: BinaryIO, path: str) -> Iterator[bytes]:
+    r"""Yields the lines with their ends, without a byte order mark.
+
+    Bytes, so that only \n ends a line. In a file without any \n, as old spreadsheets write them, \r does.
+
+    Raises:
+      UserError: the stream holds no UTF-8 text but something that its first bytes show; says what to do.
+    """
+    head = head_of(stream)
+    _require_text(head, path)
+    # The last byte may be the first half of \r\n.
+    is_old_mac = b"\r" in head[:-1] and b"\n" not in head
+    for index, line in enumerate(_ended_by_returns(stream) if is_old_mac else stream):
+        yield line if index else line.removeprefix(_UTF8_MARK)
+
+
+def numbered_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines that are not blank, without their ends, with their numbers, counted from 1."""
+    for number, line in enumerate(text_lines(stream, path), start=1):
+        if line.strip():
+            yield number, line.rstrip(b"\r\n")
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Returns what is wrong with bytes that are no UTF-8, and the encoding that they may have."""
+    byte = error.object[error.start : error.start + 1]
+    hint = ""
+    if byte >= b"\xa0":  # Letters and signs of Latin-1, which Windows-1252 shares.
+        hint = (
+            f"; in Latin-1 this byte is {byte.decode('latin-1')!r}: if so, convert the file with "
+            "iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE"
+        )
+    return f"not UTF-8 ({error.reason} 0x{byte.hex()} at byte {error.start}{hint})"
+
+
+def _require_text(head: bytes, path: str) -> None:
+    for start, content in _OTHER_CONTENT.items():
+        if head.startswith(start):
+            raise UserError(f"{path}: this is {content}.")
+    # Without a byte order mark, UTF-16 of mostly Latin letters shows as every other byte zero.
+    sample = head[:512]
+    if len(sample) >= 4 and max(sample[::2].count(0), sample[1::2].count(0)) > len(sample) // 4:
+        raise UserError(f"{path}: this looks like {_UTF16}.")
+
+
+def _ended_by_returns(stream: BinaryIO) -> Iterator[bytes]:
+    rest = b""
+    while block := stream.read(HEAD_BYTES):
+        *lines, rest = re.split(rb"(?<=\r)", rest + block)
+        yield from lines
+    if rest:
+        yield rest

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from flan_jax.errors import UnknownNameError
 from flan_jax.evaluation.metrics import METRICS, metric
 from flan_jax.evaluation.results import SuiteResult, TaskResult
-from flan_jax.evaluation.suite import Labelled, metrics_of
+from flan_jax.evaluation.suite import Labeled, metrics_of
 from flan_jax.names import nearest
 
 FORMS = (
@@ -52,7 +52,7 @@ def require_form(name: str, *, setting: str, labels: Collection[str]) -> None:
         )
 
 
-def require_known(name: str, tasks: Iterable[Labelled], *, setting: str) -> None:
+def require_known(name: str, tasks: Iterable[Labeled], *, setting: str) -> None:
     """Refuses a name that the evaluation of these tasks will not have.
 
     Raises:

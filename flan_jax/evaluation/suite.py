@@ -61,14 +61,14 @@ class EvaluationPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled:
+class Labeled:
     """An exported task under the label of its suite."""
 
     label: str
     task: Task
 
 
-def labelled(suites: Iterable[tuple[str, Iterable[Task]]]) -> tuple[Labelled, ...]:
+def labeled(suites: Iterable[tuple[str, Iterable[Task]]]) -> tuple[Labeled, ...]:
     """Returns the tasks of several suites, each once.
 
     Args:
@@ -77,11 +77,11 @@ def labelled(suites: Iterable[tuple[str, Iterable[Task]]]) -> tuple[Labelled, ..
     Raises:
       UserError: a task is under two labels, or there are none.
     """
-    found: dict[str, Labelled] = {}
+    found: dict[str, Labeled] = {}
     for label, tasks in suites:
         for task in tasks:
             name = task.manifest.task
-            if found.setdefault(name, Labelled(label=label, task=task)).label != label:
+            if found.setdefault(name, Labeled(label=label, task=task)).label != label:
                 raise UserError(
                     f"Task {name!r} is in the suites {found[name].label!r} and {label!r}; a task can have one label."
                 )
@@ -91,7 +91,7 @@ def labelled(suites: Iterable[tuple[str, Iterable[Task]]]) -> tuple[Labelled, ..
 
 
 def run_suite(
-    tasks: Sequence[Labelled],
+    tasks: Sequence[Labeled],
     *,
     plan: EvaluationPlan,
     step: int,
@@ -105,7 +105,7 @@ def run_suite(
     """Evaluates tasks one after another.
 
     Args:
-      tasks: From `labelled`.
+      tasks: From `labeled`.
       plan: The number of examples and the batch size.
       step: The step of the parameters that the functions use.
       vocabulary: The vocabulary of the exports; None for an external class, when token ids are compared.
@@ -136,7 +136,7 @@ def predictions_path(directory: Path | str, task: str) -> Path:
 
 
 def _evaluate(
-    member: Labelled,
+    member: Labeled,
     *,
     plan: EvaluationPlan,
     vocabulary: Vocabulary | None,
@@ -182,7 +182,7 @@ def metrics_of(evaluation: str, metrics: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _result(
-    member: Labelled,
+    member: Labeled,
     answers: Sequence[Any],
     *,
     measure: Callable[[Iterable[str], Sequence[Any]], list[Measured]],

@@ -41,7 +41,7 @@ class Evaluator:
           console: Where progress is shown.
         """
         self.plan = plan
-        self._members = suite.labelled(
+        self._members = suite.labeled(
             (label, open_members(exported[name], export_dir=export_dir)) for label, name in plan.members()
         )
         self._lengths = next(iter(exported.values())).request.lengths

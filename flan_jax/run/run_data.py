@@ -59,7 +59,7 @@ def open_data(config: RunConfig) -> RunData:
     mixture, evaluated = processes.group().first_then_others(lambda: _ensure_exports(config))
     members = open_members(mixture, export_dir=config.export_dir)
     if config.evaluation is not None and config.watched_scores:
-        tasks = suite.labelled(
+        tasks = suite.labeled(
             (label, open_members(evaluated[name], export_dir=config.export_dir))
             for label, name in config.evaluation.members()
         )

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from flan_jax.evaluation import results
-from flan_jax.evaluation.suite import EvaluationPlan, Labelled, labelled, predictions_path, run_suite
+from flan_jax.evaluation.suite import EvaluationPlan, Labeled, labeled, predictions_path, run_suite
 
 WORDS = ["red", "green", "blue", "black"]
 
@@ -39,7 +39,7 @@ def evaluate(task, answering, scoring, vocabulary):
 
 
 def test_scores_are_given_by_task_cluster_and_label(task, evaluate):
-    members = labelled([("trained", [copying(task), choosing(task)]), ("held_out", [copying(task, name="other")])])
+    members = labeled([("trained", [copying(task), choosing(task)]), ("held_out", [copying(task, name="other")])])
     result = evaluate(members, wrong=("red",))
     assert [(t.task, t.label, t.metrics) for t in result.tasks] == [
         ("copy", "trained", {"accuracy": 75.0}),
@@ -60,7 +60,7 @@ def test_scores_are_given_by_task_cluster_and_label(task, evaluate):
 
 def test_no_mean_is_over_different_metrics(task, evaluate):
     numbers = task([{"inputs": "5", "targets": "5"}, {"inputs": "6", "targets": "7"}], metrics=("number_match",))
-    result = evaluate(labelled([("trained", [copying(task), numbers])]))
+    result = evaluate(labeled([("trained", [copying(task), numbers])]))
     assert {name: (m.over_tasks, m.num_tasks) for name, m in result.means().items()} == {
         "accuracy": (100.0, 1),
         "number_match": (50.0, 1),
@@ -73,38 +73,38 @@ def test_scores_come_with_baselines_and_standard_errors(task, evaluate):
     rows = [{"inputs": t, "targets": t, "options": ["yes", "no"]} for t in ["no", "no", "no", "yes"]]
     ranked = task(rows, name="ranked", evaluation="rank", metrics=("rank_accuracy", "rank_classes", "exact_match"))
     written = task(rows, name="written", metrics=("accuracy", "f1"))
-    (rank, write, copy) = evaluate(labelled([("trained", [ranked, written, copying(task)])])).tasks
+    (rank, write, copy) = evaluate(labeled([("trained", [ranked, written, copying(task)])])).tasks
     assert rank.majority["accuracy"] == rank.majority["exact_match"] == 75.0 and rank.chance == {"accuracy": 50.0}
     assert rank.majority["auc_roc"] == 50.0
     assert write.majority == {"accuracy": 75.0, "f1": 75.0} and write.chance == {}
     assert copy.majority == {}  # No answer is more frequent than another.
     assert rank.standard_errors["accuracy"] == 0.0
-    assert evaluate(labelled([("trained", [written])]), wrong=("yes",)).tasks[0].standard_errors["f1"] > 5
+    assert evaluate(labeled([("trained", [written])]), wrong=("yes",)).tasks[0].standard_errors["f1"] > 5
 
 
 def test_the_normalized_average_is_the_way_from_the_baseline_to_100(task, evaluate):
     rows = [{"inputs": t, "targets": t, "options": ["yes", "no"]} for t in ["no", "yes"]]
     ranked = task(rows, name="ranked", evaluation="rank", metrics=("rank_accuracy",))
-    result = evaluate(labelled([("trained", [ranked, copying(task)])]), wrong=("red",))
+    result = evaluate(labeled([("trained", [ranked, copying(task)])]), wrong=("red",))
     assert result.normalized_average() == pytest.approx((100.0 + 75.0) / 2)
-    assert evaluate(labelled([("t", [ranked])]), wrong=("no",)).normalized_average() == pytest.approx(0.0)
+    assert evaluate(labeled([("t", [ranked])]), wrong=("no",)).normalized_average() == pytest.approx(0.0)
 
 
 def test_templates_are_scored_apart(task, evaluate):
-    (copy, choose) = evaluate(labelled([("trained", [copying(task), choosing(task)])]), wrong=("red",)).tasks
+    (copy, choose) = evaluate(labeled([("trained", [copying(task), choosing(task)])]), wrong=("red",)).tasks
     assert copy.by_template == {0: 50.0, 1: 100.0}
     assert choose.by_template == {}  # One template alone has no spread.
 
 
 def test_means_over_tasks_and_over_examples_differ(task, evaluate):
     short = task([{"inputs": "red", "targets": "red"}], name="short")
-    mean = evaluate(labelled([("trained", [copying(task), short])]), wrong=("red",)).means()["accuracy"]
+    mean = evaluate(labeled([("trained", [copying(task), short])]), wrong=("red",)).means()["accuracy"]
     assert (mean.over_tasks, mean.over_examples) == (37.5, 60.0)
     assert (mean.num_tasks, mean.num_examples) == (2, 5)
 
 
 def test_predictions_and_summary_are_written_one_row_an_example(task, evaluate, tmp_path):
-    members = labelled([("trained", [copying(task, name="a/copy:1"), choosing(task)])])
+    members = labeled([("trained", [copying(task, name="a/copy:1"), choosing(task)])])
     result = evaluate(members, directory=tmp_path / "7", provenance={"params_digest": "abc"})
     assert sorted(p.name for p in (tmp_path / "7").iterdir()) == [
         predictions_path("", "a/copy:1").name,
@@ -123,7 +123,7 @@ def test_predictions_and_summary_are_written_one_row_an_example(task, evaluate, 
 
 def test_tasks_of_like_names_have_files_of_their_own(task, evaluate, tmp_path):
     names = ["a:b", "a_b", "a/b", "A_b", "a b", "a_b-" + "0" * 8, "x" * 300, "x" * 299 + "y"]
-    evaluate(labelled([("trained", [copying(task, name=name) for name in names])]), directory=tmp_path)
+    evaluate(labeled([("trained", [copying(task, name=name) for name in names])]), directory=tmp_path)
     files = {predictions_path(tmp_path, name).name.lower() for name in names}
     assert len(files) == len(names) and all(predictions_path(tmp_path, name).is_file() for name in names)
 
@@ -131,7 +131,7 @@ def test_tasks_of_like_names_have_files_of_their_own(task, evaluate, tmp_path):
 def test_the_summary_is_written_last(task, evaluate, scoring, vocabulary, tmp_path):
     bad = task([{"inputs": "q", "targets": "x", "options": []}], name="bad", evaluation="rank")
     with pytest.raises(ValueError, match="Task 'bad'"):
-        evaluate(labelled([("trained", [copying(task), bad])]), directory=tmp_path)
+        evaluate(labeled([("trained", [copying(task), bad])]), directory=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["copy.jsonl"]
     with pytest.raises(FileNotFoundError, match="No summary.json in .*not finished"):
         results.read_summary(tmp_path)
@@ -139,19 +139,19 @@ def test_the_summary_is_written_last(task, evaluate, scoring, vocabulary, tmp_pa
 
 def test_without_a_directory_nothing_is_written(task, evaluate, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    evaluate(labelled([("trained", [copying(task)])]))
+    evaluate(labeled([("trained", [copying(task)])]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_limit_takes_part_of_each_task(task, evaluate):
-    result = evaluate(labelled([("trained", [copying(task), choosing(task)])]), limit=3)
+    result = evaluate(labeled([("trained", [copying(task), choosing(task)])]), limit=3)
     assert [t.num_examples for t in result.tasks] == [3, 3]
 
 
 def test_progress_counts_examples_of_each_task_to_the_end(task, evaluate):
     calls = []
     evaluate(
-        labelled([("trained", [copying(task), choosing(task)])]),
+        labeled([("trained", [copying(task), choosing(task)])]),
         progress=lambda name, done, of: calls.append((name, done, of)),
     )
     assert ("copy", 4, 4) in calls and calls[-1] == ("choose", 4, 4)
@@ -159,14 +159,14 @@ def test_progress_counts_examples_of_each_task_to_the_end(task, evaluate):
 
 
 def test_external_tasks_get_text_metrics_and_say_so(task, evaluate, answering):
-    result = evaluate(labelled([("trained", [copying(task, evaluation="external", metrics=())])]))
+    result = evaluate(labeled([("trained", [copying(task, evaluation="external", metrics=())])]))
     assert result.tasks[0].metrics == {"exact_match": 100.0, "rouge_l": pytest.approx(100.0)}
     assert result.tasks[0].notes == ("external metrics not run",)
 
 
 def test_a_external_vocabulary_is_noted(task, answering, scoring):
     result = run_suite(
-        labelled([("trained", [copying(task)])]),
+        labeled([("trained", [copying(task)])]),
         plan=EvaluationPlan(),
         step=0,
         vocabulary=None,
@@ -180,7 +180,7 @@ def test_a_external_vocabulary_is_noted(task, answering, scoring):
 
 def test_tasks_without_metrics_get_the_usual_one(task, evaluate):
     rows = [{"inputs": "red", "targets": "red", "options": ["red", "blue"]}]
-    members = labelled([("trained", [copying(task, metrics=()), task(rows, name="r", evaluation="rank", metrics=())])])
+    members = labeled([("trained", [copying(task, metrics=()), task(rows, name="r", evaluation="rank", metrics=())])])
     assert [t.metrics for t in evaluate(members).tasks] == [{"exact_match": 100.0}, {"accuracy": 100.0}]
 
 
@@ -189,7 +189,7 @@ def test_predictions_that_did_not_end_are_counted(task, vocabulary, scoring):
         return batch["encoder_input_tokens"][:, :3]
 
     result = run_suite(
-        labelled([("trained", [copying(task)])]),
+        labeled([("trained", [copying(task)])]),
         plan=EvaluationPlan(),
         step=0,
         vocabulary=vocabulary,
@@ -222,17 +222,17 @@ def test_a_summary_of_another_format_is_refused(tmp_path):
 
 def test_a_task_of_several_mixtures_is_evaluated_once(task):
     one, two = copying(task), choosing(task)
-    assert labelled([("a", [one, two]), ("a", [two])]) == (Labelled(label="a", task=one), Labelled(label="a", task=two))
+    assert labeled([("a", [one, two]), ("a", [two])]) == (Labeled(label="a", task=one), Labeled(label="a", task=two))
 
 
 def test_a_task_under_two_labels_is_refused(task):
     with pytest.raises(ValueError, match="Task 'copy' is in the suites 'trained' and 'held_out'"):
-        labelled([("trained", [copying(task)]), ("held_out", [copying(task)])])
+        labeled([("trained", [copying(task)]), ("held_out", [copying(task)])])
 
 
 def test_an_evaluation_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no task to evaluate"):
-        labelled([("trained", [])])
+        labeled([("trained", [])])
 
 
 def test_a_plan_lists_its_suites_in_order():

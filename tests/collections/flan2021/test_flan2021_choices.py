@@ -219,12 +219,12 @@ def test_every_template_renders_rows_of_the_declared_features(subtests, tmp_path
 
 
 LABELS = {"trec": "label-coarse", **dict.fromkeys(("arc_easy", "arc_challenge", "openbookqa"), "answerKey")}
-ALWAYS_LABELLED = ("sentiment140", "bool_q")
+ALWAYS_LABELED = ("sentiment140", "bool_q")
 
 
 @pytest.mark.tensorflow
 def test_rows_without_a_label_are_dropped(subtests, tmp_path):
-    for name in [name for name in DATASETS if name not in ALWAYS_LABELLED]:
+    for name in [name for name in DATASETS if name not in ALWAYS_LABELED]:
         with subtests.test(name):
             features, _ = declared_features(DATASETS[name].tfds, data_dir=tmp_path)
             (row,) = mocked_rows(features, count=1, given=MOCKED.get(name))

@@ -34,6 +34,10 @@ class MissingFileError(PathError, FileNotFoundError):
     """A file or directory that does not exist."""
 
 
+class DamagedFileError(UserError):
+    """A stored file that is not as it was written."""
+
+
 _user_files: set[str] = set()
 
 

@@ -9,10 +9,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from flan_jax.errors import MissingFileError, PathError, UserError
+from flan_jax.errors import DamagedFileError, MissingFileError, PathError, UserError
 from flan_jax.paths import user_path
+
+
+class _Readable(Protocol):
+    """A local path, or one in a bucket."""
+
+    def read_bytes(self) -> bytes:
+        """Returns the content."""
 
 
 def write_atomic(path: Path | str, content: str | bytes) -> None:
@@ -30,6 +37,17 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_temporary(directory: Path, pattern: str) -> None:
+    """Removes what killed processes left of `write_atomic`; for the process that has locked the directory.
+
+    Args:
+      directory: Where to look; it need not exist.
+      pattern: A glob pattern of names, to which `.tmp` is added.
+    """
+    for path in directory.glob(f"{pattern}.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def sha256_of_file(path: Path | str) -> str:
@@ -79,6 +97,50 @@ def read_json_object(path: Path, *, fix: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} is a JSON {type(value).__name__}, expected an object. {fix}")
     return value
+
+
+def json_with_digest(value: Mapping[str, Any]) -> str:
+    """Returns sorted JSON whose first entry is the SHA-256 of the text after it: equal values are equal bytes.
+
+    >>> print(json_with_digest({"b": 1, "a": "x"}).replace(sha256_of_bytes(b' "a": "x",\\n "b": 1\\n}\\n'), "..."))
+    {
+     "sha256": "...",
+     "a": "x",
+     "b": 1
+    }
+    <BLANKLINE>
+    """
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    rest = text.removeprefix("{\n")
+    return f'{{\n "sha256": "{sha256_of_bytes(rest.encode())}",\n{rest}'
+
+
+def read_json_with_digest(path: _Readable, *, setting: str, fix: str) -> dict[str, Any]:
+    """Reads what `json_with_digest` wrote.
+
+    Args:
+      path: The file.
+      setting: What the file is, with which messages begin.
+      fix: What to do about a damaged file, one sentence.
+
+    Raises:
+      MissingFileError: There is no such file.
+      DamagedFileError: It is not as it was written.
+    """
+    with accessing(str(path), setting=setting, action="read"):
+        content = path.read_bytes()
+    brace, _, rest = content.partition(b"\n")
+    first, _, rest = rest.partition(b"\n")
+    if (brace, first) != (b"{", f' "sha256": "{sha256_of_bytes(rest)}",'.encode()):
+        raise DamagedFileError(f"{setting} {path} is damaged: it is not as it was written. {fix}")
+    value: dict[str, Any] = json.loads(content)
+    del value["sha256"]
+    return value
+
+
+def sha256_of_bytes(content: bytes) -> str:
+    """Returns the hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def differing_fields(first: Any, second: Any, *, field: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -4,9 +4,14 @@ Must run before anything asks JAX for a device. `processes` exchanges messages a
 """
 
 import contextlib
+import ctypes
 import dataclasses
+import os
+import re
+import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +19,9 @@ from flan_jax import processes
 from flan_jax.errors import UserError
 from flan_jax.processes import Group, Store
 
+_LOSS = re.compile(
+    rb"coordination_service\w*\.cc:.*(Polled an error|Use error polling)|client\.h:.*Terminating process"
+)
 CLUSTERS = ("slurm", "ompi", "gcetpu", "gketpu")  # JAX's names for SLURM, Open MPI and TPU metadata.
 
 
@@ -115,8 +123,13 @@ def _initialize(arguments: Mapping[str, Any], *, timeout_seconds: float) -> tupl
 
     # The service would handle SIGTERM from here on, even before there is anything to save; see `train.stopping`.
     jax.config.update("jax_enable_preemption_service", False)
+    _report_lost_processes()
     try:
-        jax.distributed.initialize(**arguments, initialization_timeout=round(timeout_seconds))
+        jax.distributed.initialize(
+            **arguments,
+            initialization_timeout=round(timeout_seconds),
+            heartbeat_timeout_seconds=processes.HEARTBEAT_SECONDS,
+        )
     except RuntimeError as error:  # Such as a port that is in use.
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -126,6 +139,36 @@ def _initialize(arguments: Mapping[str, Any], *, timeout_seconds: float) -> tupl
     state = distributed.global_state
     assert state.client is not None and state.num_processes is not None
     return state.process_id, state.num_processes, state.client
+
+
+def _report_lost_processes() -> None:
+    """Ends this process with one message when another one is killed.
+
+    JAX would log an error and a C++ stack trace, and abort. Its function for such errors cannot be replaced: the
+    binding throws before it calls one that is written in Python. So what native code writes to standard error passes
+    through a thread, which ends the process at the first of these lines.
+    """
+    own = os.dup(2)
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+    sys.stderr = open(own, "w", buffering=1, errors="backslashreplace", closefd=False)
+    threading.Thread(target=_forward, args=(reading, own), daemon=True, name="standard error").start()
+    # The aborting thread sleeps 6 seconds (the signal's number is the argument), so that the message comes first.
+    libc = ctypes.CDLL(None)
+    libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
+
+
+def _forward(reading: int, own: int) -> None:
+    """Copies standard error until the coordination service reports a lost process."""
+    with open(reading, "rb", buffering=0) as lines:
+        while chunk := lines.read(2**16):
+            if _LOSS.search(chunk) is None:
+                os.write(own, chunk)
+                continue
+            os.set_blocking(reading, False)
+            time.sleep(0.5)  # The name of the lost process is in one of the next lines.
+            processes.end_as_lost(chunk + (lines.read(2**16) or b""))
 
 
 @contextlib.contextmanager

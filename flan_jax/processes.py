@@ -10,6 +10,7 @@ import collections
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,9 +26,11 @@ from flan_jax.files import differing_fields
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 300.0
+HEARTBEAT_SECONDS = 12  # A process that is silent for so long was killed: JAX sends heartbeats from a thread in C++.
 _POLL_SECONDS = 1.0  # How often a process checks whether another one failed: one small request.
 _FAREWELL_SECONDS = 10.0
 _SHOWN = 20
+_LOST_CONNECTION = ("Gloo", "NCCL", "UNAVAILABLE", "Connection reset", "Connection closed", "Socket closed")
 
 
 class Disagreement(UserError):
@@ -216,6 +219,13 @@ class Group:
                 print(f"flan-jax: process {failure['process']} stopped: {failure['message']}", file=sys.stderr)
                 self._depart(failure["status"])
 
+    def end_as_lost(self, reason: str) -> None:
+        """Exits because another process was killed, unless this one is failing itself."""
+        with self._ending:
+            if not self._failed:
+                print(f"flan-jax: {reason}", file=sys.stderr)
+                end_now(2)
+
     def _depart(self, status: int) -> None:
         """Exits immediately; process 0 exits last, because JAX aborts the others when its store is gone."""
         assert self._store is not None
@@ -232,8 +242,12 @@ class Group:
         end_now(status)
 
     def _wait_for_other_failure(self, error: BaseException) -> None:
-        """Waits a moment: an error here may only be the consequence of a failure in another process."""
-        for _ in range(3):
+        """Waits a moment: an error here may only be the consequence of a failure in another process.
+
+        A lost connection may be that to a killed process, which JAX notices by its silence; see `end_as_lost`.
+        """
+        is_lost = any(text in str(error) for text in _LOST_CONNECTION)
+        for _ in range(HEARTBEAT_SECONDS + 5 if is_lost else 3):
             self._poll()
             time.sleep(_POLL_SECONDS)
         error.add_note(
@@ -296,6 +310,20 @@ def join(joined: Group) -> None:
     joined.watch()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
+
+
+def end_as_lost(log: bytes) -> None:
+    """Exits because the connection to another process is lost.
+
+    Args:
+      log: What JAX's coordination service logged, which names a silent process.
+    """
+    silent = re.search(rb"heartbeats\):\s*(?:\S*task:)?(\d+)", log)
+    lost = f"process {int(silent[1])} is silent" if silent else "process 0 cannot be reached"
+    _GROUP.end_as_lost(
+        f"{lost}: it was killed, or its machine or the network failed. Start all processes again with the same "
+        "command, which resumes."
+    )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,7 +6,6 @@ later.
 """
 
 import dataclasses
-import os
 import re
 import shutil
 import time
@@ -23,8 +22,10 @@ from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.leaves import BFLOAT16, cast, same_dtypes
 from flan_jax.checkpoint.starts import require_same_network
 from flan_jax.checkpoint.t5x import writing
+from flan_jax.checkpoint.verification import write_digests
 from flan_jax.checkpoint.weights import FORMATS, Format, Weights
 from flan_jax.errors import UserError
+from flan_jax.locks import locked
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import require_shapes
 from flan_jax.names import nearest
@@ -120,19 +121,21 @@ def convert(
             f"(a new directory), not {to.name} in it."
         )
     _require_empty(to, weights)
-    digest = _digest(weights, choices) if choices.verify else None
-    partial = to.with_name(f".{to.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
-        _write(weights, partial, choices, vocabulary, digest)
-        written = formats.open_weights(partial)
-        if digest is not None:
-            _compare(weights, written, digest)
-        if to.exists():
-            to.rmdir()
-        partial.rename(to)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    digest = leaves_digest(weights.params) if choices.verify else None
+    partial = to.with_name(f".{to.name}.partial")
+    with locked(to.with_name(f".{to.name}.lock"), what=f"--to={to}"):
+        shutil.rmtree(partial, ignore_errors=True)  # Of a conversion that was killed.
+        partial.mkdir(parents=True)
+        try:
+            _write(weights, partial, choices, vocabulary, digest)
+            written = formats.open_weights(partial)
+            if digest is not None:
+                _compare(weights, written, digest)
+            if to.exists():
+                to.rmdir()
+            partial.rename(to)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return Converted(
         source=weights,
         format=written.format,
@@ -197,18 +200,6 @@ def _typed(weights: Weights, choices: Choices) -> Weights:
     return weights
 
 
-def _digest(weights: Weights, choices: Choices) -> str:
-    """Returns the digest of the parameters; rejects those that no longer have the digest in their metadata."""
-    digest = leaves_digest(weights.params)
-    stored = weights.metadata.get("params_digest")
-    if stored is not None and stored != digest and choices.dtype is None:
-        raise UserError(
-            f"The parameters of {weights.path} have the digest {digest[:12]}, but its metadata has {stored[:12]}: "
-            "they have changed since they were written. Copy the checkpoint again, or convert it again."
-        )
-    return digest
-
-
 def _compare(weights: Weights, written: Weights, digest: str) -> None:
     """Rejects an output that differs from the input."""
     if leaves_digest(written.params) != digest:
@@ -241,10 +232,12 @@ def _write(
 ) -> None:
     if choices.format == "hf":
         huggingface.write(weights, directory, max_shard_bytes=choices.max_shard_bytes, vocabulary=vocabulary)
+        write_digests(directory)
     elif choices.format == "t5x":
         checkpoint = directory / f"checkpoint_{weights.step or 0}"
         checkpoint.mkdir()
         writing.write(weights, checkpoint, layout="scanned" if choices.scanned else "unrolled")
+        write_digests(checkpoint)
     else:
         native.write(weights, directory, metadata=_metadata(weights, vocabulary, digest))
         if isinstance(vocabulary, vocab.SentencePieceVocabulary):

@@ -8,22 +8,23 @@ from flan_jax.checkpoint import formats, reading
 from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.checkpoint.leaves import same_dtypes
 from flan_jax.models.t5.families import recognize
-from flan_jax.paths import Location
+from flan_jax.paths import Location, location
 from flan_jax.vocab import SentencePieceVocabulary, Vocabulary
 
 
-def describe(path: Location, *, step: int | None = None) -> dict[str, Any]:
+def describe(path: Location, *, step: int | None = None, strict: bool = False) -> dict[str, Any]:
     """Describes a checkpoint without building its model. Reads all parameters once, for their digest.
 
     Args:
       path: a run's directory, its `checkpoints` directory or one checkpoint's; a T5X or a Hugging Face checkpoint.
       step: which checkpoint; None selects the latest.
+      strict: whether a damaged latest checkpoint of a run is an error.
 
     Raises:
       MissingFileError: the path has no checkpoint, or none of that step.
       UserError: the format is unknown, or the checkpoint is incomplete.
     """
-    weights = formats.open_weights(path, step=step)
+    weights = formats.open_weights(path, step=step, strict=strict)
     arrays = [
         {"name": name, "shape": list(leaf.shape), "dtype": str(leaf.dtype), "bytes": leaf.nbytes}
         for name, leaf in sorted(weights.params.items())
@@ -45,15 +46,10 @@ def describe(path: Location, *, step: int | None = None) -> dict[str, Any]:
         "optimizer_arrays": len(weights.slots),
         "vocabulary": _vocabulary(weights.vocabulary),
         "arrays": arrays,
-        "metrics": reading.read_json(reading.find(path, step=weights.step), "metrics") if is_own else {},
+        "metrics": reading.read_json(location(weights.path), "metrics") if is_own else {},
         "metadata": dict(weights.metadata),
-        "notes": list(weights.notes),
+        "notes": [*weights.warnings, *weights.notes],
     }
-
-
-def digest_of(path: Location, *, step: int | None = None) -> str:
-    """Returns the digest of a checkpoint's parameters; `path` and `step` as in `describe`."""
-    return leaves_digest(formats.open_weights(path, step=step).params)
 
 
 def _vocabulary(vocabulary: Vocabulary | None) -> str | None:

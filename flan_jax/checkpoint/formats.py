@@ -5,35 +5,41 @@ from pathlib import PurePath
 from flan_jax.checkpoint import native
 from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.t5x import reading as t5x
+from flan_jax.checkpoint.verification import require_intact
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import accessing
-from flan_jax.paths import Location
+from flan_jax.paths import Location, location
 
-_FORMATS = (native, huggingface, t5x)
 _SUPPORTED = (
     "a run of `flan-jax train` or one of its checkpoints; a T5X checkpoint (checkpoint_N, or a single file); a Hugging "
     "Face folder (config.json and .safetensors)"
 )
 
 
-def open_weights(path: Location, *, step: int | None = None) -> Weights:
-    """Opens a checkpoint of any format. Reads names, shapes and types, but no values.
+def open_weights(path: Location, *, step: int | None = None, strict: bool = False) -> Weights:
+    """Opens a checkpoint of any format. Reads names, shapes and types; files that this program wrote are verified.
 
     Args:
       path: local or in a bucket.
-      step: which checkpoint, where the path holds several; None selects the latest.
+      step: which checkpoint, where the path holds several; None selects the latest (of a run: that is intact).
+      strict: whether a damaged latest checkpoint of a run is an error.
 
     Raises:
       MissingFileError: the path does not exist, or has no checkpoint of that step.
+      DamagedFileError: a file is not as it was written.
       UserError: the format is unknown, or the checkpoint is incomplete.
     """
     with accessing(str(path), setting="The checkpoint", action="read"):
         if not path.exists():
             raise MissingFileError(f"There is no checkpoint at {path}: no such file or directory.")
-    for module in _FORMATS:
+    if native.looks_like(path):
+        return native.open_weights(path, step=step, strict=strict)
+    for module in (huggingface, t5x):
         if module.looks_like(path):
-            return module.open_weights(path, step=step)
+            weights = module.open_weights(path, step=step)
+            require_intact(location(weights.path))
+            return weights
     raise UserError(
         f"{path} is not a checkpoint of a supported format: it holds {_content(path)}. Supported are {_SUPPORTED}."
     )

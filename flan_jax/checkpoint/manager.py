@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, final
@@ -26,11 +26,13 @@ import numpy as np
 from flan_jax import files
 from flan_jax.checkpoint import reading
 from flan_jax.checkpoint.trees import named_leaves, nbytes, nested
+from flan_jax.checkpoint.verification import write_digests
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
 
 _TREES = ("params", "opt_state")
 _DELETED = ".deleted"
+_UNFINISHED = ".orbax-checkpoint-tmp"
 _OVERHEAD_BYTES = 2**20  # Names, shardings and JSON of one checkpoint.
 _THREADS_TIMEOUT_SECONDS = 10.0
 _DISK_ERRORS = ("No space left", "quota", "RESOURCE_EXHAUSTED", "Read-only file system", "Permission denied")
@@ -93,7 +95,7 @@ class Checkpoints:
         self._is_idle = True  # Nothing to wait for, no error to raise.
         if _is_primary():
             _remove_unfinished(self.directory)
-        self._manager = _orbax_manager(self.directory, policy)
+        self._manager = _orbax_manager(self.directory, policy, before_commit=self._write_digests)
         absl.logging.get_absl_logger().addFilter(_is_not_reraised)
 
     def __enter__(self) -> Self:
@@ -152,7 +154,16 @@ class Checkpoints:
         self._last_saved, self._is_idle = step, False
         with self._reporting_disk_errors():
             # Forced: the training loop decides when to save, not the interval of Orbax.
-            return self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+            is_saved: bool = self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        if not self.policy.asynchronous:
+            self.wait()
+        return is_saved
+
+    def _write_digests(self) -> None:
+        """Completes a checkpoint that is about to get its name; called in the writer's thread."""
+        if _is_primary():
+            (unfinished,) = self.directory.glob(f"{self._last_saved}{_UNFINISHED}*")
+            write_digests(unfinished, except_names=reading.ORBAX_RECORDS)
 
     def check_for_errors(self) -> None:
         """Raises an error of the writer since the last call, without waiting for a running one.
@@ -238,7 +249,7 @@ class Checkpoints:
             ) from error
 
 
-def _orbax_manager(directory: Path, policy: CheckpointPolicy) -> Any:
+def _orbax_manager(directory: Path, policy: CheckpointPolicy, *, before_commit: Callable[[], None]) -> Any:
     import orbax.checkpoint as ocp
 
     policies = ocp.checkpoint_managers
@@ -252,7 +263,7 @@ def _orbax_manager(directory: Path, policy: CheckpointPolicy) -> Any:
     options = ocp.CheckpointManagerOptions(
         best_fn=lambda m: _rank_value(m, policy),  # Without one Orbax does not write the metrics.
         preservation_policy=policies.AnyPreservationPolicy(preserve),
-        enable_async_checkpointing=policy.asynchronous,
+        async_options=ocp.AsyncOptions(post_finalization_callback=before_commit),
         # Deleting starts with a rename, so that a process killed meanwhile leaves no partial checkpoint.
         todelete_subdir=_DELETED,
         save_root_metadata=False,
@@ -273,21 +284,39 @@ def _rank_value(metrics: Mapping[str, float], policy: CheckpointPolicy) -> float
     return value if policy.best_mode == "max" else -value
 
 
-def _remove_unfinished(directory: Path) -> None:
-    """Removes what a writer left unfinished, and renames incomplete checkpoints.
+def set_damaged_aside(directory: Path, *, strict: bool) -> list[str]:
+    """Renames the damaged checkpoints that are newer than the newest intact one, from which the run then resumes.
 
-    Only the run that owns the directory may call this.
+    Only the run that owns the directory may call this, before it opens its `Checkpoints`.
+
+    Args:
+      directory: `<run>/checkpoints`; it need not exist.
+      strict: whether a damaged newest checkpoint is an error.
+
+    Returns:
+      A warning for each renamed checkpoint.
+
+    Raises:
+      DamagedFileError: none is intact, or with `strict` the newest is not; nothing is renamed.
     """
+    newest, faults = reading.newest_intact(directory, strict=strict)
+    for step in faults:
+        aside = directory / f"damaged-{step}"
+        if aside.exists():
+            shutil.rmtree(aside)
+        (directory / str(step)).rename(aside)
+    return [
+        f"Warning: the checkpoint {directory}/{step} is damaged ({fault}). It is now called damaged-{step}, and the "
+        f"run resumes from step {newest}."
+        for step, fault in faults.items()
+    ]
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Removes what a writer left unfinished; only the run that owns the directory may call this."""
     _remove_deleted(directory)
-    for path in list(directory.iterdir()) if directory.is_dir() else []:
-        step, _, suffix = path.name.partition(".")
-        if step.isdecimal() and suffix.startswith("orbax-checkpoint-tmp"):
-            shutil.rmtree(path)
-        elif path.name.isdecimal() and not reading.is_complete(path):  # The user's partial copy: not deleted.
-            renamed = directory / f"incomplete-{path.name}"
-            if renamed.exists():
-                shutil.rmtree(renamed)
-            path.rename(renamed)
+    for path in directory.glob(f"*{_UNFINISHED}*"):
+        shutil.rmtree(path)
 
 
 def _wait_for_orbax_threads() -> None:

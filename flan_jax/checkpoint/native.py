@@ -18,8 +18,9 @@ from flan_jax import vocab
 from flan_jax.checkpoint import orbax_arrays, reading
 from flan_jax.checkpoint.leaves import Leaf
 from flan_jax.checkpoint.trees import nested
+from flan_jax.checkpoint.verification import write_digests
 from flan_jax.checkpoint.weights import Weights
-from flan_jax.errors import UserError
+from flan_jax.errors import DamagedFileError, UserError
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import config_of_shapes
 from flan_jax.paths import Location
@@ -39,9 +40,9 @@ def looks_like(path: Location) -> bool:
     return path.is_dir() and any(child.name.isdecimal() and (child / "params").is_dir() for child in path.iterdir())
 
 
-def open_weights(path: Location, *, step: int | None = None) -> Weights:
-    """Opens a run's checkpoint or a converted one; arguments and errors as in `reading.find`."""
-    directory = reading.find(path, step=step)
+def open_weights(path: Location, *, step: int | None = None, strict: bool = False) -> Weights:
+    """Opens a run's checkpoint or a converted one, verified; arguments and errors as in `reading.find_intact`."""
+    directory, warnings = reading.find_intact(path, step=step, strict=strict)
     params = orbax_arrays.open_arrays(directory / "params")
     metadata = reading.read_json(directory, "metadata")
     state = orbax_arrays.open_arrays(directory / "opt_state") if (directory / "opt_state").is_dir() else {}
@@ -62,6 +63,7 @@ def open_weights(path: Location, *, step: int | None = None) -> Weights:
         vocabulary=_vocabulary(metadata, directory.parent.parent / VOCABULARY_FILE),
         metadata=metadata,
         notes=tuple(notes),
+        warnings=warnings,
     )
 
 
@@ -84,9 +86,12 @@ def _config(metadata: Mapping[str, Any], params: Mapping[str, Leaf]) -> tuple[T5
 def _vocabulary(metadata: Mapping[str, Any], file: Location) -> vocab.Vocabulary | None:
     if metadata.get("vocabulary") == "bytes":
         return vocab.load("bytes", extra_ids=metadata.get("extra_ids"))
-    if isinstance(file, Path) and file.is_file():
-        return vocab.load(str(file), extra_ids=metadata.get("extra_ids"))
-    return None
+    if not (isinstance(file, Path) and file.is_file()):
+        return None
+    vocabulary = vocab.load(str(file), extra_ids=metadata.get("extra_ids"))
+    if vocabulary.digest != metadata.get("vocabulary_digest", vocabulary.digest):
+        raise DamagedFileError(f"The vocabulary {file} is not the one that was converted: copy the checkpoint again.")
+    return vocabulary
 
 
 def slots_of(state: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,6 +134,7 @@ def write(weights: Weights, directory: Path, *, metadata: Mapping[str, Any]) -> 
     )
     with ocp.CheckpointManager(directory / reading.DIRECTORY_NAME, options=options, item_handlers=handlers) as manager:
         manager.save(step, args=ocp.args.Composite(**items), metrics={}, force=True)
+    write_digests(directory / reading.DIRECTORY_NAME / str(step), except_names=reading.ORBAX_RECORDS)
 
 
 def _tree(leaves: Mapping[str, Leaf]) -> Any:

@@ -1,8 +1,9 @@
 """Reads a run's directory of checkpoints, without a manager and without disturbing a run that is writing to it.
 
 A checkpoint is a directory named by its step with one folder per item: `params` and `opt_state` (arrays), `step`,
-`data` (position of the feed), `metrics` and `metadata` (JSON). It is complete once the writer has committed it; what a
-killed process left unfinished is ignored. `flan_jax.checkpoint.manager` writes.
+`data` (position of the feed), `metrics` and `metadata` (JSON), and `digests.json`, the checksums of all files. It gets
+its name when it is complete; what a killed process left unfinished has another one and is ignored.
+`flan_jax.checkpoint.manager` writes.
 """
 
 import json
@@ -10,27 +11,57 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.checkpoint.trees import differences, named_leaves, nested, unflatten
-from flan_jax.errors import MissingFileError, UserError
+from flan_jax.checkpoint.verification import DIGESTS_NAME, damage
+from flan_jax.errors import DamagedFileError, MissingFileError, UserError
 from flan_jax.paths import Location
 
 DIRECTORY_NAME = "checkpoints"
-_ORBAX_RECORD = "_CHECKPOINT_METADATA"
+ORBAX_RECORDS = ("_CHECKPOINT_METADATA", "commit_success.txt")
+"""Written after the digests; they must exist, and nothing else in them matters."""
 
 
 def all_steps(directory: Location) -> list[int]:
-    """Returns the steps of the complete checkpoints in a directory, ascending."""
-    if not directory.is_dir():
-        return []
-    return sorted(int(p.name) for p in directory.iterdir() if p.name.isdecimal() and is_complete(p))
+    """Returns the steps of the checkpoints in a directory, intact or not, ascending."""
+    return sorted(int(p.name) for p in directory.iterdir() if p.name.isdecimal()) if directory.is_dir() else []
 
 
-def is_complete(checkpoint: Location) -> bool:
-    """Whether a checkpoint was committed: Orbax records the time just before it publishes one."""
-    record = checkpoint / _ORBAX_RECORD
+def fault_of(checkpoint: Location) -> str:
+    """Returns what is wrong with a checkpoint; "" when all of its files are as they were written. Reads all of them."""
     try:
-        return bool(json.loads(record.read_text()).get("commit_timestamp_nsecs"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return False
+        missing = [name for name in ORBAX_RECORDS if not (checkpoint / name).is_file()]
+        return f"{missing[0]} is missing" if missing else damage(checkpoint)
+    except MissingFileError:
+        return f"{DIGESTS_NAME} is missing: it is a partial copy, or not a checkpoint of this program"
+
+
+def newest_intact(directory: Location, *, strict: bool) -> tuple[int | None, dict[int, str]]:
+    """Returns the step of the newest intact checkpoint, and what is wrong with each newer one, by its step.
+
+    Args:
+      directory: the checkpoints of a run; None is returned when there are none.
+      strict: whether a damaged newer checkpoint is an error.
+
+    Raises:
+      DamagedFileError: none is intact, or with `strict` the newest is not.
+    """
+    faults: dict[int, str] = {}
+    for step in reversed(all_steps(directory)):
+        fault = fault_of(directory / str(step))
+        if not fault:
+            return step, faults
+        if (directory / str(step)).is_dir():  # Otherwise its run has deleted it meanwhile.
+            faults[step] = fault
+        if faults and strict:
+            raise DamagedFileError(
+                f"The newest checkpoint, {directory}/{step}, is damaged: {fault}. Copy it again, or use an older one: "
+                "without --strict, the newest intact one is."
+            )
+    if faults:
+        listed = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
+        raise DamagedFileError(
+            f"No checkpoint in {directory} is intact ({listed}). Copy them again, or start anew in another directory."
+        )
+    return None, {}
 
 
 def latest_step(directory: Location) -> int | None:
@@ -39,7 +70,7 @@ def latest_step(directory: Location) -> int | None:
 
 
 def find(path: Location, *, step: int | None = None) -> Location:
-    """Returns the directory of one checkpoint.
+    """Returns the directory of one checkpoint, without verifying it.
 
     Args:
       path: a run's directory, its `checkpoints` directory, or one checkpoint's directory.
@@ -48,7 +79,7 @@ def find(path: Location, *, step: int | None = None) -> Location:
     Raises:
       MissingFileError: the directory has no checkpoint, or none of that step.
     """
-    if is_complete(path) and step in (None, _as_step(path.name)):
+    if _is_checkpoint(path) and step in (None, _as_step(path.name)):
         return path
     directory = path / DIRECTORY_NAME if (path / DIRECTORY_NAME).is_dir() else path
     steps = all_steps(directory)
@@ -59,6 +90,35 @@ def find(path: Location, *, step: int | None = None) -> Location:
     if step is not None and step not in steps:
         raise MissingFileError(f"No checkpoint of step {step} in {directory}. Available steps: {steps}.")
     return directory / str(steps[-1] if step is None else step)
+
+
+def find_intact(path: Location, *, step: int | None, strict: bool) -> tuple[Location, tuple[str, ...]]:
+    """Returns the directory of one checkpoint, verified, and a warning for each damaged one that it replaces.
+
+    Args:
+      path: as in `find`.
+      step: which checkpoint; None selects the newest intact one.
+      strict: whether a damaged newest checkpoint is an error.
+
+    Raises:
+      MissingFileError: as `find`.
+      DamagedFileError: the checkpoint is damaged and was requested by its step, or none is intact.
+    """
+    checkpoint = find(path, step=step)
+    if step is None and not _is_checkpoint(path):
+        directory = checkpoint.parent
+        newest, faults = newest_intact(directory, strict=strict)
+        return directory / str(newest), tuple(
+            f"Warning: the checkpoint {directory}/{broken} is damaged ({fault}); {directory}/{newest} is used instead."
+            for broken, fault in faults.items()
+        )
+    if fault := fault_of(checkpoint):
+        raise DamagedFileError(f"The checkpoint {checkpoint} is damaged: {fault}. Copy it again, or use another one.")
+    return checkpoint, ()
+
+
+def _is_checkpoint(path: Location) -> bool:
+    return (path / "params").is_dir()
 
 
 def read_json(checkpoint: Location, item: str) -> dict[str, Any]:

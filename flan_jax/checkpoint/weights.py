@@ -35,6 +35,7 @@ class Weights:
       vocabulary: the one stored with the weights, if any.
       metadata: whatever else the checkpoint records about itself, JSON.
       notes: one sentence for each thing that was ignored, with the reason.
+      warnings: one sentence for each newer checkpoint that is damaged and was not opened.
     """
 
     format: Format
@@ -48,3 +49,4 @@ class Weights:
     vocabulary: Vocabulary | None = None
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

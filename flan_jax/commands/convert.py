@@ -42,7 +42,8 @@ class Conversion:
             "digest": digest or "not compared (--verify=false)",
             "time, memory": f"{done.seconds:.1f} s, {peak_gib():.2f} GiB at most",
         }
-        rows |= {f"note {number}": note for number, note in enumerate((*source.notes, *done.notes), start=1)}
+        notes = (*source.warnings, *source.notes, *done.notes)
+        rows |= {f"note {number}": note for number, note in enumerate(notes, start=1)}
         table = Table(box=box.SIMPLE, show_header=False)
         for name, value in rows.items():
             table.add_row(Text(name, style="dim"), Text(str(value), overflow="fold"))
@@ -62,6 +63,7 @@ def convert(
     scanned: bool = False,
     max_shard_bytes: int = 5 * 10**9,
     verify: bool = True,
+    strict: bool = False,
 ) -> Conversion:
     """Converts a checkpoint; the output appears only when it is complete and reads back the same.
 
@@ -78,6 +80,7 @@ def convert(
       scanned: For "t5x": layers stacked, for its `scalable_t5`.
       max_shard_bytes: For "hf": the size of the largest file.
       verify: Whether the output is read back and compared.
+      strict: Whether a damaged newest checkpoint of a run is an error; otherwise the newest intact one is converted.
 
     Raises:
       MissingFileError: There is nothing at `from_`.
@@ -92,7 +95,7 @@ def convert(
         verify=verify,
     )
     source = location(from_)
-    weights = formats.open_weights(source, step=step)
+    weights = formats.open_weights(source, step=step, strict=strict)
     stored = vocab.load(vocabulary) if vocabulary else _vocabulary_of_run(source, weights.format)
     done = conversion.convert(weights, user_path(to), choices=choices, model=model, vocabulary=stored)
     return Conversion(done=done, to=to)

@@ -1,5 +1,6 @@
 """`flan-jax evaluate`: scores checkpoints of a run on tasks and mixtures."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from flan_jax.data.manifest import MixtureManifest, safe_name
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, suite
 from flan_jax.evaluation.results import SuiteResult
-from flan_jax.files import require_writable_directory
+from flan_jax.files import remove_temporary, require_writable_directory
+from flan_jax.locks import locked
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
 from flan_jax.run.export_process import ensure_exports
@@ -78,7 +80,7 @@ def evaluate(
     """
     group = processes.group()
     run = open_trained(options)
-    checkpoints = chosen_checkpoints(run, options.step)
+    checkpoints = chosen_checkpoints(run, options, console=console)
     directory = run.directory.evaluations
     if mixture_or_task_name is not None:
         suites: Mapping[str, Sequence[str]] = {"evaluated": (mixture_or_task_name,)}
@@ -117,7 +119,9 @@ def evaluate(
         directory=directory,
         console=console,
     )
-    with run.network.within():
+    lock = locked(directory / ".lock", what=f"The directory of evaluations {directory}")
+    with lock if group.is_first else contextlib.nullcontext(), run.network.within():
+        remove_temporary(directory, "**/.*")
         by_step = {number: evaluator(number, run.params(weights)) for number, weights in checkpoints.items()}
     return Scores(by_step=by_step, directory=directory, show_predictions=show_predictions)
 

@@ -49,7 +49,7 @@ def infer(
             f"{group.count} processes cannot share one standard input: give --input=FILE in a shared folder."
         )
     run, batch_size = open_trained(options), options.batch_size
-    weights = list(chosen_checkpoints(run, options.step).values())[-1]
+    weights = list(chosen_checkpoints(run, options, console=console).values())[-1]
     if run.vocabulary is None:
         raise UserError(
             f"{options.model_dir} was trained with a vocabulary class of its own, so that no text can be encoded for "

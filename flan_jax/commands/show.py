@@ -21,18 +21,8 @@ from flan_jax.paths import location, user_path
 
 Data = dict[str, Any]
 
-# Noun -> whether it needs a name; None: with or without.
-NOUNS: dict[str, bool | None] = {
-    "tasks": None,
-    "mixtures": None,
-    "task": True,
-    "mixture": True,
-    "template": True,
-    "lint": None,
-    "export": True,
-    "run": True,
-    "checkpoint": True,
-}
+NAMED = ("task", "mixture", "template", "export", "run", "checkpoint")
+NOUNS = ("tasks", "mixtures", "lint", *NAMED)  # These also without a name.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +56,7 @@ def show(
     batch_size: int = 32,
     export_dir: str | None = None,
     step: int | None = None,
+    strict: bool = False,
 ) -> Shown:
     """Describes a task, mixture, template file, export, run or checkpoint.
 
@@ -86,6 +77,7 @@ def show(
       export_dir: The directory with the exports of the tasks, from which `mixture` estimates how many examples share a
         packed row; without it every example has its own row.
       step: The step of the checkpoint, for `checkpoint`; None uses the latest.
+      strict: Whether a damaged newest checkpoint is an error; otherwise the newest intact one is shown.
 
     Returns:
       The description; the exit status is 2 when `lint` reports problems.
@@ -97,7 +89,7 @@ def show(
     """
     if what not in NOUNS:
         raise UserError(f"show what? Got {what!r}.{nearest(what, NOUNS)} Allowed: {', '.join(NOUNS)}.")
-    if NOUNS[what] and not name:
+    if what in NAMED and not name:
         word = "NAME" if what in ("task", "mixture") else "PATH"
         raise UserError(f"show which {what}? Write: flan-jax show {what} {word}.")
     if what in ("tasks", "mixtures", "task", "mixture", "lint"):
@@ -119,8 +111,8 @@ def show(
         "template": lambda: _template(str(name), num_rows=num_examples),
         "lint": lambda: _lint(name, lengths=task_feature_lengths),
         "export": lambda: _export(str(name)),
-        "run": lambda: _run(str(name)),
-        "checkpoint": lambda: _checkpoint(str(name), step=step),
+        "run": lambda: _run(str(name), strict=strict),
+        "checkpoint": lambda: _checkpoint(str(name), step=step, strict=strict),
     }
     data, table = gather[what]()
     return Shown(data=data, table=table)
@@ -283,36 +275,40 @@ def _export(path: str) -> tuple[Data, RenderableType]:
     return data, Group(*parts, *(Text(line, style="yellow") for line in unfinished))
 
 
-def _run(path: str) -> tuple[Data, RenderableType]:
-    from flan_jax.checkpoint import describe, reading
+def _run(path: str, *, strict: bool) -> tuple[Data, RenderableType]:
+    from flan_jax.checkpoint import formats, reading
+    from flan_jax.checkpoint.digest import leaves_digest
     from flan_jax.run.directory import RunDirectory
 
     directory = RunDirectory(path=user_path(path))
     run = directory.read()
-    step = reading.latest_step(directory.checkpoints)
+    steps = reading.all_steps(directory.checkpoints)
+    opened = formats.open_weights(directory.checkpoints, strict=strict) if steps else None
     data: Data = {
         "run": str(directory.path),
-        "step": step,
-        "params_digest": None if step is None else describe.digest_of(directory.checkpoints, step=step),
-        "checkpoints": reading.all_steps(directory.checkpoints),
+        "step": opened and opened.step,
+        "params_digest": opened and leaves_digest(opened.params),
+        "checkpoints": steps,
+        "warnings": list(opened.warnings) if opened else [],
         "metrics": directory.last_metrics(),
         "evaluation": directory.last_evaluation(),
         "record": run,
     }
     lines = [{"what": what, "value": data[what]} for what in ("run", "step", "params_digest", "checkpoints")]
-    lines += [{"what": what, "value": _as_text(run[what])} for what in ("versions", "devices") if what in run]
+    lines += [{"what": what, "value": _as_text(run[what])} for what in ("versions", "devices")]
     parts: list[RenderableType] = [_table("run", ("what", "value"), lines)]
     if data["metrics"] is not None:
         parts.append(_numbers_table("last metrics", data["metrics"]))
     if data["evaluation"] is not None:
         parts += [_heading("last evaluation"), report.compare(None, results.from_json(data["evaluation"]))]
+    parts += [Text(warning, style="yellow") for warning in data["warnings"]]
     return data, Group(*parts)
 
 
-def _checkpoint(path: str, *, step: int | None) -> tuple[Data, RenderableType]:
+def _checkpoint(path: str, *, step: int | None, strict: bool) -> tuple[Data, RenderableType]:
     from flan_jax.checkpoint import describe
 
-    data = describe.describe(location(path), step=step)
+    data = describe.describe(location(path), step=step, strict=strict)
     arrays = [{**array, "shape": " x ".join(map(str, array["shape"])) or "scalar"} for array in data["arrays"]]
     title = f"{data['checkpoint']}: {data['parameters']:,} parameters, {data['bytes']:,} bytes"
     fields = ("format", "layout", "step", "family", "dtypes", "optimizer_arrays", "vocabulary")

@@ -1,11 +1,13 @@
 """`flan-jax train`: one run, from the name of a mixture to checkpoints, metrics and evaluations."""
 
+import contextlib
 import dataclasses
 
 from rich.console import Console
 
 from flan_jax import placement, processes
 from flan_jax.files import require_writable_directory
+from flan_jax.run.directory import RunDirectory
 from flan_jax.run.identity import shared_settings
 from flan_jax.run.network import Network
 from flan_jax.run.run_config import RunConfig
@@ -46,12 +48,15 @@ def train(config: RunConfig, *, console: Console = QUIET, resolved_config: str |
             placement.require_divisible_batch(config.evaluation.batch_size, mesh=network.mesh)
     with start_up.phase("exports"):
         data = open_data(config)
-    run = Run(
-        dataclasses.replace(config, num_microbatches=num_microbatches),
-        network=network,
-        data=data,
-        console=console,
-        start_up=start_up,
-        resolved_config=resolved_config,
-    )
-    return run.train()
+    with RunDirectory(path=config.model_dir).locked() if group.is_first else contextlib.nullcontext("") as note:
+        if note:
+            console.print(note, highlight=False, soft_wrap=True)
+        run = Run(
+            dataclasses.replace(config, num_microbatches=num_microbatches),
+            network=network,
+            data=data,
+            console=console,
+            start_up=start_up,
+            resolved_config=resolved_config,
+        )
+        return run.train()

@@ -18,12 +18,14 @@ from flan_jax.data.manifest import (
     MixtureManifest,
     Request,
     TaskManifest,
+    VocabularyRef,
     differences,
     read_mixture,
     read_task,
 )
 from flan_jax.errors import UserError
 from flan_jax.names import nearest
+from flan_jax.vocab import SentencePieceVocabulary
 
 UseCached = bool | Literal["auto"]
 Exporter = Callable[[Sequence[Request], Path], None]
@@ -56,9 +58,8 @@ def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) 
         stale = next(definitions.changes(manifest, request, missing_is_change=missing_is_change), None)
         if stale is not None:
             return Unusable(reason=f"the export of {_shown(request)} is out of date: {stale}")
-        model = manifest.vocabulary.file
-        if model is not None and not (export_dir / model).is_file():
-            return Unusable(reason=f"the export of {_shown(request)} lacks its vocabulary, {model}")
+        if fault := _vocabulary_damage(manifest.vocabulary, export_dir):
+            return Unusable(reason=f"the export of {_shown(request)} {fault}")
         lacking = [name for name, reason in manifest.skipped.items() if reason.startswith(NO_SPLIT)]
         unread = [name for name, reason in manifest.skipped.items() if reason.startswith(NO_SOURCE)]
         if unread and request.on_missing_source == "error":
@@ -77,6 +78,16 @@ def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) 
     except (UserError, OSError) as error:
         return Unusable(reason=f"the export of {_shown(request)} cannot be read: {error}")
     return manifest
+
+
+def _vocabulary_damage(vocabulary: VocabularyRef, export_dir: Path) -> str:
+    """Returns what is wrong with the vocabulary's file; "" when nothing is."""
+    if vocabulary.file is None:
+        return ""
+    if not (export_dir / vocabulary.file).is_file():
+        return f"lacks its vocabulary, {vocabulary.file}"
+    stored = SentencePieceVocabulary(str(export_dir / vocabulary.file), extra_ids=vocabulary.extra_ids)
+    return "" if stored.digest == vocabulary.digest else f"has a damaged vocabulary, {vocabulary.file}"
 
 
 def _member_damage(member: Member, *, request: Request, export_dir: Path) -> str:

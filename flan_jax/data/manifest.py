@@ -9,7 +9,6 @@ exported once. This module reads and writes; `flan_jax.data.exports` checks whet
 """
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from flan_jax.data.holdout import Facts
 from flan_jax.errors import MissingFileError, UserError
-from flan_jax.files import accessing, differing_fields, sha256_of, write_atomic
+from flan_jax.files import differing_fields, json_with_digest, read_json_with_digest, sha256_of, write_atomic
 from flan_jax.names import nearest
 from flan_jax.vocab import DescribedVocabulary, VocabularyKind
 
@@ -76,6 +75,7 @@ class TaskManifest:
       tokens: sums per feature, end-of-sequence included.
       dropped: examples left out, by reason.
       truncated: truncated examples, per feature.
+      lengths_digest: SHA-256 of the array of lengths; set when the split is published.
       metrics: names in `flan_jax.evaluation.metrics`.
       corpora: corpora of the rows; `exemplar_corpora` those of the solved examples in prompts.
     """
@@ -100,6 +100,7 @@ class TaskManifest:
     postprocessor: str | None
     evaluation: Literal["generate", "rank", "external"]
     license: str
+    lengths_digest: str = ""
     corpora: tuple[str, ...] = ()
     exemplar_corpora: tuple[str, ...] = ()
 
@@ -306,14 +307,14 @@ T = TypeVar("T")
 Manifest = TypeVar("Manifest", TaskManifest, MixtureManifest)
 
 
-def write(path: Path | str, manifest: TaskManifest | MixtureManifest | Request) -> None:
+def write(path: Path | str, manifest: TaskManifest | MixtureManifest) -> None:
     """Writes a manifest completely or not at all."""
     write_atomic(path, to_json(manifest))
 
 
-def to_json(manifest: TaskManifest | MixtureManifest | Request) -> str:
-    """Returns a manifest as sorted JSON: equal manifests are equal bytes."""
-    return json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+def to_json(manifest: TaskManifest | MixtureManifest) -> str:
+    """Returns a manifest as sorted JSON with its digest: equal manifests are equal bytes."""
+    return json_with_digest(dataclasses.asdict(manifest))
 
 
 def read_task(directory: Path | str) -> TaskManifest:
@@ -342,18 +343,12 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
 
 def _read(path: Path, kind: type[Manifest]) -> Manifest:
     try:
-        with accessing(path, setting="The manifest", action="read"):
-            content = path.read_bytes()
+        value = read_json_with_digest(path, setting="The manifest", fix="Delete it and run `flan-jax export`.")
     except MissingFileError:
         raise MissingFileError(
             f"No {path.name} in {path.parent}: not an export, or not a finished one. Run `flan-jax export`."
         ) from None
-    try:
-        value = json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): delete it and run `flan-jax export`.") from None
-    if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
-        got = value.get("format_version") if isinstance(value, dict) else type(value).__name__
+    if (got := value.get("format_version")) != FORMAT_VERSION:
         raise UserError(f"{path}: format_version: got {got!r}, expected {FORMAT_VERSION}. Run `flan-jax export` again.")
     return _build(kind, value, where=str(path))
 

@@ -5,6 +5,7 @@ Reading is what this module is for; which index comes next is the mixture's, wha
 
 import bisect
 import functools
+import io
 import resource
 import threading
 from collections import OrderedDict
@@ -17,7 +18,8 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from flan_jax.data.manifest import LENGTHS_NAME, MixtureManifest, TaskManifest, read_task
 from flan_jax.data.record import decode_pair, decode_record
-from flan_jax.errors import UserError
+from flan_jax.errors import DamagedFileError, UserError
+from flan_jax.files import accessing, sha256_of_bytes
 
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"  # Random access: nothing read ahead, no buffers kept.
 PLENTY_OF_FILES = 2**20  # Where the system sets no limit.
@@ -113,15 +115,16 @@ class ExportedTask:
         """Tokens of each example's inputs and targets, int32 [N, 2].
 
         Raises:
-          UserError: the array does not fit the manifest.
+          DamagedFileError: the array is not the one that was exported.
         """
-        lengths: np.ndarray = np.load(self.directory / LENGTHS_NAME)
-        expected = (self.manifest.num_examples, 2)
-        if lengths.shape != expected or lengths.dtype != np.int32:
-            raise UserError(
-                f"{self.directory / LENGTHS_NAME}: got {lengths.dtype} {lengths.shape}, expected int32 {expected} by "
-                "the manifest next to it. The export is damaged: delete its folder and export again."
+        path = self.directory / LENGTHS_NAME
+        with accessing(path, setting="The lengths of examples", action="read"):
+            content = path.read_bytes()
+        if sha256_of_bytes(content) != self.manifest.lengths_digest:
+            raise DamagedFileError(
+                f"{path} is damaged: it is not as it was written. Delete the folder {self.directory} and export again."
             )
+        lengths: np.ndarray = np.load(io.BytesIO(content))
         return lengths
 
     def __len__(self) -> int:

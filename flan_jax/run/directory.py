@@ -1,14 +1,17 @@
 """The files of a run directory: `config.gin`, `run.json`, and the paths of what other modules write there."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flan_jax.errors import MissingFileError
-from flan_jax.files import accessing, write_atomic
-from flan_jax.run.identity import refuse_other_run
+from flan_jax.checkpoint import reading
+from flan_jax.errors import DamagedFileError, MissingFileError, UserError
+from flan_jax.files import accessing, json_with_digest, read_json_with_digest, remove_temporary, write_atomic
+from flan_jax.locks import locked
+from flan_jax.run.identity import METADATA_KEY, refuse_other_run
 
 FORMAT_VERSION = 1
 
@@ -49,32 +52,50 @@ class RunDirectory:
 
         Raises:
           MissingFileError: The directory holds no run.
+          DamagedFileError: The file is not as it was written.
         """
         with accessing(self.run_file, setting="The run", action="read"):
             if not self.run_file.is_file():
                 raise MissingFileError(
                     f"{self.path} holds no run (no run.json): give the MODEL_DIR of a `flan-jax train`."
                 )
-            text = self.run_file.read_text()
-        content: dict[str, Any] = json.loads(text)
-        return content
+        fix = "Run its `flan-jax train` command again, which writes it anew from the recipe and the checkpoints."
+        return read_json_with_digest(self.run_file, setting="The run's record", fix=fix)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[str]:
+        """Holds the directory for this process, without what killed ones left; yields a note about a killed owner.
+
+        Raises:
+          UserError: Another process trains in it.
+        """
+        with locked(self.path / ".lock", what=f"The run directory {self.path}") as note:
+            remove_temporary(self.path, ".*")
+            remove_temporary(self.evaluations, "**/.*")
+            yield note
 
     def last_metrics(self) -> dict[str, Any] | None:
         """Returns the last complete training line of `metrics.jsonl`, or None."""
         last = None
-        for line in self.metrics_file.read_text().splitlines() if self.metrics_file.is_file() else ():
+        for line in self.metrics_file.read_text(errors="replace").splitlines() if self.metrics_file.is_file() else ():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 continue
-            last = record if record.get("kind") == "train" else last
+            last = record if isinstance(record, dict) and record.get("kind") == "train" else last
         return last
 
     def last_evaluation(self) -> dict[str, Any] | None:
         """Returns the `summary.json` of the latest step whose evaluation finished, or None."""
         finished = [path for path in self.evaluations.glob("*/summary.json") if path.parent.name.isdecimal()]
         latest = max(finished, key=lambda path: int(path.parent.name), default=None)
-        return None if latest is None else json.loads(latest.read_text())
+        if latest is None:
+            return None
+        try:
+            summary: dict[str, Any] = json.loads(latest.read_text())
+        except ValueError as error:
+            raise DamagedFileError(f"{latest} is damaged ({error}). Delete it, or evaluate again.") from error
+        return summary
 
     def open(self, record: Mapping[str, Any], *, config: str | None) -> None:
         """Creates the directory, or checks that it belongs to this run.
@@ -86,11 +107,23 @@ class RunDirectory:
         Raises:
           UserError: The directory holds a run with a different recipe; the message names the differing fields.
         """
-        text = json.dumps({"format_version": FORMAT_VERSION, **record}, indent=1, sort_keys=True) + "\n"
-        if self.run_file.is_file():  # Compared as JSON, in which a tuple is a list.
-            refuse_other_run(self.read()["identity"], json.loads(text)["identity"], where=self.path)
+        text = json_with_digest({"format_version": FORMAT_VERSION, **record})
+        stored = self._identity()
+        if stored is not None:  # Compared as JSON, in which a tuple is a list.
+            refuse_other_run(stored, json.loads(text)["identity"], where=self.path)
         with accessing(self.path, setting="MODEL_DIR", action="written"):
             self.path.mkdir(parents=True, exist_ok=True)
         if config is not None:
             write_atomic(self.config_file, config)
         write_atomic(self.run_file, text)
+
+    def _identity(self) -> dict[str, Any] | None:
+        """Returns the run identity: of `run.json`, or of the newest readable checkpoint; None without either."""
+        with contextlib.suppress(MissingFileError, DamagedFileError):
+            identity: dict[str, Any] = self.read()["identity"]
+            return identity
+        for step in reversed(reading.all_steps(self.checkpoints)):
+            with contextlib.suppress(UserError, ValueError, KeyError):
+                identity = reading.read_json(self.checkpoints / str(step), "metadata")[METADATA_KEY]
+                return identity
+        return None

@@ -61,7 +61,7 @@ def initial_state(
         where = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
         params = t5.init_params(network.config, rng=rng, out_shardings=where)
         return fresh_state(params, abstract, config.optimizer), None
-    weights = formats.open_weights(location(path), step=config.start.step)
+    weights = formats.open_weights(location(path), step=config.start.step, strict=config.strict)
     _require_vocabulary(weights, identity["vocabulary"], console=console)
     params = _params(weights, abstract.params, config.start, network=network, rng=rng, console=console)
     if config.start.restore == "params":
@@ -153,5 +153,5 @@ def _report_restored(weights: Weights, rows: list[starts.Row], *, console: Conso
             f"{group['from']}"
             for group in groups
         ]
-    for line in (*lines, *weights.notes):
+    for line in (*weights.warnings, *lines, *weights.notes):
         console.print(line, highlight=False, soft_wrap=True)

@@ -17,7 +17,7 @@ from flan_jax import backend, placement, sharding, vocab
 from flan_jax.data.manifest import VocabularyRef
 from flan_jax.decoding.loop import generate
 from flan_jax.decoding.scoring import score
-from flan_jax.errors import UserError
+from flan_jax.errors import DamagedFileError, UserError
 from flan_jax.models.acceleration.attention_choice import Accelerator
 from flan_jax.models.acceleration.chunked_logits import ChunkedLogits
 from flan_jax.models.execution import Execution, resolve
@@ -35,11 +35,21 @@ BatchFunction = Callable[[Mapping[str, np.ndarray]], jax.Array]
 
 
 def open_vocabulary(ref: VocabularyRef, export_dir: Path) -> vocab.Vocabulary | None:
-    """Returns the vocabulary that an export was made with; None when only an external class can decode it."""
+    """Returns the vocabulary that an export was made with; None when only an external class can decode it.
+
+    Raises:
+      DamagedFileError: Its file is not the one that was exported.
+    """
     if ref.kind == "external":
         return None
     spec = "bytes" if ref.kind == "bytes" else str(export_dir / str(ref.file))
-    return vocab.load(spec, extra_ids=ref.extra_ids)
+    vocabulary = vocab.load(spec, extra_ids=ref.extra_ids)
+    if vocabulary.digest != ref.digest:
+        raise DamagedFileError(
+            f"The vocabulary {spec} is damaged: its digest is {vocabulary.digest[:12]}, recorded is "
+            f"{ref.digest[:12]}. Export again, or restore the file."
+        )
+    return vocabulary
 
 
 @final

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import itertools
 import json
 import sys
@@ -11,7 +12,8 @@ from typing import Any, final
 
 from flan_jax import processes
 from flan_jax.errors import UserError
-from flan_jax.files import accessing, require_writable_directory, write_atomic
+from flan_jax.files import accessing, remove_temporary, require_writable_directory, write_atomic
+from flan_jax.locks import locked
 from flan_jax.paths import user_path
 
 Row = Mapping[str, Any]
@@ -52,25 +54,33 @@ def write_predictions(predictions: Predictions, output: str) -> None:
     """
     group = processes.group()
     partial, done = None, 0
-    if group.is_first and output != "-":
-        partial, done = _open_partial(user_path(output), predictions.identity())
     with contextlib.ExitStack() as stack:
+        if group.is_first and output != "-":
+            path = _require_file(user_path(output))
+            stack.enter_context(locked(path.with_name(f".{path.name}.lock"), what=f"--output={output}"))
+            remove_temporary(path.parent, f".{glob.escape(path.name)}.partial.*")
+            partial, done = _open_partial(path, predictions.identity())
         file = sys.stdout if partial is None else stack.enter_context(open(partial, "a", encoding="utf-8"))
         for row in predictions.compute(group.broadcast(done)):
             if group.is_first:
                 with accessing(output, setting="--output", action="written"):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                     file.flush()
-    if partial is not None:
-        partial.rename(user_path(output))
-        _identity_file(partial).unlink()
+        if partial is not None:
+            partial.rename(user_path(output))
+            _identity_file(partial).unlink()
+
+
+def _require_file(output: Path) -> Path:
+    """Returns the path of an output that can be written."""
+    if output.is_dir():
+        raise UserError(f"--output is {str(output)!r}, which is a directory. Give the path of a .jsonl file.")
+    require_writable_directory(output.parent, setting="The directory of --output")
+    return output
 
 
 def _open_partial(output: Path, identity: str) -> tuple[Path, int]:
     """Returns the file to append to, and how many rows it has."""
-    if output.is_dir():
-        raise UserError(f"--output is {str(output)!r}, which is a directory. Give the path of a .jsonl file.")
-    require_writable_directory(output.parent, setting="The directory of --output")
     partial = output.with_name(f"{output.name}.partial")
     identity_file = _identity_file(partial)
     if not partial.exists():

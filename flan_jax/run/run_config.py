@@ -69,6 +69,7 @@ class RunConfig:
       early_stopping: Ends the run when an evaluation metric stops improving.
       checkpoints: Which checkpoints are retained.
       reporting: What is logged and shown in addition to the defaults.
+      strict: Whether a damaged newest checkpoint is an error. Otherwise the newest intact one is used, with a warning.
 
     Raises:
       UserError: A value is not allowed, or two values contradict each other.
@@ -96,6 +97,7 @@ class RunConfig:
     early_stopping: EarlyStopping | None = None
     checkpoints: CheckpointPolicy = CheckpointPolicy()
     reporting: Reporting = Reporting()
+    strict: bool = False
 
     def __post_init__(self) -> None:
         for name in ("model_dir", "export_dir"):  # gin binds text.

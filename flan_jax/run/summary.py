@@ -11,6 +11,7 @@ from rich.text import Text
 from flan_jax.evaluation import report, results
 from flan_jax.run.directory import RunDirectory
 from flan_jax.train.early_stopping import Memory
+from flan_jax.train.loop import STOP_REQUESTED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class FinishedRun:
       evaluation: The metrics of the last evaluation in this process; empty when there was none.
       best: The best evaluation, as early stopping remembers it.
       show_predictions: How many predictions of each suite are shown when this is printed.
+      saved_step: The step of the newest checkpoint that this process saved; None when it saved none.
       exit_status: Of the command line: 0, or 128 and the signal that stopped the run after it was saved.
     """
 
@@ -37,6 +39,7 @@ class FinishedRun:
     evaluation: Mapping[str, Any]
     best: Memory
     show_predictions: int = 0
+    saved_step: int | None = None
     exit_status: int = 0
 
     def __rich__(self) -> RenderableType:
@@ -60,8 +63,9 @@ class FinishedRun:
             "metrics": directory.metrics_file,
             "predictions": directory.evaluations / str(self.step),
         }
-        if self.reason == "stop requested":
-            after = ["Run the same command again to resume."]
+        if self.reason == STOP_REQUESTED:
+            saved = "Nothing new was saved." if self.saved_step is None else f"Saved at step {self.saved_step:,}."
+            after = [f"{saved} Run the same command again to resume."]
         else:
             after = [
                 f"Next: flan-jax infer {self.directory} --input=rows.jsonl --output=predictions.jsonl",

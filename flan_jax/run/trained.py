@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from flan_jax import sharding, vocab
 from flan_jax.checkpoint import conversion, formats, reading, starts
 from flan_jax.checkpoint.trees import unflatten
@@ -35,6 +37,7 @@ class ModelOptions:
       task_feature_lengths: {"inputs": S, "targets": T} in tokens; None uses the run's, or 512 and 128 for a checkpoint.
       model: The network of a checkpoint whose shapes do not determine its activations.
       mesh: The mesh to compute on; may differ from the run's.
+      strict: Whether a damaged newest checkpoint is an error. Otherwise the newest intact one is used, with a warning.
     """
 
     model_dir: str
@@ -46,6 +49,7 @@ class ModelOptions:
     task_feature_lengths: Mapping[str, int] | None = None
     model: T5Config | None = None
     mesh: sharding.MeshPlan = sharding.MeshPlan()
+    strict: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,7 @@ def open_trained(options: ModelOptions) -> TrainedModel:
         is_run = directory.run_file.is_file()
     if is_run:
         return _open_run(directory, options)
-    weights = formats.open_weights(directory.path)
+    weights = formats.open_weights(directory.path, strict=options.strict)
     stored = vocab.load(options.vocabulary) if options.vocabulary else weights.vocabulary
     if stored is None:
         raise UserError(
@@ -126,32 +130,37 @@ def vocabulary_of_run(model_dir: Path) -> vocab.Vocabulary | None:
     return open_vocabulary(VocabularyRef(**record["vocabulary"]), Path(record["export_dir"]))
 
 
-def chosen_checkpoints(run: TrainedModel, step: int | str) -> dict[int, Weights]:
+def chosen_checkpoints(run: TrainedModel, options: ModelOptions, *, console: Console) -> dict[int, Weights]:
     """Opens one or all checkpoints of a run.
 
     Args:
       run: The run or checkpoint.
-      step: "latest", "all" or the step of a checkpoint.
+      options: Which of them.
+      console: Where to print that a damaged checkpoint is not used.
 
     Returns:
       The checkpoints by step, which is 0 for a checkpoint that records none.
 
     Raises:
+      DamagedFileError: A checkpoint is damaged, and no other may be used.
       UserError: The step is another string, or a number although the format has no steps.
       MissingFileError: There is no checkpoint of that step.
     """
+    step = options.step
     if not isinstance(step, int) and step not in ("latest", "all"):
         raise UserError(f"step is {step!r}; allowed are 'latest', 'all' and a number.")
     steps: Sequence[int | None] = [step] if isinstance(step, int) else [None]
     if step == "all":
         steps = reading.all_steps(run.directory.checkpoints) or steps
-    opened = (formats.open_weights(run.directory.path, step=number) for number in steps)
+    opened = [formats.open_weights(run.directory.path, step=number, strict=options.strict) for number in steps]
+    for warning in (warning for weights in opened for warning in weights.warnings):
+        console.print(warning, highlight=False, soft_wrap=True)
     return {weights.step or 0: weights for weights in opened}
 
 
 def _open_run(directory: RunDirectory, options: ModelOptions) -> TrainedModel:
     record = directory.read()
-    reading.find(directory.checkpoints)
+    reading.find(directory.checkpoints)  # Before the network is built.
     exports = user_path(options.export_dir) if options.export_dir else Path(record["export_dir"])
     vocabulary_ref = VocabularyRef(**record["vocabulary"])
     plan = record["evaluation"] and EvaluationPlan(**record["evaluation"]["plan"])

@@ -1,6 +1,5 @@
 """One training run in its directory: identity, checkpoints, initial state, evaluation, and the loop over them."""
 
-import functools
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import params_digest
-from flan_jax.checkpoint.manager import Checkpoints
+from flan_jax.checkpoint.manager import Checkpoints, set_damaged_aside
 from flan_jax.evaluation import report
 from flan_jax.models.t5.model import count_params
 from flan_jax.run import provenance
@@ -24,6 +23,7 @@ from flan_jax.run.run_data import RunData
 from flan_jax.run.summary import FinishedRun
 from flan_jax.train import loop
 from flan_jax.train.console import console_writer
+from flan_jax.train.soundness import require_sound
 from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import TrainState
 from flan_jax.train.stopping import SharedStop, StopRequest
@@ -80,12 +80,16 @@ class Run:
             num_microbatches=config.num_microbatches,
             weight_statistics=config.reporting.weight_statistics,
         )
+        directory = self._directory.checkpoints
+        # The first process alone looks and renames; the others wait for it.
+        for line in self._group.broadcast(
+            set_damaged_aside(directory, strict=config.strict) if self._group.is_first else None
+        ):
+            self._print_line(line)
         with (
             network.within(),
-            Checkpoints(
-                self._directory.checkpoints, policy=config.checkpoints, metadata=self._checkpoint_metadata()
-            ) as checkpoints,
-            StopRequest() as stop,
+            Checkpoints(directory, policy=config.checkpoints, metadata=self._checkpoint_metadata()) as checkpoints,
+            StopRequest(acknowledge=self._print_line) as stop,
             self._group.ended_together(),
         ):
             abstract = network.abstract_state(config.optimizer)
@@ -115,7 +119,7 @@ class Run:
                 total=self._sum_over_shares(),
                 stop=stop if self._group.count == 1 else SharedStop(stop, mesh=network.mesh),
                 start_up=self._start_up,
-                print_line=functools.partial(self._console.print, highlight=False, soft_wrap=True),
+                print_line=self._print_line,
             )
         return FinishedRun(
             directory=self._directory.path,
@@ -127,8 +131,12 @@ class Run:
             best=finished.best,
             show_predictions=config.reporting.show_predictions,
             # Of several processes, one may be stopped by a signal to another.
-            exit_status=128 + (stop.signal or signal.SIGTERM) if finished.reason == "stop requested" else 0,
+            saved_step=finished.saved_step,
+            exit_status=128 + (stop.signal or signal.SIGTERM) if finished.reason == loop.STOP_REQUESTED else 0,
         )
+
+    def _print_line(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def _print_introduction(self, state: TrainState, *, epochs: Sequence[str], resumed_step: int | None) -> None:
         """Prints which run starts, on which data, with which parameters and automatic choices."""
@@ -145,7 +153,7 @@ class Run:
         ]
         if len(rules) > 1:
             lines += [f"  {r['rule']}: {r['parameters']:,} {'trained' if r['trained'] else 'frozen'}" for r in rules]
-        self._console.print("\n".join(lines), highlight=False, soft_wrap=True)
+        self._print_line("\n".join(lines))
 
     def _record(self) -> dict[str, Any]:
         """The content of `run.json`."""
@@ -182,6 +190,7 @@ class Run:
     def _save_hook(self, checkpoints: Checkpoints) -> loop.Save:
         def save(step: int, state: TrainState, position: dict[str, Any], metrics: Mapping[str, Any]) -> None:
             assert step == int(state.step)
+            require_sound(state)
             checkpoints.save(state, data_state=position, metrics=metrics)
 
         return save
@@ -201,7 +210,7 @@ class Run:
         def evaluate(step: int, state: TrainState) -> dict[str, float]:
             result = evaluator(step, state.params)
             means = "; ".join(report.in_words(label, means) for label, means in result.labels().items())
-            self._console.print(f"evaluation at step {step:,}: {means}", highlight=False, soft_wrap=True)
+            self._print_line(f"evaluation at step {step:,}: {means}")
             return result.as_metrics()
 
         return evaluate

@@ -19,6 +19,7 @@ from flan_jax.train.telemetry import Telemetry
 from flan_jax.train.writers import Writer
 
 POSITION_VERSION = 1
+STOP_REQUESTED = "stop requested"
 
 Evaluate = Callable[[int, TrainState], Mapping[str, Any]]
 Save = Callable[[int, TrainState, dict[str, Any], Mapping[str, Any]], None]
@@ -94,6 +95,7 @@ class Finished:
       reason: "all steps", "early stopping" or "stop requested".
       metrics: The metrics of the last evaluation in this process.
       best: The best evaluation, as early stopping remembers it.
+      saved_step: The step of the newest save in this process; None when there was none.
     """
 
     state: TrainState
@@ -101,6 +103,7 @@ class Finished:
     reason: str
     metrics: Mapping[str, Any]
     best: Memory
+    saved_step: int | None = None
 
 
 def run(
@@ -123,7 +126,8 @@ def run(
 
     The order at every step boundary is a contract: **evaluate, save, read a batch, step**. A save therefore has the
     position after the batches that the state has seen, and the evaluation at its own step; a run resumed from it
-    repeats neither and misses none. When a stop is requested, the loop saves and ends without an evaluation.
+    repeats neither and misses none. When a stop is requested, the loop saves and ends without an evaluation. A state is
+    not saved while steps are skipped, and at the end only if it differs from the one saved before.
 
     Args:
       state: The initial state, new or restored; its arrays are donated to the first step.
@@ -154,6 +158,7 @@ def run(
     meter = Meter(state=progress.meter, total=total)
     start_up = start_up or StartUp()
     step = first_step = int(state.step)
+    saved_step: int | None = None
     metrics: Mapping[str, Any] = {}
     with (
         contextlib.closing(PlacedFeed(feed, place_batch)) as placed,
@@ -177,11 +182,25 @@ def run(
                     progress.best = early_stopping.update(progress.best, step=step, metrics=evaluated)
             reason = _reason_to_end(step, cadence=cadence, early_stopping=early_stopping, best=progress.best, stop=stop)
             # The initial state is not saved: it is on disk already or can be computed again.
-            if hooks.save is not None and step > first_step and (reason or cadence.saves(step)):
+            is_due = hooks.save is not None and step > first_step and (reason or cadence.saves(step))
+            if hooks.save is not None and is_due and telemetry.may_save(is_last=bool(reason)):
                 _save(hooks.save, step, state, telemetry, evaluated, position=lambda: progress.position(placed, meter))
+                saved_step = step
+            elif is_due and reason and reason != STOP_REQUESTED and saved_step is None:
+                raise UserError(
+                    f"The run reached step {step:,}, but every step was skipped: there is nothing to save. Lower the "
+                    "learning rate or lengthen the warm-up; check the data and the initial weights."
+                )
             if reason:
                 telemetry.flush()
-                return Finished(state=state, step=step, reason=reason, metrics=metrics, best=progress.best)
+                return Finished(
+                    state=state,
+                    step=step,
+                    reason=reason,
+                    metrics=metrics,
+                    best=progress.best,
+                    saved_step=saved_step,
+                )
             with start_up.phase("batch"):
                 (batch, stats, slots), wait_seconds = _next_batch(placed, step)
             # `step_fn` returns before the devices have finished, so this measures the dispatch, not the step.
@@ -271,10 +290,10 @@ def _save(
     *,
     position: Callable[[], dict[str, Any]],
 ) -> None:
-    telemetry.flush()  # The position includes the examples of the last step.
     with telemetry.pause() as seconds:
         save(step, state, position(), metrics)
         telemetry.record(step, kind="save", values={"save_seconds": seconds()})
+    telemetry.was_saved()
 
 
 def _reason_to_end(
@@ -284,7 +303,7 @@ def _reason_to_end(
         return "all steps"
     if early_stopping is not None and early_stopping.is_over(best):
         return "early stopping"
-    return "stop requested" if stop() else ""
+    return STOP_REQUESTED if stop() else ""
 
 
 def _next_batch(placed: PlacedFeed, step: int) -> tuple[Placed, float]:

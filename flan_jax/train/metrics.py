@@ -40,6 +40,7 @@ class _Window:
     weight: float = 0.0
     values: dict[str, float] = dataclasses.field(default_factory=dict)
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
+    earlier: Counter[str] = dataclasses.field(default_factory=Counter)  # Counts of steps before a restart.
     wait_seconds: float = 0.0
     excluded_seconds: float = 0.0
 
@@ -70,13 +71,20 @@ class Meter:
         self._total = total
         self._own: Counter[str] = Counter()  # Counts of this process since the last all-reduce.
         self._now = now
-        # Times and rates are those of one process, so that only the parts of a mean are restored.
-        self._window = _Window(start=now(), sums=Counter(state.get("sums", {})), weight=state.get("weight", 0.0))
+        # Times and rates are those of one process, so that only the parts of means and shares are restored.
+        self._window = _Window(
+            start=now(),
+            sums=Counter(state.get("sums", {})),
+            weight=state.get("weight", 0.0),
+            earlier=Counter(state.get("counts", {})),
+        )
 
     def state(self) -> dict[str, Any]:
         """Returns the state that a later meter continues from, as JSON."""
         self._reduce()
-        return {"totals": dict(self._totals), "sums": dict(self._window.sums), "weight": self._window.weight}
+        window = self._window
+        counts = dict(window.counts + window.earlier)
+        return {"totals": dict(self._totals), "sums": dict(window.sums), "weight": window.weight, "counts": counts}
 
     def add(self, metrics: StepMetrics, *, stats: Mapping[str, int], slots: int, wait_seconds: float) -> None:
         """Adds one step.
@@ -110,6 +118,7 @@ class Meter:
         window, self._window = self._window, _Window(start=self._now())
         seconds = self._window.start - window.start - window.excluded_seconds
         seconds = seconds if seconds > 0 else math.nan
+        counts = window.counts + window.earlier
         means = {name: total / (window.weight or math.nan) for name, total in window.sums.items()}
         line = {
             "loss": means.pop("loss", math.nan),
@@ -118,7 +127,7 @@ class Meter:
             "seconds_per_step": seconds / (window.steps or math.nan),
             "tokens_per_second": window.counts["tokens"] / seconds,
             "data_wait_share": min(window.wait_seconds / seconds, 1.0),  # In this order NaN stays NaN.
-            "padding_share": 1.0 - window.counts["tokens"] / (window.counts["slots"] or math.nan),
+            "padding_share": 1.0 - counts["tokens"] / (counts["slots"] or math.nan),
             **self._totals,
             **{name: value for name, value in window.values.items() if "/" in name},
         }

@@ -1,6 +1,7 @@
 """Requests to end a run early: SIGTERM before a machine is preempted, or Ctrl-C at a terminal."""
 
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -25,9 +26,18 @@ class StopRequest:
       signal: The signal that requested the stop; None while none did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, acknowledge: Callable[[str], None] = lambda text: None) -> None:
+        """Installs nothing yet.
+
+        Args:
+          acknowledge: Prints a line; called in a thread as soon as the first signal arrives, while the main thread
+            may be inside a step.
+        """
         self.signal: int | None = None
+        self._acknowledge = acknowledge
         self._previous: dict[int, Any] = {}
+        self._wakeup: tuple[socket.socket, socket.socket] | None = None
+        self._previous_wakeup = -1
 
     def __call__(self) -> bool:
         """Returns whether the run should end."""
@@ -37,12 +47,31 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._handle)
+            # A handler in Python runs only between two instructions of the main thread, which a step can keep waiting
+            # for many seconds. The file descriptor is written by the interpreter's own handler, at once.
+            self._wakeup = socket.socketpair()
+            self._wakeup[1].setblocking(False)
+            self._previous_wakeup = signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
+            threading.Thread(target=self._report, args=(self._wakeup[0],), daemon=True, name="stop request").start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(self._previous_wakeup)
+            self._wakeup[1].close()  # Ends the thread.
+            self._wakeup = None
+
+    def _report(self, arrived: socket.socket) -> None:
+        """Acknowledges the first signal."""
+        with arrived:
+            names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+            while numbers := arrived.recv(1):
+                if name := names.pop(signal.Signals(numbers[0]), None):
+                    again = " Ctrl-C again stops at once, without saving." if name == "Ctrl-C" else ""
+                    self._acknowledge(f"{name}: the run stops after this step and is saved.{again}")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:

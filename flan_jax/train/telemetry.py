@@ -58,6 +58,7 @@ class Telemetry:
         self._print_line = print_line
         self._pending: _Pending | None = None
         self._skipped_in_a_row = 0
+        self._updated_since_save = False
         self._started = False
 
     def follow(
@@ -96,6 +97,21 @@ class Telemetry:
         """Waits for the last dispatched step and reports it, before its state is used otherwise."""
         self._report_pending()
 
+    def may_save(self, *, is_last: bool) -> bool:
+        """Returns whether the state after the last dispatched step may be saved; waits for that step, and reports it.
+
+        Not while steps are skipped. At the end of a run also then, if an update since the last save would be lost.
+        """
+        self.flush()
+        may = self._updated_since_save if is_last else self._skipped_in_a_row == 0
+        if not may:
+            self._print_line("not saved: the last step was skipped, and the parameters are those before it")
+        return may
+
+    def was_saved(self) -> None:
+        """Registers that the state was saved."""
+        self._updated_since_save = False
+
     def record(self, step: int, *, kind: str, values: Mapping[str, Any]) -> None:
         """Writes a line with those values that are numbers."""
         numeric: dict[str, float | None] = {}
@@ -131,6 +147,7 @@ class Telemetry:
     def _guard(self, step: int, metrics: StepMetrics) -> None:
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if metrics.skipped else 0
         if not metrics.skipped:
+            self._updated_since_save = True
             return
         bad = int(metrics.bad_tensors)
         what = f"loss {float(metrics.mean('loss')):g}"

@@ -13,6 +13,7 @@ from flan_jax.checkpoint.conversion import Choices
 from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, cast
 from flan_jax.checkpoint.weights import FORMATS
+from flan_jax.locks import locked
 from flan_jax.models.t5.families import FAMILIES
 from tests.checkpoint.huggingface.test_tokenizer import trained
 from tests.checkpoint.test_native import CONFIG, synthetic_weights
@@ -109,6 +110,7 @@ def test_a_folder_without_a_number_of_sentinels_has_its_familys(tmp_path):
         synthetic_weights(config, slots=False), tmp_path / "out", choices=Choices(format="hf"), vocabulary=given
     )
     (tmp_path / "out" / "tokenizer_config.json").unlink()
+    (tmp_path / "out" / "digests.json").unlink()  # As in a folder of another program.
     assert formats.open_weights(tmp_path / "out").vocabulary.extra_ids == 0
 
 
@@ -201,14 +203,24 @@ def test_a_tensor_that_cannot_be_read_leaves_nothing_behind(tmp_path, format, re
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parameters_that_changed_since_they_were_written_are_refused(tmp_path):
-    found = converted(synthetic_weights(), tmp_path / "first", "flan_jax")
-    (file,) = (tmp_path / "first").glob("checkpoints/*/metadata/metadata")
-    file.write_text(file.read_text().replace(found.metadata["params_digest"], "0" * 64))
-    changed = formats.open_weights(tmp_path / "first")
-    with pytest.raises(ValueError, match="metadata has 000000000000: they have changed since they were written"):
-        converted(changed, tmp_path / "second", "hf")
-    assert converted(changed, tmp_path / "second", "hf", verify=False).format == "hf"
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_conversion_that_changed_since_it_was_written_is_refused_by_file(tmp_path, format):
+    converted(synthetic_weights(), tmp_path / "first", format)
+    data = max((path for path in (tmp_path / "first").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"(is damaged: |is intact \(7: ).*{data.name} was changed"):
+        formats.open_weights(tmp_path / "first")
+
+
+def test_what_a_killed_conversion_left_is_removed_and_a_second_one_at_once_is_refused(tmp_path):
+    (tmp_path / ".out.partial" / "checkpoints").mkdir(parents=True)
+    (tmp_path / ".out.lock").write_text("")
+    converted(synthetic_weights(), tmp_path / "out", "hf")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with locked(tmp_path / ".other.lock", what="--to"), pytest.raises(ValueError, match="--to=.* is in use by process"):
+        converted(synthetic_weights(), tmp_path / "other", "hf")
 
 
 @pytest.mark.parametrize("format", FORMATS)

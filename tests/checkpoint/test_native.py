@@ -10,6 +10,7 @@ from flan_jax import vocab
 from flan_jax.checkpoint import native, reading
 from flan_jax.checkpoint.digest import leaves_digest, params_digest
 from flan_jax.checkpoint.leaves import BFLOAT16, cast, from_array
+from flan_jax.checkpoint.orbax_arrays import open_arrays
 from flan_jax.checkpoint.trees import nested
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.models.t5.config import T5Config
@@ -135,7 +136,7 @@ def test_an_array_without_metadata_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"params: the array \S+/lost is listed but missing. The checkpoint is incomplete"
     ):
-        native.open_weights(tmp_path)
+        open_arrays(place)
 
 
 def test_truncated_values_are_reported_with_the_arrays_name(tmp_path):
@@ -143,7 +144,7 @@ def test_truncated_values_are_reported_with_the_arrays_name(tmp_path):
     for file in place.glob("**/d/*"):
         file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"params: .* cannot be read: .* copy the checkpoint again"):
-        leaves_digest(native.open_weights(tmp_path).params)
+        leaves_digest(open_arrays(place))
 
 
 @pytest.mark.parametrize(
@@ -156,15 +157,23 @@ def test_a_missing_or_truncated_list_of_arrays_is_reported(tmp_path, content, me
     else:
         (place / "_METADATA").write_text(content)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        native.open_weights(tmp_path)
+        open_arrays(place)
 
 
-def test_half_a_checkpoint_is_no_checkpoint(tmp_path):
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "digests.json"])
+def test_a_partial_copy_is_refused_and_an_older_checkpoint_is_used_with_a_warning(tmp_path, name):
     item(tmp_path)
-    (tmp_path / "checkpoints" / "7" / "_CHECKPOINT_METADATA").unlink()
+    (tmp_path / "checkpoints" / "7" / name).unlink()
     assert native.looks_like(tmp_path / "checkpoints" / "7")
-    with pytest.raises(FileNotFoundError, match="No checkpoint in"):
+    with pytest.raises(ValueError, match=rf"checkpoints/7 is damaged: {name} is missing"):
+        native.open_weights(tmp_path / "checkpoints" / "7")
+    with pytest.raises(ValueError, match=rf"No checkpoint in .* is intact \(7: {name} is missing"):
         native.open_weights(tmp_path)
+    written(tmp_path, dataclasses.replace(synthetic_weights(slots=False), step=3))
+    found = native.open_weights(tmp_path)
+    assert found.step == 3 and f"7 is damaged ({name} is missing" in found.warnings[0]
+    with pytest.raises(ValueError, match="The newest checkpoint, .*/7, is damaged"):
+        native.open_weights(tmp_path, strict=True)
 
 
 def test_a_cast_leaf_is_written_in_its_new_type(tmp_path):

@@ -1,12 +1,12 @@
 import dataclasses
-import json
 import subprocess
 import sys
 
 import pytest
 
+from flan_jax import vocab
 from flan_jax.data.exports import Unusable, ensure_all, find
-from flan_jax.data.manifest import Request, write
+from flan_jax.data.manifest import Request, read_task, write
 from tests.data.export_made_by_hand import LENGTHS, write_mixture
 
 
@@ -71,19 +71,23 @@ def test_a_lost_shard_makes_it_unusable(tmp_path):
 
 def test_a_lost_vocabulary_makes_it_unusable(tmp_path):
     manifest = write_mixture(tmp_path, request(), {"a": 2})
-    vocabulary = dataclasses.replace(manifest.vocabulary, file="vocabularies/my.model")
+    digest = vocab.load("embedded", extra_ids=0).digest
+    vocabulary = dataclasses.replace(manifest.vocabulary, file="vocabularies/my.model", digest=digest)
     manifest = dataclasses.replace(manifest, vocabulary=vocabulary)
     write(request().manifest_path(tmp_path), manifest)
     assert reason(request(), tmp_path).endswith("lacks its vocabulary, vocabularies/my.model")
     (tmp_path / "vocabularies").mkdir()
-    (tmp_path / "vocabularies" / "my.model").touch()
+    model = tmp_path / "vocabularies" / "my.model"
+    model.write_bytes(vocab.EMBEDDED_MODEL.read_bytes())
     assert find(request(), tmp_path) == manifest
+    model.write_bytes(model.read_bytes()[:-1])
+    assert reason(request(), tmp_path).endswith("has a damaged vocabulary, vocabularies/my.model")
 
 
 def test_a_task_that_was_exported_again_with_another_size_makes_it_unusable(tmp_path):
     manifest = write_mixture(tmp_path, request(), {"a": 2})
     path = tmp_path / manifest.members[0].path / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "num_examples": 5}))
+    write(path, dataclasses.replace(read_task(path.parent), num_examples=5))
     assert "num_examples: got 5, expected 2" in reason(request(), tmp_path)
 
 
@@ -96,7 +100,7 @@ def test_a_manifest_of_another_format_makes_it_unusable(tmp_path):
 def test_an_export_that_truncates_more_targets_than_the_run_allows_is_refused(tmp_path):
     manifest = write_mixture(tmp_path, request(), {"a": 4})
     path = tmp_path / manifest.members[0].path / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "truncated": {"targets": 1}}))
+    write(path, dataclasses.replace(read_task(path.parent), truncated={"targets": 1}))
     assert "truncates 25.0% of the targets, at most 5.0% are allowed" in reason(request(), tmp_path)
     assert find(request(max_truncated_targets=0.25), tmp_path) == manifest
 

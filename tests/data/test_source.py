@@ -1,3 +1,4 @@
+import contextlib
 import threading
 
 import numpy as np
@@ -132,11 +133,25 @@ def test_a_damaged_shard_is_named(tmp_path):
         ExportedTask(directory).read([0])
 
 
-def test_lengths_of_another_export_are_refused(tmp_path):
+@pytest.mark.parametrize("lengths", [np.zeros((3, 2), np.int32), np.full((2, 2), 7, np.int32)])
+def test_lengths_that_are_not_those_of_the_export_are_refused(tmp_path, lengths):
     directory = write_task(tmp_path, examples(2))
-    np.save(directory / "lengths.npy", np.zeros((3, 2), np.int32))
-    with pytest.raises(ValueError, match=r"lengths.npy: got int32 \(3, 2\), expected int32 \(2, 2\)"):
+    np.save(directory / "lengths.npy", lengths)
+    with pytest.raises(ValueError, match=r"lengths.npy is damaged: it is not as it was written. Delete the folder"):
         _ = ExportedTask(directory).lengths
+
+
+def test_no_flipped_bit_of_a_shard_changes_an_example(tmp_path):
+    """Each chunk of the shard carries a hash, which the reader compares."""
+    directory = write_task(tmp_path, examples(4))
+    (shard,) = directory.glob("*.array_record")
+    content = shard.read_bytes()
+    expected = ExportedTask(directory)._records(range(4))
+    used = [i for i in range(len(content)) if content[i]]  # The rest is filling between blocks.
+    for position in used[:: max(1, len(used) // 400)]:
+        shard.write_bytes(content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
+        with contextlib.suppress(ValueError):
+            assert ExportedTask(directory)._records(range(4)) == expected, position
 
 
 def test_members_open_in_the_order_of_the_manifest(tmp_path):

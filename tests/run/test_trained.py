@@ -13,6 +13,7 @@ from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import parameter_shapes
 from flan_jax.run.trained import ModelOptions, chosen_checkpoints, open_trained
 from flan_jax.sharding import MeshPlan
+from flan_jax.train.console import QUIET
 
 CONFIG = T5Config(
     emb_dim=8, num_heads=2, head_dim=4, mlp_dim=12, num_encoder_layers=1, num_decoder_layers=1, vocab_size=384
@@ -38,7 +39,7 @@ def run(tmp_path_factory):
 def test_each_chosen_checkpoint_is_opened_once(run, requested, steps, monkeypatch):
     opened, open_weights = [], formats.open_weights
     monkeypatch.setattr(formats, "open_weights", lambda *a, **k: opened.append(a) or open_weights(*a, **k))
-    opened_by_step = chosen_checkpoints(run, requested)
+    opened_by_step = chosen_checkpoints(run, ModelOptions(model_dir="", step=requested), console=QUIET)
     assert list(opened_by_step) == steps and len(opened) == len(steps)
     for step, weights in opened_by_step.items():
         assert all((leaf == step).all() for leaf in jax.tree.leaves(run.params(weights)))
@@ -47,6 +48,6 @@ def test_each_chosen_checkpoint_is_opened_once(run, requested, steps, monkeypatc
 
 def test_a_missing_checkpoint_is_refused(run):
     with pytest.raises(FileNotFoundError, match="No checkpoint of step 4 .* Available steps"):
-        chosen_checkpoints(run, 4)
+        chosen_checkpoints(run, ModelOptions(model_dir="", step=4), console=QUIET)
     with pytest.raises(ValueError, match="step is 'last'; allowed are 'latest', 'all' and a number"):
-        chosen_checkpoints(run, "last")
+        chosen_checkpoints(run, ModelOptions(model_dir="", step="last"), console=QUIET)

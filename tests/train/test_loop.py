@@ -42,7 +42,7 @@ class _World:
     def __init__(self, tmp_path):
         self.path, self.events, self.saved = tmp_path / "metrics.jsonl", [], None
 
-    def run(self, cadence, *, die_at=None, feed=None, scores=lambda step: float(step), **arguments):
+    def run(self, cadence, *, die_at=None, feed=None, scores=lambda step: float(step), skips=(), **arguments):
         def step_fn(state, batch):
             if int(state.step) + 1 == die_at:
                 raise _Killed
@@ -52,7 +52,7 @@ class _World:
                 sums={"loss": np.float64(drawn)},
                 weight=np.float64(1.0 + drawn % 2),
                 values={},
-                skipped=np.bool_(False),
+                skipped=np.bool_(int(state.step) + 1 in skips),
                 bad_tensors=np.int32(0),
                 first_bad_tensor=np.int32(-1),
             )
@@ -254,6 +254,27 @@ def test_a_compiled_step_that_donates_its_state_computes_the_same():
         print_line=lambda text: None,
     )
     np.testing.assert_allclose(finished.state.params["w"], 1.0 - 0.1 * (1 + 2 + 3), rtol=1e-6)
+
+
+def test_no_state_is_saved_while_steps_are_skipped_and_the_last_update_is_not_lost(world):
+    finished = world.run(CADENCE, skips=(2, 5))
+    # Step 2 was skipped; the state after step 5 is that of step 4, which is saved already.
+    assert [event[1] for event in world.events if event[0] == "save"] == [4]
+    assert finished.step == 5 and finished.saved_step == 4
+
+
+def test_a_run_whose_steps_were_all_skipped_ends_with_an_error_and_saves_nothing(world):
+    with pytest.raises(ValueError, match="reached step 5, but every step was skipped: there is nothing to save"):
+        world.run(CADENCE, skips=range(1, 6))
+    assert world.saved is None
+
+
+def test_a_stop_while_steps_are_skipped_saves_what_was_learned_before(world):
+    cadence = Cadence(total_steps=5)
+    finished = world.run(cadence, skips=(3,), stop=lambda: ("step", 3, 3) in world.events)
+    assert finished.reason == "stop requested" and finished.saved_step == 3 and world.saved[0] == 3
+    again = _World(world.path.parent)
+    assert again.run(cadence, skips=(1, 2), stop=lambda: ("step", 2, 2) in again.events).saved_step is None
 
 
 def test_a_feed_that_ends_is_an_error_with_the_step(world):

@@ -70,9 +70,9 @@ def test_a_line_started_before_a_resume_is_completed_as_without_it():
         meter.add(_step(loss=4.0, weight=1.0), stats=STATS, slots=16, wait_seconds=0.0)
     second = metrics.Meter(state=json.loads(json.dumps(first.state())))
     for meter in (uninterrupted, second):
-        meter.add(_step(loss=2.0, weight=3.0), stats=STATS, slots=16, wait_seconds=0.0)
+        meter.add(_step(loss=2.0, weight=3.0), stats=STATS, slots=64, wait_seconds=0.0)
     lines = uninterrupted.line(), second.line()
-    for name in ("loss", "accuracy", "examples", "tokens"):
+    for name in ("loss", "accuracy", "examples", "tokens", "padding_share"):
         assert lines[0][name] == lines[1][name]
 
 

@@ -1,4 +1,6 @@
 import signal
+import subprocess
+import sys
 import threading
 
 import jax
@@ -13,6 +15,23 @@ def test_a_signal_sets_the_flag_and_nothing_else(number):
         assert not stop()
         signal.raise_signal(number)
         assert stop() and stop.signal == number
+
+
+@pytest.mark.parametrize("number, name", [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_is_acknowledged_while_the_main_thread_is_busy(number, name):
+    """In another process, whose main thread computes in C, where no handler in Python runs."""
+    code = f"""
+import hashlib, os, threading
+from flan_jax.train.stopping import StopRequest
+def acknowledge(text):
+    print(text, flush=True)
+    os._exit(7)
+with StopRequest(acknowledge=acknowledge):
+    threading.Timer(0.2, os.kill, args=(os.getpid(), {int(number)})).start()
+    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2**31 - 1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 7 and done.stdout.startswith(f"{name}: the run stops after this step and is saved.")
 
 
 def test_the_second_interrupt_is_immediate():

@@ -15,6 +15,7 @@ from typing import Any
 from flan_jax.data import definitions
 from flan_jax.data.manifest import NO_SOURCE, Lengths, Member, MixtureManifest, Request, TaskManifest, write
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
+from flan_jax.files import remove_temporary
 from flan_jax.tasks import members, registry
 from flan_jax.tasks.exporting.child import Child
 from flan_jax.tasks.exporting.plans import SplitPlan, plan, reference
@@ -262,4 +263,6 @@ def _locked(export_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             _report(f"Another process exports to {export_dir}; waiting for it.")
             fcntl.flock(file, fcntl.LOCK_EX)
+        for folder in ("mixtures", "vocabularies"):
+            remove_temporary(export_dir / folder, ".*")
         yield

@@ -96,9 +96,14 @@ def reference(vocabulary: TaskVocabulary, *, export_dir: Path) -> VocabularyRef:
     file = None
     if isinstance(vocabulary, SentencePieceVocabulary):
         file = f"vocabularies/{vocabulary.digest[:12]}.model"
-        if not (export_dir / file).is_file():
-            write_atomic(export_dir / file, vocabulary.content)
+        _copy_model(vocabulary.content, export_dir / file)
     return VocabularyRef.of(vocabulary, file=file)
+
+
+@functools.cache  # Thousands of tasks share one vocabulary.
+def _copy_model(model: bytes, target: Path) -> None:
+    if not target.is_file() or target.read_bytes() != model:
+        write_atomic(target, model)
 
 
 def estimated_bytes(plans: Sequence[SplitPlan]) -> int:

@@ -20,6 +20,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from flan_jax.data.manifest import LENGTHS_NAME, MANIFEST_NAME, TaskManifest, shard_name, to_json
 from flan_jax.errors import UserError
+from flan_jax.files import sha256_of_file
 from flan_jax.tasks.interface import Encode, Encoded
 
 CHUNK_EXAMPLES = 128  # Encoded at a time: amortizes the overhead of a call while the ids still fit in the cache.
@@ -113,7 +114,8 @@ def publish(directory: Path, manifest: TaskManifest, *, lengths: np.ndarray) -> 
     partial = partial_of(directory)
     try:
         np.save(partial / LENGTHS_NAME, lengths)
-        (partial / MANIFEST_NAME).write_text(to_json(manifest))
+        digest = sha256_of_file(partial / LENGTHS_NAME)
+        (partial / MANIFEST_NAME).write_text(to_json(dataclasses.replace(manifest, lengths_digest=digest)))
     except OSError as error:
         _raise_if_full(error, partial)
         raise

@@ -85,7 +85,7 @@ def measure_exports(directory: Path, tasks: int, examples: int) -> None:
             lengths=LENGTHS, vocabulary=vocabulary, num_examples=examples, num_shards=len(totals.shards),
             shard_examples=tuple(s.examples for s in totals.shards), shard_bytes=tuple(s.bytes for s in totals.shards),
             tokens={"inputs": 8 * examples, "targets": 8 * examples}, rows_read=examples, dropped={}, truncated={},
-            metrics=("exact_match",), postprocessor=None, evaluation="generate", licence="",
+            metrics=("exact_match",), postprocessor=None, evaluation="generate", license="",
         )  # fmt: skip
         shards.publish(path, manifest, lengths=totals.lengths)
 

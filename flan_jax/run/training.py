@@ -130,8 +130,8 @@ class Run:
             evaluation=finished.metrics,
             best=finished.best,
             show_predictions=config.reporting.show_predictions,
-            # Of several processes, one may be stopped by a signal to another.
             saved_step=finished.saved_step,
+            # Of several processes, one may be stopped by a signal to another.
             exit_status=128 + (stop.signal or signal.SIGTERM) if finished.reason == loop.STOP_REQUESTED else 0,
         )
 

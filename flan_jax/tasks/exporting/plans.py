@@ -96,14 +96,16 @@ def reference(vocabulary: TaskVocabulary, *, export_dir: Path) -> VocabularyRef:
     file = None
     if isinstance(vocabulary, SentencePieceVocabulary):
         file = f"vocabularies/{vocabulary.digest[:12]}.model"
-        _copy_model(vocabulary.content, export_dir / file)
+        target = export_dir / file
+        if not (target.is_file() and _is_copy(target, target.stat().st_mtime_ns, vocabulary.content)):
+            write_atomic(target, vocabulary.content)
     return VocabularyRef.of(vocabulary, file=file)
 
 
 @functools.cache  # Thousands of tasks share one vocabulary.
-def _copy_model(model: bytes, target: Path) -> None:
-    if not target.is_file() or target.read_bytes() != model:
-        write_atomic(target, model)
+def _is_copy(target: Path, mtime_ns: int, model: bytes) -> bool:
+    del mtime_ns  # A part of the key: a file that changes is read again.
+    return target.read_bytes() == model
 
 
 def estimated_bytes(plans: Sequence[SplitPlan]) -> int:

@@ -53,7 +53,8 @@ def write_rows(path: Path, *, examples: int, medians: tuple[int, int], seed: int
 def one_core(name: str, path: Path, *, templates, vocabulary: str, repeats: int) -> dict[str, object]:
     """Exports a file and tokenizes its texts, in turns, on one core."""
     from flan_jax.tasks import registry
-    from flan_jax.tasks.exporting.export import export_task
+    from flan_jax.tasks.exporting.plans import plan
+    from flan_jax.tasks.exporting.splits import export_split
     from flan_jax.tasks.rendering import iter_rendered
     from flan_jax.tasks.sources.file_sources import JsonlSource
     from flan_jax.templates.render import Template
@@ -72,7 +73,8 @@ def one_core(name: str, path: Path, *, templates, vocabulary: str, repeats: int)
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as directory:
             clock, processor = time.perf_counter(), time.process_time()
-            manifest = export_task(task, "train", lengths=LENGTHS, export_dir=directory)
+            planned = plan(registry.of_seqio(task), "train", lengths=LENGTHS, export_dir=Path(directory))
+            manifest = export_split(planned, Path(directory))
             exported.append((time.perf_counter() - clock, time.process_time() - processor))
         clock, processor, tokens = time.perf_counter(), time.process_time(), 0
         for start in range(0, len(texts), 1024):

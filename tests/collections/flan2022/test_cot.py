@@ -162,7 +162,7 @@ def test_a_yaml_file_names_the_folder(collection, folder, tmp_path):
 @pytest.mark.shared_data
 @pytest.mark.tensorflow
 def test_all_seven_files_register_render_all_patterns_and_export(collection, shared_data, tmp_path):
-    from flan_jax.tasks.exporting.export import export_task
+    from tests.tasks.exporting.exported import export_task
 
     collection.use_vocabulary(shared_data / "vocab_t5" / "cc_all.32000.sentencepiece.model")
     cot.COLLECTION.use(FolderSettings(data_dir=shared_data / "flan_cot"))

@@ -394,7 +394,7 @@ def test_the_published_training_list_shares_corpora_with_the_test_list_and_the_d
 
 @pytest.mark.shared_data
 def test_complete_task_files_in_folders_register_and_export(collection, registries, shared_data, tmp_path):
-    from flan_jax.tasks.exporting.export import export_task
+    from tests.tasks.exporting.exported import export_task
 
     collection.register(
         shared_data / "superni_flan_tasks", collection.Settings(split="train", prefix="whole", max_instances=20)

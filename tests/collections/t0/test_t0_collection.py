@@ -12,11 +12,11 @@ from flan_jax.collections.t0 import prompted as t0_prompted
 from flan_jax.collections.t0.prompted import EVAL_MIXTURES, TRAIN_MIXTURES, Contents, T0Settings
 from flan_jax.collections.t0.table import DATASETS
 from flan_jax.data.source import ExportedTask
-from flan_jax.tasks.exporting.export import export_task
 from flan_jax.tasks.exporting.plans import plan
 from flan_jax.tasks.rendering import iter_rendered
 from flan_jax.templates import promptsource_files
 from flan_jax.templates.promptsource_files import open_archive
+from tests.tasks.exporting.exported import export_task
 
 pytestmark = pytest.mark.tensorflow
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 _MINUS = "\u2212\u2012\u2013\ufe63\uff0d"  # The minus sign, dashes that stand for it, and its wide forms.
 _CURRENCY = "$€£¥₹₩₽"
-_SPACE = " \u00a0\u2009\u202f"  # Spaces that separate thousands; the plain one does not.
+_SPACE = "\u00a0\u2009\u202f"  # Spaces that separate thousands; the plain one separates numbers.
 _LONGEST = 300  # Characters; a longer run of digits is no answer, and reading it as an integer is slow.
 _NUMBER = re.compile(
     rf"""
@@ -22,7 +22,8 @@ _NUMBER = re.compile(
       (?P<digits>
         \d{{1,3}}(?:,\d{{3}})+(?!\d)
         | \d{{1,2}}(?:,\d{{2}})+,\d{{3}}(?!\d)   # 12,34,567, as in India.
-        | \d{{1,3}}(?:[{_SPACE[1:]}]\d{{3}})+(?!\d)
+        | \d{{1,3}}(?:[{_SPACE}']\d{{3}})+(?!\d)
+        | \d{{1,3}}(?:\.\d{{3}}){{2,}}(?!\d)      # One point is a decimal point.
         | \d+
         | (?<![\d.])(?=\.\d)
       )
@@ -94,7 +95,7 @@ def _numbers(text: str) -> Iterator[Number]:
             digits = f"{match['whole']} {digits}" if match["whole"] else digits
         else:
             exponent = match["exponent"] or match["power"]
-            digits = re.sub(rf"[,{_SPACE}]", "", match["digits"]) + (match["decimals"] or "")
+            digits = re.sub(rf"[,.'{_SPACE}]", "", match["digits"]) + (match["decimals"] or "")
             digits += f"e{exponent}" if exponent else ""
         unit = (match["unit"] or match["currency"] or "").strip()
         before = text[max(match.start() - 2, 0) : match.start()]

@@ -46,6 +46,8 @@ from flan_jax.evaluation.postprocess import POSTPROCESSORS, postprocessor
         ("last_number", "covid-19", "19"),
         ("last_number", "10,000,000 and 12,34,567", "1234567"),
         ("last_number", "1\u202f000", "1000"),
+        ("last_number", "1.000.000 or 1'000", "1000"),
+        ("last_number", "1.000.000", "1000000"),
         ("last_number", "the list 1,2", "2"),
         ("last_number", "١٬٢٣٤٫٥ كم", "1234.5"),
         ("last_number", "共有5个", "5"),

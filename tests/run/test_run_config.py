@@ -5,8 +5,11 @@ import pytest
 from flan_jax.checkpoint.manager import CheckpointPolicy
 from flan_jax.checkpoint.starts import Start
 from flan_jax.errors import UserError
+from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.train.early_stopping import EarlyStopping
 from tests.run.test_identity import config
+
+PLAN = EvaluationPlan(suites={"yours": ("my_questions",)})
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,14 @@ from tests.run.test_identity import config
         (
             {"checkpoints": CheckpointPolicy(keep_best="m")},
             "CheckpointPolicy.keep_best watches 'm', but this run evaluates nothing",
+        ),
+        (
+            {"evaluation": PLAN, "checkpoints": CheckpointPolicy(keep_best="my_questions/exact_match")},
+            "CheckpointPolicy.keep_best watches 'my_questions/exact_match', which is no score of an evaluation",
+        ),
+        (
+            {"evaluation": PLAN, "early_stopping": EarlyStopping(metric="eval/label/trained/f1")},
+            "early_stopping watches .* the evaluation has no suite 'trained'.* Suites: yours",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""One block of the mixture, drawn and packed into rows, from lengths alone: no token is read for it."""
+"""One block of the mixture, packed into rows from lengths alone, before any token is read."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from flan_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class BlockPlan:
-    """A block's rows: row i holds examples `starts[i]` to `starts[i + 1]` of the two parallel arrays."""
+    """The rows of a block: row i holds examples `starts[i]` to `starts[i + 1]` of the two parallel arrays."""
 
     task_ids: np.ndarray
     rows: np.ndarray
@@ -22,7 +22,7 @@ class BlockPlan:
 
     @property
     def num_rows(self) -> int:
-        """Packed rows in the block."""
+        """The number of packed rows."""
         return len(self.starts) - 1
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,10 +36,13 @@ class BlockPlanner:
     """Plans any block of a mixture; immutable, so that threads may share it.
 
     Args:
-      mixture: draws the examples.
-      lengths: int [n, 2] (inputs, targets) of each task's examples.
-      limits: tokens of a row, (S, T).
-      strategy: packs the examples of a block; see `packing`.
+      mixture: The mixture that is drawn from.
+      lengths: The tokens of each task's examples, int [n, 2]: inputs, targets.
+      limits: The tokens of a row, (S, T).
+      strategy: Which examples share a row; see `packing`.
+
+    Raises:
+      UserError: An example is longer than a row.
     """
 
     mixture: Mixture
@@ -57,9 +60,10 @@ class BlockPlanner:
                 )
 
     def plan(self, number: int) -> BlockPlan:
-        """Returns block `number`, its rows in an order chosen by the seed, so that full rows do not come first."""
+        """Returns block `number`, its rows in an order that the seed decides."""
         block = self.mixture.block(number)
         packed = self.strategy(self._lengths_of(block.task_ids, block.rows), self.limits)
+        # Strategies fill the last rows poorly: unshuffled, the last batch of every block would hold few tokens.
         key = permutation.key_of(self.mixture.seed, "order of rows", number)
         ordered = [packed[i] for i in permutation.shuffled_order(key, len(packed)).tolist()]
         examples = np.concatenate(ordered)
@@ -88,13 +92,15 @@ class BlockPlanner:
 
     @cached_property
     def _flat_lengths(self) -> np.ndarray:
-        """The lengths of all tasks, one behind another: [sum of n, 2], in two bytes each where they fit."""
+        """The lengths of all tasks, one after the other: [sum of n, 2]."""
+        # In two bytes each: the lengths of 100 million examples then take 400 MB, not 800 MB. Little-endian, since the
+        # fingerprint reads the bytes.
         dtype = np.dtype("<u2" if max(self.limits) < 2**16 else "<u4")
         return np.concatenate([np.asarray(self.lengths[name]).astype(dtype) for name in self.mixture.names])
 
     @cached_property
     def _first(self) -> np.ndarray:
-        """Where each task begins in `_flat_lengths`."""
+        """The index in `_flat_lengths` of the first example of each task."""
         sizes = np.array([self.mixture.sizes[name] for name in self.mixture.names])
         first: np.ndarray = np.cumsum(sizes) - sizes
         return first

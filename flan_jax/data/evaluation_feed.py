@@ -38,16 +38,16 @@ def eval_batches(
     when its original does, where an empty row might never end.
 
     Args:
-      task: the examples.
-      batch_size: rows in a global batch.
-      lengths: tokens of a row, {"inputs": S, "targets": T}.
-      indices: which examples; None is all.
-      bucket_lengths: encoder lengths to pad to, besides S; None is S / 4 and S / 2.
-      process_index: which share of each batch's rows to yield.
-      process_count: processes that share each batch.
+      task: The examples.
+      batch_size: Rows in a global batch.
+      lengths: Tokens of a row, {"inputs": S, "targets": T}.
+      indices: Which examples; None is all.
+      bucket_lengths: Encoder lengths to pad to, besides S; None is S / 4 and S / 2.
+      process_index: Which share of each batch's rows to yield.
+      process_count: Processes that share each batch.
 
     Raises:
-      UserError: an example longer than a row; a bucket longer than S; a batch that does not divide.
+      UserError: An example longer than a row; a bucket longer than S; a batch that does not divide.
     """
     numbers = np.arange(len(task)) if indices is None else np.asarray(indices, np.int64)
     plan = _plan(
@@ -57,7 +57,7 @@ def eval_batches(
         bucket_lengths=bucket_lengths,
         share=(process_index, process_count),
     )
-    yield from _batches(plan, lambda places: task.read(numbers[places]), numbers=numbers, targets=lengths["targets"])
+    yield from _batches(plan, lambda chosen: task.read(numbers[chosen]), numbers=numbers, targets=lengths["targets"])
 
 
 def score_batches(
@@ -75,7 +75,7 @@ def score_batches(
     targets: options to rank are short, and the decoder with its vocabulary is most of the work.
 
     Raises:
-      UserError: as `eval_batches`.
+      UserError: As `eval_batches`.
     """
     plan = _plan(
         np.array([len(inputs) for inputs, _ in pairs], np.int64),
@@ -86,7 +86,7 @@ def score_batches(
     )
     longest = max((len(targets) for _, targets in pairs), default=0)
     targets = _bucket(longest, default_bucket_lengths(lengths["targets"]), side="target")
-    yield from _batches(plan, lambda places: [pairs[i] for i in places], numbers=np.arange(len(pairs)), targets=targets)
+    yield from _batches(plan, lambda chosen: [pairs[i] for i in chosen], numbers=np.arange(len(pairs)), targets=targets)
 
 
 def _plan(
@@ -97,16 +97,17 @@ def _plan(
     bucket_lengths: Sequence[int] | None,
     share: tuple[int, int],
 ) -> list[tuple[np.ndarray, int]]:
-    """Returns this process's part of each batch, [2, rows] places in `input_lengths`, and the batch's encoder length.
+    """Returns this process's part of each batch, with the encoder length of the batch.
 
-    The first line is the row to read; the second is the same, or -1 for a copy that pads the batch.
+    A part is indices into `input_lengths`, int [2, rows]: first those to read, then the same with -1 for the copies
+    that pad the batch.
     """
     index, count = share
     if batch_size < 1 or batch_size % count:
         raise UserError(f"An evaluation batch of {batch_size} rows does not divide over {count} processes.")
     buckets = default_bucket_lengths(limit) if bucket_lengths is None else tuple(sorted({*bucket_lengths, limit}))
     if buckets[-1] > limit or buckets[0] < 1:
-        raise UserError(f"bucket_lengths must lie between 1 and the input length {limit}; got {bucket_lengths}.")
+        raise UserError(f"bucket_lengths must be between 1 and the input length {limit}; got {bucket_lengths}.")
     # Longest first, so that a lack of memory shows in the first batch. Stable, so that processes agree on ties.
     order = np.argsort(-input_lengths.astype(np.int64), kind="stable")
     own = slice(index * batch_size // count, (index + 1) * batch_size // count)
@@ -128,10 +129,10 @@ def _batches(
     numbers: np.ndarray,
     targets: int,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    for (copied, places), inputs in plan:
+    for (copied, chosen), inputs in plan:
         batch = features.unpacked_batch(read(copied), lengths={"inputs": inputs, "targets": targets})
-        batch["decoder_loss_weights"][places == PADDING_ROW] = 0.0
-        yield batch, np.where(places == PADDING_ROW, PADDING_ROW, numbers[places])
+        batch["decoder_loss_weights"][chosen == PADDING_ROW] = 0.0
+        yield batch, np.where(chosen == PADDING_ROW, PADDING_ROW, numbers[chosen])
 
 
 def _bucket(longest: int, buckets: Sequence[int], *, side: str) -> int:

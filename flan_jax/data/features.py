@@ -1,7 +1,7 @@
 """Tokens of examples -> the arrays of a batch: shift right, loss weights, segments, positions, padding.
 
-As SeqIO's encoder-decoder feature converter lays them out, except that segments and positions are always there (an
-unpacked row is segment 1). Which examples share a row is `packing`'s business.
+As SeqIO's encoder-decoder feature converter lays them out, except that segments and positions are always present (an
+unpacked row is segment 1). `packing` decides which examples share a row.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def packed_batch(rows: Sequence[Sequence[Example]], *, lengths: Lengths) -> dict
       The eight arrays of `shapes.BATCH_KEYS`: int32 [B, S] or [B, T], the loss weights float32.
 
     Raises:
-      UserError: the examples of a row have more tokens than the row.
+      UserError: The examples of a row have more tokens than the row.
     """
     batch = _lay_out(rows, lengths)
     # The shift crosses segments: without this the last target of one example would start the next one.
@@ -44,7 +44,7 @@ def packed_batch(rows: Sequence[Sequence[Example]], *, lengths: Lengths) -> dict
 
 
 def unpacked_batch(examples: Sequence[Example], *, lengths: Lengths) -> dict[str, np.ndarray]:
-    """Lays out one example a row. As in SeqIO, the shift lets the last target slip into the first place after the end.
+    """Lays out one example per row. As in SeqIO, the shift moves the last target to the first position after the end.
 
     >>> show(unpacked_batch([([9, 4, 3, 8, 1], [3, 9, 4, 1])], lengths={"inputs": 7, "targets": 5}))
     encoder_input_tokens   9 4 3 8 1 0 0
@@ -60,13 +60,13 @@ def unpacked_batch(examples: Sequence[Example], *, lengths: Lengths) -> dict[str
       As `packed_batch`.
 
     Raises:
-      UserError: an example has more tokens than a row.
+      UserError: An example has more tokens than a row.
     """
     return _lay_out([[example] for example in examples], lengths)
 
 
 def show(batch: dict[str, np.ndarray], *, row: int = 0) -> None:
-    """Prints one row of a batch, a feature a line."""
+    """Prints one row of a batch, one feature per line."""
     for name, array in batch.items():
         print(f"{name:<22}", *(f"{number:g}" for number in array[row]))
 
@@ -94,7 +94,7 @@ def _lay_out(rows: Sequence[Sequence[Example]], lengths: Lengths) -> dict[str, n
 def _place(
     sequences: list[Tokens], *, row_of: np.ndarray, shape: tuple[int, int], side: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns tokens, segments and positions, int32 of `shape`; sequence i goes to row `row_of[i]`, behind others."""
+    """Returns tokens, segments and positions, int32 of `shape`; sequence i goes to the end of row `row_of[i]`."""
     counts = np.array(list(map(len, sequences)), np.int64)
     used = np.bincount(row_of, weights=counts, minlength=shape[0]).astype(np.int64)
     if used.max(initial=0) > shape[1]:
@@ -104,11 +104,11 @@ def _place(
             "raise the length."
         )
     starts = np.cumsum(counts) - counts
-    first = np.searchsorted(row_of, np.arange(shape[0]))  # the first sequence of each row
-    behind = starts - starts[first[row_of]] + row_of * shape[1]
-    places = np.repeat(behind - starts, counts) + np.arange(counts.sum())
+    first = np.searchsorted(row_of, np.arange(shape[0]))  # The first sequence of each row.
+    begin = starts - starts[first[row_of]] + row_of * shape[1]
+    slots = np.repeat(begin - starts, counts) + np.arange(counts.sum())
     tokens, segments, positions = (np.full(shape, empty, np.int32) for empty in (PAD_ID, 0, 0))
-    tokens.reshape(-1)[places] = np.concatenate([*sequences, np.zeros(0, np.int32)])
-    segments.reshape(-1)[places] = np.repeat(np.arange(len(counts)) - first[row_of] + 1, counts)
-    positions.reshape(-1)[places] = np.arange(counts.sum()) - np.repeat(starts, counts)
+    tokens.reshape(-1)[slots] = np.concatenate([*sequences, np.zeros(0, np.int32)])
+    segments.reshape(-1)[slots] = np.repeat(np.arange(len(counts)) - first[row_of] + 1, counts)
+    positions.reshape(-1)[slots] = np.arange(counts.sum()) - np.repeat(starts, counts)
     return tokens, segments, positions

@@ -36,10 +36,10 @@ class Facts:
     """The metadata of a task that hold-out compares.
 
     Attributes:
-      task: its name.
-      cluster: the skill it tests.
-      corpora: what its rows were made from.
-      exemplar_corpora: what the solved examples in its prompts were made from.
+      task: Its name.
+      cluster: The skill it tests.
+      corpora: The corpora that its rows were made from.
+      exemplar_corpora: The corpora that the solved examples in its prompts were made from.
     """
 
     task: str
@@ -53,10 +53,10 @@ class HoldOut:
     """The tasks, clusters and corpora that a mixture must not train on.
 
     Attributes:
-      clusters: skills.
-      corpora: sources of rows, whatever task was made from them.
-      tasks: names of tasks and mixtures, whose clusters and corpora are held out with them.
-      allow_leak: leaks that are known and accepted: names of training tasks, clusters or corpora.
+      clusters: Names of clusters.
+      corpora: Sources of rows, whichever task was made from them.
+      tasks: Names of tasks and mixtures, whose clusters and corpora are held out with them.
+      allow_leak: Leaks that are known and accepted: names of training tasks, clusters or corpora.
     """
 
     clusters: tuple[str, ...] = ()
@@ -77,10 +77,10 @@ class Leak:
     """One way in which a training task gives away what is held out.
 
     Attributes:
-      task: the training task.
-      through: by what.
-      name: of the task, cluster or corpus that both have.
-      held_out: tasks that it gives away, when it was tasks that were held out.
+      task: The training task.
+      through: The kind of thing that both share.
+      name: The task, cluster or corpus that both share.
+      held_out: The held-out tasks that share it; empty when it was held out by name.
     """
 
     task: str
@@ -103,7 +103,7 @@ class Leak:
         return not {self.task, self.name}.isdisjoint(allow_leak)
 
 
-@functools.cache  # Few corpora, and mixtures by the hundred that ask.
+@functools.cache  # Called with few corpora, by hundreds of mixtures.
 def with_origins(corpora: tuple[str, ...]) -> tuple[str, ...]:
     """Returns corpora and what they were made from, each once.
 
@@ -117,39 +117,38 @@ def leaks(training: Iterable[Facts], *, hold_out: HoldOut | None = None, tasks: 
     """Returns every leak, allowed or not, task by task.
 
     >>> anli = Facts(task="anli", cluster="entailment", corpora=("anli", "snli"))
-    >>> found = leaks([Facts(task="write_a_premise", cluster="writing", corpora=("snli",))], tasks=[anli])
-    >>> print(*found)
+    >>> leaked = leaks([Facts(task="write_a_premise", cluster="writing", corpora=("snli",))], tasks=[anli])
+    >>> print(*leaked)
     'write_a_premise' is made from the held-out corpus 'snli' (of 'anli')
 
     Args:
-      training: what is trained on.
-      hold_out: what must not be, by name.
-      tasks: what must not be either, nor anything of their clusters and corpora; those that `hold_out` names are to be
-        among them.
+      training: The training tasks.
+      hold_out: The names that are held out.
+      tasks: Tasks that are held out with their clusters and corpora; includes those that `hold_out` names.
     """
     named = _named(hold_out or HoldOut(), tasks)
     return [leak for facts in training for leak in _leaks_of(facts, named)]
 
 
-def parted(found: Iterable[Leak], *, allow_leak: Iterable[str]) -> tuple[list[Leak], list[Leak]]:
-    """Parts leaks into those that nobody allowed and those that somebody did."""
+def parted(leaked: Iterable[Leak], *, allow_leak: Iterable[str]) -> tuple[list[Leak], list[Leak]]:
+    """Returns the leaks that are not allowed and those that are."""
     allowed = set(allow_leak)
     parts: tuple[list[Leak], list[Leak]] = ([], [])
-    for leak in found:
+    for leak in leaked:
         parts[leak.is_allowed(allowed)].append(leak)
     return parts
 
 
-def in_words(found: Sequence[Leak]) -> str:
-    """Returns leaks as a message lists them, the first few."""
-    more = f"; and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
-    return "; ".join(map(str, found[:SHOWN])) + more
+def in_words(leaked: Sequence[Leak]) -> str:
+    """Returns the first few leaks as a message lists them."""
+    more = f"; and {len(leaked) - SHOWN:,} more" if len(leaked) > SHOWN else ""
+    return "; ".join(map(str, leaked[:SHOWN])) + more
 
 
-def ways(found: Iterable[Leak]) -> list[str]:
+def ways(leaked: Iterable[Leak]) -> list[str]:
     """Returns what a list of allowed leaks would have to name, the widest names first: clusters, corpora, tasks."""
     order = ("cluster", "corpus", "exemplars", "task")
-    by_kind = sorted({(order.index(leak.through), leak.name) for leak in found})
+    by_kind = sorted({(order.index(leak.through), leak.name) for leak in leaked})
     return list(dict.fromkeys(name for _, name in by_kind))
 
 
@@ -160,11 +159,11 @@ def record(hold_out: HoldOut, *, allowed: Sequence[Leak]) -> dict[str, Any]:
 
 
 Named = Mapping[Through, Mapping[str, tuple[str, ...]]]
-"""By what, and its name -> the held-out tasks that have it."""
+"""The held-out tasks that share something, by its kind and its name."""
 
 
 def _named(hold_out: HoldOut, tasks: Iterable[Facts]) -> Named:
-    found: dict[Through, dict[str, tuple[str, ...]]] = {
+    named: dict[Through, dict[str, tuple[str, ...]]] = {
         "task": {},
         "cluster": dict.fromkeys(hold_out.clusters, ()),
         "corpus": dict.fromkeys(with_origins(hold_out.corpora), ()),
@@ -174,8 +173,8 @@ def _named(hold_out: HoldOut, tasks: Iterable[Facts]) -> Named:
         pairs += [("cluster", facts.cluster)] if facts.cluster not in UNKNOWN_CLUSTERS else []
         pairs += [("corpus", corpus) for corpus in with_origins(facts.corpora)]
         for through, name in pairs:
-            found[through][name] = (*found[through].get(name, ()), facts.task)
-    return found
+            named[through][name] = (*named[through].get(name, ()), facts.task)
+    return named
 
 
 def _leaks_of(facts: Facts, named: Named) -> Iterator[Leak]:

@@ -20,8 +20,8 @@ def inventory(export_dir: Path) -> dict[str, Any]:
       "mixtures" and "tasks", each a list in the order of file names, and "partial": folders of unfinished splits.
 
     Raises:
-      MissingFileError: there is no export in it.
-      UserError: a manifest is not of this version's format.
+      MissingFileError: The directory holds no export.
+      UserError: A manifest is not of this version's format.
     """
     with accessing(export_dir, setting="The export", action="read"):
         mixtures = [(path, read_mixture(path)) for path in sorted((export_dir / "mixtures").glob("*.json"))]
@@ -56,13 +56,13 @@ def examples_per_row(shares: Mapping[str, float], *, export_dir: Path, split: st
     """Estimates the number of examples per packed row, from the mean lengths of exported tasks.
 
     Args:
-      shares: each task's share of the draws.
-      export_dir: the export directory.
-      split: of the tasks.
-      lengths: token limits of a row, equal to those of the exports.
+      shares: Each task's share of the draws.
+      export_dir: The export directory.
+      split: The split of the tasks.
+      lengths: Token limits of a row, equal to those of the exports.
 
     Raises:
-      MissingFileError: a task is not exported there with these lengths.
+      MissingFileError: A task is not exported with these lengths.
     """
     means = {
         name: tuple(task.tokens[side] / task.num_examples for side in ("inputs", "targets"))
@@ -85,8 +85,8 @@ def examples_per_row(shares: Mapping[str, float], *, export_dir: Path, split: st
 def exported(export_dir: Path, *, split: str, lengths: Lengths) -> dict[str, TaskManifest]:
     """Returns the manifests of all tasks that are exported for a split with these lengths, by name."""
     paths = sorted(export_dir.glob(f"tasks/*/{split}/{MANIFEST_NAME}"))
-    found = (read_task(path.parent) for path in paths)
-    return {task.task: task for task in found if dict(task.lengths) == dict(lengths)}
+    tasks = (read_task(path.parent) for path in paths)
+    return {task.task: task for task in tasks if dict(task.lengths) == dict(lengths)}
 
 
 def _task(path: Path, task: TaskManifest) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class TrainFeed:
         self._identity = {
             "seed": seed,
             "lengths": list(self._planner.limits),
-            "packing": strategy.__name__,
+            "packing": strategy.__name__,  # Not the batch size: a position is a row, whatever batches it is read in.
             "mixture": self._planner.fingerprint,
         }
         # Without packing the arrays are SeqIO's unpacked ones, down to the padding.

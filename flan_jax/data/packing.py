@@ -2,7 +2,7 @@
 
 A pair fits a row when both its sides do. Every strategy takes lengths, int [N, 2] (inputs, targets), and the limits
 (S, T) of a row, and returns the rows as arrays of pair numbers, each pair in exactly one row. They compute in exact
-arithmetic, so that every machine packs alike. How packed tokens are laid out is `features`' business.
+arithmetic, so that every machine packs alike. `features` lays out their tokens.
 """
 
 import bisect
@@ -48,9 +48,9 @@ def bin_centred(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     scores, part, fits, also = np.empty(left), np.empty(left), np.empty(left, bool), np.empty(left, bool)
     rows: Rows = []
     while left:
-        if 4 * left < 3 * len(numbers):  # Forget the taken ones now and then: each pair moves O(1) times.
-            keep = inputs < _TAKEN
-            inputs, targets, numbers, whole = inputs[keep], targets[keep], numbers[keep], whole[keep]
+        if 4 * left < 3 * len(numbers):  # Drop the taken pairs now and then: each pair moves O(1) times.
+            free = inputs < _TAKEN
+            inputs, targets, numbers, whole = inputs[free], targets[free], numbers[free], whole[free]
             scores, part, fits, also = scores[:left], part[:left], fits[:left], also[:left]
         room_inputs, room_targets = float(limits[0]), float(limits[1])
         row: list[int] = []
@@ -70,7 +70,7 @@ def bin_centred(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
             np.logical_and(fits, also, fits)
             np.multiply(scores, fits, scores)
             best = int(scores.argmax())
-            if not fits[best]:  # All scores are zero: there is none that fits, or one that takes no room.
+            if not fits[best]:  # All scores are zero: none fits, or one takes no room.
                 best = int(fits.argmax())
                 if not fits[best]:
                     break
@@ -101,14 +101,14 @@ def scarce_side_first(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
         room, other_room = int(limits[scarce]), int(limits[1 - scarce])
         row: list[int] = []
         while True:
-            place = bisect.bisect_right(sizes, room) - 1
-            while place >= 0 and others[place] > other_room:
-                place -= 1
-            if place < 0:
+            best = bisect.bisect_right(sizes, room) - 1
+            while best >= 0 and others[best] > other_room:
+                best -= 1
+            if best < 0:
                 break
-            room -= sizes.pop(place)
-            other_room -= others.pop(place)
-            row.append(numbers.pop(place))
+            room -= sizes.pop(best)
+            other_room -= others.pop(best)
+            row.append(numbers.pop(best))
         rows.append(np.sort(np.array(row)))
     return rows
 
@@ -130,6 +130,6 @@ def fewest_rows(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
 
 
 def _check(lengths: np.ndarray, limits: tuple[int, int]) -> None:
-    """Longer pairs would be packed nowhere; the export trims to its lengths and the feed refuses smaller ones."""
+    """Asserts that every pair fits a row: the export trims to its lengths, and the feed refuses shorter rows."""
     assert lengths.ndim == 2 and lengths.shape[1] == 2, lengths.shape
     assert np.all(lengths >= 0) and np.all(lengths <= np.array(limits)), f"a pair is longer than {limits}"

@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 
 UInt64 = np.ndarray
-"""Arrays of dtype uint64; products wrap around, which is what the hash wants."""
+"""Arrays of dtype uint64; products wrap around, as the hash requires."""
 
 _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 _FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -30,9 +30,9 @@ def key_of(*parts: int | str) -> int:
 
 
 def mix(values: UInt64) -> UInt64:
-    """Returns a well-mixed 64-bit hash of each value (the finaliser of splitmix64, Steele et al. 2014)."""
+    """Returns a well-mixed 64-bit hash of each value (the finalizer of splitmix64, Steele et al. 2014)."""
     mixed = values >> _SHIFTS[0]
-    part = np.empty_like(mixed)  # Into the same two arrays throughout: a block's thousand values are hashed often.
+    part = np.empty_like(mixed)  # The same two arrays throughout: a block's thousand values are hashed 8 times.
     np.bitwise_xor(values, mixed, mixed)
     np.multiply(mixed, _FACTORS[0], mixed)
     np.right_shift(mixed, _SHIFTS[1], part)

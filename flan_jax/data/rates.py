@@ -1,6 +1,6 @@
-"""How often each task is drawn: pure arithmetic from counts and rates, shared by defining, exporting and feeding.
+"""Relative rates of tasks: arithmetic from counts, for the definition of a mixture, its export and the feed.
 
-Rates are relative. `mixture` selects examples; the exporter counts them.
+`mixture` selects examples by them; the exporter counts examples.
 """
 
 import dataclasses
@@ -30,14 +30,14 @@ def proportional_rate(
     [173.205, 173.205, 15.811]
 
     Args:
-      num_examples: rows of the task's training split.
-      maximum: the cap K: a larger task counts as this many examples (T5, arXiv 1910.10683, section 3.5.2).
+      num_examples: Rows of the task's training split.
+      maximum: The cap K: a larger task counts as this many examples (T5, arXiv 1910.10683, section 3.5.2).
       temperature: T of the same section; 1 is proportional, large is equal.
-      scale: multiplies the size before the cap.
-      minimum: a smaller task counts as this many examples, before the temperature.
+      scale: Multiplies the size before the cap.
+      minimum: A smaller task counts as this many examples, before the temperature.
 
     Raises:
-      UserError: a number that is not positive.
+      UserError: A number that is not positive.
     """
     given = {"num_examples": num_examples, "temperature": temperature, "scale": scale}
     given |= {name: bound for name, bound in (("maximum", maximum), ("minimum", minimum)) if bound is not None}
@@ -93,7 +93,7 @@ class StatedShare(float):
         """Makes a share.
 
         Raises:
-          UserError: not between 0 and 1, or of an unknown unit.
+          UserError: Not between 0 and 1, or of an unknown unit.
         """
         if unit not in get_args(ShareUnit):
             allowed = get_args(ShareUnit)
@@ -123,9 +123,9 @@ def rates_of_shares(
     0.0087
 
     Args:
-      shares: of each member; relative.
-      unit: what they are shares of.
-      mean_tokens: of an example of each member, inputs and targets together.
+      shares: The relative share of each member.
+      unit: The unit of the shares.
+      mean_tokens: Mean tokens of an example of each member, inputs and targets together.
     """
     return {name: share / (mean_tokens[name] if unit == "tokens" else 1.0) for name, share in shares.items()}
 
@@ -162,7 +162,7 @@ def flatten(members: Members) -> dict[str, float]:
     {'a': 1.5, 'b': 0.5, 'c': 1.0}
 
     Raises:
-      UserError: an empty mixture, or a rate that is not positive.
+      UserError: An empty mixture, or a rate that is not positive.
     """
     if not members:
         raise UserError("A mixture needs at least one member; got none.")

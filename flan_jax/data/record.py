@@ -26,8 +26,8 @@ def encode_record(features: Sequence[Sequence[int] | np.ndarray], meta: Mapping[
     ([array([5, 1], dtype=int32), array([], dtype=int32)], {'gold': 0})
 
     Args:
-      features: any number of integer sequences; values within int32.
-      meta: what JSON can hold; None and {} are the same.
+      features: Any number of integer sequences; values within int32.
+      meta: A JSON object; None and {} are the same.
     """
     if len(features) == 2 and type(features[0]) is type(features[1]) is list:
         # What an export writes by the million: lists of 100-odd ids, packed at once twice as fast as by NumPy. Lengths
@@ -51,7 +51,7 @@ def decode_record(record: bytes) -> tuple[list[np.ndarray], dict[str, Any] | Non
     """Reads a record back: the features (read-only views, int32) and the JSON object or None.
 
     Raises:
-      UserError: the bytes are not a record.
+      UserError: The bytes are not a record.
     """
     features, end = _features(record)
     return features, json.loads(record[end:].decode()) if end < len(record) else None
@@ -61,7 +61,7 @@ def decode_features(record: bytes) -> list[np.ndarray]:
     """Reads a record's features alone, without parsing its JSON.
 
     Raises:
-      UserError: the bytes are not a record.
+      UserError: The bytes are not a record.
     """
     return _features(record)[0]
 
@@ -73,7 +73,7 @@ def decode_pair(record: bytes) -> tuple[np.ndarray, np.ndarray]:
     (array([5, 1], dtype=int32), array([9], dtype=int32))
 
     Raises:
-      UserError: the bytes are not a record of two features.
+      UserError: The bytes are not a record of two features.
     """
     try:
         count, inputs, targets = _PAIR.unpack_from(record)

@@ -58,7 +58,7 @@ def test_rows_longer_than_two_bytes_can_count_are_planned():
     assert planner.plan(0).num_rows == 3  # Four draws: each long one alone, the short ones together.
 
 
-def test_the_fingerprint_hangs_on_every_length():
+def test_the_fingerprint_depends_on_every_length():
     changed = {name: array.copy() for name, array in LENGTHS.items()}
     changed["b"][3, 1] += 1
     assert make(changed).fingerprint != make().fingerprint == make(dict(reversed(LENGTHS.items()))).fingerprint

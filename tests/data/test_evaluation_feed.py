@@ -112,5 +112,5 @@ def test_what_does_not_fit_is_refused():
         next(score_batches([([5], [7] * 41)], batch_size=2, lengths=LENGTHS))
     with pytest.raises(ValueError, match="An evaluation batch of 3 rows does not divide over 2 processes"):
         next(eval_batches(TASK, batch_size=3, lengths=LENGTHS, process_count=2))
-    with pytest.raises(ValueError, match=r"bucket_lengths must lie between 1 and the input length 64; got \[65\]"):
+    with pytest.raises(ValueError, match=r"bucket_lengths must be between 1 and the input length 64; got \[65\]"):
         next(eval_batches(TASK, batch_size=2, lengths=LENGTHS, bucket_lengths=[65]))

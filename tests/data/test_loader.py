@@ -62,7 +62,7 @@ def joined(parts):
 
 def examples_of(batch):
     """The (task number, row) of every example in a batch, checked to be whole on both sides."""
-    found = []
+    examples = []
     for row in range(len(batch["encoder_positions"])):
         for segment in range(1, batch["encoder_segment_ids"][row].max() + 1):
             inputs = batch["encoder_input_tokens"][row][batch["encoder_segment_ids"][row] == segment]
@@ -70,8 +70,8 @@ def examples_of(batch):
             task, number = int(inputs[0]) - 100, int(inputs[1]) - 10
             whole = list(TASKS.values())[task].example(number)
             assert inputs.tolist() == whole[0].tolist() and targets.tolist() == whole[1].tolist()
-            found.append((task, number))
-    return found
+            examples.append((task, number))
+    return examples
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4, 8])
@@ -87,7 +87,7 @@ def test_any_number_of_processes_reads_the_same_global_batches(process_count):
 
 @pytest.mark.parametrize("saving_processes", [1, 2])
 @pytest.mark.parametrize("restoring_processes", [1, 4])
-def test_a_feed_restored_anywhere_goes_on_with_the_same_batches(saving_processes, restoring_processes):
+def test_a_feed_restored_anywhere_continues_with_the_same_batches(saving_processes, restoring_processes):
     total = 9
     feed = make()
     whole = take(feed, total)
@@ -175,7 +175,7 @@ def test_a_batch_at_any_position_plans_its_own_blocks_and_no_others():
     assert len(planned) - at_start <= at_start + 1 and feed.state()["block"] - 10**9 <= at_start
 
 
-def test_a_feed_can_be_taken_back():
+def test_a_feed_can_be_moved_back():
     feed = make()
     start = feed.state()
     first = take(feed, 5)

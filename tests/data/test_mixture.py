@@ -71,7 +71,7 @@ def test_any_range_of_blocks_gives_each_task_its_share_to_within_its_draws_in_a_
             assert abs(counts[name] - (last - first) * per_block) <= per_block + 1
 
 
-def test_counts_are_exact_beyond_a_milliard_blocks():
+def test_counts_are_exact_beyond_a_billion_blocks():
     """Blocks meet without gap or overlap: the draws before block b are floor(b x step + offset), exactly."""
     sizes = {"a": 1000, "b": 10**9, "c": 2 * 10**9}
     mixture = make(sizes)

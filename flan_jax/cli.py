@@ -118,7 +118,13 @@ def _join_values(arguments: Sequence[str]) -> list[str]:
     """Joins `--gin_file FILE` into `--gin_file=FILE`; other options use `=` only, so that flags stay flags."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] in ("--gin_file", "--gin_search_paths", "--gin_bindings", "--tfds_data_dir"):
+        if joined and joined[-1] in (
+            "--gin_file",
+            "--gin_search_paths",
+            "--gin_bindings",
+            "--tfds_data_dir",
+            "--from-t5x",
+        ):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 import sys
+import tokenize
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ import gin
 from gin import config as gin_config
 from gin import config_parser
 
+from flan_jax import t5x_names
 from flan_jax.errors import MissingFileError, UserError, add_user_files, in_user_code, is_ours, origin, raised_outside
 from flan_jax.files import accessing
 from flan_jax.names import nearest
@@ -86,7 +88,7 @@ def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequen
     try:
         gin.parse_config_files_and_bindings(list(files), lines, finalize_config=False, print_includes_and_imports=False)
     except Exception as error:
-        raise _explained(error) from error
+        raise _explained(error, statements) from error
     imported = [sys.modules.get(statement.module) for statement in gin_config._IMPORTS]
     modules = (getattr(module, "__file__", None) for module in imported)  # A builtin module has no file.
     add_user_files(str(file) for file in modules if file is not None)
@@ -173,7 +175,7 @@ def _original(error: Exception) -> Exception:
     return error
 
 
-def _explained(error: Exception) -> Exception:
+def _explained(error: Exception, statements: Sequence[_Statement]) -> Exception:
     """Returns what to raise for a failed parse: a defect of this package as it is, everything else as the user's."""
     file, _ = origin(error)
     original = _original(error)
@@ -183,7 +185,7 @@ def _explained(error: Exception) -> Exception:
         return in_user_code(original.with_traceback(error.__traceback__))
     if isinstance(original, UserError) or not raised_outside(error, caller=__file__):
         return original.with_traceback(error.__traceback__)
-    return UserError(_with_nearest_name(str(error)))  # Raised by gin, or by the import system.
+    return UserError(_with_nearest_name(str(error), statements))  # Raised by gin, or by the import system.
 
 
 def _as_gin_line(binding: str) -> str:
@@ -226,7 +228,10 @@ def _statements(
         parsed = list(config_parser.ConfigParser(text, _Names()))
     except SyntaxError as error:
         raise UserError(f"{origin}: not gin syntax: {error.msg} (line {error.lineno}).") from error
+    except (tokenize.TokenError, RecursionError) as error:  # A bracket that is not closed, or ten thousand of them.
+        raise UserError(f"{origin}: not gin syntax: {error}.") from error
     for statement in parsed:
+        t5x_names.refuse_file(statement, origin=origin)
         if isinstance(statement, config_parser.IncludeStatement):
             yield from _statements_of_file(statement.filename, prefixes=prefixes, including=including)
         elif isinstance(statement, config_parser.BindingStatement):
@@ -258,13 +263,13 @@ def _refuse_unset_and_unused(statements: Sequence[_Statement]) -> None:
     referenced = _macro_references()
     for name, user in sorted(referenced.items()):
         if name not in defined and name != "gin.REQUIRED":
-            raise UserError(f"{user} refers to the macro %{name}, which no gin file sets.{nearest(name, defined)}")
+            hint = _hint(name, default=nearest(name, defined))
+            raise UserError(f"{user} refers to the macro %{name}, which no gin file sets.{hint}")
     for statement in statements:
         if statement.name in defined and statement.name not in referenced:
             others = set(referenced) | set(defined - {statement.name})
-            raise UserError(
-                f"Nothing uses the macro {statement.name}, set in {statement.origin}.{nearest(statement.name, others)}"
-            )
+            hint = _hint(statement.name, default=nearest(statement.name, others))
+            raise UserError(f"Nothing uses the macro {statement.name}, set in {statement.origin}.{hint}")
     required = gin_config.REQUIRED
     unset = [s for s in settings() if _is_required(s.value, required)]
     if unset:
@@ -273,24 +278,35 @@ def _refuse_unset_and_unused(statements: Sequence[_Statement]) -> None:
         raise UserError(f"These have no value yet:\n{lines}\nSet them in a gin file or with --gin.{first}=VALUE.")
 
 
+def _hint(name: str, *, default: str) -> str:
+    """Returns what a setting of T5X is called here, or else the default."""
+    of_t5x = t5x_names.lookup(name)
+    return default if of_t5x is None or of_t5x.ours == name else f" {of_t5x}"
+
+
 def _is_required(value: Any, required: Any) -> bool:
     if value is required:
         return True
     return isinstance(value, gin_config.ConfigurableReference) and value.scoped_selector.startswith("gin.REQUIRED/")
 
 
-def _with_nearest_name(message: str) -> str:
+def _with_nearest_name(message: str, statements: Sequence[_Statement]) -> str:
     unknown_parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", message)
     if unknown_parameter:
         selector, parameter = unknown_parameter.groups()
         target = gin_config._REGISTRY.get_match(selector)
         names = inspect.signature(target.wrapped).parameters if target else ()
-        return message.replace("'.\n", f"'.{nearest(parameter, names)}\n", 1)
+        of_t5x = t5x_names.lookup(f"network.T5Config.{parameter}") if selector.endswith("T5Config") else None
+        hint = f" {of_t5x}" if of_t5x and of_t5x.theirs.endswith(parameter) else nearest(parameter, names)
+        return message.replace("'.\n", f"'.{hint}\n", 1)
     unknown_name = re.search(r"No configurable matching '([^']+)'", message)
     if unknown_name:
         known = {".".join(s.split(".")[-2:]) for s, _ in gin_config._REGISTRY.items()}
         first, _, rest = message.partition("\n")
-        return f"{first}{nearest(unknown_name.group(1), known)}\n{rest}"
+        name = unknown_name.group(1)
+        # gin names the configurable; the statement has the parameter too.
+        stated = next((s.name for s in statements if s.name.rpartition("/")[2].startswith(f"{name}.")), name)
+        return f"{first}{_hint(stated, default=nearest(name, known))}\n{rest}"
     return message
 
 

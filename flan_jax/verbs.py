@@ -76,7 +76,8 @@ VERBS = {
         examples=("--from=runs/quickstart --to=quickstart_hf --format=hf",),
     ),
     "show": Verb(
-        does="tasks, mixtures, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, checkpoint DIR",
+        does="tasks, mixtures, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, checkpoint DIR, "
+        "gin --from-t5x FILE",
         examples=("tasks 'rte_*'", "template my_tasks.yaml", "run runs/quickstart --json"),
         positional=("what", "name"),
         has_json=True,

@@ -14,6 +14,7 @@ from rich.pretty import Pretty
 from rich.table import Table
 from rich.text import Text
 
+from flan_jax import t5x_names
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, results
 from flan_jax.names import nearest
@@ -22,7 +23,7 @@ from flan_jax.paths import location, user_path
 Data = dict[str, Any]
 
 NAMED = ("task", "mixture", "template", "export", "run", "checkpoint")
-NOUNS = ("tasks", "mixtures", "lint", *NAMED)  # These also without a name.
+NOUNS = ("tasks", "mixtures", "lint", "gin", *NAMED)  # These also without a name.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,12 @@ def show(
     export_dir: str | None = None,
     step: int | None = None,
     strict: bool = False,
+    from_t5x: str | None = None,
 ) -> Shown:
-    """Describes a task, mixture, template file, export, run or checkpoint.
+    """Describes a task, mixture, template file, export, run or checkpoint, or translates a gin file of T5X.
 
     Args:
-      what: "tasks", "mixtures", "task", "mixture", "template", "lint", "export", "run" or "checkpoint".
+      what: "tasks", "mixtures", "task", "mixture", "template", "lint", "export", "run", "checkpoint" or "gin".
       name: The name of the task or mixture, or the path of the file or directory. For `tasks` and `mixtures`: a part of
         the names, or a pattern with `*`. For `lint`: a task or a YAML file; without it, every template of the package.
       mixture_or_task_module: The module that defines it, when the package does not: dotted modules or paths,
@@ -78,6 +80,7 @@ def show(
         packed row; without it every example has its own row.
       step: The step of the checkpoint, for `checkpoint`; None uses the latest.
       strict: Whether a damaged newest checkpoint is an error; otherwise the newest intact one is shown.
+      from_t5x: A gin file of T5X, for `gin`: what its settings are called here.
 
     Returns:
       The description; the exit status is 2 when `lint` reports problems.
@@ -94,22 +97,17 @@ def show(
         raise UserError(f"show which {what}? Write: flan-jax show {what} {word}.")
     if what in ("tasks", "mixtures", "task", "mixture", "lint"):
         _define(mixture_or_task_module, vocabulary=vocabulary, tfds_data_dir=tfds_data_dir)
+    sizes: Data = {"steps": train_steps, "batch_size": batch_size, "lengths": task_feature_lengths}
     gather: dict[str, Callable[[], tuple[Data, RenderableType]]] = {
         "tasks": lambda: _tasks(name),
         "mixtures": lambda: _mixtures(name),
         "task": lambda: _task(
             str(name), split=split, index=index, lengths=task_feature_lengths, num_packed=num_examples
         ),
-        "mixture": lambda: _mixture(
-            str(name),
-            split=split or "train",
-            steps=train_steps,
-            batch_size=batch_size,
-            export_dir=export_dir,
-            lengths=task_feature_lengths,
-        ),
+        "mixture": lambda: _mixture(str(name), split=split or "train", export_dir=export_dir, **sizes),
         "template": lambda: _template(str(name), num_rows=num_examples),
         "lint": lambda: _lint(name, lengths=task_feature_lengths),
+        "gin": lambda: _gin(from_t5x or name),
         "export": lambda: _export(str(name)),
         "run": lambda: _run(str(name), strict=strict),
         "checkpoint": lambda: _checkpoint(str(name), step=step, strict=strict),
@@ -150,7 +148,6 @@ def _mixtures(pattern: str | None) -> tuple[Data, RenderableType]:
 
 
 def _declared(what: str) -> list[RenderableType]:
-    """One line per collection whose names are registered on request."""
     from flan_jax.tasks import registry
 
     return [
@@ -248,6 +245,13 @@ def _lint(name: str | None, *, lengths: Mapping[str, int] | None) -> tuple[Data,
     problems = sum(finding.severity == "problem" for finding in findings)
     title = f"{tasks:,} tasks checked: {problems:,} problems, {len(findings) - problems:,} notes"
     return {"tasks": tasks, "findings": lines}, _table(title, columns, merged.values())
+
+
+def _gin(path: str | None) -> tuple[Data, RenderableType]:
+    if path is None:
+        raise UserError("show which gin file? Write: flan-jax show gin --from-t5x FILE.")
+    rows = list(t5x_names.translated(user_path(path)))
+    return {"settings": rows}, _table(f"{path}, translated from T5X", ("line", "t5x", "value", "here", "note"), rows)
 
 
 def _export(path: str) -> tuple[Data, RenderableType]:

@@ -141,7 +141,7 @@ def convert(
         format=written.format,
         layout=written.layout,
         optimizer_arrays=len(written.slots),
-        notes=written.notes,
+        notes=written.notes + _not_written(vocabulary, choices),
         digest=digest,
         seconds=time.monotonic() - started,
     )
@@ -225,6 +225,17 @@ def _require_empty(to: Path, weights: Weights) -> None:
     needed_bytes = sum(leaf.nbytes for leaf in (*weights.params.values(), *weights.slots.values()))
     files.require_writable_directory(to.parent, setting="The directory of --to")
     files.require_free_space(to.parent, needed_bytes + _OVERHEAD_BYTES, for_what=f"the converted checkpoint {to.name}")
+
+
+def _not_written(vocabulary: vocab.Vocabulary | None, choices: Choices) -> tuple[str, ...]:
+    """Returns a note on added tokens that the output cannot hold."""
+    added = vocabulary.added if isinstance(vocabulary, vocab.SentencePieceVocabulary) else None
+    if choices.format != "t5x" or added is None:
+        return ()
+    return (
+        f"T5X stores no vocabulary, and SeqIO's have no added tokens: those of these weights ({len(added.tokens)}) are "
+        "not in the output. Give the original folder as --vocabulary when it is converted back.",
+    )
 
 
 def _write(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from flan_jax import vocab
-from flan_jax.errors import UserError
 from flan_jax.files import sha256_of
 from flan_jax.tasks import lazy
 
@@ -19,13 +18,48 @@ def to_seqio(vocabulary: vocab.Vocabulary) -> Any:
     seqio = lazy.import_seqio()
     if isinstance(vocabulary, vocab.SentencePieceVocabulary):
         if Path(vocabulary.path).is_dir() or vocabulary.added is not None:
-            raise UserError(
-                f"{vocabulary.path} is a tokenizer of Hugging Face with added tokens or without a SentencePiece model, "
-                "and SeqIO has no such vocabulary. Export the tasks with flan_jax, or use the spiece.model alone."
-            )
+            return _wrapper()(vocabulary)
         return seqio.SentencePieceVocabulary(vocabulary.path, extra_ids=vocabulary.extra_ids)
     assert isinstance(vocabulary, vocab.ByteVocabulary), vocabulary
     return seqio.ByteVocabulary(extra_ids=vocabulary.extra_ids)
+
+
+@functools.cache
+def _wrapper() -> type:
+    """Returns a class of SeqIO for vocabularies with added tokens, which SeqIO has none for."""
+    seqio = lazy.import_seqio()
+    import tensorflow as tf
+
+    class AddedTokensVocabulary(seqio.Vocabulary):  # type: ignore[misc, name-defined]
+        """Encodes and decodes with this package's vocabulary; sentinels are not its last ids."""
+
+        def __init__(self, wrapped: vocab.SentencePieceVocabulary) -> None:
+            super().__init__(extra_ids=0)
+            self.wrapped = wrapped
+
+        bos_id = None
+        eos_id = property(lambda self: self.wrapped.eos_id)
+        unk_id = property(lambda self: self.wrapped.unk_id)
+        _base_vocab_size = property(lambda self: self.wrapped.size)
+
+        def _encode(self, s: str) -> list[int]:
+            return self.wrapped.encode(s)
+
+        def _decode(self, ids: Sequence[int]) -> str:
+            return self.wrapped.decode(ids)
+
+        def _encode_tf(self, s: Any) -> Any:
+            def encoded(text: Any) -> Any:
+                return tf.constant(self.wrapped.encode(text.numpy().decode()), tf.int32)
+
+            ids = tf.py_function(encoded, [s], tf.int32)
+            ids.set_shape([None])
+            return ids
+
+        def _decode_tf(self, ids: Any) -> Any:
+            return tf.py_function(lambda given: tf.constant(self.wrapped.decode(given.numpy())), [ids], tf.string)
+
+    return AddedTokensVocabulary
 
 
 def from_seqio(vocabulary: Any) -> vocab.Vocabulary | None:
@@ -35,6 +69,8 @@ def from_seqio(vocabulary: Any) -> vocab.Vocabulary | None:
       vocabulary: of a feature of any SeqIO task.
     """
     seqio = lazy.import_seqio()
+    if type(vocabulary) is _wrapper():
+        return vocabulary.wrapped
     # The exact type: a subclass may encode differently.
     if type(vocabulary) is seqio.ByteVocabulary:
         return vocab.ByteVocabulary(extra_ids=vocabulary.extra_ids)

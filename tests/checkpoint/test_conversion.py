@@ -13,10 +13,12 @@ from flan_jax.checkpoint.conversion import Choices
 from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.checkpoint.leaves import BFLOAT16, Leaf, cast
 from flan_jax.checkpoint.weights import FORMATS
+from flan_jax.errors import UserError
 from flan_jax.locks import locked
 from flan_jax.models.t5.families import FAMILIES
 from tests.checkpoint.huggingface.test_tokenizer import trained
 from tests.checkpoint.test_native import CONFIG, synthetic_weights
+from tests.vocabularies import synthetic_folders
 
 TINY = {"emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 12, "num_encoder_layers": 3, "num_decoder_layers": 2}
 
@@ -262,3 +264,25 @@ def test_a_path_without_a_checkpoint_is_refused_with_its_content(tmp_path):
         formats.open_weights(tmp_path)
     with pytest.raises(ValueError, match="it holds one file, .png"):
         formats.open_weights(tmp_path / "picture_0.png")
+
+
+def test_added_tokens_travel_with_the_weights_and_t5x_notes_their_absence(tmp_path):
+    source = synthetic_folders.folder(tmp_path / "source")
+    given = vocab.load(str(source))
+    weights = synthetic_weights(dataclasses.replace(tiny(FAMILIES[1]), vocab_size=given.size), slots=False)
+    conversion.convert(weights, tmp_path / "own", choices=Choices(format="flan_jax"), vocabulary=given)
+    own = formats.open_weights(tmp_path / "own")
+    assert own.vocabulary.digest == given.digest == own.metadata["vocabulary_digest"]
+    conversion.convert(own, tmp_path / "hf", choices=Choices(format="hf"))
+    back = formats.open_weights(tmp_path / "hf").vocabulary
+    assert (back.digest, back.added.tokens) == (given.digest, given.added.tokens)
+    notes = conversion.convert(own, tmp_path / "t5x", choices=Choices(format="t5x")).notes
+    assert any("T5X stores no vocabulary" in note and "(111)" in note for note in notes)
+
+
+def test_more_ids_than_rows_are_refused_before_anything_is_written(tmp_path):
+    given = vocab.load(str(synthetic_folders.folder(tmp_path / "source")))
+    weights = synthetic_weights(dataclasses.replace(tiny(FAMILIES[1]), vocab_size=given.size - 1), slots=False)
+    with pytest.raises(UserError, match="The vocabulary has 1607 ids, but the embedding table of .* has 1606 rows"):
+        conversion.convert(weights, tmp_path / "hf", choices=Choices(format="hf"), vocabulary=given)
+    assert not (tmp_path / "hf").exists()

@@ -1,5 +1,7 @@
 """A run's configuration is refused when a value, or two values together, cannot be right."""
 
+import dataclasses
+
 import pytest
 
 from flan_jax.checkpoint.manager import CheckpointPolicy
@@ -7,7 +9,7 @@ from flan_jax.checkpoint.starts import Start
 from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.train.early_stopping import EarlyStopping
-from tests.run.test_identity import config
+from tests.run.test_identity import DATA, config
 
 PLAN = EvaluationPlan(suites={"yours": ("my_questions",)})
 
@@ -21,6 +23,11 @@ PLAN = EvaluationPlan(suites={"yours": ("my_questions",)})
         ({"use_cached_tasks": "yes"}, "use_cached_tasks is 'yes'; allowed are True, False and 'auto'"),
         ({"allow_leak": "squad"}, r"allow_leak is the string 'squad'; write a list of names: \['squad'\]"),
         ({"start": Start(step=3)}, "there is none. Set INITIAL_CHECKPOINT_PATH"),
+        (
+            {"data": dataclasses.replace(DATA, vocabulary="embedded")},
+            "VOCABULARY is 'embedded', which has 1599 ids, and T5C",
+        ),
+        ({"data": dataclasses.replace(DATA, vocabulary="bytes")}, "which has 259 ids, and T5Config.vocab_size is 32"),
         ({"early_stopping": EarlyStopping(metric="m")}, "early_stopping watches 'm', but this run evaluates nothing"),
         (
             {"checkpoints": CheckpointPolicy(keep_best="m")},

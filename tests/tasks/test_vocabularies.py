@@ -1,5 +1,6 @@
 import pytest
 
+from flan_jax import vocab
 from flan_jax.tasks.vocabularies import from_seqio, to_seqio
 from flan_jax.vocab import ByteVocabulary, SentencePieceVocabulary
 
@@ -33,3 +34,18 @@ def test_a_vocabulary_with_other_ids_is_external(model):
         seqio.SentencePieceVocabulary("gs://bucket/a.model"),
     ):
         assert from_seqio(vocabulary) is None
+
+
+def test_a_vocabulary_with_added_tokens_has_the_same_ids_in_seqio(tmp_path):
+    import tensorflow as tf
+
+    from tests.vocabularies import synthetic_folders as synthetic
+
+    ours = vocab.load(str(synthetic.folder(tmp_path / "saved")))
+    theirs = to_seqio(ours)
+    assert from_seqio(theirs) == ours and to_seqio(ours) is theirs
+    assert (theirs.vocab_size, theirs.eos_id, theirs.unk_id) == (ours.size, 1, 2)
+    for text in ("a{{b}}\n<SEP>é cat", "", "<extra_id_0> the"):
+        ids = ours.encode(text)
+        assert theirs.encode(text) == theirs.encode_tf(text).numpy().tolist() == ids
+        assert theirs.decode(ids) == ours.decode(ids) == theirs.decode_tf(tf.constant(ids, tf.int32)).numpy().decode()

@@ -1,4 +1,4 @@
-"""Changes of the files that an export was made from; found without importing them, nor TensorFlow.
+"""Changes of the files that an export was made from, detected without importing them or TensorFlow.
 
 Definitions are the package's own task and template files, the modules that a run names, the vocabulary, and the data.
 The exporter records which of the package's files they are, as files and as the patterns that list them.
@@ -26,8 +26,8 @@ LARGEST_DIGESTED_BYTES = 64 * 2**20  # SHA-256 takes a second per GB; larger fil
 
 def package_files(patterns: Iterable[str]) -> tuple[str, ...]:
     """Returns the package's files that match patterns, sorted; both are relative to the package's parent."""
-    found = {path for pattern in patterns for path in glob.glob(pattern, root_dir=PACKAGE.parent, recursive=True)}
-    return tuple(sorted(Path(path).as_posix() for path in found))
+    paths = {path for pattern in patterns for path in glob.glob(pattern, root_dir=PACKAGE.parent, recursive=True)}
+    return tuple(sorted(Path(path).as_posix() for path in paths))
 
 
 def describe(files: Iterable[tuple[str, Kind]]) -> dict[str, DefinitionFile]:
@@ -63,7 +63,7 @@ def given_folders(files: Iterable[str]) -> dict[str, str]:
 
 
 def module_file(word: str) -> str | None:
-    """Returns the file of a dotted module or of a path to a .py or .yaml file; None when there is none."""
+    """Returns the file of a dotted module or of a path to a .py or .yaml file; None when it does not exist."""
     if word.endswith((".py", ".yaml", ".yml")) or os.sep in word:
         return str(user_path(word))
     top, _, rest = word.partition(".")
@@ -84,7 +84,7 @@ def changes(manifest: MixtureManifest, request: Request, *, missing_is_change: b
     """Yields every definition that has changed since the mixture was exported.
 
     Args:
-      missing_is_change: whether a missing module or vocabulary makes the export out of date; False accepts an export
+      missing_is_change: Whether a missing module or vocabulary makes the export out of date; False accepts an export
         that was moved to a machine without its sources. Missing data never do: shards replace them.
     """
     recorded = manifest.definition_files
@@ -135,10 +135,10 @@ def _describe(path: str, kind: Kind) -> DefinitionFile:
     if _is_pattern(path):
         matches = "\n".join(package_files([path]) if kind == "package" else sorted(glob.glob(path, recursive=True)))
         return DefinitionFile(kind=kind, digest=hashlib.sha256(matches.encode()).hexdigest())
-    place = _locate(path, kind)
-    status = place.stat()
+    located = _locate(path, kind)
+    status = located.stat()
     digest = (
-        sha256_of_file(place)
+        sha256_of_file(located)
         if status.st_size <= LARGEST_DIGESTED_BYTES
         else f"size:{status.st_size} mtime_ns:{status.st_mtime_ns}"
     )

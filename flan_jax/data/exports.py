@@ -43,9 +43,9 @@ def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) 
     """Finds a finished, up-to-date export that answers a request.
 
     Args:
-      request: name, split, lengths and definitions.
-      export_dir: the export directory; it need not exist.
-      missing_is_change: see `flan_jax.data.definitions.changes`.
+      request: Name, split, lengths and definitions.
+      export_dir: The export directory; it need not exist.
+      missing_is_change: See `flan_jax.data.definitions.changes`.
 
     Returns:
       Its manifest, or the reason why there is none.
@@ -118,10 +118,10 @@ def ensure_all(
     """Returns the exports that answer several requests, after exporting those that are missing.
 
     Args:
-      requests: the exports that a run needs.
-      export_dir: the export directory.
+      requests: The exports that a run needs.
+      export_dir: The export directory.
       use_cached: True never exports; "auto" and False export what is missing or out of date.
-      exporter: exports requests that share a module, a vocabulary and a data directory.
+      exporter: Exports requests that share a module, a vocabulary and a data directory.
 
     Raises:
       UserError: `use_cached` is True and an export is missing or out of date: the fields that differ are named.

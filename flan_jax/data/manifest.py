@@ -40,9 +40,9 @@ class VocabularyRef:
     Attributes:
       kind: "external" when only its own class can encode or decode.
       digest: SHA-256 of everything that defines it, extra ids included.
-      size: number of ids, extra ids included.
-      eos_id: id of the end of a sequence; -1 when there is none.
-      file: a SentencePiece model, relative to the export directory.
+      size: Number of ids, extra ids included.
+      eos_id: Id of the end of a sequence; -1 when there is none.
+      file: A SentencePiece model, relative to the export directory.
     """
 
     kind: VocabularyKind
@@ -70,14 +70,14 @@ class TaskManifest:
     """One exported split of one task.
 
     Attributes:
-      identity: everything that `fingerprint` digests: definition, source revision, vocabulary, lengths, format.
-      shard_examples: examples in each shard; `shard_bytes` their sizes.
-      tokens: sums per feature, end-of-sequence included.
-      dropped: examples left out, by reason.
-      truncated: truncated examples, per feature.
+      identity: Everything that `fingerprint` digests: definition, source revision, vocabulary, lengths, format.
+      shard_examples: Examples in each shard; `shard_bytes` their sizes.
+      tokens: Sums per feature, end-of-sequence included.
+      dropped: Examples left out, by reason.
+      truncated: Truncated examples, per feature.
       lengths_digest: SHA-256 of the array of lengths; set when the split is published.
-      metrics: names in `flan_jax.evaluation.metrics`.
-      corpora: corpora of the rows; `exemplar_corpora` those of the solved examples in prompts.
+      metrics: Names in `flan_jax.evaluation.metrics`.
+      corpora: Corpora of the rows; `exemplar_corpora` those of the solved examples in prompts.
     """
 
     format_version: int = FORMAT_VERSION
@@ -138,8 +138,8 @@ class Member:
     """One task of an exported mixture.
 
     Attributes:
-      rate: relative share after flattening nested mixtures, > 0.
-      cap: the largest number of examples that the task counts for, when its rate has a cap.
+      rate: Relative share after flattening nested mixtures, > 0.
+      cap: The largest number of examples that the task counts for, when its rate has a cap.
       path: "tasks/<folder>/<split>", relative to the export directory.
     """
 
@@ -155,10 +155,10 @@ class RealisedShare:
     """A share that the definition of a mixture states, and its realised values.
 
     Attributes:
-      mixture: the mixture that states it: the exported one, or one in it.
-      member: a task or a mixture.
-      unit: of the stated `share`.
-      of_examples: the member's realised share of the draws; `of_tokens`, of the tokens in them.
+      mixture: The mixture that states it: the exported one, or one in it.
+      member: A task or a mixture.
+      unit: The unit of the stated `share`.
+      of_examples: The member's realized share of the draws; `of_tokens`, of the tokens in them.
     """
 
     mixture: str
@@ -174,10 +174,10 @@ class Request:
     """The export that a run needs.
 
     Attributes:
-      name: of a mixture or a task in SeqIO's registries.
-      module: the modules that define it: dotted names or paths, separated by commas; None for the package's own.
+      name: A mixture or a task in SeqIO's registries.
+      module: The modules that define it: dotted names or paths, separated by commas; None for the package's own.
       vocabulary: "embedded", "bytes" or a SentencePiece model file, for tasks that name none; None for the default.
-      max_truncated_targets: largest share of truncated targets that a task may have.
+      max_truncated_targets: Largest share of truncated targets that a task may have.
       on_missing_split: "skip" leaves out (and lists) members that lack the split, and refuses when all do; "error"
         refuses when one does; "empty" takes a mixture without members for an answer.
       on_missing_source: "error" refuses when a member's rows are not on this machine; "skip" leaves such members out,
@@ -232,7 +232,7 @@ class DefinitionFile:
     Attributes:
       kind: "package" (relative to this package's parent), "module", "vocabulary" or "data".
       digest: SHA-256; of the sorted matches for a pattern; "size:... mtime_ns:..." for large files.
-      size_bytes: with `mtime_ns`, avoids digesting the file while both are unchanged.
+      size_bytes: With `mtime_ns`, avoids digesting the file while both are unchanged.
     """
 
     kind: Literal["package", "module", "vocabulary", "data"]
@@ -246,14 +246,14 @@ class MixtureManifest:
     """The export of a mixture: the members with their rates, and the files that it depends on.
 
     Attributes:
-      skipped: members left out, with the reason; those without the split begin with `NO_SPLIT`, those whose rows were
+      skipped: Members left out, with the reason; those without the split begin with `NO_SPLIT`, those whose rows were
         not on the machine with `NO_SOURCE`.
-      looked_for: paths that would hold the rows of the latter.
-      shares: shares of examples or of tokens that the definition states, with their realised values.
-      hold_out: what the mixture holds out by its definition, and the leaks that it allows; {} when nothing.
-      notes: notes of its definition for readers, such as the tasks of a published list that are not in it.
-      definition_files: path -> the file as it was at the export.
-      given_files: each path-like word of the request (modules, vocabulary) -> the file it meant at the export.
+      looked_for: Paths that would hold the rows of the latter.
+      shares: Shares of examples or of tokens that the definition states, with their realized values.
+      hold_out: The names that the mixture holds out by its definition, and the leaks that it allows; {} when nothing.
+      notes: Notes of its definition for readers, such as the tasks of a published list that are not in it.
+      definition_files: Path -> the file as it was at the export.
+      given_files: Each path-like word of the request (modules, vocabulary) -> the file it meant at the export.
     """
 
     format_version: int = FORMAT_VERSION
@@ -321,8 +321,8 @@ def read_task(directory: Path | str) -> TaskManifest:
     """Reads the manifest of an exported split.
 
     Raises:
-      MissingFileError: the directory holds no export.
-      UserError: the manifest is not of this format.
+      MissingFileError: The directory holds no export.
+      UserError: The manifest is not of this format.
     """
     return _read(Path(directory) / MANIFEST_NAME, TaskManifest)
 

@@ -67,7 +67,7 @@ def decode_features(record: bytes) -> list[np.ndarray]:
 
 
 def decode_pair(record: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the two features of an example: all that training wants, and what it waits for.
+    """Reads the two features of an example: all that training needs, on the path that it waits for.
 
     >>> decode_pair(encode_record([[5, 1], [9]]))
     (array([5, 1], dtype=int32), array([9], dtype=int32))
@@ -82,7 +82,7 @@ def decode_pair(record: bytes) -> tuple[np.ndarray, np.ndarray]:
         count = 0
     if count != 2:
         features, _ = _features(record)  # Raises for what is no record at all.
-        raise UserError(f"A record of {len(features)} features is no example, which has inputs and targets.")
+        raise UserError(f"A record of {len(features)} features is not an example, which has inputs and targets.")
     return ids[:inputs], ids[inputs:]
 
 

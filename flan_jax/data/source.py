@@ -1,6 +1,6 @@
 """Exported examples by index: shards of a task read at random, many tasks under one limit of open files.
 
-Reading is what this module is for; which index comes next is the mixture's, what becomes of the tokens the packing's.
+`mixture` decides which index comes next; `features` lays out the tokens.
 """
 
 import bisect
@@ -21,7 +21,7 @@ from flan_jax.data.record import decode_pair, decode_record
 from flan_jax.errors import DamagedFileError, UserError
 from flan_jax.files import accessing, sha256_of_bytes
 
-READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"  # Random access: nothing read ahead, no buffers kept.
+READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"  # Random access: nothing is read ahead or buffered.
 PLENTY_OF_FILES = 2**20  # Where the system sets no limit.
 
 
@@ -38,7 +38,7 @@ def max_open_shards() -> int:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-        except (ValueError, OSError):  # Some systems have a lower limit than they say.
+        except (ValueError, OSError):  # Some systems have a lower limit than they report.
             pass
     return max(1, (PLENTY_OF_FILES if soft == resource.RLIM_INFINITY else soft) // 2)
 
@@ -54,7 +54,7 @@ class _OpenShards:
         """Opens nothing.
 
         Args:
-          max_open: readers at a time; None for as many as the process may have, found out by the first one.
+          max_open: The largest number of open readers; None for as many as the process may open.
         """
         self._max_open = max_open
         self._kept = 0
@@ -115,7 +115,7 @@ class ExportedTask:
         """Tokens of each example's inputs and targets, int32 [N, 2].
 
         Raises:
-          DamagedFileError: the array is not the one that was exported.
+          DamagedFileError: The array is not the one that was exported.
         """
         path = self.directory / LENGTHS_NAME
         with accessing(path, setting="The lengths of examples", action="read"):
@@ -134,7 +134,7 @@ class ExportedTask:
         """Reads examples, in the order asked for.
 
         Args:
-          indices: positions in [0, len); repeats are allowed.
+          indices: Positions in [0, len); repeats are allowed.
 
         Returns:
           (inputs, targets) each, int32, ended by end-of-sequence, read-only.

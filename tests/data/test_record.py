@@ -61,7 +61,7 @@ def test_an_example_is_a_pair():
 
 @pytest.mark.parametrize("features", [[[1]], [[1], [2], [3]], [], [[1] * 5]])
 def test_a_record_of_more_or_fewer_features_is_no_example(features):
-    with pytest.raises(ValueError, match=f"A record of {len(features)} features is no example"):
+    with pytest.raises(ValueError, match=f"A record of {len(features)} features is not an example"):
         decode_pair(encode_record(features))
 
 

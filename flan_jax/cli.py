@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from flan_jax import errors
 from flan_jax.errors import UserError
-from flan_jax.names import nearest
+from flan_jax.names import counted, nearest
 from flan_jax.verbs import (
     PROCESS_OPTIONS,
     RUN_CONFIG,
@@ -293,7 +293,7 @@ def _write_rows(predictions: Any, output: str) -> int:
 
     write_predictions(predictions, output)
     if output != "-" and _is_first_process():
-        _console(stderr=True).print(f"{predictions.count:,} rows written to {output}.", highlight=False)
+        _console(stderr=True).print(f"{counted(predictions.count, 'row')} written to {output}.", highlight=False)
     return 0
 
 

@@ -28,3 +28,13 @@ def shortened(value: object, *, characters: int = 100) -> str:
     except (RecursionError, ValueError):  # Nested too deep, or a number of more digits than Python writes.
         text = f"a value of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= characters else text[: characters - 3] + "..."
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun.
+
+    >>> counted(1, "task"), counted(1200, "entry")
+    ('1 task', '1,200 entries')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task
 from flan_jax.errors import UserError
 from flan_jax.files import require_writable_directory
+from flan_jax.names import counted
 from flan_jax.paths import user_path
 from flan_jax.run import export_process
 
@@ -115,7 +116,7 @@ def _table(manifest: MixtureManifest, *, export_dir: Path) -> "RenderableType":
     if len(lines) > 1:
         table.add_section()
         totals = tuple(map(sum, zip(*(numbers for _, numbers in lines), strict=True)))
-        table.add_row(f"{len(lines):,} tasks", *_cells(totals))
+        table.add_row(counted(len(lines), "task"), *_cells(totals))
     return table
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from flan_jax.models.execution import REMAT_NAMES
 from flan_jax.models.t5 import model as t5
+from flan_jax.names import counted
 from flan_jax.planning import compiling, flops, hlo, roofline
 from flan_jax.planning.compiling import Compiled, TooLarge
 from flan_jax.planning.report import Plan
@@ -46,7 +47,7 @@ def plan(
     config = dataclasses.replace(config, mesh=mesh, execution=execution)
     step = Step(config=config, topology=topology_named(str(topology)))
     inform = functools.partial(console.print, highlight=False, soft_wrap=True)
-    rows = f"{config.batch_size} rows of {'/'.join(map(str, config.data.lengths.values()))} tokens"
+    rows = f"{counted(config.batch_size, 'row')} of {'/'.join(map(str, config.data.lengths.values()))} tokens"
     inform(f"compiling the step with {rows} for {step.topology.name} ... (minutes for billions of parameters)")
     compiled = step.compiled
     data = _description(step)
@@ -66,7 +67,7 @@ def plan(
 
 
 def _inform_of_batch(inform: Callable[[str], None], remat: str, batch_size: int) -> None:
-    inform(f"remat {remat}: compiling {batch_size} rows ...")
+    inform(f"remat {remat}: compiling {counted(batch_size, 'row')} ...")
 
 
 def _description(step: Step) -> dict[str, Any]:

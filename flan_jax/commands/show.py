@@ -4,6 +4,7 @@ The packages that own the data describe it; this module selects among them and b
 and templates need TensorFlow.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,12 +18,13 @@ from rich.text import Text
 from flan_jax import t5x_names
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, results
-from flan_jax.names import nearest
+from flan_jax.names import counted, nearest
 from flan_jax.paths import location, user_path
 
 Data = dict[str, Any]
 
 NAMED = ("task", "mixture", "template", "export", "run", "checkpoint")
+NOTES_PER_RULE = 3  # Shown of each rule that is only worth a look.
 NOUNS = ("tasks", "mixtures", "lint", "gin", *NAMED)  # These also without a name.
 
 
@@ -134,7 +136,7 @@ def _tasks(pattern: str | None) -> tuple[Data, RenderableType]:
 
     tasks = describe.all_tasks(pattern)
     columns = ("name", "cluster", "splits", "templates", "evaluation", "metrics", "license")
-    table = _table(f"{len(tasks):,} tasks", columns, tasks)
+    table = _table(counted(len(tasks), "task"), columns, tasks)
     return {"tasks": tasks}, table if pattern else Group(table, *_declared("tasks"))
 
 
@@ -143,7 +145,7 @@ def _mixtures(pattern: str | None) -> tuple[Data, RenderableType]:
 
     mixtures = describe.all_mixtures(pattern)
     columns = ("name", "members", "tasks", "splits")
-    table = _table(f"{len(mixtures):,} mixtures", columns, mixtures)
+    table = _table(counted(len(mixtures), "mixture"), columns, mixtures)
     return {"mixtures": mixtures}, table if pattern else Group(table, *_declared("mixtures"))
 
 
@@ -200,7 +202,8 @@ def _mixture(
         export_dir=user_path(export_dir) if export_dir else None,
     )
     per_row = "one example per row" if export_dir is None else f"{data['examples_per_row']:.1f} examples per packed row"
-    title = f"{name}, split {split}: {data['examples']:,} examples; {steps:,} steps of {batch_size:,} rows, {per_row}"
+    size = f"{counted(data['examples'], 'example')}; {counted(steps, 'step')} of {counted(batch_size, 'row')}"
+    title = f"{name}, split {split}: {size}, {per_row}"
     columns: tuple[str, ...] = ("name", "cluster", "examples", "cap", "rate", "share_percent", "expected_epochs")
     if export_dir is not None:
         columns = (*columns, "rows_read", "dropped", "truncated", "source_revision", "templates_digest")
@@ -236,15 +239,23 @@ def _lint(name: str | None, *, lengths: Mapping[str, int] | None) -> tuple[Data,
 
     findings, tasks = lint.lint(name, lengths=lengths or describe.DEFAULT_LENGTHS)
     lines = [vars(finding) for finding in findings]
-    merged: dict[tuple[str, ...], dict[str, Any]] = {}  # What several templates of a task share is one line.
-    for line in lines:
-        key = (line["where"], line["severity"], line["rule"], line["detail"])
-        shown = merged.setdefault(key, {**line, "templates": []})
-        shown["templates"] += [] if line["template"] is None else [line["template"]]
-    columns = ("where", "templates", "severity", "rule", "detail")
-    problems = sum(finding.severity == "problem" for finding in findings)
-    title = f"{tasks:,} tasks checked: {problems:,} problems, {len(findings) - problems:,} notes"
-    return {"tasks": tasks, "findings": lines}, _table(title, columns, merged.values())
+    problems = [line for line in lines if line["severity"] == "problem"]
+    rules = collections.Counter(line["rule"] for line in lines if line["severity"] == "note")
+    title = f"{counted(tasks, 'task')} checked: {counted(len(problems), 'problem')}, "
+    shown = [title + counted(rules.total(), "note"), *map(_finding, problems)]
+    for rule, count in rules.most_common():
+        examples = [line for line in lines if line["severity"] == "note" and line["rule"] == rule][:NOTES_PER_RULE]
+        shown += [f"{counted(count, 'note')}: {rule}", *map(_finding, examples)]
+    if sum(min(count, NOTES_PER_RULE) for count in rules.values()) < rules.total():
+        shown.append("Add --json, or the name of a task or file, for all notes.")
+    return {"tasks": tasks, "findings": lines}, Text("\n".join(shown))
+
+
+def _finding(line: Mapping[str, Any]) -> str:
+    where = line["where"] if line["template"] is None else f"{line['where']}, template {line['template']}"
+    return (
+        f"  {where}: {line['detail']}" if line["severity"] == "note" else f"  {where}: {line['rule']}: {line['detail']}"
+    )
 
 
 def _gin(path: str | None) -> tuple[Data, RenderableType]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from flan_jax.evaluation.results import Mean, SuiteResult, TaskResult
 from flan_jax.evaluation.suite import HELD_OUT, TRAINED, predictions_path
+from flan_jax.names import counted
 
 _LEGEND = "± standard error; majority: one answer, always; chance: any of the options."
 _SHOWN_IN_TITLE = ("examples",)  # Instead of in a column, when all rows have the same value.
@@ -218,7 +219,7 @@ def _spread(task: TaskResult) -> str:
 
 
 def _notes(task: TaskResult) -> list[str]:
-    truncated = [f"{task.num_truncated:,} predictions truncated"] if task.num_truncated else []
+    truncated = [f"{counted(task.num_truncated, 'prediction')} truncated"] if task.num_truncated else []
     return [*task.notes, *truncated]
 
 

@@ -12,6 +12,7 @@ from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import Checkpoints, set_damaged_aside
 from flan_jax.evaluation import report
 from flan_jax.models.t5.model import count_params
+from flan_jax.names import counted
 from flan_jax.run import provenance
 from flan_jax.run.directory import RunDirectory
 from flan_jax.run.evaluator import Evaluator
@@ -144,7 +145,8 @@ class Run:
         start = "a new run" if resumed_step is None else f"resumed at step {resumed_step:,}"
         lines = [
             f"{self._directory.path}: {start}",
-            f"{mixture.request.name}: {len(mixture.members):,} tasks, {mixture.num_examples:,} examples",
+            f"{mixture.request.name}: {counted(len(mixture.members), 'task')}, "
+            f"{counted(mixture.num_examples, 'example')}",
             *epochs,
             *mixture.notes,
             *(f"{name} skipped: {reason}" for name, reason in mixture.skipped.items()),

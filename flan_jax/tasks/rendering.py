@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flan_jax.draws import Draws
 from flan_jax.errors import UnknownNameError, UserError
-from flan_jax.names import nearest, shortened
+from flan_jax.names import counted, nearest, shortened
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.exemplars import CountTokens, Exemplars
 from flan_jax.tasks.filters.rule import Judge, RowFilter
@@ -211,7 +211,7 @@ def preview(task: TemplatedTask, split: str, *, index: int = 0, count_tokens: Co
     usable = next(itertools.islice(usable_rows(task, split), index, None), None)
     if usable is None:
         raise UserError(
-            f"Task {task.name!r}: the split {split!r} has fewer than {index + 1} rows; choose a lower index."
+            f"Task {task.name!r}: the split {split!r} has fewer than {counted(index + 1, 'row')}; choose a lower index."
         )
     exemplars = _exemplars(task, count_tokens=count_tokens)
     rendered = {}

@@ -226,7 +226,7 @@ def test_names_declared_by_a_collection_are_counted_and_shown_on_request(registr
 @pytest.mark.tensorflow
 def test_problems_in_templates_are_shown_and_fail(registries, rows):
     text = rows.read_text()
-    assert "1 tasks checked: 0 problems, 0 notes" in as_text("lint", str(rows))
+    assert "1 task checked: 0 problems, 0 notes" in as_text("lint", str(rows))
     rows.write_text(
         text.replace("{name: ask,", '{inputs: "Capital of {country}?", targets: "{capital}"},\n{name: ask,')
     )

@@ -16,6 +16,7 @@ from flan_jax.data import definitions
 from flan_jax.data.manifest import NO_SOURCE, Lengths, Member, MixtureManifest, Request, TaskManifest, write
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.files import remove_temporary
+from flan_jax.names import counted
 from flan_jax.tasks import members, registry
 from flan_jax.tasks.exporting.child import Child
 from flan_jax.tasks.exporting.plans import SplitPlan, plan, reference
@@ -154,8 +155,8 @@ def _absent(request: Request, tasks: Mapping[str, Task]) -> dict[str, MissingSou
     more = f"; and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
     fix = "" if len(missing) == len(tasks) else " Get them, or leave these members out: on_missing_source='skip'."
     raise MissingFileError(
-        f"{request.name!r}, split {request.split!r}: the rows of {len(missing):,} of its {len(tasks):,} tasks are not "
-        f"on this machine ({listed}{more}).{fix}"
+        f"{request.name!r}, split {request.split!r}: the rows of {len(missing):,} of its "
+        f"{counted(len(tasks), 'task')} are not on this machine ({listed}{more}).{fix}"
     )
 
 
@@ -163,7 +164,7 @@ def _report_skipped(request: Request, skipped: Mapping[str, str]) -> None:
     if skipped:
         shown = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:SHOWN])
         more = f"; and {len(skipped) - SHOWN:,} more, listed in the manifest" if len(skipped) > SHOWN else ""
-        _report(f"Left out of {request.name} ({request.split}), {len(skipped):,} tasks: {shown}{more}.")
+        _report(f"Left out of {request.name} ({request.split}), {counted(len(skipped), 'task')}: {shown}{more}.")
 
 
 def _report(line: str) -> None:

@@ -9,6 +9,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from flan_jax.names import counted
+
 SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -69,14 +71,15 @@ class ExportProgress:
             self._examples += examples
             now = time.monotonic()
             if self._bar and self._bar_task is not None:
-                detail = f"{self._examples:,} examples"
+                detail = f"{counted(self._examples, 'example')}"
                 self._bar.update(self._bar_task, completed=self._tasks_done, detail=detail)
             elif now - self._last_line >= SECONDS_BETWEEN_LINES:
                 self._last_line = now
                 self._write(self._summary())
 
     def _summary(self) -> str:
-        return f"{self._title}: {self._tasks_done:,} of {self._tasks:,} tasks, {self._examples:,} examples"
+        done = f"{self._tasks_done:,} of {counted(self._tasks, 'task')}"
+        return f"{self._title}: {done}, {counted(self._examples, 'example')}"
 
     def _write(self, line: str) -> None:
         print(line, file=self._stream, flush=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from flan_jax.errors import UserError
+from flan_jax.names import counted
 from flan_jax.tasks.filters.rule import Judge, RowFilter, RowRule, plain, text_of, words_of
 from flan_jax.tasks.sources.rows import Row
 
@@ -229,6 +230,6 @@ class AtMost(RowFilter):
         def judge(row: Row) -> str | None:
             text = plain(text_of(row, self.field, rule=self))
             seen[text] += 1
-            return f"{self.field}: more than {self.rows} rows" if seen[text] > self.rows else None
+            return f"{self.field}: more than {counted(self.rows, 'row')}" if seen[text] > self.rows else None
 
         return judge

@@ -210,7 +210,7 @@ def test_members_without_the_split_are_named_on_the_way_and_in_the_manifest(tmp_
     manifest = export.export_mixture(request(name="m", split="validation"), export_dir=tmp_path)
     assert [m.task for m in manifest.members] == ["a"]
     assert manifest.skipped == {"b": "has no split 'validation', only train"}
-    assert "Left out of m (validation), 1 tasks: b has no split 'validation', only train." in capsys.readouterr().err
+    assert "Left out of m (validation), 1 task: b has no split 'validation', only train." in capsys.readouterr().err
 
 
 def test_a_mixture_without_the_split_may_be_an_answer(tmp_path, register):
@@ -242,7 +242,7 @@ def test_a_mixture_without_its_missing_sources_says_what_it_has_become(tmp_path,
     # "a" has all of what it was to share with the member that is missing.
     assert [(m.task, m.rate) for m in manifest.members] == [("a", 3.0), ("b", 1.0)]
     assert manifest.skipped["lost"].startswith("is not available: No file ")
-    assert "Left out of m (train), 1 tasks: lost is not available: No file" in capsys.readouterr().err
+    assert "Left out of m (train), 1 task: lost is not available: No file" in capsys.readouterr().err
     assert exports.find(skip, out) == manifest
     refused = exports.find(request(name="m"), out)
     assert "was made without lost" in refused.reason

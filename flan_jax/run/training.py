@@ -140,17 +140,22 @@ class Run:
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def _print_introduction(self, state: TrainState, *, epochs: Sequence[str], resumed_step: int | None) -> None:
-        """Prints which run starts, on which data, with which parameters and automatic choices."""
-        mixture, rules = self._data.mixture, self._identity["optimizer"]["rules"]
-        start = "a new run" if resumed_step is None else f"resumed at step {resumed_step:,}"
+        """Prints what a user checks before waiting: model, data, batch, steps, output; then the automatic choices."""
+        config, mixture, rules = self._config, self._data.mixture, self._identity["optimizer"]["rules"]
+        model, start = config.model, "new" if resumed_step is None else f"resumed at step {resumed_step:,}"
+        lengths = " + ".join(f"{length} {feature}" for feature, length in config.data.lengths.items())
+        epochs, *notes = epochs
         lines = [
-            f"{self._directory.path}: {start}",
-            f"{mixture.request.name}: {counted(len(mixture.members), 'task')}, "
+            f"run    {self._directory.path}: {start}",
+            f"model  {count_params(state.params):,} parameters: {model.num_encoder_layers}+{model.num_decoder_layers} "
+            f"layers, width {model.emb_dim}, {model.dtype}",
+            f"data   {mixture.request.name}: {counted(len(mixture.members), 'task')}, "
             f"{counted(mixture.num_examples, 'example')}",
-            *epochs,
+            f"batch  {counted(config.batch_size, 'row')} of {lengths} tokens",
+            f"steps  {config.cadence.total_steps:,}; {epochs}",
+            *notes,
             *mixture.notes,
             *(f"{name} skipped: {reason}" for name, reason in mixture.skipped.items()),
-            f"{count_params(state.params):,} parameters",
             *self._network.choices,
         ]
         if len(rules) > 1:

@@ -66,12 +66,13 @@ class StartUp:
         return {**values, "rest_seconds": self._rest(), "first_step_seconds": total}
 
     def sentence(self) -> str:
-        """Returns the phases as text, without those below 0.05 seconds."""
+        """Returns the phases in seconds as text, without those below 0.05; a phase in a thread with its whole time."""
         total = self.values()["first_step_seconds"]
         after = "" if total is None else f" {total:.1f} s after the process started"
         parts = [
-            f"{name} {seconds:.1f}"
-            + (f" ({self._background[name]:.1f} in a thread)" if name in self._background else "")
+            f"{name} {self._background[name]:.1f} ({self._background[name] - seconds:.1f} alongside the others)"
+            if name in self._background
+            else f"{name} {seconds:.1f}"
             for name, seconds in {**self._phases, "rest": self._rest()}.items()
             if seconds >= 0.05 or name in self._background
         ]

@@ -45,7 +45,7 @@ def test_background_work_is_reported_next_to_the_phase_and_not_added(clock):
         clock.time += 1.0
     assert start_up.values()["compile_thread_seconds"] == 7.0
     assert start_up.sentence() == (
-        "first step finished 10.0 s after the process started: imports 2.0, compile 1.0 (7.0 in a thread), rest 7.0"
+        "first step finished 10.0 s after the process started: imports 2.0, compile 7.0 (6.0 alongside the others), rest 7.0"
     )
 
 

@@ -4,7 +4,6 @@ The packages that own the data describe it; this module selects among them and b
 and templates need TensorFlow.
 """
 
-import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -24,7 +23,6 @@ from flan_jax.paths import location, user_path
 Data = dict[str, Any]
 
 NAMED = ("task", "mixture", "template", "export", "run", "checkpoint")
-NOTES_PER_RULE = 3  # Shown of each rule that is only worth a look.
 NOUNS = ("tasks", "mixtures", "lint", "gin", *NAMED)  # These also without a name.
 
 
@@ -238,24 +236,8 @@ def _lint(name: str | None, *, lengths: Mapping[str, int] | None) -> tuple[Data,
     from flan_jax.tasks import describe, lint
 
     findings, tasks = lint.lint(name, lengths=lengths or describe.DEFAULT_LENGTHS)
-    lines = [vars(finding) for finding in findings]
-    problems = [line for line in lines if line["severity"] == "problem"]
-    rules = collections.Counter(line["rule"] for line in lines if line["severity"] == "note")
-    title = f"{counted(tasks, 'task')} checked: {counted(len(problems), 'problem')}, "
-    shown = [title + counted(rules.total(), "note"), *map(_finding, problems)]
-    for rule, count in rules.most_common():
-        examples = [line for line in lines if line["severity"] == "note" and line["rule"] == rule][:NOTES_PER_RULE]
-        shown += [f"{counted(count, 'note')}: {rule}", *map(_finding, examples)]
-    if sum(min(count, NOTES_PER_RULE) for count in rules.values()) < rules.total():
-        shown.append("Add --json, or the name of a task or file, for all notes.")
-    return {"tasks": tasks, "findings": lines}, Text("\n".join(shown))
-
-
-def _finding(line: Mapping[str, Any]) -> str:
-    where = line["where"] if line["template"] is None else f"{line['where']}, template {line['template']}"
-    return (
-        f"  {where}: {line['detail']}" if line["severity"] == "note" else f"  {where}: {line['rule']}: {line['detail']}"
-    )
+    data = {"tasks": tasks, "findings": [vars(finding) for finding in findings]}
+    return data, Text("\n".join(lint.summary(findings, num_tasks=tasks)))
 
 
 def _gin(path: str | None) -> tuple[Data, RenderableType]:

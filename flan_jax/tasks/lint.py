@@ -4,15 +4,19 @@ A problem makes examples that are wrong; a note is often intended, and worth a l
 is reported here too, before any row has been exported.
 """
 
+import collections
+from collections.abc import Sequence
 from pathlib import Path
 
 from flan_jax.data.manifest import Lengths
+from flan_jax.names import counted
 from flan_jax.tasks import registry, yaml_file
 from flan_jax.tasks.interface import Finding, Task
 from flan_jax.tasks.template_lint import lint_templates
 from flan_jax.tasks.templated import RenderedTask
 from flan_jax.templates.load import template_sets
 
+NOTES_PER_RULE = 3
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
@@ -43,6 +47,28 @@ def lint(name: str | None, *, lengths: Lengths) -> tuple[list[Finding], int]:
     for task in tasks:
         found += task.lint(lengths=lengths)
     return sorted(found, key=lambda finding: (finding.severity == "note", finding.where)), len(tasks)
+
+
+def summary(findings: Sequence[Finding], *, num_tasks: int) -> list[str]:
+    """Returns lines for a person: every problem, and of the notes a few per rule."""
+    problems = [finding for finding in findings if finding.severity == "problem"]
+    notes = [finding for finding in findings if finding.severity == "note"]
+    lines = [
+        f"{counted(num_tasks, 'task')} checked: {counted(len(problems), 'problem')}, {counted(len(notes), 'note')}",
+        *(f"  {_where(finding)}: {finding.rule}: {finding.detail}" for finding in problems),
+    ]
+    num_shown = 0
+    for rule, count in collections.Counter(finding.rule for finding in notes).most_common():
+        shown = [finding for finding in notes if finding.rule == rule][:NOTES_PER_RULE]
+        lines += [f"{counted(count, 'note')}: {rule}", *(f"  {_where(note)}: {note.detail}" for note in shown)]
+        num_shown += len(shown)
+    if num_shown < len(notes):
+        lines.append("Add --json, or the name of a task or file, for all notes.")
+    return lines
+
+
+def _where(finding: Finding) -> str:
+    return finding.where if finding.template is None else f"{finding.where}, template {finding.template}"
 
 
 def lint_package() -> list[Finding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flan_jax import processes
 from flan_jax.checkpoint import reading
 from tests.integration.conftest import INSTRUMENTED, arguments, train_lines
 from tests.waiting import HANGS_SECONDS, wait_for
@@ -193,6 +194,20 @@ def test_a_failure_in_one_process_ends_the_other(export_dir, tmp_path, kind, sta
     assert f"flan-jax: process 1 stopped: {text}" in first
     assert second.count(text) == 1
     assert ("Traceback" in second) == (kind == "defect")
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other_with_one_message_and_status_2(export_dir, tmp_path, killed):
+    stall = {"STALLS_AT": "20", "RELEASE": str(tmp_path / "never")}
+    started = begin(recipe(export_dir, tmp_path / "run"), count=2, environment={0: stall, 1: stall})
+    wait_for_line(started[0], "step 10/")
+    started[killed].kill()
+    started[killed].communicate()
+    ((_, error),) = end([started[1 - killed]], status=2)
+    what = ("process 0 cannot be reached", "process 1 is silent")[killed]
+    lines = [line for line in error.splitlines() if not line.startswith("[Gloo]")]
+    assert len(lines) == 1 and lines[0].startswith(f"flan-jax: {what}: it was killed, or its machine or the network")
+    assert processes.HEARTBEAT_SECONDS + 5 < 20
 
 
 def test_a_process_waits_for_the_others_for_the_configured_time(export_dir, tmp_path):

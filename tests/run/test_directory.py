@@ -1,5 +1,7 @@
 """A run's directory belongs to one recipe."""
 
+import json
+
 import pytest
 
 from flan_jax.run.directory import RunDirectory
@@ -27,6 +29,55 @@ def test_a_different_recipe_is_refused_with_the_differing_fields(tmp_path):
     ):
         directory.open(other, config="changed")
     assert directory.config_file.read_text() == ""
+
+
+def test_a_directory_belongs_to_one_process_which_removes_what_killed_ones_left(tmp_path):
+    directory = RunDirectory(path=tmp_path / "run")
+    directory.open(RUN, config="")
+    left = [directory.path / ".run.json.77.tmp", directory.evaluations / "3" / ".summary.json.77.tmp"]
+    left[1].parent.mkdir(parents=True)
+    for path in left:
+        path.write_text("half")
+    with directory.locked() as note:
+        assert note == "" and not any(path.exists() for path in left)
+        with pytest.raises(
+            ValueError, match=rf"The run directory {tmp_path}/run is in use by process \d+ on .* since 20"
+        ):
+            with directory.locked():
+                raise AssertionError("entered")
+    assert {path.name for path in directory.path.iterdir()} == {"run.json", "config.gin", "eval"}
+
+
+@pytest.mark.parametrize("damage", [lambda text: "", lambda text: text[:-9], lambda text: text.replace("8", "9", 1)])
+def test_a_damaged_record_is_refused_by_readers_and_written_anew_by_its_own_recipe(tmp_path, damage):
+    directory = RunDirectory(path=tmp_path)
+    directory.open(RUN, config="")
+    directory.run_file.write_text(damage(directory.run_file.read_text()))
+    with pytest.raises(
+        ValueError, match=r"The run's record .*run.json is damaged.* Run its `flan-jax train` command again"
+    ):
+        directory.read()
+    directory.open(RUN, config="")
+    assert directory.read()["versions"] == {"jax": "a"}
+
+
+def test_a_lost_record_is_replaced_by_that_of_a_checkpoint(tmp_path):
+    directory = RunDirectory(path=tmp_path)
+    metadata = directory.checkpoints / "3" / "metadata" / "metadata"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(json.dumps({"run_identity": RUN["identity"]}))
+    with pytest.raises(ValueError, match=r"different recipe:\n  seed: stored 0, now 1"):
+        directory.open({"identity": {**RUN["identity"], "seed": 1}}, config="changed")
+    assert not directory.run_file.exists() and not directory.config_file.exists()
+    directory.open(RUN, config="")
+
+
+def test_a_damaged_evaluation_is_named(tmp_path):
+    directory = RunDirectory(path=tmp_path)
+    (directory.evaluations / "9").mkdir(parents=True)
+    (directory.evaluations / "9" / "summary.json").write_text('{"step"')
+    with pytest.raises(ValueError, match=r"eval/9/summary.json is damaged .* Delete it, or evaluate again"):
+        directory.last_evaluation()
 
 
 def test_a_directory_without_a_run_is_named(tmp_path):

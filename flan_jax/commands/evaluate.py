@@ -121,7 +121,8 @@ def evaluate(
     )
     lock = locked(directory / ".lock", what=f"The directory of evaluations {directory}")
     with lock if group.is_first else contextlib.nullcontext(), run.network.within():
-        remove_temporary(directory, "**/.*")
+        if group.is_first:
+            remove_temporary(directory, "**/.*")
         by_step = {number: evaluator(number, run.params(weights)) for number, weights in checkpoints.items()}
     return Scores(by_step=by_step, directory=directory, show_predictions=show_predictions)
 

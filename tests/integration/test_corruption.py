@@ -139,7 +139,7 @@ def test_training_continues_from_the_newest_intact_checkpoint_and_ends_with_the_
         status, out, error = command(args, capfd)
         assert status == 0, (item, kind, error)
         assert "checkpoints/4 is damaged (" in out and "resumed at step 2" in out
-        assert f"params_digest {digests[4]}" in out
+        assert digests[4] in out
         assert {path.name for path in (copy / "checkpoints").iterdir()} >= {"2", "4", "damaged-4"}
 
 

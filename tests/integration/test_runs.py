@@ -17,6 +17,7 @@ import pytest
 import flan_jax
 from flan_jax import cli
 from flan_jax.checkpoint import reading
+from flan_jax.run.directory import RunDirectory
 from flan_jax.run.predictions import write_predictions
 from tests.integration.conftest import INSTRUMENTED, QUICKSTART, TINY, arguments, in_process, train_lines
 from tests.waiting import wait_for
@@ -163,7 +164,8 @@ def test_sigterm_saves_and_ends_with_its_status(export_dir, tmp_path):
             break
     output, _ = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert "stop requested" in output
+    assert "stop requested" in output and "SIGTERM: the run stops after this step and is saved." in output
+    assert f"Saved at step {reading.latest_step(tmp_path / 'checkpoints'):,}. Run the same command again" in output
     assert reading.latest_step(tmp_path / "checkpoints") >= 10
 
 
@@ -224,6 +226,25 @@ CHECKPOINT_PERIOD = 5
 """
 
 
+def test_a_run_that_diverges_saves_nothing_and_ends_with_what_to_do(export_dir, tmp_path, capfd):
+    args = arguments("TRAIN_STEPS=6", "CHECKPOINT_PERIOD=2", "LEARNING_RATE=1e30", f"MODEL_DIR={tmp_path}/run",
+                     f"EXPORT_DIR={export_dir}", "run_config.RunConfig.evaluation=None")  # fmt: skip
+    assert cli.run(args) == 2
+    error = capfd.readouterr().err
+    assert "training has diverged" in error and "Lower the learning rate" in error and "Traceback" not in error
+    assert reading.all_steps(tmp_path / "run" / "checkpoints") == []
+
+
+def test_a_second_run_in_a_directory_is_refused_with_the_first_one(export_dir, tmp_path, capfd):
+    args = arguments("TRAIN_STEPS=1", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
+                     "run_config.RunConfig.evaluation=None")  # fmt: skip
+    with RunDirectory(path=tmp_path / "run").locked():
+        assert cli.run(args) == 2
+    error = capfd.readouterr().err
+    assert f"The run directory {tmp_path}/run is in use by process {os.getpid()} on " in error and " since 20" in error
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_every_option_of_a_run_is_a_binding(export_dir, tmp_path, capsys):
     (tmp_path / "options.gin").write_text(OPTIONS)
     args = arguments(
@@ -276,7 +297,13 @@ def test_inference_continues_where_it_was_killed(export_dir, tmp_path, capsys):
     with open(partial, "a") as file:
         file.write(uninterrupted.splitlines()[5][:7])
     again = [*ask[:3], f"--output={tmp_path}/again.jsonl", *ask[4:]]
-    for changed in ("--template=A: {question}", "--task_feature_lengths={'inputs': 8, 'targets': 8}"):
+    others = tmp_path / "others.jsonl"  # The same prompts, other rows.
+    others.write_text(rows.read_text().replace('"id": ', '"id": 1'))
+    for changed in (
+        f"--input={others}",
+        "--template=A: {question}",
+        "--task_feature_lengths={'inputs': 8, 'targets': 8}",
+    ):
         assert cli.run([*again, changed]) == 2
         assert "was written with another checkpoint, input, template or setting" in capsys.readouterr().err
     assert cli.run(again) == 0

@@ -1,6 +1,9 @@
 """The command line: turns a verb, gin files and bindings into one call, and prints its result.
 
-    flan-jax VERB [--gin_file=FILE]... [--gin.NAME=VALUE]... [--gin_search_paths=DIRS] [--check] [--OPTION=VALUE]...
+    flan-jax VERB [--gin_file=FILE]... [--gin.NAME=VALUE]... [--gin_search_paths=DIRS] [--gin_allow=MODULE]...
+                  [--check] [--OPTION=VALUE]...
+
+A gin file may import modules of this package, and others that `--gin_allow` or MIXTURE_OR_TASK_MODULE names.
 
 Exit status: 0; 2 for what the user can fix (one message, no traceback; `--traceback` shows it); 1 for a defect of this
 package, with a traceback; 130 or 143 when Ctrl-C or SIGTERM stopped it. A command is imported only when it
@@ -17,11 +20,11 @@ import select
 import signal
 import sys
 import traceback
-import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flan_jax import errors
+from flan_jax.annotations import fits, hints_of, mismatch
 from flan_jax.errors import UserError
 from flan_jax.names import counted, nearest
 from flan_jax.verbs import (
@@ -52,6 +55,7 @@ class Invocation:
     gin_files: tuple[str, ...]
     gin_bindings: tuple[str, ...]
     search_paths: tuple[str, ...]
+    allow: tuple[str, ...]
     options: dict[str, Any]
     processes: dict[str, Any]
     check: bool
@@ -75,6 +79,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
     files: list[str] = []
     bindings: list[str] = []
     search_paths: list[str] = []
+    allow: list[str] = []
     options: dict[str, Any] = {}
     processes: dict[str, Any] = {}
     positional = list(VERBS[verb].positional)
@@ -93,6 +98,8 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
             search_paths += value.split(",")
         elif name == "gin_bindings":
             bindings.append(value)
+        elif name == "gin_allow":
+            allow.append(value)
         elif name.startswith("gin."):
             bindings.append(argument.removeprefix("--gin."))
         elif name == "tfds_data_dir" and verb == "train":
@@ -106,6 +113,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
         gin_files=tuple(files),
         gin_bindings=tuple(bindings),
         search_paths=tuple(search_paths),
+        allow=tuple(allow),
         options=options,
         processes=processes,
         check="--check" in arguments,
@@ -116,15 +124,10 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
 
 def _join_values(arguments: Sequence[str]) -> list[str]:
     """Joins `--gin_file FILE` into `--gin_file=FILE`; other options use `=` only, so that flags stay flags."""
+    names = ("gin_file", "gin_search_paths", "gin_bindings", "gin_allow", "tfds_data_dir", "from-t5x")
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] in (
-            "--gin_file",
-            "--gin_search_paths",
-            "--gin_bindings",
-            "--tfds_data_dir",
-            "--from-t5x",
-        ):
+        if joined and joined[-1] in {f"--{name}" for name in names}:
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)
@@ -213,7 +216,8 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
     from flan_jax import gin_config
 
     verb = VERBS[invocation.verb]
-    gin_config.parse(invocation.gin_files, invocation.gin_bindings, search_paths=invocation.search_paths)
+    paths, allow = invocation.search_paths, invocation.allow
+    gin_config.parse(invocation.gin_files, invocation.gin_bindings, search_paths=paths, allow=allow)
     function = command(invocation.verb)
     own = inspect.signature(function).parameters
     _require_known_options(invocation.verb, invocation.options)
@@ -248,15 +252,13 @@ def _typed(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str
     Raises:
       UserError: A text is no such value.
     """
-    from flan_jax import gin_config
-
-    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    hints = hints_of(function)
     typed = {}
     for name, text in options.items():
         values = [text] if text is True else [_literal(text), text]
-        fitting = [value for value in values if gin_config.fits(value, hints[name])]
+        fitting = [value for value in values if fits(value, hints[name], "gin")]
         if not fitting:
-            raise UserError(f"--{name.rstrip('_')} is {text!r}; it must be {gin_config.spelled(hints[name])}.")
+            raise UserError(f"--{name.rstrip('_')}: {mismatch(text, hints[name], 'gin')}")
         typed[name] = fitting[0]
     return typed
 

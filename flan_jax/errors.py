@@ -5,10 +5,11 @@ exception is a defect of this package, keeps its traceback and exits 1. An excep
 module, a class bound in gin) becomes a `UserError` that names its file and line.
 """
 
+import contextlib
 import os
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARIES = tuple(
@@ -36,6 +37,15 @@ class MissingFileError(PathError, FileNotFoundError):
 
 class DamagedFileError(UserError):
     """A stored file that is not as it was written."""
+
+
+@contextlib.contextmanager
+def in_errors(what: object) -> Iterator[None]:
+    """Puts a place in front of the text of a `UserError` raised inside: "what: text"."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{what}: {error}") from error
 
 
 _user_files: set[str] = set()

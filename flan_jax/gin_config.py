@@ -10,26 +10,30 @@ import inspect
 import os
 import re
 import sys
-import tokenize
-import types
-import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import gin
 from gin import config as gin_config
-from gin import config_parser
 
 from flan_jax import t5x_names
-from flan_jax.errors import MissingFileError, UserError, add_user_files, in_user_code, is_ours, origin, raised_outside
-from flan_jax.files import accessing
-from flan_jax.names import nearest
+from flan_jax.annotations import fits, hints_of, mismatch
+from flan_jax.errors import UserError, add_user_files, in_user_code, is_ours, origin, raised_outside
+from flan_jax.gin_statements import (
+    COMMAND_LINE,
+    PACKAGE_PARENT,
+    Statement,
+    as_gin_line,
+    import_of,
+    macros_in,
+    modules_of_tasks,
+    require_allowed,
+    statements_of,
+    statements_of_file,
+)
+from flan_jax.names import listed, nearest
 
 T = TypeVar("T")
-
-PACKAGE_PARENT = Path(__file__).resolve().parents[1]
-COMMAND_LINE = "command line"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,24 +45,9 @@ class Setting:
     origin: str
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Statement:
-    name: str
-    origin: str
-    from_command_line: bool
-
-
-class _Names(config_parser.ParserDelegate):
-    """Reads statements without resolving references."""
-
-    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
-        return "@" + scoped_configurable_name
-
-    def macro(self, macro_name: str) -> str:
-        return "%" + macro_name
-
-
-def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequence[str] = ()) -> None:
+def parse(
+    files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequence[str] = (), allow: Sequence[str] = ()
+) -> None:
     """Parses gin files and then `NAME=VALUE` bindings into gin's global configuration; later ones take precedence.
 
     A value that is not gin syntax is a string, so that shells need no nested quotes.
@@ -67,24 +56,29 @@ def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequen
       files: Paths, searched in `search_paths`, the working directory and the parent of `gin_configs`.
       bindings: `NAME=VALUE` as after `--gin.`.
       search_paths: Directories in which files and includes are searched.
+      allow: Modules outside this package that files may import and bind, `--gin_allow`; those that the macro
+        MIXTURE_OR_TASK_MODULE names are allowed, too.
 
     Raises:
       MissingFileError: A file or an include does not exist.
-      UserError: A name is unknown, a macro is undefined or unused, or a required value is missing.
+      UserError: A name is unknown, a module is not allowed, a macro is undefined or unused, or a required value is
+        missing. Nothing of a module that is not allowed is imported or run.
     """
     gin.clear_config()
     prefixes = ["", *search_paths, str(PACKAGE_PARENT), str(PACKAGE_PARENT / "gin_configs")]
     gin_config._LOCATION_PREFIXES[:] = prefixes  # pylint: disable=protected-access
     # Only plain files: gin's reader of package resources fails for directories without `__init__.py`.
     gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
-    lines = [_as_gin_line(binding) for binding in bindings]
-    statements: list[_Statement] = []
+    lines = [as_gin_line(binding) for binding in bindings]
+    statements: list[Statement] = []
     for file in files:
-        statements += _statements_of_file(file, prefixes=prefixes)
+        statements += statements_of_file(file, prefixes=prefixes)
     for line, text in zip(lines, bindings, strict=True):
-        statements += _statements(
-            line, origin=f"{COMMAND_LINE} (--gin.{text})", prefixes=prefixes, from_command_line=True
-        )
+        statements += statements_of(line, origin=f"{COMMAND_LINE} (--gin.{text})", prefixes=prefixes)
+    allowed = (*allow, *modules_of_tasks(statements))
+    for statement in statements:
+        if statement.is_import:
+            require_allowed(statement.name, allowed, f"{statement.origin}: the module {statement.name!r}")
     try:
         gin.parse_config_files_and_bindings(list(files), lines, finalize_config=False, print_includes_and_imports=False)
     except Exception as error:
@@ -92,9 +86,12 @@ def parse(files: Sequence[str], bindings: Sequence[str], *, search_paths: Sequen
     imported = [sys.modules.get(statement.module) for statement in gin_config._IMPORTS]
     modules = (getattr(module, "__file__", None) for module in imported)  # A builtin module has no file.
     add_user_files(str(file) for file in modules if file is not None)
+    bound = [statement for statement in statements if not statement.is_import]
     _ORIGINS.clear()
-    _ORIGINS.update({statement.name: statement.origin for statement in statements})
-    _refuse_unset_and_unused(statements)
+    _ORIGINS.update({statement.name: statement.origin for statement in bound})
+    _refuse_foreign_names(allowed)
+    _refuse_unset_and_unused(bound)
+    _refuse_cycles()
 
 
 _ORIGINS: dict[str, str] = {}
@@ -144,7 +141,7 @@ def configured(
     if missing:
         short = ".".join(selector.split(".")[-2:])
         raise UserError(
-            f"`{verb}` needs {', '.join(missing)}: give --{missing[0].rstrip('_')}=..., or a --gin_file that binds "
+            f"`{verb}` needs {listed(missing)}: give --{missing[0].rstrip('_')}=..., or a --gin_file that binds "
             f"{short}.{missing[0]}."
         )
     _check_literal_types()
@@ -175,7 +172,7 @@ def _original(error: Exception) -> Exception:
     return error
 
 
-def _explained(error: Exception, statements: Sequence[_Statement]) -> Exception:
+def _explained(error: Exception, statements: Sequence[Statement]) -> Exception:
     """Returns what to raise for a failed parse: a defect of this package as it is, everything else as the user's."""
     file, _ = origin(error)
     original = _original(error)
@@ -188,57 +185,43 @@ def _explained(error: Exception, statements: Sequence[_Statement]) -> Exception:
     return UserError(_with_nearest_name(str(error), statements))  # Raised by gin, or by the import system.
 
 
-def _as_gin_line(binding: str) -> str:
-    name, separator, value = binding.partition("=")
-    if not separator:
-        raise UserError(f"--gin.{binding} has no value: write --gin.NAME=VALUE.")
-    name, value = name.strip(), value.strip()
-    try:
-        config_parser.ConfigParser(value, _Names()).parse_value()
-        list(config_parser.ConfigParser(f"{name} = {value}", _Names()))
-    except (SyntaxError, ValueError):
-        value = repr(value)
-    return f"{name} = {value}"
+def _references(value: Any) -> Iterator[gin_config.ConfigurableReference]:
+    yield from gin_config.iterate_references({0: value})
 
 
-def _statements_of_file(file: str, *, prefixes: Sequence[str], including: tuple[str, ...] = ()) -> Iterator[_Statement]:
-    if file in including:
-        raise UserError(f"The gin file {file!r} includes itself: {' -> '.join([*including, file])}. Remove one.")
-    candidates = [Path(prefix) / file for prefix in prefixes] if not Path(file).is_absolute() else [Path(file)]
-    with accessing(file, setting="The gin file", action="read"):
-        path = next((p for p in candidates if p.is_file()), None)
-        if path is None:
-            siblings = {str(q.relative_to(PACKAGE_PARENT)) for q in (PACKAGE_PARENT / "gin_configs").rglob("*.gin")}
-            raise MissingFileError(
-                f"No gin file {file!r} in the working directory, --gin_search_paths or the package."
-                f"{nearest(file, siblings)}"
-            )
-        content = path.read_bytes()
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not a gin file, which is UTF-8 text ({error}).") from error
-    yield from _statements(text, origin=file, prefixes=prefixes, from_command_line=False, including=(*including, file))
+def _refuse_foreign_names(allowed: Sequence[str]) -> None:
+    """Refuses what was reached through this package's modules but belongs to others, such as `cli.os.system`."""
+    for (scope, selector), parameters in gin_config._CONFIG.items():  # pylint: disable=protected-access
+        for parameter, value in parameters.items():
+            name = scope if selector == "gin.macro" else gin_config._format_binding_key(scope, selector, parameter)
+            used = [gin_config._REGISTRY[selector], *(reference.configurable for reference in _references(value))]
+            for configurable in used:
+                source, _ = configurable.import_source or (None, None)
+                # Code that an allowed module passes on, as Optax does with its own internals, is allowed with it.
+                if source is not None and not any(f"{source.module}.".startswith(f"{a}.") for a in allowed):
+                    what = f"{name}: the name {configurable.name!r} of the module {configurable.wrapped.__module__!r}"
+                    require_allowed(str(configurable.wrapped.__module__), allowed, what, origin=_origin_of(None, name))
 
 
-def _statements(
-    text: str, *, origin: str, prefixes: Sequence[str], from_command_line: bool, including: tuple[str, ...] = ()
-) -> Iterator[_Statement]:
-    try:
-        parsed = list(config_parser.ConfigParser(text, _Names()))
-    except SyntaxError as error:
-        raise UserError(f"{origin}: not gin syntax: {error.msg} (line {error.lineno}).") from error
-    except (tokenize.TokenError, RecursionError) as error:  # A bracket that is not closed, or ten thousand of them.
-        raise UserError(f"{origin}: not gin syntax: {error}.") from error
-    for statement in parsed:
-        t5x_names.refuse_file(statement, origin=origin)
-        if isinstance(statement, config_parser.IncludeStatement):
-            yield from _statements_of_file(statement.filename, prefixes=prefixes, including=including)
-        elif isinstance(statement, config_parser.BindingStatement):
-            scope, selector, parameter = statement.scope, statement.selector, statement.arg_name
-            name = "/".join(filter(None, [scope, selector])) + (f".{parameter}" if parameter else "")
-            where = origin if from_command_line else f"{origin}:{statement.location.line_num}"
-            yield _Statement(name=name, origin=where, from_command_line=from_command_line)
+def _refuse_cycles() -> None:
+    """Refuses an object whose bindings construct the object itself."""
+
+    def visit(scope: str, selector: str, path: tuple[tuple[str, str], ...]) -> None:
+        key = (scope, selector)
+        if key in path:
+            cycle = (*path[path.index(key) :], key)
+            short = " -> ".join(f"%{s}" if name == "gin.macro" else ".".join(name.split(".")[-2:]) for s, name in cycle)
+            raise UserError(f"{short}: an object is bound to itself. Bind something else.")
+        of_scope = {**config.get(("", selector), {}), **config.get(key, {})}
+        for value in of_scope.values():
+            for reference in _references(value):
+                if reference.evaluate:
+                    visit("/".join(reference.scopes) or scope, reference.configurable.selector, (*path, key))
+
+    config: Mapping[tuple[str, str], Mapping[str, Any]] = gin_config._CONFIG  # pylint: disable=protected-access
+    for scope, selector in config:
+        if selector != "gin.macro":
+            visit(scope, selector, ())
 
 
 def _same_binding(name: str, scope: str, selector: str, parameter: str) -> bool:
@@ -258,15 +241,17 @@ def _macro_references() -> dict[str, str]:
     return references
 
 
-def _refuse_unset_and_unused(statements: Sequence[_Statement]) -> None:
+def _refuse_unset_and_unused(statements: Sequence[Statement]) -> None:
     defined = {scope for scope, selector in gin_config._CONFIG if selector == "gin.macro"}
     referenced = _macro_references()
     for name, user in sorted(referenced.items()):
         if name not in defined and name != "gin.REQUIRED":
             hint = _hint(name, default=nearest(name, defined))
             raise UserError(f"{user} refers to the macro %{name}, which no gin file sets.{hint}")
+    # Also one that only a binding names which another replaced: a user's value may override a recipe's macro.
+    named = {name.removeprefix("%") for statement in statements for name in macros_in(statement.value)}
     for statement in statements:
-        if statement.name in defined and statement.name not in referenced:
+        if statement.name in defined and statement.name not in {*referenced, *named}:
             others = set(referenced) | set(defined - {statement.name})
             hint = _hint(statement.name, default=nearest(statement.name, others))
             raise UserError(f"Nothing uses the macro {statement.name}, set in {statement.origin}.{hint}")
@@ -290,7 +275,7 @@ def _is_required(value: Any, required: Any) -> bool:
     return isinstance(value, gin_config.ConfigurableReference) and value.scoped_selector.startswith("gin.REQUIRED/")
 
 
-def _with_nearest_name(message: str, statements: Sequence[_Statement]) -> str:
+def _with_nearest_name(message: str, statements: Sequence[Statement]) -> str:
     unknown_parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", message)
     if unknown_parameter:
         selector, parameter = unknown_parameter.groups()
@@ -299,14 +284,17 @@ def _with_nearest_name(message: str, statements: Sequence[_Statement]) -> str:
         of_t5x = t5x_names.lookup(f"network.T5Config.{parameter}") if selector.endswith("T5Config") else None
         hint = f" {of_t5x}" if of_t5x and of_t5x.theirs.endswith(parameter) else nearest(parameter, names)
         return message.replace("'.\n", f"'.{hint}\n", 1)
-    unknown_name = re.search(r"No configurable matching '([^']+)'", message)
+    unknown_name = re.search(
+        r"No configurable matching (?:reference )?'@?(?:[^']*/)?([^'(]+)|'(\w+)' was not provided", message
+    )
     if unknown_name:
-        known = {".".join(s.split(".")[-2:]) for s, _ in gin_config._REGISTRY.items()}
+        name = unknown_name[1] or unknown_name[2]
         first, _, rest = message.partition("\n")
-        name = unknown_name.group(1)
         # gin names the configurable; the statement has the parameter too.
         stated = next((s.name for s in statements if s.name.rpartition("/")[2].startswith(f"{name}.")), name)
-        return f"{first}{_hint(stated, default=nearest(name, known))}\n{rest}"
+        name = ".".join(stated.rpartition("/")[2].split(".")[:2]) if unknown_name[2] else name
+        known = {".".join(s.split(".")[-2:]) for s, _ in gin_config._REGISTRY.items()}
+        return f"{first}{_hint(stated, default=import_of(name) or nearest(name, known))}\n{rest}"
     return message
 
 
@@ -315,19 +303,12 @@ def _check_literal_types() -> None:
     for (scope, selector), parameters in gin_config._CONFIG.items():  # pylint: disable=protected-access
         if selector == "gin.macro":
             continue
-        wrapped = gin_config._REGISTRY[selector].wrapped
-        try:
-            hints = typing.get_type_hints(wrapped.__init__ if inspect.isclass(wrapped) else wrapped)
-        except (NameError, TypeError):
-            continue
+        hints = hints_of(gin_config._REGISTRY[selector].wrapped)
         for parameter, value in parameters.items():
             literal = _literal_of(value)
-            if parameter in hints and literal is not _NOT_LITERAL and not fits(literal, hints[parameter]):
+            if parameter in hints and literal is not _NOT_LITERAL and not fits(literal, hints[parameter], "gin"):
                 name = gin_config._format_binding_key(scope, selector, parameter)
-                raise UserError(
-                    f"{name} is {literal!r} ({type(literal).__name__}); it must be {spelled(hints[parameter])}. "
-                    f"{_origin_of(value, name)}"
-                )
+                raise UserError(f"{name}: {mismatch(literal, hints[parameter], 'gin')} {_origin_of(value, name)}")
 
 
 _NOT_LITERAL = object()
@@ -357,39 +338,3 @@ def _origin_of(value: Any, name: str) -> str:
         name = value.scoped_selector.rpartition("/")[0]
     origin = next((s.origin for s in settings() if s.name == name), "")
     return f"Set in {origin}." if origin else ""
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Returns whether a literal is a value of an annotated type; a number never is a truth value, nor the reverse."""
-    if hint is Any or isinstance(hint, typing.TypeVar):
-        return True
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, option) for option in typing.get_args(hint))
-    if origin is typing.Literal:
-        return any(value == option and type(value) is type(option) for option in typing.get_args(hint))
-    if hint is type(None) or hint is None:
-        return value is None
-    if hint is float:
-        return type(value) in (int, float)  # A bool is an int in Python, but not here.
-    if hint in (bool, int, str, bytes):
-        return type(value) is hint
-    if hint is Path:  # Bound as text, and normalized by the configuration.
-        return isinstance(value, str)
-    if not inspect.isclass(origin or hint):
-        return True
-    kinds = typing.get_args(hint)
-    if isinstance(value, Mapping) and issubclass(dict, origin or hint):
-        return all(fits(key, kinds[0]) and fits(item, kinds[1]) for key, item in value.items()) if kinds else True
-    # gin's users write lists and tuples alike.
-    if isinstance(value, list | tuple) and (issubclass(tuple, origin or hint) or issubclass(list, origin or hint)):
-        if origin is tuple and kinds[-1] is not Ellipsis:
-            return len(value) == len(kinds) and all(map(fits, value, kinds))
-        return all(fits(item, kinds[0]) for item in value) if kinds else True
-    # A dataclass, a mapping or a sequence: never a number or None.
-    return isinstance(value, str) and issubclass(str, origin or hint)
-
-
-def spelled(hint: Any) -> str:
-    """Returns an annotated type as text for messages."""
-    return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")

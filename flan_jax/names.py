@@ -1,7 +1,9 @@
 """Names and values in error messages. A leaf: any module may import it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+from flan_jax.errors import UserError
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
@@ -38,3 +40,34 @@ def counted(number: int, noun: str) -> str:
     """
     plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def listed(names: Iterable[object], *, none: str = "none") -> str:
+    """Returns names as a message lists them: "a, b"; `none` if there are none."""
+    return ", ".join(map(str, names)) or none
+
+
+def one_of(value: object, allowed: Iterable[str], what: str) -> str:
+    """Returns the message that a value is none of those allowed; it names the nearest and all.
+
+    >>> one_of("blue", ["bleu", "f1"], "a metric")
+    "a metric must be one of bleu, f1; got 'blue'. Did you mean 'bleu'?"
+    """
+    names = list(allowed)
+    return f"{what} must be one of {listed(names)}; got {value!r}.{nearest(str(value), names)}"
+
+
+def require_choice(value: object, allowed: Collection[str], what: str, *, error: type[UserError] = UserError) -> None:
+    """Refuses a value that is none of those allowed.
+
+    Args:
+      value: to check.
+      allowed: the choices.
+      what: the subject of the message, such as "dtype".
+      error: the class of the error.
+
+    Raises:
+      UserError: it is none of them; names the nearest and all.
+    """
+    if value not in allowed:
+        raise error(one_of(value, allowed, what))

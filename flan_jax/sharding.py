@@ -25,7 +25,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flan_jax.errors import UserError
-from flan_jax.names import nearest
+from flan_jax.names import nearest, require_choice
 
 Axes = str | tuple[str, ...] | None
 Rules = tuple[tuple[str, Axes], ...]
@@ -169,11 +169,7 @@ def require_platform(platform: str) -> None:
     Raises:
       UserError: with the way to install it.
     """
-    if platform not in PLATFORMS:
-        raise UserError(
-            f"MeshPlan.platform is {platform!r}; allowed are {', '.join(PLATFORMS)}, or None for any."
-            f"{nearest(platform, PLATFORMS)}"
-        )
+    require_choice(platform, PLATFORMS, "MeshPlan.platform")
     devices = jax.devices()
     if devices[0].platform != platform:
         variable = os.environ.get("JAX_PLATFORMS")
@@ -190,24 +186,12 @@ def rules_of(plan: MeshPlan) -> Rules:
     Raises:
       UserError: a logical axis or a mesh axis that does not exist.
     """
-    if plan.activations not in ACTIVATIONS:
-        raise UserError(
-            f"MeshPlan.activations is {plan.activations!r}; allowed are {', '.join(ACTIVATIONS)}."
-            f"{nearest(plan.activations, ACTIVATIONS)}"
-        )
+    require_choice(plan.activations, ACTIVATIONS, "MeshPlan.activations")
     table = dict(RULES)
     for name, axes in (*ACTIVATIONS[plan.activations], *plan.rules):
-        if name not in table:
-            raise UserError(
-                f"MeshPlan.rules names the logical axis {name!r}; the network has "
-                f"{', '.join(table)}.{nearest(name, table)}"
-            )
+        require_choice(name, table, "a logical axis of MeshPlan.rules")
         for axis in _as_tuple(axes):
-            if axis not in AXES:
-                raise UserError(
-                    f"MeshPlan.rules puts {name!r} on the mesh axis {axis!r}; a mesh has "
-                    f"{', '.join(AXES)}.{nearest(axis, AXES)}"
-                )
+            require_choice(axis, AXES, f"the mesh axis of {name!r} in MeshPlan.rules")
         table[name] = axes
     return tuple(table.items())
 

@@ -124,8 +124,8 @@ def test_settings_of_processes_are_no_options_of_verbs(capsys):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--batch_size=foo", "--batch_size is 'foo'; it must be int."),
-        ("--task_feature_lengths=3", "--task_feature_lengths is '3'; it must be"),
+        ("--batch_size=foo", "--batch_size: expected a whole number, got 'foo'."),
+        ("--task_feature_lengths=3", "--task_feature_lengths: expected a mapping"),
     ],
 )
 def test_an_option_of_another_type_is_refused(option, message, capsys):

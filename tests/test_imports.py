@@ -12,7 +12,7 @@ from flan_jax import cli
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flan_jax"
 PAGE = ROOT / "docs" / "design.md"
-LEAVES = {"names", "files", "locks", "paths", "draws", "settings", "shapes", "errors"}
+LEAVES = {"names", "files", "locks", "paths", "draws", "annotations", "settings", "yaml_loader", "shapes", "errors"}
 # The table's names of third-party packages, and what each allows.
 THIRD_PARTY = {
     "tensorflow": {"tensorflow", "seqio", "tensorflow_datasets", "tensorflow_text", "t5", "clu"},

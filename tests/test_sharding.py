@@ -131,7 +131,10 @@ REFUSALS = {
         "`pip install 'flan_jax[cuda]'`, see that `nvidia-smi` lists the GPU; JAX_PLATFORMS is now 'cpu'. Or set "
         "platform=None.",
     ),
-    "platform unknown": (lambda: make_mesh(MeshPlan(platform="tpus")), "'tpus'; allowed are cpu, gpu, tpu, or None"),
+    "platform unknown": (
+        lambda: make_mesh(MeshPlan(platform="tpus")),
+        "MeshPlan.platform must be one of cpu, gpu, tpu; got 'tpus'",
+    ),
     "no mesh": (lambda: make_mesh(MeshPlan(data=0)), "MeshPlan(replica=1, data=0, fsdp=1, tensor=1) is not a mesh"),
     "axes do not multiply out": (
         lambda: make_mesh(MeshPlan(fsdp=3, tensor=2)),

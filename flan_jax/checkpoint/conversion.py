@@ -28,7 +28,7 @@ from flan_jax.errors import UserError
 from flan_jax.locks import locked
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import require_shapes
-from flan_jax.names import nearest
+from flan_jax.names import require_choice
 
 DTYPES: Mapping[str, np.dtype] = {"float32": np.dtype(np.float32), "bfloat16": BFLOAT16}
 _OVERHEAD_BYTES = 2**24
@@ -56,14 +56,9 @@ class Choices:
     verify: bool = True
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise UserError(
-                f"Unknown format {self.format!r}; allowed are {', '.join(FORMATS)}.{nearest(str(self.format), FORMATS)}"
-            )
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise UserError(
-                f"dtype is {self.dtype!r}; allowed are {', '.join(DTYPES)}.{nearest(str(self.dtype), DTYPES)}"
-            )
+        require_choice(self.format, FORMATS, "format")
+        if self.dtype is not None:
+            require_choice(self.dtype, DTYPES, "dtype")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

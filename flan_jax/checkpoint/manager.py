@@ -24,11 +24,12 @@ import absl.logging
 import numpy as np
 
 from flan_jax import files
+from flan_jax.annotations import PositiveInt, check_fields
 from flan_jax.checkpoint import reading
 from flan_jax.checkpoint.trees import named_leaves, nbytes, nested
 from flan_jax.checkpoint.verification import write_digests
 from flan_jax.errors import UserError
-from flan_jax.names import nearest
+from flan_jax.names import one_of
 
 _TREES = ("params", "opt_state")
 _DELETED = ".deleted"
@@ -50,19 +51,14 @@ class CheckpointPolicy:
       asynchronous: whether training continues while the files are written.
     """
 
-    keep: int = 3
-    keep_period_steps: int | None = None
+    keep: PositiveInt = 3  # 0 would leave nothing to resume from.
+    keep_period_steps: PositiveInt | None = None
     keep_best: str | None = None
     best_mode: Literal["max", "min"] = "max"
     asynchronous: bool = True
 
     def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise UserError(f"keep must be at least 1, otherwise there is nothing to resume from; got {self.keep}.")
-        if self.keep_period_steps is not None and self.keep_period_steps < 1:
-            raise UserError(f"keep_period_steps must be at least 1, or None; got {self.keep_period_steps}.")
-        if self.best_mode not in ("max", "min"):
-            raise UserError(f"best_mode must be 'max' or 'min'; got {self.best_mode!r}.")
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,10 +221,7 @@ class Checkpoints:
     def _require_metric(self, metrics: Mapping[str, float]) -> None:
         name = self.policy.keep_best
         if name is not None and metrics and name not in metrics:
-            raise UserError(
-                f"keep_best is {name!r}, which is not a metric of the evaluation.{nearest(name, metrics)} "
-                f"Its metrics: {', '.join(sorted(metrics))}."
-            )
+            raise UserError(one_of(name, sorted(metrics), "keep_best"))
 
     @contextlib.contextmanager
     def _reporting_disk_errors(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ where there are any.
 """
 
 import asyncio
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from flan_jax.errors import DamagedFileError, UserError
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import config_of_shapes
 from flan_jax.paths import Location
+from flan_jax.settings import from_json
 
 VOCABULARY_FILE = "vocabulary.model"
 SLOTS = ("v_row", "v_col", "v", "m")
@@ -71,13 +71,7 @@ def _config(metadata: Mapping[str, Any], params: Mapping[str, Leaf]) -> tuple[T5
     """Returns the network that a checkpoint records or that its shapes show; None and the reason if neither works."""
     try:
         if "model" in metadata:
-            fields = dataclasses.fields(T5Config)
-            required = {field.name for field in fields if field.default is dataclasses.MISSING}
-            if unknown := sorted(metadata["model"].keys() - {field.name for field in fields}):
-                return None, f"Its model has settings that this version does not know: {', '.join(unknown)}."
-            if missing := sorted(required - metadata["model"].keys()):
-                return None, f"Its model lacks the settings {', '.join(missing)}."
-            return T5Config(**metadata["model"]), None
+            return from_json(metadata["model"], T5Config, file="Its recorded model"), None
         return config_of_shapes({name: leaf.shape for name, leaf in params.items()}), None
     except UserError as error:
         return None, str(error)

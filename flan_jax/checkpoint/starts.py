@@ -11,6 +11,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
+from flan_jax.annotations import Count, check_fields
 from flan_jax.checkpoint.leaves import Index, Leaf, cast, same_dtypes
 from flan_jax.checkpoint.trees import named_leaves
 from flan_jax.checkpoint.weights import Weights
@@ -24,7 +25,6 @@ Rule = tuple[str, str | None]
 Restore = Literal["params", "params_and_optimizer"]
 # Properties of the network that shapes do not determine.
 COMPARED = ("mlp_activations", "decoder_outputs_are_scaled", "relpos_max_distance", "layer_norm_epsilon")
-_RESTORE: tuple[Restore, ...] = ("params", "params_and_optimizer")
 
 
 @final
@@ -43,18 +43,11 @@ class Start:
 
     rules: tuple[Rule, ...] = ()
     restore: Restore = "params"
-    step: int | None = None
+    step: Count | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rules", tuple(tuple(rule) for rule in self.rules))  # gin passes lists
-        if self.restore not in _RESTORE:
-            raise UserError(
-                f"Start.restore is {self.restore!r}; allowed are {', '.join(map(repr, _RESTORE))}."
-                f"{nearest(str(self.restore), _RESTORE)}"
-            )
+        check_fields(self)
         for rule in self.rules:
-            if len(rule) != 2 or not isinstance(rule[0], str) or not isinstance(rule[1], str | None):
-                raise UserError(f"Start.rules has {rule!r}; a rule is a pair of a pattern and a name, or None.")
             try:
                 re.compile(rule[0])
             except re.error as error:

@@ -17,7 +17,7 @@ from rich.text import Text
 from flan_jax import t5x_names
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, results
-from flan_jax.names import counted, nearest
+from flan_jax.names import counted, require_choice
 from flan_jax.paths import location, user_path
 
 Data = dict[str, Any]
@@ -90,8 +90,7 @@ def show(
       UnknownNameError: There is no such task or mixture.
       MissingFileError: There is no such file, export, run or checkpoint.
     """
-    if what not in NOUNS:
-        raise UserError(f"show what? Got {what!r}.{nearest(what, NOUNS)} Allowed: {', '.join(NOUNS)}.")
+    require_choice(what, NOUNS, "what to show")
     if what in NAMED and not name:
         word = "NAME" if what in ("task", "mixture") else "PATH"
         raise UserError(f"show which {what}? Write: flan-jax show {what} {word}.")

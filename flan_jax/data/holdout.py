@@ -8,7 +8,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from flan_jax.errors import UserError
+from flan_jax.annotations import check_fields
 
 UNKNOWN_CLUSTERS = ("", "external", "user")
 """Clusters of tasks that were given none: two of them need not have a skill in common."""
@@ -65,11 +65,7 @@ class HoldOut:
     allow_leak: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, str) or not all(isinstance(name, str) for name in value):
-                raise UserError(f"{field.name} of a hold-out must list names; got {value!r}.")
-            object.__setattr__(self, field.name, tuple(value))
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ def _task(path: Path, task: TaskManifest) -> dict[str, Any]:
     return {
         "name": task.task,
         "split": task.split,
-        "cluster": task.cluster,
+        "cluster": task.metadata.cluster,
         "lengths": dict(task.lengths),
         "examples": task.num_examples,
         "shards": task.num_shards,
@@ -104,6 +104,6 @@ def _task(path: Path, task: TaskManifest) -> dict[str, Any]:
         "truncated": dict(task.truncated),
         "vocabulary": dataclasses.asdict(task.vocabulary),
         "fingerprint": task.fingerprint,
-        "license": task.license,
+        "license": task.metadata.license,
         "folder": f"{path.parent.name}/{path.name}",
     }

@@ -101,6 +101,7 @@ class TrainFeed:
         }
         # Without packing the arrays are SeqIO's unpacked ones, down to the padding.
         self._is_packed = strategy is not packing.one_per_row
+        self._window = 1
         self._go_to((0, 0))
 
     def __iter__(self) -> "TrainFeed":
@@ -159,7 +160,7 @@ class TrainFeed:
         self._position, self._planned_position = position, position
         self._plan: tuple[int, BlockPlan] | None = None  # The block of `_planned_position`, once it is needed.
         self._ready: collections.deque[tuple[list[list[features.Example]], Position]] = collections.deque()
-        self._window: int = 1  # Examples per read: few at first, so that the first batch is ready early.
+        self._window = 1  # Examples per read: few at first, so that the first batch is ready early.
 
     def _take_rows(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns this process's rows of the next batch to read: (task ids, example numbers)."""

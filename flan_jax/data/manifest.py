@@ -12,15 +12,16 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar
 
+from flan_jax.annotations import Fraction, check_fields
 from flan_jax.data.holdout import Facts
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import differing_fields, json_with_digest, read_json_with_digest, sha256_of, write_atomic
-from flan_jax.names import nearest
+from flan_jax.settings import from_json
 from flan_jax.vocab import DescribedVocabulary, VocabularyKind
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 LENGTHS_NAME = "lengths.npy"
 NO_SPLIT = "has no split"
@@ -66,6 +67,31 @@ class VocabularyRef:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskMetadata:
+    """The part of a task's declaration that its manifests repeat, for evaluation, hold-out and readers.
+
+    Attributes:
+      cluster: the skill; tasks of one cluster are held out together.
+      metrics: names in `flan_jax.evaluation.metrics`.
+      evaluation: "external" when the task brings metrics that this package cannot run.
+      corpora: corpora that the rows come from.
+      exemplar_corpora: corpora that the solved examples in prompts come from.
+    """
+
+    cluster: str
+    metrics: tuple[str, ...]
+    postprocessor: str | None
+    evaluation: Literal["generate", "rank", "external"]
+    license: str
+    corpora: tuple[str, ...] = ()
+    exemplar_corpora: tuple[str, ...] = ()
+
+    def facts(self, task: str) -> Facts:
+        """Returns the facts that hold-out checks, of a task with this metadata."""
+        return Facts(task=task, cluster=self.cluster, corpora=self.corpora, exemplar_corpora=self.exemplar_corpora)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskManifest:
     """One exported split of one task.
 
@@ -76,14 +102,12 @@ class TaskManifest:
       dropped: Examples left out, by reason.
       truncated: Truncated examples, per feature.
       lengths_digest: SHA-256 of the array of lengths; set when the split is published.
-      metrics: Names in `flan_jax.evaluation.metrics`.
-      corpora: Corpora of the rows; `exemplar_corpora` those of the solved examples in prompts.
     """
 
     format_version: int = FORMAT_VERSION
     task: str
     split: str
-    cluster: str
+    metadata: TaskMetadata
     fingerprint: str
     identity: Mapping[str, Any]
     lengths: Lengths
@@ -96,18 +120,7 @@ class TaskManifest:
     rows_read: int
     dropped: Mapping[str, int]
     truncated: Mapping[str, int]
-    metrics: tuple[str, ...]
-    postprocessor: str | None
-    evaluation: Literal["generate", "rank", "external"]
-    license: str
     lengths_digest: str = ""
-    corpora: tuple[str, ...] = ()
-    exemplar_corpora: tuple[str, ...] = ()
-
-    @property
-    def facts(self) -> Facts:
-        """The facts that hold-out checks."""
-        return Facts(task=self.task, cluster=self.cluster, corpora=self.corpora, exemplar_corpora=self.exemplar_corpora)
 
     @property
     def mean_tokens(self) -> float:
@@ -190,7 +203,7 @@ class Request:
     module: str | None = None
     vocabulary: str | None = None
     tfds_data_dir: str | None = None
-    max_truncated_targets: float = 0.05
+    max_truncated_targets: Fraction = 0.05
     on_missing_split: OnMissingSplit = "skip"
     on_missing_source: OnMissingSource = "error"
 
@@ -202,14 +215,7 @@ class Request:
                 f"Lengths of {self.name!r}: got {self.lengths!r}, expected {{'inputs': S, 'targets': T}} with whole "
                 "numbers of at least 2 tokens (TASK_FEATURE_LENGTHS)."
             )
-        for name, allowed in (("on_missing_split", OnMissingSplit), ("on_missing_source", OnMissingSource)):
-            if getattr(self, name) not in get_args(allowed):
-                raise UserError(
-                    f"{name} must be one of {', '.join(get_args(allowed))}; got {getattr(self, name)!r}."
-                    f"{nearest(str(getattr(self, name)), get_args(allowed))}"
-                )
-        if not 0 <= self.max_truncated_targets <= 1:
-            raise UserError(f"max_truncated_targets is a share between 0 and 1, got {self.max_truncated_targets}.")
+        check_fields(self)
 
     def content(self) -> dict[str, Any]:
         """Returns the fields that decide the export, without those that only decide whether it is accepted."""
@@ -303,7 +309,6 @@ def differences(got: Any, expected: Any) -> list[str]:
     return [f"{field}: got {one!r}, expected {other!r}" for field, one, other in differing_fields(got, expected)]
 
 
-T = TypeVar("T")
 Manifest = TypeVar("Manifest", TaskManifest, MixtureManifest)
 
 
@@ -332,15 +337,6 @@ def read_mixture(path: Path | str) -> MixtureManifest:
     return _read(Path(path), MixtureManifest)
 
 
-def request_from_json(value: Mapping[str, Any]) -> Request:
-    """Returns a request from its JSON form.
-
-    Raises:
-      UserError: A field is missing or unknown.
-    """
-    return _build(Request, value, where="request")
-
-
 def _read(path: Path, kind: type[Manifest]) -> Manifest:
     try:
         value = read_json_with_digest(path, setting="The manifest", fix="Delete it and run `flan-jax export`.")
@@ -350,31 +346,7 @@ def _read(path: Path, kind: type[Manifest]) -> Manifest:
         ) from None
     if (got := value.get("format_version")) != FORMAT_VERSION:
         raise UserError(f"{path}: format_version: got {got!r}, expected {FORMAT_VERSION}. Run `flan-jax export` again.")
-    return _build(kind, value, where=str(path))
-
-
-def _build(kind: type[T], value: Mapping[str, Any], *, where: str) -> T:
-    """Returns a dataclass from its JSON form, nested ones included; every unexpected field is named."""
-    fields = {field.name: field for field in dataclasses.fields(cast(Any, kind))}
-    required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
-    missing, unknown = sorted(required - value.keys()), sorted(value.keys() - fields.keys())
-    if missing or unknown:
-        raise UserError(
-            f"{where}: fields missing: {missing or 'none'}; unknown: {unknown or 'none'}. Run `flan-jax export` again."
-        )
-    return kind(**{name: _field(name, item, where=where) for name, item in value.items()})
-
-
-def _field(name: str, item: Any, *, where: str) -> Any:
-    """The value of a field: nested dataclasses by the field's name, lists as tuples."""
-    if name == "request":
-        return _build(Request, item, where=where)
-    if name == "vocabulary" and isinstance(item, dict):
-        return _build(VocabularyRef, item, where=where)
-    if name == "members":
-        return tuple(_build(Member, member, where=where) for member in item)
-    if name == "shares":
-        return tuple(_build(RealisedShare, share, where=where) for share in item)
-    if name == "definition_files":
-        return {path: _build(DefinitionFile, file, where=where) for path, file in item.items()}
-    return tuple(item) if isinstance(item, list) else item
+    try:
+        return from_json(value, kind, file=path)
+    except UserError as error:
+        raise UserError(f"{error} Run `flan-jax export` again.") from None

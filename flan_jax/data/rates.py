@@ -6,12 +6,15 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+from flan_jax.annotations import Positive, Within, check_fields
 from flan_jax.errors import UserError
-from flan_jax.names import nearest
+from flan_jax.names import require_choice
 
 ShareUnit = Literal["examples", "tokens"]
+Temperature = Annotated[float, Within(least=0.05)]
+"""Below, the rate of a large task exceeds the largest number."""
 Members = Sequence[tuple["str | Members", float]]
 """A mixture: pairs of (task name or nested mixture, relative rate)."""
 
@@ -57,10 +60,13 @@ class ProportionalRate:
     Called with a task it asks the task for its training rows; the exporter calls `of` with the count it measured.
     """
 
-    maximum: float | None = None
-    temperature: float = 1.0
-    scale: float = 1.0
-    minimum: float | None = None
+    maximum: Positive | None = None
+    temperature: Temperature = 1.0
+    scale: Positive = 1.0
+    minimum: Positive | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def of(self, num_examples: float) -> float:
         """Returns the rate of a task with this many examples; see `proportional_rate`."""
@@ -95,9 +101,7 @@ class StatedShare(float):
         Raises:
           UserError: Not between 0 and 1, or of an unknown unit.
         """
-        if unit not in get_args(ShareUnit):
-            allowed = get_args(ShareUnit)
-            raise UserError(f"A share is of {' or '.join(allowed)}; got {unit!r}.{nearest(str(unit), allowed)}")
+        require_choice(unit, get_args(ShareUnit), "the unit of a share")
         if not 0 < share < 1:
             raise UserError(f"A share of {unit} must be above 0 and below 1; got {share!r}.")
         made = super().__new__(cls, share)

@@ -108,7 +108,7 @@ def generate_predictions(
         tokens.update(zip(rows[real].tolist(), np.asarray(generated)[real], strict=True))
         if on_examples is not None:
             on_examples(int(real.sum()))
-    answer = postprocessor(task.manifest.postprocessor)
+    answer = postprocessor(task.manifest.metadata.postprocessor)
     results = []
     for example in read_examples(task, indices, vocabulary=vocabulary):
         ids = tokens[example.index]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.evaluation import class_metrics, rank_metrics, text_metrics
 from flan_jax.evaluation.measured import Measured
-from flan_jax.names import nearest
+from flan_jax.names import require_choice
 
 RowFact = Literal["options", "groups"]
 
@@ -113,8 +113,7 @@ def metric(name: str) -> Metric:
       UnknownNameError: There is none of that name.
       UserError: It needs a package that is not installed.
     """
-    if name not in METRICS:
-        raise UnknownNameError(f"Unknown metric {name!r}.{nearest(name, METRICS)} Available: {', '.join(METRICS)}.")
+    require_choice(name, METRICS, "a metric", error=UnknownNameError)
     if METRICS[name].lacks:
         raise UserError(missing_package(name))
     return METRICS[name]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from flan_jax.errors import UnknownNameError
 from flan_jax.evaluation.numerals import numbers
-from flan_jax.names import nearest
+from flan_jax.names import require_choice
 
 _VERBS = "is|are|was|were|will|would|can|cannot|could|should|may|might|must|has|had|does|did|do"
 # What introduces an answer at the end of a reasoning; the last cue in the text counts. Words are whole: "answer isn't"
@@ -116,8 +116,5 @@ def postprocessor(name: str | None) -> Callable[[str], str]:
     """
     if name is None:
         return strip
-    if name not in POSTPROCESSORS:
-        raise UnknownNameError(
-            f"Unknown postprocessor {name!r}.{nearest(name, POSTPROCESSORS)} Available: {', '.join(POSTPROCESSORS)}."
-        )
+    require_choice(name, POSTPROCESSORS, "postprocessor", error=UnknownNameError)
     return POSTPROCESSORS[name]

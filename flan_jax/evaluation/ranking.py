@@ -93,7 +93,7 @@ def rank_options(
         np.subtract.at(waiting_options, owner[rows[real]], 1)
         if on_examples is not None:
             on_examples(int((waiting_options[np.unique(owner[rows[real]])] == 0).sum()))
-    answer = postprocessor(task.manifest.postprocessor)
+    answer = postprocessor(task.manifest.metadata.postprocessor)
     starts = np.cumsum([0, *(len(e.option_tokens) for e in examples)])
     results = []
     for example, start, end in zip(examples, starts[:-1], starts[1:], strict=True):

@@ -58,29 +58,7 @@ def require_known(name: str, tasks: Iterable[Labeled], *, setting: str) -> None:
     Raises:
       UnknownNameError: There is no such score; the message lists those that there are.
     """
-    expected = SuiteResult(
-        step=0,
-        tasks=tuple(
-            TaskResult(
-                task=one.task.manifest.task,
-                split=one.task.manifest.split,
-                cluster=one.task.manifest.cluster,
-                label=one.label,
-                evaluation=one.task.manifest.evaluation,
-                metrics=dict.fromkeys(
-                    (
-                        score
-                        for name in metrics_of(one.task.manifest.evaluation, one.task.manifest.metrics)
-                        for score in metric(name).gives
-                    ),
-                    0.0,
-                ),
-                main_metric=metric(metrics_of(one.task.manifest.evaluation, one.task.manifest.metrics)[0]).gives[0],
-                num_examples=1,
-            )
-            for one in tasks
-        ),
-    )
+    expected = SuiteResult(step=0, tasks=tuple(_expected(one) for one in tasks))
     names = [f"eval/mean/{score}" for score in expected.means()]
     names += [known for known in expected.as_metrics() if known not in names]
     if name not in names:
@@ -88,3 +66,20 @@ def require_known(name: str, tasks: Iterable[Labeled], *, setting: str) -> None:
         raise UnknownNameError(
             f"{setting} watches {name!r}, which the evaluation will not have.{nearest(name, names)} It has: {shown}."
         )
+
+
+def _expected(one: Labeled) -> TaskResult:
+    """Returns a task's result with all its scores at 0."""
+    manifest = one.task.manifest
+    names = metrics_of(manifest.metadata.evaluation, manifest.metadata.metrics)
+    scores = [score for name in names for score in metric(name).gives]
+    return TaskResult(
+        task=manifest.task,
+        split=manifest.split,
+        cluster=manifest.metadata.cluster,
+        label=one.label,
+        evaluation=manifest.metadata.evaluation,
+        metrics=dict.fromkeys(scores, 0.0),
+        main_metric=scores[0],
+        num_examples=1,
+    )

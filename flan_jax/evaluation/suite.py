@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from flan_jax.annotations import PositiveInt, check_fields
 from flan_jax.data.manifest import safe_name
 from flan_jax.errors import UserError
 from flan_jax.evaluation import generation, ranking
@@ -42,15 +43,12 @@ class EvaluationPlan:
 
     suites: Mapping[str, Sequence[str]] = field(default_factory=dict)
     split: str = "validation"
-    max_examples_per_task: int | None = None
-    batch_size: int = 32
-    max_decode_length: int | None = None
+    max_examples_per_task: PositiveInt | None = None
+    batch_size: PositiveInt = 32
+    max_decode_length: PositiveInt | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_examples_per_task", "batch_size", "max_decode_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} of an evaluation must be at least 1; got {value}.")
+        check_fields(self)
         for label, names in self.suites.items():
             if isinstance(names, str) or not names:
                 raise UserError(f"Suite {label!r} must list names of mixtures or tasks; got {names!r}.")
@@ -160,7 +158,7 @@ def _evaluate(
         "batch_size": plan.batch_size,
         "on_examples": on_examples,
     }
-    if manifest.evaluation == "rank":
+    if manifest.metadata.evaluation == "rank":
         ranked = ranking.rank_options(task, score_fn=score_fn, **common)
         result = _result(member, ranked, measure=ranking.measure, baseline=ranking.all_the_majority(ranked))
         accuracies = [name for name in ("accuracy", "accuracy_by_length") if name in result.metrics]
@@ -169,7 +167,7 @@ def _evaluate(
         ]
     generated = generation.generate_predictions(task, generate_fn=generate_fn, **common)
     result = _result(member, generated, measure=generation.measure, baseline=generation.all_the_majority(generated))
-    external = (generation.EXTERNAL_NOTE,) if manifest.evaluation == "external" else ()
+    external = (generation.EXTERNAL_NOTE,) if manifest.metadata.evaluation == "external" else ()
     ids = () if vocabulary else (generation.IDS_NOTE,)
     return replace(result, notes=(*external, *ids, *result.notes)), [answer.as_row() for answer in generated]
 
@@ -190,7 +188,7 @@ def _result(
 ) -> TaskResult:
     """Returns the scores of answers, and those of the baseline's, by the task's metrics."""
     manifest = member.task.manifest
-    metrics = metrics_of(manifest.evaluation, manifest.metrics)
+    metrics = metrics_of(manifest.metadata.evaluation, manifest.metadata.metrics)
     measured = measure(metrics, answers)
     scores = {name: score for one in measured for name, score in one.scores().items()}
     main_metric = next(iter(scores))
@@ -202,9 +200,9 @@ def _result(
     return TaskResult(
         task=manifest.task,
         split=manifest.split,
-        cluster=manifest.cluster,
+        cluster=manifest.metadata.cluster,
         label=member.label,
-        evaluation=manifest.evaluation,
+        evaluation=manifest.metadata.evaluation,
         metrics=scores,
         main_metric=main_metric,
         num_examples=len(answers),

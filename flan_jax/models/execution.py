@@ -7,11 +7,12 @@ with. Independent of JAX; `models.acceleration` implements what is chosen here.
 import dataclasses
 from collections.abc import Sequence
 
+from flan_jax.annotations import PositiveInt, check_fields
 from flan_jax.errors import UserError
 from flan_jax.models.acceleration import attention_choice
 from flan_jax.models.acceleration.attention_choice import ATTENTION_NAMES, Accelerator
 from flan_jax.models.t5.config import T5Config
-from flan_jax.names import nearest
+from flan_jax.names import require_choice
 
 LAYERS_NAMES = ("auto", "scanned", "unrolled")
 REMAT_NAMES = ("none", "minimal", "full", "offload")
@@ -45,18 +46,13 @@ class Execution:
     remat: str = "none"
     attention: str = "auto"
     logits: str = "auto"
-    chunk_bytes: int = 32 << 20
+    chunk_bytes: PositiveInt = 32 << 20
 
     def __post_init__(self) -> None:
         allowed_names = (LAYERS_NAMES, REMAT_NAMES, ATTENTION_NAMES, LOGITS_NAMES)
         for field, allowed in zip(("layers", "remat", "attention", "logits"), allowed_names, strict=True):
-            value = getattr(self, field)
-            if value not in allowed:
-                raise UserError(
-                    f"Execution.{field} is {value!r}; allowed are {', '.join(allowed)}.{nearest(str(value), allowed)}"
-                )
-        if not isinstance(self.chunk_bytes, int) or isinstance(self.chunk_bytes, bool) or self.chunk_bytes < 1:
-            raise UserError(f"Execution.chunk_bytes is {self.chunk_bytes!r}; it must be a positive integer.")
+            require_choice(getattr(self, field), allowed, f"Execution.{field}")
+        check_fields(self)
 
     def chunks_logits(self, logits_bytes: int, *, table_is_sharded: bool) -> bool:
         """Returns whether logits are computed in chunks.

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
-from flan_jax.errors import UserError
+from flan_jax.annotations import NotNegative, Share, check_fields
 from flan_jax.shapes import Batch, DecoderIds, Logits, LogitStatistics
 
 
@@ -99,16 +99,11 @@ class Seq2Seq:
       UserError: a label smoothing outside [0, 1), or a negative z-loss.
     """
 
-    label_smoothing: float = 0.0
-    z_loss: float = 1e-4
+    label_smoothing: Share = 0.0
+    z_loss: NotNegative = 1e-4
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise UserError(
-                f"Seq2Seq: label_smoothing is {self.label_smoothing}; allowed is 0 (none) or more, below 1."
-            )
-        if not self.z_loss >= 0.0:
-            raise UserError(f"Seq2Seq: z_loss is {self.z_loss}; allowed is 0 (none) or more.")
+        check_fields(self)
 
     def __call__(self, apply: Apply, params: Any, batch: Batch, rng: jax.Array | None) -> Sums:
         """Returns the summed loss, the summed weights, and metrics to be divided by those weights.

@@ -19,7 +19,8 @@ from typing import Any
 
 from flan_jax.data import exports
 from flan_jax.data.exports import UseCached
-from flan_jax.data.manifest import MixtureManifest, Request, request_from_json
+from flan_jax.data.manifest import MixtureManifest, Request
+from flan_jax.settings import from_json
 from flan_jax.tasks.exporting.child import Child, serve
 
 _MODULE = "flan_jax.run.export_process"  # `__name__` is "__main__" in a child.
@@ -61,7 +62,7 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
     """Carries out an order: exports whole requests, or one split of one task of a request, as its process's answer."""
     export_dir = Path(order["export_dir"])
     if "requests" in order:
-        requests = [request_from_json(value) for value in order["requests"]]
+        requests = [from_json(value, Request, file="the order") for value in order["requests"]]
         names = ", ".join(f"{request.name} ({request.split})" for request in requests)
         # Loading what the export needs can take a minute the first time.
         print(f"To be exported: {names}. Loading ...", file=sys.stderr, flush=True)
@@ -84,7 +85,7 @@ def _prepared(request: str) -> tuple[Request, Sequence[str]]:
     from flan_jax.tasks import registry
 
     catalog.install()
-    prepared = request_from_json(json.loads(request))
+    prepared = from_json(json.loads(request), Request, file="the order")
     return prepared, registry.prepare(prepared)
 
 

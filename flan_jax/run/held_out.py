@@ -42,10 +42,11 @@ def require_held_out(
     accepted = HoldOut(tasks=tuple(plan.suites.get(HELD_OUT, ())) if plan else (), allow_leak=tuple(allow_leak))
     if not accepted.tasks:
         return None
-    tasks = {
-        t.manifest.task: t.manifest for n in accepted.tasks for t in open_members(evaluated[n], export_dir=export_dir)
-    }
-    leaking = leaks((task.manifest.facts for task in training), tasks=[manifest.facts for manifest in tasks.values()])
+    held_out = [task for name in accepted.tasks for task in open_members(evaluated[name], export_dir=export_dir)]
+    facts_of_training, facts_of_held_out = (
+        [task.manifest.metadata.facts(task.manifest.task) for task in tasks] for tasks in (training, held_out)
+    )
+    leaking = leaks(facts_of_training, tasks=list(dict.fromkeys(facts_of_held_out)))
     refused, allowed = parted(leaking, allow_leak=(*allow_leak, *mixture.hold_out.get("allow_leak", ())))
     if refused:
         raise UserError(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from flan_jax import gin_config, vocab
+from flan_jax.annotations import PositiveInt, check_fields
 from flan_jax.checkpoint.manager import CheckpointPolicy
 from flan_jax.checkpoint.starts import Start
 from flan_jax.data import packing
@@ -80,14 +81,14 @@ class RunConfig:
     model: T5Config
     optimizer: Selection
     learning_rate: Schedule
-    batch_size: int
+    batch_size: PositiveInt
     cadence: Cadence
     export_dir: Path = Path("exports")
     use_cached_tasks: UseCached = "auto"
     initial_checkpoint_path: str | None = None
     start: Start = Start()
     objective: Seq2Seq = Seq2Seq()
-    num_microbatches: int | Literal["auto"] = "auto"
+    num_microbatches: PositiveInt | Literal["auto"] = "auto"
     packing_strategy: packing.Strategy = packing.bin_centred
     mesh: MeshPlan = MeshPlan()
     execution: Execution = Execution()
@@ -103,17 +104,7 @@ class RunConfig:
         for name in ("model_dir", "export_dir"):  # gin binds text.
             with accessing(getattr(self, name), setting=name.upper(), action="written"):
                 object.__setattr__(self, name, user_path(getattr(self, name)))
-        _require_at_least_1("batch_size", self.batch_size)
-        if self.num_microbatches != "auto":
-            _require_at_least_1("num_microbatches", self.num_microbatches, or_else="'auto'")
-        if not isinstance(self.seed, int):
-            raise UserError(f"seed is {self.seed!r}; it must be a whole number, so that two runs can be compared.")
-        if self.use_cached_tasks not in (True, False, "auto"):
-            raise UserError(f"use_cached_tasks is {self.use_cached_tasks!r}; allowed are True, False and 'auto'.")
-        if isinstance(self.allow_leak, str):
-            raise UserError(
-                f"allow_leak is the string {self.allow_leak!r}; write a list of names: [{self.allow_leak!r}]."
-            )
+        check_fields(self)
         if self.initial_checkpoint_path is None and self.start != Start():
             raise UserError(
                 "Start selects what to restore from an initial checkpoint, but there is none. Set "
@@ -150,12 +141,6 @@ def _require_rows(spec: str | None, model: T5Config) -> None:
             f"the embedding table needs a row for each id. Set T5Config.vocab_size to at least {vocabulary.size}, or "
             "VOCABULARY to the model's own."
         )
-
-
-def _require_at_least_1(name: str, value: object, *, or_else: str | None = None) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        alternative = f", or {or_else}" if or_else else ""
-        raise UserError(f"{name} is {value!r}; it must be a whole number of at least 1{alternative}.")
 
 
 def load_recipe(*gin_files: str, bindings: Sequence[str] = ()) -> RunConfig:

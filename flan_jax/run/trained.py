@@ -11,7 +11,7 @@ from flan_jax import sharding, vocab
 from flan_jax.checkpoint import conversion, formats, reading, starts
 from flan_jax.checkpoint.trees import unflatten
 from flan_jax.checkpoint.weights import Weights
-from flan_jax.data.manifest import Request, VocabularyRef, request_from_json
+from flan_jax.data.manifest import Request, VocabularyRef
 from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.files import accessing
@@ -19,6 +19,7 @@ from flan_jax.models.t5.config import T5Config
 from flan_jax.paths import user_path
 from flan_jax.run.directory import RunDirectory
 from flan_jax.run.network import Network, open_vocabulary
+from flan_jax.settings import Place, Section
 
 DEFAULT_LENGTHS = {"inputs": 512, "targets": 128}  # T5's for fine-tuning, rounded up, when a checkpoint records none.
 
@@ -126,8 +127,8 @@ def vocabulary_of_run(model_dir: Path) -> vocab.Vocabulary | None:
     directory = RunDirectory(path=model_dir)
     if not directory.run_file.is_file():
         return None
-    record = directory.read()
-    return open_vocabulary(VocabularyRef(**record["vocabulary"]), Path(record["export_dir"]))
+    record = _record(directory)
+    return open_vocabulary(record.at("vocabulary").parse(VocabularyRef), Path(record.at("export_dir").values))
 
 
 def chosen_checkpoints(run: TrainedModel, options: ModelOptions, *, console: Console) -> dict[int, Weights]:
@@ -159,22 +160,26 @@ def chosen_checkpoints(run: TrainedModel, options: ModelOptions, *, console: Con
 
 
 def _open_run(directory: RunDirectory, options: ModelOptions) -> TrainedModel:
-    record = directory.read()
+    record = _record(directory)
     reading.find(directory.checkpoints)  # Before the network is built.
-    exports = user_path(options.export_dir) if options.export_dir else Path(record["export_dir"])
-    vocabulary_ref = VocabularyRef(**record["vocabulary"])
-    plan = record["evaluation"] and EvaluationPlan(**record["evaluation"]["plan"])
-    request = request_from_json(record["mixture"]["request"])
+    exports = user_path(options.export_dir or record.at("export_dir").values)
+    vocabulary_ref = record.at("vocabulary").parse(VocabularyRef)
+    evaluation = record.at("evaluation")
+    request = record.at("mixture").at("request").parse(Request)
     lengths = options.task_feature_lengths or request.lengths
     return TrainedModel(
         directory=directory,
-        network=Network(T5Config(**record["identity"]["model"]), plan=options.mesh),
+        network=Network(record.at("identity").at("model").parse(T5Config), plan=options.mesh),
         request=dataclasses.replace(request, lengths=dict(lengths)),
         export_dir=exports,
         vocabulary_ref=vocabulary_ref,
         vocabulary=open_vocabulary(vocabulary_ref, exports),
-        plan=plan,
+        plan=evaluation.at("plan").parse(EvaluationPlan) if evaluation.values else None,
     )
+
+
+def _record(directory: RunDirectory) -> Section:
+    return Section(values=directory.read(), place=Place(file=str(directory.run_file), syntax="JSON"))
 
 
 def _spec(vocabulary: vocab.Vocabulary) -> str:

@@ -6,13 +6,14 @@
 import abc
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from flan_jax.errors import UserError
+from flan_jax.annotations import NOT_IN_YAML, Count, PositiveInt, check_fields
+from flan_jax.errors import UserError, in_errors
 from flan_jax.evaluation import metrics as metrics_lib
 from flan_jax.evaluation import postprocess
-from flan_jax.names import nearest
+from flan_jax.names import one_of
 from flan_jax.tasks.filters.rule import RowFilter
 from flan_jax.tasks.sources.rows import Row, Source
 from flan_jax.templates.fewshot import FewShotFormat
@@ -67,12 +68,7 @@ class FewShot:
                 f"num_exemplars={self.num_exemplars}, {len(self.formats)} formats, max_pool_rows={self.max_pool_rows}. "
                 "Zero-shot is few_shot=None."
             )
-        if self.templates not in get_args(ExemplarTemplates):
-            allowed = get_args(ExemplarTemplates)
-            raise UserError(
-                f"templates of few-shot must be one of {', '.join(allowed)}; got {self.templates!r}."
-                f"{nearest(str(self.templates), allowed)}"
-            )
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +100,7 @@ class TemplatedTask:
       group: the field that groups rows, for metrics that score groups of rows.
       ends_inputs: whether inputs end with the end of sequence, as targets always do; T0's do not.
       seed: of all random draws for a row.
+      declared_in: file, line and keys of its declaration in a YAML file, for messages.
     """
 
     name: str
@@ -113,19 +110,20 @@ class TemplatedTask:
     options: tuple[str, ...] | str | None = None
     metrics: tuple[str, ...] = ("exact_match",)
     postprocessor: str | None = None
-    normalizer: Normalizer | None = None
+    normalizer: Normalizer | None = field(default=None, metadata=NOT_IN_YAML)
     references: str | None = None
-    templates_per_row: int = 1
+    templates_per_row: Count = 1
     evaluation: Evaluation = "generate"
     license: str = ""
-    max_rows: int | None = None
+    max_rows: PositiveInt | None = None
     corpora: tuple[str, ...] = ()
     filters: tuple[RowFilter, ...] = ()
-    few_shot: FewShot | None = None
-    varied_options: bool = False
+    few_shot: FewShot | None = field(default=None, metadata=NOT_IN_YAML)
+    varied_options: bool = field(default=False, metadata=NOT_IN_YAML)
     group: str | None = None
-    ends_inputs: bool = True
-    seed: int = 0
+    ends_inputs: bool = field(default=True, metadata=NOT_IN_YAML)
+    seed: int = field(default=0, metadata=NOT_IN_YAML)
+    declared_in: str = field(default="", metadata=NOT_IN_YAML, compare=False)
 
     def __post_init__(self) -> None:
         require_name(self.name)
@@ -135,8 +133,13 @@ class TemplatedTask:
         object.__setattr__(self, "corpora", tuple(self.corpora))
         if self.options is not None and not isinstance(self.options, str):
             object.__setattr__(self, "options", tuple(self.options))
-        for wrong in (*self._wrong_templates(), *self._wrong_evaluation(), *self._wrong_numbers()):
-            raise UserError(f"Task {self.name!r}: {wrong}")
+        with in_errors(f"Task {self.name!r}"):
+            check_fields(self)
+            for wrong in (*self._wrong_templates(), *self._wrong_evaluation(), *self._wrong_numbers()):
+                raise UserError(wrong)
+
+    def __str__(self) -> str:
+        return f"Task {self.name!r}" + (f" ({self.declared_in})" if self.declared_in else "")
 
     def _wrong_templates(self) -> Iterable[str]:
         if not self.templates:
@@ -150,13 +153,6 @@ class TemplatedTask:
             yield "it has no cluster; name the skill that it tests."
 
     def _wrong_evaluation(self) -> Iterable[str]:
-        if self.evaluation not in get_args(Evaluation):
-            yield (
-                f"evaluation must be one of {', '.join(get_args(Evaluation))}; got {self.evaluation!r}."
-                f"{nearest(str(self.evaluation), get_args(Evaluation))}"
-            )
-        if isinstance(self.options, tuple) and not all(isinstance(option, str) for option in self.options):
-            yield f"options must be texts; got {list(self.options)}."
         if self.evaluation == "rank" and self.options is None and not all(t.gives_options for t in self.templates):
             yield "rank evaluation needs options to rank; give the answers, or the field that lists them."
         if self.evaluation == "rank" and isinstance(self.options, tuple) and len(set(self.options)) < 2:
@@ -165,10 +161,7 @@ class TemplatedTask:
             yield "rank evaluation needs a forward template: the target of an inverted one is no option."
         for name in self.metrics:
             if name not in metrics_lib.METRICS:
-                yield (
-                    f"unknown metric {name!r}.{nearest(name, metrics_lib.METRICS)} "
-                    f"Available: {', '.join(metrics_lib.METRICS)}."
-                )
+                yield one_of(name, metrics_lib.METRICS, "a metric")
             elif metrics_lib.METRICS[name].lacks:
                 yield metrics_lib.missing_package(name)
             elif metrics_lib.METRICS[name].kind == "rank" and self.evaluation != "rank":
@@ -176,9 +169,7 @@ class TemplatedTask:
             else:
                 yield from self._lacks_for_metric(name)
         if self.postprocessor is not None and self.postprocessor not in postprocess.POSTPROCESSORS:
-            near = nearest(self.postprocessor, postprocess.POSTPROCESSORS)
-            available = ", ".join(postprocess.POSTPROCESSORS)
-            yield f"unknown postprocessor {self.postprocessor!r}.{near} Available: {available}."
+            yield one_of(self.postprocessor, postprocess.POSTPROCESSORS, "postprocessor")
 
     def _lacks_for_metric(self, name: str) -> Iterable[str]:
         needs = metrics_lib.METRICS[name].needs
@@ -197,8 +188,6 @@ class TemplatedTask:
                 f"templates_per_row must be 0 (all) to {len(self.templates)} (the number of templates); "
                 f"got {self.templates_per_row}."
             )
-        if self.max_rows is not None and self.max_rows < 1:
-            yield f"max_rows must be 1 or more, or None for all rows; got {self.max_rows}."
 
     @property
     def forward_templates(self) -> tuple[int, ...]:
@@ -220,7 +209,7 @@ class TemplatedTask:
             return tuple(range(len(self.templates)))
         if not self.forward_templates:
             raise UserError(
-                f"Task {self.name!r}: its split {split!r} cannot be evaluated, because all its templates are inverted. "
+                f"{self}: its split {split!r} cannot be evaluated, because all its templates are inverted. "
                 "Give it a forward template or leave the split out."
             )
         return self.forward_templates

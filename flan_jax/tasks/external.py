@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flan_jax.data.manifest import Lengths
+from flan_jax.data.manifest import Lengths, TaskMetadata
 from flan_jax.errors import UnknownNameError, UserError, as_user_error, raised_outside
 from flan_jax.evaluation.metrics import METRICS
 from flan_jax.files import sha256_of_file
@@ -33,7 +33,6 @@ from flan_jax.tasks.interface import (
     MissingSource,
     Preview,
     Rendering,
-    TaskMetadata,
     TaskVocabulary,
 )
 from flan_jax.tasks.sources.rows import Record, plain_record

@@ -12,8 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from flan_jax.data.holdout import Facts
-from flan_jax.data.manifest import Lengths
+from flan_jax.data.manifest import Lengths, TaskMetadata
 from flan_jax.data.record import decode_features
 from flan_jax.tasks.sources.rows import Source
 from flan_jax.vocab import DescribedVocabulary
@@ -33,31 +32,6 @@ class TaskVocabulary(DescribedVocabulary, Protocol):
 
     def piece(self, i: int) -> str:
         """Returns the text of one id, for display."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TaskMetadata:
-    """The part of a task's declaration that its manifest repeats, for evaluation, hold-out and readers.
-
-    Attributes:
-      cluster: the skill; tasks of one cluster are held out together.
-      metrics: names in `flan_jax.evaluation.metrics`.
-      evaluation: "external" when the task brings metrics that this package cannot run.
-      corpora: corpora that the rows come from.
-      exemplar_corpora: corpora that the solved examples in prompts come from.
-    """
-
-    cluster: str
-    metrics: tuple[str, ...]
-    postprocessor: str | None
-    evaluation: Literal["generate", "rank", "external"]
-    license: str
-    corpora: tuple[str, ...] = ()
-    exemplar_corpora: tuple[str, ...] = ()
-
-    def facts(self, task: str) -> Facts:
-        """Returns the facts that hold-out checks, of a task with this metadata."""
-        return Facts(task=task, cluster=self.cluster, corpora=self.corpora, exemplar_corpora=self.exemplar_corpora)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

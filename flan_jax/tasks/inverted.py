@@ -94,6 +94,11 @@ def is_part_of(target: str, text: str) -> bool:
     return bool(words) and f" {' '.join(words)} " in f" {' '.join(words_of(text))} "
 
 
+def inverted_name(name: str) -> str:
+    """Returns the name of the inverted task of a task."""
+    return f"{name}_inverted"
+
+
 def inverted(task: TemplatedTask) -> TemplatedTask:
     """Returns the inverted templates of a task as a task `<name>_inverted`, with the split "train" alone.
 
@@ -109,7 +114,7 @@ def inverted(task: TemplatedTask) -> TemplatedTask:
         )
     return dataclasses.replace(
         task,
-        name=f"{task.name}_inverted",
+        name=inverted_name(task.name),
         source=TrainOnly(source=task.source, on_bad_row=task.source.on_bad_row),
         templates=tuple(templates),
         templates_per_row=min(task.templates_per_row, len(templates)),

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec
 
 from flan_jax import vocab
 from flan_jax.data.manifest import Request
-from flan_jax.errors import UserError
+from flan_jax.errors import UserError, in_errors
 from flan_jax.files import accessing
 from flan_jax.names import nearest
 from flan_jax.paths import user_path
@@ -26,7 +26,7 @@ from flan_jax.tasks import modules, registration, yaml_file
 from flan_jax.tasks.declare import TemplatedTask, require_name, with_vocabulary
 from flan_jax.tasks.formats.declare import format_task, jsonl_task
 from flan_jax.tasks.interface import Task
-from flan_jax.tasks.inverted import inverted
+from flan_jax.tasks.inverted import inverted, inverted_name
 from flan_jax.tasks.mixtures import Rate, hold_out_of, notes_of, register_mixture, register_mixture_with_share
 from flan_jax.tasks.pretraining.document_task import DocumentTask
 from flan_jax.tasks.pretraining.task import PretrainingTask
@@ -164,9 +164,10 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
     declared = yaml_file.read_yaml(path)
     chosen = vocabulary(declared.vocabulary)
     records: tuple[TemplatedTask | PretrainingTask, ...] = (*declared.tasks, *declared.pretraining)
-    for name in (*(record.name for record in records), *declared.mixtures):
-        require_name(name)
-        require_free(name)
+    for name, place in declared.places.items():
+        with in_errors(place):
+            require_name(name)
+            require_free(name)
     catalog = registration.state.catalog
     for collection, settings in declared.collections.items():
         if collection not in catalog:
@@ -176,24 +177,27 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
     done: list[str] = []
     try:
         for record in records:
-            register(record, vocabulary=chosen)
+            with in_errors(declared.places[record.name]):
+                register(record, vocabulary=chosen)
             done.append(record.name)
         for name in declared.inverted:
-            done.append(register_inverted(name).name)
+            with in_errors(declared.places[inverted_name(name)]):
+                done.append(register_inverted(name).name)
         for name, mixture in declared.mixtures.items():
-            # With a share, its members are a mixture within.
-            main = name if mixture.share is None else f"{name}_main"
-            register_mixture(main, mixture.weights, default_rate=mixture.default_rate, hold_out=mixture.hold_out)
-            done.append(main)
-            if mixture.share is not None:
-                share, of, unit = mixture.share.share, mixture.share.member, mixture.share.of
-                register_mixture_with_share(
-                    name, main=main, share_of=of, share=share, unit=unit, hold_out=mixture.hold_out
-                )
-                done.append(name)
-    except UserError as error:
+            with in_errors(declared.places[name]):
+                # With a share, its members are a mixture within.
+                main = name if mixture.share is None else f"{name}_main"
+                register_mixture(main, mixture.weights, default_rate=mixture.default_rate, hold_out=mixture.hold_out)
+                done.append(main)
+                if mixture.share is not None:
+                    share, of, unit = mixture.share.share, mixture.share.member, mixture.share.of
+                    register_mixture_with_share(
+                        name, main=main, share_of=of, share=share, unit=unit, hold_out=mixture.hold_out
+                    )
+                    done.append(name)
+    except UserError:
         unregister(done)
-        raise type(error)(f"{path}: {error}") from error
+        raise
     return tuple(done)
 
 

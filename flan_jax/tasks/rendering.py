@@ -179,7 +179,7 @@ def usable_rows(task: TemplatedTask, split: str, *, dropped: Counter[str] | None
 
 def _none_left(task: TemplatedTask, split: str, dropped: Counter[str]) -> str:
     reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
-    return f"Task {task.name!r}: the split {split!r} of {task.source.describe(split)} has no usable row ({reasons})."
+    return f"{task}: the split {split!r} of {task.source.describe(split)} has no usable row ({reasons})."
 
 
 def num_examples(task: TemplatedTask, split: str, *, count_tokens: CountTokens | None = None) -> int:
@@ -211,7 +211,7 @@ def preview(task: TemplatedTask, split: str, *, index: int = 0, count_tokens: Co
     usable = next(itertools.islice(usable_rows(task, split), index, None), None)
     if usable is None:
         raise UserError(
-            f"Task {task.name!r}: the split {split!r} has fewer than {counted(index + 1, 'row')}; choose a lower index."
+            f"{task}: the split {split!r} has fewer than {counted(index + 1, 'row')}; choose a lower index."
         )
     exemplars = _exemplars(task, count_tokens=count_tokens)
     rendered = {}
@@ -252,7 +252,7 @@ def render_row(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle 
     try:
         rendered = template.render(row, options=options, references=references, block=block)
     except UserError as error:
-        raise UserError(f"Task {task.name!r}, template {index}: {error}") from error
+        raise UserError(f"{task}, template {index}: {error}") from error
     if style is None or block is None:
         return rendered
     return dataclasses.replace(rendered, targets=style.answer(rendered.targets, options))
@@ -318,7 +318,7 @@ def _refuse_unknown_fields(task: TemplatedTask, split: str, *, required: Mapping
     for field, who in required.items():
         if rows and field not in known:
             raise UnknownNameError(
-                f"Task {task.name!r}: {who} {field!r}, which the rows of the split {split!r} lack."
+                f"{task}: {who} {field!r}, which the rows of the split {split!r} lack."
                 f"{nearest(field, known)} Fields: {', '.join(known)}. Literal braces are written twice: {{{{ }}}}."
             )
 

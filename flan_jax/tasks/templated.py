@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from flan_jax.data.manifest import Lengths
+from flan_jax.data.manifest import Lengths, TaskMetadata
 from flan_jax.tasks import identity, rendering, template_lint
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.exporting.tokens import Tokenizer
-from flan_jax.tasks.interface import Encode, Finding, MissingSource, Preview, Rendering, TaskMetadata, files_read
+from flan_jax.tasks.interface import Encode, Finding, MissingSource, Preview, Rendering, files_read
 from flan_jax.tasks.sources.rows import Source
 from flan_jax.tasks.vocabularies import own_files, shared
 from flan_jax.vocab import Vocabulary
@@ -44,16 +44,7 @@ class RenderedTask:
     @functools.cached_property
     def metadata(self) -> TaskMetadata:
         """The declaration's."""
-        task = self.declaration
-        return TaskMetadata(
-            cluster=task.cluster,
-            metrics=task.metrics,
-            postprocessor=task.postprocessor,
-            evaluation=task.evaluation,
-            license=task.license,
-            corpora=task.corpora,
-            exemplar_corpora=task.exemplar_corpora,
-        )
+        return TaskMetadata(**{name: getattr(self.declaration, name) for name in TaskMetadata.__dataclass_fields__})
 
     @property
     def vocabulary_files(self) -> tuple[str, ...]:

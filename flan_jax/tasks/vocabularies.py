@@ -69,8 +69,10 @@ def from_seqio(vocabulary: Any) -> vocab.Vocabulary | None:
       vocabulary: of a feature of any SeqIO task.
     """
     seqio = lazy.import_seqio()
-    if type(vocabulary) is _wrapper():
-        return vocabulary.wrapped
+    wrapper: type[Any] = _wrapper()
+    if isinstance(vocabulary, wrapper):
+        wrapped: vocab.Vocabulary = vocabulary.wrapped
+        return wrapped
     # The exact type: a subclass may encode differently.
     if type(vocabulary) is seqio.ByteVocabulary:
         return vocab.ByteVocabulary(extra_ids=vocabulary.extra_ids)

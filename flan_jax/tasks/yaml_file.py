@@ -38,7 +38,7 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
       wiki:
         source: wiki                      # WikiExtractor's files; or as in tasks, with the `field` of the text
         splits: {train: data/wiki_*.gz}
-        objective: span_corruption        # or prefix_lm; noise_density, mean_span, lengths, passes, seed
+        objective: span_corruption        # or prefix_lm; lengths, passes, seed, noise: {density, mean_span}
     collections:                          # of the package, with settings: the folder of the data, ...
       natural_instructions: {data_dir: data/superni, max_source_tokens: 1024}
     mixtures:
@@ -54,26 +54,31 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
       with_text: {members: [all_mine], share: {member: wiki, share: 0.05, of: tokens}}     # or of: examples
 """
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from flan_jax.annotations import Positive, Within
 from flan_jax.data.holdout import HoldOut
-from flan_jax.data.rates import ProportionalRate, ShareUnit, StatedShare
-from flan_jax.errors import UserError
-from flan_jax.names import nearest
-from flan_jax.settings import Place, Section, parse, read_mapping, require_mapping
-from flan_jax.tasks.declare import Evaluation, TemplatedTask
+from flan_jax.data.rates import ProportionalRate, ShareUnit, Temperature
+from flan_jax.errors import UserError, in_errors
+from flan_jax.names import require_choice
+from flan_jax.settings import Place, Section, parse, parse_value, require_mapping
+from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.filters.settings import parse_filters
 from flan_jax.tasks.formats.declare import format_task, parse_format
+from flan_jax.tasks.inverted import inverted_name
 from flan_jax.tasks.label_names import LabelNames
-from flan_jax.tasks.pretraining.span_corruption import Noise, Replacement
-from flan_jax.tasks.pretraining.task import Objective, PretrainingTask
+from flan_jax.tasks.pretraining.task import PretrainingTask
+from flan_jax.tasks.sources.rows import Source
 from flan_jax.tasks.sources.settings import parse_files, parse_source
 from flan_jax.templates.render import Template
+from flan_jax.yaml_loader import read_mapping
 
 Sets = Mapping[str, tuple[Template, ...]]
+Labels = Mapping[str, tuple[str, ...] | Mapping[Any, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +89,10 @@ class _File:
     license: str = ""
     source: str = ""
     template_sets: Sets = field(default_factory=dict)
-    collections: Mapping[str, Any] = field(default_factory=dict)
-    tasks: Mapping[str, Any] = field(default_factory=dict)
+    collections: Mapping[str, Section] = field(default_factory=dict)
+    tasks: Mapping[str, Section] = field(default_factory=dict)
     inverted: tuple[str, ...] = ()
-    pretraining: Mapping[str, Any] = field(default_factory=dict)
+    pretraining: Mapping[str, Section] = field(default_factory=dict)
     mixtures: Mapping[str, "Mixture"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,73 +101,12 @@ class _File:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _AnyTask:
-    """The keys of every entry of `tasks`; see `TemplatedTask` for their meaning. `filters` has its own module."""
-
-    splits: Any
-    metrics: tuple[str, ...] = TemplatedTask.metrics
-    templates_per_row: int = TemplatedTask.templates_per_row
-    evaluation: Evaluation = TemplatedTask.evaluation
-    license: str = TemplatedTask.license
-    max_rows: int | None = None
-    corpora: tuple[str, ...] = ()
-    filters: Any = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Task(_AnyTask):
-    """The keys of a task with templates of its own."""
-
-    source: Any
-    cluster: str
-    templates: str | tuple[Template, ...]
-    options: str | tuple[str | int | float, ...] | None = None
-    labels: Mapping[str, tuple[str, ...] | Mapping[Any, str]] | None = None
-    postprocessor: str | None = None
-    references: str | None = None
-    group: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _FormatTask(_AnyTask):
-    """The keys of a task over files of a published format; the format has defaults for what is None."""
-
-    format: Any
-    cluster: str | None = None
-    templates: str | tuple[Template, ...] | None = None
-    metrics: tuple[str, ...] | None = None  # type: ignore[assignment]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Pretraining:
-    """The keys of an entry of `pretraining`; see `PretrainingTask` for their meaning."""
-
-    source: Any
-    splits: Any
-    field: str = PretrainingTask.field
-    objective: Objective = PretrainingTask.objective
-    noise_density: float = Noise.density
-    mean_span: float = Noise.mean_span
-    replacement: Replacement = PretrainingTask.replacement
-    lengths: Mapping[str, int] | None = None
-    chunks_per_group: int = PretrainingTask.chunks_per_group
-    passes: int = PretrainingTask.passes
-    seed: int = PretrainingTask.seed
-    cluster: str = PretrainingTask.cluster
-    corpora: tuple[str, ...] = ()
-    license: str = PretrainingTask.license
-
-
-@dataclass(frozen=True, kw_only=True)
 class Share:
     """A member that makes up the fraction `share` of a mixture's tokens or examples."""
 
     member: str
-    share: float
+    share: Annotated[float, Within(above=0, below=1)]
     of: ShareUnit
-
-    def __post_init__(self) -> None:
-        StatedShare(self.share, unit=self.of)  # Checks both.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,16 +121,15 @@ class Mixture:
       share: a further member, and its fraction of the mixture.
     """
 
-    members: tuple[str, ...] | Mapping[str, float | None]
-    cap: float | None = None
-    temperature: float = 1.0
+    members: tuple[str, ...] | Mapping[str, Positive | None]
+    cap: Positive | None = None
+    temperature: Temperature = 1.0
     hold_out: HoldOut | None = None
     share: Share | None = None
 
     def __post_init__(self) -> None:
-        for key, number in (("cap", self.cap), ("temperature", self.temperature)):
-            if number is not None and number <= 0:
-                raise UserError(f"{key} must be a number above 0; got {number!r}.")
+        if not self.members:
+            raise UserError("it has no members; name at least one task or mixture.")
 
     @property
     def weights(self) -> tuple[tuple[str, float | None], ...]:
@@ -219,6 +162,7 @@ class YamlFile:
       inverted: names of tasks whose inverted templates become separate tasks.
       pretraining: in the file's order.
       mixtures: by name, each after its members.
+      places: where each name is declared, for messages.
     """
 
     vocabulary: str | None
@@ -227,6 +171,7 @@ class YamlFile:
     inverted: tuple[str, ...]
     pretraining: tuple[PretrainingTask, ...]
     mixtures: Mapping[str, Mixture]
+    places: Mapping[str, Place]
 
 
 def read_yaml(path: Path | str) -> YamlFile:
@@ -241,89 +186,59 @@ def read_yaml(path: Path | str) -> YamlFile:
     vocabulary = file.vocabulary
     if vocabulary not in (None, "embedded", "bytes"):
         vocabulary = str(place.path(vocabulary))
+    whole = Section(values=content, place=place)
+    places = {name: Place(file=place.file, keys="inverted") for name in map(inverted_name, file.inverted)}
+    for key in ("tasks", "pretraining", "mixtures"):
+        for name in content.get(key, {}):
+            if name in places:
+                raise whole.at(key).at(name).place.error(f"the name {name!r} is taken: {places[name]}.")
+            places[name] = whole.at(key).at(name).place
     return YamlFile(
         vocabulary=vocabulary,
-        collections={
-            name: Section(values=require_mapping(section.values, section.place), place=section.place)
-            for name, section in _entries("collections", content, place).items()
-        },
-        tasks=tuple(
-            _task(name, entry, sets=file.template_sets) for name, entry in _entries("tasks", content, place).items()
-        ),
+        collections=file.collections,
+        tasks=tuple(_task(name, entry, sets=file.template_sets) for name, entry in file.tasks.items()),
         inverted=file.inverted,
-        pretraining=tuple(_pretraining(name, entry) for name, entry in _entries("pretraining", content, place).items()),
+        pretraining=tuple(_pretraining(name, entry) for name, entry in file.pretraining.items()),
         mixtures=_members_first(file.mixtures, place=place.at("mixtures", content)),
+        places=places,
     )
 
 
-def _entries(key: str, content: Mapping[str, Any], place: Place) -> dict[str, Section]:
-    """Returns the values of a key that have a schema of their own, with their places."""
-    within = content.get(key, {})
-    return {
-        name: Section(values=value, place=place.at(key, content).at(name, within)) for name, value in within.items()
-    }
-
-
 def _task(name: str, entry: Section, *, sets: Sets) -> TemplatedTask:
-    values = require_mapping(entry.values, entry.place)
-    if "format" in values:
-        return _format_task(name, entry, sets=sets)
-    declared = entry.parse(_Task)
-    options, source = declared.options, parse_source(entry)
-    templates = _templates(declared.templates, sets=sets, place=entry.at("templates"))
-    given = _shared(declared, entry)
-    with entry.place.in_errors():
-        return TemplatedTask(
-            name=name,
-            source=source,
-            cluster=declared.cluster,
-            templates=templates,
-            options=tuple(map(str, options)) if isinstance(options, tuple) else options,
-            normalizer=None if declared.labels is None else LabelNames(names=declared.labels),
-            postprocessor=declared.postprocessor,
-            references=declared.references,
-            group=declared.group,
-            **given,
-        )
-
-
-def _format_task(name: str, entry: Section, *, sets: Sets) -> TemplatedTask:
-    """Returns a task over files of a published format."""
-    declared = entry.parse(_FormatTask)
-    format, on_bad_row = parse_format(declared.format, entry.at("format"))
-    files = parse_files(declared.splits, entry.at("splits"))
-    templates = declared.templates
-    if templates is not None:
-        templates = _templates(templates, sets=sets, place=entry.at("templates"))
-    given = _shared(declared, entry)
-    with entry.place.in_errors():
-        return format_task(
-            name, files, format=format, cluster=declared.cluster, on_bad_row=on_bad_row, templates=templates, **given
-        )
-
-
-def _shared(declared: _AnyTask, entry: Section) -> dict[str, Any]:
-    """Returns what both kinds of tasks declare, as arguments."""
-    given = {field.name: getattr(declared, field.name) for field in fields(_AnyTask) if field.name != "splits"}
-    return {**given, "filters": parse_filters(declared.filters, entry.at("filters"))}
+    readers = {"filters": parse_filters, "templates": functools.partial(_templates, sets=sets)}
+    if "format" in require_mapping(entry.values, entry.place):
+        given = {"name": name, "files": parse_files(entry.at("splits"))}
+        chosen, given["on_bad_row"] = parse_format(entry.at("format"))
+        return entry.parse(format_task, also=("format", "splits"), given={**given, "format": chosen}, readers=readers)
+    labels = entry.get("labels", Labels)
+    return entry.parse(
+        TemplatedTask,
+        also=("splits", "labels"),
+        given={
+            "name": name,
+            "declared_in": str(entry.place),
+            "normalizer": None if labels is None else LabelNames(names=labels),
+        },
+        readers={**readers, "source": functools.partial(_source, entry=entry)},
+    )
 
 
 def _pretraining(name: str, entry: Section) -> PretrainingTask:
-    declared = entry.parse(_Pretraining)
-    given = {field.name: getattr(declared, field.name) for field in fields(declared)}
-    del given["splits"], given["noise_density"], given["mean_span"]
-    given["source"] = parse_source(entry)
-    with entry.place.in_errors():
-        noise = Noise(density=declared.noise_density, mean_span=declared.mean_span)
-        return PretrainingTask(name=name, noise=noise, **given)
+    source = functools.partial(_source, entry=entry)
+    return entry.parse(PretrainingTask, also=("splits",), given={"name": name}, readers={"source": source})
 
 
-def _templates(value: str | tuple[Template, ...], *, sets: Sets, place: Place) -> tuple[Template, ...]:
-    if not isinstance(value, str):
-        return value
-    if value not in sets:
-        raise place.error(f"no template set {value!r}.{nearest(value, sets)} Sets: {', '.join(sets) or 'none'}.")
-    return sets[value]
+def _source(value: object, place: Place, *, entry: Section) -> Source:
+    return parse_source(value, place, splits=entry.at("splits"))
+
+
+def _templates(value: object, place: Place, *, sets: Sets) -> tuple[Template, ...]:
+    chosen: str | tuple[Template, ...] = parse_value(value, str | tuple[Template, ...], place)
+    if not isinstance(chosen, str):
+        return chosen
+    with in_errors(place):
+        require_choice(chosen, sets, "a template set")
+    return sets[chosen]
 
 
 def _members_first(mixtures: Mapping[str, Mixture], *, place: Place) -> dict[str, Mixture]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from flan_jax.errors import UserError
-from flan_jax.names import nearest
-from flan_jax.settings import parse, read_mapping
+from flan_jax.names import require_choice
+from flan_jax.settings import parse
+from flan_jax.yaml_loader import read_mapping
 
 Role = Literal["system", "tools", "user", "assistant", "call", "result"]
 CONTEXT: tuple[Role, ...] = ("system", "tools")
@@ -138,6 +138,5 @@ def style_named(name: str) -> ChatStyle:
     Raises:
       UserError: there is none of this name.
     """
-    if name not in styles():
-        raise UserError(f"No chat style {name!r}.{nearest(name, styles())} Styles: {', '.join(styles())}.")
+    require_choice(name, styles(), "a chat style")
     return styles()[name]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flan_jax.draws import Draws
-from flan_jax.settings import read_mapping
 from flan_jax.templates.options import ended
+from flan_jax.yaml_loader import read_mapping
 
 STYLES = Path(__file__).parent / "styles" / "dialogue.yaml"
 Labels = tuple[str, str]

@@ -8,8 +8,9 @@ import functools
 from pathlib import Path
 
 from flan_jax.draws import Draws, hash64
-from flan_jax.settings import parse, read_mapping
+from flan_jax.settings import Section
 from flan_jax.templates.fewshot import FewShotFormat
+from flan_jax.yaml_loader import read_mapping
 
 FORMATS = Path(__file__).parent / "styles" / "fewshot_formats.yaml"
 MIXED_SEPARATORS = ("\n", "\n\n", "\n\n\n")
@@ -42,7 +43,5 @@ def _read() -> tuple[tuple[FewShotFormat, bool], ...]:
     """Returns each format, and whether exemplars under different templates may use it."""
     content, place = read_mapping(FORMATS)
     entries, within = content["formats"], place.at("formats", content)
-    return tuple(
-        (parse(entry, FewShotFormat, within.at(i, entries), also=("mixed",)), entry.get("mixed", True))
-        for i, entry in enumerate(entries)
-    )
+    sections = [Section(values=entry, place=within.at(i, entries)) for i, entry in enumerate(entries)]
+    return tuple((entry.parse(FewShotFormat, also=("mixed",)), entry.get("mixed", bool, True)) for entry in sections)

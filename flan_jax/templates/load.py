@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flan_jax.settings import parse, read_mapping
+from flan_jax.settings import parse
 from flan_jax.templates.render import Template
+from flan_jax.yaml_loader import read_mapping
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,9 @@ from typing import Any
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.names import nearest
 from flan_jax.paths import user_path
-from flan_jax.settings import Place, StrictLoader, load_yaml, parse, require_mapping
+from flan_jax.settings import Place, parse, require_mapping
 from flan_jax.templates.promptsource import PromptMetadata, PromptTemplate
+from flan_jax.yaml_loader import StrictLoader, load_yaml
 
 FILE_NAME = "templates.yaml"
 _MEMBER = re.compile(r"(?:.*/)?templates/(.+)/templates\.yaml|(.+)/templates\.yaml")
@@ -120,9 +121,9 @@ class _Template:
 class _File:
     """The keys of a file."""
 
-    dataset: str | int | float
+    dataset: str
     templates: Mapping[str, _Template]
-    subset: str | int | float | None = None
+    subset: str | None = None
 
 
 class _Loader(StrictLoader):
@@ -140,7 +141,7 @@ def _read(path: str, member: str, dataset: str, version: tuple[int, int]) -> tup
     place = Place(file=f"{path}/{member}")
     content = require_mapping(load_yaml(_bytes(path, member), place=place, loader=_Loader), place)
     file = parse(content, _File, place)
-    declared = str(file.dataset) if file.subset is None else f"{file.dataset}/{file.subset}"
+    declared = file.dataset if file.subset is None else f"{file.dataset}/{file.subset}"
     if declared != dataset:
         raise place.error(f"it declares the dataset {declared}, and its path is that of {dataset}.")
     by_name: dict[str, PromptTemplate] = {}

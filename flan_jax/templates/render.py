@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.files import sha256_of
-from flan_jax.names import nearest, shortened
+from flan_jax.names import nearest, require_choice, shortened
 
 Direction = Literal["forward", "inverted"]
 OPTIONS_FIELD = "options_"
@@ -114,11 +114,7 @@ class Template(Pattern):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.direction not in get_args(Direction):
-            raise UserError(
-                f"{self}: direction must be one of {', '.join(get_args(Direction))}; got {self.direction!r}."
-                f"{nearest(self.direction, get_args(Direction))}"
-            )
+        require_choice(self.direction, get_args(Direction), f"{self}: direction")
         for side, pattern in (("inputs", self.inputs), ("targets", self.targets)):
             if not isinstance(pattern, str) or not pattern.strip():
                 raise UserError(f"{self}: {side} must be a text with something in it; got {pattern!r}.")

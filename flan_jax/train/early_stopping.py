@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from flan_jax.errors import UnknownNameError, UserError
+from flan_jax.annotations import NotNegative, PositiveInt, check_fields
+from flan_jax.errors import UnknownNameError
 from flan_jax.names import nearest
 
 
@@ -40,19 +41,11 @@ class EarlyStopping:
 
     metric: str
     mode: Literal["max", "min"] = "max"
-    patience_evaluations: int = 3
-    min_delta: float = 0.0
+    patience_evaluations: PositiveInt = 3
+    min_delta: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        if self.mode not in ("max", "min"):
-            raise UserError(f"Early stopping on {self.metric!r}: mode is {self.mode!r}; allowed are 'max' and 'min'.")
-        if self.patience_evaluations < 1:
-            raise UserError(
-                f"Early stopping on {self.metric!r}: patience_evaluations is {self.patience_evaluations}; "
-                "allowed is 1 or more."
-            )
-        if not self.min_delta >= 0:
-            raise UserError(f"Early stopping on {self.metric!r}: min_delta is {self.min_delta}; allowed is 0 or more.")
+        check_fields(self)
 
     def update(self, memory: Memory, *, step: int, metrics: Mapping[str, float]) -> Memory:
         """Returns the memory after an evaluation.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from flan_jax.annotations import PositiveInt, check_fields
 from flan_jax.errors import UserError
 from flan_jax.optim.selection import path_names
 from flan_jax.shapes import Batch
@@ -41,18 +42,15 @@ class Cadence:
       UserError: A number is below 1.
     """
 
-    total_steps: int
-    log_every_steps: int = 10
-    evaluate_every_steps: int | None = None
-    save_every_steps: int | None = None
+    total_steps: PositiveInt
+    log_every_steps: PositiveInt = 10
+    evaluate_every_steps: PositiveInt | None = None
+    save_every_steps: PositiveInt | None = None
     evaluate_at_start: bool = False
-    max_skipped_steps: int = 10
+    max_skipped_steps: PositiveInt = 10
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None and field.name.endswith("steps") and value < 1:
-                raise UserError(f"Cadence: {field.name} is {value}; it must be at least 1.")
+        check_fields(self)
 
     def logs(self, step: int) -> bool:
         """Returns whether a step is logged."""

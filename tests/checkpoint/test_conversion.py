@@ -241,10 +241,10 @@ def test_an_output_that_is_not_the_input_is_refused_by_name(tmp_path, format):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"format": "huggingface"}, "Unknown format 'huggingface'; allowed are flan_jax, t5x, hf"),
+        ({"format": "huggingface"}, "format must be one of flan_jax, t5x, hf; got 'huggingface'"),
         (
             {"format": "hf", "dtype": "float16"},
-            "dtype is 'float16'; allowed are float32, bfloat16. Did you mean 'bfloat16'",
+            "dtype must be one of float32, bfloat16; got 'float16'. Did you mean 'bfloat16'",
         ),
     ],
 )

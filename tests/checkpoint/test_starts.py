@@ -101,7 +101,7 @@ def test_rules_that_cannot_be_followed_are_refused(rules, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"restore": "everything"}, "Start.restore is 'everything'; allowed are 'params', 'params_and_optimizer'"),
+        ({"restore": "everything"}, "Start.restore: expected one of params, params_and_optimizer, got 'everything'"),
         ({"rules": (("a", "b", "c"),)}, "a rule is a pair"),
         ({"rules": (("(", None),)}, "is not a regular expression"),
     ],

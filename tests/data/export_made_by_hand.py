@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flan_jax.data import definitions
-from flan_jax.data.manifest import Member, MixtureManifest, Request, TaskManifest, VocabularyRef, write
+from flan_jax.data.manifest import Member, MixtureManifest, Request, TaskManifest, TaskMetadata, VocabularyRef, write
 from flan_jax.data.record import encode_record
 from flan_jax.tasks.exporting import shards
 
@@ -30,7 +30,9 @@ def task_manifest(totals, *, task="toy", split="train", **changes) -> TaskManife
     fields = {
         "task": task,
         "split": split,
-        "cluster": "toys",
+        "metadata": TaskMetadata(
+            cluster="toys", metrics=("exact_match",), postprocessor=None, evaluation="generate", license=""
+        ),
         "fingerprint": "f" * 64,
         "identity": {"task": task},
         "lengths": LENGTHS,
@@ -43,10 +45,6 @@ def task_manifest(totals, *, task="toy", split="train", **changes) -> TaskManife
         "rows_read": len(totals.lengths),
         "dropped": {},
         "truncated": {"inputs": 0, "targets": 0},
-        "metrics": ("exact_match",),
-        "postprocessor": None,
-        "evaluation": "generate",
-        "license": "",
     }
     return TaskManifest(**{**fields, **changes})
 

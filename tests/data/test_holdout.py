@@ -96,5 +96,5 @@ def test_what_was_asked_and_allowed_is_written_down():
 
 @pytest.mark.parametrize(("field", "value"), [("clusters", "entailment"), ("corpora", ("snli", 3))])
 def test_a_hold_out_lists_names(field, value):
-    with pytest.raises(ValueError, match=f"{field} of a hold-out must list names; got "):
+    with pytest.raises(ValueError, match=f"HoldOut.{field}: expected a list, each item a text, got "):
         HoldOut(**{field: value})

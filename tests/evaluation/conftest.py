@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flan_jax.data.manifest import TaskManifest, VocabularyRef
+from flan_jax.data.manifest import TaskManifest, TaskMetadata, VocabularyRef
 from flan_jax.vocab import ByteVocabulary
 
 VOCABULARY = ByteVocabulary()
@@ -53,7 +53,9 @@ def make_task(rows, *, name="toy", evaluation="generate", metrics=("accuracy",),
     manifest = TaskManifest(
         task=name,
         split="validation",
-        cluster=cluster,
+        metadata=TaskMetadata(
+            cluster=cluster, metrics=metrics, postprocessor=postprocessor, evaluation=evaluation, license=""
+        ),
         fingerprint="f" * 12,
         identity={},
         lengths={"inputs": 64, "targets": 64},
@@ -66,10 +68,6 @@ def make_task(rows, *, name="toy", evaluation="generate", metrics=("accuracy",),
         rows_read=len(rows),
         dropped={},
         truncated={},
-        metrics=metrics,
-        postprocessor=postprocessor,
-        evaluation=evaluation,
-        license="",
     )
     return InMemoryTask(manifest, pairs, metas)
 

@@ -72,5 +72,5 @@ def test_reading_an_answer_twice_changes_nothing(name):
 def test_no_name_strips_and_an_unknown_one_is_answered_with_the_nearest():
     assert postprocessor(None)(" a ") == "a"
     assert postprocessor("lower")("A") == "a"
-    with pytest.raises(KeyError, match="Unknown postprocessor 'first_lines'. Did you mean 'first_line'"):
+    with pytest.raises(KeyError, match="postprocessor must be one of .*; got 'first_lines'. Did you mean 'first_line'"):
         postprocessor("first_lines")

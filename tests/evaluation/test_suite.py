@@ -243,9 +243,9 @@ def test_a_plan_lists_its_suites_in_order():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"batch_size": 0}, "batch_size of an evaluation must be at least 1; got 0"),
-        ({"max_examples_per_task": 0}, "max_examples_per_task .*got 0"),
-        ({"max_decode_length": -1}, "max_decode_length .*got -1"),
+        ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
+        ({"max_examples_per_task": 0}, "max_examples_per_task: expected .*got 0"),
+        ({"max_decode_length": -1}, "max_decode_length: expected .*got -1"),
         ({"suites": {"trained": "mine"}}, "Suite 'trained' must list names .*got 'mine'"),
         ({"suites": {"trained": ()}}, r"Suite 'trained' must list names .*got \(\)"),
     ],

@@ -107,9 +107,9 @@ def test_a_users_module_that_fails_below_gin_names_its_line(tmp_path, monkeypatc
         "from __gin__ import dynamic_registration\nimport my_schedules\nfrom flan_jax.commands import doctor\n"
         "doctor.doctor.expect = @my_schedules.broken()\n"
     )
-    assert cli.run(["doctor", "--gin_file=my.gin"]) == 2
+    assert cli.run(["doctor", "--gin_file=my.gin", "--gin_allow=my_schedules"]) == 2
     assert "flan-jax: my_schedules.py, line 2: KeyError: 'pyhton'" in capfd.readouterr().err
     Path("my_schedules.py").write_text("import not_there\n")
     monkeypatch.delitem(__import__("sys").modules, "my_schedules")
-    assert cli.run(["doctor", "--gin_file=my.gin"]) == 2
+    assert cli.run(["doctor", "--gin_file=my.gin", "--gin_allow=my_schedules"]) == 2
     assert "flan-jax: my_schedules.py, line 1: ModuleNotFoundError: No module" in capfd.readouterr().err

@@ -162,7 +162,7 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing(converted, tmp_p
     absent = ["convert", f"--from={tmp_path / 'absent'}", f"--to={to}"]
     refused(capfd, [*absent, "--format=hf"], "There is no checkpoint at", "absent")
     complete = ["convert", f"--from={converted / 'hf'}", f"--to={to}"]
-    refused(capfd, [*complete, "--format=safetensors"], "Unknown format 'safetensors'; allowed are flan_jax, t5x, hf")
+    refused(capfd, [*complete, "--format=safetensors"], "format must be one of flan_jax, t5x, hf; got 'safetensors'")
     refused(capfd, [*complete, "--format=hf", "--dtype=int8"], "dtype is 'int8'")
     truncated = tmp_path / "cut"
     shutil.copytree(converted / "hf", truncated)

@@ -146,15 +146,18 @@ def test_the_options_of_a_network_reach_its_layers_and_logits():
     [
         (
             {"remat": "minimum"},
-            "Execution.remat is 'minimum'; allowed are none, minimal, full, offload. Did you mean 'minimal'",
+            "Execution.remat must be one of none, minimal, full, offload; got 'minimum'. Did you mean 'minimal'",
         ),
         (
             {"logits": "chunks"},
-            "Execution.logits is 'chunks'; allowed are auto, whole, chunked. Did you mean 'chunked'",
+            "Execution.logits must be one of auto, whole, chunked; got 'chunks'. Did you mean 'chunked'",
         ),
-        ({"layers": "scan"}, "Execution.layers is 'scan'; allowed are auto, scanned, unrolled. Did you mean 'scanned'"),
-        ({"chunk_bytes": 0}, "Execution.chunk_bytes is 0; it must be a positive integer"),
-        ({"chunk_bytes": 1.5}, "Execution.chunk_bytes is 1.5; it must be a positive integer"),
+        (
+            {"layers": "scan"},
+            "Execution.layers must be one of auto, scanned, unrolled; got 'scan'. Did you mean 'scanned'",
+        ),
+        ({"chunk_bytes": 0}, "Execution.chunk_bytes: expected a whole number of at least 1, got 0"),
+        ({"chunk_bytes": 1.5}, "Execution.chunk_bytes: expected a whole number of at least 1, got 1.5"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(arguments, message):

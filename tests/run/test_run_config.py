@@ -17,11 +17,11 @@ PLAN = EvaluationPlan(suites={"yours": ("my_questions",)})
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
-        ({"num_microbatches": 2.5}, "num_microbatches is 2.5; it must be a whole number of at least 1, or 'auto'"),
-        ({"seed": None}, "seed is None; it must be a whole number"),
-        ({"use_cached_tasks": "yes"}, "use_cached_tasks is 'yes'; allowed are True, False and 'auto'"),
-        ({"allow_leak": "squad"}, r"allow_leak is the string 'squad'; write a list of names: \['squad'\]"),
+        ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
+        ({"num_microbatches": 2.5}, "num_microbatches: expected a whole number of at least 1 or 'auto', got 2.5"),
+        ({"seed": None}, "seed: expected a whole number, got None"),
+        ({"use_cached_tasks": "yes"}, "use_cached_tasks: expected true or false or 'auto', got 'yes'"),
+        ({"allow_leak": "squad"}, r"allow_leak: expected a list, each item a text, got 'squad'"),
         ({"start": Start(step=3)}, "there is none. Set INITIAL_CHECKPOINT_PATH"),
         (
             {"data": dataclasses.replace(DATA, vocabulary="embedded")},

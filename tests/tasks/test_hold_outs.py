@@ -97,7 +97,8 @@ def test_an_allowed_leak_is_in_the_manifest_and_corpora_are_in_the_tasks(registr
                     "'shows' shows exemplars from the held-out corpus 'anli' (of 'anli')",
                     "'shows' shows exemplars from the held-out corpus 'snli' (of 'anli')"],
     }  # fmt: skip
-    found = {member.task: read_task(tmp_path / member.path).facts for member in manifest.members}
+    manifests = [read_task(tmp_path / member.path) for member in manifest.members]
+    found = {manifest.task: manifest.metadata.facts(manifest.task) for manifest in manifests}
     assert found == {name: facts(registry, name) for name in ("premises", "shows", "sums")}
 
 

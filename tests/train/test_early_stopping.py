@@ -53,9 +53,9 @@ def test_a_metric_that_is_not_evaluated_is_refused_with_the_nearest():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mode": "best"}, "mode is 'best'; allowed are 'max' and 'min'"),
-        ({"patience_evaluations": 0}, "patience_evaluations is 0; allowed is 1 or more"),
-        ({"min_delta": -1.0}, "min_delta is -1.0; allowed is 0 or more"),
+        ({"mode": "best"}, "mode: expected one of max, min, got 'best'"),
+        ({"patience_evaluations": 0}, "patience_evaluations: expected a whole number of at least 1, got 0"),
+        ({"min_delta": -1.0}, "min_delta: expected a number of at least 0, got -1.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(arguments, message):

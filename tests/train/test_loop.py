@@ -290,5 +290,5 @@ def test_a_position_of_another_version_is_refused(world):
 
 @pytest.mark.parametrize("name", ["total_steps", "log_every_steps", "evaluate_every_steps", "max_skipped_steps"])
 def test_a_cadence_below_one_is_refused(name):
-    with pytest.raises(ValueError, match=f"Cadence: {name} is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=f"Cadence.{name}: expected a whole number of at least 1, got 0"):
         Cadence(**{"total_steps": 5, name: 0})

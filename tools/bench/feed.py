@@ -107,7 +107,9 @@ def write_export(task: MemoryTask, directory: Path) -> None:
     about = manifest.TaskManifest(
         task=directory.name,
         split="train",
-        cluster="synthetic",
+        metadata=manifest.TaskMetadata(
+            cluster="synthetic", metrics=(), postprocessor=None, evaluation="external", license=""
+        ),
         fingerprint="",
         identity={},
         lengths=LENGTHS,
@@ -120,10 +122,6 @@ def write_export(task: MemoryTask, directory: Path) -> None:
         rows_read=len(task),
         dropped={},
         truncated={},
-        metrics=(),
-        postprocessor=None,
-        evaluation="external",
-        license="",
     )
     manifest.write(directory / manifest.MANIFEST_NAME, about)
 

@@ -24,7 +24,6 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from flan_jax.collections.catalog import Collection, Mixture
 from flan_jax.collections.flan2021 import mixtures
@@ -48,7 +47,7 @@ TEMPLATES = Path(__file__).parents[2] / "templates" / "flan2021"
 class _Keys:
     """The keys of the collection in a YAML file; see the module and `variants.Settings`."""
 
-    rows: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rows: Section | None = None
     format: Format = Settings.format
     on_bad_row: OnBadRow = Settings.on_bad_row
     seed: int = Settings.seed
@@ -124,10 +123,10 @@ def _read(section: Section) -> Settings:
       UserError: an invalid setting, or rows of an unknown dataset.
     """
     keys = section.parse(_Keys)
-    sources = parse_rows(keys.rows, section.at("rows"))
+    sources = parse_rows(keys.rows)
     for name in sources:
         if name not in DATASETS:
-            raise section.at("rows").error(f"FLAN 2021 has no dataset {name!r}.{nearest(name, DATASETS)}")
+            raise section.at("rows").place.error(f"FLAN 2021 has no dataset {name!r}.{nearest(name, DATASETS)}")
     before = COLLECTION.settings() or Settings()
     given = {key: getattr(keys, key) for key in section.values if key != "rows"}
     return dataclasses.replace(before, sources={**before.sources, **sources}, **given)

@@ -15,14 +15,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from flan_jax.annotations import PositiveInt, check_fields
 from flan_jax.collections.catalog import DataFolder, Mixture, replace
 from flan_jax.collections.natural_instructions.corpora import corpora
 from flan_jax.collections.natural_instructions.instances import Encode, Split, SuperNISource
 from flan_jax.collections.natural_instructions.selection import XLINGUAL, Coverage, LabelRule, lists_of, select
 from flan_jax.collections.natural_instructions.task_files import TaskFile, task_files
 from flan_jax.data.rates import ProportionalRate
-from flan_jax.errors import UnknownNameError, UserError
-from flan_jax.names import nearest
+from flan_jax.errors import UnknownNameError, UserError, in_errors
+from flan_jax.names import require_choice
 from flan_jax.paths import user_path
 from flan_jax.settings import Section
 from flan_jax.tasks import registry
@@ -82,10 +83,10 @@ class Settings:
       prefix: of the names, so that several encodings can be registered together.
     """
 
-    max_source_tokens: int = 1024
+    max_source_tokens: PositiveInt = 1024
     encoding: str = "definition_positive"
-    max_instances: int = 100
-    passes: int = 1
+    max_instances: PositiveInt = 100
+    passes: PositiveInt = 1
     split: Split | None = None
     licenses: LabelRule = LabelRule()
     sources: LabelRule = LabelRule()
@@ -94,17 +95,8 @@ class Settings:
     prefix: str = "superni"
 
     def __post_init__(self) -> None:
-        for name in ("max_source_tokens", "max_instances", "passes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} of Super-NaturalInstructions must be 1 or more, got {getattr(self, name)}.")
-        if self.split not in (None, *SPLITS):
-            raise UserError(
-                f"split must be one of {', '.join(SPLITS)}, or absent to go by the lists; got {self.split!r}."
-            )
-        if self.encoding not in ENCODINGS:
-            raise UnknownNameError(
-                f"No encoding {self.encoding!r}.{nearest(self.encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}."
-            )
+        check_fields(self)
+        require_choice(self.encoding, ENCODINGS, "encoding", error=UnknownNameError)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,7 +149,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
     """
     keys = settings.parse(_Keys)
     folder = DATA.of(keys.data_dir, settings.place)
-    with settings.place.in_errors():
+    with in_errors(settings.place):
         register(folder, keys, vocabulary=vocabulary)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flan_jax.annotations import PositiveInt, check_fields
 from flan_jax.collections.catalog import DataFolder, Mixture, replace
 from flan_jax.collections.natural_instructions.collection import seqio_name
 from flan_jax.collections.natural_instructions.corpora import corpora
@@ -22,9 +23,9 @@ from flan_jax.collections.natural_instructions.instances import BREAKS_SCHEMA
 from flan_jax.collections.natural_instructions.schema import instance_problem, instances_problem, is_v1, is_v2
 from flan_jax.data.rates import ProportionalRate
 from flan_jax.draws import Draws, hash64
-from flan_jax.errors import MissingFileError, UnknownNameError, UserError
+from flan_jax.errors import MissingFileError, UnknownNameError, UserError, in_errors
 from flan_jax.files import sha256_of
-from flan_jax.names import nearest, shortened
+from flan_jax.names import nearest, require_choice, shortened
 from flan_jax.paths import user_path
 from flan_jax.settings import Section
 from flan_jax.tasks import registry
@@ -66,7 +67,7 @@ class InstructionSource(Source):
 
     path: Path
     is_held_out: bool
-    max_instances: int | None
+    max_instances: PositiveInt | None
     seed: int
 
     @property
@@ -194,22 +195,15 @@ class Settings:
       seed: draws training instances beyond the cap, and targets among several outputs.
     """
 
-    max_source_tokens: int = 1024
+    max_source_tokens: PositiveInt = 1024
     encoding: str = "full"
-    max_instances: int | None = None
+    max_instances: PositiveInt | None = None
     held_out: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.encoding not in ENCODINGS:
-            raise UnknownNameError(
-                f"No encoding {self.encoding!r}.{nearest(self.encoding, ENCODINGS)} Available: {', '.join(ENCODINGS)}."
-            )
-        if self.max_source_tokens < 1 or (self.max_instances is not None and self.max_instances < 1):
-            raise UserError(
-                "max_source_tokens and max_instances of Natural Instructions v1 must be 1 or more; "
-                f"got {self.max_source_tokens} and {self.max_instances}."
-            )
+        require_choice(self.encoding, ENCODINGS, "encoding", error=UnknownNameError)
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -283,7 +277,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
     """
     keys = settings.parse(_Keys)
     folder = DATA.of(keys.data_dir, settings.place)
-    with settings.place.in_errors():
+    with in_errors(settings.place):
         register(folder, keys, vocabulary=vocabulary)
 
 

@@ -25,9 +25,7 @@ Departures from the released code: a row with an empty target is dropped and cou
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from flan_jax.collections.catalog import Collection
 from flan_jax.collections.t0.prompted import Contents, RateRule, T0Settings
@@ -45,7 +43,7 @@ class _Keys:
     """The keys of the collection in a YAML file; see the module and `prompted.T0Settings`."""
 
     promptsource: Path | None = None
-    rows: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rows: Section | None = None
     rate_rule: RateRule = T0Settings.rate_rule
     on_bad_row: OnBadRow = T0Settings.on_bad_row
 
@@ -65,11 +63,11 @@ def _read(section: Section) -> T0Settings:
             f"{ARCHIVE_VARIABLE}."
         )
     archive = open_archive(path)
-    rows = parse_rows(keys.rows, section.at("rows"))
+    rows = parse_rows(keys.rows)
     for dataset in rows:
         if dataset not in archive.members:
             near = nearest(dataset, archive.members)
-            raise section.at("rows").error(f"{archive.path} has no templates for {dataset!r}.{near}")
+            raise section.at("rows").place.error(f"{archive.path} has no templates for {dataset!r}.{near}")
     return T0Settings(archive=archive, rows=rows, rate_rule=keys.rate_rule, on_bad_row=keys.on_bad_row)
 
 

@@ -6,24 +6,13 @@ and `show` read a config without starting a backend.
 
 import dataclasses
 
+from flan_jax.annotations import PositiveInt, Share, check_fields
 from flan_jax.errors import UserError
 from flan_jax.models.relative_position import RELPOS_BUCKETS, RELPOS_MAX_DISTANCE
-from flan_jax.names import nearest
+from flan_jax.names import require_choice
 
 ACTIVATION_NAMES = ("relu", "gelu", "silu", "swish", "tanh", "linear")
 DTYPE_NAMES = ("float32", "bfloat16")
-_CHOICES = ("logits_via_embedding", "relpos_bias_per_layer")
-_SIZES = (
-    "vocab_size",
-    "emb_dim",
-    "num_heads",
-    "num_encoder_layers",
-    "num_decoder_layers",
-    "head_dim",
-    "mlp_dim",
-    "relpos_buckets",
-    "relpos_max_distance",
-)
 _FEWEST_BUCKETS = 4  # The encoder's are halved by direction, and half of the rest hold one distance each.
 
 
@@ -58,15 +47,15 @@ class T5Config:
         type in which T5 cannot be trained.
     """
 
-    emb_dim: int
-    num_heads: int
-    num_encoder_layers: int
-    num_decoder_layers: int
-    head_dim: int
-    mlp_dim: int
-    vocab_size: int = 32128
+    emb_dim: PositiveInt
+    num_heads: PositiveInt
+    num_encoder_layers: PositiveInt
+    num_decoder_layers: PositiveInt
+    head_dim: PositiveInt
+    mlp_dim: PositiveInt
+    vocab_size: PositiveInt = 32128
     mlp_activations: tuple[str, ...] = ("gelu", "linear")
-    dropout_rate: float = 0.1
+    dropout_rate: Share = 0.1
     logits_via_embedding: bool = False
     scale_decoder_outputs: bool | None = None
     relpos_bias_per_layer: bool = False
@@ -76,34 +65,12 @@ class T5Config:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))  # gin passes a list
-        for field in _SIZES:
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise UserError(f"T5Config.{field} is {value!r}; it must be a positive integer.")
-        for field in _CHOICES:
-            if not isinstance(getattr(self, field), bool):
-                raise UserError(f"T5Config.{field} is {getattr(self, field)!r}; it must be True or False.")
-        if self.scale_decoder_outputs is not None and not isinstance(self.scale_decoder_outputs, bool):
-            raise UserError(
-                f"T5Config.scale_decoder_outputs is {self.scale_decoder_outputs!r}; it must be True, False or None "
-                "(as logits_via_embedding)."
-            )
+        check_fields(self)
         if not self.mlp_activations:
             raise UserError("T5Config.mlp_activations is empty; T5 1.0 has ('relu',), T5 1.1 ('gelu', 'linear').")
         for name in self.mlp_activations:
-            if name not in ACTIVATION_NAMES:
-                raise UserError(
-                    f"T5Config.mlp_activations has {name!r}; allowed are {', '.join(ACTIVATION_NAMES)}."
-                    f"{nearest(str(name), ACTIVATION_NAMES)}"
-                )
+            require_choice(name, ACTIVATION_NAMES, "T5Config.mlp_activations")
         self._check_positions()
-        if not isinstance(self.layer_norm_epsilon, float) or not 0.0 < self.layer_norm_epsilon < 1.0:
-            raise UserError(
-                f"T5Config.layer_norm_epsilon is {self.layer_norm_epsilon!r}; it must be a number above 0 and below 1."
-            )
-        if not 0.0 <= self.dropout_rate < 1.0:
-            raise UserError(f"T5Config.dropout_rate is {self.dropout_rate!r}; it must be at least 0 and below 1.")
         _check_dtype(self.dtype)
 
     def _check_positions(self) -> None:
@@ -130,8 +97,4 @@ def _check_dtype(dtype: str) -> None:
             "float16's largest number, 65,504, and the run ends in NaN. Use 'bfloat16', which has float32's range, or "
             "'float32'."
         )
-    if dtype not in DTYPE_NAMES:
-        raise UserError(
-            f"T5Config.dtype is {dtype!r}; allowed are {', '.join(map(repr, DTYPE_NAMES))}."
-            f"{nearest(str(dtype), DTYPE_NAMES)}"
-        )
+    require_choice(dtype, DTYPE_NAMES, "T5Config.dtype")

@@ -1,6 +1,5 @@
 """A planned split exported: examples encoded, counted, sharded, and published with their manifest."""
 
-import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +75,7 @@ def export_split(
     manifest = TaskManifest(
         task=planned.name,
         split=planned.split,
+        metadata=planned.task.metadata,
         fingerprint=planned.fingerprint,
         identity=planned.identity,
         lengths=dict(planned.lengths),
@@ -88,7 +88,6 @@ def export_split(
         rows_read=rows.encoded + dropped_before_encoding,
         dropped={reason: n for reason, n in sorted(dropped.items()) if n},
         truncated={name: totals.truncated.get(name, 0) for name in FEATURES},
-        **dataclasses.asdict(planned.task.metadata),
     )
     shards.publish(directory, manifest, lengths=totals.lengths)
     return manifest

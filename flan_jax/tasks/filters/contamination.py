@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from flan_jax.annotations import Fraction, PositiveInt, check_fields
 from flan_jax.errors import UserError
 from flan_jax.names import shortened
 from flan_jax.tasks.filters.rule import Judge, RowFilter, text_of, words_of
@@ -31,23 +32,18 @@ class Contamination(RowFilter):
 
     fields: tuple[str, ...]
     evaluation: Texts
-    ngram: int = 13
-    share: float = 0.0
-    shortest: int = 8
+    ngram: PositiveInt = 13
+    share: Fraction = 0.0
+    shortest: PositiveInt = 8
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fields", tuple(self.fields))
+        check_fields(self)
         if not isinstance(self.evaluation, FileTexts):
             object.__setattr__(self, "evaluation", tuple(self.evaluation))
         if not self.fields or not self.evaluation:
             raise UserError(
                 "Contamination needs fields to compare and evaluation texts to compare with; got "
                 f"fields={list(self.fields)}, evaluation={shortened(self.evaluation)}."
-            )
-        if self.ngram < 1 or not 0 <= self.share <= 1 or self.shortest < 1:
-            raise UserError(
-                "Contamination needs ngram and shortest of 1 or more and a share from 0 to 1; got "
-                f"ngram={self.ngram}, share={self.share}, shortest={self.shortest}."
             )
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:

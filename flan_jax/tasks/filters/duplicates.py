@@ -3,10 +3,12 @@
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flan_jax.annotations import PositiveInt, Within, check_fields
 from flan_jax.draws import hash64
 from flan_jax.errors import UserError
 from flan_jax.tasks.filters.rule import Judge, RowFilter, plain, text_of, words_of
@@ -60,16 +62,12 @@ class NearDuplicates(RowFilter):
     """
 
     fields: tuple[str, ...]
-    threshold: float = 0.8
-    shingle_words: int = 3
+    threshold: Annotated[float, Within(above=0, most=1)] = 0.8
+    shingle_words: PositiveInt = 3
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", _some(self.fields, rule="NearDuplicates"))
-        if not 0 < self.threshold <= 1 or self.shingle_words < 1:
-            raise UserError(
-                "NearDuplicates needs a threshold above 0 and up to 1, and shingles of 1 word or more; got "
-                f"threshold={self.threshold}, shingle_words={self.shingle_words}."
-            )
+        check_fields(self)
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Returns a function that stores the shingles of the retained rows."""

@@ -12,8 +12,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from flan_jax.errors import UserError
+from flan_jax.annotations import Within, check_fields
 from flan_jax.tasks.filters.rule import Judge, RowFilter, text_of
 from flan_jax.tasks.filters.texts import FileTexts, Texts, files_of, revision_of, texts_of
 from flan_jax.tasks.sources.rows import Row
@@ -35,15 +36,14 @@ class Novelty(RowFilter):
     """
 
     field: str
-    threshold: float = 0.7
+    threshold: Annotated[float, Within(above=0, below=1)] = 0.7
     against: Texts = ()
     once: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.against, FileTexts):
             object.__setattr__(self, "against", tuple(self.against))
-        if not 0 < self.threshold < 1:
-            raise UserError(f"Novelty needs a threshold between 0 and 1; got {self.threshold}.")
+        check_fields(self)
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Reads the split once to count words, then returns a function that stores the retained texts."""

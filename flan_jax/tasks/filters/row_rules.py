@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from flan_jax.annotations import Count, PositiveInt, check_fields
 from flan_jax.errors import UserError
 from flan_jax.names import counted
 from flan_jax.tasks.filters.rule import Judge, RowFilter, RowRule, plain, text_of, words_of
@@ -23,13 +24,14 @@ class Length(RowRule):
     """
 
     field: str
-    min_words: int = 0
-    max_words: int | None = None
+    min_words: Count = 0
+    max_words: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.min_words < 0 or (self.max_words is not None and self.max_words < max(1, self.min_words)):
+        check_fields(self)
+        if self.max_words is not None and self.max_words < max(1, self.min_words):
             raise UserError(
-                f"Length needs 0 <= min_words <= max_words; got min_words={self.min_words}, max_words={self.max_words}."
+                f"Length needs min_words <= max_words; got min_words={self.min_words}, max_words={self.max_words}."
             )
 
     def reason(self, row: Row) -> str | None:
@@ -55,7 +57,7 @@ class Keywords(RowRule):
     words: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "words", tuple(self.words))
+        check_fields(self)
         if not self.words or not all(word.strip() for word in self.words):
             raise UserError(f"Keywords needs words to look for; got {list(self.words)}.")
 
@@ -85,7 +87,7 @@ class Beginnings(RowRule):
     non_ascii: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prefixes", tuple(self.prefixes))
+        check_fields(self)
         if not (self.prefixes or self.punctuation or self.non_ascii):
             raise UserError("Beginnings needs something to look for: prefixes, punctuation or non_ascii.")
 
@@ -120,8 +122,7 @@ class Truncated(RowRule):
     stop_value: str = "length"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fields", tuple(self.fields))
-        object.__setattr__(self, "endings", tuple(self.endings))
+        check_fields(self)
 
     def reason(self, row: Row) -> str | None:
         """Returns the ending, or that generation was truncated."""
@@ -194,8 +195,7 @@ class Values(RowRule):
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "only", tuple(self.only))
-        object.__setattr__(self, "without", tuple(self.without))
+        check_fields(self)
         if not (self.only or self.without):
             raise UserError("Values needs values to retain (only) or to drop (without).")
 
@@ -216,11 +216,10 @@ class AtMost(RowFilter):
     """
 
     field: str
-    rows: int
+    rows: PositiveInt
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise UserError(f"AtMost needs rows of 1 or more; got {self.rows}.")
+        check_fields(self)
 
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Returns a function that counts."""

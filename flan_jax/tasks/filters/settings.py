@@ -12,10 +12,9 @@ or `files` with the `fields` that hold them (see `FileTexts`).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from flan_jax.errors import UserError
-from flan_jax.names import nearest
+from flan_jax.errors import in_errors
+from flan_jax.names import require_choice
 from flan_jax.settings import Place, parse, parse_kind, require_mapping
 from flan_jax.tasks.filters.contamination import Contamination
 from flan_jax.tasks.filters.duplicates import Conflicts, Duplicates, NearDuplicates
@@ -80,24 +79,7 @@ def self_instruct_filters(*, seeds: Texts = ()) -> tuple[RowFilter, ...]:
     )
 
 
-PRESETS: Mapping[str, Callable[[Texts], tuple[RowFilter, ...]]] = {
-    "self_instruct": lambda seeds: self_instruct_filters(seeds=seeds),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Preset:
-    """The keys of an entry that names a preset."""
-
-    preset: str
-    seeds: Texts = ()
-
-    def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise UserError(
-                f"no preset {self.preset!r}.{nearest(self.preset, PRESETS)} Presets: {', '.join(PRESETS)}. A single "
-                "rule is a mapping with its kind."
-            )
+PRESETS: Mapping[str, Callable[..., tuple[RowFilter, ...]]] = {"self_instruct": self_instruct_filters}
 
 
 def parse_filters(value: object, place: Place) -> tuple[RowFilter, ...]:
@@ -121,7 +103,9 @@ def parse_filters(value: object, place: Place) -> tuple[RowFilter, ...]:
 def _parse_entry(entry: object, place: Place) -> tuple[RowFilter, ...]:
     if isinstance(entry, str):
         entry = {"preset": entry}
-    if "preset" in require_mapping(entry, place):
-        preset = parse(entry, _Preset, place)
-        return PRESETS[preset.preset](preset.seeds)
-    return (parse_kind(entry, FILTERS, place),)
+    if "preset" not in require_mapping(entry, place):
+        return (parse_kind(entry, FILTERS, place),)
+    mapping = require_mapping(entry, place)
+    with in_errors(place):
+        require_choice(mapping["preset"], PRESETS, "a preset (a single rule is a mapping with its kind)")
+    return parse(mapping, PRESETS[mapping["preset"]], place, also=("preset",))

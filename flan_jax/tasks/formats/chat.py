@@ -10,12 +10,11 @@ import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
+from flan_jax.annotations import NOT_IN_YAML, Within, check_fields
 from flan_jax.draws import Draws
-from flan_jax.errors import UserError
-from flan_jax.names import nearest, shortened
-from flan_jax.settings import NOT_IN_YAML
+from flan_jax.names import one_of, require_choice, shortened
 from flan_jax.tasks.declare import CountsTokens
 from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, items, parsed_json, text
 from flan_jax.tasks.sources.rows import Row, Unusable
@@ -61,17 +60,15 @@ class Conversational(Format, CountsTokens):
       vocabulary: counts the tokens; set when the task is registered. Without it no turn is dropped.
     """
 
-    max_tokens: int | None = 1024
+    max_tokens: Annotated[int, Within(least=2)] | None = 1024
     styles: tuple[str, ...] = ()
     seed: int = 0
     vocabulary: Vocabulary | None = dataclasses.field(default=None, metadata=NOT_IN_YAML)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "styles", tuple(self.styles))
+        check_fields(self)
         for name in self.styles:
             style_named(name)
-        if self.max_tokens is not None and self.max_tokens < 2:
-            raise UserError(f"max_tokens of a prompt must be 2 or more, or None for no limit; got {self.max_tokens}.")
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> "Conversational":
         """Returns the format with a vocabulary to count tokens with."""
@@ -119,18 +116,8 @@ class Chat(Conversational):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "predict", tuple(self.predict))
-        if self.turns not in get_args(Which):
-            raise UserError(
-                f"turns must be one of {', '.join(get_args(Which))}; got {self.turns!r}."
-                f"{nearest(str(self.turns), get_args(Which))}"
-            )
         for kind in self.predict:
-            if kind not in ANSWERS:
-                raise UserError(
-                    f"predict must name kinds of assistant turns, {', '.join(ANSWERS)}; got {kind!r}."
-                    f"{nearest(kind, ANSWERS)}"
-                )
+            require_choice(kind, ANSWERS, "predict (the kinds of assistant turns)")
 
     def __call__(self, row: Row) -> Iterable[Row]:
         """Returns one example per predicted turn."""
@@ -189,7 +176,7 @@ def _turn(item: Mapping[str, Any], place: str, speaker: str, content: str, roles
     if not isinstance(name, str) or name not in roles:
         raise Unusable(
             UNKNOWN_ROLE,
-            f"{place}.{speaker} must be one of {', '.join(roles)}, got {shortened(name)}{nearest(str(name), roles)}",
+            one_of(name, roles, f"{place}.{speaker}"),
         )
     written, calls = _content(item.get(content), f"{place}.{content}"), _calls(item, f"{place}.tool_calls")
     if calls and roles[name] == "assistant":

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from flan_jax.errors import UnknownNameError
-from flan_jax.names import nearest
-from flan_jax.settings import Place, parse_kind, parse_value
+from flan_jax.names import require_choice
+from flan_jax.settings import Section, choose_kind, parse
 from flan_jax.tasks.declare import Evaluation, Normalizer, TemplatedTask
 from flan_jax.tasks.filters.rule import RowFilter
 from flan_jax.tasks.formats.chat import Chat
@@ -67,8 +67,7 @@ def format_task(
       UserError: an invalid declaration.
     """
     if isinstance(format, str):
-        if format not in FORMATS:
-            raise UnknownNameError(f"No format {format!r}.{nearest(format, FORMATS)} Available: {', '.join(FORMATS)}.")
+        require_choice(format, FORMATS, "format", error=UnknownNameError)
         format = FORMATS[format]()
     chosen = format.evaluated(evaluation) if evaluation in get_args(Evaluation) else format
     by_split = files if isinstance(files, Mapping) else {"train": files}
@@ -126,20 +125,20 @@ def jsonl_task(
     )
 
 
-def parse_format(value: object, place: Place) -> tuple[Format, OnBadRow]:
+def parse_format(section: Section) -> tuple[Format, OnBadRow]:
     """Returns the format that a YAML file names, and its policy for bad rows.
 
-    >>> parse_format("alpaca", Place(file="my.yaml"))
+    >>> from flan_jax.settings import Place
+    >>> parse_format(Section(values="alpaca", place=Place(file="my.yaml")))
     (Alpaca(seed=0), 'error')
 
     Args:
-      value: a name in `FORMATS`, or a mapping with it as `kind`, `on_bad_row` and the format's settings.
-      place: of the value.
+      section: a name in `FORMATS`, or a mapping with it as `kind`, `on_bad_row` and the format's settings.
 
     Raises:
       UserError: an unknown kind or key, or an invalid value.
     """
-    format = parse_kind(value, FORMATS, place, also=("on_bad_row",))
-    if isinstance(value, dict) and "on_bad_row" in value:
-        return format, parse_value(value["on_bad_row"], OnBadRow, place.at("on_bad_row", value))
-    return format, Source.on_bad_row
+    kind, mapping = choose_kind(section.values, FORMATS, section.place)
+    format = parse(mapping, kind, section.place, also=("kind", "on_bad_row"))
+    is_mapping = isinstance(section.values, dict)
+    return format, section.get("on_bad_row", OnBadRow, Source.on_bad_row) if is_mapping else Source.on_bad_row

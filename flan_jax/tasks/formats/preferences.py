@@ -11,12 +11,11 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple
 
+from flan_jax.annotations import NOT_IN_YAML
 from flan_jax.draws import Draws
-from flan_jax.errors import UserError
-from flan_jax.names import nearest, shortened
-from flan_jax.settings import NOT_IN_YAML
+from flan_jax.names import shortened
 from flan_jax.tasks.filters.rule import RowFilter, RowRule
 from flan_jax.tasks.formats.chat import CONVERSATIONS, Conversational, turns_of
 from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, text
@@ -74,14 +73,6 @@ class Preference(Conversational):
     metrics: ClassVar = ("rouge_l",)
     options: ClassVar = "options"
     rows: Rows = field(default="best", metadata=NOT_IN_YAML)  # Follows from the task's `evaluation`.
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rows not in get_args(Rows):
-            raise UserError(
-                f"rows must be one of {', '.join(get_args(Rows))}; got {self.rows!r}."
-                f"{nearest(str(self.rows), get_args(Rows))}"
-            )
 
     def __call__(self, row: Row) -> Iterable[Row]:
         """Returns the examples; `verdict` holds the reason why one is useless, or ""."""

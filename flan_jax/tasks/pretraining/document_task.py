@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from flan_jax.data.manifest import Lengths
+from flan_jax.data.manifest import Lengths, TaskMetadata
 from flan_jax.errors import UserError
 from flan_jax.tasks.interface import (
     DEFAULT_METRICS,
@@ -16,7 +16,6 @@ from flan_jax.tasks.interface import (
     MissingSource,
     Preview,
     Rendering,
-    TaskMetadata,
     files_read,
     lint_source,
 )

@@ -7,10 +7,11 @@ them with an end of sequence; `task` supplies the texts.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
+from flan_jax.annotations import Share, Within, check_fields
 from flan_jax.errors import UserError
 
 Replacement = Literal["sentinels", "one sentinel", "nothing"]
@@ -26,14 +27,11 @@ class Noise:
       mean_span: mean length of a hidden span, in tokens.
     """
 
-    density: float = 0.15
-    mean_span: float = 3.0
+    density: Share = 0.15
+    mean_span: Annotated[float, Within(least=1)] = 3.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.density < 1:
-            raise UserError(f"The density of noise must be at least 0 and below 1; got {self.density}.")
-        if not self.mean_span >= 1:
-            raise UserError(f"The mean length of hidden spans must be at least 1 token; got {self.mean_span}.")
+        check_fields(self)
 
     def counts(self, num_tokens: int) -> tuple[int, int]:
         """Returns the number of hidden tokens of a text, and the number of hidden spans.

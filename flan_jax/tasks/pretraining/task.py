@@ -10,14 +10,15 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from flan_jax.annotations import PositiveInt, check_fields
 from flan_jax.data.manifest import Lengths
 from flan_jax.data.record import encode_record
 from flan_jax.draws import hash64
-from flan_jax.errors import UserError
+from flan_jax.errors import UserError, in_errors
 from flan_jax.names import nearest
 from flan_jax.tasks.declare import require_name
 from flan_jax.tasks.interface import Encoded
@@ -63,8 +64,8 @@ class PretrainingTask:
     noise: Noise = Noise()
     replacement: Replacement = "sentinels"
     lengths: Lengths | None = None
-    chunks_per_group: int = 128
-    passes: int = 1
+    chunks_per_group: PositiveInt = 128
+    passes: PositiveInt = 1
     seed: int = 0
     cluster: str = CLUSTER
     corpora: tuple[str, ...] = ()
@@ -73,20 +74,10 @@ class PretrainingTask:
     def __post_init__(self) -> None:
         require_name(self.name)
         object.__setattr__(self, "corpora", tuple(self.corpora))
-        for what, value, allowed in (
-            ("objective", self.objective, get_args(Objective)),
-            ("replacement", self.replacement, get_args(Replacement)),
-        ):
-            if value not in allowed:
-                near = nearest(str(value), allowed)
-                raise UserError(f"Task {self.name!r}: {what} must be one of {', '.join(allowed)}; got {value!r}.{near}")
+        with in_errors(f"Task {self.name!r}"):
+            check_fields(self)
         if self.noise.density == 0 and self.objective == "span_corruption":
             raise UserError(f"Task {self.name!r}: a noise density of 0 hides nothing, so there is nothing to learn.")
-        if self.chunks_per_group < 1 or self.passes < 1:
-            raise UserError(
-                f"Task {self.name!r}: chunks_per_group and passes must be 1 or more; got {self.chunks_per_group} and "
-                f"{self.passes}."
-            )
 
     def identity(self, split: str) -> dict[str, Any]:
         """Returns everything except lengths and vocabulary that decides the examples of a split, as JSON values."""

@@ -14,12 +14,13 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from flan_jax.annotations import check_fields
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
-from flan_jax.names import nearest
+from flan_jax.names import require_choice
 
 Row = dict[str, Any]
 OnBadRow = Literal["error", "skip"]
@@ -73,12 +74,7 @@ class Source(abc.ABC):
     on_bad_row: OnBadRow = "error"
 
     def __post_init__(self) -> None:
-        if self.on_bad_row not in get_args(OnBadRow):
-            allowed = get_args(OnBadRow)
-            raise UserError(
-                f"on_bad_row must be one of {', '.join(allowed)}; got {self.on_bad_row!r}."
-                f"{nearest(str(self.on_bad_row), allowed)}"
-            )
+        check_fields(self)
 
     @property
     @abc.abstractmethod
@@ -175,10 +171,7 @@ class Source(abc.ABC):
         Raises:
           UnknownNameError: there is no such split; names the nearest and all.
         """
-        if split not in self.splits:
-            raise UnknownNameError(
-                f"No split {split!r}.{nearest(split, self.splits)} Splits: {', '.join(self.splits) or 'none'}."
-            )
+        require_choice(split, self.splits, "the split", error=UnknownNameError)
 
 
 @dataclass(frozen=True, kw_only=True)

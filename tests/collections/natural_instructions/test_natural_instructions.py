@@ -269,7 +269,7 @@ def test_without_a_folder_nothing_is_registered(collection, registries, folder, 
 
 
 def test_an_unknown_encoding_is_named_with_the_nearest(collection, folder):
-    with pytest.raises(KeyError, match="No encoding 'definitions'. Did you mean 'definition'"):
+    with pytest.raises(KeyError, match="encoding must be one of .*; got 'definitions'. Did you mean 'definition'"):
         collection.register(folder, collection.Settings(encoding="definitions"))
 
 
@@ -407,5 +407,5 @@ def test_complete_task_files_in_folders_register_and_export(collection, registri
             registries.task(name), "train", lengths={"inputs": 1024, "targets": 128}, export_dir=tmp_path
         )
         counted += manifest.num_examples
-        assert manifest.rows_read == 20 and manifest.license
+        assert manifest.rows_read == 20 and manifest.metadata.license
     assert counted == 20 * len(names[::6])

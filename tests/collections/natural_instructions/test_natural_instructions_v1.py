@@ -108,7 +108,7 @@ def test_training_instances_beyond_the_cap_are_drawn_by_the_seed(collection, reg
 def test_the_encoding_is_chosen_by_name(collection, registries, folder):
     collection.register(folder, collection.Settings(encoding="definition"))
     assert "Positive" not in rendered(registries, f"ni1_{QUESTION}", "test")[0].inputs
-    with pytest.raises(KeyError, match="No encoding 'definitions'. Did you mean 'definition'"):
+    with pytest.raises(KeyError, match="encoding must be one of .*; got 'definitions'. Did you mean 'definition'"):
         collection.register(folder, collection.Settings(encoding="definitions"))
 
 

@@ -12,21 +12,21 @@ REFUSALS = {
         {"dtype": "float16"},
         "exceed float16's largest number, 65,504, and the run ends in NaN. Use 'bfloat16'",
     ),
-    "dtype": ({"dtype": "bfloat61"}, "T5Config.dtype is 'bfloat61'; allowed are 'float32', 'bfloat16'. Did you mean"),
-    "size": ({"num_heads": 0}, "T5Config.num_heads is 0; it must be a positive integer."),
-    "fraction": ({"mlp_dim": 16.0}, "T5Config.mlp_dim is 16.0; it must be a positive integer."),
-    "activation": ({"mlp_activations": ("rellu",)}, "has 'rellu'; allowed are relu, gelu"),
+    "dtype": ({"dtype": "bfloat61"}, "T5Config.dtype must be one of float32, bfloat16; got 'bfloat61'. Did you mean"),
+    "size": ({"num_heads": 0}, "T5Config.num_heads: expected a whole number of at least 1, got 0."),
+    "fraction": ({"mlp_dim": 16.0}, "T5Config.mlp_dim: expected a whole number of at least 1, got 16.0."),
+    "activation": ({"mlp_activations": ("rellu",)}, "T5Config.mlp_activations must be one of relu, gelu"),
     "no activation": ({"mlp_activations": ()}, "T5Config.mlp_activations is empty"),
-    "choice": ({"relpos_bias_per_layer": 1}, "T5Config.relpos_bias_per_layer is 1; it must be True or False."),
+    "choice": ({"relpos_bias_per_layer": 1}, "T5Config.relpos_bias_per_layer: expected true or false, got 1."),
     "unset choice": (
         {"logits_via_embedding": None},
-        "T5Config.logits_via_embedding is None; it must be True or False.",
+        "T5Config.logits_via_embedding: expected true or false, got None.",
     ),
     "scale": (
         {"scale_decoder_outputs": 0.5},
-        "T5Config.scale_decoder_outputs is 0.5; it must be True, False or None (as logits_via_embedding).",
+        "T5Config.scale_decoder_outputs: expected true or false, got 0.5.",
     ),
-    "dropout": ({"dropout_rate": 1.0}, "T5Config.dropout_rate is 1.0; it must be at least 0 and below 1."),
+    "dropout": ({"dropout_rate": 1.0}, "T5Config.dropout_rate: expected a number of at least 0 and below 1, got 1.0."),
 }
 
 

@@ -91,8 +91,13 @@ def test_the_manifest_counts_and_names_its_sources(tmp_path, register):
     assert task.dropped == {"dropped by the normalizer": 1}
     assert task.truncated == {"inputs": 1, "targets": 0}
     assert task.tokens == {"inputs": 4 + 2 + 16, "targets": 6}
-    assert (task.cluster, task.metrics, task.postprocessor, task.license) == ("toys", ("f1",), "lower", "CC0")
-    assert (task.vocabulary.kind, task.vocabulary.size, task.evaluation) == ("bytes", 259, "generate")
+    assert (task.metadata.cluster, task.metadata.metrics, task.metadata.postprocessor, task.metadata.license) == (
+        "toys",
+        ("f1",),
+        "lower",
+        "CC0",
+    )
+    assert (task.vocabulary.kind, task.vocabulary.size, task.metadata.evaluation) == ("bytes", 259, "generate")
     assert task.fingerprint[:12] in manifest.members[0].path
 
 
@@ -459,7 +464,11 @@ def test_external_tasks_are_exported_without_change(tmp_path, strangers, monkeyp
     assert kinds["data"] == str(strangers / "lines.txt")
     lines, numbers = open_members(manifest, export_dir=tmp_path)
     task = lines.manifest
-    assert (task.evaluation, task.metrics, task.cluster) == ("external", ("exact_match", "rouge_l"), "external")
+    assert (task.metadata.evaluation, task.metadata.metrics, task.metadata.cluster) == (
+        "external",
+        ("exact_match", "rouge_l"),
+        "external",
+    )
     registries.import_module(str(fixture))
     theirs = []
     for name, seed in (("strangers_lines", 0), ("strangers_numbers", None)):

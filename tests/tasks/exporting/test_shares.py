@@ -144,7 +144,11 @@ def test_a_share_of_tokens_needs_an_export_to_be_described(declared, tmp_path):
             "Mixture 'm', the share of 'wiki': A share of tokens must be above 0 and below 1; got 0",
         ),
         ({"share": 5}, ValueError, "must be above 0 and below 1; got 5"),
-        ({"unit": "token"}, ValueError, "A share is of examples or tokens; got 'token'. Did you mean 'tokens'"),
+        (
+            {"unit": "token"},
+            ValueError,
+            "the unit of a share must be one of examples, tokens; got 'token'. Did you mean 'tokens'",
+        ),
         ({"share_of": "wikki"}, KeyError, "Unknown task or mixture 'wikki'. Did you mean 'wiki'"),
         ({"share_of": "short"}, ValueError, "Mixture 'm': 'short' is in 'tuned' and in 'short', so that the share"),
     ],

@@ -65,8 +65,8 @@ def test_evaluation_texts_come_from_files_whose_content_is_part_of_the_revision(
             r"fields to compare and evaluation texts to compare with; got fields=\['t'\], evaluation=\(\)",
         ),
         ({"fields": ()}, r"got fields=\[\]"),
-        ({"ngram": 0}, "ngram and shortest of 1 or more and a share from 0 to 1; got ngram=0"),
-        ({"share": 2}, "got ngram=13, share=2"),
+        ({"ngram": 0}, "Contamination.ngram: expected a whole number of at least 1, got 0"),
+        ({"share": 2}, "Contamination.share: expected a number of at least 0 and at most 1, got 2"),
     ],
 )
 def test_invalid_rules_are_errors(settings, message):

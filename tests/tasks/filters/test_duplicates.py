@@ -85,8 +85,14 @@ def test_a_conflict_may_drop_its_complete_group():
     [
         (lambda: Duplicates(fields=()), r"Duplicates needs a list of fields to compare; got \(\)"),
         (lambda: NearDuplicates(fields="text"), "NearDuplicates needs a list of fields to compare; got 'text'"),
-        (lambda: NearDuplicates(fields=("t",), threshold=0), "threshold above 0 and up to 1.*got threshold=0"),
-        (lambda: NearDuplicates(fields=("t",), shingle_words=0), "got threshold=0.8, shingle_words=0"),
+        (
+            lambda: NearDuplicates(fields=("t",), threshold=0),
+            "threshold: expected a number above 0 and at most 1, got 0",
+        ),
+        (
+            lambda: NearDuplicates(fields=("t",), shingle_words=0),
+            "shingle_words: expected a whole number of at least 1, got 0",
+        ),
         (lambda: Conflicts(inputs=("q",), outputs=()), "Conflicts needs a list of fields"),
     ],
 )

@@ -64,22 +64,22 @@ def test_a_preset_expands_to_several_rules_and_may_be_the_only_entry():
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("self_instructed", r"my.yaml: filters\[0\]: no preset 'self_instructed'. Did you mean 'self_instruct'"),
+        ("self_instructed", r"my.yaml: filters\[0\]: a preset .* must be one of self_instruct; got 'self_instructed'. Did you mean 'self_instruct'"),
         ({"preset": "self_instruct", "seed": 1}, "unknown key 'seed'. Did you mean 'seeds'.* Allowed: preset, seeds"),
         ([1], r"my.yaml: filters\[0\]: expected a mapping, got \[1\]"),
         ({"kind": "lenght"}, r"filters\[0\]: unknown kind 'lenght'. Did you mean 'length'. Allowed: length, keywords"),
         ({"field": "q"}, r"filters\[0\]: the key 'kind' is missing. Allowed: length, keywords"),
         ({"kind": "length", "field": "q", "words": 3}, "unknown key 'words'.* Allowed: kind, field, min_words, max_words"),
         ({"kind": "length"}, "the key 'field' is missing"),
-        ({"kind": "length", "field": "q", "min_words": "3"}, r"\[0\].min_words: expected a whole number, got '3'"),
-        ({"kind": "length", "field": "q", "max_words": True}, "max_words: expected a whole number, got True"),
-        ({"kind": "novelty", "field": "q", "threshold": "x"}, "threshold: expected a number, got 'x'"),
+        ({"kind": "length", "field": "q", "min_words": "3"}, r"\[0\].min_words: expected a whole number of at least 0, got '3'"),
+        ({"kind": "length", "field": "q", "max_words": True}, "max_words: expected a whole number of at least 0, got True"),
+        ({"kind": "novelty", "field": "q", "threshold": "x"}, "threshold: expected a number above 0 and below 1, got 'x'"),
         ({"kind": "novelty", "field": "q", "once": 1}, "once: expected true or false, got 1"),
         ({"kind": "novelty", "field": ["q"]}, r"field: expected a text, got \['q'\]"),
         ({"kind": "novelty", "field": "q", "against": {"file": "a"}}, r"\[0\].against: unknown key 'file'. Did you mean 'files'"),
         ({"kind": "duplicates", "fields": [1]}, r"fields\[0\]: expected a text, got 1"),
         ({"kind": "contamination", "fields": ["q"]}, "the key 'evaluation' is missing"),
-        ({"kind": "at_most", "field": "q", "rows": 0}, r"\[0\]: AtMost needs rows of 1 or more"),
+        ({"kind": "at_most", "field": "q", "rows": 0}, r"\[0\].rows: expected a whole number of at least 1, got 0"),
     ],
 )  # fmt: skip
 def test_mistakes_name_the_place_and_what_is_allowed(entry, message):

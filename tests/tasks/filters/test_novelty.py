@@ -108,5 +108,5 @@ def test_words_are_split_as_by_rouge():
 
 
 def test_a_threshold_is_between_0_and_1():
-    with pytest.raises(ValueError, match="Novelty needs a threshold between 0 and 1; got 1"):
+    with pytest.raises(ValueError, match="Novelty.threshold: expected a number above 0 and below 1, got 1"):
         Novelty(field="t", threshold=1)

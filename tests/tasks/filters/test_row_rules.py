@@ -79,12 +79,12 @@ def test_at_most_so_many_rows_share_a_text():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Length(field="t", min_words=3, max_words=2), "0 <= min_words <= max_words; got min_words=3, max_words=2"),
-        (lambda: Length(field="t", min_words=-1), "got min_words=-1"),
+        (lambda: Length(field="t", min_words=3, max_words=2), "min_words <= max_words; got min_words=3, max_words=2"),
+        (lambda: Length(field="t", min_words=-1), "min_words: expected a whole number of at least 0, got -1"),
         (lambda: Keywords(field="t", words=[]), r"Keywords needs words to look for; got \[\]"),
         (lambda: Beginnings(field="t"), "Beginnings needs something to look for: prefixes, punctuation or non_ascii"),
         (lambda: Values(field="t"), "Values needs values to retain"),
-        (lambda: AtMost(field="t", rows=0), "AtMost needs rows of 1 or more; got 0"),
+        (lambda: AtMost(field="t", rows=0), "AtMost.rows: expected a whole number of at least 1, got 0"),
     ],
 )  # fmt: skip
 def test_invalid_rules_are_errors(make, message):

@@ -106,7 +106,7 @@ MALFORMED = [
     (
         sharegpt(("human", "a"), ("gtp", "b")),
         "unknown role",
-        r"conversations\[1\].from must be one of system, human.*got 'gtp' Did you mean '(chat)?gpt'",
+        r"conversations\[1\].from must be one of system, human.*got 'gtp'. Did you mean '(chat)?gpt'",
     ),
     (
         sharegpt(("human", " "), ("gpt", "b")),
@@ -177,13 +177,13 @@ def test_a_conversation_draws_its_style_once(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"turns": "lst"}, "turns must be one of all, last; got 'lst'. Did you mean 'last'"),
+        ({"turns": "lst"}, "turns: expected one of all, last, got 'lst'. Did you mean 'last'"),
         (
             {"predict": ["asistant"]},
-            "predict must name kinds .*, assistant, call; got 'asistant'. Did you mean 'assistant'",
+            "predict .* must be one of assistant, call; got 'asistant'. Did you mean 'assistant'",
         ),
-        ({"styles": ["nam"]}, "No chat style 'nam'. Did you mean 'named'"),
-        ({"max_tokens": 1}, "max_tokens of a prompt must be 2 or more, or None for no limit; got 1"),
+        ({"styles": ["nam"]}, "a chat style must be one of .*; got 'nam'. Did you mean 'named'"),
+        ({"max_tokens": 1}, "max_tokens: expected a whole number of at least 2, got 1"),
     ],
 )
 def test_invalid_settings_are_errors(settings, message):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flan_jax.settings import Place
+from flan_jax.settings import Place, Section
 from flan_jax.tasks.filters.row_rules import Length
 from flan_jax.tasks.formats.chat import Chat
 from flan_jax.tasks.formats.declare import FORMATS, format_task, parse_format
@@ -36,15 +36,17 @@ def test_a_task_has_the_formats_templates_cluster_and_metrics_by_default(alpaca)
 
 
 def test_mistakes_are_reported():
-    with pytest.raises(KeyError, match="No format 'alpacca'. Did you mean 'alpaca'. Available: alpaca, dolly"):
+    with pytest.raises(KeyError, match="format must be one of alpaca, dolly, .*; got 'alpacca'. Did you mean 'alpaca'"):
         format_task("t", "x", format="alpacca")
     with pytest.raises(ValueError, match="Chat rows have no options to rank; evaluate by 'generate'"):
         format_task("t", "x", format="chat", evaluation="rank")
     with pytest.raises(ValueError, match="f: unknown key 'vocabulary'"):
-        parse_format({"kind": "chat", "vocabulary": "bytes"}, Place(file="f"))
-    with pytest.raises(ValueError, match="f: max_tokens: expected a whole number, got 'many'"):
-        parse_format({"kind": "chat", "max_tokens": "many"}, Place(file="f"))
-    assert parse_format({"kind": "chat", "turns": "last", "on_bad_row": "skip"}, Place(file="f")) == (
+        parse_format(Section(values={"kind": "chat", "vocabulary": "bytes"}, place=Place(file="f")))
+    with pytest.raises(ValueError, match="f: max_tokens: expected a whole number of at least 2, got 'many'"):
+        parse_format(Section(values={"kind": "chat", "max_tokens": "many"}, place=Place(file="f")))
+    assert parse_format(
+        Section(values={"kind": "chat", "turns": "last", "on_bad_row": "skip"}, place=Place(file="f"))
+    ) == (
         Chat(turns="last"),
         "skip",
     )
@@ -102,7 +104,7 @@ def test_the_shared_files_export(
     registries.use_vocabulary("embedded")
     task = registries.register_files(name, given, format=format, evaluation=evaluation)
     manifest = export_task(task, split, lengths=LENGTHS, export_dir=tmp_path)
-    assert (manifest.num_examples, manifest.dropped, manifest.evaluation) == (examples, dropped, evaluation)
+    assert (manifest.num_examples, manifest.dropped, manifest.metadata.evaluation) == (examples, dropped, evaluation)
     assert manifest.rows_read == examples + sum(dropped.values())
 
 

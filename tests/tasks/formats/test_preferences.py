@@ -182,7 +182,7 @@ def test_rows_without_prompt_or_answers_are_refused(row, message):
 
 
 def test_rows_are_the_best_answers_or_pairs():
-    with pytest.raises(ValueError, match="rows must be one of best, pairs; got 'pair'. Did you mean 'pairs'"):
+    with pytest.raises(ValueError, match="rows: expected one of best, pairs, got 'pair'. Did you mean 'pairs'"):
         Preference(rows="pair")
     assert Preference().evaluated("rank") == Preference(rows="pairs")
     assert Preference(rows="pairs").evaluated("generate") == Preference()

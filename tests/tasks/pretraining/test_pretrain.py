@@ -205,7 +205,11 @@ def test_an_export_has_the_examples_and_records_their_sources(registries, tmp_pa
     assert "".join(restored(i, t) for i, t in task.read(range(len(task)))) == texts[0] + texts[2]
     manifest = task.manifest
     assert (manifest.rows_read, manifest.dropped) == (4, {"no text": 2})
-    assert (manifest.cluster, manifest.license, manifest.corpora) == ("pretraining", "CC0", ("wikipedia",))
+    assert (manifest.metadata.cluster, manifest.metadata.license, manifest.metadata.corpora) == (
+        "pretraining",
+        "CC0",
+        ("wikipedia",),
+    )
     assert manifest.identity["definition"]["objective"] == "span_corruption"
     assert manifest.tokens == dict(zip(("inputs", "targets"), task.lengths.sum(axis=0).tolist(), strict=True))
     assert manifest.truncated == {"inputs": 0, "targets": 0}

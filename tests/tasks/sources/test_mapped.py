@@ -82,7 +82,7 @@ def test_splits_can_have_other_names():
     source = mapped(split_names={"validation": "dev_r1"})
     assert (source.splits, source.num_rows("validation")) == (("validation",), 1)
     assert [row["text"] for row in source.rows("validation")] == ["Ann met Eve."]
-    with pytest.raises(KeyError, match="No split 'dev_r1'"):
+    with pytest.raises(KeyError, match="the split must be one of validation; got 'dev_r1'"):
         list(source.rows("dev_r1"))
 
 

@@ -67,8 +67,11 @@ def test_ten_thousand_lines_with_added_tokens(tokens, named, shared_data, tmp_pa
         tokenizer = AutoTokenizer.from_pretrained(folder)
         assert len(tokenizer) == vocabulary.size
         theirs = tokenizer([text for _, text in lines], add_special_tokens=False)["input_ids"]
-        unequal = Counter(kind for (kind, _), a, b in zip(lines, theirs, ours, strict=True) if a != b)
-        assert set(unequal) <= OTHERWISE, unequal
+        pairs = [(kind, a, b) for (kind, _), a, b in zip(lines, theirs, ours, strict=True) if a != b]
+        # Of two splits with one score, such as of "-----", the other may win: `tokenizers` adds in 64 bits.
+        ties = [pair for pair in pairs if sorted(pair[1]) == sorted(pair[2])]
+        unequal = Counter(kind for kind, a, b in pairs if sorted(a) != sorted(b))
+        assert set(unequal) <= OTHERWISE and len(ties) < 10, (unequal, len(ties))
         for ids in ours:
             shown = [i for i in ids if i not in (vocabulary.pad_id, vocabulary.eos_id)]
             assert tokenizer.decode(shown, clean_up_tokenization_spaces=False) == vocabulary.decode(shown)

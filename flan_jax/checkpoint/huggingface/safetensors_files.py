@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from flan_jax.checkpoint.leaves import BFLOAT16, Index, Leaf
 from flan_jax.errors import MissingFileError, UserError
+from flan_jax.files import read_json_object
 from flan_jax.names import nearest
 
 WHOLE = "model.safetensors"
@@ -141,11 +142,7 @@ def _reader(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> C
 
 def _weight_map(index_path: Path) -> dict[str, str]:
     """Returns the file of each tensor according to the index."""
-    try:
-        index = json.loads(index_path.read_text())
-    except ValueError as error:
-        raise UserError(f"{index_path} is not JSON ({error}). {_AGAIN}") from error
-    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    weight_map = read_json_object(index_path, fix=_AGAIN).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index_path} is not an index of safetensors files: it has no table 'weight_map'. {_AGAIN}")
     for name, file in weight_map.items():

@@ -269,16 +269,17 @@ def test_a_tensor_that_the_index_does_not_name_is_named(sharded):
     assert "Tensor d is in" in sharded(change) and "does not list it there" in sharded(lambda index: index)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": {}}', '{"weight_map": ["a"]}'])
+@pytest.mark.parametrize("content", ["{}", '{"weight_map": {}}', '{"weight_map": ["a"]}'])
 def test_an_index_without_a_table_is_refused(sharded, content):
     assert "is not an index of safetensors files: it has no table 'weight_map'" in sharded(
         lambda index: json.loads(content)
     )
 
 
-def test_an_index_that_is_not_json_is_refused(sharded):
-    (sharded.folder / safetensors_files.INDEX).write_text("{")
-    with pytest.raises(ValueError, match="index.json is not JSON"):
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, '{"weight_map": {}, "weight_map": {"a": "b"}}'])
+def test_an_index_that_is_not_a_json_object_is_refused(sharded, content):
+    (sharded.folder / safetensors_files.INDEX).write_text(content)
+    with pytest.raises(UserError, match=r"index\.json (is not JSON|is a JSON list|has 'weight_map' twice)"):
         safetensors_files.open_sharded(sharded.folder / safetensors_files.INDEX)
 
 

@@ -182,7 +182,7 @@ def item_types(hint: Any, size: int) -> Sequence[Any]:
 
 
 def fits(value: Any, hint: Any, syntax: Syntax) -> bool:
-    """Whether a value has the form of a type; the parts of a list or mapping are checked later, except gin's lists."""
+    """Whether a value has the form of a type; the parts of lists and mappings are checked later, except gin's."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any or isinstance(hint, TypeVar):
         return True
@@ -194,7 +194,9 @@ def fits(value: Any, hint: Any, syntax: Syntax) -> bool:
     if origin is Literal:
         return any(is_option(value, option) for option in args)
     if is_mapping(hint):
-        return isinstance(value, dict) and all(not args or fits(key, args[0], syntax) for key in value)
+        of_key, of_value = args or (Any, Any)
+        has_keys = isinstance(value, dict) and all(fits(key, of_key, syntax) for key in value)
+        return has_keys and (syntax != "gin" or all(fits(item, of_value, syntax) for item in value.values()))
     if is_list(hint):
         if not isinstance(value, list | tuple):  # In YAML a single text or number means a list of one.
             is_scalar = isinstance(value, str | int | float) and args[0] is not Any

@@ -20,7 +20,16 @@ FILE_ENDINGS = {
     "txt", "yaml", "zip",
 }  # fmt: skip
 # Options that every verb takes, besides its own parameters.
-COMMON_OPTIONS = {"gin_file", "gin_search_paths", "gin_bindings", "check", "traceback", "help", "tfds_data_dir"}
+COMMON_OPTIONS = {
+    "gin_file",
+    "gin_search_paths",
+    "gin_bindings",
+    "gin_allow",
+    "check",
+    "traceback",
+    "help",
+    "tfds_data_dir",
+}
 # Packages whose names pages and docstrings mention; what follows them is not checked.
 EXTERNAL = {
     "absl", "adafactor", "cp", "dataclasses", "datasets", "epath", "flax", "functools", "gin", "jax", "jnp", "json",

@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flan_jax import t5x_names
+from flan_jax.annotations import Count, PositiveInt
+from flan_jax.data.manifest import require_lengths
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, results
 from flan_jax.names import counted, require_choice
@@ -51,10 +53,10 @@ def show(
     tfds_data_dir: str | None = None,
     task_feature_lengths: Mapping[str, int] | None = None,
     split: str | None = None,
-    index: int = 0,
-    num_examples: int = 4,
-    train_steps: int = 1000,
-    batch_size: int = 32,
+    index: Count = 0,
+    num_examples: PositiveInt = 4,
+    train_steps: PositiveInt = 1000,
+    batch_size: PositiveInt = 32,
     export_dir: str | None = None,
     step: int | None = None,
     strict: bool = False,
@@ -91,6 +93,8 @@ def show(
       MissingFileError: There is no such file, export, run or checkpoint.
     """
     require_choice(what, NOUNS, "what to show")
+    if task_feature_lengths is not None:
+        require_lengths(task_feature_lengths, of="--task_feature_lengths")
     if what in NAMED and not name:
         word = "NAME" if what in ("task", "mixture") else "PATH"
         raise UserError(f"show which {what}? Write: flan-jax show {what} {word}.")

@@ -12,9 +12,9 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from flan_jax.annotations import Fraction, check_fields
+from flan_jax.annotations import Fraction, Within, check_fields, fits
 from flan_jax.data.holdout import Facts
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import differing_fields, json_with_digest, read_json_with_digest, sha256_of, write_atomic
@@ -182,6 +182,23 @@ class RealisedShare:
     of_tokens: float
 
 
+def require_lengths(lengths: Lengths, *, of: str) -> None:
+    """Refuses token limits in which no example fits.
+
+    Args:
+      lengths: To check.
+      of: What has them, for the message.
+
+    Raises:
+      UserError: They are not of inputs and targets, or below 2 tokens: one, and the end of the sequence.
+    """
+    if not fits(lengths, Mapping[str, Annotated[int, Within(least=2)]], "gin") or set(lengths) != {"inputs", "targets"}:
+        raise UserError(
+            f"{of}: got {lengths!r}, expected {{'inputs': S, 'targets': T}} with whole numbers of at least 2 tokens "
+            "(TASK_FEATURE_LENGTHS)."
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
     """The export that a run needs.
@@ -209,12 +226,7 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuses settings that no export could have."""
-        given = self.lengths if isinstance(self.lengths, Mapping) else {}
-        if set(given) != {"inputs", "targets"} or not all(isinstance(n, int) and n >= 2 for n in given.values()):
-            raise UserError(
-                f"Lengths of {self.name!r}: got {self.lengths!r}, expected {{'inputs': S, 'targets': T}} with whole "
-                "numbers of at least 2 tokens (TASK_FEATURE_LENGTHS)."
-            )
+        require_lengths(self.lengths, of=f"the lengths of {self.name!r}")
         check_fields(self)
 
     def content(self) -> dict[str, Any]:

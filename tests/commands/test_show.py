@@ -232,3 +232,19 @@ def test_problems_in_templates_are_shown_and_fail(registries, rows):
     )
     assert "duplicate" in as_text("lint", str(rows))
     assert show("lint", str(rows)).exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--train_steps=-5", "--train_steps: expected a whole number of at least 1, got '-5'"),
+        ("--batch_size=0", "--batch_size: expected a whole number of at least 1, got '0'"),
+        ("--num_examples=many", "--num_examples: expected a whole number of at least 1, got 'many'"),
+        ("--index=-1", "--index: expected a whole number of at least 0, got '-1'"),
+        ("--task_feature_lengths={'inputs': 8}", "--task_feature_lengths: got {'inputs': 8}, expected {'inputs': S,"),
+        ("--task_feature_lengths={'inputs': 'x', 'targets': 8}", "--task_feature_lengths: expected a mapping, got"),
+    ],
+)
+def test_options_out_of_range_are_refused(capsys, option, message):
+    assert cli.run(["show", "mixture", "embedded_train", option]) == 2
+    assert message in capsys.readouterr().err

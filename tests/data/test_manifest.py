@@ -70,7 +70,7 @@ def test_a_mixture_is_known_by_what_it_trains_on_and_not_by_where_that_came_from
     "lengths", [{"inputs": 8}, {"inputs": 8, "targets": 1}, {"inputs": 8.5, "targets": 4}, {}, "8"]
 )
 def test_lengths_that_hold_nothing_are_refused(lengths):
-    with pytest.raises(ValueError, match=r"Lengths of 'toys': got .* expected .*TASK_FEATURE_LENGTHS"):
+    with pytest.raises(ValueError, match=r"the lengths of 'toys': got .* expected .*TASK_FEATURE_LENGTHS"):
         request(lengths=lengths)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ProportionalRate
+from flan_jax.errors import UserError
 from flan_jax.tasks import yaml_file
 from flan_jax.tasks.filters.duplicates import Duplicates
 from flan_jax.tasks.filters.row_rules import Length
@@ -262,3 +263,21 @@ def test_a_jsonl_task_takes_a_path_or_splits():
     assert [template.inputs for template in words] == ["{q}", "Q: {q}"]
     several = jsonl_task("t", {"train": ["a", "b"], "test": "c"}, inputs="{q}", targets="{a}", options="choices")
     assert several.source.splits == ("train", "test") and several.options == "choices"
+
+
+def test_names_and_rates_are_refused_with_file_line_and_keys(tmp_path, subtests):
+    mixtures = {
+        "m: {members: []}": "my.yaml, line 9: mixtures.m: it has no members",
+        "m: {members: [t], temperature: 0.001}": (
+            "line 9: mixtures.m.temperature: expected a number of at least 0.05, got 0.001"
+        ),
+        "m: {members: [t], cap: .nan}": "mixtures.m.cap: expected a number above 0, got .nan",
+        "m: {members: [t], cap: -5}": "mixtures.m.cap: expected a number above 0, got -5",
+        "m: {members: {t: 0}}": "mixtures.m.members.t: expected a number above 0, got 0",
+        "m: {members: {t: 1e999}}": "mixtures.m.members.t: expected a number above 0, got 1e999",
+        "m: {members: [t], share: {member: w, share: 1.5, of: tokens}}": "mixtures.m.share.share: expected a number above 0",
+        "t: {members: [t]}": "my.yaml, line 9: mixtures.t: the name 't' is taken: .*my.yaml, line 3: tasks.t",
+    }
+    for text, message in mixtures.items():
+        with subtests.test(text), pytest.raises(UserError, match=message):
+            read_yaml(write(tmp_path, f"{TASK}mixtures:\n  {text}\n"))

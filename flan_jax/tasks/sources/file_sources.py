@@ -94,7 +94,10 @@ class FileSource(Source):
     def __init__(self, *, files: Mapping[str, Paths], on_bad_row: OnBadRow = "error"):
         if not isinstance(files, Mapping):
             raise UserError(f"files must map splits to paths, as in {{'train': 'train.jsonl'}}; got {files!r}.")
-        listed = {s: (p,) if isinstance(p, (str, Path)) else tuple(p) for s, p in files.items()}
+        listed = {s: (p,) if isinstance(p, (str, Path)) else p for s, p in files.items()}
+        for split, paths in listed.items():
+            if not isinstance(paths, Sequence) or not all(isinstance(path, (str, Path)) for path in paths):
+                raise UserError(f"files of the split {split!r}: expected a path or a list of paths, got {paths!r}.")
         object.__setattr__(self, "paths", {split: tuple(map(str, paths)) for split, paths in listed.items()})
         object.__setattr__(self, "on_bad_row", on_bad_row)
         self.__post_init__()

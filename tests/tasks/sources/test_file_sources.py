@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from flan_jax.errors import UserError
 from flan_jax.tasks.sources import file_sources
 from flan_jax.tasks.sources.file_sources import (
     InMemorySource,
@@ -188,6 +189,9 @@ def test_an_empty_split_is_refused_by_name(tmp_path):
 def test_invalid_settings_are_errors():
     with pytest.raises(ValueError, match="on_bad_row: expected one of error, skip, got 'skp'. Did you mean 'skip'"):
         JsonlSource(files={"train": "a"}, on_bad_row="skp")
+    for paths in (3, [3], {"a": "b"}, None, [["a.jsonl"]]):
+        with pytest.raises(UserError, match="files of the split 'train': expected a path or a list of paths, got"):
+            JsonlSource(files={"train": paths})
     with pytest.raises(ValueError, match="files must map splits to paths"):
         JsonlSource(files="train.jsonl")
 

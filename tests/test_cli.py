@@ -124,7 +124,7 @@ def test_settings_of_processes_are_no_options_of_verbs(capsys):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--batch_size=foo", "--batch_size: expected a whole number, got 'foo'."),
+        ("--batch_size=foo", "--batch_size: expected a whole number of at least 1, got 'foo'."),
         ("--task_feature_lengths=3", "--task_feature_lengths: expected a mapping"),
     ],
 )

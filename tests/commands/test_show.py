@@ -134,7 +134,7 @@ for what, name in {[("run", str(run)), ("checkpoint", str(run)), ("export", str(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("tsks",), r"what to show must be one of tasks, mixtures, task, .*; got 'tsks'. Did you mean 'tasks'"),
+        (("tsks",), r"what to show must be one of tasks, mixtures, .*; got 'tsks'. Did you mean 'tasks'"),
         (("task",), "show which task. Write: flan-jax show task NAME"),
         (("run",), "show which run. Write: flan-jax show run PATH"),
     ],

@@ -137,7 +137,7 @@ mixtures:
         ("hold_out: {corpora: atlas}", "'rivers' is made from the held-out corpus 'atlas'"),
         ("hold_out: {cluster: [water]}", "mixtures.a_careful.hold_out: unknown key 'cluster'. Did you mean 'clusters'"),
         ("hold_out: [water]", "mixtures.a_careful.hold_out: expected a mapping .*, got .'water'"),
-        ("hold_out: {clusters: [yes]}", "hold_out.clusters.0.: expected a text, got True. YAML reads an unquoted yes"),
+        ("hold_out: {clusters: [[yes]]}", "hold_out.clusters.0.: expected a text, got .yes"),
         ("allow_leak: [water]", "mixtures.a_careful: unknown key 'allow_leak'"),
     ],
 )  # fmt: skip

@@ -125,7 +125,7 @@ def test_it_is_exported_and_read_as_any_other(doubling, sums, tmp_path):
         assert [member.task for member in manifest.members] == ["doubling", "sums"]
     manifest = export_mixture(Request(name="both", lengths=LENGTHS), export_dir=tmp_path)
     made = read_task(tmp_path / manifest.members[0].path)
-    assert (made.cluster, made.metrics, made.license, made.corpora) == (
+    assert (made.metadata.cluster, made.metadata.metrics, made.metadata.license, made.metadata.corpora) == (
         "doubling",
         ("exact_match",),
         "CC0",

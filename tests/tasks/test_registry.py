@@ -192,7 +192,8 @@ def test_a_yaml_file_is_registered_completely_or_not_at_all(registries, tmp_path
     path = tmp_path / "tasks.yaml"
     path.write_text(text.replace("members: [user_capitals, user_reviews]", "members: [user_capitals, user_review]"))
     with pytest.raises(
-        KeyError, match=r"tasks\.yaml: Mixture 'user_all': Unknown member 'user_review'\. Did you mean 'user_rev"
+        KeyError,
+        match=r"tasks\.yaml, line 28: mixtures.user_all: Mixture 'user_all': Unknown member 'user_review'\. Did you mean 'user_rev",
     ):
         registries.register_yaml(path)
     assert registries.names() == ()

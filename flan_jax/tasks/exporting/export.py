@@ -49,6 +49,8 @@ def export_requests(
     first = requests[0]
     assert all(_definition_of(request) == _definition_of(first) for request in requests), requests
     files = registry.prepare(first)
+    for request in requests:  # A name or split that does not exist is refused before anything is exported.
+        members.select(registry.mixture_or_task(request.name), request.split, on_missing_split=request.on_missing_split)
     with _locked(Path(export_dir)):
         return [
             export_mixture(

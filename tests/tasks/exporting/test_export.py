@@ -8,6 +8,7 @@ import sentencepiece
 from flan_jax.data import exports
 from flan_jax.data.manifest import Request, read_task
 from flan_jax.data.source import ExportedTask, open_members
+from flan_jax.errors import UserError
 from flan_jax.run.export_process import ensure_exports
 from flan_jax.tasks import identity
 from flan_jax.tasks.declare import TemplatedTask
@@ -477,3 +478,13 @@ def test_external_tasks_are_exported_without_change(tmp_path, strangers, monkeyp
     ours = [[[i.tolist(), t.tolist()] for i, t in t.read(range(len(t)))] for t in (lines, numbers)]
     assert ours == theirs
     assert "seqio" in json.dumps(dataclasses.asdict(task)["identity"])
+
+
+def test_a_name_that_does_not_exist_is_refused_before_anything_is_exported(registries, tmp_path):
+    from flan_jax.tasks.exporting.export import export_requests
+
+    known = Request(name="embedded_train", lengths={"inputs": 64, "targets": 16})
+    for wrong in ({"name": "embedded_trian"}, {"split": "tset", "on_missing_split": "error"}):
+        with pytest.raises(UserError, match="embedded_train|'tset'"):
+            export_requests([known, dataclasses.replace(known, **wrong)], export_dir=tmp_path)
+        assert not list(tmp_path.rglob("*.array_record*"))

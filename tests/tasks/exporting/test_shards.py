@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from collections import Counter
@@ -135,10 +136,12 @@ def test_no_examples_make_no_shard(tmp_path):
     assert totals.lengths.shape == (0, 2)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """A task's manifest with the fields that publishing needs."""
 
-    num_shards = 3
+    num_shards: int = 3
+    lengths_digest: str = ""
 
     def shard_name(self, shard):
         return shards.shard_name(shard, self.num_shards)

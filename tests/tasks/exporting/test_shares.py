@@ -210,7 +210,9 @@ def test_a_yaml_file_that_fails_leaves_nothing_behind(registries, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"q": "a", "a": "b"}')
     path = tmp_path / "my.yaml"
     path.write_text(YAML.replace("member: text", "member: ask"))
-    with pytest.raises(ValueError, match=r"my.yaml: Mixture 'all': 'ask' is in 'all_main' and in 'ask'"):
+    with pytest.raises(
+        ValueError, match=r"my.yaml, line 15: mixtures.all: Mixture 'all': 'ask' is in 'all_main' and in 'ask'"
+    ):
         registries.register_yaml(path)
     assert registries.defined_names() == set()
 

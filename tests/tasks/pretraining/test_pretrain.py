@@ -147,12 +147,12 @@ def test_documents_without_text_are_counted_and_without_the_field_refused():
     [
         (
             {"objective": "prefixlm"},
-            "objective must be one of span_corruption, prefix_lm; got 'prefixlm'. Did you mean",
+            "objective: expected one of span_corruption, prefix_lm, got 'prefixlm'. Did you mean",
         ),
-        ({"replacement": "sentinel"}, "replacement must be one of sentinels, one sentinel, nothing; got 'sentinel'"),
+        ({"replacement": "sentinel"}, "replacement: expected one of sentinels, one sentinel, nothing, got 'sentinel'"),
         ({"noise": Noise(density=0)}, "a noise density of 0 hides nothing"),
-        ({"passes": 0}, "chunks_per_group and passes must be 1 or more; got 128 and 0"),
-        ({"chunks_per_group": 0}, "chunks_per_group and passes must be 1 or more; got 0 and 1"),
+        ({"passes": 0}, "passes: expected a whole number of at least 1, got 0"),
+        ({"chunks_per_group": 0}, "chunks_per_group: expected a whole number of at least 1, got 0"),
         ({"name": "two words"}, "The name 'two words' cannot be"),
     ],
 )

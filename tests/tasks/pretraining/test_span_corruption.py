@@ -111,10 +111,10 @@ def test_a_prefix_is_never_empty_and_never_all():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"density": 1.0}, "density of noise must be at least 0 and below 1; got 1.0"),
-        ({"density": -0.1}, "density of noise"),
-        ({"mean_span": 0.5}, "mean length of hidden spans must be at least 1 token; got 0.5"),
-        ({"mean_span": float("nan")}, "mean length of hidden spans"),
+        ({"density": 1.0}, "Noise.density: expected a number of at least 0 and below 1, got 1.0"),
+        ({"density": -0.1}, "Noise.density: expected"),
+        ({"mean_span": 0.5}, "Noise.mean_span: expected a number of at least 1, got 0.5"),
+        ({"mean_span": float("nan")}, "Noise.mean_span: expected"),
     ],
 )
 def test_invalid_noise_is_refused(settings, message):

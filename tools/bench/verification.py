@@ -22,7 +22,7 @@ from flax import struct
 from flan_jax.checkpoint import manager, reading, verification
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.data import source
-from flan_jax.data.manifest import Lengths, TaskManifest, VocabularyRef
+from flan_jax.data.manifest import Lengths, TaskManifest, TaskMetadata, VocabularyRef
 from flan_jax.data.record import encode_record
 from flan_jax.files import sha256_of_bytes
 from flan_jax.tasks.exporting import shards
@@ -77,15 +77,15 @@ def measure_exports(directory: Path, tasks: int, examples: int) -> None:
     def encode(chunk: Any) -> Encoded:
         return Encoded(records=[pair] * len(chunk), lengths=lengths[: len(chunk)], truncated={}, dropped={})
 
+    metadata = TaskMetadata(cluster="c", metrics=(), postprocessor=None, evaluation="generate", license="")
     paths = [directory / "tasks" / f"task_{number}" / "train" for number in range(tasks)]
     for number, path in enumerate(paths):
         totals = shards.build(path, range(examples), encode=encode)
         manifest = TaskManifest(
-            task=f"task_{number}", split="train", cluster="c", fingerprint="f", identity={"text": "x" * 2000},
+            task=f"task_{number}", split="train", metadata=metadata, fingerprint="f", identity={"text": "x" * 2000},
             lengths=LENGTHS, vocabulary=vocabulary, num_examples=examples, num_shards=len(totals.shards),
             shard_examples=tuple(s.examples for s in totals.shards), shard_bytes=tuple(s.bytes for s in totals.shards),
             tokens={"inputs": 8 * examples, "targets": 8 * examples}, rows_read=examples, dropped={}, truncated={},
-            metrics=("exact_match",), postprocessor=None, evaluation="generate", license="",
         )  # fmt: skip
         shards.publish(path, manifest, lengths=totals.lengths)
 

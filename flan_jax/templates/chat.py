@@ -19,6 +19,7 @@ CONTEXT: tuple[Role, ...] = ("system", "tools")
 """Roles that precede the first turn and are dropped last."""
 ANSWERS: tuple[Role, ...] = ("assistant", "call")
 """The turns that a model can be asked for."""
+DEFAULT_STYLE = "named"
 STYLES = Path(__file__).parent / "styles" / "chat.yaml"
 
 CountTokens = Callable[[str], int]
@@ -138,5 +139,5 @@ def style_named(name: str) -> ChatStyle:
     Raises:
       UserError: there is none of this name.
     """
-    require_choice(name, styles(), "a chat style")
+    require_choice(name, styles(), "a chat template")
     return styles()[name]

@@ -88,7 +88,7 @@ def test_the_styles_differ_and_have_a_label_for_every_role():
 
 def test_an_unknown_style_is_told_with_the_nearest():
     with pytest.raises(
-        ValueError, match="a chat style must be one of named, people, .*; got 'nemed'. Did you mean 'named'"
+        ValueError, match="a chat template must be one of named, people, .*; got 'nemed'. Did you mean 'named'"
     ):
         style_named("nemed")
     assert style_named("named").name == "named"

@@ -18,7 +18,17 @@ from flan_jax.names import one_of, require_choice, shortened
 from flan_jax.tasks.declare import CountsTokens
 from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, items, parsed_json, text
 from flan_jax.tasks.sources.rows import Row, Unusable
-from flan_jax.templates.chat import ANSWERS, ChatStyle, CountTokens, Prompt, Role, Turn, style_named, styles
+from flan_jax.templates.chat import (
+    ANSWERS,
+    DEFAULT_STYLE,
+    ChatStyle,
+    CountTokens,
+    Prompt,
+    Role,
+    Turn,
+    style_named,
+    styles,
+)
 from flan_jax.templates.render import Pattern, Template
 from flan_jax.vocab import Vocabulary
 
@@ -55,19 +65,22 @@ class Conversational(Format, CountsTokens):
     Attributes:
       max_tokens: of a prompt, with end of sequence; longer ones lose their oldest turns. It should equal the inputs in
         TASK_FEATURE_LENGTHS. None for no limit.
-      styles: names in `templates/styles/chat.yaml`, of which each conversation draws one; () for all.
+      chat_templates: names in `templates/styles/chat.yaml`. A conversation draws one of several; the same conversation
+        draws the same one at inference.
       seed: of a row's random choices.
       vocabulary: counts the tokens; set when the task is registered. Without it no turn is dropped.
     """
 
     max_tokens: Annotated[int, Within(least=2)] | None = 1024
-    styles: tuple[str, ...] = ()
+    chat_templates: tuple[str, ...] = (DEFAULT_STYLE,)
     seed: int = 0
     vocabulary: Vocabulary | None = dataclasses.field(default=None, metadata=NOT_IN_YAML)
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in self.styles:
+        if not self.chat_templates:
+            raise UserError(f"chat_templates names none. There are: {', '.join(styles())}.")
+        for name in self.chat_templates:
             style_named(name)
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> "Conversational":
@@ -79,9 +92,8 @@ class Conversational(Format, CountsTokens):
         return (TEMPLATE,)
 
     def style_of(self, turns: Iterable[Turn]) -> ChatStyle:
-        """Returns the style that a conversation draws, by its text."""
-        names = self.styles or tuple(styles())
-        return style_named(Draws(self.seed, "chat style", *map(tuple, turns)).choice(names))
+        """Returns the chat template of a conversation; one of several is drawn by the conversation's text."""
+        return style_named(Draws(self.seed, "chat style", *map(tuple, turns)).choice(self.chat_templates))
 
     def prompt_of(self, turns: Sequence[Turn], *, style: ChatStyle) -> Prompt:
         """Returns the prompt for the turn after `turns`."""

@@ -16,7 +16,7 @@ from flan_jax.templates.chat import Turn
 from flan_jax.templates.fewshot import FewShotFormat
 from flan_jax.vocab import load
 
-NAMED = {"styles": ("named",), "max_tokens": None}
+NAMED = {"chat_templates": ("named",), "max_tokens": None}
 
 
 def sharegpt(*turns, **others):
@@ -142,7 +142,7 @@ def long_talk(turns):
 
 def test_a_registered_tasks_prompts_fit_the_budget_in_its_vocabularys_tokens(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [long_talk(20)])
-    declared = format_task("t", path, format=Chat(max_tokens=120, styles=("named",)))
+    declared = format_task("t", path, format=Chat(max_tokens=120, chat_templates=("named",)))
     for spec in ("bytes", "embedded"):
         vocabulary = load(spec)
         task = with_vocabulary(declared, vocabulary)
@@ -164,14 +164,25 @@ def test_a_pool_of_exemplars_gets_the_vocabulary_too(tmp_path):
     assert with_vocabulary(plain, vocabulary) is plain
 
 
+def test_conversations_have_one_chat_template_unless_several_are_named():
+    rows = [
+        {"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "yes"}]} for i in range(40)
+    ]
+    assert {next(iter(Chat()(row)))["prompt"][:6] for row in rows} == {"User: "}
+    several = Chat(chat_templates=("named", "letters"))
+    assert {next(iter(several(row)))["prompt"][:3] for row in rows} == {"Use", "A: "}
+    with pytest.raises(ValueError, match="chat_templates names none. There are: named, people"):
+        Chat(chat_templates=())
+
+
 def test_a_conversation_draws_its_style_once(tmp_path):
     rows = [sharegpt(("human", f"a{i}"), ("gpt", "b"), ("human", "c"), ("gpt", "d")) for i in range(60)]
     firsts = Counter()
     for row in rows:
-        first, second = Chat()(row)
+        first, second = Chat(chat_templates=("named", "people", "letters"))(row)
         assert second["prompt"].startswith(first["prompt"])
         firsts[first["prompt"].split("a")[0]] += 1
-    assert set(firsts) == {"User: ", "Person: ", "A: ", "[user] ", "- "}
+    assert set(firsts) == {"User: ", "Person: ", "A: "}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +193,7 @@ def test_a_conversation_draws_its_style_once(tmp_path):
             {"predict": ["asistant"]},
             "predict .* must be one of assistant, call; got 'asistant'. Did you mean 'assistant'",
         ),
-        ({"styles": ["nam"]}, "a chat style must be one of .*; got 'nam'. Did you mean 'named'"),
+        ({"chat_templates": ["nam"]}, "a chat template must be one of .*; got 'nam'. Did you mean 'named'"),
         ({"max_tokens": 1}, "max_tokens: expected a whole number of at least 2, got 1"),
     ],
 )

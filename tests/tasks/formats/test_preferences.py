@@ -12,7 +12,7 @@ from flan_jax.tasks.formats.preferences import Preference
 from flan_jax.tasks.formats.shape import Unusable
 from flan_jax.tasks.rendering import iter_rendered
 
-NAMED = {"styles": ("named",), "max_tokens": None}
+NAMED = {"chat_templates": ("named",), "max_tokens": None}
 ASKED = "User: How?\nAssistant:"
 TALK = [{"from": "human", "value": "How?"}]
 SHAPES = {

@@ -135,28 +135,28 @@ def _define(module: str | None, *, vocabulary: str | None, tfds_data_dir: str | 
 def _tasks(pattern: str | None) -> tuple[Data, RenderableType]:
     from flan_jax.tasks import describe
 
-    tasks = describe.all_tasks(pattern)
+    tasks, notes = describe.all_tasks(pattern)
     columns = ("name", "cluster", "splits", "templates", "evaluation", "metrics", "license")
     table = _table(counted(len(tasks), "task"), columns, tasks)
-    return {"tasks": tasks}, table if pattern else Group(table, *_declared("tasks"))
+    return {"tasks": tasks, "notes": notes}, Group(table, *map(Text, notes), *_declared("tasks", pattern))
 
 
 def _mixtures(pattern: str | None) -> tuple[Data, RenderableType]:
     from flan_jax.tasks import describe
 
-    mixtures = describe.all_mixtures(pattern)
+    mixtures, notes = describe.all_mixtures(pattern)
     columns = ("name", "members", "tasks", "splits")
     table = _table(counted(len(mixtures), "mixture"), columns, mixtures)
-    return {"mixtures": mixtures}, table if pattern else Group(table, *_declared("mixtures"))
+    return {"mixtures": mixtures, "notes": notes}, Group(table, *map(Text, notes), *_declared("mixtures", pattern))
 
 
-def _declared(what: str) -> list[RenderableType]:
+def _declared(what: str, pattern: str | None) -> list[RenderableType]:
     from flan_jax.tasks import registry
 
     return [
         Text(f"{collection}: {count:,} more names, registered on request; flan-jax show {what} 'PATTERN*' lists them")
         for collection, count in registry.collections().items()
-        if count
+        if count and not pattern
     ]
 
 

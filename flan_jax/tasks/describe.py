@@ -15,6 +15,8 @@ import numpy as np
 from flan_jax.data import packing
 from flan_jax.data.features import packed_batch
 from flan_jax.data.manifest import Lengths
+from flan_jax.errors import UserError
+from flan_jax.names import counted
 from flan_jax.tasks import registry, rendering, yaml_file
 from flan_jax.tasks.interface import FEATURES, Rendering, Task, TaskVocabulary
 from flan_jax.tasks.templated import RenderedTask
@@ -24,14 +26,18 @@ DEFAULT_LENGTHS: Lengths = MappingProxyType({"inputs": 512, "targets": 128})
 """Token limits of examples that are shown, when none are given."""
 
 
-def all_tasks(pattern: str | None = None) -> list[Description]:
+def all_tasks(pattern: str | None = None) -> tuple[list[Description], list[str]]:
     """Describes tasks, one line per task, external ones too, sorted by name.
 
     Args:
       pattern: a part of the names, or a pattern with `*`; names that collections declare and that match are registered.
         None for everything that is registered already.
+
+    Returns:
+      The tasks, and notes about names that are not available on this machine.
     """
-    tasks = [registry.resolve(name) for name in _matching(pattern) if not _is_mixture(registry.mixture_or_task(name))]
+    providers, notes = _matching(pattern)
+    tasks = [registry.of_seqio(provider) for provider in providers if not _is_mixture(provider)]
     return [
         {
             "name": task.name,
@@ -43,12 +49,12 @@ def all_tasks(pattern: str | None = None) -> list[Description]:
             "license": task.metadata.license,
         }
         for task in tasks
-    ]
+    ], notes
 
 
-def all_mixtures(pattern: str | None = None) -> list[Description]:
+def all_mixtures(pattern: str | None = None) -> tuple[list[Description], list[str]]:
     """Describes mixtures, one line per mixture, sorted by name; see `all_tasks`."""
-    providers = [registry.mixture_or_task(name) for name in _matching(pattern)]
+    providers, notes = _matching(pattern)
     return [
         {
             "name": mixture.name,
@@ -58,14 +64,24 @@ def all_mixtures(pattern: str | None = None) -> list[Description]:
         }
         for mixture in providers
         if _is_mixture(mixture)
-    ]
+    ], notes
 
 
-def _matching(pattern: str | None) -> list[str]:
+def _matching(pattern: str | None) -> tuple[list[Any], list[str]]:
+    """The `seqio` tasks and mixtures of a pattern, and why others are not available: one line per reason."""
     if pattern is None:
-        return sorted(registry.defined_names())
-    anywhere = pattern if "*" in pattern else f"*{pattern}*"
-    return [name for name in registry.names() if fnmatch.fnmatchcase(name, anywhere)]
+        names = sorted(registry.defined_names())
+    else:
+        anywhere = pattern if "*" in pattern else f"*{pattern}*"
+        names = [name for name in registry.names() if fnmatch.fnmatchcase(name, anywhere)]
+    providers, missing = [], dict[str, list[str]]()
+    for name in names:
+        try:
+            providers.append(registry.mixture_or_task(name))
+        except UserError as error:
+            missing.setdefault(str(error), []).append(name)
+    notes = [f"{counted(len(names), 'name')} not available ({names[0]}): {why}" for why, names in missing.items()]
+    return providers, [f"{name} not available: {why}" for name, why in registry.unavailable().items()] + notes
 
 
 def task_example(name: str, *, split: str | None, index: int, lengths: Lengths, num_packed: int) -> Description:

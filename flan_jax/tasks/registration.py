@@ -60,6 +60,7 @@ class State:
       defined: names that collections registered on first use.
       depth: number of collections that are defining a name now.
       cataloged: names that `register_all` registered, and the vocabulary it used.
+      unavailable: why a collection of the catalog could not be registered, by its name.
     """
 
     default_vocabulary: str | vocab.Vocabulary = "embedded"
@@ -74,6 +75,7 @@ class State:
     defined: list[str] = field(default_factory=list)
     depth: int = 0
     cataloged: tuple[tuple[str, ...], vocab.Vocabulary | None] = ((), None)
+    unavailable: dict[str, str] = field(default_factory=dict)
 
 
 state = State()
@@ -231,9 +233,11 @@ def seqio_registries() -> tuple[Any, Any]:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Returns the message for an unknown name."""
     known = list(known)
+    unavailable = "".join(f" {name} could not be registered: {reason}" for name, reason in state.unavailable.items())
     return (
         f"Unknown {kind} {name!r}.{nearest(name, known)} {len(known)} are registered. Name the modules that register "
         "others as MIXTURE_OR_TASK_MODULE; `flan-jax show tasks` and `flan-jax show mixtures` list all names."
+        f"{unavailable}"
     )
 
 

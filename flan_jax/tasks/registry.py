@@ -55,7 +55,7 @@ __all__ = [
     "declare_collection", "defined_names", "definition_patterns", "hold_out_of", "import_module", "mixture_or_task",
     "names", "notes_of", "of_seqio", "prepare", "register", "register_all", "register_files",
     "register_inverted", "register_jsonl", "register_mixture", "register_mixture_with_share", "register_yaml",
-    "resolve", "task", "templated", "unregister", "use_vocabulary", "vocabulary",
+    "resolve", "task", "templated", "unavailable", "unregister", "use_vocabulary", "vocabulary",
 ]  # fmt: skip
 
 
@@ -253,7 +253,8 @@ def collection_settings() -> dict[str, Any]:
 def register_all() -> None:
     """Registers the collections of the catalog under the vocabulary in use.
 
-    A second call does nothing; under another vocabulary it registers them again, since a name has one vocabulary.
+    A second call does nothing; under another vocabulary it registers them again, since a name has one vocabulary. A
+    collection whose files are missing does not prevent the others; `unavailable` has the reason.
     """
     state, current = registration.state, vocabulary()
     cataloged, used = state.cataloged
@@ -262,9 +263,18 @@ def register_all() -> None:
     unregister(cataloged)
     forget_collections()
     before = defined_names()
-    for load in state.catalog.values():
-        load().register()
+    state.unavailable.clear()
+    for name, load in state.catalog.items():
+        try:
+            load().register()
+        except UserError as error:
+            state.unavailable[name] = str(error)
     state.cataloged = tuple(sorted(defined_names() - before)), current
+
+
+def unavailable() -> Mapping[str, str]:
+    """Returns why collections of the catalog could not be registered, by their names."""
+    return registration.state.unavailable
 
 
 def prepare(request: Request) -> tuple[str, ...]:

@@ -79,14 +79,14 @@ def test_an_unknown_task_is_named_with_the_nearest(describe, sums):
 def test_lists_include_external_tasks_and_mixtures(describe, registries, sums, plain):
     registries.register_mixture("both", ["sums", ("plain", 2)])
     registries.register_mixture("nested", [("both", 1), "sums"])
-    tasks = {task["name"]: task for task in describe.all_tasks()}
+    tasks = {task["name"]: task for task in describe.all_tasks()[0]}
     assert tasks["sums"] == {
         "name": "sums", "cluster": "numbers", "splits": ["train", "validation"], "templates": 2,
         "evaluation": "generate", "metrics": ["exact_match", "rouge_l"], "license": "CC0",
     }  # fmt: skip
     shown = ("evaluation", "templates", "metrics")
     assert [tasks["plain"][key] for key in shown] == ["external", 0, ["exact_match", "rouge_l"]]
-    mixtures = {m["name"]: (m["members"], m["tasks"]) for m in describe.all_mixtures()}
+    mixtures = {m["name"]: (m["members"], m["tasks"]) for m in describe.all_mixtures()[0]}
     assert mixtures == {"both": (2, 2), "nested": (2, 2)}
 
 
@@ -102,3 +102,20 @@ def test_a_users_file_is_rendered_without_registering_anything(describe, registr
     path.write_text(task % '{inputs: "{qq}?", targets: "{a}"}')
     with pytest.raises(KeyError, match="'qq', which the rows of the split 'train' lack. Did you mean 'q'"):
         describe.user_file(path, num_rows=5)
+
+
+def test_what_is_not_available_on_this_machine_is_a_note_and_hides_nothing(describe, registries, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLAN_JAX_SUPERNI_DIR", str(tmp_path / "nowhere"))
+    registries.register_all()
+    tasks, notes = describe.all_tasks("*capital*")
+    assert "embedded_capital_city" in {task["name"] for task in tasks}
+    assert notes == [
+        f"natural_instructions not available: No folder {tmp_path}/nowhere to read Super-NaturalInstructions from."
+    ]
+    # A mixture without members on this machine.
+    mixtures, notes = describe.all_mixtures("cot_*")
+    assert any("cot_fsopt" in note and "FLAN_JAX_COT_DIR" in note for note in notes)
+    with pytest.raises(
+        ValueError, match="Unknown task 'superni_x'.*natural_instructions could not be registered: No fold"
+    ):
+        registries.task("superni_x")

@@ -154,7 +154,7 @@ def test_it_is_described_with_its_mixture(doubling, sums):
     from flan_jax.tasks import describe, mixture_description
 
     doubling.register_mixture("both", [("doubling", 1), ("sums", 3)])
-    (line,) = describe.all_tasks("doubling")
+    ((line,), _) = describe.all_tasks("doubling")
     assert (line["cluster"], line["splits"], line["templates"]) == ("doubling", ["train", "validation"], 0)
     shown = describe.task_example("doubling", split=None, index=4, lengths=LENGTHS, num_packed=1)
     assert (shown["raw"], shown["renderings"][0]["targets"], shown["packed"]["examples"]) == (4, "8", 1)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from flan_jax.annotations import NOT_IN_YAML, Within, check_fields
 from flan_jax.draws import Draws
+from flan_jax.errors import UserError
 from flan_jax.names import one_of, require_choice, shortened
 from flan_jax.tasks.declare import CountsTokens
 from flan_jax.tasks.formats.shape import NOT_THE_FORMAT, Format, Shape, items, parsed_json, text

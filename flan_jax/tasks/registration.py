@@ -151,7 +151,7 @@ def forget_collections() -> None:
 
 def collections() -> dict[str, int]:
     """Returns the number of names of each declared collection."""
-    return {name: sum(1 for _ in collection.names()) for name, collection in state.collections.items()}
+    return {name: len(_names_of(name)) for name in state.collections}
 
 
 def is_registered(name: str) -> bool:
@@ -168,8 +168,17 @@ def is_registered(name: str) -> bool:
 
 def names() -> tuple[str, ...]:
     """Returns the names of all tasks and mixtures, external ones and those that collections declare too, sorted."""
-    declared = (name for collection in state.collections.values() for name in collection.names())
+    declared = (name for collection in state.collections for name in _names_of(collection))
     return tuple(sorted({*defined_names(), *declared}))
+
+
+def _names_of(collection: str) -> list[str]:
+    """The names of a collection; none, with the reason in `State.unavailable`, where its files are missing."""
+    try:
+        return list(state.collections[collection].names())
+    except UserError as error:
+        state.unavailable[collection] = str(error)
+        return []
 
 
 def defined_names() -> set[str]:

@@ -147,15 +147,15 @@ REFUSALS = {
     ),
     "activations unknown": (
         lambda: rules_of(MeshPlan(activations="shard")),
-        "allowed are replicated, sharded. Did you mean 'sharded'?",
+        "MeshPlan.activations must be one of replicated, sharded; got 'shard'. Did you mean 'sharded'?",
     ),
     "logical axis unknown": (
         lambda: rules_of(MeshPlan(rules=(("embedd", None),))),
-        "'embedd'; the network has vocab, mlp",
+        "a logical axis of MeshPlan.rules must be one of vocab, mlp",
     ),
     "mesh axis unknown": (
         lambda: rules_of(MeshPlan(rules=(("embed", "model"),))),
-        "MeshPlan.rules puts 'embed' on the mesh axis 'model'; a mesh has replica, data, fsdp, tensor.",
+        "the mesh axis of 'embed' in MeshPlan.rules must be one of replica, data, fsdp, tensor; got 'model'.",
     ),
     "axis without rule": (
         lambda: specs(TABLES["params"], make_mesh(MeshPlan()), (RULES[0], RULES[1], RULES[4])),

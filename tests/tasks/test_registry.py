@@ -198,7 +198,9 @@ def test_a_yaml_file_is_registered_completely_or_not_at_all(registries, tmp_path
         registries.register_yaml(path)
     assert registries.names() == ()
     path.write_text(text.replace("cap: 3", "cap: 3").replace("{user_all: 3,", "{user_all: ~,"))
-    with pytest.raises(ValueError, match=r"tasks\.yaml: Mixture 'user_weighted': its member 'user_all' is a mixture"):
+    with pytest.raises(
+        ValueError, match=r"tasks\.yaml, line 27: .* Mixture 'user_weighted': its member 'user_all' is a mixture"
+    ):
         registries.register_yaml(path)
     assert registries.names() == ()
     registries.register(task_of("user_all"))

@@ -47,6 +47,11 @@ class Facts:
     corpora: tuple[str, ...] = ()
     exemplar_corpora: tuple[str, ...] = ()
 
+    @property
+    def of_any_cluster(self) -> "Facts":
+        """The same task without its cluster, so that others of the cluster give nothing away."""
+        return dataclasses.replace(self, cluster="")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HoldOut:
@@ -55,7 +60,8 @@ class HoldOut:
     Attributes:
       clusters: Names of clusters.
       corpora: Sources of rows, whichever task was made from them.
-      tasks: Names of tasks and mixtures, whose clusters and corpora are held out with them.
+      tasks: Names of tasks and mixtures, whose corpora are held out with them. Other tasks of their clusters may be
+        trained on, as in Super-NaturalInstructions, unless `clusters` names these.
       allow_leak: Leaks that are known and accepted: names of training tasks, clusters or corpora.
     """
 

@@ -75,7 +75,7 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
     from flan_jax.tasks.exporting.export import export_one
 
     request, files = _prepared(json.dumps(order["request"]))
-    return export_one(order["task"], order["split"], lengths=request.lengths, export_dir=export_dir, module_files=files)
+    return export_one(order["task"], order["split"], request=request, export_dir=export_dir, module_files=files)
 
 
 @functools.cache  # A process registers the tasks of one request once.

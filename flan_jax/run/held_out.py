@@ -25,6 +25,8 @@ def require_held_out(
 ) -> dict[str, Any] | None:
     """Refuses to train on a held-out task, its cluster, its corpora or its exemplars.
 
+    Of tasks that the training mixture's own definition holds out by name, the clusters may be trained on.
+
     Args:
       training: The exported tasks of the training mixture.
       plan: What is evaluated; only the suite "held_out" counts.
@@ -42,10 +44,12 @@ def require_held_out(
     accepted = HoldOut(tasks=tuple(plan.suites.get(HELD_OUT, ())) if plan else (), allow_leak=tuple(allow_leak))
     if not accepted.tasks:
         return None
-    held_out = [task for name in accepted.tasks for task in open_members(evaluated[name], export_dir=export_dir)]
-    facts_of_training, facts_of_held_out = (
-        [task.manifest.metadata.facts(task.manifest.task) for task in tasks] for tasks in (training, held_out)
-    )
+    by_name, facts_of_held_out = set(mixture.hold_out.get("tasks", ())), []
+    for name in accepted.tasks:
+        for task in open_members(evaluated[name], export_dir=export_dir):
+            facts = task.manifest.metadata.facts(task.manifest.task)
+            facts_of_held_out.append(facts.of_any_cluster if by_name & {name, facts.task} else facts)
+    facts_of_training = [task.manifest.metadata.facts(task.manifest.task) for task in training]
     leaking = leaks(facts_of_training, tasks=list(dict.fromkeys(facts_of_held_out)))
     refused, allowed = parted(leaking, allow_leak=(*allow_leak, *mixture.hold_out.get("allow_leak", ())))
     if refused:

@@ -81,7 +81,7 @@ class TemplatedTask:
     Attributes:
       name: letters, digits and `_ . : #`; unique among tasks and mixtures.
       source: the rows.
-      cluster: the skill that it tests; tasks of one cluster are held out together.
+      cluster: the skill that it tests; tasks of one cluster are held out together. "" for the task's name.
       templates: N templates.
       options: the answers to choose from, or the name of the field that lists them.
       metrics: names in `evaluation.metrics.METRICS`.
@@ -105,7 +105,7 @@ class TemplatedTask:
 
     name: str
     source: Source
-    cluster: str
+    cluster: str = ""
     templates: tuple[Pattern, ...]
     options: tuple[str, ...] | str | None = None
     metrics: tuple[str, ...] = ("exact_match",)
@@ -127,6 +127,8 @@ class TemplatedTask:
 
     def __post_init__(self) -> None:
         require_name(self.name)
+        if not self.cluster:
+            object.__setattr__(self, "cluster", self.name)
         # YAML files and many users give lists.
         object.__setattr__(self, "templates", tuple(self.templates))
         object.__setattr__(self, "metrics", tuple(self.metrics))
@@ -149,8 +151,6 @@ class TemplatedTask:
                 yield f"templates[{index}] must be a Template, got {template!r}."
             elif template.shows_options and self.options is None:
                 yield f"templates[{index}] shows {{options_}}, and the task has no options."
-        if not self.cluster:
-            yield "it has no cluster; name the skill that it tests."
 
     def _wrong_evaluation(self) -> Iterable[str]:
         if self.evaluation == "rank" and self.options is None and not all(t.gives_options for t in self.templates):

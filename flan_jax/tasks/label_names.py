@@ -35,6 +35,8 @@ class LabelNames:
         """
         named = dict(row)
         for field, names in self.names.items():
+            if row.get(field) is None:  # Refused with its row where a template names it; inference may do without.
+                continue
             # A list names only numbers, and a mapping's 1 does not name True.
             known = names if isinstance(names, Mapping) else dict(enumerate(names))
             index = index_of(row[field], list(known))

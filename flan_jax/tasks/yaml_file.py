@@ -8,15 +8,17 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
         - {inputs: "{question}", targets: "{answer}"}
     tasks:
       capitals:
-        cluster: geography
+        cluster: geography                # by default the task's name
         source: jsonl                     # jsonl, json (a list), csv, tsv, parquet or tfds
         splits: {train: data/train.jsonl, validation: [data/a.jsonl, data/b.jsonl.gz]}
+        on_bad_row: skip                  # drops and counts rows that cannot be used; by default they are an error
+        fields: {question: query.text}    # new name: name in the rows, or a path into them
         templates: ask
         corpora: [my_atlas]               # the origin of its rows: holding the atlas out excludes this task
         metrics: [exact_match, f1]        # names of `flan_jax.evaluation.metrics`, or "bleu(tokenizer=zh)"
       reviews:
         cluster: sentiment
-        source: {kind: tfds, name: "my_reviews:1.0.0", on_bad_row: skip}
+        source: {kind: tfds, name: "my_reviews:1.0.0"}
         splits: {train: "train[:90%]", validation: "train[90%:]"}
         labels: {label: [negative, positive]}     # names that replace class numbers
         options: [negative, positive]
@@ -24,6 +26,11 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
         templates:
           - {name: plain, inputs: "Good or bad?\\n{text}\\n{options_}", targets: "{label}"}
           - {inputs: "Write a {label} review.", targets: "{text}", direction: inverted}
+      squad:
+        source: parquet                   # or {kind: csv, delimiter: ";"}
+        splits: {train: data/squad.parquet}
+        templates: [{inputs: "{context}\\n{question}", targets: "{answers.text[0]}"}]    # paths into a row
+        references: answers.text          # all of them are right answers
       instructions:                       # files of a published format, with its own templates
         format: alpaca                    # or dolly, self_instruct, unnatural, prompted, chat, preference
         splits: {train: data/alpaca.json}
@@ -31,7 +38,7 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
           - {kind: length, field: instruction, min_words: 4}
           - {kind: duplicates, fields: [instruction, input]}
       talk:
-        format: {kind: chat, max_tokens: 512, turns: last, on_bad_row: skip}
+        format: {kind: chat, max_tokens: 512, turns: last}
         splits: {train: data/chats.jsonl}
     inverted: [reviews]                   # their inverted templates become tasks: reviews_inverted
     pretraining:                          # plain text: hidden spans are predicted, or a text is continued
@@ -56,7 +63,7 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,8 +79,9 @@ from flan_jax.tasks.formats.declare import format_task, parse_format
 from flan_jax.tasks.inverted import inverted_name
 from flan_jax.tasks.label_names import LabelNames
 from flan_jax.tasks.pretraining.task import PretrainingTask
+from flan_jax.tasks.sources.mapped import MappedSource, is_path
 from flan_jax.tasks.sources.rows import Source
-from flan_jax.tasks.sources.settings import parse_files, parse_source
+from flan_jax.tasks.sources.settings import parse_files, parse_on_bad_row, parse_source
 from flan_jax.templates.render import Template
 from flan_jax.yaml_loader import read_mapping
 
@@ -208,12 +216,14 @@ def _task(name: str, entry: Section, *, sets: Sets) -> TemplatedTask:
     readers = {"filters": parse_filters, "templates": functools.partial(_templates, sets=sets)}
     if "format" in require_mapping(entry.values, entry.place):
         given = {"name": name, "files": parse_files(entry.at("splits"))}
-        chosen, given["on_bad_row"] = parse_format(entry.at("format"))
-        return entry.parse(format_task, also=("format", "splits"), given={**given, "format": chosen}, readers=readers)
+        chosen, of_format = parse_format(entry.at("format"))
+        policy = parse_on_bad_row(entry, entry.at("format").values)
+        given |= {"format": chosen, "on_bad_row": of_format if policy is None else policy}
+        return entry.parse(format_task, also=("format", "splits", "on_bad_row"), given=given, readers=readers)
     labels = entry.get("labels", Labels)
-    return entry.parse(
+    task = entry.parse(
         TemplatedTask,
-        also=("splits", "labels"),
+        also=("splits", "on_bad_row", "labels", "fields", "numbers"),
         given={
             "name": name,
             "declared_in": str(entry.place),
@@ -221,15 +231,31 @@ def _task(name: str, entry: Section, *, sets: Sets) -> TemplatedTask:
         },
         readers={**readers, "source": functools.partial(_source, entry=entry)},
     )
+    return _with_mapping(task, entry)
+
+
+def _with_mapping(task: TemplatedTask, entry: Section) -> TemplatedTask:
+    """Returns the task with the fields that it renames, and with those that it names by a path into a row."""
+    fields = entry.get("fields", Mapping[str, str], {})
+    numbers = entry.get("numbers", tuple[str, ...], ())
+    named = [field for template in task.templates for field in template.fields]
+    named += [field for field in (task.options, task.references, task.group) if isinstance(field, str)]
+    paths = {name: name for name in named if is_path(name) and name not in fields}
+    if not (fields or numbers or paths):
+        return task
+    source = MappedSource(
+        source=task.source, fields={**fields, **paths}, numbers=numbers, on_bad_row=task.source.on_bad_row
+    )
+    return replace(task, source=source)
 
 
 def _pretraining(name: str, entry: Section) -> PretrainingTask:
     source = functools.partial(_source, entry=entry)
-    return entry.parse(PretrainingTask, also=("splits",), given={"name": name}, readers={"source": source})
+    return entry.parse(PretrainingTask, also=("splits", "on_bad_row"), given={"name": name}, readers={"source": source})
 
 
 def _source(value: object, place: Place, *, entry: Section) -> Source:
-    return parse_source(value, place, splits=entry.at("splits"))
+    return parse_source(value, place, splits=entry.at("splits"), on_bad_row=parse_on_bad_row(entry, value))
 
 
 def _templates(value: object, place: Place, *, sets: Sets) -> tuple[Template, ...]:

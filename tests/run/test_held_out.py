@@ -100,3 +100,12 @@ def test_leaks_allowed_by_the_mixture_are_allowed(check):
 def test_a_run_without_evaluation_is_not_checked(mixture, tmp_path):
     manifest = mixture("mine", "cb")
     assert require_held_out((), None, {}, mixture=manifest, export_dir=tmp_path, allow_leak=["x"]) is None
+
+
+def test_clusters_of_tasks_that_the_mixture_holds_out_by_name_may_be_trained_on(check):
+    for named in ("anli", "tested"):
+        check("cb", "sums", hold_out={"tasks": [named]})
+    with pytest.raises(ValueError, match="'cb' is of the held-out cluster 'entailment'"):
+        check("cb", hold_out={"tasks": ["sums"]})
+    with pytest.raises(ValueError, match="'premises' is made from the held-out corpus 'snli'"):
+        check("premises", hold_out={"tasks": ["anli"]})

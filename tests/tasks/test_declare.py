@@ -31,7 +31,6 @@ def test_declaring_reads_nothing_and_lists_become_tuples():
         ({"templates": ()}, "Task 'sums': it has no templates"),
         ({"templates": ("{q}",)}, r"templates\[0\] must be a Template, got '{q}'"),
         ({"templates": (ASK, SHOW)}, r"templates\[1\] shows {options_}, and the task has no options"),
-        ({"cluster": ""}, "it has no cluster"),
         ({"options": ("yes", True)}, r"options: expected a text or a list, each item a text, got \('yes', True\)"),
         ({"evaluation": "ranking"}, "evaluation: expected one of generate, rank, got 'ranking'. Did you mean 'rank'"),
         ({"evaluation": "rank"}, "rank evaluation needs options to rank"),

@@ -73,6 +73,13 @@ def test_a_leaking_mixture_is_refused_by_name(registry, members, hold_out, messa
     assert "m" not in registry.names() and registry.hold_out_of("m") == {}
 
 
+def test_new_tasks_of_a_seen_cluster_are_held_out_by_name_and_their_corpora_with_them(registry):
+    registry.register(task("seen", "entailment", ("cb",)))
+    registry.register_mixture("m", ["seen", "sums"], hold_out=HoldOut(tasks=("anli",)))
+    with pytest.raises(ValueError, match="'seen' is of the held-out cluster 'entailment'"):
+        registry.register_mixture("n", ["seen"], hold_out=HoldOut(tasks=("anli",), clusters=("entailment",)))
+
+
 def test_no_rows_are_read_for_it(registry, tmp_path):
     nowhere = JsonlSource(files={"train": tmp_path / "nowhere.jsonl"})
     registry.register(task("lost", "entailment", source=nowhere))

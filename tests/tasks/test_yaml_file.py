@@ -1,3 +1,5 @@
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from flan_jax.tasks.sources.file_sources import (
     TsvSource,
     WikiSource,
 )
+from flan_jax.tasks.sources.mapped import MappedSource
 from flan_jax.tasks.yaml_file import Mixture, Share, read_yaml
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -70,7 +73,7 @@ def test_the_example_file_is_read_completely():
 def test_the_schema_in_the_docstring_is_one(tmp_path):
     text = yaml_file.__doc__.partition("relative to the file:\n")[2]
     declared = read_yaml(write(tmp_path, "\n".join(line[4:] for line in text.splitlines())))
-    capitals, reviews, instructions, talk = declared.tasks
+    capitals, reviews, squad, instructions, talk = declared.tasks
     assert instructions == format_task(
         "instructions",
         {"train": [tmp_path / "data/alpaca.json"]},
@@ -78,17 +81,23 @@ def test_the_schema_in_the_docstring_is_one(tmp_path):
         filters=(Length(field="instruction", min_words=4), Duplicates(fields=("instruction", "input"))),
     )
     assert talk == format_task(
-        "talk", {"train": [tmp_path / "data/chats.jsonl"]}, format=Chat(max_tokens=512, turns="last"), on_bad_row="skip"
+        "talk", {"train": [tmp_path / "data/chats.jsonl"]}, format=Chat(max_tokens=512, turns="last")
     )
-    assert capitals.source == JsonlSource(
-        files={
-            "train": tmp_path / "data/train.jsonl",
-            "validation": [tmp_path / "data/a.jsonl", tmp_path / "data/b.jsonl.gz"],
-        }
+    assert capitals.source == MappedSource(
+        source=JsonlSource(
+            files={
+                "train": tmp_path / "data/train.jsonl",
+                "validation": [tmp_path / "data/a.jsonl", tmp_path / "data/b.jsonl.gz"],
+            },
+            on_bad_row="skip",
+        ),
+        fields={"question": "query.text"},
+        on_bad_row="skip",
     )
     assert reviews.source == TfdsSource(
-        name="my_reviews:1.0.0", splits={"train": "train[:90%]", "validation": "train[90%:]"}, on_bad_row="skip"
+        name="my_reviews:1.0.0", splits={"train": "train[:90%]", "validation": "train[90%:]"}
     )
+    assert squad.cluster == "squad" and squad.references == "answers.text"
     assert reviews.normalizer == LabelNames(names={"label": ("negative", "positive")})
     assert reviews.templates[0].inputs == "Good or bad?\n{text}\n{options_}"
     assert list(declared.mixtures) == ["all_mine", "careful", "weighted", "with_text"]
@@ -103,6 +112,35 @@ def test_the_schema_in_the_docstring_is_one(tmp_path):
         "max_source_tokens": "1024",
     }
     assert declared.inverted == ("reviews",)
+
+
+def test_paths_lead_into_rows_and_bad_rows_are_a_key_of_the_task(tmp_path):
+    rows = [
+        {"q": "Where?", "answers": {"text": ["Paris", "in Paris"]}, "meta": {"id": "1"}},
+        {"q": "Why?", "answers": {"text": []}, "meta": {"id": "2"}},
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = """
+tasks:
+  t:
+    source: jsonl
+    splits: {train: t.jsonl, validation: t.jsonl}
+    on_bad_row: skip
+    fields: {id: meta.id}
+    templates: [{inputs: "{id} {q}", targets: "{answers.text[0]}"}]
+    references: answers.text
+"""
+    (task,) = read_yaml(write(tmp_path, text)).tasks
+    assert task.cluster == "t"
+    for split in ("train", "validation"):
+        dropped = Counter()
+        ((_, rendered, *_),) = iter_rendered(task, split, dropped=dropped)
+        assert (rendered.inputs, rendered.targets) == ("1 Where?", "Paris")
+        assert rendered.references == ("Paris", "in Paris") and dropped == {"lacks a field": 1}
+    chat = "tasks: {t: {format: chat, splits: {train: t.jsonl}, on_bad_row: skip}}"
+    assert read_yaml(write(tmp_path, chat)).tasks[0].source.on_bad_row == "skip"
+    wiki = PRETRAIN + ", on_bad_row: skip}}"
+    assert read_yaml(write(tmp_path, wiki)).pretraining[0].source.on_bad_row == "skip"
 
 
 def test_rows_may_belong_to_groups(tmp_path):
@@ -146,7 +184,14 @@ def test_lists_and_tables_are_sources_too(tmp_path):
         (TASK, "{}", "my.yaml: it declares neither tasks nor mixtures"),
         ("tasks:", "vocabulary: [5]\ntasks:", "my.yaml, line 2: vocabulary: expected a text, got \\[5\\]"),
         ("cluster: c", "clusters: c", "my.yaml, line 4: tasks.t: unknown key 'clusters'. Did you mean 'cluster'"),
-        ("cluster: c", "license: c", "my.yaml, line 3: tasks.t: the key 'cluster' is missing"),
+        ("source: jsonl", "license: c", "my.yaml, line 3: tasks.t: the key 'source' is missing"),
+        ("cluster: c", "on_bad_row: skp", "line 4: tasks.t.on_bad_row: expected one of error, skip.*mean 'skip'"),
+        (
+            "source: jsonl",
+            "source: {kind: jsonl, on_bad_row: skip}\n    on_bad_row: skip",
+            "line 6: tasks.t.on_bad_row: on_bad_row is given twice",
+        ),
+        ("source: jsonl", "source: {kind: csv, delimiter: ab}", "delimiter must be one character"),
         ("  t:", "  a b:", "my.yaml, line 3: tasks.a b: The name 'a b' cannot be"),
         (
             "source: jsonl",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flan_jax.data import definitions
-from flan_jax.data.manifest import NO_SOURCE, Lengths, Member, MixtureManifest, Request, TaskManifest, write
+from flan_jax.data.manifest import NO_SOURCE, Member, MixtureManifest, Request, TaskManifest, write
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.files import remove_temporary
 from flan_jax.names import counted
@@ -22,6 +22,7 @@ from flan_jax.tasks.exporting.child import Child
 from flan_jax.tasks.exporting.plans import SplitPlan, plan, reference
 from flan_jax.tasks.exporting.shares import realised
 from flan_jax.tasks.exporting.splits import digests_of, export_split, published
+from flan_jax.tasks.exporting.truncation import Truncated, refusal
 from flan_jax.tasks.exporting.worker_pool import Workers, export_plans
 from flan_jax.tasks.interface import MissingSource, Task
 
@@ -65,7 +66,7 @@ def export_requests(
 
 
 def export_one(
-    name: str, split: str, *, lengths: Lengths, export_dir: Path, module_files: Sequence[str]
+    name: str, split: str, *, request: Request, export_dir: Path, module_files: Sequence[str]
 ) -> dict[str, Any]:
     """Exports one split for another process: returns its number of examples and its fingerprint, as JSON.
 
@@ -75,9 +76,20 @@ def export_one(
         task = registry.resolve(name)
     except UnknownNameError:
         return {}
-    planned = plan(task, split, lengths=lengths, export_dir=export_dir, module_digests=digests_of(module_files))
+    planned = _plan(task, split, request, export_dir=export_dir, module_digests=digests_of(module_files))
     made = published(planned, export_dir) or export_split(planned, export_dir)
     return {"examples": made.num_examples, "fingerprint": planned.fingerprint}
+
+
+def _plan(task: Task, split: str, request: Request, *, export_dir: Path, module_digests: Sequence[str]) -> SplitPlan:
+    return plan(
+        task,
+        split,
+        lengths=request.lengths,
+        export_dir=export_dir,
+        module_digests=module_digests,
+        max_truncated_targets=request.max_truncated_targets,
+    )
 
 
 def _definition_of(request: Request) -> tuple[str | None, str | None, str | None]:
@@ -118,7 +130,7 @@ def export_mixture(
     }
     digests = digests_of(module_files)
     plans = [
-        plan(task, request.split, lengths=request.lengths, export_dir=export_dir, module_digests=digests)
+        _plan(task, request.split, request, export_dir=export_dir, module_digests=digests)
         for name, task in tasks.items()
         if name not in absent
     ]
@@ -190,26 +202,10 @@ def _vocabulary_text(planned: SplitPlan) -> str:
 
 def _require_short_targets(request: Request, manifests: Sequence[TaskManifest]) -> None:
     limit = request.max_truncated_targets
-    over = sorted(
-        (m for m in manifests if m.truncated_targets_share > limit), key=lambda m: (-m.truncated_targets_share, m.task)
-    )
-    if not over:
-        return
-    shown = "; ".join(
-        f"{m.task!r} {m.truncated['targets']:,} of {m.num_examples:,} ({m.truncated_targets_share:.1%})"
-        for m in over[:SHOWN]
-    )
-    more = f"; and {len(over) - SHOWN} more tasks" if len(over) > SHOWN else ""
-    raise UserError(
-        f"{request.name!r}, split {request.split!r}: too many targets are longer than {request.lengths['targets']} "
-        f"tokens and would be truncated: {shown}{more}. At most {limit:.1%} of a task's targets may be "
-        "(max_truncated_targets). Raise TASK_FEATURE_LENGTHS['targets'], leave these tasks out, or allow it: "
-        f"max_truncated_targets = {_rounded_up(over[0].truncated_targets_share)}."
-    )
-
-
-def _rounded_up(share: float) -> float:
-    return min(1.0, -(-share * 100 // 1) / 100)
+    counts = (Truncated(task=m.task, targets=m.truncated.get("targets", 0), examples=m.num_examples) for m in manifests)
+    over = sorted((c for c in counts if c.share > limit), key=lambda c: (-c.share, c.task))
+    if over:
+        raise refusal(over, name=request.name, split=request.split, limit=limit, length=request.lengths["targets"])
 
 
 def _mixture_manifest(

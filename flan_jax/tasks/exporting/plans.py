@@ -24,6 +24,7 @@ class SplitPlan:
       path: "tasks/<folder>/<split>", relative to the export directory.
       identity: everything that decides the bytes; `fingerprint` is its digest.
       encode: from a chunk of raw examples to records.
+      max_truncated_targets: the share of truncated targets that ends the export after a sample; decides no bytes.
       files: local files, and patterns of files, that the rows come from.
     """
 
@@ -33,6 +34,7 @@ class SplitPlan:
     vocabulary: VocabularyRef
     identity: Mapping[str, Any]
     encode: Encode
+    max_truncated_targets: float
     files: tuple[str, ...]
 
     @property
@@ -52,7 +54,13 @@ class SplitPlan:
 
 
 def plan(
-    task: Task, split: str, *, lengths: Lengths, export_dir: Path, module_digests: Sequence[str] = ()
+    task: Task,
+    split: str,
+    *,
+    lengths: Lengths,
+    export_dir: Path,
+    module_digests: Sequence[str] = (),
+    max_truncated_targets: float = 1.0,
 ) -> SplitPlan:
     """Plans the export of one split of a task; digests its source, reads no example.
 
@@ -62,6 +70,7 @@ def plan(
       lengths: token limits {"inputs": S, "targets": T}.
       export_dir: its vocabulary is copied there.
       module_digests: of the user's modules that define tasks.
+      max_truncated_targets: the share of truncated targets that ends the export after a sample.
 
     Raises:
       UserError: the task cannot be trained on with these lengths.
@@ -87,6 +96,7 @@ def plan(
         vocabulary=vocabulary,
         identity=identity,
         encode=encode,
+        max_truncated_targets=max_truncated_targets,
         files=task.files(split),
     )
 

@@ -12,6 +12,7 @@ from flan_jax.data.manifest import TaskManifest, read_task
 from flan_jax.errors import UserError
 from flan_jax.tasks.exporting import shards
 from flan_jax.tasks.exporting.plans import SplitPlan
+from flan_jax.tasks.exporting.truncation import SampledEncode
 from flan_jax.tasks.interface import FEATURES
 
 
@@ -51,7 +52,8 @@ def export_split(
       stop: ends the export at its next example when set.
 
     Raises:
-      UserError: the rows cannot be used, or no example is left; nothing half-written is published.
+      UserError: the rows cannot be used, no example is left, or too many targets of a sample are truncated; nothing
+        half-written is published.
       Stopped: `stop` was set.
     """
     directory = export_dir / planned.path
@@ -60,7 +62,13 @@ def export_split(
     totals = shards.build(
         directory,
         rows.counted(examples, stop or threading.Event()),
-        encode=planned.encode,
+        encode=SampledEncode(
+            planned.encode,
+            task=planned.name,
+            split=planned.split,
+            limit=planned.max_truncated_targets,
+            length=planned.lengths["targets"],
+        ),
         on_chunk=on_chunk,
     )
     dropped.update(totals.dropped)

@@ -9,7 +9,7 @@ their mapping to that shape; paths are relative to the file:
         kind: jsonl                              # json, csv, tsv, parquet, tfds or wiki, with their own keys
         splits: {train: wsc/train.jsonl, validation: wsc/val.jsonl}
         on_bad_row: skip
-        fields: {span1_text: target.span1_text}  # new name: old name; a dot leads into a mapping
+        fields: {span1_text: target.span1_text}  # new name: old name, or a path such as answers.text[0]
         classes: {label: [false, true]}          # values that class numbers replace
       glue/stsb:
         kind: tsv
@@ -33,7 +33,7 @@ from flan_jax.tasks.sources.file_sources import (
     WikiSource,
 )
 from flan_jax.tasks.sources.mapped import MappedSource
-from flan_jax.tasks.sources.rows import Source
+from flan_jax.tasks.sources.rows import OnBadRow, Source
 
 SOURCES: Mapping[str, Callable[..., Source]] = {
     "jsonl": JsonlSource,
@@ -48,13 +48,21 @@ _MAPPING = ("fields", "classes", "numbers")
 """The keys of an entry of `rows` that describe its mapping; see `MappedSource`."""
 
 
-def parse_source(value: object, place: Place, *, splits: Section, also: tuple[str, ...] = ()) -> Source:
+def parse_source(
+    value: object,
+    place: Place,
+    *,
+    splits: Section,
+    on_bad_row: OnBadRow | None = None,
+    also: tuple[str, ...] = (),
+) -> Source:
     """Returns the source that a value declares.
 
     Args:
       value: a kind, or a mapping with it as `kind` and the settings of the source.
       place: of the value.
       splits: the files or the expression of each split.
+      on_bad_row: the policy for bad rows; None for the value's own.
       also: keys of the value that are ignored here.
 
     Raises:
@@ -66,7 +74,26 @@ def parse_source(value: object, place: Place, *, splits: Section, also: tuple[st
         given = {"splits": parse_value(splits.values, Mapping[str, str], splits.place)}
     else:
         given = {"files": parse_files(splits)}
+    if on_bad_row is not None:
+        given["on_bad_row"] = on_bad_row
     return parse(mapping, kind, place, also=("kind", *also), given=given)
+
+
+def parse_on_bad_row(entry: Section, declared: object) -> OnBadRow | None:
+    """Returns the policy for bad rows that an entry gives next to its splits; None if it gives none there.
+
+    Args:
+      entry: of a task.
+      declared: the entry's source or format, which may give the policy instead.
+
+    Raises:
+      UserError: both give it, or an unknown policy.
+    """
+    policy: OnBadRow | None = entry.get("on_bad_row", OnBadRow)
+    if policy is not None and isinstance(declared, dict) and "on_bad_row" in declared:
+        place = entry.at("on_bad_row").place
+        raise place.error("on_bad_row is given twice, here and in the source or format; remove one of them.")
+    return policy
 
 
 def parse_rows(section: Section | None) -> dict[str, Source]:

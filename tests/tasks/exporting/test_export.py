@@ -289,6 +289,23 @@ def test_too_many_long_targets_are_refused_with_task_share_and_mend(tmp_path, re
     assert read_task(tmp_path / manifest.members[0].path).truncated["targets"] == 4
 
 
+def test_too_many_long_targets_are_refused_after_a_sample(tmp_path, register):
+    def rows():
+        for i in range(10_000):
+            yield {"q": "q", "a": "a" * 40 if i % 10 == 0 else "a"}
+
+    register(source=InMemorySource(data={"train": rows}), templates=TEMPLATES[:1])
+    with pytest.raises(UserError, match=r"'toy' 205 of the first 2,048 \(10\.0%\).*max_truncated_targets = 0\.11\.$"):
+        export.export_mixture(request(), export_dir=tmp_path)
+    with pytest.raises(UserError, match=r"first 2,048"):
+        export.export_mixture(request(max_truncated_targets=0.06), export_dir=tmp_path)
+    assert not list(tmp_path.glob("tasks/*/train")) and not (tmp_path / "mixtures").exists()
+    # A share just above the limit may still fall below it: the whole split decides.
+    with pytest.raises(UserError, match=r"'toy' 1,000 of 10,000 \(10\.0%\)"):
+        export.export_mixture(request(max_truncated_targets=0.09), export_dir=tmp_path)
+    export.export_mixture(request(max_truncated_targets=0.1), export_dir=tmp_path)
+
+
 def test_a_share_within_the_limit_is_counted_and_allowed(tmp_path, register):
     data = [{"q": "q", "a": "a" * 40 if i == 0 else "a"} for i in range(20)]
     register(source=InMemorySource(data={"train": data}), templates=TEMPLATES[:1])

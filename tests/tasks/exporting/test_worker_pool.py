@@ -38,7 +38,11 @@ class FakeWorker:
     def ask(self, order, *, work):
         self.exported.append(order["task"])
         return export_one(
-            order["task"], order["split"], lengths=LENGTHS, export_dir=Path(order["export_dir"]), module_files=()
+            order["task"],
+            order["split"],
+            request=Request(name="all", lengths=LENGTHS),
+            export_dir=Path(order["export_dir"]),
+            module_files=(),
         )
 
     def kill(self):
@@ -119,7 +123,8 @@ def test_available_cores_are_those_that_this_process_may_use(monkeypatch):
 
 
 def test_a_worker_exports_no_task_that_it_cannot_register(registries, tmp_path):
-    assert export_one("absent", "train", lengths=LENGTHS, export_dir=tmp_path, module_files=()) == {}
+    request = Request(name="all", lengths=LENGTHS)
+    assert export_one("absent", "train", request=request, export_dir=tmp_path, module_files=()) == {}
 
 
 YAML = """

@@ -1,39 +1,67 @@
 """`flan-jax infer`: adds a prediction to each row of a file or of standard input."""
 
 import dataclasses
+import hashlib
+import itertools
 import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
 from flan_jax.errors import UserError
-from flan_jax.files import accessing, sha256_of
-from flan_jax.paths import user_path
+from flan_jax.files import sha256_of
 from flan_jax.run import provenance
 from flan_jax.run.predictions import Predictions, Row
 from flan_jax.run.trained import ModelOptions, TrainedModel, chosen_checkpoints, open_trained
-from flan_jax.templates.render import Template
+from flan_jax.tasks.declare import with_vocabulary
+from flan_jax.tasks.prompting import (
+    DEFAULT_TEMPLATE,
+    PREDICTION,
+    STANDARD_INPUT,
+    PromptedInput,
+    PromptedRow,
+    Prompts,
+    TaskPrompts,
+    TemplatePrompts,
+)
+from flan_jax.tasks.sources.rows import OnBadRow
 from flan_jax.train.console import QUIET
 
 CHUNK_BATCHES = 8  # Batches that share one sort by length; a killed process repeats at most so many.
 
 
 def infer(
-    options: ModelOptions, *, input: str = "-", template: str = "{inputs}", console: Console = QUIET
+    options: ModelOptions,
+    *,
+    input: str = STANDARD_INPUT,
+    template: str | None = None,
+    task: str | None = None,
+    template_index: int | None = None,
+    mixture_or_task_module: str | None = None,
+    on_bad_row: OnBadRow = "error",
+    delimiter: str | None = None,
+    console: Console = QUIET,
 ) -> Predictions:
-    """Generates a prediction for each row, greedily. On the command line, `--output=FILE` names a .jsonl file for them.
+    r"""Generates a prediction for each row, greedily. On the command line, `--output=FILE` names a .jsonl file.
 
     Args:
       options: The run or checkpoint.
-      input: A .jsonl file, or "-": standard input, with one JSON object or one text per line.
-      template: Builds the input text of a row: "Question: {question}"; a line of text is the field `inputs`.
+      input: A file of JSON lines, a JSON list, CSV, TSV or Parquet, also gzipped; or "-": standard input, with JSON
+        lines or lines of text.
+      template: The prompt of a row, such as "Question: {question}\nAnswer:", where \n is a newline, \t a tab and \\ a
+        backslash; None uses the field `inputs`, which a line of text is.
+      task: The name of a task whose normalizer and template make the prompts, so that they are those of its exports.
+      template_index: Which of the task's templates; None uses the first that evaluation uses.
+      mixture_or_task_module: The module or YAML file that registers the task; None uses the run's.
+      on_bad_row: "error" stops at the first row that cannot be used, "skip" drops and counts such rows.
+      delimiter: What separates the fields of a CSV file; None is a comma.
       console: Where progress is shown.
 
     Returns:
@@ -44,7 +72,7 @@ def infer(
       MissingFileError: There is no run, no such checkpoint or no input.
     """
     group = processes.group()
-    if group.count > 1 and input == "-":
+    if group.count > 1 and input == STANDARD_INPUT:
         raise UserError(
             f"{group.count} processes cannot share one standard input: give --input=FILE in a shared folder."
         )
@@ -56,41 +84,97 @@ def infer(
             "it here."
         )
     placement.require_divisible_batch(batch_size, mesh=run.network.mesh)
-    pattern = Template(inputs=template, targets="-", name="--template")
-    rows = [(row, pattern.render(row).inputs) for row in _read(input)]
+    prompts = _prompts(run, template=template, task=task, template_index=template_index, module=mixture_or_task_module)
+    prompted = PromptedInput(input=input, prompts=prompts, on_bad_row=on_bad_row, delimiter=delimiter)
+    scan = _Scan.of(prompted) if input != STANDARD_INPUT else _Scan()
     settings = sha256_of(  # With the weights, everything that decides a row.
         {
             "model": dataclasses.asdict(run.network.config),
             "vocabulary": run.vocabulary.digest,
             "lengths": dict(run.request.lengths),
             "max_decode_length": options.max_decode_length,
-            "rows": [(dict(row), text) for row, text in rows],
+            "prompts": prompted.identity,
+            "rows": scan.digest,
         }
     )
     group.require_agreement({"settings": settings, "batch_size": batch_size, "versions": provenance.versions()})
+    dropped = Counter[str]()
 
-    def compute(first: int) -> Iterator[Row]:
-        chunk, truncated = CHUNK_BATCHES * batch_size, 0
-        predict = _predictor(run, run.params(weights), options)
-        starts = range(first, len(rows), chunk)
-        for start in track(starts, description="predicting", console=console, disable=not console.is_terminal):
-            part = rows[start : start + chunk]
-            predictions, num_truncated = predict([text for _, text in part])
-            truncated += num_truncated
-            yield from ({**row, "prediction": p} for (row, _), p in zip(part, predictions, strict=True))
+    def predict(rows: Iterator[PromptedRow]) -> Iterator[Row]:
+        computed = truncated = 0
+        predictor = _predictor(run, run.params(weights), options, ends_inputs=prompts.ends_inputs)
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("predicting", total=scan.count)
+            while chunk := list(itertools.islice(rows, CHUNK_BATCHES * batch_size)):
+                if not computed:
+                    console.print(f"The first prompt: {chunk[0].prompt!r}", markup=False)
+                predictions, num_truncated = predictor([prompt for _, prompt in chunk])
+                computed, truncated = computed + len(chunk), truncated + num_truncated
+                yield from ({**row, PREDICTION: p} for (row, _), p in zip(chunk, predictions, strict=True))
+                progress.advance(bar, len(chunk))
         if truncated:
             console.print(
-                f"{truncated:,} of {len(rows) - first:,} inputs were longer than {run.request.lengths['inputs']} "
-                "tokens and were truncated."
+                f"{truncated:,} of {computed:,} inputs were longer than {run.request.lengths['inputs']} tokens and "
+                "were truncated."
             )
+        if dropped:
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(dropped.items()))
+            console.print(f"{dropped.total():,} rows were left out ({reasons}).", markup=False)
 
-    def identity() -> str:
-        return sha256_of([leaves_digest(weights.params), settings])
+    return Predictions(
+        identity=lambda: sha256_of([leaves_digest(weights.params), settings]),
+        rows=lambda: prompted.rows(dropped),
+        predict=predict,
+    )
 
-    return Predictions(identity=identity, count=len(rows), compute=compute)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Scan:
+    """What a first pass over a file found, so that a bad row ends a command before it computes anything.
+
+    Attributes:
+      count: The number of predictions; None for standard input.
+      digest: A digest of all rows and prompts, by which several processes agree.
+    """
+
+    count: int | None = None
+    digest: str = ""
+
+    @classmethod
+    def of(cls, prompted: PromptedInput) -> "_Scan":
+        """Reads an input once, in constant memory."""
+        digest, count = hashlib.sha256(), 0
+        for row, prompt in prompted.rows(Counter()):
+            digest.update(json.dumps([row, prompt]).encode())
+            count += 1
+        return cls(count=count, digest=digest.hexdigest())
 
 
-def _predictor(run: TrainedModel, params: Any, options: ModelOptions) -> Callable[[list[str]], tuple[list[str], int]]:
+def _prompts(
+    run: TrainedModel, *, template: str | None, task: str | None, template_index: int | None, module: str | None
+) -> Prompts:
+    """Returns what makes the prompts."""
+    if task is None:
+        if template_index is not None or module is not None:
+            raise UserError("template_index and mixture_or_task_module belong to a task: give --task=NAME, too.")
+        return TemplatePrompts(template=DEFAULT_TEMPLATE if template is None else template)
+    if template is not None:
+        raise UserError("Give --template or --task, not both: a task has templates of its own.")
+    from flan_jax.collections import catalog
+    from flan_jax.tasks import registry
+
+    assert run.vocabulary is not None
+    catalog.install()
+    registry.prepare(dataclasses.replace(run.request, module=module or run.request.module))
+    declared = registry.templated(task)
+    if declared is None:
+        raise UserError(f"Task {task!r} has no templates, so that it makes no prompts. Give --template.")
+    return TaskPrompts(task=with_vocabulary(declared, run.vocabulary), template=template_index)
+
+
+def _predictor(
+    run: TrainedModel, params: Any, options: ModelOptions, *, ends_inputs: bool
+) -> Callable[[list[str]], tuple[list[str], int]]:
     """Returns the function from texts to predictions, in the same order, and the number of truncated texts."""
     vocabulary = run.vocabulary
     assert vocabulary is not None
@@ -102,8 +186,10 @@ def _predictor(run: TrainedModel, params: Any, options: ModelOptions) -> Callabl
 
     def predict(texts: list[str]) -> tuple[list[str], int]:
         encoded = vocabulary.encode_batch(texts)
-        num_truncated = sum(len(ids) >= limit for ids in encoded)
-        pairs = [([*ids[: limit - 1], vocabulary.eos_id], [vocabulary.eos_id]) for ids in encoded]
+        end = [vocabulary.eos_id] if ends_inputs else []
+        most = limit - len(end)
+        num_truncated = sum(len(ids) > most for ids in encoded)
+        pairs = [([*ids[:most], *end], [vocabulary.eos_id]) for ids in encoded]
         predictions = [""] * len(texts)
         with run.network.within():
             for batch, numbers in score_batches(pairs, batch_size=options.batch_size, lengths=lengths):
@@ -114,31 +200,3 @@ def _predictor(run: TrainedModel, params: Any, options: ModelOptions) -> Callabl
         return predictions, num_truncated
 
     return predict
-
-
-def _read(source: str) -> Iterator[Mapping[str, Any]]:
-    if source == "-":
-        yield from _objects(sys.stdin, name="standard input", allows_text=True)
-        return
-    path = user_path(source)
-    with accessing(source, setting="--input", action="read"), open(path, encoding="utf-8") as lines:
-        try:
-            yield from _objects(lines, name=source, allows_text=False)
-        except UnicodeDecodeError as error:
-            raise UserError(f"--input {source}: not UTF-8 text ({error}).") from error
-
-
-def _objects(lines: Iterable[str], *, name: str, allows_text: bool) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            yield row
-        elif allows_text:
-            yield {"inputs": line.rstrip("\n")}
-        else:
-            raise UserError(f"{name}, line {number}: not a JSON object: {line.strip()[:80]!r}.")

@@ -15,6 +15,7 @@ from flan_jax.errors import UserError
 from flan_jax.files import accessing, remove_temporary, require_writable_directory, write_atomic
 from flan_jax.locks import locked
 from flan_jax.paths import user_path
+from flan_jax.tasks.prompting import PREDICTION, PromptedRow
 
 Row = Mapping[str, Any]
 
@@ -25,18 +26,18 @@ class Predictions:
     """Rows of an input, each with its `prediction`; nothing is computed before the first row is read.
 
     Attributes:
-      identity: Returns a digest of the weights, the input and all settings that decide the rows. Reads all weights, so
-        it is called only for a file that a later call may continue.
-      count: The number of rows.
-      compute: Returns the rows from the one with a given index on.
+      identity: Returns a digest of the weights and all settings that decide the predictions. Reads all weights, so it
+        is called only for a file that a later call may continue.
+      rows: Returns the rows with their prompts; those of standard input only once.
+      predict: Returns rows with predictions, a few at a time.
     """
 
     identity: Callable[[], str]
-    count: int
-    compute: Callable[[int], Iterator[Row]]
+    rows: Callable[[], Iterator[PromptedRow]]
+    predict: Callable[[Iterator[PromptedRow]], Iterator[Row]]
 
     def __iter__(self) -> Iterator[Row]:
-        return self.compute(0)
+        return self.predict(self.rows())
 
 
 def write_predictions(predictions: Predictions, output: str) -> None:
@@ -50,21 +51,27 @@ def write_predictions(predictions: Predictions, output: str) -> None:
       output: The path of a .jsonl file, or "-" for standard output.
 
     Raises:
-      UserError: The partial file was written with other weights, another input or other settings.
+      UserError: The partial file was written with other weights, other rows or other settings.
     """
     group = processes.group()
+    rows = predictions.rows()
     partial, done = None, 0
     with contextlib.ExitStack() as stack:
         if group.is_first and output != "-":
             path = _require_file(user_path(output))
             stack.enter_context(locked(path.with_name(f".{path.name}.lock"), what=f"--output={output}"))
             remove_temporary(path.parent, f".{glob.escape(path.name)}.partial.*")
-            partial, done = _open_partial(path, predictions.identity())
+            partial = _open_partial(path, predictions.identity())
+            stack.callback(_remove_empty, partial)
+            done = _finished_rows(partial, rows)
+        all_done = group.broadcast(done)
+        if not group.is_first:  # The first process has read them to compare them.
+            next(itertools.islice(rows, all_done, all_done), None)
         file = sys.stdout if partial is None else stack.enter_context(open(partial, "a", encoding="utf-8"))
-        for row in predictions.compute(group.broadcast(done)):
+        for row in predictions.predict(rows):
             if group.is_first:
                 with accessing(output, setting="--output", action="written"):
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    file.write(_line(row))
                     file.flush()
         if partial is not None:
             partial.rename(user_path(output))
@@ -79,24 +86,56 @@ def _require_file(output: Path) -> Path:
     return output
 
 
-def _open_partial(output: Path, identity: str) -> tuple[Path, int]:
-    """Returns the file to append to, and how many rows it has."""
+def _open_partial(output: Path, identity: str) -> Path:
+    """Returns the file to append to; a new one is empty."""
     partial = output.with_name(f"{output.name}.partial")
     identity_file = _identity_file(partial)
     if not partial.exists():
         partial.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(identity_file, identity)
-        return partial, 0
-    if not identity_file.exists() or identity_file.read_text() != identity:
-        raise UserError(
-            f"{partial} was written with another checkpoint, input, template or setting. Delete it, or choose another "
-            "output."
-        )
-    lines = partial.read_text(encoding="utf-8").splitlines(keepends=True)
-    # Drops the truncated last line of a process that was killed while it wrote.
-    complete = list(itertools.takewhile(lambda line: line.endswith("\n"), lines))
-    write_atomic(partial, "".join(complete))
-    return partial, len(complete)
+        partial.touch()
+    elif not identity_file.exists() or identity_file.read_text() != identity:
+        raise _another_job(partial)
+    return partial
+
+
+def _finished_rows(partial: Path, rows: Iterator[PromptedRow]) -> int:
+    """Returns how many rows a file has, after comparing each with its row of the input, and drops a truncated line.
+
+    Bytes, so that only \\n ends a line: texts may hold other characters that Python counts as ends of lines.
+
+    Raises:
+      UserError: The file has other rows.
+    """
+    done = end = 0
+    with open(partial, "r+b") as file:
+        for line in file:
+            if not line.endswith(b"\n"):  # Its process was killed while it wrote.
+                break
+            prompted = next(rows, None)
+            if prompted is None or not line.startswith(_line({**prompted.row, PREDICTION: ""})[:-3].encode()):
+                raise _another_job(partial)
+            done, end = done + 1, end + len(line)
+        file.truncate(end)
+    return done
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _another_job(partial: Path) -> UserError:
+    return UserError(
+        f"{partial} was written with another checkpoint, input, template or setting. Delete it, or choose another "
+        "output."
+    )
+
+
+def _remove_empty(partial: Path) -> None:
+    """Removes a file in which no row was written, so that the next call may have other settings."""
+    if partial.exists() and not partial.stat().st_size:
+        partial.unlink()
+        _identity_file(partial).unlink(missing_ok=True)
 
 
 def _identity_file(partial: Path) -> Path:

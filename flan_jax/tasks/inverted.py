@@ -65,6 +65,10 @@ class WithoutCopies(Pattern):
         """The template's, marked as leaving out copies."""
         return [*self.pattern.identity, TARGET_IN_INPUT]
 
+    def prompt(self, row: Mapping[str, Any], *, options: Sequence[str] = ()) -> str:
+        """Returns the template's, whatever the target."""
+        return self.pattern.prompt(row, options=options)
+
     def render(
         self,
         row: Mapping[str, Any],

@@ -33,30 +33,33 @@ def apply_normalizer(task: TemplatedTask, record: Record, dropped: Counter[str])
     Raises:
       UserError: The normalizer refuses the row, lacks a field of it or fails, and the source refuses bad rows.
     """
-    if task.normalizer is None:
-        return (record.row,)
-    bad = None
-    try:
-        result = task.normalizer(_Fields(record.row))
-        rows = (result,) if result is None or isinstance(result, Mapping) else tuple(result)
-    except _NoField as error:
-        detail = f"the normalizer of task {task.name!r} needs the field {str(error)!r}."
-        detail += f"{nearest(str(error), record.row)} Fields: {', '.join(record.row)}"
-        bad = BadRow(LACKS_A_FIELD, detail, record.place)
-    except Exception as error:
-        failed = f"the normalizer of task {task.name!r} failed on {shortened(record.row)}"
-        if isinstance(error, UserError):
-            reason = error.reason if isinstance(error, Unusable) else REFUSED
-            bad = BadRow(reason, f"{failed}: {str(error).removesuffix('.')}", record.place)
-        elif raised_outside(error, caller=__file__):
-            # Most often a row of another kind, such as a text where a number was expected.
-            bad = BadRow(FAILED, f"{failed}: {in_user_code(error)}", record.place)
-        else:
-            error.add_note(f"{record.place}: {failed}")
-            raise
-    if bad is not None:
-        task.source.refuse(bad, dropped=dropped)
+    rows = normalized(task, record)
+    if isinstance(rows, BadRow):
+        task.source.refuse(rows, dropped=dropped)
         return ()
     if None in rows:
         dropped[DROPPED_BY_NORMALIZER] += sum(row is None for row in rows)
     return tuple(dict(row) for row in rows if row is not None)
+
+
+def normalized(task: TemplatedTask, record: Record) -> tuple[Row | None, ...] | BadRow:
+    """Returns the rows that a task's normalizer makes of a source's row, None for one that it leaves out."""
+    if task.normalizer is None:
+        return (record.row,)
+    try:
+        result = task.normalizer(_Fields(record.row))
+        return (result,) if result is None or isinstance(result, Mapping) else tuple(result)
+    except _NoField as error:
+        detail = f"the normalizer of task {task.name!r} needs the field {str(error)!r}."
+        detail += f"{nearest(str(error), record.row)} Fields: {', '.join(record.row)}"
+        return BadRow(LACKS_A_FIELD, detail, record.place)
+    except Exception as error:
+        failed = f"the normalizer of task {task.name!r} failed on {shortened(record.row)}"
+        if isinstance(error, UserError):
+            reason = error.reason if isinstance(error, Unusable) else REFUSED
+            return BadRow(reason, f"{failed}: {str(error).removesuffix('.')}", record.place)
+        if raised_outside(error, caller=__file__):
+            # Most often a row of another kind, such as a text where a number was expected.
+            return BadRow(FAILED, f"{failed}: {in_user_code(error)}", record.place)
+        error.add_note(f"{record.place}: {failed}")
+        raise

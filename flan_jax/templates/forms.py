@@ -81,6 +81,10 @@ class DrawnForm(Pattern):
         """Fills in the form that the row draws; see `Template.render`."""
         return self.form_of(row).render(row, options=options, references=references, block=block)
 
+    def prompt(self, row: Mapping[str, Any], *, options: Sequence[str] = ()) -> str:
+        """Returns the inputs of the form that the row draws."""
+        return self.form_of(row).prompt(row, options=options)
+
     def form_of(self, row: Mapping[str, Any]) -> Template:
         """Returns the form that a row draws.
 

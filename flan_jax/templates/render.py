@@ -83,6 +83,10 @@ class Pattern(abc.ABC):
           MissingField, UserError: the row is not one for it.
         """
 
+    def prompt(self, row: Mapping[str, Any], *, options: Sequence[str] = ()) -> str:
+        """Returns the inputs alone, for a row that may lack what its targets name; errors as in `render`."""
+        return self.render(row, options=options).inputs
+
 
 class NotApplicable(Exception):
     """A template leaves a row out on purpose, such as one whose rendering is empty.
@@ -182,6 +186,14 @@ class Template(Pattern):
             options=tuple(options),
             references=tuple(references),
         )
+
+    def prompt(self, row: Mapping[str, Any], *, options: Sequence[str] = ()) -> str:
+        """Fills in the inputs; see `render`."""
+        if not self.shows_options:
+            return _fill(self, "inputs", _parts(self.inputs), row)
+        if not options:
+            raise UserError(f"{self} shows options, and the row has none: {shortened(row)}.")
+        return _fill(self, "inputs", _parts(self.inputs), {**row, OPTIONS_FIELD: option_block(options)})
 
 
 @dataclass(frozen=True, kw_only=True)

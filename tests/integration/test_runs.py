@@ -1,8 +1,6 @@
 """Complete runs through the command line, shrunk: resumed runs equal uninterrupted ones."""
 
-import dataclasses
 import functools
-import itertools
 import json
 import os
 import random
@@ -18,7 +16,6 @@ import flan_jax
 from flan_jax import cli
 from flan_jax.checkpoint import reading
 from flan_jax.run.directory import RunDirectory
-from flan_jax.run.predictions import write_predictions
 from tests.integration.conftest import INSTRUMENTED, QUICKSTART, TINY, arguments, in_process, train_lines
 from tests.waiting import wait_for
 
@@ -262,52 +259,3 @@ def test_every_option_of_a_run_is_a_binding(export_dir, tmp_path, capsys):
     assert not any(name.startswith("update_rms/token_embedder") and value for name, value in line.items())
     assert reading.all_steps(tmp_path / "run" / "checkpoints") == [10]
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
-
-
-def test_inference_continues_where_it_was_killed(export_dir, tmp_path, capsys):
-    assert cli.run(arguments("TRAIN_STEPS=1", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}",
-                             "run_config.RunConfig.evaluation=None")) == 0  # fmt: skip
-    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
-    rows.write_text("".join(json.dumps({"question": f"What is {n}?", "id": n}) + "\n" for n in range(20)))
-    ask = [
-        "infer",
-        f"{tmp_path}/run",
-        f"--input={rows}",
-        f"--output={out}",
-        "--template=Q: {question}",
-        "--batch_size=8",
-    ]
-    assert cli.run(ask) == 0
-    uninterrupted = out.read_text()
-    assert [json.loads(line)["id"] for line in uninterrupted.splitlines()] == list(range(20))
-    assert all("prediction" in json.loads(line) for line in uninterrupted.splitlines())
-    # Killed within the sixth row; the same call from Python has the same identity as the command line.
-    predictions = flan_jax.infer(
-        flan_jax.ModelOptions(model_dir=f"{tmp_path}/run", batch_size=8), input=str(rows), template="Q: {question}"
-    )
-
-    def killed(first):
-        yield from itertools.islice(predictions.compute(first), 5)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_predictions(dataclasses.replace(predictions, compute=killed), f"{tmp_path}/again.jsonl")
-    partial = tmp_path / "again.jsonl.partial"
-    assert len(partial.read_text().splitlines()) == 5
-    with open(partial, "a") as file:
-        file.write(uninterrupted.splitlines()[5][:7])
-    again = [*ask[:3], f"--output={tmp_path}/again.jsonl", *ask[4:]]
-    others = tmp_path / "others.jsonl"  # The same prompts, other rows.
-    others.write_text(rows.read_text().replace('"id": ', '"id": 1'))
-    for changed in (
-        f"--input={others}",
-        "--template=A: {question}",
-        "--task_feature_lengths={'inputs': 8, 'targets': 8}",
-    ):
-        assert cli.run([*again, changed]) == 2
-        assert "was written with another checkpoint, input, template or setting" in capsys.readouterr().err
-    assert cli.run(again) == 0
-    assert not partial.exists()
-    assert (tmp_path / "again.jsonl").read_text() == uninterrupted
-    assert cli.run([*again, "--input=nowhere.jsonl"]) == 2
-    assert "--input nowhere.jsonl cannot be read" in capsys.readouterr().err

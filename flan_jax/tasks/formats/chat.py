@@ -142,6 +142,18 @@ class Chat(Conversational):
             target = style.target(turns[number])
             yield {"prompt": prompt.text, "target": target, "turn": number, "left_out": prompt.left_out}
 
+    def next_turn(self, row: Row) -> Row:
+        """Returns the prompt for the assistant's next turn; a last turn of the assistant's is not shown.
+
+        Raises:
+          Unusable: the row breaks the format.
+        """
+        turns = turns_of(row)
+        asked = turns[:-1] if turns[-1].role in ANSWERS else turns
+        if not any(turn.role == "user" for turn in asked):
+            raise Unusable(NO_USER, "no user turn asks for an answer")
+        return {"prompt": self.prompt_of(asked, style=self.style_of(turns)).text, "target": ""}
+
     def check(self, row: Row) -> None:
         """Rejects a malformed conversation, without building prompts."""
         self._predicted(turns_of(row))

@@ -17,8 +17,8 @@ from flan_jax.tasks.sources.rows import BadRow, OnBadRow, Record, Row, Source, p
 from flan_jax.tasks.sources.tfds import TfdsSource, set_tfds_data_dir
 
 __all__ = [
-    "BadRow", "CsvSource", "FileSource", "InMemorySource", "JsonSource", "JsonlSource", "OnBadRow", "ParquetSource",
-    "Record", "Row", "Source", "TfdsSource", "TsvSource", "WikiSource", "set_tfds_data_dir",
+    "BadRow", "CsvSource", "DetectedSource", "FileSource", "InMemorySource", "JsonSource", "JsonlSource", "OnBadRow",
+    "ParquetSource", "Record", "Row", "Source", "TfdsSource", "TsvSource", "WikiSource", "set_tfds_data_dir",
 ]  # fmt: skip
 
 Reader = Callable[[BinaryIO, str], Iterator[Record | BadRow]]
@@ -278,6 +278,31 @@ READERS_BY_SUFFIX: Mapping[str, Reader] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True, init=False)
+class DetectedSource(FileSource):
+    """Files of any format, by each file's name or first character.
+
+    Args:
+      files: as in `JsonlSource`.
+      delimiter: between the fields of CSV files; None for commas.
+    """
+
+    delimiter: str | None
+
+    def __init__(self, *, files: Mapping[str, Paths], delimiter: str | None = None, on_bad_row: OnBadRow = "error"):
+        if delimiter is not None:
+            tables.require_delimiter(delimiter)
+        object.__setattr__(self, "delimiter", delimiter)
+        super().__init__(files=files, on_bad_row=on_bad_row)
+
+    def read_stream(self, stream: BinaryIO, path: str) -> Iterator[Record | BadRow]:
+        """Yields the rows of one file, by the reader for its name or content."""
+        reader = reader_for(stream, path)
+        if reader is tables.read_csv and self.delimiter is not None:
+            return tables.read_csv(stream, path, delimiter=self.delimiter)
+        return reader(stream, path)
+
+
 def reader_for(stream: BinaryIO, path: str) -> Reader:
     """Returns the reader for a file, by its name; for JSON, by whether its content begins with a list."""
     name = path.removesuffix(".gz")
@@ -297,5 +322,6 @@ def _matching(path: Path) -> list[str]:
     if not matches:
         neighbors = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         no_folder = "" if path.parent.is_dir() else f" There is no folder {path.parent} either."
-        raise MissingFileError(f"No file {path} to read rows from.{nearest(path.name, neighbors)}{no_folder}")
+        reason = f"{path} is a directory, not a file" if path.is_dir() else f"No file {path}"
+        raise MissingFileError(f"{reason} to read rows from.{nearest(path.name, neighbors)}{no_folder}")
     return [str(match) for match in matches]

@@ -50,7 +50,7 @@ class MappedSource(DerivedSource):
     def read(self, split: str) -> Iterator[Record | BadRow]:
         """Yields the rows under their new names, with the source's places."""
         for record in super().read(split):
-            yield record if isinstance(record, BadRow) else self._mapped(record)
+            yield record if isinstance(record, BadRow) else self.mapped(record)
 
     def revision(self, split: str) -> str:
         """Returns a SHA-256 over the source's revision and the mapping."""
@@ -62,27 +62,39 @@ class MappedSource(DerivedSource):
         self.require_split(split)
         return self.split_names.get(split, split)
 
-    def _mapped(self, record: Record) -> Record | BadRow:
+    def mapped(self, record: Record, *, optional: Collection[str] = ()) -> Record | BadRow:
+        """Returns a row of the source under its new names.
+
+        Args:
+          record: the row.
+          optional: new names of fields that it may lack.
+        """
         row = {name: value for name, value in record.row.items() if name not in self.fields.values()}
         for new, old in self.fields.items():
             value = looked_up(record.row, old)
             if new in row and new != _root(old):
                 detail = f"the row has a field {new!r}, which {old!r} would replace: give it another name, too"
                 return BadRow(TWICE, detail, record.place)
+            if value is None and new in optional:
+                continue
             if value is None:
                 detail = f"the row lacks the field {old!r}.{nearest(old, record.row)} Fields: {', '.join(record.row)}"
                 return BadRow(NO_SUCH_FIELD, detail, record.place)
             row[new] = value[0]
-        return self._typed(row, record.place)
+        return self._typed(row, record.place, optional)
 
-    def _typed(self, row: Row, place: str) -> Record | BadRow:
+    def _typed(self, row: Row, place: str, optional: Collection[str]) -> Record | BadRow:
         for name, values in self.classes.items():
+            if name in optional and row.get(name) is None:
+                continue
             number = index_of(row.get(name), values)
             if number is None:
                 detail = f"the field {name!r} holds {shortened(row.get(name))}, which is none of {list(values)}"
                 return BadRow(NOT_A_CLASS, detail, place)
             row[name] = number
         for name in self.numbers:
+            if name in optional and row.get(name) is None:
+                continue
             value = _number(row.get(name))
             if value is None:
                 detail = f"the field {name!r} holds {shortened(row.get(name))}, which is not a number"

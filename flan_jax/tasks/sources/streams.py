@@ -39,16 +39,30 @@ def open_bytes(path: str) -> Iterator[BinaryIO]:
     """
     with accessing(path, setting="The file", action="read"):
         stream: BinaryIO = open(path, "rb", buffering=HEAD_BYTES)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(stream)
-        if path.endswith(".gz") or head_of(stream).startswith(_GZIP):
-            # Buffered once more, since `readline` of gzip is Python and as slow as all other work on a line.
-            unzipped = gzip.GzipFile(fileobj=stream)
-            stream = stack.enter_context(io.BufferedReader(unzipped, HEAD_BYTES))
-        try:
-            yield stream
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{path}: cannot be decompressed ({error}). The file is damaged or not gzip.") from error
+    with stream, unzipped(stream, path) as content:
+        yield content
+
+
+@contextlib.contextmanager
+def unzipped(stream: BinaryIO, path: str) -> Iterator[BinaryIO]:
+    """Decompresses a stream if it is gzip.
+
+    Args:
+      stream: of the file.
+      path: of the file, for messages; `.gz` promises gzip.
+
+    Raises:
+      UserError: it cannot be decompressed.
+    """
+    if not path.endswith(".gz") and not head_of(stream).startswith(_GZIP):
+        yield stream
+        return
+    try:
+        # Buffered once more, since `readline` of gzip is Python and as slow as all other work on a line.
+        with gzip.GzipFile(fileobj=stream) as content, io.BufferedReader(content, HEAD_BYTES) as buffered:
+            yield buffered
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: cannot be decompressed ({error}). The file is damaged or not gzip.") from error
 
 
 def head_of(stream: BinaryIO) -> bytes:

@@ -1,0 +1,103 @@
+"""`flan-jax infer` through the command line: what it reads, asks and writes."""
+
+import dataclasses
+import io
+import itertools
+import json
+import sys
+
+import pytest
+
+import flan_jax
+from flan_jax import cli
+from flan_jax.run.predictions import write_predictions
+from tests.integration.conftest import arguments
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(scope="module")
+def run_dir(export_dir, tmp_path_factory):
+    path = tmp_path_factory.mktemp("inference") / "run"
+    options = [f"MODEL_DIR={path}", f"EXPORT_DIR={export_dir}", "run_config.RunConfig.evaluation=None"]
+    assert cli.run(arguments("TRAIN_STEPS=1", *options)) == 0
+    return path
+
+
+def test_inference_continues_where_it_was_killed(run_dir, tmp_path, capsys):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_text("".join(json.dumps({"question": f"What is {n}?", "id": n}) + "\n" for n in range(20)))
+    ask = [
+        "infer",
+        str(run_dir),
+        f"--input={rows}",
+        f"--output={out}",
+        "--template=Q: {question}",
+        "--batch_size=8",
+    ]
+    assert cli.run(ask) == 0
+    uninterrupted = out.read_text()
+    assert [json.loads(line)["id"] for line in uninterrupted.splitlines()] == list(range(20))
+    assert all("prediction" in json.loads(line) for line in uninterrupted.splitlines())
+    # Killed within the sixth row; the same call from Python has the same identity as the command line.
+    predictions = flan_jax.infer(
+        flan_jax.ModelOptions(model_dir=str(run_dir), batch_size=8), input=str(rows), template="Q: {question}"
+    )
+
+    def killed(rows):
+        yield from itertools.islice(predictions.predict(rows), 5)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(dataclasses.replace(predictions, predict=killed), f"{tmp_path}/again.jsonl")
+    partial = tmp_path / "again.jsonl.partial"
+    assert len(partial.read_text().splitlines()) == 5
+    with open(partial, "a") as file:
+        file.write(uninterrupted.splitlines()[5][:7])
+    again = [*ask[:3], f"--output={tmp_path}/again.jsonl", *ask[4:]]
+    for changed in ("--template=A: {question}", "--task_feature_lengths={'inputs': 8, 'targets': 8}"):
+        assert cli.run([*again, changed]) == 2
+        assert "was written with another checkpoint, input, template or setting" in capsys.readouterr().err
+    assert cli.run(again) == 0
+    assert not partial.exists()
+    assert (tmp_path / "again.jsonl").read_text() == uninterrupted
+    assert cli.run([*again[:2], *again[3:], "--input=nowhere.jsonl"]) == 2
+    assert "No file" in capsys.readouterr().err
+
+
+def test_a_row_that_cannot_be_read_is_found_before_anything_is_computed_or_skipped(run_dir, tmp_path, capsys):
+    rows, out = tmp_path / "rows.csv", tmp_path / "out.jsonl"
+    rows.write_text("question,id\n1+1,1\n2+2\n3+3,3\n")
+    ask = ["infer", str(run_dir), f"--input={rows}", f"--output={out}", r"--template={question}\nAnswer:"]
+    assert cli.run(ask) == 2
+    assert f"{rows}:3: 1 fields between commas, expected 2" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert cli.run([*ask, "--on_bad_row=skip"]) == 0
+    captured = capsys.readouterr()
+    assert "1 rows were left out (wrong number of columns: 1)." in captured.err
+    assert r"The first prompt: '1+1\nAnswer:'" in captured.err  # Shown as Python writes a newline.
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["1", "3"]
+
+
+def test_a_task_asks_with_its_own_words_and_standard_input_is_text(run_dir, tmp_path, capsys, monkeypatch):
+    (tmp_path / "t.jsonl").write_text('{"q": "1+1", "a": "2"}\n')
+    (tmp_path / "t.yaml").write_text(
+        "tasks: {sums: {source: jsonl, splits: {train: t.jsonl}, "
+        'templates: [{inputs: "How much is {q}?\\nAnswer:", targets: "{a}"}]}}'
+    )
+    ask = ["infer", str(run_dir), f"--input={tmp_path}/t.jsonl", "--task=sums"]
+    assert cli.run([*ask, f"--mixture_or_task_module={tmp_path}/t.yaml"]) == 0
+    captured = capsys.readouterr()
+    assert r"The first prompt: 'How much is 1+1?\nAnswer:'" in captured.err
+    assert json.loads(captured.out)["q"] == "1+1"
+    for wrong, message in (
+        (["--task=sums", "--template={q}"], "Give --template or --task, not both"),
+        (["--template_index=1"], "belong to a task"),
+        (["--task=smus", f"--mixture_or_task_module={tmp_path}/t.yaml"], "Did you mean 'sums'?"),
+        (["--on_bad_row=skp"], "--on_bad_row is 'skp'"),
+    ):
+        assert cli.run([*ask[:3], *wrong]) == 2
+        assert message in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo\n")))
+    assert cli.run(["infer", str(run_dir)]) == 0
+    assert [json.loads(line)["inputs"] for line in capsys.readouterr().out.splitlines()] == ["one", "two"]

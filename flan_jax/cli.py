@@ -293,9 +293,9 @@ def _print_result(result: Any, *, as_json: bool) -> int:
 def _write_rows(predictions: Any, output: str) -> int:
     from flan_jax.run.predictions import write_predictions
 
-    write_predictions(predictions, output)
+    count = write_predictions(predictions, output)
     if output != "-" and _is_first_process():
-        _console(stderr=True).print(f"{counted(predictions.count, 'row')} written to {output}.", highlight=False)
+        _console(stderr=True).print(f"{counted(count, 'row')} written to {output}.", highlight=False)
     return 0
 
 

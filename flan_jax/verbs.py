@@ -57,7 +57,8 @@ VERBS = {
     "infer": Verb(
         does="adds predictions to the rows of a file or of standard input, with the weights of a run or a checkpoint",
         examples=(
-            "runs/quickstart --input=rows.jsonl --output=answers.jsonl --template='Answer the question: {question}'",
+            "runs/quickstart --input=rows.jsonl --output=answers.jsonl --template='Question: {question}\\nAnswer:'",
+            "runs/quickstart --input=rows.csv --output=answers.jsonl --task=my_task --on_bad_row=skip",
         ),
         positional=("model_dir",),
         in_many_processes=True,

@@ -40,7 +40,7 @@ class Predictions:
         return self.predict(self.rows())
 
 
-def write_predictions(predictions: Predictions, output: str) -> None:
+def write_predictions(predictions: Predictions, output: str) -> int:
     """Writes all rows as JSONL; of several processes every one computes, and only the first writes.
 
     Rows go to `<output>.partial`, with their identity in a file next to it. A later call for the same identity appends
@@ -49,6 +49,9 @@ def write_predictions(predictions: Predictions, output: str) -> None:
     Args:
       predictions: What to write.
       output: The path of a .jsonl file, or "-" for standard output.
+
+    Returns:
+      The number of rows of the complete output.
 
     Raises:
       UserError: The partial file was written with other weights, other rows or other settings.
@@ -64,11 +67,12 @@ def write_predictions(predictions: Predictions, output: str) -> None:
             partial = _open_partial(path, predictions.identity())
             stack.callback(_remove_empty, partial)
             done = _finished_rows(partial, rows)
-        all_done = group.broadcast(done)
+        count = group.broadcast(done)
         if not group.is_first:  # The first process has read them to compare them.
-            next(itertools.islice(rows, all_done, all_done), None)
+            next(itertools.islice(rows, count, count), None)
         file = sys.stdout if partial is None else stack.enter_context(open(partial, "a", encoding="utf-8"))
         for row in predictions.predict(rows):
+            count += 1
             if group.is_first:
                 with accessing(output, setting="--output", action="written"):
                     file.write(_line(row))
@@ -76,6 +80,7 @@ def write_predictions(predictions: Predictions, output: str) -> None:
         if partial is not None:
             partial.rename(user_path(output))
             _identity_file(partial).unlink()
+    return count
 
 
 def _require_file(output: Path) -> Path:

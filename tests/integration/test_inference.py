@@ -74,8 +74,8 @@ def test_a_row_that_cannot_be_read_is_found_before_anything_is_computed_or_skipp
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
     assert cli.run([*ask, "--on_bad_row=skip"]) == 0
     captured = capsys.readouterr()
-    assert "1 rows were left out (wrong number of columns: 1)." in captured.err
-    assert r"The first prompt: '1+1\nAnswer:'" in captured.err  # Shown as Python writes a newline.
+    assert "Rows that were left out: 1 (wrong number of columns: 1)." in captured.err
+    assert "The first prompt: '1+1" + r"\nAnswer:'" in captured.err  # Shown as Python writes a newline.
     assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["1", "3"]
 
 

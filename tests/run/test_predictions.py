@@ -59,7 +59,7 @@ def test_finished_rows_are_not_predicted_again_whatever_characters_they_hold(kil
             seen.append(row["id"])
             yield from again.predict(iter([(row, prompt)]))
 
-    write_predictions(dataclasses.replace(again, predict=predict), str(output))
+    assert write_predictions(dataclasses.replace(again, predict=predict), str(output)) == 20
     assert seen == list(range(5, 20)) and not partial.exists()
     lines = output.read_bytes().decode().split("\n")
     assert [json.loads(line) for line in lines[:-1]] == list(predictions_of(path))

@@ -53,8 +53,8 @@ def infer(
 
     Args:
       options: The run or checkpoint.
-      input: A file of JSON lines, a JSON list, CSV, TSV or Parquet, also gzipped; or "-": standard input, with JSON
-        lines or lines of text.
+      input: A file of JSON lines, a JSON list, CSV, TSV, Parquet or (.txt) lines of text, also gzipped; or "-" for
+        standard input, with JSON lines or lines of text.
       template: The prompt of a row, such as "Question: {question}\nAnswer:", where \n is a newline, \t a tab and \\ a
         backslash; None uses the field `inputs`, which a line of text is.
       task: The name of a task whose normalizer and template make the prompts, so that they are those of its exports.

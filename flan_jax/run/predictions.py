@@ -67,7 +67,7 @@ def write_predictions(predictions: Predictions, output: str) -> int:
             partial = _open_partial(path, predictions.identity())
             stack.callback(_remove_empty, partial)
             done = _finished_rows(partial, rows)
-        count = group.broadcast(done)
+        count: int = group.broadcast(done)
         if not group.is_first:  # The first process has read them to compare them.
             next(itertools.islice(rows, count, count), None)
         file = sys.stdout if partial is None else stack.enter_context(open(partial, "a", encoding="utf-8"))

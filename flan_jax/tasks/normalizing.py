@@ -39,7 +39,7 @@ def apply_normalizer(task: TemplatedTask, record: Record, dropped: Counter[str])
         return ()
     if None in rows:
         dropped[DROPPED_BY_NORMALIZER] += sum(row is None for row in rows)
-    return tuple(dict(row) for row in rows if row is not None)
+    return tuple(row for row in rows if row is not None)
 
 
 def normalized(task: TemplatedTask, record: Record) -> tuple[Row | None, ...] | BadRow:
@@ -48,7 +48,8 @@ def normalized(task: TemplatedTask, record: Record) -> tuple[Row | None, ...] | 
         return (record.row,)
     try:
         result = task.normalizer(_Fields(record.row))
-        return (result,) if result is None or isinstance(result, Mapping) else tuple(result)
+        rows = (result,) if result is None or isinstance(result, Mapping) else tuple(result)
+        return tuple(None if row is None else dict(row) for row in rows)
     except _NoField as error:
         detail = f"the normalizer of task {task.name!r} needs the field {str(error)!r}."
         detail += f"{nearest(str(error), record.row)} Fields: {', '.join(record.row)}"

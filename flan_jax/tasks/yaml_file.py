@@ -215,7 +215,7 @@ def read_yaml(path: Path | str) -> YamlFile:
 def _task(name: str, entry: Section, *, sets: Sets) -> TemplatedTask:
     readers = {"filters": parse_filters, "templates": functools.partial(_templates, sets=sets)}
     if "format" in require_mapping(entry.values, entry.place):
-        given = {"name": name, "files": parse_files(entry.at("splits"))}
+        given: dict[str, Any] = {"name": name, "files": parse_files(entry.at("splits"))}
         chosen, of_format = parse_format(entry.at("format"))
         policy = parse_on_bad_row(entry, entry.at("format").values)
         given |= {"format": chosen, "on_bad_row": of_format if policy is None else policy}

@@ -47,6 +47,7 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
         ("a.json", json.dumps(ROWS, indent=1)),
         ("a.csv", "q\n2+2\né\n"),
         ("a.tsv", "q\r2+2\ré\r"),
+        ("a.txt", LINES),
     ],
 )
 def test_every_file_that_training_reads_is_read(tmp_path, name, content):
@@ -99,6 +100,11 @@ def test_standard_input_is_text_or_json(monkeypatch, zipped):
         stream = io.BytesIO(gzip.compress(content) if zipped else content)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(stream)))
         assert prompted("-", prompts=TemplatePrompts(template="{inputs}"))[0] == prompts
+
+
+def test_a_text_file_is_one_prompt_per_line(tmp_path):
+    path = write(tmp_path / "a.txt", "one\r\n\n{two}\n")
+    assert prompted(path, prompts=TemplatePrompts(template="{inputs}"))[0] == ["one", "{two}"]
 
 
 def test_a_missing_field_under_the_default_template_explains_the_choice(tmp_path):

@@ -191,6 +191,13 @@ class ParquetSource(FileSource):
 
     reader = parquet.read_parquet
 
+    def read(self, split: str) -> Iterator[Record | BadRow]:
+        """Yields the rows of the split's files, with integers in columns of integers with gaps."""
+        whole_numbers = parquet.nullable_integers(self.files(split))
+        for path in self.files(split):
+            with streams.open_bytes(path) as stream:
+                yield from parquet.read_parquet(stream, path, whole_numbers=whole_numbers)
+
     def num_rows(self, split: str) -> int | None:
         """Returns the number that the files' footers state."""
         total = 0
@@ -275,6 +282,7 @@ READERS_BY_SUFFIX: Mapping[str, Reader] = {
     ".parquet": parquet.read_parquet,
     ".csv": tables.read_csv,
     ".tsv": tables.read_tsv,
+    ".txt": readers.read_text_or_jsonl,
 }
 
 

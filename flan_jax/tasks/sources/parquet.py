@@ -1,11 +1,12 @@
 """Parquet files to rows; needs the `tasks` extra."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from flan_jax.errors import UserError
 from flan_jax.tasks import lazy
 from flan_jax.tasks.sources.rows import BadRow, Record, plain_record, unique_columns
+from flan_jax.tasks.sources.streams import open_bytes
 
 CANNOT_BE_READ = "cannot be read"
 BATCH_ROWS = 1024
@@ -27,7 +28,8 @@ def read_parquet(
     file = open_parquet(stream, path)
     unique_columns(file.schema_arrow.names, where=path)
     if whole_numbers is None:
-        whole_numbers = nullable_integers(file, path)
+        with_gaps, fractional = _float_columns(file, path)
+        whole_numbers = with_gaps - fractional
     index = 0
     for batch in _batches(file, path):
         for row in _rows_of(batch):
@@ -43,28 +45,21 @@ def read_parquet(
             yield plain_record(row, place=place)
 
 
-def nullable_integers(file: Any, path: str) -> set[str]:
+def nullable_integers(paths: Iterable[str]) -> set[str]:
     """Returns the columns of floats that hold whole numbers and nulls: pandas stores integers with gaps like this.
 
     Args:
-      file: the open `pyarrow.parquet.ParquetFile`.
-      path: of the file, for messages.
-    """
-    import pyarrow
-    from pyarrow import compute
+      paths: of the files of a split. All decide, since not each of them need have a gap.
 
-    floats = [field.name for field in file.schema_arrow if pyarrow.types.is_floating(field.type)]
-    with_gaps, whole = set[str](), set(floats)
-    # Only these columns are read, and none when there are no floats.
-    for batch in _batches(file, path, columns=floats) if floats else ():
-        for name in whole & set(floats):
-            column = batch.column(name)
-            numbers = column.filter(compute.is_finite(column))
-            if len(numbers) < len(column):
-                with_gaps.add(name)
-            if not compute.all(compute.equal(compute.floor(numbers), numbers), min_count=0).as_py():
-                whole.discard(name)
-    return with_gaps & whole
+    Raises:
+      UserError: as `read_parquet`.
+    """
+    gaps, fractions = set[str](), set[str]()
+    for path in paths:
+        with open_bytes(path) as stream:
+            with_gaps, fractional = _float_columns(open_parquet(stream, path), path)
+            gaps, fractions = gaps | with_gaps, fractions | fractional
+    return gaps - fractions
 
 
 def open_parquet(stream: BinaryIO, path: str) -> Any:
@@ -77,6 +72,25 @@ def open_parquet(stream: BinaryIO, path: str) -> Any:
         return lazy.import_parquet().ParquetFile(stream)
     except (OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"{path}: not a Parquet file ({error}).") from error
+
+
+def _float_columns(file: Any, path: str) -> tuple[set[str], set[str]]:
+    """Returns the columns of floats that have nulls or NaN, and those that have fractions."""
+    import pyarrow
+    from pyarrow import compute
+
+    floats = [field.name for field in file.schema_arrow if pyarrow.types.is_floating(field.type)]
+    with_gaps, fractional = set[str](), set[str]()
+    # Only these columns are read, and none when there are no floats.
+    for batch in _batches(file, path, columns=floats) if floats else ():
+        for name in floats:
+            column = batch.column(name)
+            numbers = column.filter(compute.is_finite(column))
+            if len(numbers) < len(column):
+                with_gaps.add(name)
+            if not compute.all(compute.equal(compute.floor(numbers), numbers), min_count=0).as_py():
+                fractional.add(name)
+    return with_gaps, fractional
 
 
 def _batches(file: Any, path: str, *, columns: list[str] | None = None) -> Iterator[Any]:

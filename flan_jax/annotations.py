@@ -273,7 +273,7 @@ def _described(hint: Any, syntax: Syntax) -> str:
 def _advice(value: Any, hint: Any, syntax: Syntax) -> str:
     """Returns what may have gone wrong, as a sentence after a space; "" if nothing is known."""
     if isinstance(value, Plain) and not value:
-        return " Write '' for an empty text." if _is_scalar_of("", hint) else ""
+        return " Write '' for an empty text." if fits("", hint, syntax) else ""
     if isinstance(value, Plain) and value.lower() in ("yes", "no", "on", "off", "y", "n"):
         return " Write true or false."
     if syntax == "YAML" and isinstance(value, str) and not isinstance(value, Plain) and Plain(value).value() != value:

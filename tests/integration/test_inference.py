@@ -94,7 +94,7 @@ def test_a_task_asks_with_its_own_words_and_standard_input_is_text(run_dir, tmp_
         (["--task=sums", "--template={q}"], "Give --template or --task, not both"),
         (["--template_index=1"], "belong to a task"),
         (["--task=smus", f"--mixture_or_task_module={tmp_path}/t.yaml"], "Did you mean 'sums'?"),
-        (["--on_bad_row=skp"], "--on_bad_row is 'skp'"),
+        (["--on_bad_row=skp"], "--on_bad_row: expected one of error, skip"),
     ):
         assert cli.run([*ask[:3], *wrong]) == 2
         assert message in capsys.readouterr().err

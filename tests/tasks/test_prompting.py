@@ -163,10 +163,10 @@ def test_a_conversation_asks_for_its_next_turn(tmp_path):
     turns = [("human", "Hi."), ("gpt", "Hello."), ("human", "How?"), ("gpt", "Well.")]
     rows = [{"conversations": [{"from": who, "value": said} for who, said in turns[:n]]} for n in (4, 3, 0)]
     path = write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    task = format_task("talk", {"train": path}, format=Chat(styles=("named",), max_tokens=None, turns="last"))
+    task = format_task("talk", {"train": path}, format=Chat(max_tokens=None, turns="last"))
     found, dropped = prompted(path, prompts=TaskPrompts(task=task), on_bad_row="skip")
     assert found == ["User: Hi.\nAssistant: Hello.\nUser: How?\nAssistant:"] * 2 and dropped.total() == 1
-    assert next(iter(Chat(styles=("named",), max_tokens=None, turns="last")(rows[0])))["prompt"] == found[0]
+    assert next(iter(Chat(max_tokens=None, turns="last")(rows[0])))["prompt"] == found[0]
 
 
 def test_tasks_that_show_solved_examples_are_refused():

@@ -320,17 +320,11 @@ def _leave_group(status: int) -> int:
 
 
 def print_settings() -> None:
-    """Prints every binding in force with the file and line that set it."""
-    from rich.table import Table
-
+    """Prints every binding in force as gin text, each on one line with the file and line that set it."""
     from flan_jax import gin_config
 
-    table = Table(title="resolved configuration", title_justify="left")
-    for column in ("name", "value", "set in"):
-        table.add_column(column, overflow="fold")
     for setting in gin_config.settings():
-        table.add_row(setting.name, repr(setting.value), setting.origin)
-    _console().print(table)
+        print(f"{setting.name} = {setting.value!r}  # {setting.origin}")
 
 
 def _report(error: Exception, *, show_traceback: bool) -> int:

@@ -129,6 +129,11 @@ def read_json(checkpoint: Location, item: str) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
+def metrics_of(checkpoint: Location) -> dict[str, Any]:
+    """Returns the metrics of the evaluation at a checkpoint's step; empty when it was not evaluated."""
+    return read_json(checkpoint, "metrics") if (checkpoint / "metrics" / "metrics").exists() else {}
+
+
 def read_tree(checkpoint: Path, item: str, abstract: Any) -> Any:
     """Returns the arrays of an item (`params`, `opt_state`) with the shardings of `abstract`.
 

@@ -30,7 +30,7 @@ class ModelOptions:
 
     Attributes:
       model_dir: The directory of a run, or of a converted, T5X or Hugging Face checkpoint.
-      step: "latest", "all" (to evaluate them one after the other) or the step of a checkpoint.
+      step: "latest", "best" (by the run's keep_best), "all" (to evaluate them one after the other) or a step.
       batch_size: Rows per batch.
       max_decode_length: The largest number of tokens in a prediction; None uses the run's target length.
       export_dir: The directory of exports; None uses the one that the run recorded.
@@ -148,15 +148,36 @@ def chosen_checkpoints(run: TrainedModel, options: ModelOptions, *, console: Con
       MissingFileError: There is no checkpoint of that step.
     """
     step = options.step
-    if not isinstance(step, int) and step not in ("latest", "all"):
-        raise UserError(f"step is {step!r}; allowed are 'latest', 'all' and a number.")
+    if not isinstance(step, int) and step not in ("latest", "best", "all"):
+        raise UserError(f"step is {step!r}; allowed are 'latest', 'best', 'all' and a number.")
     steps: Sequence[int | None] = [step] if isinstance(step, int) else [None]
     if step == "all":
         steps = reading.all_steps(run.directory.checkpoints) or steps
+    if step == "best":
+        steps = [_best_step(run.directory)]
     opened = [formats.open_weights(run.directory.path, step=number, strict=options.strict) for number in steps]
     for warning in (warning for weights in opened for warning in weights.warnings):
         console.print(warning, highlight=False, soft_wrap=True)
     return {weights.step or 0: weights for weights in opened}
+
+
+def _best_step(directory: RunDirectory) -> int:
+    policy = _record(directory).at("checkpoints") if directory.run_file.is_file() else None
+    watched = policy.get("keep_best", str | None) if policy is not None else None
+    if policy is None or watched is None:
+        raise UserError(
+            f"step is 'best', and {directory.path} records no metric to choose by: a run with "
+            "CheckpointPolicy.keep_best does. Give a step."
+        )
+    sign = 1 if policy.get("best_mode", str) == "max" else -1
+    values = {
+        number: sign * float(value)
+        for number in reading.all_steps(directory.checkpoints)
+        if isinstance(value := reading.metrics_of(directory.checkpoints / str(number)).get(watched), int | float)
+    }
+    if not values:
+        raise UserError(f"step is 'best', and no checkpoint in {directory.checkpoints} has the metric {watched!r}.")
+    return max(values, key=lambda number: (values[number], number))
 
 
 def _open_run(directory: RunDirectory, options: ModelOptions) -> TrainedModel:

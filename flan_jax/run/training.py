@@ -172,6 +172,7 @@ class Run:
             "vocabulary": asdict(mixture.vocabulary),
             "mixture": provenance.mixture(mixture),
             "evaluation": None if plan is None else {"plan": asdict(plan), "mixtures": evaluated},
+            "checkpoints": asdict(self._config.checkpoints),
             "devices": provenance.devices(self._network.mesh),
             "versions": provenance.versions(),
         }

@@ -259,3 +259,8 @@ def test_every_option_of_a_run_is_a_binding(export_dir, tmp_path, capsys):
     assert not any(name.startswith("update_rms/token_embedder") and value for name, value in line.items())
     assert reading.all_steps(tmp_path / "run" / "checkpoints") == [10]
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    # Step 5 was not evaluated, so that it has no score to be the best by.
+    assert cli.run(["evaluate", f"{tmp_path}/run", "--step=best"]) == 0
+    assert "step 10" in capsys.readouterr().out
+    assert cli.run(["infer", f"{tmp_path}/run", "--step=bets"]) == 2
+    assert "step is 'bets'; allowed are 'latest', 'best', 'all'" in capsys.readouterr().err

@@ -49,5 +49,5 @@ def test_each_chosen_checkpoint_is_opened_once(run, requested, steps, monkeypatc
 def test_a_missing_checkpoint_is_refused(run):
     with pytest.raises(FileNotFoundError, match="No checkpoint of step 4 .* Available steps"):
         chosen_checkpoints(run, ModelOptions(model_dir="", step=4), console=QUIET)
-    with pytest.raises(ValueError, match="step is 'last'; allowed are 'latest', 'all' and a number"):
+    with pytest.raises(ValueError, match="step is 'last'; allowed are 'latest', 'best', 'all' and a number"):
         chosen_checkpoints(run, ModelOptions(model_dir="", step="last"), console=QUIET)

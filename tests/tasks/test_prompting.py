@@ -42,7 +42,7 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
     [
         ("a.jsonl", LINES),
         ("a.jsonl", "\ufeff" + LINES.replace("\n", "\r\n")),
-        ("a.jsonl.gz", gzip.compress(LINES.encode())),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
         ("a.jsonl", json.dumps(ROWS)),
         ("a.json", json.dumps(ROWS, indent=1)),
         ("a.csv", "q\n2+2\né\n"),

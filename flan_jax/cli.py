@@ -231,7 +231,7 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
         rest = _typed(kind, {name: value for name, value in options.items() if name not in own})
         make_config = gin_config.configured(kind, rest, verb=invocation.verb)
         if invocation.check:
-            make_config()
+            check(make_config(), invocation.verb)
 
     def run_verb() -> int:
         first = () if make_config is None else (make_config(),)
@@ -244,6 +244,14 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
         return _write_rows(result, output) if verb.yields_rows else _print_result(result, as_json=invocation.json)
 
     return run_verb
+
+
+def check(config: Any, verb: str) -> None:
+    """Checks all of a recipe that can be known before rows are read; `plan` needs no data."""
+    if verb == "train":
+        from flan_jax.run.run_data import check_data
+
+        check_data(config)
 
 
 def _typed(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Iterable
 
+from flan_jax.data.manifest import TaskMetadata
 from flan_jax.errors import UnknownNameError
 from flan_jax.evaluation.metrics import METRICS, metric
 from flan_jax.evaluation.results import SuiteResult, TaskResult
-from flan_jax.evaluation.suite import Labeled, metrics_of
+from flan_jax.evaluation.suite import metrics_of
 from flan_jax.names import nearest
 
 FORMS = (
@@ -52,13 +53,18 @@ def require_form(name: str, *, setting: str, labels: Collection[str]) -> None:
         )
 
 
-def require_known(name: str, tasks: Iterable[Labeled], *, setting: str) -> None:
+def require_known(name: str, tasks: Iterable[tuple[str, str, TaskMetadata]], *, setting: str) -> None:
     """Refuses a name that the evaluation of these tasks will not have.
+
+    Args:
+      name: The watched score.
+      tasks: Label, name and metadata of each task.
+      setting: What watches it, for the message.
 
     Raises:
       UnknownNameError: There is no such score; the message lists those that there are.
     """
-    expected = SuiteResult(step=0, tasks=tuple(_expected(one) for one in tasks))
+    expected = SuiteResult(step=0, tasks=tuple(_expected(*one) for one in tasks))
     names = [f"eval/mean/{score}" for score in expected.means()]
     names += [known for known in expected.as_metrics() if known not in names]
     if name not in names:
@@ -68,17 +74,16 @@ def require_known(name: str, tasks: Iterable[Labeled], *, setting: str) -> None:
         )
 
 
-def _expected(one: Labeled) -> TaskResult:
+def _expected(label: str, task: str, metadata: TaskMetadata) -> TaskResult:
     """Returns a task's result with all its scores at 0."""
-    manifest = one.task.manifest
-    names = metrics_of(manifest.metadata.evaluation, manifest.metadata.metrics)
+    names = metrics_of(metadata.evaluation, metadata.metrics)
     scores = [score for name in names for score in metric(name).gives]
     return TaskResult(
-        task=manifest.task,
-        split=manifest.split,
-        cluster=manifest.metadata.cluster,
-        label=one.label,
-        evaluation=manifest.metadata.evaluation,
+        task=task,
+        split="",
+        cluster=metadata.cluster,
+        label=label,
+        evaluation=metadata.evaluation,
         metrics=dict.fromkeys(scores, 0.0),
         main_metric=scores[0],
         num_examples=1,

@@ -13,21 +13,41 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flan_jax.data import exports
 from flan_jax.data.exports import UseCached
-from flan_jax.data.manifest import MixtureManifest, Request
+from flan_jax.data.manifest import MixtureManifest, Request, TaskMetadata
 from flan_jax.settings import from_json
 from flan_jax.tasks.exporting.child import Child, serve
 
 _MODULE = "flan_jax.run.export_process"  # `__name__` is "__main__" in a child.
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DescribedTask:
+    """A task before its export.
+
+    Attributes:
+      task: its name.
+      metadata: of its declaration.
+      vocabulary_size: number of ids.
+    """
+
+    task: str
+    metadata: TaskMetadata
+    vocabulary_size: int
+
+
 def ensure_exports(
-    requests: Sequence[Request], *, export_dir: Path, use_cached: UseCached = "auto", processes: int | None = None
+    requests: Sequence[Request],
+    *,
+    export_dir: Path,
+    use_cached: UseCached = "auto",
+    processes: int | None = None,
+    check: Callable[[list[list[DescribedTask]]], None] | None = None,
 ) -> tuple[MixtureManifest, ...]:
     """Returns the exports for requests; a child process creates those that are missing or out of date.
 
@@ -36,6 +56,7 @@ def ensure_exports(
       export_dir: the export directory.
       use_cached: True never exports; "auto" and False export what is missing or out of date.
       processes: how many processes may export at a time; None for one per core.
+      check: refuses the tasks of the requests before any row is read; not called when nothing is exported.
 
     Raises:
       UserError: `use_cached` is True and an export is missing or out of date: the fields that differ are named.
@@ -45,6 +66,8 @@ def ensure_exports(
     def exporter(group: Sequence[Request], export_dir: Path) -> None:
         listed = [dataclasses.asdict(request) for request in group]
         with start() as child:
+            if check is not None:
+                check(_described(child, requests))
             child.ask(
                 {"requests": listed, "export_dir": str(export_dir), "processes": processes},
                 work=f"exported {', '.join(repr(request.name) for request in group)}",
@@ -53,13 +76,35 @@ def ensure_exports(
     return exports.ensure_all(requests, export_dir=export_dir, use_cached=use_cached, exporter=exporter)
 
 
+def describe(requests: Sequence[Request]) -> list[list[DescribedTask]]:
+    """Returns the tasks of each request, from a child process that registers them and reads no rows.
+
+    Raises:
+      ExportFailed: a name or a split does not exist, or a module cannot be imported.
+    """
+    with start() as child:
+        return _described(child, requests)
+
+
+def _described(child: Child, requests: Sequence[Request]) -> list[list[DescribedTask]]:
+    order = {"describe": [dataclasses.asdict(request) for request in requests]}
+    answer = child.ask(order, work=f"described {', '.join(repr(request.name) for request in requests)}")
+    return [[from_json(task, DescribedTask, file="the answer") for task in tasks] for tasks in answer["tasks"]]
+
+
 def start() -> Child:
     """Starts an export process."""
     return Child(_MODULE)
 
 
 def answer(order: dict[str, Any]) -> dict[str, Any]:
-    """Carries out an order: exports whole requests, or one split of one task of a request, as its process's answer."""
+    """Carries out an order: describes requests, exports them, or exports one split of one task of a request."""
+    if "describe" in order:
+        from flan_jax.collections import catalog
+        from flan_jax.tasks.exporting.export import described
+
+        catalog.install()
+        return {"tasks": described([from_json(value, Request, file="the order") for value in order["describe"]])}
     export_dir = Path(order["export_dir"])
     if "requests" in order:
         requests = [from_json(value, Request, file="the order") for value in order["requests"]]

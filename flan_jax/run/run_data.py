@@ -1,6 +1,7 @@
 """The data of one run: opened exports of the training mixture and of what is evaluated, checked against each other."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,12 +9,12 @@ import jax
 
 from flan_jax import placement, processes, vocab
 from flan_jax.data.loader import TrainFeed
-from flan_jax.data.manifest import MixtureManifest, VocabularyRef
+from flan_jax.data.manifest import MixtureManifest, Request, TaskMetadata, VocabularyRef
 from flan_jax.data.source import ExportedTask, open_members
 from flan_jax.errors import UserError
 from flan_jax.evaluation import score_names, suite
 from flan_jax.models.t5.config import T5Config
-from flan_jax.run.export_process import ensure_exports
+from flan_jax.run import export_process
 from flan_jax.run.held_out import require_held_out
 from flan_jax.run.run_config import RunConfig
 
@@ -59,12 +60,11 @@ def open_data(config: RunConfig) -> RunData:
     mixture, evaluated = processes.group().first_then_others(lambda: _ensure_exports(config))
     members = open_members(mixture, export_dir=config.export_dir)
     if config.evaluation is not None and config.watched_scores:
-        tasks = suite.labeled(
+        labeled = suite.labeled(
             (label, open_members(evaluated[name], export_dir=config.export_dir))
             for label, name in config.evaluation.members()
         )
-        for setting, score in config.watched_scores.items():
-            score_names.require_known(score, tasks, setting=setting)
+        _require_scores(config, [(one.label, one.task.manifest.task, one.task.manifest.metadata) for one in labeled])
     hold_out = require_held_out(
         members,
         config.evaluation,
@@ -74,6 +74,30 @@ def open_data(config: RunConfig) -> RunData:
         allow_leak=config.allow_leak,
     )
     return RunData(mixture=mixture, members=members, evaluated=evaluated, hold_out=hold_out)
+
+
+def check_data(config: RunConfig) -> None:
+    """Checks what can be known of a run's data before any row is read; takes a child process that registers the tasks.
+
+    Raises:
+      UserError: A mixture, task or split does not exist, a module cannot be imported, a vocabulary has more ids than
+        the model has embeddings, or a score is watched that the evaluation will not have.
+    """
+    _check_described(config, export_process.describe(_requests(config)))
+
+
+def _check_described(config: RunConfig, described: Sequence[Sequence[export_process.DescribedTask]]) -> None:
+    labels = [label for label, _ in config.evaluation.members()] if config.evaluation else []
+    trained, *evaluated = described
+    for task in (task for tasks in (trained, *evaluated) for task in tasks):
+        _require_rows(f"task {task.task!r}", task.vocabulary_size, config.model)
+    pairs = [(label, task) for label, tasks in zip(labels, evaluated, strict=True) for task in tasks]
+    _require_scores(config, [(label, task.task, task.metadata) for label, task in pairs])
+
+
+def _require_scores(config: RunConfig, tasks: Sequence[tuple[str, str, TaskMetadata]]) -> None:
+    for setting, score in config.watched_scores.items():
+        score_names.require_known(score, tasks, setting=setting)
 
 
 def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Config) -> None:
@@ -94,26 +118,38 @@ def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Confi
                 f"{refs[name].digest[:12]}) than {first!r} ({refs[first].size} ids, digest {refs[first].digest[:12]}). "
                 "Use one VOCABULARY for all of them."
             )
-    if refs[first].size > model.vocab_size:
+    _require_rows(repr(first), refs[first].size, model)
+
+
+def _require_rows(owner: str, vocabulary_size: int, model: T5Config) -> None:
+    if vocabulary_size > model.vocab_size:
         raise UserError(
-            f"The vocabulary of {first!r} has {refs[first].size} ids, and T5Config.vocab_size is {model.vocab_size}: "
-            f"the embedding table needs a row for each id. Set T5Config.vocab_size to at least {refs[first].size}."
+            f"The vocabulary of {owner} has {vocabulary_size} ids, and T5Config.vocab_size is {model.vocab_size}: "
+            f"the embedding table needs a row for each id. Set T5Config.vocab_size to at least {vocabulary_size}."
         )
 
 
 def _ensure_exports(config: RunConfig) -> tuple[MixtureManifest, dict[str, MixtureManifest]]:
     """Returns the manifests of the mixture and of what is evaluated; all requests go to one export process."""
-    plan, data = config.evaluation, config.data
-    names = [name for _, name in plan.members()] if plan else []
-    requests = [dataclasses.replace(data, name=name, split=plan.split) for name in names] if plan else []
-    mixture, *others = ensure_exports(
-        [data, *requests], export_dir=config.export_dir, use_cached=config.use_cached_tasks
+    data, requests = config.data, _requests(config)
+    mixture, *others = export_process.ensure_exports(
+        requests,
+        export_dir=config.export_dir,
+        use_cached=config.use_cached_tasks,
+        check=functools.partial(_check_described, config),
     )
-    evaluated = dict(zip(names, others, strict=True))
+    evaluated = dict(zip((request.name for request in requests[1:]), others, strict=True))
     refs = {name: manifest.vocabulary for name, manifest in {data.name: mixture, **evaluated}.items()}
     require_same_vocabulary(refs, model=config.model)
     _require_requested_vocabulary(mixture.vocabulary, requested=data.vocabulary, name=data.name)
     return mixture, evaluated
+
+
+def _requests(config: RunConfig) -> list[Request]:
+    """The exports of a run: of the training mixture, then of each member of the evaluation."""
+    plan, data = config.evaluation, config.data
+    members = plan.members() if plan else []
+    return [data, *(dataclasses.replace(data, name=name, split=plan.split) for _, name in members if plan)]
 
 
 def _require_requested_vocabulary(ref: VocabularyRef, *, requested: str | None, name: str) -> None:

@@ -1,7 +1,6 @@
 import pytest
 
 from flan_jax.evaluation.score_names import require_form, require_known
-from flan_jax.evaluation.suite import labeled
 
 
 @pytest.mark.parametrize(
@@ -42,7 +41,8 @@ def test_a_name_that_no_evaluation_could_have_is_refused(name, message):
 
 def test_a_name_that_this_evaluation_will_not_have_is_refused_with_those_it_has(task):
     rows = [{"inputs": "a", "targets": "a"}]
-    tasks = labeled([("trained", [task(rows, name="copy", metrics=("accuracy", "squad"))])])
+    exported = task(rows, name="copy", metrics=("accuracy", "squad"))
+    tasks = [("trained", "copy", exported.manifest.metadata)]
     for name in ("eval/mean/f1", "eval/task/copy/em", "eval/cluster/toys/accuracy", "eval/normalized_average"):
         require_known(name, tasks, setting="early_stopping")
     with pytest.raises(KeyError, match=r"early_stopping watches 'eval/task/copie/f1', .*mean 'eval/task/copy/f1'"):

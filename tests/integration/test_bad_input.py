@@ -24,6 +24,15 @@ tasks:
 """
 
 
+WATCHING = """
+from __gin__ import dynamic_registration
+from flan_jax.checkpoint import manager
+
+include 'gin_configs/recipes/quickstart.gin'
+manager.CheckpointPolicy.keep_best = "eval/task/embedded_hoby/accuracy"
+"""
+
+
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
     """A user's task in a YAML file, and the command line that trains on it."""
@@ -68,6 +77,25 @@ def test_a_run_refuses_what_its_export_process_refuses(mine, capfd, rows, change
     refused(mine(rows, **changes), capfd, *parts)
     assert not Path("run").exists()
     assert not list(Path("exports/mixtures").glob("*.json"))  # A run must not mistake anything for an export.
+
+
+def test_check_looks_up_names_vocabulary_and_watched_scores_and_reads_no_row(mine, capfd):
+    run = [*mine([{"city": "Lima"}]), "--check"]  # The row lacks its target.
+    assert cli.run(run) == 0 and not Path("run").exists() and not Path("exports").exists()
+    for changes, part in [
+        (["--gin.MIXTURE_OR_TASK_NAME=mien"], "Unknown task or mixture 'mien'. Did you mean 'mine'"),
+        (["--gin.MIXTURE_OR_TASK_MODULE=mien.yaml"], "mien.yaml"),
+        (["--gin.VOCABULARY=None", "--gin.config.T5Config.vocab_size=100"], "vocab_size is 100"),
+    ]:
+        refused([*run, *changes], capfd, part)
+    Path("watch.gin").write_text(WATCHING)
+    args = ["train", "--gin_file=watch.gin", "--gin.MODEL_DIR=run", "--gin.EXPORT_DIR=exports"]
+    # Also by the run itself, before anything is exported.
+    for check in (["--check"], []):
+        refused(
+            [*args, *check], capfd, "keep_best watches 'eval/task/embedded_hoby/accuracy'", "'eval/task/embedded_hobby"
+        )
+    assert not list(Path("exports").rglob("*.array_record"))
 
 
 def test_bad_rows_are_skipped_and_counted_on_request(mine, capfd):

@@ -9,6 +9,7 @@ import fcntl
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,31 @@ def export_requests(
             )
             for request in requests
         ]
+
+
+def described(requests: Sequence[Request]) -> list[list[dict[str, Any]]]:
+    """Returns what is known of each request's tasks before their rows are read, as JSON.
+
+    Args:
+      requests: as for `export_requests`.
+
+    Raises:
+      UnknownNameError: no such mixture or task.
+      UserError: no task has the split.
+    """
+    registry.prepare(requests[0])
+    answers = []
+    for request in requests:
+        provider = registry.mixture_or_task(request.name)
+        selection = members.select(provider, request.split, on_missing_split=request.on_missing_split)
+        tasks = [registry.of_seqio(task) for task in selection.tasks.values()]
+        answers.append(
+            [
+                {"task": task.name, "metadata": asdict(task.metadata), "vocabulary_size": task.vocabulary.size}
+                for task in tasks
+            ]
+        )
+    return answers
 
 
 def export_one(

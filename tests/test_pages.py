@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flan_jax import cli
+from flan_jax import cli, t5x_names
 from tests.test_imports import MODULES, PACKAGE, ROOT, module_name
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -166,7 +166,8 @@ def test_links_files_and_names_of_a_page_exist(page):
     ]
     problems += [path_problem(path, near=page.parent) for path in PATH.findall(text)]
     # What the page's own examples write, a run's folders and other projects' names are not ours to have.
-    for span in re.findall(r"`([^`\n]+)`", text):
+    of_t5x = {name.theirs for name in t5x_names.NAMES}
+    for span in {*re.findall(r"`([^`\n]+)`", text)} - of_t5x:
         names = [span] if DOTTED.fullmatch(span) else re.findall(r"^([a-z_]\w*\.[A-Z]\w*(?:\.\w+)*) =", span)
         problems += [name_problem(name) for name in names]
     problems += [name_problem(name.rstrip(".")) for name in re.findall(r"\bflan_jax\.[\w.]+", text)]

@@ -316,10 +316,10 @@ def test_a_files_own_vocabulary_stays(collection, tmp_path):
     [
         ("{row: {}}", "collections.flan2021: unknown key 'row'. Did you mean 'rows'"),
         ("{seed: x}", "collections.flan2021.seed: expected a whole number, got 'x'"),
-        ("{format: flam}", "collections.flan2021.format: expected one of plain, flan; got 'flam'. Did you mean 'flan'"),
+        ("{format: flam}", "collections.flan2021.format: expected one of plain, flan, got 'flam'. Did you mean 'flan'"),
         (
             "{on_bad_row: skp}",
-            "collections.flan2021.on_bad_row: expected one of error, skip; got 'skp'. Did you mean 'skip'",
+            "collections.flan2021.on_bad_row: expected one of error, skip, got 'skp'. Did you mean 'skip'",
         ),
         ("{rows: {ret: {kind: jsonl, splits: {train: x}}}}", "rows: FLAN 2021 has no dataset 'ret'. Did you mean "),
         (

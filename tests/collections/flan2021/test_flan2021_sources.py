@@ -99,9 +99,9 @@ def test_part_of_a_source_is_its_first_rows(tmp_path):
     assert list(part.rows("train")) == rows[:3] and list(part.rows("test")) == rows
     assert part.revision("train") != part.revision("test")
     assert part.describe("train") == whole.describe("train")
-    with pytest.raises(KeyError, match="No split 'extra'"):
+    with pytest.raises(KeyError, match="the split must be one of train, test; got 'extra'"):
         list(part.rows("extra"))
-    with pytest.raises(KeyError, match="No split 'extra'"):
+    with pytest.raises(KeyError, match="the split must be one of train, test; got 'extra'"):
         part.revision("extra")
     absent = PartOf(source=JsonlSource(files={"train": tmp_path / "no.jsonl"}), selected=("train",))
     assert "no.jsonl" in absent.unavailable("train") and absent.looked_for("train")

@@ -89,5 +89,5 @@ def test_an_absent_source_reports_what_is_missing_and_yields_no_row():
     for ask in (source.read, source.revision, source.files):
         with pytest.raises(FileNotFoundError, match="Declare rows for 'x'"):
             ask("train")
-    with pytest.raises(KeyError, match="No split 'test'"):
+    with pytest.raises(KeyError, match="the split must be one of train; got 'test'"):
         source.files("test")

@@ -316,8 +316,9 @@ def _console(*, stderr: bool = False) -> "Console":
     """Returns the terminal; for a file or a pipe a console wide enough that no table is folded."""
     from rich.console import Console
 
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=PIPED_COLUMNS)
+    # Without markup: paths and names may have brackets.
+    console = Console(stderr=stderr, markup=False)
+    return console if console.is_terminal else Console(stderr=stderr, markup=False, width=PIPED_COLUMNS)
 
 
 def _leave_group(status: int) -> int:

@@ -94,9 +94,15 @@ def as_gin_line(binding: str) -> str:
     try:
         config_parser.ConfigParser(value, _Names()).parse_value()
         list(config_parser.ConfigParser(f"{name} = {value}", _Names()))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, tokenize.TokenError, RecursionError) as error:
+        if value[:1] in ("(", "[", "{", "@", "%"):  # Meant as a gin value, unlike a path or a name.
+            raise UserError(f"--gin.{binding}: the value is not gin syntax ({_reason(error)}).") from error
         value = repr(value)
     return f"{name} = {value}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error.args[0]) if error.args else type(error).__name__
 
 
 def modules_of_tasks(statements: Sequence[Statement]) -> tuple[str, ...]:

@@ -81,6 +81,9 @@ def test_every_value_has_an_origin():
             "macro %LENGHTS, which no gin file sets. Did you mean 'LENGTHS'",
         ),
         (["TRAIN_STEPS"], "has no value: write --gin.NAME=VALUE"),
+        (["NAMES=('a',"], r"--gin.NAMES=\('a',: the value is not gin syntax"),
+        (["NAMES=[1, 2"], r"the value is not gin syntax"),
+        (["NAMES={'a': }"], r"the value is not gin syntax"),
     ],
 )
 def test_a_wrong_name_is_refused_with_the_nearest(bindings, message):

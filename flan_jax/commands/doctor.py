@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.table import Table
+from rich.text import Text
 
 from flan_jax import backend
 
@@ -40,7 +41,7 @@ class Diagnosis:
         """Shows a line per finding."""
         table = Table("what", "found", "state", "fix", title="flan-jax doctor", title_justify="left")
         for what, state, is_fine, fix in self.findings:
-            table.add_row(what, state, "ok" if is_fine else "[red]look[/red]", "" if is_fine else fix)
+            table.add_row(what, state, "ok" if is_fine else Text("look", style="red"), "" if is_fine else fix)
         return table
 
 

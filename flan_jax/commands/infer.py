@@ -107,7 +107,7 @@ def infer(
             bar = progress.add_task("predicting", total=scan.count)
             while chunk := list(itertools.islice(rows, CHUNK_BATCHES * batch_size)):
                 if not computed:
-                    console.print(f"The first prompt: {chunk[0].prompt!r}", markup=False, soft_wrap=True)
+                    console.print(f"The first prompt: {chunk[0].prompt!r}", soft_wrap=True)
                 predictions, num_truncated = predictor([prompt for _, prompt in chunk])
                 computed, truncated = computed + len(chunk), truncated + num_truncated
                 yield from ({**row, PREDICTION: p} for (row, _), p in zip(chunk, predictions, strict=True))
@@ -119,7 +119,7 @@ def infer(
             )
         if dropped:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(dropped.items()))
-            console.print(f"Rows that were left out: {dropped.total():,} ({reasons}).", markup=False)
+            console.print(f"Rows that were left out: {dropped.total():,} ({reasons}).")
 
     return Predictions(
         identity=lambda: sha256_of([leaves_digest(weights.params), settings]),

@@ -49,6 +49,7 @@ def normalized(task: TemplatedTask, record: Record) -> tuple[Row | None, ...] | 
     try:
         result = task.normalizer(_Fields(record.row))
         rows = (result,) if result is None or isinstance(result, Mapping) else tuple(result)
+        rows = rows or (None,)  # No row at all is a dropped one, so that it is counted.
         return tuple(None if row is None else dict(row) for row in rows)
     except _NoField as error:
         detail = f"the normalizer of task {task.name!r} needs the field {str(error)!r}."

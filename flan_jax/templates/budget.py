@@ -12,11 +12,12 @@ from typing import Any
 from jinja2.sandbox import SecurityError
 
 MAX_STEPS = 100_000
-"""Of a rendering: calls, iterations of loops, numbers of `range`, and one for every `_CHARACTERS_PER_STEP`."""
+"""The steps of one rendering: a call, an iteration of a loop, a number of `range` and every 100 characters take one."""
 MAX_SIZE = 1_000_000
 """Of a value: characters of a text, items of a list, bits of a number."""
 _CHARACTERS_PER_STEP = 100
 _PLAIN = frozenset((str, int, float, bool, type(None)))
+# The owner's size is free here, so that a loop may append to a long list.
 _IN_CONSTANT_TIME = frozenset("append pop get setdefault add keys values items".split())
 _WIDE = re.compile(r"\d{6,}|\*")
 _NESTED = re.compile(r"\{[^{}]*\{")
@@ -25,7 +26,7 @@ _steps_left: ContextVar[list[int]] = ContextVar("steps_left")
 
 
 def start() -> None:
-    """Gives the rendering that follows a full budget."""
+    """Starts a rendering with a full budget."""
     _steps_left.set([MAX_STEPS])
 
 
@@ -71,7 +72,7 @@ def _counted(items: Any) -> Iterator[Any]:
 
 
 def as_text(value: Any) -> str:
-    """Returns `str(value)`, unless a list that contains another one often makes it too long."""
+    """Returns `str(value)`; refuses nested values whose text would be too long."""
     if type(value) is str:
         return value
     if type(value) not in _PLAIN:
@@ -102,7 +103,7 @@ def check_operation(operator: str, left: Any, right: Any) -> None:
     Traceback (most recent call last):
     jinja2.exceptions.SecurityError: a value of more than 1,000,000 characters, items or bits
     """
-    if operator == "%" and isinstance(left, str):
+    if operator == "%" and isinstance(left, (str, bytes)):
         pay(_formatted_size(left, right if isinstance(right, tuple) else (right,)))
     elif isinstance(left, int) and isinstance(right, int):
         if operator == "**":
@@ -121,7 +122,7 @@ def check_call(function: Callable[..., Any], arguments: Sequence[Any]) -> None:
     """Takes the price of a call: a step, and the sizes that a method of a text or a list works on."""
     method = getattr(function, "__wrapped__", function)  # The sandbox wraps `str.format`.
     owner = getattr(method, "__self__", None)
-    if isinstance(owner, (str, list, dict, set)):
+    if isinstance(owner, (str, bytes, int, list, dict, set)):
         pay(_applied_size(method.__name__, owner, arguments))
     else:
         pay(sum(map(_nested_size, arguments)))
@@ -149,9 +150,12 @@ def _width(argument: Any) -> int:
 
 
 def _applied_size(name: str, owner: Any, arguments: Sequence[Any]) -> int:
-    """An upper bound of the result's size, for the methods whose result can exceed their arguments in size."""
+    """Returns an upper bound of the size of a method's result, for methods that can return more than they are given."""
     own = 0 if name in _IN_CONSTANT_TIME else _nested_size(owner)
     numbers = [abs(argument) for argument in arguments if isinstance(argument, int)]
+    if isinstance(owner, bytes):  # As a text of as many characters.
+        owner = owner.decode("latin-1")
+        arguments = [a.decode("latin-1") if isinstance(a, bytes) else a for a in arguments]
     if name == "replace" and len(arguments) >= 2 and isinstance(owner, str):
         return own + owner.count(as_text(arguments[0])) * len(as_text(arguments[1]))
     if name == "join" and arguments and isinstance(arguments[0], Sized):
@@ -167,16 +171,19 @@ def _applied_size(name: str, owner: Any, arguments: Sequence[Any]) -> int:
     return own + sum(map(_nested_size, arguments))
 
 
-def _formatted_size(pattern: str, arguments: Sequence[Any]) -> int:
-    """An upper bound of the size of a formatted text; widths of six digits and more, and `*`, are not estimated."""
+def _formatted_size(pattern: str | bytes, arguments: Sequence[Any]) -> int:
+    """Returns an upper bound of the size of a formatted text; widths of six digits and more, and `*`, are refused."""
+    if isinstance(pattern, bytes):
+        pattern = pattern.decode("latin-1")
     if _WIDE.search(pattern) or _NESTED.search(pattern):
         return MAX_SIZE + 1
     largest = max([20, *(_nested_size(argument) for argument in arguments)])
-    return len(pattern) + (pattern.count("{") + pattern.count("%")) * largest
+    widths = sum(map(int, re.findall(r"\d+", pattern)))
+    return len(pattern) + widths + (pattern.count("{") + pattern.count("%")) * largest
 
 
 def _nested_size(value: Any) -> int:
-    """The length of `str(value)`, nearly; takes a step for every inner value, however often it is reached."""
+    """Returns nearly the length of `str(value)`; takes a step for every inner value, however often it is reached."""
     if type(value) is str:
         return len(value)
     if type(value) in _PLAIN:

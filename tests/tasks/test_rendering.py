@@ -67,6 +67,12 @@ def test_a_normalizer_changes_drops_and_multiplies_rows():
     assert num_examples(task, "train") == 4
 
 
+def test_a_row_without_any_row_of_the_normalizer_is_counted():
+    dropped = Counter()
+    task = task_of(normalizer=lambda row: [] if row["q"] == "a" else row, templates=TEMPLATES[:1])
+    assert inputs(task, dropped=dropped) == ["0 b", "0 c"] and dropped == {"dropped by the normalizer": 1}
+
+
 def test_max_rows_counts_usable_rows():
     task = task_of(normalizer=lambda row: row if row["q"] != "a" else None, templates=TEMPLATES[:1], max_rows=1)
     assert inputs(task) == ["0 b"] and num_examples(task, "train") == 1

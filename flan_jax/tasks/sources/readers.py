@@ -189,8 +189,9 @@ def _with_field(error: Unusable, text: str, place: str) -> Record | BadRow:
     """Returns a bad row that names the field of a number that is not finite, which the decoder does not know."""
     if error.reason == NOT_FINITE:
         try:
-            return _json_record(json.loads(text), place, is_plain=False)
-        except (ValueError, RecursionError):  # The line is not JSON behind the number.
+            row = json.loads(text, object_pairs_hook=_mapping_or_repeated)
+            return _json_record(row, place, is_plain=False)
+        except (ValueError, RecursionError):  # The line is not JSON after the number.
             return BadRow(NOT_JSON, f"not JSON, and {error.detail} is not a finite number: {shortened(text)}", place)
     return BadRow(error.reason, error.detail, place)
 

@@ -123,6 +123,16 @@ def _csv_cells(stream: BinaryIO, path: str, delimiter: str) -> Cells:
         except StopIteration:
             return
         except csv.Error as error:
+            if "field larger" in str(error):
+                raise UserError(
+                    f"{path}:{number}: a field has more than {LONGEST_FIELD:,} characters. A quotation mark without "
+                    "its partner makes a field of all that follows; otherwise split the text."
+                ) from error
+            if "new-line" in str(error):
+                raise UserError(
+                    f"{path}:{number}: a carriage return inside a field that is not between quotation marks. Put the "
+                    'field between quotation marks ("), or end all lines of the file alike.'
+                ) from error
             raise UserError(
                 f"{path}:{number}: the quotation marks of the row that starts here do not pair up ({error}). Put a "
                 'field that contains a comma, a newline or a quotation mark between quotation marks ("), and double '

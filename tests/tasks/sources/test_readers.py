@@ -96,6 +96,13 @@ def test_quotation_marks_that_do_not_pair_up_are_reported_with_the_line_of_their
             read(CsvSource, path, on_bad_row=policy)
 
 
+def test_a_carriage_return_and_an_endless_field_are_not_blamed_on_quotation_marks(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.csv:2: a carriage return inside a field that is not between quotation"):
+        read(CsvSource, write(tmp_path / "a.csv", "q,a\nx\ry,1\n"))
+    with pytest.raises(ValueError, match=r"b\.csv:2: a field has more than 16,777,216 characters"):
+        read(CsvSource, write(tmp_path / "b.csv", 'q,a\n"' + "x" * (2**24 + 1) + '",1\n'))
+
+
 def test_csv_rows_that_cannot_be_used_are_named_by_line_or_counted(tmp_path):
     path = write(tmp_path / "a.csv", b'q,a\n"x\ny",1\nz\n\xff,3\nw,4\n')
     with pytest.raises(ValueError, match=r"a\.csv:4: 1 fields between commas, expected 2 \(q, a\)"):
@@ -193,6 +200,7 @@ def test_a_json_list_is_read_where_json_lines_are_expected(tmp_path):
         ('{"y": {"\\udc00": 1}}', "not Unicode", r"'x\.y'"),
         ('{"y": 1, "y": 2}', "repeated field", "'y' is given twice"),
         ('1, "x": 2', "repeated field", "'x' is given twice"),
+        ('NaN, "x": 2', "repeated field", "'x' is given twice"),
         ('{"q": 0}, "q": 2', "repeated field", "'q' is given twice"),
         ("[" * 200 + "]" * 200, "nested too deep", "more than 100 levels"),
         ('{"a":' * 200 + "1" + "}" * 200, "nested too deep", "more than 100 levels"),

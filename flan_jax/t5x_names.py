@@ -20,7 +20,6 @@ PAGE = "docs/t5x.md"
 MODULES = frozenset({"t5x", "seqio", "airio", "t5", "__main__"})
 """The modules that gin files of T5X import: one that imports any is not a file of this project."""
 
-_NONE = ""
 _ALIASES = {"train_script": "train", "eval_script": "eval", "infer_script": "infer", "trainer_lib": "trainer"}
 _MODEL = re.compile(r"t5x/examples/(?:scalable_)?t5/(\w+)/(\w+)\.gin")
 _FAMILIES = {"t5_1_0", "t5_1_1", "mt5", "byt5", "umt5"}
@@ -38,7 +37,7 @@ class Name:
     """
 
     theirs: str
-    ours: str = _NONE
+    ours: str = ""
     note: str = ""
 
     def __str__(self) -> str:
@@ -70,7 +69,7 @@ NAMES: tuple[Name, ...] = (
     ),
     Name("LEARNING_RATE", "LEARNING_RATE", "A number; the optimizer's recipe has the schedule."),
     Name("USE_CACHED_TASKS", "USE_CACHED_TASKS", 'True, False or "auto", which exports what is missing.'),
-    Name("VOCABULARY", "VOCABULARY", 'A path, "embedded" or "bytes", not an object.'),
+    Name("VOCABULARY", "VOCABULARY", 'A model, a Hugging Face folder, "embedded" or "bytes", not an object.'),
     Name("RANDOM_SEED", "SEED", "It is 0 where T5X takes the clock."),
     Name("EVAL_STEPS", f"{_EVALUATION}.max_examples_per_task", "It counts rows; without it every row is evaluated."),
     Name("Z_LOSS", "seq2seq.Seq2Seq.z_loss"),
@@ -216,7 +215,7 @@ NAMES: tuple[Name, ...] = (
     Name("models.EncoderDecoderModel", f"{_RUN}.model"),
     Name("models.DecoderOnlyModel", note="There is no network of a decoder alone."),
     Name("decoding", note="Text is generated greedily."),
-    Name("seqio.SentencePieceVocabulary", "VOCABULARY", "It is the path of the model."),
+    Name("seqio.SentencePieceVocabulary", "VOCABULARY", "It is the path of the model or of a Hugging Face folder."),
     Name("seqio.ByteVocabulary", "VOCABULARY", 'It is "bytes".'),
     Name("seqio.JSONLogger", note="Every prediction is written."),
     Name("seqio.Evaluator", _EVALUATION, _ALL_ROWS),

@@ -105,10 +105,11 @@ class Vocabulary(abc.ABC):
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text up to the first end of sequence; padding and ids outside the vocabulary are skipped."""
         known = []
+        size = self.size
         for i in map(int, ids):
             if i == self.eos_id:
                 break
-            if i != self.pad_id and 0 <= i < self.size:
+            if i != self.pad_id and 0 <= i < size:
                 known.append(i)
         return self._decode(known)
 
@@ -218,7 +219,7 @@ class SentencePieceVocabulary(Vocabulary):
         normalize = self._splitter.normalize
         return {t.id: normalize(t.content) if t.normalized else t.content for t in self.added.tokens}
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """Number of pieces, sentinels and added tokens."""
         tokens = () if self.added is None else self.added.tokens

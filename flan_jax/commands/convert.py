@@ -74,8 +74,8 @@ def convert(
       step: The step of the checkpoint; None uses the latest.
       dtype: "float32" or "bfloat16"; None retains the checkpoint's own.
       params_only: Leaves out Adafactor's state, which "flan_jax" and "t5x" retain otherwise.
-      vocabulary: The vocabulary to store with the weights: a SentencePiece model, "embedded" or "bytes"; None uses the
-        run's, or the one next to the weights.
+      vocabulary: The vocabulary to store with the weights: a SentencePiece model, a Hugging Face folder, "embedded" or
+        "bytes"; None uses the run's, or the one next to the weights.
       model: The network, when the shapes do not determine its activations (--gin_file=runs/convert.gin).
       scanned: For "t5x": layers stacked, for its `scalable_t5`.
       max_shard_bytes: For "hf": the size of the largest file.

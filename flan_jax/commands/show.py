@@ -70,7 +70,7 @@ def show(
         the names, or a pattern with `*`. For `lint`: a task or a YAML file; without it, every template of the package.
       mixture_or_task_module: The module that defines it, when the package does not: dotted modules or paths,
         comma-separated.
-      vocabulary: "embedded", "bytes" or a SentencePiece model, for tasks that name none.
+      vocabulary: "embedded", "bytes", a SentencePiece model or a Hugging Face folder, for tasks that name none.
       tfds_data_dir: Where TensorFlow Datasets are prepared.
       task_feature_lengths: {"inputs": S, "targets": T} in tokens, for `task`, `mixture` and `lint`.
       split: The split, for `task` and `mixture`; None uses "train".
@@ -88,7 +88,7 @@ def show(
       The description; the exit status is 2 when `lint` reports problems.
 
     Raises:
-      UserError: The thing to show is unknown, or it needs a name.
+      UserError: There is no such noun, or it requires a name or a path.
       UnknownNameError: There is no such task or mixture.
       MissingFileError: There is no such file, export, run or checkpoint.
     """

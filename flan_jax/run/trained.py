@@ -34,7 +34,7 @@ class ModelOptions:
       batch_size: Rows per batch.
       max_decode_length: The largest number of tokens in a prediction; None uses the run's target length.
       export_dir: The directory of exports; None uses the one that the run recorded.
-      vocabulary: For a checkpoint without one: a SentencePiece model, or "bytes".
+      vocabulary: For a checkpoint without one: a SentencePiece model, a Hugging Face folder or "bytes".
       task_feature_lengths: {"inputs": S, "targets": T} in tokens; None uses the run's, or 512 and 128 for a checkpoint.
       model: The network of a checkpoint whose shapes do not determine its activations.
       mesh: The mesh to compute on; may differ from the run's.

@@ -1,10 +1,10 @@
-r"""Tokens that were added to a SentencePiece model: texts that become one id before the model sees them.
+"""Tokens that were added to a SentencePiece model: texts that become one id before the model sees them.
 
 They are those of the library `tokenizers`, with its flags and its algorithm: tokens that are not `normalized` are found
 in the text as it is, then each part between them is normalized and the others are found in it. The model encodes every
 remaining part as a text of its own.
 
-They are stored behind the model in its file, in a field that SentencePiece ignores, so that a vocabulary is one file
+They are stored after the model in its file, in a field that SentencePiece ignores, so that a vocabulary is one file
 and one digest, however it is copied.
 """
 
@@ -25,8 +25,9 @@ TokenizerClass = Literal["T5Tokenizer", "PreTrainedTokenizerFast"]
 SENTINEL = re.compile(r"<extra_id_(\d+)>")
 _MAGIC = b"flan_jax added tokens\n"
 _FIELD = 200  # The first number that SentencePiece's ModelProto leaves to extensions.
+# Unicode's Alphabetic symbols, category So: \w in tokenizers' regular expressions.
+_LETTERS_IN_CIRCLES = (("Ⓐ", "ⓩ"), ("🄰", "🅉"), ("🅐", "🅩"), ("🅰", "🆉"))
 # White space as Unicode and `tokenizers` define it; Python's `isspace` has four control characters more.
-_LETTERS_IN_CIRCLES = (("Ⓐ", "ⓩ"), ("🄰", "🅉"), ("🅐", "🅩"), ("🅰", "🆉"))  # Alphabetic symbols.
 _SPACES = frozenset("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000") | {chr(c) for c in range(0x2000, 0x200B)}
 _PLAIN_SPACES = {ord(space): " " for space in _SPACES}
 
@@ -86,7 +87,7 @@ class AddedTokens:
 
 
 def packed(model: bytes, added: AddedTokens) -> bytes:
-    """Returns a serialized SentencePiece model with added tokens behind it; SentencePiece reads the model alone.
+    """Returns a serialized SentencePiece model with added tokens after it; SentencePiece reads the model alone.
 
     >>> added = AddedTokens(tokens=(AddedToken(id=3, content="<SEP>"),), tokenizer_class="T5Tokenizer", settings={})
     >>> unpacked(packed(b"model", added), where="x") == (b"model", added)

@@ -34,7 +34,7 @@ BYTE_SENTINELS = 125
 # After the pieces of the model. mT5's model has its hundred sentinels among its pieces.
 SENTINELS = {"umt5": 300, "mt5": 0, "t5": 100}
 _T5_CLASSES = {"T5Tokenizer", "T5TokenizerFast", "MT5Tokenizer", "MT5TokenizerFast"}
-_FILE_CLASSES = {"PreTrainedTokenizerFast", "TokenizersBackend"}  # Do what tokenizer.json says, step by step.
+_FILE_CLASSES = {"PreTrainedTokenizerFast", "TokenizersBackend"}  # They follow tokenizer.json step by step.
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _MOST_DIGITS = 10  # Of an id.
@@ -83,6 +83,8 @@ def read_folder(directory: Path, *, sentinels: int | None = None) -> FolderToken
     settings = _optional(directory / CONFIG_NAME)
     network = _optional(directory / _NETWORK_NAME)
     kind = settings.get("tokenizer_class", network.get("tokenizer_class"))
+    if kind is not None and not isinstance(kind, str):
+        raise UserError(f"The tokenizer files of {directory} have tokenizer_class {kind!r}; it must be a name. {FETCH}")
     if kind == "ByT5Tokenizer":
         return _bytes(directory, settings)
     has_file, has_json = (directory / MODEL_NAME).is_file(), (directory / TOKENIZER_NAME).is_file()
@@ -204,9 +206,9 @@ def _tokens(
 def _token(entry: Any, i: Any, where: Path) -> AddedToken:
     flags = {name: entry[name] for name in _FLAGS if name in entry} if isinstance(entry, dict) else {}
     content = entry.get("content") if isinstance(entry, dict) else None
-    if type(i) is not int or not is_text(content) or not all(isinstance(flag, bool) for flag in flags.values()):
+    if type(i) is not int or i < 0 or not is_text(content) or not all(isinstance(flag, bool) for flag in flags.values()):
         raise UserError(
-            f"{where} has an added token {entry!r} with the id {i!r}; expected are a number, a text 'content', and "
+            f"{where} has an added token {entry!r} with the id {i!r}; expected are a number from 0, a text 'content', and "
             f"true or false for {', '.join(_FLAGS)}. {FETCH}"
         )
     assert isinstance(content, str)
@@ -264,8 +266,8 @@ def _complete(
         result += [AddedToken(id=first - k, content=f"<extra_id_{k}>") for k in range(sentinels)]
         known |= {token.content for token in result}
     ids = {text: i for i, text in enumerate(names)}
-    for value in ({**DEFAULTS, **_named(stated)}).values(), _extras(stated):
-        for entry in value:
+    for entries in ({**DEFAULTS, **_named(stated)}.values(), _extras(stated)):
+        for entry in entries:
             content = content_of(entry)
             if content in known:
                 continue
@@ -287,20 +289,20 @@ def _with_ids(tokens: Sequence[AddedToken], *, names: Sequence[str], directory: 
     ):
         raise UserError(f"The tokenizer of {directory} has the added token {repeated!r} with two ids. {WITHOUT}")
     for token in ordered:
-        if token.id < len(names) and (token.id < 0 or names[token.id] != token.content):
+        if token.id < len(names) and names[token.id] != token.content:
             raise UserError(
                 f"The tokenizer of {directory} has the added token {token.content!r} with id {token.id}, which is the "
                 f"piece {names[token.id]!r} of its model. {WITHOUT}"
             )
-    behind = [token for token in ordered if token.id >= len(names)]
+    following_pieces = [token for token in ordered if token.id >= len(names)]
     ids = {name: i for i, name in enumerate(names)}
-    for token in behind:
+    for token in following_pieces:
         if token.content in ids:
             raise UserError(
                 f"The tokenizer of {directory} has the added token {token.content!r} with id {token.id}, but it is "
                 f"also piece {ids[token.content]} of the model, whose id transformers gives it. {WITHOUT}"
             )
-    for following, token in enumerate(behind, start=len(names)):
+    for following, token in enumerate(following_pieces, start=len(names)):
         if token.id != following:
             raise UserError(
                 f"The tokenizer of {directory} has the added token {token.content!r} with id {token.id}; the next free "
@@ -311,10 +313,10 @@ def _with_ids(tokens: Sequence[AddedToken], *, names: Sequence[str], directory: 
 
 def _is_plain(tokens: Sequence[AddedToken], names: Sequence[str]) -> bool:
     """Whether the tokens are just T5's: end, padding, unknown, and sentinels counted downwards after the pieces."""
-    behind = [token.content for token in tokens if token.id >= len(names)]
+    following_pieces = [token.content for token in tokens if token.id >= len(names)]
     inside = {token.content for token in tokens if token.id < len(names)}
-    sentinels = [f"<extra_id_{k}>" for k in reversed(range(len(behind)))]
-    return behind == sentinels and inside <= {names[i] for i in range(min(3, len(names)))}
+    sentinels = [f"<extra_id_{k}>" for k in reversed(range(len(following_pieces)))]
+    return following_pieces == sentinels and inside <= {names[i] for i in range(min(3, len(names)))}
 
 
 def _of_own_steps(tokens: Sequence[AddedToken], *, where: Path) -> list[AddedToken]:

@@ -142,8 +142,8 @@ def set_step(name, value):
         (set_step("pre_tokenizer", 3), "has steps that are no objects (pretokenizers)"),
         (lambda c: c["normalizer"].update(precompiled_charsmap="é"), "is not base64"),
         (lambda c: c["added_tokens"][-1].update(id="7"), "with the id '7'; expected are a number"),
-        (lambda c: c["added_tokens"][-1].update(lstrip="yes"), "expected are a number, a text 'content', and true"),
-        (lambda c: c["added_tokens"][-1].update(content=""), "expected are a number, a text 'content'"),
+        (lambda c: c["added_tokens"][-1].update(lstrip="yes"), "expected are a number from 0, a text 'content', and"),
+        (lambda c: c["added_tokens"][-1].update(content=""), "expected are a number from 0, a text 'content'"),
         (set_step("added_tokens", [5]), "has an added token 5 with the id False"),
         (lambda c: c["added_tokens"][-1].update(content="dog"), "contradict each other: id 1606 is 'dog' in"),
         (
@@ -163,6 +163,9 @@ def test_what_cannot_be_represented_is_refused_by_name(folder, function, message
     ("changes", "message"),
     [
         ({"tokenizer_class": "LlamaTokenizer"}, "is a LlamaTokenizer, which has other steps than T5's; supported are"),
+        ({"tokenizer_class": ["T5Tokenizer"]}, "have tokenizer_class ['T5Tokenizer']; it must be a name"),
+        ({"tokenizer_class": {"T5Tokenizer": 1}}, "have tokenizer_class {'T5Tokenizer': 1}; it must be a name"),
+        ({"tokenizer_class": 5}, "have tokenizer_class 5; it must be a name"),
         ({"extra_ids": -1}, "has extra_ids -1; it must be the number of sentinels"),
         ({"extra_ids": "100"}, "has extra_ids '100'"),
         ({"added_tokens_decoder": [1]}, "has an added token [1] with the id None"),
@@ -178,6 +181,9 @@ def test_settings_that_cannot_be_read_are_refused(folder, changes, message):
     ("token", "message"),
     [
         ({"id": 1700, "content": "[["}, "'[[' with id 1700; the next free one is 1607, which is what transformers"),
+        ({"id": -1, "content": "[["}, "with the id -1; expected are a number from 0"),
+        ({"id": -10**6, "content": "[["}, "with the id -1000000; expected are a number from 0"),
+        ({"id": -10**6, "content": "<pad>"}, "with the id -1000000; expected are a number from 0"),
         ({"id": 7, "content": "[["}, "'[[' with id 7, which is the piece"),
         ({"id": 1607, "content": "<SEP>"}, "'<SEP>' with two ids"),
         ({"id": 1607, "content": "{"}, "'{' with id 1607, but it is also piece"),

@@ -2,7 +2,7 @@
 
 A path enters through a command option, a gin binding, a value in a YAML file or an environment variable. There
 `user_path` (or `location`, for checkpoints, which may be in a bucket) makes it absolute and gives it one spelling, and
-everything behind takes a `Path` or a `Location`.
+everything after takes a `Path` or a `Location`.
 
 Buckets are read through TensorStore, which reads the arrays anyway. The path library that Orbax brings would
 need TensorFlow or Google's client library for them. Nothing is written to a bucket.

@@ -153,8 +153,8 @@ def parse(
       value: the mapping.
       kind: its parameters are scalars, `Path` (a relative one starts from the file's folder), `Literal`, `Annotated`
         with `Within`, tuples (a list, or a single scalar), mappings, dataclasses, unions of these, `Section` or `Any`.
-      place: of the mapping.
-      also: keys that are allowed besides the parameters and ignored here.
+      place: The position of the mapping, for messages.
+      also: Additional keys that are allowed and ignored here.
       given: arguments that are not read from the mapping, which may not have them.
       readers: what reads the values of some keys, from the value and its place.
 

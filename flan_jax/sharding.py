@@ -58,7 +58,7 @@ RULES: Rules = (
     ("kv", None),
 )
 # "sharded" is sequence parallelism (Korthikanti et al., 2205.05198, section 4.2.2): without it all devices along
-# `tensor` hold and normalize the same positions between the blocks. The all-reduce behind each block becomes a
+# `tensor` hold and normalize the same positions between the blocks. The all-reduce after each block becomes a
 # reduce-scatter and an all-gather, and the activations that are saved for the backward pass are sharded.
 ACTIVATIONS: dict[str, Rules] = {"replicated": (), "sharded": (("sequence", "tensor"),)}
 

@@ -91,7 +91,7 @@ VERBS = {
         has_json=True,
     ),
     "doctor": Verb(
-        does="checks the installation and the devices that JAX finds, and says how to fix what is wrong", examples=("",)
+        does="checks the installation and the devices that JAX finds, and shows how to fix problems", examples=("",)
     ),
 }
 
@@ -163,7 +163,7 @@ class Macro:
 
     Attributes:
       default: As gin text; "REQUIRED" where a recipe must set it.
-      comment: What `gin_configs/runs/train.gin` writes behind it.
+      comment: What `gin_configs/runs/train.gin` writes after it.
     """
 
     default: str
@@ -179,19 +179,19 @@ def macros() -> dict[str, Macro]:
 
 
 def _opening(documented: Any) -> str:
-    """The part of a docstring that precedes its sections."""
+    """Returns the part of a docstring that precedes its sections."""
     return re.split(r"\n\n(?:Args|Attributes|Returns|Raises):\n", inspect.getdoc(documented) or "")[0]
 
 
 def _described(documented: Any) -> dict[str, str]:
-    """The descriptions of arguments or attributes in a docstring, each on one line."""
+    """Returns the descriptions of arguments or attributes in a docstring, each on one line."""
     section = re.search(r"\n(?:Args|Attributes):\n((?:  .*\n?)+)", inspect.getdoc(documented) or "")
     entries = re.split(r"^  (\w+): ", section[1] if section else "", flags=re.MULTILINE)[1:]
     return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
 
 
 def _entry(name: str, default: str, text: str) -> str:
-    """An entry of a list, wrapped under its name."""
+    """Returns an entry of a list, wrapped under its name."""
     return textwrap.fill(
         f"{name}{default}  {text}".rstrip(), width=80, initial_indent="  ", subsequent_indent=" " * 6,
         break_long_words=False, break_on_hyphens=False,
@@ -199,7 +199,7 @@ def _entry(name: str, default: str, text: str) -> str:
 
 
 def _shown_default(default: Any) -> str | None:
-    """A default as one would type it; None for an object, which has no such form."""
+    """Returns a default as a user would type it; None for an object, which cannot be typed."""
     if default is inspect.Parameter.empty:
         return ""
     if isinstance(default, Path):

@@ -27,7 +27,7 @@ def plan(
     remat: str | None = "recipe",
     search: bool = False,
 ) -> Plan:
-    """Compiles the training step of a recipe for another machine and analyses it. Needs no data and no checkpoint.
+    """Compiles the training step of a recipe for another machine and analyzes it. Needs no data and no checkpoint.
 
     Args:
       config: The recipe.

@@ -80,8 +80,8 @@ class Leak:
 
     Attributes:
       task: The training task.
-      through: The kind of thing that both share.
-      name: The task, cluster or corpus that both share.
+      through: The kind of the item that both share.
+      name: The task, cluster or corpus.
       held_out: The held-out tasks that share it; empty when it was held out by name.
     """
 

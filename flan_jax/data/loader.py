@@ -70,7 +70,7 @@ class TrainFeed:
         seed: int,
         batch_size: int,
         lengths: Mapping[str, int],
-        strategy: packing.Strategy = packing.bin_centred,
+        strategy: packing.Strategy = packing.bin_centered,
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -101,7 +101,6 @@ class TrainFeed:
         }
         # Without packing the arrays are SeqIO's unpacked ones, down to the padding.
         self._is_packed = strategy is not packing.one_per_row
-        self._window = 1
         self._go_to((0, 0))
 
     def __iter__(self) -> "TrainFeed":

@@ -164,8 +164,8 @@ class Member:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RealisedShare:
-    """A share that the definition of a mixture states, and its realised values.
+class RealizedShare:
+    """A share that the definition of a mixture states, and its realized values.
 
     Attributes:
       mixture: The mixture that states it: the exported one, or one in it.
@@ -206,7 +206,8 @@ class Request:
     Attributes:
       name: A mixture or a task in SeqIO's registries.
       module: The modules that define it: dotted names or paths, separated by commas; None for the package's own.
-      vocabulary: "embedded", "bytes" or a SentencePiece model file, for tasks that name none; None for the default.
+      vocabulary: "embedded", "bytes", a SentencePiece model or a Hugging Face folder, for tasks that name none; None
+        for the default.
       max_truncated_targets: Largest share of truncated targets that a task may have.
       on_missing_split: "skip" leaves out (and lists) members that lack the split, and refuses when all do; "error"
         refuses when one does; "empty" takes a mixture without members for an answer.
@@ -279,7 +280,7 @@ class MixtureManifest:
     members: tuple[Member, ...]
     skipped: Mapping[str, str]
     looked_for: tuple[str, ...] = ()
-    shares: tuple[RealisedShare, ...] = ()
+    shares: tuple[RealizedShare, ...] = ()
     hold_out: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     vocabulary: VocabularyRef

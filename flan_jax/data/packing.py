@@ -26,14 +26,14 @@ def one_per_row(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     return [np.array([i]) for i in range(len(lengths))]
 
 
-def bin_centred(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
+def bin_centered(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     """Fills one row at a time, always with the pair whose two sides best match the room left on the two sides.
 
     "Best" is the largest dot product of (pair / limits) and (room / limits): Panigrahy et al., "Heuristics for vector
     bin packing", 2011. On log-normal lengths it fills 1 to 3 points more than first-fit decreasing.
 
     >>> pairs = np.array([[6, 1], [5, 5], [4, 2], [5, 1]])
-    >>> [row.tolist() for row in bin_centred(pairs, (10, 7))]
+    >>> [row.tolist() for row in bin_centered(pairs, (10, 7))]
     [[1, 3], [0, 2]]
     """
     _check(lengths, limits)
@@ -83,7 +83,7 @@ def scarce_side_first(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     """Fills one row at a time, always with the pair that is longest on the scarce side among those that still fit.
 
     The scarce side is the one that more rows are needed for. Where the other one has room to spare, as where answers
-    are short, rows get fuller than by `bin_centred`, in a tenth of the time; where both are scarce, much less full.
+    are short, rows get fuller than by `bin_centered`, in a tenth of the time; where both are scarce, much less full.
 
     >>> pairs = np.array([[6, 1], [5, 1], [4, 1], [3, 1], [2, 1]])
     >>> [row.tolist() for row in scarce_side_first(pairs, (10, 7))]
@@ -114,7 +114,7 @@ def scarce_side_first(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
 
 
 def fewest_rows(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
-    """Packs by `scarce_side_first`, and, if that leaves over 2.5 % empty, by `bin_centred` if it needs fewer rows.
+    """Packs by `scarce_side_first`, and, if that leaves over 2.5 % empty, by `bin_centered` if it needs fewer rows.
 
     >>> pairs = np.array([[6, 1], [5, 5], [4, 2], [5, 1]])
     >>> [row.tolist() for row in fewest_rows(pairs, (10, 7))]
@@ -125,8 +125,8 @@ def fewest_rows(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     # Rows that are about 97.5 % full on one side leave little to gain.
     if any(40 * len(rows) * int(limit) <= 41 * total for limit, total in zip(limits, sums, strict=True)):
         return rows
-    centred = bin_centred(lengths, limits)
-    return centred if len(centred) < len(rows) else rows
+    centered = bin_centered(lengths, limits)
+    return centered if len(centered) < len(rows) else rows
 
 
 def _check(lengths: np.ndarray, limits: tuple[int, int]) -> None:

@@ -74,7 +74,7 @@ def select(num_examples: int, *, limit: int | None) -> np.ndarray:
     array([0, 1, 2])
     """
     if limit is not None and limit < 1:
-        raise UserError(f"At least one example a task must be evaluated; got a limit of {limit}.")
+        raise UserError(f"At least one example per task must be evaluated; got a limit of {limit}.")
     if limit is None or limit >= num_examples:
         return np.arange(num_examples)
     return np.sort(np.argsort((np.arange(num_examples) * _GOLDEN_RATIO) % 1.0, kind="stable")[:limit])

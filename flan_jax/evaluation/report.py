@@ -96,7 +96,7 @@ def _mean_cells(mean: Mean, old: Mean | None, before: SuiteResult | None) -> lis
 
 
 def _the_only(names: Iterable[str]) -> str:
-    """The name that all are; empty where they differ."""
+    """Returns the name that all of them are; empty if they differ."""
     distinct = set(names)
     return distinct.pop() if len(distinct) == 1 else ""
 
@@ -115,8 +115,7 @@ def in_words(label: str, means: Mapping[str, Mean]) -> str:
             for baseline, value in (("majority", mean.majority), ("chance", mean.chance))
             if not math.isnan(value)
         ]
-        tasks = f"{mean.num_tasks} {'task' if mean.num_tasks == 1 else 'tasks'}"
-        return f"{name} {_number(mean.over_tasks)}{error} ({', '.join([*baselines, tasks])})"
+        return f"{name} {_number(mean.over_tasks)}{error} ({', '.join([*baselines, counted(mean.num_tasks, 'task')])})"
 
     return f"{label} {', '.join(one(name, mean) for name, mean in means.items())}"
 

@@ -1,6 +1,6 @@
 """Evaluation of many tasks: which tasks, how many examples of each, and the files that are written.
 
-    <directory>/<task>.jsonl    one row an example: input, references, prediction or option scores
+    <directory>/<task>.jsonl    one row per example: input, references, prediction or option scores
     <directory>/summary.json    scores by task, cluster and label; written last
 
 Works from exports alone and knows neither trainer nor TensorFlow: functions generate and score. How results are shown

@@ -131,7 +131,7 @@ def record(references: References, predictions: Sequence[str], *, groups: Groups
     """ReCoRD's exact match and F1: SQuAD's, with the rows of a group counted once (SuperGLUE).
 
     A query with several right answers may come as a row for each; the first of them represents all, with the references
-    of all. A row without a group stands by itself.
+    of all. A row without a group is its own group.
 
     >>> record([["Rome"], ["Roma"], ["Pisa"]], ["Roma", "Roma", "Bari"], groups=["q1", "q1", "q2"]).scores()
     {'em': 50.0, 'f1': 50.0}
@@ -154,7 +154,7 @@ def _rouge_scorer(types: tuple[str, ...], tokenizer: Any) -> Any:
 
 @cache
 class _AnyScript:
-    """ROUGE's own tokenizer for Latin script, where it was made for, and `split_words` for others."""
+    """ROUGE's own tokenizer for Latin script, which it was made for, and `split_words` for other scripts."""
 
     def __init__(self, *, stemmed: bool):
         from rouge_score import tokenizers
@@ -199,9 +199,8 @@ def rouge_l(references: References, predictions: Sequence[str]) -> Measured:
 def rouge_l_xlingual(references: References, predictions: Sequence[str]) -> Measured:
     """ROUGE-L F-measure for texts in any script, without stemming: Super-NaturalInstructions' cross-lingual track.
 
-    A departure: the released script splits texts with GPT-2's vocabulary, which is not needed here. As its pieces
-    nearly are, a token is a word in Latin letters, and by itself every other character that is not white space; case
-    stays.
+    A departure: the released script splits texts with GPT-2's vocabulary, which is not needed here. Nearly like its
+    pieces, a token is a word in Latin letters, or any other single character that is not white space; case is kept.
     Scores are comparable with each other, and with published ones up to differences in truncation.
 
     >>> rouge_l_xlingual([["原因"]], ["原因、"]).scores()
@@ -245,7 +244,7 @@ def bleu(references: References, predictions: Sequence[str], *, tokenizer: BleuT
     def reduce(sample: np.ndarray) -> dict[str, float]:
         total = sample.sum(0).astype(int).tolist()
         score = BLEU.compute_bleu(total[2:6], total[6:], total[0], total[1], smooth_method="exp").score
-        return {name: min(float(score), 100.0)}  # Rounding may carry it a hair above.
+        return {name: min(float(score), 100.0)}  # Rounding can exceed 100 slightly.
 
     whole = BLEU(tokenize=tokenizer)
     numbers_of_references = {len(row) for row in references}

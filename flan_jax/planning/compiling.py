@@ -92,7 +92,7 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], *, options: Mapping[st
                 raise
             return TooLarge(needed=needed_bytes(str(error)), message=str(error))
         analysis, text = compiled.memory_analysis(), compiled.as_text()
-        assert analysis is not None and text is not None, "XLA's compilers analyse memory and print programs"
+        assert analysis is not None and text is not None, "XLA's compilers analyze memory and print programs"
         device = next(iter(jax.tree.leaves(compiled.output_shardings)[0].device_set))
     memory = Memory(
         arguments=analysis.argument_size_in_bytes,

@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flan_jax.names import counted
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -132,7 +134,7 @@ def _remarks(plan: Mapping[str, Any]) -> Iterator[str]:
     if fraction > 0.75:  # JAX's default.
         yield f"This step needs XLA_PYTHON_CLIENT_MEM_FRACTION={math.ceil(100 * fraction) / 100}."
     if plan.get("unknown_loops"):
-        yield f"{plan['unknown_loops']} loop(s) of unknown length are counted once."
+        yield f"{counted(plan['unknown_loops'], 'loop')} of unknown length, each counted as one iteration."
     if "estimate" in plan:
         yield (
             f"At best: {chip['title']} with {chip['flops_per_second'] / 1e12:.0f} TFLOP/s bfloat16, HBM at "

@@ -89,7 +89,7 @@ class RunConfig:
     start: Start = Start()
     objective: Seq2Seq = Seq2Seq()
     num_microbatches: PositiveInt | Literal["auto"] = "auto"
-    packing_strategy: packing.Strategy = packing.bin_centred
+    packing_strategy: packing.Strategy = packing.bin_centered
     mesh: MeshPlan = MeshPlan()
     execution: Execution = Execution()
     seed: int = 0

@@ -171,7 +171,7 @@ def _packed(examples: Sequence[tuple[np.ndarray, np.ndarray]], lengths: Lengths)
     if not examples:
         return {"examples": 0, "features": {}}
     sizes = np.array([[len(inputs), len(targets)] for inputs, targets in examples])
-    rows = packing.bin_centred(sizes, (lengths["inputs"], lengths["targets"]))
+    rows = packing.bin_centered(sizes, (lengths["inputs"], lengths["targets"]))
     first = min(rows, key=lambda row: int(row[0]))
     batch = packed_batch([[examples[i] for i in first]], lengths=lengths)
     return {"examples": len(first), "features": {name: array[0].tolist() for name, array in batch.items()}}

@@ -197,7 +197,7 @@ def check_features(task: Any) -> None:
         raise UserError(
             f"Task {task.name!r} has no output feature {' and no '.join(map(repr, missing))} (it has "
             f"{', '.join(sorted(features))}): an encoder-decoder is trained on inputs and targets. Register it with "
-            "both; a language-modelling task needs a preprocessor that splits its text, as prefix LM does."
+            "both; a language-modeling task needs a preprocessor that splits its text, as prefix LM does."
         )
     for name in FEATURES:
         dtype = getattr(features[name].dtype, "as_numpy_dtype", features[name].dtype)

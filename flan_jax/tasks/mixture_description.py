@@ -13,7 +13,7 @@ from flan_jax.data.manifest import NO_SOURCE, Lengths, TaskManifest
 from flan_jax.data.mixture import Mixture
 from flan_jax.data.rates import member_shares, shares
 from flan_jax.tasks import members, registry
-from flan_jax.tasks.exporting.shares import realised
+from flan_jax.tasks.exporting.shares import realized
 
 
 def mixture(
@@ -32,7 +32,7 @@ def mixture(
 
     Returns:
       "members" with their rates and shares, relative to the members that are available; "epochs", lines about how often
-      their rows repeat; "shares" that the definition states, with their realised values if the tasks are exported;
+      their rows repeat; "shares" that the definition states, with their realized values if the tasks are exported;
       "skipped", the other members with the reason; "notes" of the definition.
 
     Raises:
@@ -56,7 +56,7 @@ def mixture(
     mean_tokens = {task: manifest.mean_tokens for task, manifest in made.items()}
     rates = members.rates(provider, counts=counts, absent=absent.keys(), mean_tokens=mean_tokens) if counts else {}
     plain = {task: rate.rate for task, rate in rates.items()}
-    stated = realised(provider, rates=plain, mean_tokens=mean_tokens) if plain.keys() <= mean_tokens.keys() else ()
+    stated = realized(provider, rates=plain, mean_tokens=mean_tokens) if plain.keys() <= mean_tokens.keys() else ()
     per_row = 1.0
     if export_dir is not None and plain:
         per_row = examples_per_row(shares(plain), export_dir=export_dir, split=split, lengths=lengths)

@@ -48,11 +48,11 @@ def _from_file(given: Path) -> ModuleType:
         path = user_path(given)
         is_module = path.is_file() and path.suffix == ".py"
     if not is_module:
-        neighbours = (
+        neighbors = (
             [p.name for p in path.parent.glob("*") if p.suffix in (".py", ".yaml")] if path.parent.is_dir() else []
         )
         raise MissingFileError(
-            f"No file {path} to import tasks from.{nearest(path.name, neighbours)} "
+            f"No file {path} to import tasks from.{nearest(path.name, neighbors)} "
             "Give a dotted module, or a path that ends in .py, .yaml or .yml."
         )
     for module in list(sys.modules.values()):

@@ -1,6 +1,7 @@
 """The prompts of rows that a user gives for inference: under a template, or as in a task's training."""
 
 import dataclasses
+import functools
 import re
 import sys
 from collections import Counter
@@ -69,7 +70,7 @@ class TemplatePrompts:
         """The pattern."""
         return self._pattern.inputs
 
-    @property
+    @functools.cached_property
     def _pattern(self) -> Template:
         return Template(inputs=unescaped(self.template), targets="-", name="--template")
 

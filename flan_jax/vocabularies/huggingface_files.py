@@ -206,10 +206,15 @@ def _tokens(
 def _token(entry: Any, i: Any, where: Path) -> AddedToken:
     flags = {name: entry[name] for name in _FLAGS if name in entry} if isinstance(entry, dict) else {}
     content = entry.get("content") if isinstance(entry, dict) else None
-    if type(i) is not int or i < 0 or not is_text(content) or not all(isinstance(flag, bool) for flag in flags.values()):
+    if (
+        type(i) is not int
+        or i < 0
+        or not is_text(content)
+        or not all(isinstance(flag, bool) for flag in flags.values())
+    ):
         raise UserError(
-            f"{where} has an added token {entry!r} with the id {i!r}; expected are a number from 0, a text 'content', and "
-            f"true or false for {', '.join(_FLAGS)}. {FETCH}"
+            f"{where} has an added token {entry!r} with the id {i!r}; expected are a number from 0, a text 'content', "
+            f"and true or false for {', '.join(_FLAGS)}. {FETCH}"
         )
     assert isinstance(content, str)
     return AddedToken(

@@ -81,7 +81,7 @@ def test_two_slices_exchange_gradients_and_nothing_else(planned):
     ],
 )
 def test_axes_may_share_a_dimension_of_a_slice(name, plan):
-    """The devices of an fsdp group are a block of neighbours."""
+    """The devices of an fsdp group are a block of neighbors."""
     mesh = make_mesh(plan, devices=topology_named(name).devices)
     for block in mesh.devices.reshape(plan.data, plan.fsdp):
         corners = [max(places) - min(places) + 1 for places in zip(*(one.coords for one in block), strict=True)]

@@ -10,7 +10,7 @@ RNG = np.random.default_rng(0)
 LENGTHS = {name: np.stack([RNG.integers(1, 9, n), RNG.integers(1, 5, n)], 1) for name, n in (("a", 7), ("b", 90))}
 
 
-def make(lengths=LENGTHS, *, rates=None, limits=(16, 8), strategy=packing.bin_centred, seed=0):
+def make(lengths=LENGTHS, *, rates=None, limits=(16, 8), strategy=packing.bin_centered, seed=0):
     sizes = {name: len(array) for name, array in lengths.items()}
     mixture = Mixture(sizes=sizes, rates=rates or dict.fromkeys(sizes, 1.0), seed=seed)
     return blocks.BlockPlanner(mixture=mixture, lengths=lengths, limits=limits, strategy=strategy)
@@ -25,7 +25,7 @@ def test_examples_in_docstrings():
     assert doctest.testmod(blocks).failed == 0
 
 
-@pytest.mark.parametrize("strategy", [packing.bin_centred, packing.fewest_rows, packing.one_per_row])
+@pytest.mark.parametrize("strategy", [packing.bin_centered, packing.fewest_rows, packing.one_per_row])
 def test_rows_hold_exactly_the_blocks_draws_and_do_not_overflow(strategy):
     planner = make(strategy=strategy)
     plan, block = planner.plan(3), planner.mixture.block(3)

@@ -135,7 +135,7 @@ def test_any_mixture_in_any_batches_is_read_in_full_epochs_by_any_processes_from
     rates = {name: len(task) if seed % 3 == 0 else 10 ** rng.uniform(-1, 1) for name, task in tasks.items()}
     batch_size, processes = int(rng.choice([1, 3, 8, 60, 128])), (1, 2, 3, 4, 5, 8, 64)
     counts = [count for count in processes if batch_size % count == 0]
-    strategy = [packing.bin_centred, packing.fewest_rows, packing.one_per_row][seed % 3]
+    strategy = [packing.bin_centered, packing.fewest_rows, packing.one_per_row][seed % 3]
 
     def feeds(count):
         shares = [{"process_index": i, "process_count": count} for i in range(count)]
@@ -165,7 +165,7 @@ def test_a_batch_at_any_position_plans_its_own_blocks_and_no_others():
 
     def recording(lengths, limits):
         planned.append(len(lengths))
-        return packing.bin_centred(lengths, limits)
+        return packing.bin_centered(lengths, limits)
 
     feed = make(strategy=recording)
     next(feed)
@@ -278,7 +278,7 @@ def test_numbers_that_do_not_fit_are_refused(settings, message):
     [
         ({"seed": 1}, "seed was 0 and is 1"),
         ({"lengths": {"inputs": 17, "targets": 8}}, r"lengths was \[16, 8\] and is \[17, 8\]"),
-        ({"strategy": packing.fewest_rows}, "packing was 'bin_centred' and is 'fewest_rows'"),
+        ({"strategy": packing.fewest_rows}, "packing was 'bin_centered' and is 'fewest_rows'"),
         ({"rates": RATES | {"a": 2.0}}, "mixture was '[0-9a-f]+' and is"),
         ({"tasks": TASKS | {"b": Task(5, 40)}}, "mixture was '[0-9a-f]+' and is"),
     ],
@@ -302,13 +302,13 @@ def test_a_refused_state_leaves_the_feed_where_it_was():
 
 def test_the_epochs_of_a_run_count_the_examples_that_share_a_row():
     lines = {
-        name: make(strategy=getattr(packing, name)).epoch_lines(steps=10) for name in ("bin_centred", "one_per_row")
+        name: make(strategy=getattr(packing, name)).epoch_lines(steps=10) for name in ("bin_centered", "one_per_row")
     }
     assert lines["one_per_row"] == [
         "epochs in 10 steps: 0.22 (c) to 2.9 (a), median 1 of 3 tasks; each has every row of its task once"
     ]
-    assert lines["bin_centred"][0].startswith("epochs in 10 steps: 0.5")  # About 2.4 examples share a row.
-    assert lines["bin_centred"][1].startswith("packed in blocks of 28 examples, one epoch of a")
+    assert lines["bin_centered"][0].startswith("epochs in 10 steps: 0.5")  # About 2.4 examples share a row.
+    assert lines["bin_centered"][1].startswith("packed in blocks of 28 examples, one epoch of a")
 
 
 def test_packed_and_unpacked_hold_the_same_examples():

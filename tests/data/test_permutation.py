@@ -27,7 +27,7 @@ def test_ranges_just_around_powers_of_two_are_permuted():
         assert sorted(whole(n, 5)) == list(range(n))
 
 
-def test_entries_do_not_depend_on_their_neighbours():
+def test_entries_do_not_depend_on_their_neighbors():
     sizes = np.array([300, 7, 1, 4097])
     keys = np.array([11, 12, 13, 14], np.uint64)
     positions = np.array([17, 3, 0, 4000])

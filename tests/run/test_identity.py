@@ -81,7 +81,7 @@ def test_what_changes_the_states_is_refused_by_name(changes, field):
 def test_equal_settings_are_equal_in_every_process_and_hold_no_memory_address():
     assert shared_settings(config()) == shared_settings(config(export_dir="/of/another"))
     text = json.dumps(shared_settings(config()))
-    assert "0x" not in text and "bin_centred" in text and "/of/this/machine" not in text
+    assert "0x" not in text and "bin_centered" in text and "/of/this/machine" not in text
 
 
 def test_every_setting_is_shared():

@@ -24,15 +24,15 @@ def test_a_dotted_name_is_searched_in_the_working_directory(here):
     assert sys.path[0] != str(here) and sys.path[-1] == str(here)
 
 
-def test_a_file_is_run_once_and_sees_its_neighbours(here):
+def test_a_file_is_run_once_and_sees_its_neighbors(here):
     place = here / "elsewhere"
     place.mkdir()
-    (place / "neighbour.py").write_text("RUNS = []\n")
-    (place / "by_path.py").write_text("import neighbour\nneighbour.RUNS.append(__name__)\n")
+    (place / "neighbor.py").write_text("RUNS = []\n")
+    (place / "by_path.py").write_text("import neighbor\nneighbor.RUNS.append(__name__)\n")
     assert (
         modules.load("elsewhere/by_path.py") == modules.load(str(place / "by_path.py")) == (str(place / "by_path.py"),)
     )
-    assert sys.modules["neighbour"].RUNS == ["by_path"]
+    assert sys.modules["neighbor"].RUNS == ["by_path"]
 
 
 def test_a_file_may_be_called_like_an_installed_module(here):

@@ -182,8 +182,8 @@ def test_settings_that_cannot_be_read_are_refused(folder, changes, message):
     [
         ({"id": 1700, "content": "[["}, "'[[' with id 1700; the next free one is 1607, which is what transformers"),
         ({"id": -1, "content": "[["}, "with the id -1; expected are a number from 0"),
-        ({"id": -10**6, "content": "[["}, "with the id -1000000; expected are a number from 0"),
-        ({"id": -10**6, "content": "<pad>"}, "with the id -1000000; expected are a number from 0"),
+        ({"id": -(10**6), "content": "[["}, "with the id -1000000; expected are a number from 0"),
+        ({"id": -(10**6), "content": "<pad>"}, "with the id -1000000; expected are a number from 0"),
         ({"id": 7, "content": "[["}, "'[[' with id 7, which is the piece"),
         ({"id": 1607, "content": "<SEP>"}, "'<SEP>' with two ids"),
         ({"id": 1607, "content": "{"}, "'{' with id 1607, but it is also piece"),

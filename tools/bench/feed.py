@@ -51,7 +51,7 @@ LIMITS = (512, 128)
 MEDIANS = (60, 12)
 VOCABULARY_SIZE = 32_000
 STRATEGIES = {
-    strategy.__name__: strategy for strategy in (packing.bin_centred, packing.fewest_rows, packing.one_per_row)
+    strategy.__name__: strategy for strategy in (packing.bin_centered, packing.fewest_rows, packing.one_per_row)
 }
 LENGTHS = {"inputs": LIMITS[0], "targets": LIMITS[1]}
 
@@ -388,7 +388,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, nargs="+", default=[10, 100, 1500])
     parser.add_argument("--feeds", choices=FEEDS, nargs="+", default=["memory", "array_record"])
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--packing", choices=STRATEGIES, default="bin_centred")
+    parser.add_argument("--packing", choices=STRATEGIES, default="bin_centered")
     parser.add_argument("--spread", type=float, default=1.0, help="standard deviation of the logarithm of the lengths")
     parser.add_argument("--examples", type=int, help="of all tasks together; unset: as many as the tasks come to")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a turn")

@@ -193,7 +193,7 @@ RECIPES: dict[str, Recipe] = {
     # reading
     "who_did_it": stories.who_did_it,
     "where_is_it": stories.where_is_it,
-    "what_colour": stories.what_colour,
+    "what_colour": stories.what_colour,  # British, as the texts of the suite are: they are published data.
     # rewriting
     "sentence_in_past": stories.sentence_in_past,
     "swapped_people": stories.swapped_people,

@@ -83,8 +83,8 @@ def where_is_it(draw: Draw) -> Row:
 
 
 def what_colour(draw: Draw) -> Row:
-    """A coloured thing on a coloured piece of furniture; the colour of the thing is the answer."""
-    (answer, other), thing = draw.several(words.COLOURS, 2), draw.pick(words.THINGS)
+    """A colored thing on a colored piece of furniture; the color of the thing is the answer."""
+    (answer, other), thing = draw.several(words.COLORS, 2), draw.pick(words.THINGS)
     frames = (
         "The {answer} {thing} stands on the {other} {support}.",
         "{name} put a {answer} {thing} on a {other} {support}.",

@@ -22,7 +22,7 @@ PLACES = (
 )
 ROOMS = ("kitchen", "garden", "office", "cellar", "attic", "hallway", "bedroom", "bathroom", "garage", "pantry")
 THINGS = ("cup", "book", "lamp", "bag", "box", "key", "letter", "basket", "bottle", "blanket", "radio", "clock")
-COLOURS = ("red", "blue", "green", "yellow", "white", "black", "brown", "purple")
+COLORS = ("red", "blue", "green", "yellow", "white", "black", "brown", "purple")
 RELATIVES = ("aunt", "uncle", "cousin", "sister", "brother", "neighbour", "teacher", "friend")
 
 # The slots that any frame may name, in addition to a task's own.
@@ -34,7 +34,7 @@ SLOTS = {
     "place": PLACES,
     "room": ROOMS,
     "thing": THINGS,
-    "colour": COLOURS,
+    "colour": COLORS,
     "relative": RELATIVES,
 }
 

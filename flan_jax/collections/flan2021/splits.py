@@ -45,7 +45,7 @@ CLUSTERS: Mapping[str, tuple[str, ...]] = {
 """The 69 training datasets by cluster. Splits are numbered in this order."""
 CLUSTER_OF: Mapping[str, str] = {dataset: cluster for cluster, members in CLUSTERS.items() for dataset in members}
 
-NEIGHBOURS: Mapping[str, tuple[str, ...]] = {
+NEIGHBORS: Mapping[str, tuple[str, ...]] = {
     "reading_comprehension": ("read_comp_and_common_sense",),
     "common_sense": ("read_comp_and_common_sense",),
     "read_comp_and_common_sense": ("reading_comprehension", "common_sense"),
@@ -121,7 +121,7 @@ def _split(
 def inter_cluster() -> Iterator[Split]:
     """Yields the splits that hold one cluster out each."""
     for index, (held_out, test) in enumerate(CLUSTERS.items()):
-        away = (held_out, *NEIGHBOURS.get(held_out, ()))
+        away = (held_out, *NEIGHBORS.get(held_out, ()))
         train = (dataset for cluster, members in CLUSTERS.items() if cluster not in away for dataset in members)
         yield _split(f"flan_inter_cluster_split_{index}_{{n}}templates{{shot}}", train, test, unit="cluster")
 

@@ -48,7 +48,7 @@ def records() -> tuple[TemplatedTask, ...]:
         TemplatedTask(
             name=words,
             source=TfdsSource(name="lambada:1.0.0", splits={"train": "train"}),
-            cluster="language_modelling",
+            cluster="language_modelling",  # As published.
             templates=sets["lambada"],
             metrics=("accuracy",),
             postprocessor="first_word",

@@ -21,7 +21,7 @@ from flan_jax.names import counted
 from flan_jax.tasks import members, registry
 from flan_jax.tasks.exporting.child import Child
 from flan_jax.tasks.exporting.plans import SplitPlan, plan, reference
-from flan_jax.tasks.exporting.shares import realised
+from flan_jax.tasks.exporting.shares import realized
 from flan_jax.tasks.exporting.splits import digests_of, export_split, published
 from flan_jax.tasks.exporting.truncation import Truncated, refusal
 from flan_jax.tasks.exporting.worker_pool import Workers, export_plans
@@ -269,7 +269,7 @@ def _mixture_manifest(
         ),
         skipped=dict(sorted({**skipped, **dict.fromkeys(counts.keys() - rates.keys(), "has rate 0")}.items())),
         looked_for=tuple(sorted({path for source in absent.values() for path in source.looked_for})),
-        shares=realised(provider, rates={n: rate.rate for n, rate in rates.items()}, mean_tokens=mean_tokens),
+        shares=realized(provider, rates={n: rate.rate for n, rate in rates.items()}, mean_tokens=mean_tokens),
         hold_out=registry.hold_out_of(request.name),
         notes=registry.notes_of(request.name),
         vocabulary=vocabulary,

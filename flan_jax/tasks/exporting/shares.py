@@ -8,7 +8,7 @@ rate by the token counts that the export measured, and is reported in the manife
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from flan_jax.data.manifest import RealisedShare
+from flan_jax.data.manifest import RealizedShare
 from flan_jax.data.rates import Members, ShareUnit, StatedShare, flatten, rates_of_shares, shares
 from flan_jax.errors import UserError
 
@@ -53,10 +53,10 @@ def stated_rates(
     return [(list(flat.items()), rates[name]) for name, flat in available.items()]
 
 
-def realised(
+def realized(
     provider: Any, *, rates: Mapping[str, float], mean_tokens: Mapping[str, float]
-) -> tuple[RealisedShare, ...]:
-    """Returns the stated shares of a mixture and of the mixtures in it, with their realised values.
+) -> tuple[RealizedShare, ...]:
+    """Returns the stated shares of a mixture and of the mixtures in it, with their realized values.
 
     Args:
       provider: a SeqIO mixture or task.
@@ -72,7 +72,7 @@ def realised(
         examples = {name: sum(rates[task] for task in of) for name, of in tasks.items() if of}
         tokens = {name: sum(rates[task] * mean_tokens[task] for task in of) for name, of in tasks.items() if of}
         found += [
-            RealisedShare(
+            RealizedShare(
                 mixture=mixture.name,
                 member=name,
                 unit=mixture.rate_per_task_name[name].unit,

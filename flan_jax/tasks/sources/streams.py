@@ -1,4 +1,4 @@
-"""Bytes to lines: files opened and decompressed, and what is no UTF-8 text recognized by its first bytes."""
+"""Bytes to lines: opens and decompresses files, and recognizes other formats by their first bytes."""
 
 import contextlib
 import gzip
@@ -81,7 +81,7 @@ def text_lines(stream: BinaryIO, path: str) -> Iterator[bytes]:
     Bytes, so that only \n ends a line. In a file without any \n, as old spreadsheets write them, \r does.
 
     Raises:
-      UserError: the stream holds no UTF-8 text but something that its first bytes show; says what to do.
+      UserError: The stream is not UTF-8 text, by its first bytes; the message names the fix.
     """
     head = head_of(stream)
     _require_text(head, path)

@@ -74,7 +74,7 @@ def test_a_share_of_tokens_is_drawn(declared, tmp_path, share):
     assert counts["short"] / counts["longer"] == pytest.approx(2, rel=0.01)
 
 
-def test_the_manifest_has_stated_and_realised_shares(declared, tmp_path):
+def test_the_manifest_has_stated_and_realized_shares(declared, tmp_path):
     declared.register_mixture_with_share("m", main="tuned", share_of="wiki", share=0.05, unit="tokens")
     request = Request(name="m", lengths=LENGTHS)
     export.export_mixture(request, export_dir=tmp_path)

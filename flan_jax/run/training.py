@@ -24,7 +24,7 @@ from flan_jax.run.run_data import RunData
 from flan_jax.run.summary import FinishedRun
 from flan_jax.train import loop
 from flan_jax.train.console import console_writer
-from flan_jax.train.soundness import require_sound
+from flan_jax.train.soundness import DivergedError, require_sound
 from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import TrainState
 from flan_jax.train.stopping import SharedStop, StopRequest
@@ -103,7 +103,8 @@ class Run:
             resumed_step = None if position is None else int(state.step)
             epochs = feed.epoch_lines(steps=config.cadence.total_steps)
             self._print_introduction(state, epochs=epochs, resumed_step=resumed_step)
-            finished = loop.run(
+            finished = self._run_loop(
+                checkpoints,
                 state,
                 step_fn=compiling,
                 feed=feed,
@@ -135,6 +136,19 @@ class Run:
             # Of several processes, one may be stopped by a signal to another.
             exit_status=128 + (stop.signal or signal.SIGTERM) if finished.reason == loop.STOP_REQUESTED else 0,
         )
+
+    def _run_loop(self, checkpoints: Checkpoints, state: TrainState, **options: Any) -> loop.Finished:
+        """Runs the loop; after divergence, the message names the newest checkpoint, if there is one."""
+        try:
+            return loop.run(state, **options)
+        except DivergedError as error:
+            checkpoints.wait()
+            if checkpoints.latest_step() is not None:
+                error.args = (
+                    f"{error} INITIAL_CHECKPOINT_PATH = {str(self._directory.path)!r} continues from this run's newest "
+                    "checkpoint.",
+                )
+            raise
 
     def _print_line(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from flan_jax.shapes import Batch
 from flan_jax.train.early_stopping import EarlyStopping, Memory
 from flan_jax.train.metrics import Meter
 from flan_jax.train.placed_feed import Feed, Placed, PlacedFeed
+from flan_jax.train.soundness import DivergedError
 from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import TrainState
 from flan_jax.train.step import TrainStep
@@ -146,7 +147,7 @@ def run(
       The last state, and why it is the last.
 
     Raises:
-      UserError: Too many consecutive steps are not finite.
+      DivergedError: Too many consecutive steps are not finite.
       UnknownNameError: Early stopping watches a metric that the evaluation does not have.
     """
     assert early_stopping is None or hooks.evaluate is not None, "early stopping needs an evaluation"
@@ -185,9 +186,9 @@ def run(
                 _save(hooks.save, step, state, telemetry, evaluated, position=lambda: progress.position(placed, meter))
                 saved_step = step
             elif is_due and reason and reason != STOP_REQUESTED and saved_step is None:
-                raise UserError(
-                    f"The run reached step {step:,}, but every step was skipped: there is nothing to save. Lower the "
-                    "learning rate or lengthen the warm-up; check the data and the initial weights."
+                raise DivergedError(
+                    f"The run reached step {step:,}, but every step was skipped: there is nothing to save. Check the "
+                    "data and the initial weights."
                 )
             if reason:
                 telemetry.flush()

@@ -12,6 +12,14 @@ import jax.numpy as jnp
 from flan_jax.errors import UserError
 from flan_jax.train.state import TrainState
 
+
+class DivergedError(UserError):
+    """Training has diverged. The learning rate is part of a run's identity, so that another run has to replace it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} Start a run in another MODEL_DIR with a lower learning rate or a longer warm-up.")
+
+
 MAX_PARAMETER = 1e6
 """Far above the largest numbers of published checkpoints, which are below a thousand."""
 
@@ -20,7 +28,7 @@ def require_sound(state: TrainState) -> None:
     """Refuses to save a state whose parameters have exploded. Reads it once, on its devices.
 
     Raises:
-      UserError: A number is not finite, or a parameter is larger than `MAX_PARAMETER`.
+      DivergedError: A number is not finite, or a parameter is larger than `MAX_PARAMETER`.
     """
     largest, largest_of_optimizer = (float(value) for value in _largest(state.params, state.opt_state))
     if largest <= MAX_PARAMETER and largest_of_optimizer < float("inf"):  # NaN fails both.
@@ -28,10 +36,7 @@ def require_sound(state: TrainState) -> None:
     what = "optimizer's state is not finite"
     if not largest <= MAX_PARAMETER:
         what = f"largest parameter is {largest:g}, more than {MAX_PARAMETER:g}"
-    raise UserError(
-        f"Step {int(state.step):,} is not saved, and the run ends: training has diverged, the {what}. Lower the "
-        "learning rate or lengthen the warm-up. Earlier checkpoints stay; the run resumes from the newest of them."
-    )
+    raise DivergedError(f"Step {int(state.step):,} is not saved, and the run ends: training has diverged, the {what}.")
 
 
 @jax.jit

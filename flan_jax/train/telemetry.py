@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, final
 
 import jax
 
-from flan_jax.errors import UserError
 from flan_jax.names import counted
 from flan_jax.train.metrics import Meter
+from flan_jax.train.soundness import DivergedError
 from flan_jax.train.start_up import StartUp
 from flan_jax.train.state import StepMetrics
 from flan_jax.train.writers import Writer
@@ -157,8 +157,8 @@ class Telemetry:
             what += f", gradients not finite in {bad} of {len(self._tensor_names)} tensors, the first {first!r}"
         self._print_line(f"step {step:,} skipped because its numbers are not finite: {what}")
         if self._skipped_in_a_row >= self._max_skipped_steps:
-            raise UserError(
+            raise DivergedError(
                 f"{counted(self._skipped_in_a_row, 'step')} in a row, up to step {step}, were skipped because their "
-                f"numbers were not finite: {what}. The parameters are unchanged since then. Lower the learning rate or "
-                "lengthen the warm-up; if that does not help, check the data and the initial weights."
+                f"numbers were not finite: {what}. The parameters are unchanged since then. Check the data and the "
+                "initial weights."
             )

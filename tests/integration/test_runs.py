@@ -15,7 +15,9 @@ import pytest
 import flan_jax
 from flan_jax import cli
 from flan_jax.checkpoint import reading
+from flan_jax.run import training
 from flan_jax.run.directory import RunDirectory
+from flan_jax.train.soundness import DivergedError
 from tests.integration.conftest import INSTRUMENTED, QUICKSTART, TINY, arguments, in_process, train_lines
 from tests.waiting import wait_for
 
@@ -228,8 +230,26 @@ def test_a_run_that_diverges_saves_nothing_and_ends_with_what_to_do(export_dir, 
                      f"EXPORT_DIR={export_dir}", "run_config.RunConfig.evaluation=None")  # fmt: skip
     assert cli.run(args) == 2
     error = capfd.readouterr().err
-    assert "training has diverged" in error and "Lower the learning rate" in error and "Traceback" not in error
+    assert (
+        "training has diverged" in error
+        and "in another MODEL_DIR with a lower learning rate" in error
+        and "Traceback" not in error
+    )
+    assert "INITIAL_CHECKPOINT_PATH" not in error  # There is no checkpoint to continue from.
     assert reading.all_steps(tmp_path / "run" / "checkpoints") == []
+
+
+def test_a_run_that_diverges_after_a_checkpoint_names_it(export_dir, tmp_path, monkeypatch, capfd):
+    def sound_until_2(state):
+        if int(state.step) > 2:
+            raise DivergedError("Diverged.")
+
+    monkeypatch.setattr(training, "require_sound", sound_until_2)
+    args = arguments("TRAIN_STEPS=4", "CHECKPOINT_PERIOD=2", f"MODEL_DIR={tmp_path}/run",
+                     f"EXPORT_DIR={export_dir}", "run_config.RunConfig.evaluation=None")  # fmt: skip
+    assert cli.run(args) == 2
+    assert f"INITIAL_CHECKPOINT_PATH = '{tmp_path}/run' continues from this run's newest" in capfd.readouterr().err
+    assert reading.all_steps(tmp_path / "run" / "checkpoints") == [2]
 
 
 def test_a_second_run_in_a_directory_is_refused_with_the_first_one(export_dir, tmp_path, capfd):

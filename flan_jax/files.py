@@ -7,12 +7,16 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from flan_jax.errors import DamagedFileError, MissingFileError, PathError, UserError
 from flan_jax.paths import user_path
+
+_ABANDONED_SECONDS = 600.0
+"""The age from which a temporary file is of a process that was killed: writing one takes seconds."""
 
 
 class _Readable(Protocol):
@@ -40,14 +44,17 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
 
 
 def remove_temporary(directory: Path, pattern: str) -> None:
-    """Removes what killed processes left of `write_atomic`; for the process that has locked the directory.
+    """Removes what killed processes left of `write_atomic`, but no file that another process may be writing.
 
     Args:
       directory: Where to look; it need not exist.
       pattern: A glob pattern of names, to which `.tmp` is added.
     """
     for path in directory.glob(f"{pattern}.tmp"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # Renamed or removed meanwhile.
+            # An age, because a process on another host cannot be asked whether it lives.
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
 
 
 def sha256_of_file(path: Path | str) -> str:

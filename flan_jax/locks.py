@@ -13,24 +13,25 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from flan_jax.errors import UserError
-from flan_jax.files import accessing
+from flan_jax.files import accessing, remove_temporary
 
 _RENEWED_SECONDS = 20.0
 _DEAD_SECONDS = 120.0
 
 
 @contextlib.contextmanager
-def locked(file: Path, *, what: str) -> Iterator[str]:
+def locked(file: Path, *, what: str, leftovers: Sequence[str] = ()) -> Iterator[str]:
     """Holds a lock while the inside runs.
 
     Args:
       file: The lock; created with its directory, and removed afterwards.
       what: What it protects, for messages: "The run directory runs/a".
+      leftovers: Patterns of `remove_temporary` in the lock's directory, whose files are removed first.
 
     Yields:
       A sentence about a previous owner that was killed; "" when there is none.
@@ -40,15 +41,18 @@ def locked(file: Path, *, what: str) -> Iterator[str]:
     """
     with accessing(file, setting=what, action="written"):
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquired(file, what=what)
+        descriptor, is_exclusive = _acquired(file, what=what)
     ended = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(descriptor, ended), daemon=True, name="lock")
     try:
         previous = _owner_in(descriptor)
-        if previous.get("host", socket.gethostname()) != socket.gethostname():
+        is_elsewhere = previous.get("host", socket.gethostname()) != socket.gethostname()
+        if previous and (is_elsewhere or not is_exclusive):
             idle_seconds = time.time() - os.fstat(descriptor).st_mtime
             if idle_seconds < _DEAD_SECONDS:
+                reason = "on another host" if is_elsewhere else "on a file system without locks"
                 raise UserError(
-                    f"{what} is in use by {_shown(previous)}, on another host. If that process has ended, wait "
+                    f"{what} is in use by {_shown(previous)}, {reason}. If that process has ended, wait "
                     f"{_DEAD_SECONDS - idle_seconds:.0f} s, or delete {file}."
                 )
         owner = {
@@ -58,19 +62,23 @@ def locked(file: Path, *, what: str) -> Iterator[str]:
         }
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(owner).encode(), 0)
-        threading.Thread(target=_renew, args=(descriptor, ended), daemon=True, name="lock").start()
+        renewal.start()
         try:
+            for pattern in leftovers:
+                remove_temporary(file.parent, pattern)
             yield f"{what} was in use by {_shown(previous)}, which was killed." if previous else ""
         finally:
             with contextlib.suppress(OSError):
                 file.unlink()  # While it is locked: nobody else can have taken it.
     finally:
         ended.set()
+        if renewal.ident is not None:
+            renewal.join()  # Another file may get the descriptor's number as soon as it is closed.
         os.close(descriptor)
 
 
-def _acquired(file: Path, *, what: str) -> int:
-    """Returns the open, locked file."""
+def _acquired(file: Path, *, what: str) -> tuple[int, bool]:
+    """Returns the open file, and whether it is locked."""
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -82,10 +90,10 @@ def _acquired(file: Path, *, what: str) -> int:
                 f"{what} is in use by {_shown(owner)}. Wait until that process has ended, stop it, or use another path."
             ) from None
         except OSError:  # A file system without locks: the owner in the file and its time remain.
-            return descriptor
+            return descriptor, False
         with contextlib.suppress(FileNotFoundError):  # Released and removed by its owner meanwhile.
             if os.path.samestat(os.fstat(descriptor), os.stat(file)):
-                return descriptor
+                return descriptor, True
         os.close(descriptor)
 
 

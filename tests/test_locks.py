@@ -1,10 +1,13 @@
 """One process holds a lock; others learn who, and a killed owner does not block the next one."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -83,6 +86,25 @@ def test_the_lock_of_a_living_process_on_another_host_is_explained_and_of_a_dead
     os.utime(file, (time.time() - 121, time.time() - 121))
     with locked(file, what="x") as note:
         assert "process 7 on elsewhere" in note
+
+
+def test_without_locks_of_the_file_system_the_age_decides_on_one_host_too(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path / ".lock", what="x") as note:
+        assert note == ""
+        with pytest.raises(ValueError, match=f"in use by process {os.getpid()} on .*, on a file system without locks"):
+            with locked(tmp_path / ".lock", what="x"):
+                raise AssertionError("entered")
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_the_renewal_ends_before_the_lock(tmp_path):
+    with locked(tmp_path / ".lock", what="x"):
+        assert "lock" in {thread.name for thread in threading.enumerate()}
+    assert "lock" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_the_time_of_a_held_lock_is_renewed(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from flan_jax.data.manifest import MixtureManifest, safe_name
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, suite
 from flan_jax.evaluation.results import SuiteResult
-from flan_jax.files import remove_temporary, require_writable_directory
+from flan_jax.files import require_writable_directory
 from flan_jax.locks import locked
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
@@ -119,10 +119,8 @@ def evaluate(
         directory=directory,
         console=console,
     )
-    lock = locked(directory / ".lock", what=f"The directory of evaluations {directory}")
+    lock = locked(directory / ".lock", what=f"The directory of evaluations {directory}", leftovers=("**/.*",))
     with lock if group.is_first else contextlib.nullcontext(), run.network.within():
-        if group.is_first:
-            remove_temporary(directory, "**/.*")
         by_step = {number: evaluator(number, run.params(weights)) for number, weights in checkpoints.items()}
     return Scores(by_step=by_step, directory=directory, show_predictions=show_predictions)
 

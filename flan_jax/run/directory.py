@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flan_jax.checkpoint import reading
 from flan_jax.errors import DamagedFileError, MissingFileError, UserError
-from flan_jax.files import accessing, json_with_digest, read_json_with_digest, remove_temporary, write_atomic
+from flan_jax.files import accessing, json_with_digest, read_json_with_digest, write_atomic
 from flan_jax.locks import locked
 from flan_jax.run.identity import METADATA_KEY, refuse_other_run
 
@@ -62,17 +62,14 @@ class RunDirectory:
         fix = "Run its `flan-jax train` command again, which writes it anew from the recipe and the checkpoints."
         return read_json_with_digest(self.run_file, setting="The run's record", fix=fix)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[str]:
+    def locked(self) -> contextlib.AbstractContextManager[str]:
         """Holds the directory for this process, without what killed ones left; yields a note about a killed owner.
 
         Raises:
           UserError: Another process trains in it.
         """
-        with locked(self.path / ".lock", what=f"The run directory {self.path}") as note:
-            remove_temporary(self.path, ".*")
-            remove_temporary(self.evaluations, "**/.*")
-            yield note
+        leftovers = (".*", f"{self.evaluations.name}/**/.*")
+        return locked(self.path / ".lock", what=f"The run directory {self.path}", leftovers=leftovers)
 
     def last_metrics(self) -> dict[str, Any] | None:
         """Returns the last complete training line of `metrics.jsonl`, or None."""

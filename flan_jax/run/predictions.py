@@ -12,7 +12,7 @@ from typing import Any, final
 
 from flan_jax import processes
 from flan_jax.errors import UserError
-from flan_jax.files import accessing, remove_temporary, require_writable_directory, write_atomic
+from flan_jax.files import accessing, require_writable_directory, write_atomic
 from flan_jax.locks import locked
 from flan_jax.paths import user_path
 from flan_jax.tasks.prompting import PREDICTION, PromptedRow
@@ -62,8 +62,9 @@ def write_predictions(predictions: Predictions, output: str) -> int:
     with contextlib.ExitStack() as stack:
         if group.is_first and output != "-":
             path = _require_file(user_path(output))
-            stack.enter_context(locked(path.with_name(f".{path.name}.lock"), what=f"--output={output}"))
-            remove_temporary(path.parent, f".{glob.escape(path.name)}.partial.*")
+            leftovers = (f".{glob.escape(path.name)}.partial.*",)
+            lock = path.with_name(f".{path.name}.lock")
+            stack.enter_context(locked(lock, what=f"--output={output}", leftovers=leftovers))
             partial = _open_partial(path, predictions.identity())
             stack.callback(_remove_empty, partial)
             done = _finished_rows(partial, rows)

@@ -1,6 +1,7 @@
 """A run's directory belongs to one recipe."""
 
 import json
+import os
 
 import pytest
 
@@ -36,10 +37,13 @@ def test_a_directory_belongs_to_one_process_which_removes_what_killed_ones_left(
     directory.open(RUN, config="")
     left = [directory.path / ".run.json.77.tmp", directory.evaluations / "3" / ".summary.json.77.tmp"]
     left[1].parent.mkdir(parents=True)
-    for path in left:
+    written_now = directory.evaluations / "3" / ".b.jsonl.78.tmp"  # By an evaluation, which has another lock.
+    for path in (*left, written_now):
         path.write_text("half")
+    for path in left:
+        os.utime(path, (0, 0))
     with directory.locked() as note:
-        assert note == "" and not any(path.exists() for path in left)
+        assert note == "" and not any(path.exists() for path in left) and written_now.exists()
         with pytest.raises(
             ValueError, match=rf"The run directory {tmp_path}/run is in use by process \d+ on .* since 20"
         ):

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import tracemalloc
 from collections import Counter
 
@@ -116,6 +117,7 @@ def test_only_the_output_remains_and_what_a_killed_process_left_is_removed(tmp_p
     path = write_rows(tmp_path / "in.jsonl", ROWS)
     for name in (".out.jsonl.partial.77.tmp", ".out.jsonl.partial.identity.77.tmp"):
         (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (0, 0))
     write_predictions(predictions_of(path), str(tmp_path / "out.jsonl"))
     assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl"}
 

@@ -119,6 +119,7 @@ def convert(
     digest = leaves_digest(weights.params) if choices.verify else None
     partial = to.with_name(f".{to.name}.partial")
     with locked(to.with_name(f".{to.name}.lock"), what=f"--to={to}"):
+        _require_empty(to, weights)  # Again: another conversion may have ended meanwhile.
         shutil.rmtree(partial, ignore_errors=True)  # Of a conversion that was killed.
         partial.mkdir(parents=True)
         try:

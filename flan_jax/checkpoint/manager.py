@@ -251,10 +251,10 @@ def _orbax_manager(directory: Path, policy: CheckpointPolicy, *, before_commit: 
         preserve.append(policies.EveryNSteps(policy.keep_period_steps))
     if policy.keep_best is not None:
         preserve.append(
-            policies.BestN(get_metric_fn=lambda m: _rank_value(m, policy), n=1, keep_checkpoints_without_metrics=False)
+            policies.BestN(get_metric_fn=lambda m: rank_value(m, policy), n=1, keep_checkpoints_without_metrics=False)
         )
     options = ocp.CheckpointManagerOptions(
-        best_fn=lambda m: _rank_value(m, policy),  # Without one Orbax does not write the metrics.
+        best_fn=lambda m: rank_value(m, policy),  # Without one Orbax does not write the metrics.
         preservation_policy=policies.AnyPreservationPolicy(preserve),
         async_options=ocp.AsyncOptions(post_finalization_callback=before_commit),
         # Deleting starts with a rename, so that a process killed meanwhile leaves no partial checkpoint.
@@ -269,8 +269,8 @@ def _is_not_reraised(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in record.pathname)
 
 
-def _rank_value(metrics: Mapping[str, float], policy: CheckpointPolicy) -> float:
-    """Returns the metric as a rank, higher is better; a missing metric or NaN ranks last."""
+def rank_value(metrics: Mapping[str, float], policy: CheckpointPolicy) -> float:
+    """Returns the metric that `keep_best` watches as a rank, higher is better; a missing metric or NaN ranks last."""
     value = metrics.get(policy.keep_best or "", math.nan)
     if math.isnan(value):
         return -math.inf

@@ -31,7 +31,10 @@ def fault_of(checkpoint: Location) -> str:
         missing = [name for name in ORBAX_RECORDS if not (checkpoint / name).is_file()]
         return f"{missing[0]} is missing" if missing else damage(checkpoint)
     except MissingFileError:
-        return f"{DIGESTS_NAME} is missing: it is a partial copy, or not a checkpoint of this program"
+        return (
+            f"{DIGESTS_NAME} is missing: it is a partial copy, of an older version of this program that wrote none, or "
+            "not a checkpoint of this program"
+        )
 
 
 def newest_intact(directory: Location, *, strict: bool) -> tuple[int | None, dict[int, str]]:
@@ -122,11 +125,26 @@ def _is_checkpoint(path: Location) -> bool:
 
 
 def read_json(checkpoint: Location, item: str) -> dict[str, Any]:
-    """Returns a JSON item (`step`, `data`, `metrics` or `metadata`) of one checkpoint's directory."""
+    """Returns a JSON item (`step`, `data`, `metrics` or `metadata`) of one checkpoint's directory.
+
+    Raises:
+      MissingFileError: the checkpoint has no such item.
+      DamagedFileError: it is not JSON.
+    """
     file = checkpoint / item / ("metrics" if item == "metrics" else "metadata")
     if not file.exists():
         raise MissingFileError(f"The checkpoint {checkpoint} has no {item!r}: {file} is missing.")
-    return json.loads(file.read_text())
+    try:
+        value = json.loads(file.read_text())
+    except ValueError as error:
+        raise DamagedFileError(
+            f"{file} is damaged ({error}). Copy the checkpoint again, or use another one."
+        ) from error
+    if not isinstance(value, dict):
+        raise DamagedFileError(
+            f"{file} is damaged: it is no JSON object. Copy the checkpoint again, or use another one."
+        )
+    return value
 
 
 def metrics_of(checkpoint: Location) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flan_jax.errors import DamagedFileError
+from flan_jax.errors import DamagedFileError, MissingFileError
 from flan_jax.files import json_with_digest, read_json_with_digest, write_atomic
 from flan_jax.paths import Location
 
@@ -30,7 +30,7 @@ def write_digests(directory: Path, *, except_names: Collection[str] = ()) -> Non
     """
     files = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
     listed = {
-        name: {"bytes": (directory / name).stat().st_size, "checksum": _checksum(directory / name)}
+        name: {"bytes": (directory / name).stat().st_size, "checksum": _checksum(_content(directory / name))}
         for name in files
         if name not in (*except_names, DIGESTS_NAME)
     }
@@ -48,12 +48,13 @@ def damage(directory: Location) -> str:
     except DamagedFileError:
         return f"{DIGESTS_NAME} was changed"
     for name, expected in digests["files"].items():
-        file = directory / name
-        if not file.is_file():
+        try:
+            content = _content(directory / name)
+        except FileNotFoundError:
             return f"{name} is missing"
-        if isinstance(file, Path) and file.stat().st_size != expected["bytes"]:
-            return f"{name} has {file.stat().st_size:,} bytes, {expected['bytes']:,} were written"
-        if _checksum(file) != expected["checksum"]:
+        if len(content) != expected["bytes"]:
+            return f"{name} has {len(content):,} bytes, {expected['bytes']:,} were written"
+        if _checksum(content) != expected["checksum"]:
             return f"{name} was changed"
     return ""
 
@@ -64,20 +65,29 @@ def require_intact(directory: Location) -> None:
     Raises:
       DamagedFileError: A file is not as it was written.
     """
-    if (directory / DIGESTS_NAME).is_file() and (fault := damage(directory)):
+    try:
+        fault = damage(directory)
+    except MissingFileError:
+        return
+    if fault:
         raise DamagedFileError(
             f"The checkpoint {directory} is damaged: {fault}. Copy it again. If the change was meant, delete "
             f"{directory / DIGESTS_NAME}."
         )
 
 
-def _checksum(file: Location) -> str:
+def _content(file: Location) -> np.ndarray:
+    """Returns the bytes of a file; an object of a bucket is downloaded once."""
+    if not isinstance(file, Path):
+        return np.frombuffer(file.read_bytes(), np.uint8)
+    if not file.is_file():
+        raise FileNotFoundError(file)
+    # Mapped, not read: copying out of the page cache would take as long as the sums.
+    return np.memmap(file, np.uint8, mode="r") if file.stat().st_size else np.zeros(0, np.uint8)
+
+
+def _checksum(content: np.ndarray) -> str:
     digest = hashlib.sha256()
-    if isinstance(file, Path):
-        # Mapped, not read: copying out of the page cache would take as long as the sums.
-        content = np.memmap(file, np.uint8, mode="r") if file.stat().st_size else np.zeros(0, np.uint8)
-    else:
-        content = np.frombuffer(file.read_bytes(), np.uint8)
     for start in range(0, len(content), _PART_BYTES):
         part = content[start : start + _PART_BYTES]
         if len(part) % _BLOCK_BYTES:  # The end, filled with zeros; the length is compared separately.

@@ -76,8 +76,10 @@ def infer(
         raise UserError(
             f"{group.count} processes cannot share one standard input: give --input=FILE in a shared folder."
         )
+    if options.step == "all":
+        raise UserError("step is 'all', but infer predicts with one checkpoint: give 'latest', 'best' or a number.")
     run, batch_size = open_trained(options), options.batch_size
-    weights = list(chosen_checkpoints(run, options, console=console).values())[-1]
+    (weights,) = chosen_checkpoints(run, options, console=console).values()
     if run.vocabulary is None:
         raise UserError(
             f"{options.model_dir} was trained with a vocabulary class of its own, so that no text can be encoded for "

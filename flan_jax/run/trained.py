@@ -1,6 +1,7 @@
 """A trained network, opened for reading: a run of this project, or a checkpoint of any supported format."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from flan_jax import sharding, vocab
 from flan_jax.checkpoint import conversion, formats, reading, starts
+from flan_jax.checkpoint.manager import CheckpointPolicy, rank_value
 from flan_jax.checkpoint.trees import unflatten
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.data.manifest import Request, VocabularyRef
@@ -162,22 +164,24 @@ def chosen_checkpoints(run: TrainedModel, options: ModelOptions, *, console: Con
 
 
 def _best_step(directory: RunDirectory) -> int:
-    policy = _record(directory).at("checkpoints") if directory.run_file.is_file() else None
-    watched = policy.get("keep_best", str | None) if policy is not None else None
-    if policy is None or watched is None:
+    policy = CheckpointPolicy()
+    if directory.run_file.is_file():
+        policy = _record(directory).at("checkpoints").parse(CheckpointPolicy)
+    if policy.keep_best is None:
         raise UserError(
             f"step is 'best', and {directory.path} records no metric to choose by: a run with "
             "CheckpointPolicy.keep_best does. Give a step."
         )
-    sign = 1 if policy.get("best_mode", str) == "max" else -1
-    values = {
-        number: sign * float(value)
+    ranks = {
+        number: rank_value(reading.metrics_of(directory.checkpoints / str(number)), policy)
         for number in reading.all_steps(directory.checkpoints)
-        if isinstance(value := reading.metrics_of(directory.checkpoints / str(number)).get(watched), int | float)
     }
-    if not values:
-        raise UserError(f"step is 'best', and no checkpoint in {directory.checkpoints} has the metric {watched!r}.")
-    return max(values, key=lambda number: (values[number], number))
+    best = max(ranks, key=lambda number: (ranks[number], number), default=None)
+    if best is None or ranks[best] == -math.inf:
+        raise UserError(
+            f"step is 'best', and no checkpoint in {directory.checkpoints} has a value of {policy.keep_best!r}."
+        )
+    return best
 
 
 def _open_run(directory: RunDirectory, options: ModelOptions) -> TrainedModel:

@@ -225,6 +225,21 @@ def test_what_a_killed_conversion_left_is_removed_and_a_second_one_at_once_is_re
         converted(synthetic_weights(), tmp_path / "other", "hf")
 
 
+def test_an_output_that_appears_before_the_lock_is_not_replaced(tmp_path):
+    weights = synthetic_weights(slots=False)
+    name, leaf = next(iter(weights.params.items()))
+
+    def read(index):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "other").write_text("mine")
+        return leaf.read(index)
+
+    params = {**weights.params, name: Leaf(shape=leaf.shape, dtype=leaf.dtype, read=read)}
+    with pytest.raises(ValueError, match="out exists and is not empty"):
+        converted(dataclasses.replace(weights, params=params), tmp_path / "out", "flan_jax")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_output_that_is_not_the_input_is_refused_by_name(tmp_path, format):
     weights, reads = synthetic_weights(slots=False), itertools.count()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flan_jax.checkpoint.verification import DIGESTS_NAME, damage, require_intact, write_digests
+from flan_jax.paths import BucketPath
 
 
 @pytest.fixture
@@ -53,6 +54,20 @@ def test_a_missing_or_longer_file_is_named(directory, name):
     assert damage(directory) == f"{name} has {len(content) + 1} bytes, {len(content)} were written"
     (directory / name).unlink()
     assert damage(directory) == f"{name} is missing"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda file: None, ""),
+        (lambda file: file.write_bytes(file.read_bytes() + b"\0"), "params/small has 4 bytes, 3 were written"),
+        (lambda file: file.write_bytes(b"abd"), "params/small was changed"),
+        (lambda file: file.unlink(), "params/small is missing"),
+    ],
+)
+def test_objects_of_a_bucket_are_compared_as_files_are(directory, change, fault):
+    change(directory / "params" / "small")
+    assert damage(BucketPath(root={"driver": "file", "path": f"{directory.parent}/"}, path=directory.name)) == fault
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,12 @@ import pytest
 from flan_jax.checkpoint import formats, native
 from flan_jax.checkpoint.leaves import from_array
 from flan_jax.checkpoint.weights import Weights
+from flan_jax.commands.infer import infer
+from flan_jax.errors import UserError
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.parameters import parameter_shapes
+from flan_jax.run import trained
+from flan_jax.run.directory import RunDirectory
 from flan_jax.run.trained import ModelOptions, chosen_checkpoints, open_trained
 from flan_jax.sharding import MeshPlan
 from flan_jax.train.console import QUIET
@@ -44,6 +48,40 @@ def test_each_chosen_checkpoint_is_opened_once(run, requested, steps, monkeypatc
     for step, weights in opened_by_step.items():
         assert all((leaf == step).all() for leaf in jax.tree.leaves(run.params(weights)))
     assert len(opened) == len(steps)
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 9), ("min", 8)])
+def test_the_best_checkpoint_is_that_of_the_manager_and_never_nan(tmp_path, mode, best):
+    directory = record_of_values(tmp_path, {7: "0.5", 8: "0.25", 9: "0.5", 10: "NaN"}, mode=mode)
+    assert trained._best_step(directory) == best
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({7: "NaN"}, "no checkpoint in .* has a value of 'eval/a'"),
+        ({}, "no checkpoint in .* has a value of 'eval/a'"),
+        ({7: "0.5", 8: "0.2, 3"}, "8/metrics/metrics is damaged .*Copy the checkpoint again"),
+    ],
+)
+def test_a_run_without_a_best_checkpoint_is_refused(tmp_path, values, message):
+    with pytest.raises(UserError, match=message):
+        trained._best_step(record_of_values(tmp_path, values, mode="max"))
+
+
+def record_of_values(path, values, *, mode):
+    """Returns a run's directory with the metric "eval/a" of each step, as JSON."""
+    directory = RunDirectory(path=path)
+    directory.open({"identity": {}, "checkpoints": {"keep_best": "eval/a", "best_mode": mode}}, config=None)
+    for step, value in values.items():
+        (directory.checkpoints / str(step) / "metrics").mkdir(parents=True)
+        (directory.checkpoints / str(step) / "metrics" / "metrics").write_text(f'{{"eval/a": {value}}}')
+    return directory
+
+
+def test_inference_uses_one_checkpoint():
+    with pytest.raises(UserError, match="step is 'all', but infer predicts with one checkpoint"):
+        infer(ModelOptions(model_dir="", step="all"))
 
 
 def test_a_missing_checkpoint_is_refused(run):

@@ -101,10 +101,11 @@ def export(
 
 
 def _table(manifest: MixtureManifest, *, export_dir: Path) -> "RenderableType":
+    from rich import box
     from rich.table import Table
 
     title = f"{manifest.request.name} ({manifest.request.split}) in {export_dir}; inputs / targets"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("task", overflow="fold")
     for name in ("examples", "tokens", "truncated", "dropped", "rate"):
         table.add_column(name, justify="right", no_wrap=True)

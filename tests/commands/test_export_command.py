@@ -49,10 +49,10 @@ def as_text(exported):
 def test_a_users_file_is_exported_shown_and_found_again(yaml, capfd, monkeypatch):
     exported = command.export(**arguments(yaml))
     shown = as_text(exported)
-    rows = [line.split("│")[1:-1] for line in shown.splitlines() if "mine" in line and "│" in line]
-    assert [[cell.strip() for cell in row] for row in rows] == [
-        ["mine", "3", "9 / 9", "0 / 0", "0", "1"],
-        ["mine", "1", "2 / 2", "0 / 0", "0", "1"],
+    rows = [line.split() for line in shown.splitlines() if line.startswith("mine ") and "/" in line]
+    assert [row for row in rows if row[1].isdecimal()] == [
+        ["mine", "3", "9", "/", "9", "0", "/", "0", "0", "1"],
+        ["mine", "1", "2", "/", "2", "0", "/", "0", "0", "1"],
     ]
     assert "mine (train)" in shown and "mine (validation)" in shown
     assert "tasks" not in shown  # One task needs no sum.
@@ -65,7 +65,7 @@ def test_a_users_file_is_exported_shown_and_found_again(yaml, capfd, monkeypatch
 
 
 def test_splits_that_no_task_has_are_skipped_and_named(yaml, monkeypatch):
-    def answer(requests, *, export_dir):
+    def answer(requests, *, export_dir, processes):
         assert [r.split for r in requests] == ["test", "dev"]
         return tuple(empty_manifest(request) for request in requests)
 

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from flan_jax.names import counted
 
@@ -34,14 +35,16 @@ class ExportProgress:
         self._bar_task = self._bar.add_task(title, total=tasks, detail="") if self._bar else None
 
     def _new_bar(self) -> Progress:
+        console = Console(file=self._stream)
+        # Counts and time stay whole; a long title gives way, and on a narrow terminal there is no bar.
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("tasks  {task.fields[detail]}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            *([BarColumn(bar_width=16)] if console.width >= 100 else []),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn("tasks  {task.fields[detail]}", table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
         )
-        return Progress(*columns, console=Console(file=self._stream), transient=True)
+        return Progress(*columns, console=console, transient=True, expand=True)
 
     def __enter__(self) -> "ExportProgress":
         if self._bar:

@@ -130,7 +130,7 @@ def check_fields(instance: Any) -> None:
     Lists become tuples, since gin and many users give lists.
 
     Raises:
-      UserError: a field is not of its annotated type, or outside of its limits.
+      UserError: A field is not of its annotated type, or outside of its limits.
     """
     for name, hint in _scalar_fields(instance.__class__).items():
         value = getattr(instance, name)

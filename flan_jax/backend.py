@@ -30,7 +30,7 @@ def require_known_flags() -> None:
     If the variable is set, a child process tries it, in 0.2 s. LIBTPU_INIT_ARGS, which libtpu reads, is not checked.
 
     Raises:
-      UserError: a flag is unknown or has an invalid value.
+      UserError: A flag is unknown or has an invalid value.
     """
     problem = flags_problem(os.environ.get("XLA_FLAGS", ""))
     if problem:

@@ -115,7 +115,7 @@ def require_allowed(module: str, allowed: Sequence[str], what: str, *, origin: s
     """Refuses a module that is neither of this package nor allowed by name.
 
     Raises:
-      UserError: with how to allow it.
+      UserError: With how to allow it.
     """
     if not any(f"{module}.".startswith(f"{name}.") for name in (PACKAGE, *allowed)):
         top = module.partition(".")[0]

@@ -61,13 +61,13 @@ def require_choice(value: object, allowed: Collection[str], what: str, *, error:
     """Refuses a value that is none of those allowed.
 
     Args:
-      value: to check.
-      allowed: the choices.
-      what: the subject of the message, such as "dtype".
-      error: the class of the error.
+      value: To check.
+      allowed: The choices.
+      what: The subject of the message, such as "dtype".
+      error: The class of the error.
 
     Raises:
-      UserError: it is none of them; names the nearest and all.
+      UserError: It is none of them; names the nearest and all.
     """
     if value not in allowed:
         raise error(one_of(value, allowed, what))

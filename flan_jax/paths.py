@@ -26,7 +26,7 @@ class BucketPath:
 
     Attributes:
       root: TensorStore's key-value store of the bucket, JSON.
-      path: the name in it, "models/small/checkpoint_9".
+      path: The name in it, "models/small/checkpoint_9".
     """
 
     root: Mapping[str, Any]
@@ -69,7 +69,7 @@ class BucketPath:
         """Returns an object's bytes.
 
         Raises:
-          MissingFileError: there is no such object.
+          MissingFileError: There is no such object.
         """
         result = self._read()
         if result.state != "value":
@@ -102,11 +102,11 @@ def user_path(text: str | os.PathLike[str], *, base: Path | None = None) -> Path
     PosixPath('/data/c.jsonl')
 
     Args:
-      text: as given; the path need not exist.
-      base: what a relative path starts from; None: the working directory. For a value in a file, the file's folder.
+      text: As given; the path need not exist.
+      base: What a relative path starts from; None: the working directory. For a value in a file, the file's folder.
 
     Raises:
-      UserError: a bucket or another service's address, an unknown user after `~`, a loop of links or a null character.
+      UserError: A bucket or another service's address, an unknown user after `~`, a loop of links or a null character.
     """
     if "://" in os.fspath(text):
         raise UserError(
@@ -127,7 +127,7 @@ def location(text: str | os.PathLike[str]) -> Location:
     'gs://some-bucket/models/checkpoint_9'
 
     Raises:
-      UserError: a bucket of another service, no bucket's name after gs://, or as `user_path`.
+      UserError: A bucket of another service, no bucket's name after gs://, or as `user_path`.
     """
     given = os.fspath(text)
     if given.startswith(_GCS):

@@ -33,7 +33,7 @@ def require_divisible_batch(batch_size: int, *, mesh: Mesh, num_microbatches: in
     """Refuses a global batch that does not split evenly into microbatches, or a microbatch that does not over the mesh.
 
     Raises:
-      UserError: with the nearest numbers of rows that would.
+      UserError: With the nearest numbers of rows that would.
     """
     if num_microbatches < 1 or batch_size % num_microbatches:
         raise UserError(
@@ -98,7 +98,7 @@ def reading_share(
       process_of: Returns the process of a device.
 
     Raises:
-      UserError: on this mesh, processes would hold unequal or overlapping shares.
+      UserError: On this mesh, processes would hold unequal or overlapping shares.
     """
     index = jax.process_index() if process_index is None else process_index
     count = row_shards(mesh)
@@ -122,7 +122,7 @@ def put_batch(batch: Batch, *, mesh: Mesh) -> dict[str, jax.Array]:
     """Returns the batch on the mesh; `batch` holds the rows of this process's `reading_share`.
 
     Raises:
-      UserError: the rows do not divide over the mesh.
+      UserError: The rows do not divide over the mesh.
     """
     arrays = {key: np.asarray(value) for key, value in batch.items()}
     shares = 1 if jax.process_count() == 1 else reading_share(mesh)[1]
@@ -136,7 +136,7 @@ def put_whole_batch(batch: Batch, *, mesh: Mesh) -> dict[str, jax.Array]:
     """Returns the batch on the mesh; every process holds all rows, as in an evaluation.
 
     Raises:
-      UserError: the rows do not divide over the mesh.
+      UserError: The rows do not divide over the mesh.
     """
     if jax.process_count() == 1:
         return put_batch(batch, mesh=mesh)

@@ -48,10 +48,10 @@ class Place:
     'my.yaml: tasks.reviews.filters[0]'
 
     Attributes:
-      file: the file's path.
-      keys: the keys and positions that lead to the value; "" for the whole file.
-      line: where the value's key is, counted from 1; None when the value was not read from a file.
-      syntax: of the file.
+      file: The file's path.
+      keys: The keys and positions that lead to the value; "" for the whole file.
+      line: Where the value's key is, counted from 1; None when the value was not read from a file.
+      syntax: Of the file.
     """
 
     file: str
@@ -67,8 +67,8 @@ class Place:
         """Returns the place of a value in a mapping or list.
 
         Args:
-          key: of the mapping, or the position in the list.
-          within: the mapping or list; it knows its lines if `yaml_loader` read it.
+          key: Of the mapping, or the position in the list.
+          within: The mapping or list; it knows its lines if `yaml_loader` read it.
         """
         step = f"[{key}]" if isinstance(key, int) else f".{key}" if self.keys else key
         line = _lines_of(within).get(key, self.line)
@@ -88,8 +88,8 @@ class Section:
     """A value whose schema belongs to another module; as the type of a field, the value is left unparsed.
 
     Attributes:
-      values: the unchecked value.
-      place: of the value.
+      values: The unchecked value.
+      place: Of the value.
     """
 
     values: Any
@@ -103,7 +103,7 @@ class Section:
         """Returns the value of a key.
 
         Raises:
-          UserError: the key is missing, or this is not a mapping.
+          UserError: The key is missing, or this is not a mapping.
         """
         mapping = require_mapping(self.values, self.place)
         if key not in mapping:
@@ -127,7 +127,7 @@ def require_mapping(value: object, place: Place) -> dict[str, Any]:
     """Returns a value that is a mapping with text keys.
 
     Raises:
-      UserError: it is something else.
+      UserError: It is something else.
     """
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise place.error(f"expected a mapping, got {shortened(value)}.")
@@ -150,16 +150,16 @@ def parse(
     ' A: '
 
     Args:
-      value: the mapping.
-      kind: its parameters are scalars, `Path` (a relative one starts from the file's folder), `Literal`, `Annotated`
+      value: The mapping.
+      kind: Its parameters are scalars, `Path` (a relative one starts from the file's folder), `Literal`, `Annotated`
         with `Within`, tuples (a list, or a single scalar), mappings, dataclasses, unions of these, `Section` or `Any`.
       place: The position of the mapping, for messages.
       also: Additional keys that are allowed and ignored here.
-      given: arguments that are not read from the mapping, which may not have them.
-      readers: what reads the values of some keys, from the value and its place.
+      given: Arguments that are not read from the mapping, which may not have them.
+      readers: What reads the values of some keys, from the value and its place.
 
     Raises:
-      UserError: not a mapping, an unknown key, a missing key, a value of another type, or one that the callable itself
+      UserError: Not a mapping, an unknown key, a missing key, a value of another type, or one that the callable itself
         refuses.
     """
     mapping = require_mapping(value, place)
@@ -187,7 +187,7 @@ def choose_kind(value: object, kinds: Mapping[str, T], place: Place) -> tuple[T,
     """Returns the kind that a value names, and the value as a mapping with it as `kind`.
 
     Raises:
-      UserError: an unknown kind, or the value is neither a text nor a mapping.
+      UserError: An unknown kind, or the value is neither a text nor a mapping.
     """
     mapping = {"kind": str(value)} if isinstance(value, str) else require_mapping(value, place)
     kind = mapping.get("kind")
@@ -204,13 +204,13 @@ def parse_kind(
     """Returns a value that names its kind as what that kind's callable returns.
 
     Args:
-      value: the name of a kind, or a mapping with the name as `kind` and the keys of the kind's callable.
-      kinds: the callables by name.
-      place: of the value.
-      also: as in `parse`, which takes `settings`, too.
+      value: The name of a kind, or a mapping with the name as `kind` and the keys of the kind's callable.
+      kinds: The callables by name.
+      place: Of the value.
+      also: As in `parse`, which takes `settings`, too.
 
     Raises:
-      UserError: an unknown kind, or as `parse`.
+      UserError: An unknown kind, or as `parse`.
     """
     kind, mapping = choose_kind(value, kinds, place)
     return parse(mapping, kind, place, also=("kind", *also), **settings)
@@ -220,7 +220,7 @@ def parse_value(value: Any, hint: Any, place: Place) -> Any:
     """Returns a value as an annotated type; see `parse`.
 
     Raises:
-      UserError: the value is of another type, or outside of its limits.
+      UserError: The value is of another type, or outside of its limits.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     is_union = origin in (Union, types.UnionType)

@@ -104,7 +104,7 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
       devices: The devices; None for all that JAX finds.
 
     Raises:
-      UserError: the platform is absent, or the number of devices does not fit.
+      UserError: The platform is absent, or the number of devices does not fit.
     """
     if plan.platform is not None:
         require_platform(plan.platform)
@@ -167,7 +167,7 @@ def require_platform(platform: str) -> None:
     """Refuses a platform that JAX does not run on.
 
     Raises:
-      UserError: with the way to install it.
+      UserError: With the way to install it.
     """
     require_choice(platform, PLATFORMS, "MeshPlan.platform")
     devices = jax.devices()
@@ -184,7 +184,7 @@ def rules_of(plan: MeshPlan) -> Rules:
     """Returns the table of a plan: `RULES` with the plan's additions and replacements.
 
     Raises:
-      UserError: a logical axis or a mesh axis that does not exist.
+      UserError: A logical axis or a mesh axis that does not exist.
     """
     require_choice(plan.activations, ACTIVATIONS, "MeshPlan.activations")
     table = dict(RULES)
@@ -205,7 +205,7 @@ def use_mesh(mesh: Mesh, *, rules: Rules) -> Iterator[None]:
     """A context in which functions traced by jit shard the network's activations by the rules.
 
     Raises:
-      UserError: no rule uses a mesh axis with several devices.
+      UserError: No rule uses a mesh axis with several devices.
     """
     used = {axis for _, axes in rules for axis in _as_tuple(axes)}
     for axis, size in mesh.shape.items():
@@ -233,7 +233,7 @@ def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, 
       rules: The table from logical to mesh axes.
 
     Raises:
-      UserError: names the parameter whose axis has no rule, shares a mesh axis with another one, or does not divide.
+      UserError: Names the parameter whose axis has no rule, shares a mesh axis with another one, or does not divide.
     """
     names = dict(_with_paths(axes, is_leaf=lambda leaf: isinstance(leaf, tuple)))
     table = {

@@ -31,9 +31,9 @@ class Name:
     """A setting of T5X.
 
     Attributes:
-      theirs: a macro, or "module.configurable.parameter", or a prefix of it.
-      ours: the name here; empty where there is no such setting.
-      note: a sentence about the difference.
+      theirs: A macro, or "module.configurable.parameter", or a prefix of it.
+      ours: The name here; empty where there is no such setting.
+      note: A sentence about the difference.
     """
 
     theirs: str

@@ -126,8 +126,8 @@ class SentencePieceVocabulary(Vocabulary):
     """A SentencePiece model with sentinels after its pieces, and added tokens if its file has any. Read on first use.
 
     Attributes:
-      path: the local `.model` file, or a Hugging Face folder.
-      extra_ids: number of sentinels; T5 has 100.
+      path: The local `.model` file, or a Hugging Face folder.
+      extra_ids: Number of sentinels; T5 has 100.
     """
 
     kind = "sentencepiece"
@@ -349,11 +349,11 @@ def load(spec: str | Vocabulary, *, extra_ids: int | None = None) -> Vocabulary:
     Args:
       spec: "embedded" (the package's own small SentencePiece model), "bytes", the path of a SentencePiece `.model`
         file or of a Hugging Face folder, or a vocabulary, which is returned unchanged.
-      extra_ids: number of sentinels; None for the folder's, or the kind's default (100 for SentencePiece, 0 for bytes).
+      extra_ids: Number of sentinels; None for the folder's, or the kind's default (100 for SentencePiece, 0 for bytes).
 
     Raises:
-      MissingFileError: the path does not exist.
-      UserError: a folder's tokenizer cannot be represented.
+      MissingFileError: The path does not exist.
+      UserError: A folder's tokenizer cannot be represented.
     """
     if isinstance(spec, Vocabulary):
         return spec
@@ -373,11 +373,11 @@ def of_folder(directory: Path, *, sentinels: int | None = None) -> Vocabulary | 
     """Returns the vocabulary of a Hugging Face folder, None if it has no tokenizer.
 
     Args:
-      directory: the folder.
-      sentinels: their number where the folder's files do not state it; None for the one of its model type.
+      directory: The folder.
+      sentinels: Their number where the folder's files do not state it; None for the one of its model type.
 
     Raises:
-      UserError: the tokenizer cannot be represented; see `huggingface_files.read_folder`.
+      UserError: The tokenizer cannot be represented; see `huggingface_files.read_folder`.
     """
     folder = huggingface_files.read_folder(directory, sentinels=sentinels)
     if folder is None:

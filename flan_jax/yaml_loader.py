@@ -103,8 +103,8 @@ def read_mapping(path: Path | str) -> tuple[dict[str, Any], Place]:
       The mapping, and its place.
 
     Raises:
-      MissingFileError: no such file.
-      UserError: not YAML, a key given twice, or something else than a mapping.
+      MissingFileError: No such file.
+      UserError: Not YAML, a key given twice, or something else than a mapping.
     """
     path = user_path(path)
     with accessing(path, setting="The file", action="read"):
@@ -120,7 +120,7 @@ def load_yaml(data: bytes, *, place: Place, loader: type[StrictLoader] = StrictL
     """Returns the content of a YAML file; scalars without quotation marks that may be no texts are `Plain`.
 
     Raises:
-      UserError: not UTF-8, not YAML, or a key given twice.
+      UserError: Not UTF-8, not YAML, or a key given twice.
     """
     try:
         text = data.decode()

@@ -24,7 +24,7 @@ def test_every_public_name_is_documented_and_found():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(AttributeError, match="no attribute 'trian_model'; it has RunConfig, .*train_model"):
+    with pytest.raises(AttributeError, match="no attribute 'trian_model'; it has ModelOptions, .*train_model"):
         flan_jax.trian_model  # noqa: B018
 
 

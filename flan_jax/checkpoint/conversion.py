@@ -41,11 +41,11 @@ class Choices:
 
     Attributes:
       format: "flan_jax", "t5x" or "hf".
-      dtype: of the parameters, "float32" or "bfloat16"; None keeps the checkpoint's.
-      params_only: omits Adafactor's state, but not the step.
-      scanned: stacks layers, for T5X's `scalable_t5`; for "t5x" only.
-      max_shard_bytes: size of the largest file; for "hf" only.
-      verify: whether the output is read back and compared.
+      dtype: Of the parameters, "float32" or "bfloat16"; None keeps the checkpoint's.
+      params_only: Omits Adafactor's state, but not the step.
+      scanned: Stacks layers, for T5X's `scalable_t5`; for "t5x" only.
+      max_shard_bytes: Size of the largest file; for "hf" only.
+      verify: Whether the output is read back and compared.
     """
 
     format: Format
@@ -66,13 +66,13 @@ class Converted:
     """Result of a conversion.
 
     Attributes:
-      source: the weights, after a cast.
-      format: of the output.
-      layout: of the output.
-      optimizer_arrays: number of arrays of Adafactor's state in the output.
-      notes: on the output.
-      digest: of the parameters, by this project's names; None if they were not compared.
-      seconds: wall time of writing and reading back.
+      source: The weights, after a cast.
+      format: Of the output.
+      layout: Of the output.
+      optimizer_arrays: Number of arrays of Adafactor's state in the output.
+      notes: On the output.
+      digest: Of the parameters, by this project's names; None if they were not compared.
+      seconds: Wall time of writing and reading back.
     """
 
     source: Weights
@@ -95,14 +95,14 @@ def convert(
     """Writes weights in another format. Nothing remains at `to` unless all of it was written.
 
     Args:
-      weights: the opened checkpoint.
-      to: a directory that does not exist or is empty.
-      choices: how to write.
-      model: the network, where it is known; decides the activations, which do not follow from shapes.
-      vocabulary: written with the weights; None selects the one stored with them.
+      weights: The opened checkpoint.
+      to: A directory that does not exist or is empty.
+      choices: How to write.
+      model: The network, where it is known; decides the activations, which do not follow from shapes.
+      vocabulary: Written with the weights; None selects the one stored with them.
 
     Raises:
-      UserError: the weights are not a complete T5, mix types, do not match `model`, or differ from the output.
+      UserError: The weights are not a complete T5, mix types, do not match `model`, or differ from the output.
     """
     started = time.monotonic()
     config = required_config(weights, model)
@@ -147,7 +147,7 @@ def required_config(weights: Weights, model: T5Config | None) -> T5Config:
     """Returns the network of the weights: `model`, or the one that the checkpoint records or that its shapes show.
 
     Raises:
-      UserError: the weights are not a complete T5, or not of `model`.
+      UserError: The weights are not a complete T5, or not of `model`.
     """
     config = model or weights.config
     if config is None:
@@ -162,12 +162,12 @@ def require_rows_for_ids(vocabulary: vocab.Vocabulary | None, config: T5Config, 
     """Refuses a vocabulary with more ids than a network has embeddings.
 
     Args:
-      vocabulary: the vocabulary, None if there is none.
-      config: the network of the weights.
-      path: the weights, for the message.
+      vocabulary: The vocabulary, None if there is none.
+      config: The network of the weights.
+      path: The weights, for the message.
 
     Raises:
-      UserError: the last ids have no row.
+      UserError: The last ids have no row.
     """
     if vocabulary is not None and vocabulary.size > config.vocab_size:
         raise UserError(

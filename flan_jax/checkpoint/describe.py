@@ -16,13 +16,13 @@ def describe(path: Location, *, step: int | None = None, strict: bool = False) -
     """Describes a checkpoint without building its model. Reads all parameters once, for their digest.
 
     Args:
-      path: a run's directory, its `checkpoints` directory or one checkpoint's; a T5X or a Hugging Face checkpoint.
-      step: which checkpoint; None selects the latest.
-      strict: whether a damaged latest checkpoint of a run is an error.
+      path: A run's directory, its `checkpoints` directory or one checkpoint's; a T5X or a Hugging Face checkpoint.
+      step: Which checkpoint; None selects the latest.
+      strict: Whether a damaged latest checkpoint of a run is an error.
 
     Raises:
-      MissingFileError: the path has no checkpoint, or none of that step.
-      UserError: the format is unknown, or the checkpoint is incomplete.
+      MissingFileError: The path has no checkpoint, or none of that step.
+      UserError: The format is unknown, or the checkpoint is incomplete.
     """
     weights = formats.open_weights(path, step=step, strict=strict)
     arrays = [

@@ -19,7 +19,7 @@ def params_digest(params: Any) -> str:
     The digest does not depend on sharding, mesh or device. Host memory holds one leaf at a time.
 
     Args:
-      params: a tree of JAX or NumPy arrays.
+      params: A tree of JAX or NumPy arrays.
 
     Returns:
       64 hexadecimal digits.

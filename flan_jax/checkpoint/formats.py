@@ -21,14 +21,14 @@ def open_weights(path: Location, *, step: int | None = None, strict: bool = Fals
     """Opens a checkpoint of any format. Reads names, shapes and types; files that this program wrote are verified.
 
     Args:
-      path: local or in a bucket.
-      step: which checkpoint, where the path holds several; None selects the latest (of a run: that is intact).
-      strict: whether a damaged latest checkpoint of a run is an error.
+      path: Local or in a bucket.
+      step: Which checkpoint, where the path holds several; None selects the latest (of a run: that is intact).
+      strict: Whether a damaged latest checkpoint of a run is an error.
 
     Raises:
-      MissingFileError: the path does not exist, or has no checkpoint of that step.
-      DamagedFileError: a file is not as it was written.
-      UserError: the format is unknown, or the checkpoint is incomplete.
+      MissingFileError: The path does not exist, or has no checkpoint of that step.
+      DamagedFileError: A file is not as it was written.
+      UserError: The format is unknown, or the checkpoint is incomplete.
     """
     with accessing(str(path), setting="The checkpoint", action="read"):
         if not path.exists():

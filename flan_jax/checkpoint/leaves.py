@@ -27,10 +27,10 @@ class Leaf:
     """One lazy tensor.
 
     Attributes:
-      shape: sizes of the dimensions.
-      dtype: element type; bfloat16 is the one of `ml_dtypes`.
-      read: returns the part at an `Index`, as an array of that part's shape.
-      chunk: shape of the chunks in which it is stored, so that a reader can align to them; None where every part
+      shape: Sizes of the dimensions.
+      dtype: Element type; bfloat16 is the one of `ml_dtypes`.
+      read: Returns the part at an `Index`, as an array of that part's shape.
+      chunk: Shape of the chunks in which it is stored, so that a reader can align to them; None where every part
         costs the same.
     """
 
@@ -113,7 +113,7 @@ def stacked(parts: Sequence[Leaf], *, axis: int) -> Leaf:
     """Returns leaves of one shape as one leaf with a new axis; the inverse of `at`.
 
     Raises:
-      UserError: the leaves differ in shape or type.
+      UserError: The leaves differ in shape or type.
     """
     first = parts[0]
     for part in parts:
@@ -149,7 +149,7 @@ def divided(leaf: Leaf, *, axis: int, inner: int) -> Leaf:
     """Returns the leaf with dimension `axis` split in two, the second of size `inner`; the inverse of `joined`.
 
     Raises:
-      UserError: the dimension is not a multiple of `inner`.
+      UserError: The dimension is not a multiple of `inner`.
     """
     if leaf.shape[axis] % inner:
         raise UserError(f"dimension {axis} has size {leaf.shape[axis]}, which is not a multiple of {inner}")

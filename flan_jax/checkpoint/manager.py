@@ -44,11 +44,11 @@ class CheckpointPolicy:
     """Which checkpoints of a run are retained.
 
     Attributes:
-      keep: number of latest checkpoints.
-      keep_period_steps: also every step that is a multiple of this; None for no others.
-      keep_best: also the checkpoint with the best value of this evaluation metric; None for no other.
+      keep: Number of latest checkpoints.
+      keep_period_steps: Also every step that is a multiple of this; None for no others.
+      keep_best: Also the checkpoint with the best value of this evaluation metric; None for no other.
       best_mode: "max" or "min": which value of the metric is best.
-      asynchronous: whether training continues while the files are written.
+      asynchronous: Whether training continues while the files are written.
     """
 
     keep: PositiveInt = 3  # 0 would leave nothing to resume from.
@@ -81,7 +81,7 @@ class Checkpoints:
 
         Args:
           directory: `<run>/checkpoints`; created if absent.
-          policy: which checkpoints to retain.
+          policy: Which checkpoints to retain.
           metadata: JSON stored in every checkpoint: vocabulary digest, model config, mixture, versions.
         """
         self.directory = directory
@@ -117,15 +117,15 @@ class Checkpoints:
         """Saves a state under its step; waits for an earlier save that is still being written.
 
         Args:
-          state: see the class; copied before this returns, so that its buffers may be donated.
-          data_state: position of the feed, JSON.
-          metrics: of the evaluation at this step; None or empty without one.
+          state: See the class; copied before this returns, so that its buffers may be donated.
+          data_state: Position of the feed, JSON.
+          metrics: Of the evaluation at this step; None or empty without one.
 
         Returns:
           Whether the state was saved; False if this step already is.
 
         Raises:
-          UserError: the disk is full, the writer failed now or in an earlier save, or `keep_best` is not in the
+          UserError: The disk is full, the writer failed now or in an earlier save, or `keep_best` is not in the
             metrics.
         """
         import orbax.checkpoint as ocp
@@ -173,7 +173,7 @@ class Checkpoints:
         """Waits until the last save is on disk.
 
         Raises:
-          UserError: writing failed.
+          UserError: Writing failed.
         """
         if self._is_idle:
             return
@@ -195,12 +195,12 @@ class Checkpoints:
         """Restores a checkpoint onto any mesh.
 
         Args:
-          abstract_state: the state with `jax.ShapeDtypeStruct` for arrays, each with its target sharding.
-          step: which checkpoint; None selects the latest.
+          abstract_state: The state with `jax.ShapeDtypeStruct` for arrays, each with its target sharding.
+          step: Which checkpoint; None selects the latest.
 
         Raises:
-          MissingFileError: there is no checkpoint of that step.
-          UserError: names, shapes or dtypes differ from the checkpoint's.
+          MissingFileError: There is no checkpoint of that step.
+          UserError: Names, shapes or dtypes differ from the checkpoint's.
         """
         self.wait()
         directory = reading.find(self.directory, step=step)
@@ -284,13 +284,13 @@ def set_damaged_aside(directory: Path, *, strict: bool) -> list[str]:
 
     Args:
       directory: `<run>/checkpoints`; it need not exist.
-      strict: whether a damaged newest checkpoint is an error.
+      strict: Whether a damaged newest checkpoint is an error.
 
     Returns:
       A warning for each renamed checkpoint.
 
     Raises:
-      DamagedFileError: none is intact, or with `strict` the newest is not; nothing is renamed.
+      DamagedFileError: None is intact, or with `strict` the newest is not; nothing is renamed.
     """
     newest, faults = reading.newest_intact(directory, strict=strict)
     for step in faults:

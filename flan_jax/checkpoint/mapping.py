@@ -66,8 +66,8 @@ class SplitHeads(Form):
     """Heads and head size are two dimensions in the other tree and one in this project's.
 
     Attributes:
-      axis: the dimension in this project's tensor.
-      head_dim: the head size, needed to split.
+      axis: The dimension in this project's tensor.
+      head_dim: The head size, needed to split.
     """
 
     axis: int
@@ -87,10 +87,10 @@ class Rule:
     """A pair of names.
 
     Attributes:
-      ours: this project's name, "encoder/layers_{i}/mlp/wo/kernel".
-      theirs: the other tree's name.
-      form: transformation of the values.
-      stack_axis: the dimension of the other tree's tensor that counts layers, where it is a stack.
+      ours: This project's name, "encoder/layers_{i}/mlp/wo/kernel".
+      theirs: The other tree's name.
+      form: Transformation of the values.
+      stack_axis: The dimension of the other tree's tensor that counts layers, where it is a stack.
     """
 
     ours: str
@@ -106,12 +106,12 @@ def to_ours(theirs: Mapping[str, Leaf], rules: Sequence[Rule], *, where: str) ->
     """Returns another tree under this project's names.
 
     Args:
-      theirs: leaves by the other tree's names.
-      rules: must cover the leaves.
-      where: the checkpoint, for messages.
+      theirs: Leaves by the other tree's names.
+      rules: Must cover the leaves.
+      where: The checkpoint, for messages.
 
     Raises:
-      UserError: a name has no rule, or a rule's name is missing; the text lists all of them.
+      UserError: A name has no rule, or a rule's name is missing; the text lists all of them.
     """
     counts = _layer_counts(rules, theirs)
     _require_cover([r.theirs for r in rules], theirs, counts, where=where)

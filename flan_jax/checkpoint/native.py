@@ -108,9 +108,9 @@ def write(weights: Weights, directory: Path, *, metadata: Mapping[str, Any]) -> 
     """Writes a checkpoint to `<directory>/checkpoints/<step>` (step 0 when the weights have none).
 
     Args:
-      weights: slots go into the state of a plain `optim.optimizers.adafactor`.
-      directory: an existing folder.
-      metadata: stored with the checkpoint, JSON.
+      weights: Slots go into the state of a plain `optim.optimizers.adafactor`.
+      directory: An existing folder.
+      metadata: Stored with the checkpoint, JSON.
     """
     import orbax.checkpoint as ocp
 

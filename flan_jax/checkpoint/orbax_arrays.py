@@ -27,10 +27,10 @@ def open_arrays(directory: Location) -> dict[str, Leaf]:
     """Returns the arrays of an item by name, path entries joined by "/".
 
     Args:
-      directory: the item's.
+      directory: The item's.
 
     Raises:
-      UserError: an array that the item names has no metadata or lacks a chunk, or its type is not supported.
+      UserError: An array that the item names has no metadata or lacks a chunk, or its type is not supported.
     """
     import tensorstore as ts
 
@@ -54,10 +54,10 @@ def zarr_leaf(spec: Mapping[str, Any], *, name: str, where: str, context: Any) -
     """Returns an array of TensorStore's zarr driver as a leaf.
 
     Args:
-      spec: of the array, JSON.
-      name: for messages.
-      where: the checkpoint, for messages.
-      context: of TensorStore, shared by the arrays of a checkpoint.
+      spec: Of the array, JSON.
+      name: For messages.
+      where: The checkpoint, for messages.
+      context: Of TensorStore, shared by the arrays of a checkpoint.
     """
     import tensorstore as ts
 
@@ -78,11 +78,11 @@ def require_chunks(leaf: Leaf, *, keys: set[str], prefix: str, name: str, where:
     """Rejects an array with missing chunks, which the format would read as its fill value.
 
     Args:
-      leaf: from `zarr_leaf`.
-      keys: all stored keys.
-      prefix: of the array's keys.
-      name: for messages.
-      where: the checkpoint, for messages.
+      leaf: From `zarr_leaf`.
+      keys: All stored keys.
+      prefix: Of the array's keys.
+      name: For messages.
+      where: The checkpoint, for messages.
     """
     assert leaf.chunk is not None
     missing = [key for key in _chunk_keys(leaf.shape, leaf.chunk) if f"{prefix}{key}" not in keys]

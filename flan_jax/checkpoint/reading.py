@@ -41,11 +41,11 @@ def newest_intact(directory: Location, *, strict: bool) -> tuple[int | None, dic
     """Returns the step of the newest intact checkpoint, and what is wrong with each newer one, by its step.
 
     Args:
-      directory: the checkpoints of a run; None is returned when there are none.
-      strict: whether a damaged newer checkpoint is an error.
+      directory: The checkpoints of a run; None is returned when there are none.
+      strict: Whether a damaged newer checkpoint is an error.
 
     Raises:
-      DamagedFileError: none is intact, or with `strict` the newest is not.
+      DamagedFileError: None is intact, or with `strict` the newest is not.
     """
     faults: dict[int, str] = {}
     for step in reversed(all_steps(directory)):
@@ -76,11 +76,11 @@ def find(path: Location, *, step: int | None = None) -> Location:
     """Returns the directory of one checkpoint, without verifying it.
 
     Args:
-      path: a run's directory, its `checkpoints` directory, or one checkpoint's directory.
-      step: which checkpoint; None selects the latest.
+      path: A run's directory, its `checkpoints` directory, or one checkpoint's directory.
+      step: Which checkpoint; None selects the latest.
 
     Raises:
-      MissingFileError: the directory has no checkpoint, or none of that step.
+      MissingFileError: The directory has no checkpoint, or none of that step.
     """
     if _is_checkpoint(path) and step in (None, _as_step(path.name)):
         return path
@@ -99,13 +99,13 @@ def find_intact(path: Location, *, step: int | None, strict: bool) -> tuple[Loca
     """Returns the directory of one checkpoint, verified, and a warning for each damaged one that it replaces.
 
     Args:
-      path: as in `find`.
-      step: which checkpoint; None selects the newest intact one.
-      strict: whether a damaged newest checkpoint is an error.
+      path: As in `find`.
+      step: Which checkpoint; None selects the newest intact one.
+      strict: Whether a damaged newest checkpoint is an error.
 
     Raises:
-      MissingFileError: as `find`.
-      DamagedFileError: the checkpoint is damaged and was requested by its step, or none is intact.
+      MissingFileError: As `find`.
+      DamagedFileError: The checkpoint is damaged and was requested by its step, or none is intact.
     """
     checkpoint = find(path, step=step)
     if step is None and not _is_checkpoint(path):
@@ -128,8 +128,8 @@ def read_json(checkpoint: Location, item: str) -> dict[str, Any]:
     """Returns a JSON item (`step`, `data`, `metrics` or `metadata`) of one checkpoint's directory.
 
     Raises:
-      MissingFileError: the checkpoint has no such item.
-      DamagedFileError: it is not JSON.
+      MissingFileError: The checkpoint has no such item.
+      DamagedFileError: It is not JSON.
     """
     file = checkpoint / item / ("metrics" if item == "metrics" else "metadata")
     if not file.exists():
@@ -156,13 +156,13 @@ def read_tree(checkpoint: Path, item: str, abstract: Any) -> Any:
     """Returns the arrays of an item (`params`, `opt_state`) with the shardings of `abstract`.
 
     Args:
-      checkpoint: one checkpoint's directory.
-      item: the item's name.
-      abstract: a tree of `jax.ShapeDtypeStruct`; those without a sharding go to the first device. The mesh may differ
+      checkpoint: One checkpoint's directory.
+      item: The item's name.
+      abstract: A tree of `jax.ShapeDtypeStruct`; those without a sharding go to the first device. The mesh may differ
         from the one that saved.
 
     Raises:
-      UserError: names, shapes or dtypes differ; the text lists the differing ones.
+      UserError: Names, shapes or dtypes differ; the text lists the differing ones.
     """
     import jax
     import orbax.checkpoint as ocp

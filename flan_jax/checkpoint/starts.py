@@ -33,12 +33,12 @@ class Start:
     r"""The parts of an initial checkpoint that a run restores.
 
     Attributes:
-      rules: ordered pairs of a regular expression that matches a parameter's full name in the run, and the parameter's
+      rules: Ordered pairs of a regular expression that matches a parameter's full name in the run, and the parameter's
         name in the checkpoint (with \1 for groups), or None to initialize it. The first match decides; a parameter
         without a match keeps its name. Without rules the whole checkpoint must match the model.
       restore: "params", or "params_and_optimizer" to restore also Adafactor's second moments and the step, which
         continues the checkpoint's run.
-      step: which of several checkpoints at the path; None selects the latest.
+      step: Which of several checkpoints at the path; None selects the latest.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -59,10 +59,10 @@ class Row:
     """One leaf of the plan.
 
     Attributes:
-      name: in the run; None for a leaf of the checkpoint that the run does not use.
-      source: name in the checkpoint; None if the run initializes the leaf.
-      shape: sizes of the dimensions.
-      dtype: element type in the checkpoint.
+      name: In the run; None for a leaf of the checkpoint that the run does not use.
+      source: Name in the checkpoint; None if the run initializes the leaf.
+      shape: Sizes of the dimensions.
+      dtype: Element type in the checkpoint.
     """
 
     name: str | None
@@ -75,13 +75,13 @@ def plan(weights: Weights, abstract_params: Any, start: Start, *, config: T5Conf
     """Returns a row for every parameter of the run and of the checkpoint.
 
     Args:
-      weights: the checkpoint.
-      abstract_params: shapes of the run's parameters.
-      start: what to restore.
-      config: the run's network.
+      weights: The checkpoint.
+      abstract_params: Shapes of the run's parameters.
+      start: What to restore.
+      config: The run's network.
 
     Raises:
-      UserError: some leaves do not match; the text lists them.
+      UserError: Some leaves do not match; the text lists them.
     """
     expected = named_leaves(abstract_params)
     _require_one_dtype(weights)
@@ -118,12 +118,12 @@ def require_same_network(weights: Weights, config: T5Config, *, fields: Sequence
     """Rejects a checkpoint that records another network than the model, in fields that do not follow from shapes.
 
     Args:
-      weights: the checkpoint.
-      config: the requested model.
-      fields: the compared fields.
+      weights: The checkpoint.
+      config: The requested model.
+      fields: The compared fields.
 
     Raises:
-      UserError: a field differs.
+      UserError: A field differs.
     """
     if not weights.config_is_stated or weights.config is None:
         return
@@ -164,8 +164,8 @@ def read_onto(leaf: Leaf, abstract: Any) -> Any:
     """Returns a `jax.Array` with the sharding and type of `abstract`; a process reads each part once.
 
     Args:
-      leaf: the values.
-      abstract: a `jax.ShapeDtypeStruct` of the leaf's shape; without a sharding the array goes to the first device.
+      leaf: The values.
+      abstract: A `jax.ShapeDtypeStruct` of the leaf's shape; without a sharding the array goes to the first device.
     """
     import jax
 
@@ -198,12 +198,12 @@ def restored_optimizer(weights: Weights, abstract_state: Any, *, params: Mapping
     """Returns the leaves of an optimizer's state by name: Adafactor's second moments, and the step for each count.
 
     Args:
-      weights: with slots.
-      abstract_state: shapes and shardings of the run's optimizer state.
-      params: the run's parameters by name; only the names are used.
+      weights: With slots.
+      abstract_state: Shapes and shardings of the run's optimizer state.
+      params: The run's parameters by name; only the names are used.
 
     Raises:
-      UserError: the checkpoint has no slots or no step, or not all the state of the run's optimizer.
+      UserError: The checkpoint has no slots or no step, or not all the state of the run's optimizer.
     """
     from flan_jax.checkpoint.native import slots_of
 

@@ -23,19 +23,19 @@ class Weights:
 
     Attributes:
       format: "flan_jax", "t5x" or "hf".
-      layout: description for display: "msgpack index and Zarr arrays; layers stacked".
-      path: where it was opened.
-      step: number of updates; None where the format does not record it.
-      config: the network. Its `dropout_rate` and `dtype` are defaults, since no checkpoint records them. None where the
+      layout: Description for display: "msgpack index and Zarr arrays; layers stacked".
+      path: Where it was opened.
+      step: Number of updates; None where the format does not record it.
+      config: The network. Its `dropout_rate` and `dtype` are defaults, since no checkpoint records them. None where the
         tree is not a complete T5 (`notes` has the reason); such weights serve partial starts only.
-      config_is_stated: whether the checkpoint records its network. Otherwise it follows from the shapes, which leave
+      config_is_stated: Whether the checkpoint records its network. Otherwise it follows from the shapes, which leave
         the activations open.
-      params: parameters by this project's names.
+      params: Parameters by this project's names.
       slots: Adafactor's second moments, "v_row/<parameter>", "v_col/<parameter>", "v/<parameter>"; may be empty.
-      vocabulary: the one stored with the weights, if any.
-      metadata: whatever else the checkpoint records about itself, JSON.
-      notes: one sentence for each thing that was ignored, with the reason.
-      warnings: one sentence for each newer checkpoint that is damaged and was not opened.
+      vocabulary: The one stored with the weights, if any.
+      metadata: Whatever else the checkpoint records about itself, JSON.
+      notes: One sentence for each thing that was ignored, with the reason.
+      warnings: One sentence for each newer checkpoint that is damaged and was not opened.
     """
 
     format: Format

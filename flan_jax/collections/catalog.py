@@ -84,9 +84,9 @@ class Table:
     """Contents that are few enough to list.
 
     Attributes:
-      tasks: functions that declare them, by name.
-      mixtures: by name.
-      covers: names of tasks that together use every template.
+      tasks: Functions that declare them, by name.
+      mixtures: By name.
+      covers: Names of tasks that together use every template.
     """
 
     tasks: Mapping[str, Callable[[], TemplatedTask]]
@@ -120,8 +120,8 @@ class DataFolder:
     The variable takes precedence, so that one YAML file serves machines that store the data at different paths.
 
     Attributes:
-      variable: the environment variable.
-      content: what the folder holds, for messages.
+      variable: The environment variable.
+      content: What the folder holds, for messages.
     """
 
     variable: str
@@ -145,12 +145,12 @@ class DataFolder:
         """Returns the folder.
 
         Args:
-          declared: the value of `data_dir` in a YAML file.
-          place: of the collection's settings.
+          declared: The value of `data_dir` in a YAML file.
+          place: Of the collection's settings.
 
         Raises:
-          UserError: neither names a folder.
-          MissingFileError: there is no such folder.
+          UserError: Neither names a folder.
+          MissingFileError: There is no such folder.
         """
         folder = self.named() or declared
         if folder is None:
@@ -171,10 +171,10 @@ class Collection(Generic[S]):
     """A collection whose names are registered on first use.
 
     Attributes:
-      name: in YAML files.
-      read: returns the settings of a YAML file's `collections: {name: ...}`.
-      default: returns the settings without a file; None when the collection then has no data.
-      contents: returns the tasks and mixtures under some settings.
+      name: In YAML files.
+      read: Returns the settings of a YAML file's `collections: {name: ...}`.
+      default: Returns the settings without a file; None when the collection then has no data.
+      contents: Returns the tasks and mixtures under some settings.
     """
 
     name: str
@@ -191,8 +191,8 @@ class Collection(Generic[S]):
         """Declares the names under settings that stay when another vocabulary is used.
 
         Args:
-          settings: of the collection.
-          vocabulary: of its tasks; None for the one in use.
+          settings: Of the collection.
+          vocabulary: Of its tasks; None for the one in use.
         """
         contents = self.contents(settings)
         registry.collection_settings()[self.name] = settings, vocabulary
@@ -208,11 +208,11 @@ class Collection(Generic[S]):
         """Declares the names under the settings of a YAML file.
 
         Args:
-          settings: unchecked.
-          vocabulary: of the file.
+          settings: Unchecked.
+          vocabulary: Of the file.
 
         Raises:
-          UserError, MissingFileError: an invalid setting, or no data.
+          UserError, MissingFileError: An invalid setting, or no data.
         """
         self.use(self.read(settings), vocabulary=None if vocabulary == registry.vocabulary() else vocabulary)
 
@@ -243,10 +243,10 @@ def replace(
     """Registers tasks and mixtures at once, in place of those of an earlier call; nothing if they are the same.
 
     Args:
-      name: of what is replaced.
-      tasks: all tasks.
-      mixtures: all mixtures, by name, each after its members.
-      vocabulary: of the tasks.
+      name: Of what is replaced.
+      tasks: All tasks.
+      mixtures: All mixtures, by name, each after its members.
+      vocabulary: Of the tasks.
     """
     names = (*(task.name for task in tasks), *mixtures)
     replaced = registry.collection_settings().get(name)

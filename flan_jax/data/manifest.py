@@ -71,11 +71,11 @@ class TaskMetadata:
     """The part of a task's declaration that its manifests repeat, for evaluation, hold-out and readers.
 
     Attributes:
-      cluster: the skill; tasks of one cluster are held out together.
-      metrics: names in `flan_jax.evaluation.metrics`.
+      cluster: The skill; tasks of one cluster are held out together.
+      metrics: Names in `flan_jax.evaluation.metrics`.
       evaluation: "external" when the task brings metrics that this package cannot run.
-      corpora: corpora that the rows come from.
-      exemplar_corpora: corpora that the solved examples in prompts come from.
+      corpora: Corpora that the rows come from.
+      exemplar_corpora: Corpora that the solved examples in prompts come from.
     """
 
     cluster: str

@@ -131,7 +131,7 @@ def measure(metrics: Iterable[str], generated: Sequence[Generated]) -> list[Meas
     """Returns what each of the named metrics measured of predictions.
 
     Raises:
-      UserError: a metric judges scores of options, not texts.
+      UserError: A metric judges scores of options, not texts.
     """
     measured = []
     for name in metrics:

@@ -112,7 +112,7 @@ def postprocessor(name: str | None) -> Callable[[str], str]:
     """Returns the postprocessor of that name; for None, `strip`.
 
     Raises:
-      UnknownNameError: there is none of that name.
+      UnknownNameError: There is none of that name.
     """
     if name is None:
         return strip

@@ -28,17 +28,17 @@ def rank_classification(
     """Measures the ranking of options.
 
     Args:
-      scores: one row of option scores an example, higher is better.
-      gold: the right options of each example.
-      num_classes: options of every row when they mean the same classes throughout; None when they vary.
-      weights: weight of each example; None is 1 for all.
-      lengths: target tokens of each option, to divide the scores by; None does not divide them, as in FLAN and T0.
+      scores: One row of option scores an example, higher is better.
+      gold: The right options of each example.
+      num_classes: Options of every row when they mean the same classes throughout; None when they vary.
+      weights: Weight of each example; None is 1 for all.
+      lengths: Target tokens of each option, to divide the scores by; None does not divide them, as in FLAN and T0.
 
     Returns:
       The measurement of `accuracy`; with two classes `positive_f1`, `auc_roc`, `auc_pr`; with more `mean_f1`.
 
     Raises:
-      UserError: rows and gold do not fit together, or a score is not a number.
+      UserError: Rows and gold do not fit together, or a score is not a number.
     """
     if lengths is not None:
         scores = [np.asarray(s, float) / np.asarray(n) for s, n in zip(scores, lengths, strict=True)]

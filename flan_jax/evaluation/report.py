@@ -124,9 +124,9 @@ def predictions(directory: Path | str, result: SuiteResult, *, per_label: int) -
     """Returns some predictions to read, from different clusters: green where the text equals a reference.
 
     Args:
-      directory: the evaluation's, `<run>/eval/<step>`.
+      directory: The evaluation's, `<run>/eval/<step>`.
       result: The evaluation.
-      per_label: how many of each label.
+      per_label: How many of each label.
     """
     shown: list[RenderableType] = []
     for label in result.labels():

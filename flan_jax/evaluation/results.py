@@ -157,8 +157,8 @@ def read_summary(directory: Path | str) -> SuiteResult:
     """Reads the evaluation of one step back.
 
     Raises:
-      MissingFileError: there is none, or it was not finished.
-      UserError: it is of another format.
+      MissingFileError: There is none, or it was not finished.
+      UserError: It is of another format.
     """
     path = Path(directory) / SUMMARY_NAME
     if not path.exists():

@@ -34,11 +34,11 @@ class EvaluationPlan:
     """The tasks that an evaluation covers, and its settings.
 
     Attributes:
-      suites: label -> names of mixtures or tasks, for example {"trained": ("mine",), "held_out": ("others",)}.
-      split: the split of all of them.
-      max_examples_per_task: examples of each task, spread over its split; None is all.
-      batch_size: rows of a batch.
-      max_decode_length: tokens that a prediction may have; None is the export's target length.
+      suites: Label -> names of mixtures or tasks, for example {"trained": ("mine",), "held_out": ("others",)}.
+      split: The split of all of them.
+      max_examples_per_task: Examples of each task, spread over its split; None is all.
+      batch_size: Rows of a batch.
+      max_decode_length: Tokens that a prediction may have; None is the export's target length.
     """
 
     suites: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def labeled(suites: Iterable[tuple[str, Iterable[Task]]]) -> tuple[Labeled, ...]
       suites: (label, exported tasks) of each; a label may come several times.
 
     Raises:
-      UserError: a task is under two labels, or there are none.
+      UserError: A task is under two labels, or there are none.
     """
     found: dict[str, Labeled] = {}
     for label, tasks in suites:

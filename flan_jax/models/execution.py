@@ -39,7 +39,7 @@ class Execution:
       chunk_bytes: Approximate size of a chunk of logits on one device.
 
     Raises:
-      UserError: a name that does not exist, a size that is not positive.
+      UserError: A name that does not exist, a size that is not positive.
     """
 
     layers: str = "auto"
@@ -77,7 +77,7 @@ def resolve(
       lengths: Of the encoder's and the decoder's rows; None where they are unknown.
 
     Raises:
-      UserError: the platform cannot do what is requested.
+      UserError: The platform cannot do what is requested.
     """
     _require_host_memory(execution.remat, accelerator.platform)
     attention_choice.require(

@@ -96,7 +96,7 @@ class Seq2Seq:
       z_loss: The factor of (log Z)^2; T5X fine-tunes with 1e-4.
 
     Raises:
-      UserError: a label smoothing outside [0, 1), or a negative z-loss.
+      UserError: A label smoothing outside [0, 1), or a negative z-loss.
     """
 
     label_smoothing: Share = 0.0

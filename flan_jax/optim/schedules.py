@@ -29,7 +29,7 @@ def constant(learning_rate: float, *, warmup_steps: int = 0, step_offset: int = 
       step_offset: The step at which the schedule starts: that of the checkpoint when fine-tuning continues its count.
 
     Raises:
-      UserError: a rate or a number of steps out of range.
+      UserError: A rate or a number of steps out of range.
 
     >>> [round(float(constant(1e-3, warmup_steps=4)(step)), 5) for step in (1, 2, 4, 100)]
     [0.00025, 0.0005, 0.001, 0.001]
@@ -59,7 +59,7 @@ def linear(
       step_offset: The step at which the schedule starts.
 
     Raises:
-      UserError: a rate or a number of steps out of range.
+      UserError: A rate or a number of steps out of range.
 
     >>> [round(float(linear(1.0, total_steps=12, warmup_steps=2)(step)), 5) for step in (1, 2, 7, 12, 20)]
     [0.5, 1.0, 0.5, 0.0, 0.0]
@@ -95,7 +95,7 @@ def rsqrt(
       step_offset: The step at which the schedule starts.
 
     Raises:
-      UserError: a rate or a number of steps out of range.
+      UserError: A rate or a number of steps out of range.
 
     >>> [round(float(rsqrt(1.0)(step)), 5) for step in (0, 10_000, 40_000)]
     [0.01, 0.01, 0.005]

@@ -72,7 +72,7 @@ class Selection:
         """Returns the tree with the label of each leaf's optimizer.
 
         Raises:
-          UserError: a parameter that no rule covers, or a rule that applies to none.
+          UserError: A parameter that no rule covers, or a rule that applies to none.
         """
         labels = [self._label(index) for index in self._assign(path_names(params))]
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(params), labels)
@@ -81,7 +81,7 @@ class Selection:
         """Returns the tree with True for a trained leaf and False for a frozen one.
 
         Raises:
-          UserError: as `labels`.
+          UserError: As `labels`.
         """
         return jax.tree.map(lambda label: label != _FROZEN, self.labels(params))
 
@@ -92,7 +92,7 @@ class Selection:
           params: Arrays, or their shapes.
 
         Raises:
-          UserError: as `labels`.
+          UserError: As `labels`.
         """
         leaves = jax.tree_util.tree_leaves(params)
         assigned = self._assign(path_names(params))
@@ -135,7 +135,7 @@ def by_path(rules: Sequence[Rule] = (), *, default: optax.GradientTransformation
       default: The optimizer of parameters that no rule matches; None forbids such parameters.
 
     Raises:
-      UserError: neither rules nor a default, or an invalid regular expression. Rules are compared with parameters
+      UserError: Neither rules nor a default, or an invalid regular expression. Rules are compared with parameters
         later, by the transformation's `init` and by `report`.
 
     >>> selection = by_path([("encoder/.*", None)], default=optax.sgd(0.1))

@@ -31,9 +31,9 @@ class DescribedTask:
     """A task before its export.
 
     Attributes:
-      task: its name.
-      metadata: of its declaration.
-      vocabulary_size: number of ids.
+      task: Its name.
+      metadata: Of its declaration.
+      vocabulary_size: Number of ids.
     """
 
     task: str
@@ -52,15 +52,15 @@ def ensure_exports(
     """Returns the exports for requests; a child process creates those that are missing or out of date.
 
     Args:
-      requests: the exports of a run.
-      export_dir: the export directory.
+      requests: The exports of a run.
+      export_dir: The export directory.
       use_cached: True never exports; "auto" and False export what is missing or out of date.
-      processes: how many processes may export at a time; None for one per core.
-      check: refuses the tasks of the requests before any row is read; not called when nothing is exported.
+      processes: How many processes may export at a time; None for one per core.
+      check: Refuses the tasks of the requests before any row is read; not called when nothing is exported.
 
     Raises:
       UserError: `use_cached` is True and an export is missing or out of date: the fields that differ are named.
-      ExportFailed: the export failed with a user error, or its process was killed.
+      ExportFailed: The export failed with a user error, or its process was killed.
     """
 
     def exporter(group: Sequence[Request], export_dir: Path) -> None:
@@ -80,7 +80,7 @@ def describe(requests: Sequence[Request]) -> list[list[DescribedTask]]:
     """Returns the tasks of each request, from a child process that registers them and reads no rows.
 
     Raises:
-      ExportFailed: a name or a split does not exist, or a module cannot be imported.
+      ExportFailed: A name or a split does not exist, or a module cannot be imported.
     """
     with start() as child:
         return _described(child, requests)

@@ -42,15 +42,15 @@ class FewShot:
     """Solved examples in front of each query, drawn from the split "train", never the query's own row.
 
     Attributes:
-      num_exemplars: exemplars to draw; fewer when they do not fit, or the split has no more.
-      formats: layouts of a prompt; a query under template i uses formats[i mod len(formats)].
-      max_tokens: limit of query and exemplars together, without separators; the first exemplar that does not fit ends
+      num_exemplars: Exemplars to draw; fewer when they do not fit, or the split has no more.
+      formats: Layouts of a prompt; a query under template i uses formats[i mod len(formats)].
+      max_tokens: Limit of query and exemplars together, without separators; the first exemplar that does not fit ends
         the list. None for no limit.
-      drop_without: whether a row that is left without exemplars is dropped (and counted) instead of used zero-shot.
+      drop_without: Whether a row that is left without exemplars is dropped (and counted) instead of used zero-shot.
       templates: "query" renders exemplars under the query's template; "matching" draws a template for each exemplar and
         selects those that drew the query's; "mixed" selects all of them.
-      max_pool_rows: number of rows, from the first of the split on, that can be exemplars.
-      pool: the task whose rows are the exemplars; None for the task itself.
+      max_pool_rows: Number of rows, from the first of the split on, that can be exemplars.
+      pool: The task whose rows are the exemplars; None for the task itself.
     """
 
     num_exemplars: int
@@ -79,28 +79,28 @@ class TemplatedTask:
     1, ... In all other splits it is rendered once, under forward template i mod F of the F forward ones.
 
     Attributes:
-      name: letters, digits and `_ . : #`; unique among tasks and mixtures.
-      source: the rows.
-      cluster: the skill that it tests; tasks of one cluster are held out together. "" for the task's name.
+      name: Letters, digits and `_ . : #`; unique among tasks and mixtures.
+      source: The rows.
+      cluster: The skill that it tests; tasks of one cluster are held out together. "" for the task's name.
       templates: N templates.
-      options: the answers to choose from, or the name of the field that lists them.
-      metrics: names in `evaluation.metrics.METRICS`.
-      postprocessor: a name in `evaluation.postprocess.POSTPROCESSORS`.
-      normalizer: from a row to the fields that templates name: one row, several, or None to leave the row out.
-      references: name of the field that lists all correct answers.
-      templates_per_row: number of templates that a training row is rendered under; 0 for all.
+      options: The answers to choose from, or the name of the field that lists them.
+      metrics: Names in `evaluation.metrics.METRICS`.
+      postprocessor: A name in `evaluation.postprocess.POSTPROCESSORS`.
+      normalizer: From a row to the fields that templates name: one row, several, or None to leave the row out.
+      references: Name of the field that lists all correct answers.
+      templates_per_row: Number of templates that a training row is rendered under; 0 for all.
       evaluation: "generate" compares the generated answer; "rank" compares the likeliest option.
-      license: of the rows.
-      max_rows: number of normalized rows of a split that are used, from the first on; None for all.
-      corpora: the corpora that its rows come from, in lower case ("snli"): a task that shares one with a held-out task
+      license: Of the rows.
+      max_rows: Number of normalized rows of a split that are used, from the first on; None for all.
+      corpora: The corpora that its rows come from, in lower case ("snli"): a task that shares one with a held-out task
         would leak it.
-      filters: rules that leave out normalized rows, counted by reason.
-      few_shot: solved examples in front of each query.
-      varied_options: whether options are written in styles drawn for each training row; evaluation never varies them.
-      group: the field that groups rows, for metrics that score groups of rows.
-      ends_inputs: whether inputs end with the end of sequence, as targets always do; T0's do not.
-      seed: of all random draws for a row.
-      declared_in: file, line and keys of its declaration in a YAML file, for messages.
+      filters: Rules that leave out normalized rows, counted by reason.
+      few_shot: Solved examples in front of each query.
+      varied_options: Whether options are written in styles drawn for each training row; evaluation never varies them.
+      group: The field that groups rows, for metrics that score groups of rows.
+      ends_inputs: Whether inputs end with the end of sequence, as targets always do; T0's do not.
+      seed: Of all random draws for a row.
+      declared_in: File, line and keys of its declaration in a YAML file, for messages.
     """
 
     name: str
@@ -203,7 +203,7 @@ class TemplatedTask:
         """Returns the positions of the templates that a split's rows are rendered under in turn.
 
         Raises:
-          UserError: an evaluation split of a task with inverted templates only.
+          UserError: An evaluation split of a task with inverted templates only.
         """
         if split == TRAIN_SPLIT:
             return tuple(range(len(self.templates)))
@@ -234,11 +234,11 @@ def require_name(name: str, *, also: str = "") -> None:
     """Refuses a name that SeqIO would refuse.
 
     Args:
-      name: of a task or a mixture.
-      also: another character to allow.
+      name: Of a task or a mixture.
+      also: Another character to allow.
 
     Raises:
-      UserError: it has a character that is not allowed.
+      UserError: It has a character that is not allowed.
     """
     if not isinstance(name, str) or not NAME_PATTERN.match(name.replace(also, "_") if also else name):
         raise UserError(

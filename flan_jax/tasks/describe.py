@@ -30,7 +30,7 @@ def all_tasks(pattern: str | None = None) -> tuple[list[Description], list[str]]
     """Describes tasks, one line per task, external ones too, sorted by name.
 
     Args:
-      pattern: a part of the names, or a pattern with `*`; names that collections declare and that match are registered.
+      pattern: A part of the names, or a pattern with `*`; names that collections declare and that match are registered.
         None for everything that is registered already.
 
     Returns:
@@ -88,19 +88,19 @@ def task_example(name: str, *, split: str | None, index: int, lengths: Lengths, 
     """Follows one row of a task to the features of a packed row.
 
     Args:
-      name: a registered task.
-      split: one of its splits; None for "train", or its first split in alphabetical order.
-      index: position among the rows of the split.
-      lengths: token limits {"inputs": S, "targets": T}.
-      num_packed: number of examples, from this row on, to pack; the first packed row is shown.
+      name: A registered task.
+      split: One of its splits; None for "train", or its first split in alphabetical order.
+      index: Position among the rows of the split.
+      lengths: Token limits {"inputs": S, "targets": T}.
+      num_packed: Number of examples, from this row on, to pack; the first packed row is shown.
 
     Returns:
       "raw" (the source's row), "row" (after the normalizer), "renderings" (one per template: texts and tokens; one in
       all for a task without templates) and "packed" (features of one row).
 
     Raises:
-      UnknownNameError: no such task or split.
-      UserError: the row cannot become an example, or the split has fewer rows.
+      UnknownNameError: No such task or split.
+      UserError: The row cannot become an example, or the split has fewer rows.
     """
     task = registry.resolve(name)
     chosen = split or _shown_split(task)
@@ -122,11 +122,11 @@ def user_file(path: Path | str, *, num_rows: int) -> Description:
     """Renders the first rows of each task in a user's YAML file under each of its templates. Registers nothing.
 
     Args:
-      path: of the file; see `yaml_file` for its schema.
-      num_rows: number of rows of each task.
+      path: Of the file; see `yaml_file` for its schema.
+      num_rows: Number of rows of each task.
 
     Raises:
-      UserError: the file, its templates or its rows are wrong.
+      UserError: The file, its templates or its rows are wrong.
     """
     declared = yaml_file.read_yaml(path)
     vocabulary, tasks = registry.vocabulary(declared.vocabulary), []

@@ -36,14 +36,14 @@ class Exemplars:
         """Takes the pool.
 
         Args:
-          few_shot: number of exemplars, their templates and token budget.
-          pool: normalized rows of the split "train", in its order.
-          num_templates: number of templates that the pool's rows can be rendered under.
-          render: renders one of them.
-          count_tokens: counts the tokens of a text, without end of sequence; needed when there is a budget.
+          few_shot: Number of exemplars, their templates and token budget.
+          pool: Normalized rows of the split "train", in its order.
+          num_templates: Number of templates that the pool's rows can be rendered under.
+          render: Renders one of them.
+          count_tokens: Counts the tokens of a text, without end of sequence; needed when there is a budget.
 
         Raises:
-          UserError: a budget in tokens, and no `count_tokens`.
+          UserError: A budget in tokens, and no `count_tokens`.
         """
         if few_shot.max_tokens is not None and count_tokens is None:
             raise UserError("Few-shot prompts within max_tokens need a vocabulary to count tokens with.")
@@ -57,11 +57,11 @@ class Exemplars:
         """Returns the prompt of a query; None when no exemplar is left and such rows are dropped.
 
         Args:
-          query: the rendered row.
-          row: the row itself, which is never its own exemplar.
-          template: position of the query's template.
-          style: style of the query's options, which its exemplars share.
-          draws: random choices keyed by the query.
+          query: The rendered row.
+          row: The row itself, which is never its own exemplar.
+          template: Position of the query's template.
+          style: Style of the query's options, which its exemplars share.
+          draws: Random choices keyed by the query.
         """
         shown = self._drawn(row, template=template, style=style, draws=draws)
         if self._few_shot.max_tokens is not None:

@@ -122,7 +122,7 @@ class ExternalTask:
         """Yields the examples as SeqIO makes them, numbered, not truncated.
 
         Raises:
-          UserError: the task repeats itself without end.
+          UserError: The task repeats itself without end.
         """
         del dropped  # What preprocessors leave out, nobody counts.
         return _examples(self.seqio_task, split, lengths=lengths)
@@ -131,7 +131,7 @@ class ExternalTask:
         """Returns the function that checks ids, truncates them and records them.
 
         Raises:
-          UserError: the task does not make inputs and targets in one vocabulary.
+          UserError: The task does not make inputs and targets in one vocabulary.
         """
         check_features(self.seqio_task)
         encoder = ExternalEncoder(
@@ -189,7 +189,7 @@ def check_features(task: Any) -> None:
     """Refuses a task without input ids and target ids of one vocabulary.
 
     Raises:
-      UserError: names the task and the feature.
+      UserError: Names the task and the feature.
     """
     features = task.output_features
     missing = [name for name in FEATURES if name not in features]

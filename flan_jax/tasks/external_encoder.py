@@ -21,11 +21,11 @@ class ExternalEncoder:
     """From the examples of one external task and split to records.
 
     Attributes:
-      name: the task's, for messages.
-      size: number of ids of the vocabulary; 0 when unknown.
+      name: The task's, for messages.
+      size: Number of ids of the vocabulary; 0 when unknown.
       eos_id: -1 when the vocabulary has none.
-      decode: from ids to text, for texts that the task did not retain.
-      with_meta: whether texts are saved next to the ids, as evaluation needs.
+      decode: From ids to text, for texts that the task did not retain.
+      with_meta: Whether texts are saved next to the ids, as evaluation needs.
     """
 
     name: str

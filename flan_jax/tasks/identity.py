@@ -22,11 +22,11 @@ def identity(task: TemplatedTask, split: str) -> dict[str, Any]:
     """Returns everything that decides the texts of a split, as JSON values.
 
     Args:
-      task: the declaration.
-      split: one of its source's; its rows are read, or their files digested.
+      task: The declaration.
+      split: One of its source's; its rows are read, or their files digested.
 
     Raises:
-      MissingFileError, UserError: the source cannot be read.
+      MissingFileError, UserError: The source cannot be read.
     """
     return {
         "kind": "templated",

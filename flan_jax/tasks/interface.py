@@ -58,10 +58,10 @@ class Encoded:
     """A chunk of examples as records, ready to be written.
 
     Attributes:
-      records: bytes of each example that was not dropped.
-      lengths: tokens of their inputs and targets, int32 [n, 2].
-      truncated: number of examples truncated, by feature.
-      dropped: number of examples left out, by reason.
+      records: Bytes of each example that was not dropped.
+      lengths: Tokens of their inputs and targets, int32 [n, 2].
+      truncated: Number of examples truncated, by feature.
+      dropped: Number of examples left out, by reason.
     """
 
     records: Sequence[bytes]
@@ -88,9 +88,9 @@ class Rendering:
     """One example of a row, as text and as ids.
 
     Attributes:
-      template: position of its template in the task.
-      ids: of inputs and targets, as an export has them; None when an export leaves the example out.
-      notes: what an export truncates or leaves out.
+      template: Position of its template in the task.
+      ids: Of inputs and targets, as an export has them; None when an export leaves the example out.
+      notes: What an export truncates or leaves out.
     """
 
     inputs: str
@@ -109,11 +109,11 @@ class Preview:
     """One row and the examples made from it, for display.
 
     Attributes:
-      place: where the row was read.
-      raw: the row as the source has it.
-      row: the row after the task's own processing.
-      renderings: the examples that the row becomes.
-      examples: ids (inputs, targets) of consecutive examples, from this row on.
+      place: Where the row was read.
+      raw: The row as the source has it.
+      row: The row after the task's own processing.
+      renderings: The examples that the row becomes.
+      examples: Ids (inputs, targets) of consecutive examples, from this row on.
     """
 
     place: str
@@ -128,11 +128,11 @@ class Finding:
     """A likely mistake in a task or a template.
 
     Attributes:
-      where: the task, or the file and set, that has the template.
-      template: its position there; None when the finding is about all of them.
-      rule: which mistake.
+      where: The task, or the file and set, that has the template.
+      template: Its position there; None when the finding is about all of them.
+      rule: Which mistake.
       severity: "problem" makes wrong examples; "note" is often intended.
-      detail: what was observed.
+      detail: What was observed.
     """
 
     where: str
@@ -156,9 +156,9 @@ class Task(Protocol):
     """One task.
 
     Attributes:
-      name: unique among tasks and mixtures.
-      thread_safe: whether several splits may be exported at once, in threads or in worker processes.
-      joins_rows: whether an example may come from several rows, the last of which is its number.
+      name: Unique among tasks and mixtures.
+      thread_safe: Whether several splits may be exported at once, in threads or in worker processes.
+      joins_rows: Whether an example may come from several rows, the last of which is its number.
     """
 
     thread_safe: bool
@@ -195,8 +195,8 @@ class Task(Protocol):
         """Returns JSON values that decide the examples of a split: its source's revision and its settings.
 
         Args:
-          split: one of its splits; files are digested, rows may be read.
-          module_digests: of the user's modules, for a task whose own code cannot be digested.
+          split: One of its splits; files are digested, rows may be read.
+          module_digests: Of the user's modules, for a task whose own code cannot be digested.
         """
 
     def files(self, split: str) -> tuple[str, ...]:
@@ -209,16 +209,16 @@ class Task(Protocol):
         """Yields raw examples in a fixed order: tuples that begin with the number of their row.
 
         Args:
-          split: one of its splits.
-          lengths: token limits {"inputs": S, "targets": T}.
-          dropped: counts the rows that are left out, by reason.
+          split: One of its splits.
+          lengths: Token limits {"inputs": S, "targets": T}.
+          dropped: Counts the rows that are left out, by reason.
         """
 
     def encoder(self, split: str, *, lengths: Lengths) -> Encode:
         """Returns the function that turns chunks of raw examples into records.
 
         Raises:
-          UserError: the task cannot be encoded within these lengths.
+          UserError: The task cannot be encoded within these lengths.
         """
 
     def num_examples(self, split: str, *, lengths: Lengths) -> int:
@@ -228,10 +228,10 @@ class Task(Protocol):
         """Shows one row of a split and the examples from it on.
 
         Args:
-          split: one of its splits.
-          index: position of the row.
-          lengths: token limits.
-          num_examples: how many consecutive examples to encode.
+          split: One of its splits.
+          index: Position of the row.
+          lengths: Token limits.
+          num_examples: How many consecutive examples to encode.
         """
 
     def lint(self, *, lengths: Lengths) -> Iterator[Finding]:

@@ -80,7 +80,7 @@ class WithoutCopies(Pattern):
         """Fills the template in; see `Template.render`.
 
         Raises:
-          NotApplicable: the target is part of the input, or the template leaves the row out.
+          NotApplicable: The target is part of the input, or the template leaves the row out.
         """
         rendered = self.pattern.render(row, options=options, references=references, block=block)
         if is_part_of(rendered.targets, rendered.inputs):
@@ -107,8 +107,8 @@ def inverted(task: TemplatedTask) -> TemplatedTask:
     """Returns the inverted templates of a task as a task `<name>_inverted`, with the split "train" alone.
 
     Raises:
-      UserError: none of its templates is inverted.
-      UnknownNameError: it has no split "train".
+      UserError: None of its templates is inverted.
+      UnknownNameError: It has no split "train".
     """
     templates = [WithoutCopies(pattern=template) for template in task.templates if template.direction == "inverted"]
     if not templates:

@@ -22,7 +22,7 @@ class LabelNames:
     {'ok': 'no'}
 
     Attributes:
-      names: the names of each field: a list by class number, or a mapping from the value.
+      names: The names of each field: a list by class number, or a mapping from the value.
     """
 
     names: Mapping[str, Sequence[str] | Mapping[Any, str]]
@@ -31,7 +31,7 @@ class LabelNames:
         """Returns the row with names.
 
         Raises:
-          Unusable: the field holds a value without a name.
+          Unusable: The field holds a value without a name.
         """
         named = dict(row)
         for field, names in self.names.items():

@@ -15,7 +15,7 @@ def import_seqio() -> ModuleType:
     """Returns SeqIO.
 
     Raises:
-      UserError: the `tasks` extra is not installed.
+      UserError: The `tasks` extra is not installed.
     """
     return _import("seqio")
 
@@ -24,7 +24,7 @@ def import_tfds() -> ModuleType:
     """Returns TensorFlow Datasets.
 
     Raises:
-      UserError: the `tasks` extra is not installed.
+      UserError: The `tasks` extra is not installed.
     """
     tfds = _import("tensorflow_datasets")
     # For a dataset that is not prepared it would make a temporary folder that nothing removes, and then ask a bucket
@@ -37,7 +37,7 @@ def import_parquet() -> ModuleType:
     """Returns `pyarrow.parquet`.
 
     Raises:
-      UserError: the `tasks` extra is not installed.
+      UserError: The `tasks` extra is not installed.
     """
     return _import("pyarrow.parquet")
 

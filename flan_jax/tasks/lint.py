@@ -24,14 +24,14 @@ def lint(name: str | None, *, lengths: Lengths) -> tuple[list[Finding], int]:
     """Checks a task, a user's YAML file, or everything: the package's template files and every collection's tasks.
 
     Args:
-      name: of a task, or of a YAML file; None for everything.
-      lengths: token limits {"inputs": S, "targets": T}.
+      name: Of a task, or of a YAML file; None for everything.
+      lengths: Token limits {"inputs": S, "targets": T}.
 
     Returns:
       The findings, problems first; and the number of tasks that were checked.
 
     Raises:
-      UnknownNameError, MissingFileError, UserError: no such task or file, or one that cannot be read.
+      UnknownNameError, MissingFileError, UserError: No such task or file, or one that cannot be read.
     """
     found: list[Finding] = []
     tasks: list[Task]

@@ -24,7 +24,7 @@ class Selection:
 
     Attributes:
       tasks: SeqIO tasks to export, by name, sorted.
-      skipped: tasks left out, with the reason.
+      skipped: Tasks left out, with the reason.
     """
 
     tasks: Mapping[str, Any]
@@ -43,7 +43,7 @@ def select(provider: Any, split: str, *, on_missing_split: OnMissingSplit) -> Se
     """Returns the tasks of a mixture, or of a single task, that have a split.
 
     Raises:
-      UserError: tasks lack the split, depending on `on_missing_split`.
+      UserError: Tasks lack the split, depending on `on_missing_split`.
     """
     tasks, skipped = {}, {}
     for task in tasks_of(provider):
@@ -95,15 +95,15 @@ def rates(
     """Returns the flattened rate of each counted task, those above 0 only.
 
     Args:
-      provider: a SeqIO mixture or task.
-      counts: exported examples by task; a task without a count counts as in SeqIO: in the sum of a nested mixture when
+      provider: A SeqIO mixture or task.
+      counts: Exported examples by task; a task without a count counts as in SeqIO: in the sum of a nested mixture when
         its rate is a number, and nowhere else.
-      absent: tasks whose rows are not available, ignored as if they were not members.
-      mean_tokens: mean tokens of an example of each counted task, for shares that are stated in tokens; None when they
+      absent: Tasks whose rows are not available, ignored as if they were not members.
+      mean_tokens: Mean tokens of an example of each counted task, for shares that are stated in tokens; None when they
         were not measured.
 
     Raises:
-      UserError: a rate below 0, no rate above 0, a function as the rate of a nested mixture, or a share of tokens that
+      UserError: A rate below 0, no rate above 0, a function as the rate of a nested mixture, or a share of tokens that
         were not measured.
     """
     if not hasattr(provider, "rate_per_task_name"):

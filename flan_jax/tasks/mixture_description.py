@@ -22,12 +22,12 @@ def mixture(
     """Describes the share of each task of a mixture in a run.
 
     Args:
-      name: a registered mixture, or a task, which is a mixture of one.
-      split: its examples are counted; members without it are listed as skipped.
-      steps: number of training steps.
-      batch_size: rows per batch.
-      lengths: token limits of a row.
-      export_dir: the export directory, whose manifests show the measured counts and the number of examples per packed
+      name: A registered mixture, or a task, which is a mixture of one.
+      split: Its examples are counted; members without it are listed as skipped.
+      steps: Number of training steps.
+      batch_size: Rows per batch.
+      lengths: Token limits of a row.
+      export_dir: The export directory, whose manifests show the measured counts and the number of examples per packed
         row; None counts one example per row.
 
     Returns:
@@ -36,9 +36,9 @@ def mixture(
       "skipped", the other members with the reason; "notes" of the definition.
 
     Raises:
-      UnknownNameError: no such mixture.
-      UserError: no member has the split, or a rate cannot be computed.
-      MissingFileError: a task is not exported.
+      UnknownNameError: No such mixture.
+      UserError: No member has the split, or a rate cannot be computed.
+      MissingFileError: A task is not exported.
     """
     provider = registry.mixture_or_task(name)
     selection = members.select(provider, split, on_missing_split="skip")

@@ -26,20 +26,20 @@ def register_mixture(
     """Adds a mixture to SeqIO's registry.
 
     Args:
-      name: of the mixture.
-      members: names of registered tasks and mixtures, or pairs of a name and its rate. A mixture among them needs a
+      name: Of the mixture.
+      members: Names of registered tasks and mixtures, or pairs of a name and its rate. A mixture among them needs a
         number as its rate, which its members share (SeqIO's rule).
-      default_rate: for members without a rate; None for their numbers of examples.
-      hold_out: what must not be trained on; checked against the metadata of all members.
-      notes: what its reader must know, such as the tasks of a published list that are not in it; saved in the manifest
+      default_rate: For members without a rate; None for their numbers of examples.
+      hold_out: What must not be trained on; checked against the metadata of all members.
+      notes: What its reader must know, such as the tasks of a published list that are not in it; saved in the manifest
         and shown.
 
     Returns:
       The `seqio.Mixture`.
 
     Raises:
-      UnknownNameError: a member, or a task that is held out, is not registered.
-      UserError: no members, a member given twice, an invalid rate, vocabularies that differ, or a member that leaks
+      UnknownNameError: A member, or a task that is held out, is not registered.
+      UserError: No members, a member given twice, an invalid rate, vocabularies that differ, or a member that leaks
         what is held out.
     """
     require_name(name, also="+")  # SeqIO's rule is for tasks alone, and T0 has mixtures with a plus.
@@ -65,19 +65,19 @@ def register_mixture_with_share(
     examples, whatever the unit; exports respect the unit.
 
     Args:
-      name: of the mixture.
-      main: the rest; its members keep their proportions.
-      share_of: the task or mixture whose share is stated.
-      share: above 0 and below 1.
+      name: Of the mixture.
+      main: The rest; its members keep their proportions.
+      share_of: The task or mixture whose share is stated.
+      share: Above 0 and below 1.
       unit: "examples", or "tokens" of inputs and targets together.
-      hold_out: as in `register_mixture`.
+      hold_out: As in `register_mixture`.
 
     Returns:
       The `seqio.Mixture`.
 
     Raises:
-      UnknownNameError: a member is not registered.
-      UserError: an invalid share, or the two have a task in common.
+      UnknownNameError: A member is not registered.
+      UserError: An invalid share, or the two have a task in common.
     """
     try:
         stated = StatedShare(share, unit=unit)
@@ -120,7 +120,7 @@ def _require_held_out(mixture: str, *, hold_out: HoldOut, members: Sequence[Fact
       The hold-out with the leaks that it allows, for the manifest.
 
     Raises:
-      UserError: a leak that `allow_leak` does not name.
+      UserError: A leak that `allow_leak` does not name.
     """
     # Clusters are held out by name only: a new task of a cluster that is trained on is a setting of its own.
     found = leaks(members, hold_out=hold_out, tasks=[facts.of_any_cluster for facts in _facts(hold_out.tasks)])

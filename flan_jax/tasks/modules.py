@@ -21,14 +21,14 @@ def load(name: str) -> tuple[str, ...]:
     """Imports a module once.
 
     Args:
-      name: a dotted name, searched in the working directory first, or the path of a .py file.
+      name: A dotted name, searched in the working directory first, or the path of a .py file.
 
     Returns:
       Its files: its own; for a package all .py files in it.
 
     Raises:
-      MissingFileError: there is no such module; the text names the folders that were searched.
-      UserError: the module raised an exception; the text names file and line.
+      MissingFileError: There is no such module; the text names the folders that were searched.
+      UserError: The module raised an exception; the text names file and line.
     """
     module = _from_file(Path(name)) if name.endswith(".py") or os.sep in name else _from_name(name)
     files = files_of(module)

@@ -33,8 +33,8 @@ class Prompts(Protocol):
     """The prompts that a row becomes.
 
     Attributes:
-      identity: everything that decides them besides the row, as JSON values.
-      ends_inputs: whether prompts end with the end of sequence.
+      identity: Everything that decides them besides the row, as JSON values.
+      ends_inputs: Whether prompts end with the end of sequence.
     """
 
     @property
@@ -99,8 +99,8 @@ class TaskPrompts:
     Filters are not applied, options are in their usual form, and fields that only targets need may be missing.
 
     Attributes:
-      task: the declaration, with the vocabulary that it counts tokens with.
-      template: position among its templates; None for the first one that evaluation uses.
+      task: The declaration, with the vocabulary that it counts tokens with.
+      template: Position among its templates; None for the first one that evaluation uses.
     """
 
     task: TemplatedTask
@@ -203,10 +203,10 @@ class PromptedInput:
     """The rows of an input with their prompts, streamed.
 
     Attributes:
-      input: a file of any format, a pattern with `*`, or "-" for standard input.
-      prompts: of a row.
+      input: A file of any format, a pattern with `*`, or "-" for standard input.
+      prompts: Of a row.
       on_bad_row: "error" stops at the first row without a prompt; "skip" drops it and counts it by reason.
-      delimiter: between the fields of a CSV file; None for commas.
+      delimiter: Between the fields of a CSV file; None for commas.
     """
 
     input: str
@@ -223,10 +223,10 @@ class PromptedInput:
         """Yields the rows in order; those of standard input only once.
 
         Args:
-          dropped: counts the rows that are left out, by reason.
+          dropped: Counts the rows that are left out, by reason.
 
         Raises:
-          UserError: a bad row, or no usable row at all.
+          UserError: A bad row, or no usable row at all.
         """
         is_empty = True
         for record in self._records():

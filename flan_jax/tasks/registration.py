@@ -33,9 +33,9 @@ class Collection:
     """Names that are registered on first use: a collection of thousands of tasks costs nothing until one is used.
 
     Attributes:
-      names: lists the names that `define` knows.
-      define: registers a name, its members first; returns False for a name that is not the collection's.
-      covering: lists tasks that together use every template.
+      names: Lists the names that `define` knows.
+      define: Registers a name, its members first; returns False for a name that is not the collection's.
+      covering: Lists tasks that together use every template.
     """
 
     names: Callable[[], Iterable[str]]
@@ -48,19 +48,19 @@ class State:
     """Everything that registration remembers in this process.
 
     Attributes:
-      default_vocabulary: of tasks that are registered without one.
-      tasks: each task behind the interface, with the `seqio.Task` made from it.
-      hold_outs: what each mixture holds out, with the leaks that it allows.
-      notes: what each mixture's definition reports to its reader.
-      yaml_files: files whose tasks are registered.
-      catalog: modules of published collections by name, imported when they are registered.
-      catalog_files: patterns of the files that define them, relative to the package's parent.
-      settings: what a collection remembers between two registrations, by its name.
-      collections: declared collections, by name.
-      defined: names that collections registered on first use.
-      depth: number of collections that are defining a name now.
-      cataloged: names that `register_all` registered, and the vocabulary it used.
-      unavailable: why a collection of the catalog could not be registered, by its name.
+      default_vocabulary: Of tasks that are registered without one.
+      tasks: Each task behind the interface, with the `seqio.Task` made from it.
+      hold_outs: What each mixture holds out, with the leaks that it allows.
+      notes: What each mixture's definition reports to its reader.
+      yaml_files: Files whose tasks are registered.
+      catalog: Modules of published collections by name, imported when they are registered.
+      catalog_files: Patterns of the files that define them, relative to the package's parent.
+      settings: What a collection remembers between two registrations, by its name.
+      collections: Declared collections, by name.
+      defined: Names that collections registered on first use.
+      depth: Number of collections that are defining a name now.
+      cataloged: Names that `register_all` registered, and the vocabulary it used.
+      unavailable: Why a collection of the catalog could not be registered, by its name.
     """
 
     default_vocabulary: str | vocab.Vocabulary = "embedded"
@@ -86,10 +86,10 @@ def use_vocabulary(spec: str | vocab.Vocabulary, *, extra_ids: int | None = None
 
     Args:
       spec: "embedded", "bytes", or the path of a SentencePiece model; see `vocab.load`.
-      extra_ids: number of sentinels; None for the kind's own.
+      extra_ids: Number of sentinels; None for the kind's own.
 
     Raises:
-      MissingFileError: there is no such file.
+      MissingFileError: There is no such file.
     """
     state.default_vocabulary = vocab.load(spec, extra_ids=extra_ids)
 
@@ -125,11 +125,11 @@ def declare_collection(
     An earlier declaration of the same collection is replaced, and the names that it registered are removed.
 
     Args:
-      name: of the collection.
-      names: lists the names that `define` knows.
-      define: registers what has a name, its members first (`mixture_or_task` of each); False for a name that is not
+      name: Of the collection.
+      names: Lists the names that `define` knows.
+      define: Registers what has a name, its members first (`mixture_or_task` of each); False for a name that is not
         the collection's.
-      covering: lists tasks that together use every template of the collection, for those who look at templates.
+      covering: Lists tasks that together use every template of the collection, for those who look at templates.
     """
     replaces = name in state.collections
     state.collections[name] = Collection(names=names, define=define, covering=covering)
@@ -197,7 +197,7 @@ def task(name: str) -> Any:
     """Returns the `seqio.Task` of a name.
 
     Raises:
-      UnknownNameError: there is none; names the nearest.
+      UnknownNameError: There is none; names the nearest.
     """
     tasks, mixtures = seqio_registries()
     if not is_registered(name) or name not in tasks.names():
@@ -209,7 +209,7 @@ def mixture_or_task(name: str) -> Any:
     """Returns the `seqio.Mixture` or `seqio.Task` of a name.
 
     Raises:
-      UnknownNameError: there is none; names the nearest.
+      UnknownNameError: There is none; names the nearest.
     """
     tasks, mixtures = seqio_registries()
     if not is_registered(name):
@@ -221,7 +221,7 @@ def resolve(name: str) -> Task:
     """Returns the task of a name behind the interface that exporting, describing and linting use.
 
     Raises:
-      UnknownNameError: there is no such task; names the nearest.
+      UnknownNameError: There is no such task; names the nearest.
     """
     return of_seqio(task(name))
 
@@ -254,7 +254,7 @@ def require_free(name: str) -> None:
     """Refuses a name that is taken.
 
     Raises:
-      UserError: a task or mixture of this name is registered.
+      UserError: A task or mixture of this name is registered.
     """
     tasks, mixtures = seqio_registries()
     if name in tasks.names() or name in mixtures.names():

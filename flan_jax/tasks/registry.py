@@ -77,7 +77,7 @@ def templated(name: str) -> TemplatedTask | None:
     """Returns the declaration of a templated task; None for any other task.
 
     Raises:
-      UnknownNameError: there is no such task; names the nearest.
+      UnknownNameError: There is no such task; names the nearest.
     """
     found = resolve(name)
     return found.declaration if isinstance(found, RenderedTask) else None
@@ -90,15 +90,15 @@ def register(task: TemplatedTask | PretrainingTask | Task, *, vocabulary: str | 
     `inputs_pretokenized` and `targets_pretokenized` hold the texts.
 
     Args:
-      task: the declaration of a templated or a pretraining task; or anything that implements `interface.Task`, which
+      task: The declaration of a templated or a pretraining task; or anything that implements `interface.Task`, which
         brings its own vocabulary.
-      vocabulary: what `vocab.load` takes; None for the one set with `use_vocabulary`.
+      vocabulary: What `vocab.load` takes; None for the one set with `use_vocabulary`.
 
     Returns:
       The `seqio.Task`.
 
     Raises:
-      UserError: the name is taken.
+      UserError: The name is taken.
     """
     bound = _bound(task, vocabulary)
     require_free(bound.name)
@@ -143,8 +143,8 @@ def register_inverted(name: str) -> Any:
       The `seqio.Task`.
 
     Raises:
-      UnknownNameError: there is no such task, or it has no split "train".
-      UserError: it has no inverted templates, it is no templated task, or the name is taken.
+      UnknownNameError: There is no such task, or it has no split "train".
+      UserError: It has no inverted templates, it is no templated task, or the name is taken.
     """
     found = resolve(name)
     if not isinstance(found, RenderedTask):
@@ -159,7 +159,7 @@ def register_yaml(path: Path | str) -> tuple[str, ...]:
       Their names.
 
     Raises:
-      MissingFileError, UserError: as `yaml_file.read_yaml`; also when a name is taken. Nothing is registered then.
+      MissingFileError, UserError: As `yaml_file.read_yaml`; also when a name is taken. Nothing is registered then.
     """
     declared = yaml_file.read_yaml(path)
     chosen = vocabulary(declared.vocabulary)
@@ -205,14 +205,14 @@ def import_module(names: str) -> tuple[str, ...]:
     """Imports what `MIXTURE_OR_TASK_MODULE` names: modules that register tasks, and YAML files that declare them.
 
     Args:
-      names: dotted modules and paths of .py, .yaml or .yml files, separated by commas; each is imported once.
+      names: Dotted modules and paths of .py, .yaml or .yml files, separated by commas; each is imported once.
 
     Returns:
       The files that define the registered tasks, as absolute paths; of a package all .py files in it.
 
     Raises:
-      MissingFileError: there is no such module or file.
-      UnknownNameError, UserError: as `register_yaml`, and whatever the modules raise.
+      MissingFileError: There is no such module or file.
+      UnknownNameError, UserError: As `register_yaml`, and whatever the modules raise.
     """
     files: list[str] = []
     for name in filter(None, (name.strip() for name in names.split(","))):
@@ -232,8 +232,8 @@ def add_catalog(modules: Mapping[str, Callable[[], CollectionModule]], *, files:
     """Makes published collections known by name; each module is imported when the collection is registered.
 
     Args:
-      modules: from the name of a collection to what imports its module.
-      files: patterns of the files that define them, relative to the package's parent; when one of these
+      modules: From the name of a collection to what imports its module.
+      files: Patterns of the files that define them, relative to the package's parent; when one of these
         files changes, tasks are exported again.
     """
     registration.state.catalog.update(modules)

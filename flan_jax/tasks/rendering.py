@@ -37,10 +37,10 @@ class RenderedRow(NamedTuple):
     """An example as text, and its origin.
 
     Attributes:
-      row: position among the usable rows of the split.
-      rendered: its texts.
-      template: position among the task's templates.
-      group: the row's group, for metrics that score groups of rows.
+      row: Position among the usable rows of the split.
+      rendered: Its texts.
+      template: Position among the task's templates.
+      group: The row's group, for metrics that score groups of rows.
     """
 
     row: int
@@ -54,10 +54,10 @@ class Preview:
     """One row and the examples made from it, for display.
 
     Attributes:
-      place: file and line, or another name of the row.
-      raw: the row as the source has it.
-      row: its fields after the normalizer.
-      rendered: its texts under every template that its split uses, by the template's position in the task.
+      place: File and line, or another name of the row.
+      raw: The row as the source has it.
+      row: Its fields after the normalizer.
+      rendered: Its texts under every template that its split uses, by the template's position in the task.
     """
 
     place: str
@@ -82,14 +82,14 @@ def iter_rendered(
     With two templates and one template per row, rows a, b, c become a under 0, b under 1, c under 0.
 
     Args:
-      task: the declaration.
-      split: one of its source's splits.
-      dropped: counts the rows that are left out, by reason.
-      count_tokens: counts the tokens of a text, without end of sequence; needed by few-shot prompts within a budget.
+      task: The declaration.
+      split: One of its source's splits.
+      dropped: Counts the rows that are left out, by reason.
+      count_tokens: Counts the tokens of a text, without end of sequence; needed by few-shot prompts within a budget.
 
     Raises:
-      UnknownNameError: no such split, or a template names a field that the rows lack.
-      UserError: a bad row, an empty split, or a split with no usable row.
+      UnknownNameError: No such split, or a template names a field that the rows lack.
+      UserError: A bad row, an empty split, or a split with no usable row.
     """
     dropped = Counter() if dropped is None else dropped
     templates = task.templates_of(split)
@@ -200,13 +200,13 @@ def preview(task: TemplatedTask, split: str, *, index: int = 0, count_tokens: Co
     """Renders one row under every template that applies to it, in its first pass.
 
     Args:
-      task: the declaration.
-      split: one of its source's splits.
-      index: position among the usable rows of the split.
-      count_tokens: as in `iter_rendered`.
+      task: The declaration.
+      split: One of its source's splits.
+      index: Position among the usable rows of the split.
+      count_tokens: As in `iter_rendered`.
 
     Raises:
-      UnknownNameError, UserError: as `iter_rendered`; also when the split has fewer rows.
+      UnknownNameError, UserError: As `iter_rendered`; also when the split has fewer rows.
     """
     usable = next(itertools.islice(usable_rows(task, split), index, None), None)
     if usable is None:
@@ -242,8 +242,8 @@ def render_row(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle 
     """Returns a normalized row under one template, without exemplars.
 
     Raises:
-      NotApplicable: the template leaves the row out.
-      MissingField, UserError: it cannot be rendered; names task and template.
+      NotApplicable: The template leaves the row out.
+      MissingField, UserError: It cannot be rendered; names task and template.
     """
     template = task.templates[index]
     options = options_of(task, row)

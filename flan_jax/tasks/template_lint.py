@@ -20,9 +20,9 @@ def lint_templates(templates: Sequence[Pattern], *, where: str, has_options: boo
     """Checks the text of templates: duplicates, directions that contradict the targets, options that are not shown.
 
     Args:
-      templates: of one task, or of one set.
-      where: their name in findings.
-      has_options: whether the task has options; None infers it from the templates that show some.
+      templates: Of one task, or of one set.
+      where: Their name in findings.
+      has_options: Whether the task has options; None infers it from the templates that show some.
     """
     seen: dict[str, int] = {}
     for index, template in enumerate(templates):
@@ -77,9 +77,9 @@ def lint_task(task: TemplatedTask, *, encode: Encode, lengths: Lengths) -> list[
     """Checks a task's templates, and the examples that they make of its first rows.
 
     Args:
-      task: the declaration; where its rows are not on this machine, only the text of its templates is checked.
-      encode: from rendered rows to records, which counts what it truncates.
-      lengths: token limits {"inputs": S, "targets": T}.
+      task: The declaration; where its rows are not on this machine, only the text of its templates is checked.
+      encode: From rendered rows to records, which counts what it truncates.
+      lengths: Token limits {"inputs": S, "targets": T}.
     """
     found = list(lint_templates(task.templates, where=task.name, has_options=task.options is not None))
     for split in task.source.splits:

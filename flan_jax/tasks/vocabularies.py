@@ -66,7 +66,7 @@ def from_seqio(vocabulary: Any) -> vocab.Vocabulary | None:
     """Returns this package's vocabulary for a SeqIO object; None for a kind, or for settings, that it does not have.
 
     Args:
-      vocabulary: of a feature of any SeqIO task.
+      vocabulary: Of a feature of any SeqIO task.
     """
     seqio = lazy.import_seqio()
     wrapper: type[Any] = _wrapper()

@@ -122,11 +122,11 @@ class Mixture:
     """A declared mixture.
 
     Attributes:
-      members: names, with their weights if it is a mapping.
-      cap: the number of examples at which the size of a member without a weight is capped.
-      temperature: of the rates of members without a weight; 1 is proportional, large is equal.
-      hold_out: what it must not be trained on.
-      share: a further member, and its fraction of the mixture.
+      members: Names, with their weights if it is a mapping.
+      cap: The number of examples at which the size of a member without a weight is capped.
+      temperature: Of the rates of members without a weight; 1 is proportional, large is equal.
+      hold_out: What it must not be trained on.
+      share: A further member, and its fraction of the mixture.
     """
 
     members: tuple[str, ...] | Mapping[str, Positive | None]
@@ -164,13 +164,13 @@ class YamlFile:
     """The declarations of a YAML file.
 
     Attributes:
-      vocabulary: the argument for `vocab.load`; None if the file names none.
-      collections: settings of the package's collections, by name.
-      tasks: in the file's order.
-      inverted: names of tasks whose inverted templates become separate tasks.
-      pretraining: in the file's order.
-      mixtures: by name, each after its members.
-      places: where each name is declared, for messages.
+      vocabulary: The argument for `vocab.load`; None if the file names none.
+      collections: Settings of the package's collections, by name.
+      tasks: In the file's order.
+      inverted: Names of tasks whose inverted templates become separate tasks.
+      pretraining: In the file's order.
+      mixtures: By name, each after its members.
+      places: Where each name is declared, for messages.
     """
 
     vocabulary: str | None
@@ -186,8 +186,8 @@ def read_yaml(path: Path | str) -> YamlFile:
     """Reads a file of the schema above.
 
     Raises:
-      MissingFileError: no such file.
-      UserError: not YAML, an unknown key, or an invalid declaration; names the file, the line and the keys.
+      MissingFileError: No such file.
+      UserError: Not YAML, an unknown key, or an invalid declaration; names the file, the line and the keys.
     """
     content, place = read_mapping(path)
     file = parse(content, _File, place)

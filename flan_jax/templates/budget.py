@@ -34,7 +34,7 @@ def spend(steps: int) -> None:
     """Takes steps from the budget.
 
     Raises:
-      SecurityError: the budget is spent.
+      SecurityError: The budget is spent.
     """
     try:
         left = _steps_left.get()
@@ -50,7 +50,7 @@ def pay(size: int) -> None:
     """Takes the price of a value of this size.
 
     Raises:
-      SecurityError: the value is too large, or the budget is spent.
+      SecurityError: The value is too large, or the budget is spent.
     """
     if size > MAX_SIZE:
         raise SecurityError(f"a value of more than {MAX_SIZE:,} characters, items or bits")

@@ -51,9 +51,9 @@ class ChatStyle:
     Prompt(text='User: 3+3?\nAssistant:', left_out=2)
 
     Attributes:
-      name: shown in messages.
-      labels: by role.
-      separator: between turns.
+      name: Shown in messages.
+      labels: By role.
+      separator: Between turns.
     """
 
     name: str
@@ -69,9 +69,9 @@ class ChatStyle:
         after it. If that is too long by itself it is left so, for the export to truncate and count.
 
         Args:
-          turns: context first, then the conversation; the user has a turn among them.
-          count_tokens: of a text, without end of sequence; None keeps all.
-          max_tokens: of the prompt, with end of sequence.
+          turns: Context first, then the conversation; the user has a turn among them.
+          count_tokens: Of a text, without end of sequence; None keeps all.
+          max_tokens: Of the prompt, with end of sequence.
         """
         lines = [self.line(turn) for turn in turns]
         ending = self.labels["assistant"].rstrip()
@@ -137,7 +137,7 @@ def style_named(name: str) -> ChatStyle:
     """Returns a style.
 
     Raises:
-      UserError: there is none of this name.
+      UserError: There is none of this name.
     """
     require_choice(name, styles(), "a chat template")
     return styles()[name]

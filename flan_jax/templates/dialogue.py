@@ -27,10 +27,10 @@ class DialogueStyle:
     'Chat:\nA: Hi!\nB: Hello.\nA: You well?\nB:'
 
     Attributes:
-      opening: before the first turn.
-      labels: before the turns of the first speaker and of the second, with the white space that parts them from what
+      opening: Before the first turn.
+      labels: Before the turns of the first speaker and of the second, with the white space that parts them from what
         comes before.
-      ending: after each turn that has no punctuation at its end.
+      ending: After each turn that has no punctuation at its end.
     """
 
     opening: str
@@ -41,8 +41,8 @@ class DialogueStyle:
         """Returns the dialogue.
 
         Args:
-          turns: the first is the first speaker's.
-          asks: whether the label of the turn that comes next stands at the end.
+          turns: The first is the first speaker's.
+          asks: Whether the label of the turn that comes next stands at the end.
         """
         said = [self._label(i) + ended(turn, self.ending) for i, turn in enumerate(turns)]
         text = self.opening + "".join(said) + (self._label(len(turns)).rstrip() if asks else "")

@@ -29,13 +29,13 @@ class FewShotFormat:
     A:
 
     Attributes:
-      name: shown in messages; it decides nothing.
-      input_prefix: before every input, the query's too.
-      target_prefix: before every target; at the prompt's end too, without the white space at its own end.
-      delimiter: between an input and its target.
-      separator: between exemplars, and before the query.
-      suffix: after the query.
-      wrapper: around the whole, "{prompt}" standing for it.
+      name: Shown in messages; it decides nothing.
+      input_prefix: Before every input, the query's too.
+      target_prefix: Before every target; at the prompt's end too, without the white space at its own end.
+      delimiter: Between an input and its target.
+      separator: Between exemplars, and before the query.
+      suffix: After the query.
+      wrapper: Around the whole, "{prompt}" standing for it.
     """
 
     name: str
@@ -55,7 +55,7 @@ class FewShotFormat:
 
         Args:
           exemplars: (inputs, targets) of each.
-          query: the inputs to be answered.
+          query: The inputs to be answered.
         """
         solved = [self.input_prefix + i + self.delimiter + self.target_prefix + t for i, t in exemplars]
         end = (self.delimiter + self.target_prefix).rstrip() if self.target_prefix.strip() else ""
@@ -70,9 +70,9 @@ def num_fitting(query_tokens: int, exemplar_tokens: Sequence[tuple[int, int]], *
     [3, 2, 2, 1, 0]
 
     Args:
-      query_tokens: of the query's inputs; its target does not count.
+      query_tokens: Of the query's inputs; its target does not count.
       exemplar_tokens: (inputs, targets) of each.
-      max_tokens: of query and exemplars together, room for separators already taken off.
+      max_tokens: Of query and exemplars together, room for separators already taken off.
     """
     total = query_tokens
     for kept, (inputs, targets) in enumerate(exemplar_tokens):

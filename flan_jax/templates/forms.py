@@ -14,8 +14,8 @@ class Case:
     """Forms for rows that hold certain fields.
 
     Attributes:
-      fields: of which none may be blank; () for all rows.
-      templates: the forms.
+      fields: Of which none may be blank; () for all rows.
+      templates: The forms.
     """
 
     fields: tuple[str, ...]
@@ -39,10 +39,10 @@ class DrawnForm(Pattern):
     'Say hello.'
 
     Attributes:
-      cases: the first whose fields a row has is the one drawn from.
-      seed: of the draws.
-      direction: as in `Template`.
-      name: likewise.
+      cases: The first whose fields a row has is the one drawn from.
+      seed: Of the draws.
+      direction: As in `Template`.
+      name: Likewise.
     """
 
     cases: tuple[Case, ...]
@@ -89,7 +89,7 @@ class DrawnForm(Pattern):
         """Returns the form that a row draws.
 
         Raises:
-          MissingField: the row lacks a field (a `KeyError`).
+          MissingField: The row lacks a field (a `KeyError`).
         """
         for field in self.fields:
             if field not in row:

@@ -36,8 +36,8 @@ def template_sets(path: Path | str) -> Mapping[str, tuple[Template, ...]]:
     """Reads the sets of templates in a file.
 
     Raises:
-      MissingFileError: no such file.
-      UserError: not YAML, an unknown key, or an invalid template.
+      MissingFileError: No such file.
+      UserError: Not YAML, an unknown key, or an invalid template.
     """
     content, place = read_mapping(path)
     return parse(content, _TemplateFile, place).template_sets

@@ -21,9 +21,9 @@ class InstructionEncoding:
     """Which parts of a task a prompt shows.
 
     Attributes:
-      fields: those of the instruction, in their order.
-      num_negative: at most so many negative examples, which come first.
-      num_positive: at most so many positive ones.
+      fields: Those of the instruction, in their order.
+      num_negative: At most so many negative examples, which come first.
+      num_positive: At most so many positive ones.
     """
 
     fields: tuple[str, ...] = FIELDS
@@ -68,10 +68,10 @@ class InstructionPrompter:
         """Prepares the parts that all prompts of a task share.
 
         Args:
-          record: a task in the dataset's schema.
-          encoding: which parts are shown.
-          count_tokens: the number of tokens of a text, without end of sequence.
-          max_tokens: the budget, with end of sequence.
+          record: A task in the dataset's schema.
+          encoding: Which parts are shown.
+          count_tokens: The number of tokens of a text, without end of sequence.
+          max_tokens: The budget, with end of sequence.
         """
         self._count, self._max_tokens = count_tokens, max_tokens
         most = max(encoding.num_negative, encoding.num_positive)

@@ -27,10 +27,10 @@ class OptionStyle:
     '(b)'
 
     Attributes:
-      opening: before the first option.
-      label: before each option, with the white space that parts it from what comes before; "{letter}", "{LETTER}",
+      opening: Before the first option.
+      label: Before each option, with the white space that parts it from what comes before; "{letter}", "{LETTER}",
         "{number}" or "{roman}" make labels unique.
-      ending: after each option that has no punctuation at its end.
+      ending: After each option that has no punctuation at its end.
     """
 
     opening: str

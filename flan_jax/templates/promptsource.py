@@ -31,10 +31,10 @@ class PromptMetadata:
     """The metadata that a template's author gave it.
 
     Attributes:
-      original_task: whether it asks what the dataset was made for.
-      choices_in_prompt: whether the prompt shows the choices; None when that was not said.
-      metrics: names, as promptsource spells them.
-      languages: codes of the prompt's languages.
+      original_task: Whether it asks what the dataset was made for.
+      choices_in_prompt: Whether the prompt shows the choices; None when that was not said.
+      metrics: Names, as promptsource spells them.
+      languages: Codes of the prompt's languages.
     """
 
     original_task: bool = False
@@ -48,15 +48,15 @@ class PromptTemplate(Pattern):
     """A way of asking about one dataset, in Jinja: prompt and target on either side of `|||`.
 
     Attributes:
-      id: unique.
-      name: unique within the dataset.
-      dataset: with its subset, "super_glue/rte".
-      jinja: the template; `answer_choices` in it is the list of choices.
-      answer_choices: the choices between `|||`, in Jinja; None for a template without.
-      reference: where it comes from, in words.
-      metadata: what its author says about it.
+      id: Unique.
+      name: Unique within the dataset.
+      dataset: With its subset, "super_glue/rte".
+      jinja: The template; `answer_choices` in it is the list of choices.
+      answer_choices: The choices between `|||`, in Jinja; None for a template without.
+      reference: Where it comes from, in words.
+      metadata: What its author says about it.
       direction: "forward", also where a question is asked for: the original evaluates all alike.
-      file: that it was read from.
+      file: That it was read from.
     """
 
     id: str
@@ -101,7 +101,7 @@ class PromptTemplate(Pattern):
         """The fields of a row that it names, sorted.
 
         Raises:
-          UserError: it is not Jinja.
+          UserError: It is not Jinja.
         """
         try:
             named = sandbox.variables(self.jinja) | sandbox.variables(self.answer_choices or "")
@@ -114,7 +114,7 @@ class PromptTemplate(Pattern):
         """The choices when they are the same for every row, so that their positions are classes; else None.
 
         Raises:
-          UserError: they are not Jinja.
+          UserError: They are not Jinja.
         """
         if self.answer_choices is None:
             return None
@@ -142,14 +142,14 @@ class PromptTemplate(Pattern):
         Rendered(inputs='All cats purr. Does it follow that Tom purrs?', targets='No', ...)
 
         Args:
-          row: its fields; a hyphen in a name becomes an underscore.
-          options: of the task; the template's own choices go before.
-          references: kept for evaluation.
-          block: not used.
+          row: Its fields; a hyphen in a name becomes an underscore.
+          options: Of the task; the template's own choices go before.
+          references: Kept for evaluation.
+          block: Not used.
 
         Raises:
-          NotApplicable: nothing, or only one part of two, is left; or there are more parts.
-          UserError: the template fails, or reaches for what the sandbox refuses.
+          NotApplicable: Nothing, or only one part of two, is left; or there are more parts.
+          UserError: The template fails, or reaches for what the sandbox refuses.
         """
         del block
         shown = {name.replace("-", "_"): _protected(value) for name, value in row.items()}

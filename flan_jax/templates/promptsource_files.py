@@ -41,8 +41,8 @@ class PromptArchive:
     """A folder or zip archive of templates.
 
     Attributes:
-      path: where it is, absolute.
-      members: for each dataset ("super_glue/rte") its file, relative to the folder.
+      path: Where it is, absolute.
+      members: For each dataset ("super_glue/rte") its file, relative to the folder.
     """
 
     path: str
@@ -52,8 +52,8 @@ class PromptArchive:
         """Returns the templates of a dataset by name, as the original sorts them.
 
         Raises:
-          UnknownNameError: there is none of this name.
-          UserError: its file is not what it should be; names the file and the place.
+          UnknownNameError: There is none of this name.
+          UserError: Its file is not what it should be; names the file and the place.
         """
         if dataset not in self.members:
             raise UnknownNameError(
@@ -68,8 +68,8 @@ def open_archive(path: Path | str) -> PromptArchive:
     """Lists the datasets of a folder or archive; reads no template.
 
     Raises:
-      MissingFileError: nothing is there.
-      UserError: it is neither a folder nor a zip archive, or has no templates.
+      MissingFileError: Nothing is there.
+      UserError: It is neither a folder nor a zip archive, or has no templates.
     """
     place = user_path(path)
     if not place.exists():

@@ -24,7 +24,7 @@ class MissingField(UnknownNameError):
     """A pattern names a field that a row does not have.
 
     Attributes:
-      field: the field asked for.
+      field: The field asked for.
     """
 
     def __init__(self, message: str, *, field: str):
@@ -36,8 +36,8 @@ class Pattern(abc.ABC):
     """The interface of a template for `tasks`, in any template language.
 
     Attributes:
-      direction: see `Template`.
-      name: shown in messages and predictions; it decides nothing.
+      direction: See `Template`.
+      name: Shown in messages and predictions; it decides nothing.
     """
 
     direction: Direction
@@ -79,8 +79,8 @@ class Pattern(abc.ABC):
         """Fills itself in; see `Template.render`.
 
         Raises:
-          NotApplicable: the template has nothing to say about this row.
-          MissingField, UserError: the row is not one for it.
+          NotApplicable: The template has nothing to say about this row.
+          MissingField, UserError: The row is not one for it.
         """
 
     def prompt(self, row: Mapping[str, Any], *, options: Sequence[str] = ()) -> str:
@@ -92,7 +92,7 @@ class NotApplicable(Exception):
     """A template leaves a row out on purpose, such as one whose rendering is empty.
 
     Attributes:
-      reason: what such rows are counted under.
+      reason: What such rows are counted under.
     """
 
     def __init__(self, reason: str):
@@ -105,11 +105,11 @@ class Template(Pattern):
     """A way of asking.
 
     Attributes:
-      inputs: pattern of what the model reads.
-      targets: pattern of what it should write.
+      inputs: Pattern of what the model reads.
+      targets: Pattern of what it should write.
       direction: "forward" asks for what the task is about; "inverted" turns the task around (writes the question from
         the answer), which is trained on and never evaluated.
-      name: shown in messages and predictions; it decides nothing.
+      name: Shown in messages and predictions; it decides nothing.
     """
 
     inputs: str
@@ -168,14 +168,14 @@ class Template(Pattern):
         'no'
 
         Args:
-          row: fields with text or numbers.
-          options: what `{options_}` lists.
-          references: kept for evaluation.
-          block: what `{options_}` becomes; None for the options in the fixed form of `option_block`.
+          row: Fields with text or numbers.
+          options: What `{options_}` lists.
+          references: Kept for evaluation.
+          block: What `{options_}` becomes; None for the options in the fixed form of `option_block`.
 
         Raises:
-          MissingField: the row lacks a field (a `KeyError`).
-          UserError: a field holds neither text nor a number, or there are no options to show.
+          MissingField: The row lacks a field (a `KeyError`).
+          UserError: A field holds neither text nor a number, or there are no options to show.
         """
         if self.shows_options and not options:
             raise UserError(f"{self} shows options, and the row has none: {shortened(row)}.")
@@ -201,10 +201,10 @@ class Rendered:
     """A row in words.
 
     Attributes:
-      inputs: what the model reads.
-      targets: what it should write.
-      options: the answers to choose from, if any.
-      references: all texts that count as right, when the row has more than one; else empty.
+      inputs: What the model reads.
+      targets: What it should write.
+      options: The answers to choose from, if any.
+      references: All texts that count as right, when the row has more than one; else empty.
     """
 
     inputs: str

@@ -129,7 +129,7 @@ def compiled(source: str) -> jinja2.Template:
 
     Raises:
       jinja2.TemplateSyntaxError: it is not Jinja.
-      SecurityError: it includes or imports other files, or a constant expression in it exceeds the budget.
+      SecurityError: It includes or imports other files, or a constant expression in it exceeds the budget.
     """
     environment = _environment()
     for node in environment.parse(source).find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
@@ -144,14 +144,14 @@ def fill(source: str, fields: Mapping[str, Any], *, draws: Callable[[], Draws]) 
     '1 and b'
 
     Args:
-      source: in Jinja.
-      fields: the values of its variables; lists and mappings among them may be changed by it.
-      draws: creates the choices of `choice` and `random`, at the first use of either.
+      source: In Jinja.
+      fields: The values of its variables; lists and mappings among them may be changed by it.
+      draws: Creates the choices of `choice` and `random`, at the first use of either.
 
     Raises:
       jinja2.TemplateSyntaxError, SecurityError: as `compiled`; the latter also for unsafe attributes, and for more
         steps or larger values than `budget` allows.
-      Exception: whatever its expressions raise.
+      Exception: Whatever its expressions raise.
     """
     budget.start()  # Before compiling, so that constants which Jinja folds are priced too.
     template = compiled(source)

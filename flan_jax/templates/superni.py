@@ -20,11 +20,11 @@ class Encoding:
     """Which parts of a task a prompt shows. The default is the published headline setting ("def-pos").
 
     Attributes:
-      task_name: whether the prompt starts with the task's name.
-      definition: whether it shows the definition.
-      num_positive: at most so many positive examples.
-      num_negative: at most so many negative examples.
-      explanations: whether an example is followed by its explanation.
+      task_name: Whether the prompt starts with the task's name.
+      definition: Whether it shows the definition.
+      num_positive: At most so many positive examples.
+      num_negative: At most so many negative examples.
+      explanations: Whether an example is followed by its explanation.
     """
 
     task_name: bool = False
@@ -82,11 +82,11 @@ class Prompter:
         """Prepares the parts that all prompts of a task share.
 
         Args:
-          record: a task in the dataset's schema ("Definition", "Positive Examples", "Negative Examples", and "Task"
+          record: A task in the dataset's schema ("Definition", "Positive Examples", "Negative Examples", and "Task"
             when the name is shown).
-          encoding: which parts are shown.
-          count_tokens: the number of tokens of a text, without end of sequence.
-          max_tokens: the budget, with end of sequence.
+          encoding: Which parts are shown.
+          count_tokens: The number of tokens of a text, without end of sequence.
+          max_tokens: The budget, with end of sequence.
         """
         self._count, self._max_tokens = count_tokens, max_tokens
         self._name = f"{record['Task']}. " if encoding.task_name else ""

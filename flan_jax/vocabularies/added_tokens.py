@@ -38,12 +38,12 @@ class AddedToken:
     """A token outside the model, or a piece of it that is found before the model splits a text.
 
     Attributes:
-      id: its id.
-      content: its text.
-      single_word: whether it is only found between characters that are not part of words.
-      lstrip: whether the white space before it belongs to it; `rstrip` likewise after it.
-      normalized: whether it is found in the normalized text, after its own text was normalized too.
-      special: whether `transformers` calls it special, and skips it on request when decoding.
+      id: Its id.
+      content: Its text.
+      single_word: Whether it is only found between characters that are not part of words.
+      lstrip: Whether the white space before it belongs to it; `rstrip` likewise after it.
+      normalized: Whether it is found in the normalized text, after its own text was normalized too.
+      special: Whether `transformers` calls it special, and skips it on request when decoding.
     """
 
     id: int
@@ -61,9 +61,9 @@ class AddedTokens:
     """The added tokens of a vocabulary, and what else a Hugging Face folder says about its tokenizer.
 
     Attributes:
-      tokens: by id. Among them are sentinels, unless they are pieces of the model.
-      tokenizer_class: the class of `transformers` that splits texts this way.
-      settings: fields of `tokenizer_config.json`, written back as they were.
+      tokens: By id. Among them are sentinels, unless they are pieces of the model.
+      tokenizer_class: The class of `transformers` that splits texts this way.
+      settings: Fields of `tokenizer_config.json`, written back as they were.
     """
 
     tokens: tuple[AddedToken, ...]
@@ -101,11 +101,11 @@ def unpacked(data: bytes, *, where: str) -> tuple[bytes, AddedTokens | None]:
     """Returns the model and the added tokens of a file's bytes.
 
     Args:
-      data: the bytes.
-      where: the file, for messages.
+      data: The bytes.
+      where: The file, for messages.
 
     Raises:
-      UserError: the added tokens are damaged.
+      UserError: The added tokens are damaged.
     """
     start = data.rfind(_MAGIC)
     if start < 0:
@@ -146,11 +146,11 @@ def decoded(
     'a<SEP> bé'
 
     Args:
-      ids: ids of the vocabulary.
-      piece: the piece of an id, in which "▁" is a space.
-      is_byte: whether a piece is one byte of a character.
-      texts: the texts of added tokens.
-      tokenizer_class: decides which spaces at the beginning are removed.
+      ids: Ids of the vocabulary.
+      piece: The piece of an id, in which "▁" is a space.
+      is_byte: Whether a piece is one byte of a character.
+      texts: The texts of added tokens.
+      tokenizer_class: Decides which spaces at the beginning are removed.
     """
     parts: list[str] = []
     pending = bytearray()
@@ -191,11 +191,11 @@ class Splitter:
         """Prepares the search.
 
         Args:
-          tokens: the tokens.
-          normalize: the model's normalization, white space unchanged.
+          tokens: The tokens.
+          normalize: The model's normalization, white space unchanged.
 
         Raises:
-          UserError: nothing remains of a token when it is normalized.
+          UserError: Nothing remains of a token when it is normalized.
         """
         # Of two tokens with the same text, `tokenizers` finds the first; special ones come before others.
         ordered = sorted(tokens, key=lambda token: (not token.special, token.id))

@@ -46,10 +46,10 @@ class FolderTokenizer:
     """The tokenizer of a folder.
 
     Attributes:
-      extra_ids: number of sentinels.
-      files: the files that decide its ids.
-      model: a serialized SentencePiece model, with its added tokens; None where ids are bytes.
-      is_file: whether the folder's `spiece.model` alone has the same ids.
+      extra_ids: Number of sentinels.
+      files: The files that decide its ids.
+      model: A serialized SentencePiece model, with its added tokens; None where ids are bytes.
+      is_file: Whether the folder's `spiece.model` alone has the same ids.
     """
 
     extra_ids: int
@@ -74,11 +74,11 @@ def read_folder(directory: Path, *, sentinels: int | None = None) -> FolderToken
     """Returns the tokenizer of a folder, None if it has none.
 
     Args:
-      directory: the folder.
-      sentinels: their number where no file states it; None for the one of the folder's model type.
+      directory: The folder.
+      sentinels: Their number where no file states it; None for the one of the folder's model type.
 
     Raises:
-      UserError: a file is damaged, files contradict each other, or the tokenizer cannot be represented.
+      UserError: A file is damaged, files contradict each other, or the tokenizer cannot be represented.
     """
     settings = _optional(directory / CONFIG_NAME)
     network = _optional(directory / _NETWORK_NAME)

@@ -57,8 +57,8 @@ def read(directory: Path) -> dict[str, Any]:
     """Returns the content of a folder's `config.json`.
 
     Raises:
-      MissingFileError: the folder has none.
-      UserError: it is not a JSON object, or not of a T5.
+      MissingFileError: The folder has none.
+      UserError: It is not a JSON object, or not of a T5.
     """
     path = directory / NAME
     if not path.is_file():
@@ -77,12 +77,12 @@ def network(stated: Mapping[str, Any], *, head: Head, where: str) -> T5Config:
     """Returns the network that a `config.json` describes; `dropout_rate` is 0 and `dtype` float32.
 
     Args:
-      stated: the file's content.
-      head: the output layer among the tensors.
-      where: the file, for messages.
+      stated: The file's content.
+      head: The output layer among the tensors.
+      where: The file, for messages.
 
     Raises:
-      UserError: a value that this project's T5 does not support, or an output layer that is missing or contradicts the
+      UserError: A value that this project's T5 does not support, or an output layer that is missing or contradicts the
         file.
     """
     if stated.get("is_encoder_decoder", True) is not True:
@@ -115,12 +115,12 @@ def require_sizes(config: T5Config, tensors: Mapping[str, Leaf], *, where: str) 
     """Compares a file's sizes with the tensors of the weights, before anything of these sizes is made.
 
     Args:
-      config: the network that the file describes.
-      tensors: by Hugging Face's names. A size whose tensor is missing is not compared.
-      where: the file, for messages.
+      config: The network that the file describes.
+      tensors: By Hugging Face's names. A size whose tensor is missing is not compared.
+      where: The file, for messages.
 
     Raises:
-      UserError: a size differs; the text names its key and the tensor.
+      UserError: A size differs; the text names its key and the tensor.
     """
     first = "encoder.block.0.layer"
     bias = f"{first}.0.SelfAttention.relative_attention_bias.weight"
@@ -182,9 +182,9 @@ def written(config: T5Config, *, dtype: np.dtype, eos_id: int = EOS_ID) -> dict[
     """Returns the complete content of `config.json` for a network.
 
     Args:
-      config: the network.
-      dtype: of the weights.
-      eos_id: the vocabulary's end of sequence.
+      config: The network.
+      dtype: Of the weights.
+      eos_id: The vocabulary's end of sequence.
 
     Raises:
       UserError: Hugging Face has no such network.

@@ -43,7 +43,7 @@ def open_weights(directory: Location, *, step: int | None = None) -> Weights:
 
     Raises:
       MissingFileError: `config.json`, or a file that the index names, is missing.
-      UserError: the weights are not safetensors, or damaged, or not a T5 that matches `config.json`.
+      UserError: The weights are not safetensors, or damaged, or not a T5 that matches `config.json`.
     """
     if not isinstance(directory, Path):
         raise UserError(f"{directory} is a Hugging Face folder in a bucket; copy it to a local disk first.")
@@ -89,10 +89,10 @@ def write(
     """Writes a folder that transformers loads.
 
     Args:
-      weights: a complete T5, of one type.
-      directory: exists and is empty.
-      max_shard_bytes: the largest file, unless one tensor alone is larger.
-      vocabulary: of the weights' training; None writes no tokenizer.
+      weights: A complete T5, of one type.
+      directory: Exists and is empty.
+      max_shard_bytes: The largest file, unless one tensor alone is larger.
+      vocabulary: Of the weights' training; None writes no tokenizer.
 
     Raises:
       UserError: Hugging Face has no such network, or the vocabulary has more ids than the table has rows.

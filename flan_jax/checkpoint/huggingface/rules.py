@@ -73,11 +73,11 @@ def without_copies(tensors: Mapping[str, Leaf], *, where: str) -> tuple[dict[str
     An output layer that is equal to the table bit for bit is the table, as in transformers 5.
 
     Args:
-      tensors: by Hugging Face's names.
-      where: the folder, for messages.
+      tensors: By Hugging Face's names.
+      where: The folder, for messages.
 
     Raises:
-      UserError: a copy of the table differs from it.
+      UserError: A copy of the table differs from it.
     """
     remaining, notes = dict(tensors), []
     for name in [name for name in remaining if _OBSOLETE.fullmatch(name)]:

@@ -35,7 +35,7 @@ def open_file(path: Path) -> dict[str, Leaf]:
     """Returns the tensors of one file, in the order of their bytes. Only the header is read.
 
     Raises:
-      UserError: the file is truncated or damaged, is no safetensors file, or has a type that is not supported.
+      UserError: The file is truncated or damaged, is no safetensors file, or has a type that is not supported.
     """
     opened = {}
     with _open(path) as file:
@@ -55,8 +55,8 @@ def open_sharded(index_path: Path) -> dict[str, Leaf]:
     """Returns the tensors of a checkpoint in several files, given its index.
 
     Raises:
-      MissingFileError: a file that the index names is missing.
-      UserError: the index is malformed, or a file has other tensors than the index lists for it.
+      MissingFileError: A file that the index names is missing.
+      UserError: The index is malformed, or a file has other tensors than the index lists for it.
     """
     named: dict[str, list[str]] = {}
     for name, file in _weight_map(index_path).items():
@@ -80,9 +80,9 @@ def write(tensors: Mapping[str, Leaf], directory: Path, *, max_shard_bytes: int 
     """Writes tensors to one file, or to several with an index, with the file names of `transformers`.
 
     Args:
-      tensors: in the order in which files are filled.
-      directory: an existing folder.
-      max_shard_bytes: the largest file, unless one tensor alone is larger.
+      tensors: In the order in which files are filled.
+      directory: An existing folder.
+      max_shard_bytes: The largest file, unless one tensor alone is larger.
 
     Raises:
       UserError: max_shard_bytes is not positive, or a tensor's type is not supported.

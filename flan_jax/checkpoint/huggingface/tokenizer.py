@@ -46,12 +46,12 @@ def write_tokenizer(directory: Path, vocabulary: Vocabulary, *, model_rows: int)
     """Writes all that transformers needs to give the ids of a vocabulary.
 
     Args:
-      directory: an existing folder.
-      vocabulary: with its sentinels; T5 has 100, ByT5's table has room for 125.
-      model_rows: rows of the model's embedding table.
+      directory: An existing folder.
+      vocabulary: With its sentinels; T5 has 100, ByT5's table has room for 125.
+      model_rows: Rows of the model's embedding table.
 
     Raises:
-      UserError: the table is too small for the vocabulary, or `tokenizers` has no way to do what the model requires.
+      UserError: The table is too small for the vocabulary, or `tokenizers` has no way to do what the model requires.
     """
     if vocabulary.size > model_rows:
         raise UserError(

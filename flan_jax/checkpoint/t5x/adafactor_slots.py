@@ -40,13 +40,13 @@ def to_ours(
     """Returns T5X's state by this project's names: "v_row/<parameter>", "v_col/...", "v/..." and, if used, "m/...".
 
     Args:
-      states: by T5X's names, "<parameter>/v_row".
-      rules: of the parameters.
-      params: this project's, for their shapes.
-      where: the checkpoint, for messages.
+      states: By T5X's names, "<parameter>/v_row".
+      rules: Of the parameters.
+      params: This project's, for their shapes.
+      where: The checkpoint, for messages.
 
     Raises:
-      UserError: a slot is missing, or its shape does not match its parameter.
+      UserError: A slot is missing, or its shape does not match its parameter.
     """
     used = {name: leaf for name, leaf in states.items() if leaf.shape != UNUSED_SHAPE}
     table = [rule for rule in _slot_rules(rules, params) if names_of(rule, used)]

@@ -29,10 +29,10 @@ class ZarrArray:
     """A reference to an array that is stored next to the index.
 
     Attributes:
-      path: the array's directory, relative to the index.
-      shape: sizes of the dimensions, according to the index.
-      dtype: name of the element type, "float32", according to the index.
-      chunk: shape of its chunks.
+      path: The array's directory, relative to the index.
+      shape: Sizes of the dimensions, according to the index.
+      dtype: Name of the element type, "float32", according to the index.
+      chunk: Shape of its chunks.
     """
 
     path: str
@@ -48,11 +48,11 @@ def decode(data: bytes, *, where: str) -> dict[str, Entry]:
     """Returns the entries of an index by name, path entries joined by "/", below "target", "state" and the like.
 
     Args:
-      data: content of the file.
-      where: its path, for messages.
+      data: Content of the file.
+      where: Its path, for messages.
 
     Raises:
-      UserError: the file is truncated, not T5X's, or of an unsupported version.
+      UserError: The file is truncated, not T5X's, or of an unsupported version.
     """
     tree = _unpacked(data, where)
     if not isinstance(tree, dict) or "optimizer" not in tree:

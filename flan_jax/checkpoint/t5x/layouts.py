@@ -35,8 +35,8 @@ class Layout:
     """How a T5X tree differs from this project's.
 
     Attributes:
-      is_scanned: the layers of a stack are one tensor.
-      has_split_heads: heads and head size are two dimensions of a kernel.
+      is_scanned: The layers of a stack are one tensor.
+      has_split_heads: Heads and head size are two dimensions of a kernel.
     """
 
     is_scanned: bool
@@ -53,10 +53,10 @@ class Translated:
     """A T5X tree under this project's names.
 
     Attributes:
-      params: the leaves; those without a rule keep T5X's names.
-      layout: of the T5X tree.
-      rules: those that found their tensors.
-      notes: why leaves kept T5X's names.
+      params: The leaves; those without a rule keep T5X's names.
+      layout: Of the T5X tree.
+      rules: Those that found their tensors.
+      notes: Why leaves kept T5X's names.
     """
 
     params: dict[str, Leaf]
@@ -69,8 +69,8 @@ def rules(layout: Layout, *, head_dim: int) -> tuple[Rule, ...]:
     """Returns the rules between this project's tree and a layout, for every kind of T5: gated or plain, tied or not.
 
     Args:
-      layout: of the T5X tree.
-      head_dim: needed to split kernels, not to merge them.
+      layout: Of the T5X tree.
+      head_dim: Needed to split kernels, not to merge them.
     """
     split = layout.has_split_heads
     inner, outer = (SplitHeads(1, head_dim), SplitHeads(0, head_dim)) if split else (Same(), Same())

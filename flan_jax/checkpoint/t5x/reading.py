@@ -72,11 +72,11 @@ def open_weights(path: Location, *, step: int | None = None) -> Weights:
 
     Args:
       path: checkpoint_N, its index file, a checkpoint that is a single file, or the model_dir of a run.
-      step: which checkpoint of a run; None selects the latest complete one.
+      step: Which checkpoint of a run; None selects the latest complete one.
 
     Raises:
-      MissingFileError: the path does not exist, or has no checkpoint of that step.
-      UserError: the checkpoint is unfinished, truncated or in an unsupported format; the text names the leaf.
+      MissingFileError: The path does not exist, or has no checkpoint of that step.
+      UserError: The checkpoint is unfinished, truncated or in an unsupported format; the text names the leaf.
     """
     found, notes = _find(path, step)
     contents = _contents(found)

@@ -33,8 +33,8 @@ def unstacked(leaf: Leaf, *, axis: int) -> Leaf:
     If the folder for temporary files (TMPDIR) has no room for the leaf, it is returned unchanged.
 
     Args:
-      leaf: stored in chunks of several layers; others are returned unchanged.
-      axis: counts the layers.
+      leaf: Stored in chunks of several layers; others are returned unchanged.
+      axis: Counts the layers.
     """
     if leaf.chunk is None or leaf.chunk[axis] == 1:
         return leaf
@@ -48,7 +48,7 @@ def unstacked_rows(leaf: Leaf) -> Leaf:
     """Returns the leaf with reads of blocks of rows that cost only those rows.
 
     Args:
-      leaf: each row is split over several chunks, and the chunks of a row hold more than `BLOCK_BYTES` together; others
+      leaf: Each row is split over several chunks, and the chunks of a row hold more than `BLOCK_BYTES` together; others
         are returned unchanged.
     """
     if leaf.chunk is None or leaf.chunk[1:] == leaf.shape[1:]:

@@ -43,8 +43,8 @@ def write(weights: Weights, directory: Path, *, layout: LayoutName = "unrolled")
     a relative position bias in each), joined in `examples/t5`.
 
     Args:
-      weights: a complete T5; read a part at a time.
-      directory: exists and is empty. T5X finds it under the name checkpoint_<step>.
+      weights: A complete T5; read a part at a time.
+      directory: Exists and is empty. T5X finds it under the name checkpoint_<step>.
       layout: "unrolled", a name for each layer; "scanned", layers stacked, which `scalable_t5` restores.
 
     Raises:

@@ -121,7 +121,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
     """Refuses the settings of a YAML file: the suite has none.
 
     Raises:
-      UserError: always.
+      UserError: Always.
     """
     del vocabulary
     raise settings.place.error("the embedded suite has no settings, and is registered anyway. Remove the entry.")

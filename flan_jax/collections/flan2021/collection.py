@@ -92,7 +92,7 @@ class Contents:
         """Returns the declaration of a name; None for an unknown name.
 
         Raises:
-          UserError: a task that would rank options under an inverted template.
+          UserError: A task that would rank options under an inverted template.
         """
         parsed = parse(name)
         if parsed is not None and parsed.dataset in DATASETS and self._of(parsed.dataset).has(parsed):
@@ -120,7 +120,7 @@ def _read(section: Section) -> Settings:
     """Returns the settings of a YAML file; rows are added to those of an earlier file, other keys replace them.
 
     Raises:
-      UserError: an invalid setting, or rows of an unknown dataset.
+      UserError: An invalid setting, or rows of an unknown dataset.
     """
     keys = section.parse(_Keys)
     sources = parse_rows(keys.rows)

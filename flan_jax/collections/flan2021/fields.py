@@ -17,8 +17,8 @@ class From:
     """The origin of a template's field.
 
     Attributes:
-      path: of the value in the row, "answers/text" for a field inside a field; several paths give a list of values.
-      then: the function applied to the value.
+      path: Of the value in the row, "answers/text" for a field inside a field; several paths give a list of values.
+      then: The function applied to the value.
     """
 
     path: str | tuple[str, ...]
@@ -43,9 +43,9 @@ class Fields:
     True
 
     Attributes:
-      fields: for each field the path of a text, which is stripped, or another origin.
-      given: fields with a constant value.
-      drop_if: whether a row with these fields is dropped.
+      fields: For each field the path of a text, which is stripped, or another origin.
+      given: Fields with a constant value.
+      drop_if: Whether a row with these fields is dropped.
     """
 
     fields: Mapping[str, str | From]
@@ -57,7 +57,7 @@ class Fields:
         """Returns the templates' fields; None for a dropped row.
 
         Raises:
-          KeyError: the row lacks a field.
+          KeyError: The row lacks a field.
         """
         fields: Row = dict(self.given)
         for name, source in self.fields.items():

@@ -45,10 +45,10 @@ class MixtureName:
     """A mixture, as its name specifies it.
 
     Attributes:
-      split: defines the two sides.
-      side: whose tasks it contains.
-      num_templates: of each task, the first ones.
-      shot: the number of exemplars, a name in `SHOTS`.
+      split: Defines the two sides.
+      side: Whose tasks it contains.
+      num_templates: Of each task, the first ones.
+      shot: The number of exemplars, a name in `SHOTS`.
     """
 
     split: Split

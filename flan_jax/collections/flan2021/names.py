@@ -48,11 +48,11 @@ class TaskName:
     TaskName(dataset='rte', purpose='rank', number=3, shot='zero', continuation=False)
 
     Attributes:
-      dataset: one of the 70.
-      purpose: see the module.
-      number: of the template; for "train" the number of templates, the first ones; None for "all_prompts".
-      shot: a name in `SHOTS`.
-      continuation: whether it is the baseline that has its text continued.
+      dataset: One of the 70.
+      purpose: See the module.
+      number: Of the template; for "train" the number of templates, the first ones; None for "all_prompts".
+      shot: A name in `SHOTS`.
+      continuation: Whether it is the baseline that has its text continued.
     """
 
     dataset: str

@@ -28,12 +28,12 @@ class ClassOfTexts:
     True
 
     Attributes:
-      texts: for each field of the templates its path in the row; "question/stem" is a field inside a field.
-      answers: the names of the classes, by number or by the label's value.
-      label: the path of the class.
-      words: further fields that express the class, for templates that use it in a sentence.
-      dropped_labels: labels of rows that are dropped.
-      tidy: the function applied to texts.
+      texts: For each field of the templates its path in the row; "question/stem" is a field inside a field.
+      answers: The names of the classes, by number or by the label's value.
+      label: The path of the class.
+      words: Further fields that express the class, for templates that use it in a sentence.
+      dropped_labels: Labels of rows that are dropped.
+      tidy: The function applied to texts.
     """
 
     texts: Mapping[str, str]
@@ -48,8 +48,8 @@ class ClassOfTexts:
         """Returns the templates' fields; None for a dropped row.
 
         Raises:
-          UnknownNameError: the row lacks a field.
-          UserError: the label has no name.
+          UnknownNameError: The row lacks a field.
+          UserError: The label has no name.
         """
         label = at(row, self.label)
         if label in self.dropped_labels:
@@ -74,13 +74,13 @@ class OneOfOptions:
      'answer': 'Put it on the stove.', 'others': 'Put it in the fridge.'}
 
     Attributes:
-      texts: for each field of the templates its path in the row; "question/stem" is a field inside a field.
-      options: the fields that hold one option each, or the field that lists them.
-      label: the path of the correct option's position.
-      first: the label of the first option.
-      number_of_options: rows with another number of options are dropped.
-      tidy: the function applied to texts.
-      tidy_option: the function applied to options.
+      texts: For each field of the templates its path in the row; "question/stem" is a field inside a field.
+      options: The fields that hold one option each, or the field that lists them.
+      label: The path of the correct option's position.
+      first: The label of the first option.
+      number_of_options: Rows with another number of options are dropped.
+      tidy: The function applied to texts.
+      tidy_option: The function applied to options.
     """
 
     texts: Mapping[str, str]
@@ -96,8 +96,8 @@ class OneOfOptions:
         """Returns the templates' fields; None for a dropped row.
 
         Raises:
-          UnknownNameError: the row lacks a field.
-          UserError: the label is no position of an option.
+          UnknownNameError: The row lacks a field.
+          UserError: The label is no position of an option.
         """
         given = at(row, self.options) if isinstance(self.options, str) else [at(row, place) for place in self.options]
         options = [one_line(self.tidy_option(option)) for option in given]
@@ -122,7 +122,7 @@ def at(row: Mapping[str, Any], place: str) -> Any:
     """Returns a field of a row, or a field inside a field: "question/stem".
 
     Raises:
-      UnknownNameError: there is none.
+      UnknownNameError: There is none.
     """
     value: Any = row
     for name in place.split("/"):

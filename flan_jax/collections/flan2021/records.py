@@ -17,19 +17,19 @@ class FlanDataset:
     """One of the 70 dataset configurations (Wei et al. 2021, arXiv:2109.01652).
 
     Attributes:
-      name: in the paper's code.
-      cluster: the skill it tests; "" for WSC273, which is only a test.
-      tfds: dataset, configuration and version in TFDS's spelling.
+      name: In the paper's code.
+      cluster: The skill it tests; "" for WSC273, which is only a test.
+      tfds: Dataset, configuration and version in TFDS's spelling.
       splits: TFDS expressions for "train", "validation", "test".
-      corpora: the corpora that its rows come from, in lower case, for hold-out.
-      normalizer: from TFDS's row to the fields of the templates.
-      template_set: name of its ten templates.
-      options: the answers to choose from, or the field that lists them; None for free text.
-      metrics: of generated answers.
-      references: the field that lists all correct answers.
-      group: the field that groups rows, for metrics over groups.
-      license: of the rows, "unknown" where none is stated.
-      size: rows of the training split before the limit of 30,000, rounded down to tens; None when there is none.
+      corpora: The corpora that its rows come from, in lower case, for hold-out.
+      normalizer: From TFDS's row to the fields of the templates.
+      template_set: Name of its ten templates.
+      options: The answers to choose from, or the field that lists them; None for free text.
+      metrics: Of generated answers.
+      references: The field that lists all correct answers.
+      group: The field that groups rows, for metrics over groups.
+      license: Of the rows, "unknown" where none is stated.
+      size: Rows of the training split before the limit of 30,000, rounded down to tens; None when there is none.
     """
 
     name: str
@@ -70,11 +70,11 @@ def row(
     """Returns the record of a row of the table; positional arguments are its columns.
 
     Args:
-      name: of the dataset; also of its corpus and its templates, unless those are given.
-      tfds: dataset, configuration and version in TFDS's spelling.
-      windows: the splits.
-      size: rows of the training split.
-      normalizer: from TFDS's row to the fields of the templates.
+      name: Of the dataset; also of its corpus and its templates, unless those are given.
+      tfds: Dataset, configuration and version in TFDS's spelling.
+      windows: The splits.
+      size: Rows of the training split.
+      normalizer: From TFDS's row to the fields of the templates.
       options: None for those that the normalizer knows, or none.
     """
     if options is None and isinstance(normalizer, ClassOfTexts):

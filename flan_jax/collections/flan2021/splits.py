@@ -79,11 +79,11 @@ class Split:
     """Datasets for training and for evaluation.
 
     Attributes:
-      pattern: of its name, with "{n}" for the number of templates and "{shot}" for the suffix for exemplars.
-      train: sorted.
-      test: sorted.
-      unit: what is held out: clusters, or datasets whose clusters may be trained on; None holds nothing out.
-      template_counts: the released numbers of templates.
+      pattern: Of its name, with "{n}" for the number of templates and "{shot}" for the suffix for exemplars.
+      train: Sorted.
+      test: Sorted.
+      unit: What is held out: clusters, or datasets whose clusters may be trained on; None holds nothing out.
+      template_counts: The released numbers of templates.
     """
 
     pattern: str

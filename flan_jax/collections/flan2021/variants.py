@@ -39,10 +39,10 @@ class Settings:
     """The user's settings of the collection.
 
     Attributes:
-      sources: of datasets that are not read from TFDS, with rows in TFDS's shape.
-      format: a name in `FORMATS`.
-      on_bad_row: for rows of TFDS.
-      seed: of the exemplars.
+      sources: Of datasets that are not read from TFDS, with rows in TFDS's shape.
+      format: A name in `FORMATS`.
+      on_bad_row: For rows of TFDS.
+      seed: Of the exemplars.
     """
 
     sources: Mapping[str, Source] = field(default_factory=dict)
@@ -58,9 +58,9 @@ class Variants:
         """Stores what all of them share.
 
         Args:
-          dataset: its record.
-          templates: its ten templates.
-          settings: of the collection.
+          dataset: Its record.
+          templates: Its ten templates.
+          settings: Of the collection.
         """
         assert len(templates) == NUM_TEMPLATES, (dataset.name, len(templates))
         self.dataset, self.templates, self._settings = dataset, templates, settings
@@ -102,7 +102,7 @@ class Variants:
         """Returns the declaration of a task.
 
         Raises:
-          UserError: a task that would rank options under an inverted template.
+          UserError: A task that would rank options under an inverted template.
         """
         if name.is_rank and self._is_inverted(name):
             forward = ", ".join(str(i) for i, template in enumerate(self.templates) if template.direction == "forward")

@@ -39,9 +39,9 @@ def clipped(expression: str, others: Iterable[str], *, sizes: Mapping[str, int])
     'train[:30000]'
 
     Args:
-      expression: of TFDS.
-      others: those of the same task's other splits.
-      sizes: rows of each split of the dataset.
+      expression: Of TFDS.
+      others: Those of the same task's other splits.
+      sizes: Rows of each split of the dataset.
     """
     first = _FIRST.match(expression)
     if first is None or first[1] not in sizes:
@@ -56,8 +56,8 @@ class PartOf(DerivedSource):
     """Some splits of a source, or their first rows.
 
     Attributes:
-      selected: names of splits.
-      limits: the largest number of rows of a split.
+      selected: Names of splits.
+      limits: The largest number of rows of a split.
     """
 
     selected: tuple[str, ...]

@@ -127,7 +127,7 @@ class Contents:
         """Returns the declaration of a name; None for an unknown name.
 
         Raises:
-          UserError: a mixture of a submixture without datasets on this machine.
+          UserError: A mixture of a submixture without datasets on this machine.
         """
         if name in _nested():
             self._require_members(name)
@@ -184,8 +184,8 @@ def _read(section: Section) -> Settings:
     """Returns the settings of a YAML file.
 
     Raises:
-      UserError: an invalid setting.
-      MissingFileError: no such folder.
+      UserError: An invalid setting.
+      MissingFileError: No such folder.
     """
     settings = section.parse(Settings)
     if settings.superni_dir is not None and not settings.superni_dir.is_dir():

@@ -35,12 +35,12 @@ class CotSet:
     """One of the nine sets.
 
     Attributes:
-      name: in the file's name.
-      num_rows: of the released file.
-      corpora: for hold-out.
-      license: of the rows.
-      are_notes: whether the rationales are rough notes ("stream") instead of explanations.
-      metric: of answers; by value where they are numbers.
+      name: In the file's name.
+      num_rows: Of the released file.
+      corpora: For hold-out.
+      license: Of the rows.
+      are_notes: Whether the rationales are rough notes ("stream") instead of explanations.
+      metric: Of answers; by value where they are numbers.
     """
 
     name: str
@@ -128,7 +128,7 @@ def contents(settings: FolderSettings) -> Table:
     """Returns the tasks of all nine sets and their mixtures; the rows of a set without a file are unavailable.
 
     Raises:
-      MissingFileError: there is no such folder, or no set in it.
+      MissingFileError: There is no such folder, or no set in it.
     """
     folder = settings.data_dir
     if folder is None or not folder.is_dir():

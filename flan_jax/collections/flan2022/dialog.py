@@ -35,14 +35,14 @@ class DialogSet:
     """One of the two sets.
 
     Attributes:
-      name: of its task.
-      tfds: in TFDS's spelling.
+      name: Of its task.
+      tfds: In TFDS's spelling.
       splits: TFDS expressions.
-      turns: the field that lists the turns.
-      skipped: the number of first turns that are not part of the conversation.
-      min_turn_id: rows with a smaller "turn_id" are dropped; None for rows without that field.
-      corpora: for hold-out.
-      license: of the rows.
+      turns: The field that lists the turns.
+      skipped: The number of first turns that are not part of the conversation.
+      min_turn_id: Rows with a smaller "turn_id" are dropped; None for rows without that field.
+      corpora: For hold-out.
+      license: Of the rows.
     """
 
     name: str
@@ -95,12 +95,12 @@ def record(
     """Returns the task of a set.
 
     Args:
-      one: the set.
-      folder: of JSONL files; None for TFDS.
-      inverted: whether the earlier turns are predicted from the turn.
-      varied: whether training draws the style of the dialogue.
-      name: of the task, which determines its random choices; None for the set's own.
-      seed: of the random choices.
+      one: The set.
+      folder: Of JSONL files; None for TFDS.
+      inverted: Whether the earlier turns are predicted from the turn.
+      varied: Whether training draws the style of the dialogue.
+      name: Of the task, which determines its random choices; None for the set's own.
+      seed: Of the random choices.
     """
     task = name or one.task(inverted=inverted)
     return TemplatedTask(
@@ -144,7 +144,7 @@ def contents(settings: FolderSettings) -> Table:
     """Returns the tasks of both sets and their mixtures; without a folder, rows come from TFDS.
 
     Raises:
-      MissingFileError: there is no such folder.
+      MissingFileError: There is no such folder.
     """
     folder = settings.data_dir
     if folder is not None and not folder.is_dir():

@@ -45,11 +45,11 @@ class PredictTurn:
     ('DIALOGUE:\\n- Hi!\\n-', 'Hello.')
 
     Attributes:
-      task: its name determines the random choices.
-      turns: the field that lists the turns.
-      skipped: the number of first turns to drop.
-      styles: the pools that training draws from; None for the fixed form.
-      seed: of the random choices.
+      task: Its name determines the random choices.
+      turns: The field that lists the turns.
+      skipped: The number of first turns to drop.
+      styles: The pools that training draws from; None for the fixed form.
+      seed: Of the random choices.
     """
 
     task: str
@@ -87,7 +87,7 @@ class Conversations(RowFilter):
     """Drops conversations without a turn to predict, and rows with too few earlier turns.
 
     Attributes:
-      min_turn_id: the least of a used row; None where rows are complete conversations.
+      min_turn_id: The least of a used row; None where rows are complete conversations.
     """
 
     min_turn_id: int | None = None

@@ -47,10 +47,10 @@ class Instance:
     """From an instance to the fields of the templates; its target and examples are drawn by the instance's id.
 
     Attributes:
-      task: its name determines the random choices.
-      examples: which of the file's positive examples are shown.
-      formats: for several examples.
-      seed: of the random choices.
+      task: Its name determines the random choices.
+      examples: Which of the file's positive examples are shown.
+      formats: For several examples.
+      seed: Of the random choices.
     """
 
     task: str
@@ -93,7 +93,7 @@ def members(folder: Path | str) -> dict[str, TaskFile]:
     """Returns the training tasks of a folder, by the prefixes of their names.
 
     Raises:
-      MissingFileError, UserError: as `natural_instructions.task_files.task_files` and
+      MissingFileError, UserError: As `natural_instructions.task_files.task_files` and
       `natural_instructions.selection.lists_of`.
     """
     files = task_files(folder)
@@ -125,10 +125,10 @@ def record(dataset: str, file: TaskFile, variant: Variant, *, seed: int = 0) -> 
     """Returns a task of a file.
 
     Args:
-      dataset: the prefix of its name.
-      file: of the task.
-      variant: one of `VARIANTS`.
-      seed: of the random choices.
+      dataset: The prefix of its name.
+      file: Of the task.
+      variant: One of `VARIANTS`.
+      seed: Of the random choices.
     """
     name = variant.name(dataset)
     examples, template_set = _SHOWN[variant]

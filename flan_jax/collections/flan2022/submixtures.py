@@ -33,11 +33,11 @@ class Submixture:
     """One of the five sources, or the inverted half of one.
 
     Attributes:
-      name: for messages.
-      key: in the names of its mixtures.
-      cap: on the training rows of a task in its rate.
-      settings: its kinds of prompts; not all have prompts without options.
-      fix: how to make its data available.
+      name: For messages.
+      key: In the names of its mixtures.
+      cap: On the training rows of a task in its rate.
+      settings: Its kinds of prompts; not all have prompts without options.
+      fix: How to make its data available.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Member:
     """A dataset of a submixture.
 
     Attributes:
-      dataset: the prefix of the names of its tasks.
-      variants: of the dataset.
-      declare: returns the task of a variant.
+      dataset: The prefix of the names of its tasks.
+      variants: Of the dataset.
+      declare: Returns the task of a variant.
     """
 
     dataset: str
@@ -120,8 +120,8 @@ class Settings:
     """The user's settings of the collection, keys of a YAML file.
 
     Attributes:
-      superni_dir: the folder of Super-NaturalInstructions, unless the environment variable names one.
-      seed: of all random choices.
+      superni_dir: The folder of Super-NaturalInstructions, unless the environment variable names one.
+      seed: Of all random choices.
     """
 
     superni_dir: Path | None = None
@@ -140,7 +140,7 @@ class Datasets:
         """Returns the datasets of a submixture by name; {} if its folder is unknown.
 
         Raises:
-          MissingFileError, UserError: the folder cannot be read.
+          MissingFileError, UserError: The folder cannot be read.
         """
         origin = self._origin(submixture)
         if submixture.key not in self._cached or self._cached[submixture.key][0] != origin:

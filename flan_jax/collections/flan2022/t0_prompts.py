@@ -64,8 +64,8 @@ class AskPrompt:
     """From a dataset's row to the text, target and choices of a prompt.
 
     Attributes:
-      prompt: the template.
-      before: the dataset's own normalizer.
+      prompt: The template.
+      before: The dataset's own normalizer.
     """
 
     prompt: Pattern

@@ -38,13 +38,13 @@ class Variant:
     """One kind of a task's prompts.
 
     Attributes:
-      suffix: of its name.
-      kind: how exemplars are chosen; "zero" has none.
-      shows_options: whether options are listed.
-      varies: whether the style of options or of a dialogue is drawn per row.
-      setting: the mixtures that it belongs to; None for none.
-      template: the only one, for "fixed".
-      num_exemplars: the largest number.
+      suffix: Of its name.
+      kind: How exemplars are chosen; "zero" has none.
+      shows_options: Whether options are listed.
+      varies: Whether the style of options or of a dialogue is drawn per row.
+      setting: The mixtures that it belongs to; None for none.
+      template: The only one, for "fixed".
+      num_exemplars: The largest number.
     """
 
     suffix: str
@@ -86,8 +86,8 @@ def variants(*, varies: bool, has_no_options: bool) -> tuple[Variant, ...]:
     """Returns the variants of a task.
 
     Args:
-      varies: whether it shows options or a dialogue, whose styles may be drawn.
-      has_no_options: whether its submixture has variants without options.
+      varies: Whether it shows options or a dialogue, whose styles may be drawn.
+      has_no_options: Whether its submixture has variants without options.
     """
     shown = (STYLED if varies else ZERO_SHOT, MIX, X_SHOT, *FIXED)
     return (*shown, NO_OPTIONS, NO_OPTIONS_X_SHOT, *FIXED_NO_OPTIONS) if has_no_options else shown
@@ -97,9 +97,9 @@ def varied(base: TemplatedTask, variant: Variant, *, dataset: str) -> TemplatedT
     """Returns a variant of a task.
 
     Args:
-      base: the dataset's rows and all its templates, zero-shot, options in the fixed form.
-      variant: the variant.
-      dataset: the prefix of its name, which also determines the few-shot formats.
+      base: The dataset's rows and all its templates, zero-shot, options in the fixed form.
+      variant: The variant.
+      dataset: The prefix of its name, which also determines the few-shot formats.
     """
     templates = base.templates
     if variant.kind != "zero":

@@ -70,17 +70,17 @@ class Settings:
     """How the tasks of a folder are registered.
 
     Attributes:
-      max_source_tokens: the budget of a prompt; TASK_FEATURE_LENGTHS' inputs should be the same.
-      encoding: a name in `ENCODINGS`. "tk_instruct" draws one of five for each training instance; test instances then
+      max_source_tokens: The budget of a prompt; TASK_FEATURE_LENGTHS' inputs should be the same.
+      encoding: A name in `ENCODINGS`. "tk_instruct" draws one of five for each training instance; test instances then
         have the headline encoding.
-      max_instances: cap of a task, in training and in testing.
-      passes: how often each training instance is used, each time with an encoding and a target of its own.
-      split: the split of all tasks of a folder without lists.
-      licenses: allowed and denied patterns for "Instance License".
-      sources: the same for "Source": denying "synthetic" leaves out programmatically generated tasks.
+      max_instances: Cap of a task, in training and in testing.
+      passes: How often each training instance is used, each time with an encoding and a target of its own.
+      split: The split of all tasks of a folder without lists.
+      licenses: Allowed and denied patterns for "Instance License".
+      sources: The same for "Source": denying "synthetic" leaves out programmatically generated tasks.
       on_bad_row: "skip" drops and counts instances that break the schema.
-      seed: draws training instances beyond the cap, encodings, and targets among several outputs.
-      prefix: of the names, so that several encodings can be registered together.
+      seed: Draws training instances beyond the cap, encodings, and targets among several outputs.
+      prefix: Of the names, so that several encodings can be registered together.
     """
 
     max_source_tokens: PositiveInt = 1024
@@ -115,15 +115,15 @@ def register(
     """Registers every readable task of the train and test lists, and their mixtures; replaces those of an earlier call.
 
     Args:
-      data_dir: a folder in a layout of `task_files`; None takes the environment variable FLAN_JAX_SUPERNI_DIR.
-      settings: of all tasks.
-      vocabulary: as in `registry.register`; it also counts the tokens of prompts.
+      data_dir: A folder in a layout of `task_files`; None takes the environment variable FLAN_JAX_SUPERNI_DIR.
+      settings: Of all tasks.
+      vocabulary: As in `registry.register`; it also counts the tokens of prompts.
 
     Returns:
       The coverage of each list; {} when neither the argument nor the variable names a folder.
 
     Raises:
-      MissingFileError, UserError: as `task_files.task_files` and `selection.lists_of`; also if no task is left.
+      MissingFileError, UserError: As `task_files.task_files` and `selection.lists_of`; also if no task is left.
     """
     folder = user_path(data_dir) if data_dir else DATA.named()
     if folder is None:
@@ -145,7 +145,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
     """Registers the collection with the settings of a YAML file's `collections: {natural_instructions: ...}`.
 
     Raises:
-      UserError, MissingFileError, UnknownNameError: an invalid setting, or as `register`.
+      UserError, MissingFileError, UnknownNameError: An invalid setting, or as `register`.
     """
     keys = settings.parse(_Keys)
     folder = DATA.of(keys.data_dir, settings.place)

@@ -30,10 +30,10 @@ class SuperNISource(Source):
     balanced over labels); both in the file's order.
 
     Attributes:
-      task: the file of the task.
-      split: its only split.
-      max_instances: the largest number.
-      seed: of the sample.
+      task: The file of the task.
+      split: Its only split.
+      max_instances: The largest number.
+      seed: Of the sample.
     """
 
     task: TaskFile
@@ -68,7 +68,7 @@ class SuperNISource(Source):
         """Returns the file or shard that contains the task.
 
         Raises:
-          MissingFileError: it was removed.
+          MissingFileError: It was removed.
         """
         self.require_split(split)
         if not self.task.path.is_file():
@@ -107,11 +107,11 @@ class Encode:
     """From an instance to its prompt, its target (one of its outputs, drawn by the seed) and its references (all).
 
     Attributes:
-      encodings: the parts that the prompt shows; of several, one is drawn per instance and pass.
-      vocabulary: counts the tokens.
-      max_source_tokens: the budget for the prompt with its examples.
-      seed: draws the encoding and the target.
-      passes: the number of rows per instance, each with its own random choices.
+      encodings: The parts that the prompt shows; of several, one is drawn per instance and pass.
+      vocabulary: Counts the tokens.
+      max_source_tokens: The budget for the prompt with its examples.
+      seed: Draws the encoding and the target.
+      passes: The number of rows per instance, each with its own random choices.
     """
 
     encodings: tuple[Encoding, ...]

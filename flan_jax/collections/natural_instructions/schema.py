@@ -68,9 +68,9 @@ def schema_problems(
     repository's README is not checked.
 
     Args:
-      record: the task.
-      name: of the task; None does not check it.
-      size_bytes: of its file; None does not check it.
+      record: The task.
+      name: Of the task; None does not check it.
+      size_bytes: Of its file; None does not check it.
     """
     found = list(_head_problems(record))
     problem = instances_problem(record)

@@ -28,8 +28,8 @@ class LabelRule:
     """Patterns for the labels of a task: `*` matches anything, case is ignored.
 
     Attributes:
-      allow: every label must match one of these.
-      deny: no label may match one of these.
+      allow: Every label must match one of these.
+      deny: No label may match one of these.
     """
 
     allow: tuple[str, ...] = ("*",)
@@ -52,10 +52,10 @@ class Coverage:
     """The tasks of a list that a folder contains.
 
     Attributes:
-      listed: names in the list.
-      readable: those with a file that are used.
-      missing: those without a file, in the list's order.
-      left_out: those with a file that are not used, with the reason.
+      listed: Names in the list.
+      readable: Those with a file that are used.
+      missing: Those without a file, in the list's order.
+      left_out: Those with a file that are not used, with the reason.
     """
 
     listed: tuple[str, ...]
@@ -79,13 +79,13 @@ def lists_of(data_dir: Path | str, *, split: Split | None, names: Iterable[str])
     """Returns the lists of both tracks by name ("train", ..., "xlingual_train", ... where the folder has that track).
 
     Args:
-      data_dir: the folder.
-      split: of all tasks, instead of the lists; None uses the lists.
-      names: of the tasks with a file.
+      data_dir: The folder.
+      split: Of all tasks, instead of the lists; None uses the lists.
+      names: Of the tasks with a file.
 
     Raises:
-      MissingFileError: as `task_files.task_lists`.
-      UserError: a task is in a train list and in a test list.
+      MissingFileError: As `task_files.task_lists`.
+      UserError: A task is in a train list and in a test list.
     """
     if split is not None:
         return {**dict.fromkeys(LISTS, ()), split: tuple(names)}

@@ -34,11 +34,11 @@ class TaskFile:
     """The file of a task, and what its registration needs.
 
     Attributes:
-      name: the task's full name.
-      path: its file, or the shard that contains it.
-      category: the first of its "Categories".
-      licenses: its "Instance License"s.
-      sources: its "Source"s.
+      name: The task's full name.
+      path: Its file, or the shard that contains it.
+      category: The first of its "Categories".
+      licenses: Its "Instance License"s.
+      sources: Its "Source"s.
     """
 
     name: str
@@ -56,8 +56,8 @@ class TaskFile:
         """Returns the complete task, checked except for the fields of its instances.
 
         Raises:
-          UserError: it breaks the schema; names the place and the field.
-          UnknownNameError: its shard was rewritten without it.
+          UserError: It breaks the schema; names the place and the field.
+          UnknownNameError: Its shard was rewritten without it.
         """
         version = _version(self.path)
         if not _is_shard(self.path):
@@ -73,14 +73,14 @@ def task_files(data_dir: Path | str) -> dict[str, TaskFile]:
     """Lists every task in a folder, in the order of file names. Instances are not parsed.
 
     Args:
-      data_dir: a folder in either layout.
+      data_dir: A folder in either layout.
 
     Returns:
       The tasks by name.
 
     Raises:
-      MissingFileError: there is no such folder, or no task in it.
-      UserError: a file is not JSON, breaks the schema, or a task appears twice.
+      MissingFileError: There is no such folder, or no task in it.
+      UserError: A file is not JSON, breaks the schema, or a task appears twice.
     """
     root = Path(data_dir)
     if not root.is_dir():
@@ -103,7 +103,7 @@ def task_lists(data_dir: Path | str, *, track: Track = "default") -> dict[str, t
     """Returns the names in each list of `LISTS`; a list without a file is empty, as are all lists of an absent track.
 
     Raises:
-      MissingFileError: the folder has neither a train nor a test list of the default track.
+      MissingFileError: The folder has neither a train nor a test list of the default track.
     """
     folders = [Path(data_dir) / folder for folder in TRACK_FOLDERS[track]]
     lists = {}

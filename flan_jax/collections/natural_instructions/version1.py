@@ -59,10 +59,10 @@ class InstructionSource(Source):
     """The instances of one task, each with the task's instruction.
 
     Attributes:
-      path: the task's file.
-      is_held_out: whether it has the split "test" only.
-      max_instances: the largest number in training, drawn by the seed; None takes all.
-      seed: of the sample.
+      path: The task's file.
+      is_held_out: Whether it has the split "test" only.
+      max_instances: The largest number in training, drawn by the seed; None takes all.
+      seed: Of the sample.
     """
 
     path: Path
@@ -101,7 +101,7 @@ class InstructionSource(Source):
         """Returns the task's file.
 
         Raises:
-          MissingFileError: it was removed.
+          MissingFileError: It was removed.
         """
         self.require_split(split)
         if not self.path.is_file():
@@ -134,10 +134,10 @@ class EncodeInstruction:
     """From an instance to its prompt, its target (one of its outputs, drawn by the seed) and its references (all).
 
     Attributes:
-      encoding: the parts that the prompt shows.
-      vocabulary: counts the tokens.
-      max_source_tokens: the budget for the prompt with its examples.
-      seed: draws the target.
+      encoding: The parts that the prompt shows.
+      vocabulary: Counts the tokens.
+      max_source_tokens: The budget for the prompt with its examples.
+      seed: Draws the target.
     """
 
     encoding: InstructionEncoding
@@ -177,7 +177,7 @@ def read_task(path: Path) -> Mapping[str, Any]:
     """Returns a task, checked except for the fields of its instances.
 
     Raises:
-      UserError: not JSON, of the second version, or it breaks the schema; names the file and the field.
+      UserError: Not JSON, of the second version, or it breaks the schema; names the file and the field.
     """
     stat = path.stat()
     return _read(path, stat.st_size, stat.st_mtime_ns)
@@ -188,11 +188,11 @@ class Settings:
     """How the tasks of a folder are registered.
 
     Attributes:
-      max_source_tokens: the budget of a prompt; TASK_FEATURE_LENGTHS' inputs should be the same.
-      encoding: a name in `ENCODINGS`.
-      max_instances: cap of a training task; None takes all.
-      held_out: tasks, by their files' names, that are for evaluation only.
-      seed: draws training instances beyond the cap, and targets among several outputs.
+      max_source_tokens: The budget of a prompt; TASK_FEATURE_LENGTHS' inputs should be the same.
+      encoding: A name in `ENCODINGS`.
+      max_instances: Cap of a training task; None takes all.
+      held_out: Tasks, by their files' names, that are for evaluation only.
+      seed: Draws training instances beyond the cap, and targets among several outputs.
     """
 
     max_source_tokens: PositiveInt = 1024
@@ -222,17 +222,17 @@ def register(
     """Registers every task of a folder and the two mixtures; replaces those of an earlier call.
 
     Args:
-      data_dir: the folder; None takes the environment variable FLAN_JAX_NI1_DIR.
-      settings: of all tasks.
-      vocabulary: as in `registry.register`; it also counts the tokens of prompts.
+      data_dir: The folder; None takes the environment variable FLAN_JAX_NI1_DIR.
+      settings: Of all tasks.
+      vocabulary: As in `registry.register`; it also counts the tokens of prompts.
 
     Returns:
       The tasks' own names; () when neither the argument nor the variable names a folder.
 
     Raises:
-      MissingFileError: there is no such folder, or no task in it.
-      UnknownNameError: no task to hold out of this name.
-      UserError: the tasks are of the second version.
+      MissingFileError: There is no such folder, or no task in it.
+      UnknownNameError: No task to hold out of this name.
+      UserError: The tasks are of the second version.
     """
     folder = user_path(data_dir) if data_dir else DATA.named()
     if folder is None:
@@ -273,7 +273,7 @@ def register_declared(settings: Section, *, vocabulary: Vocabulary) -> None:
     """Registers the collection with the settings of a YAML file's `collections: {natural_instructions_v1: ...}`.
 
     Raises:
-      UserError, MissingFileError, UnknownNameError: an invalid setting, or as `register`.
+      UserError, MissingFileError, UnknownNameError: An invalid setting, or as `register`.
     """
     keys = settings.parse(_Keys)
     folder = DATA.of(keys.data_dir, settings.place)

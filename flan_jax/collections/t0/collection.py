@@ -52,8 +52,8 @@ def _read(section: Section) -> T0Settings:
     """Returns the settings of a YAML file; the environment variable replaces `promptsource`.
 
     Raises:
-      UserError: an invalid setting, or rows of a dataset without templates.
-      MissingFileError: no such archive.
+      UserError: An invalid setting, or rows of a dataset without templates.
+      MissingFileError: No such archive.
     """
     keys = section.parse(_Keys)
     path = os.environ.get(ARCHIVE_VARIABLE) or keys.promptsource

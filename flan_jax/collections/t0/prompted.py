@@ -61,10 +61,10 @@ class T0Settings:
     """The settings of the collection.
 
     Attributes:
-      archive: the templates.
-      rows: declared sources, by dataset.
-      rate_rule: see `rate`.
-      on_bad_row: of rows that were not declared.
+      archive: The templates.
+      rows: Declared sources, by dataset.
+      rate_rule: See `rate`.
+      on_bad_row: Of rows that were not declared.
     """
 
     archive: PromptArchive
@@ -141,7 +141,7 @@ class Contents:
         """Returns the declaration of a name; None for an unknown name.
 
         Raises:
-          UserError: a mixture for which the archive lacks templates.
+          UserError: A mixture for which the archive lacks templates.
         """
         if name in TRAIN_MIXTURES or name in EVAL_MIXTURES:
             lacking = self._lacking(name)

@@ -38,11 +38,11 @@ class T0Dataset:
     """A row of the table.
 
     Attributes:
-      name: with its subset, "super_glue/rte".
-      cluster: the authors' type of task.
+      name: With its subset, "super_glue/rte".
+      cluster: The authors' type of task.
       train_group: "BASE", "GPT_EVAL" (evaluation datasets of GPT-3) or "SGLUE"; "" if it is not for training.
       eval_group: "BASE" or "BIAS_FAIRNESS"; "" if it is not for evaluation.
-      train_size: rows of its training split; 0 where none is listed.
+      train_size: Rows of its training split; 0 where none is listed.
     """
 
     name: str

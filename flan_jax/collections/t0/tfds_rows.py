@@ -24,10 +24,10 @@ class TfdsRows:
     """A dataset of TFDS whose rows fit the templates.
 
     Attributes:
-      name: in TFDS's spelling.
-      splits: expressions of TFDS, by our names.
-      fields: from new names of fields to TFDS's.
-      normalizer: converts the remaining differences.
+      name: In TFDS's spelling.
+      splits: Expressions of TFDS, by our names.
+      fields: From new names of fields to TFDS's.
+      normalizer: Converts the remaining differences.
     """
 
     name: str
@@ -156,8 +156,8 @@ class AbsentSource(Source):
     """A dataset without declared rows: its tasks can be listed and shown, but not read.
 
     Attributes:
-      why: what is missing, and how to declare it.
-      split_names: the splits that the published dataset has.
+      why: What is missing, and how to declare it.
+      split_names: The splits that the published dataset has.
     """
 
     why: str
@@ -195,9 +195,9 @@ def usual_rows(
     """Returns the source of a dataset's rows and their normalizer; an `AbsentSource` if TFDS has no rows.
 
     Args:
-      dataset: with its subset.
-      round_: of ANLI.
-      on_bad_row: for rows that cannot be used.
+      dataset: With its subset.
+      round_: Of ANLI.
+      on_bad_row: For rows that cannot be used.
     """
     rows = TFDS.get(dataset if round_ is None else f"{dataset}/{round_}")
     if rows is not None:
@@ -214,9 +214,9 @@ def declared_rows(dataset: str, rows: Source, *, round_: str | None = None) -> S
     """Returns the declared source of a dataset; for a round of ANLI, with the splits of that round.
 
     Args:
-      dataset: with its subset.
-      rows: as declared.
-      round_: of ANLI, whose splits are named "train_r1", "dev_r1", "test_r1", ...
+      dataset: With its subset.
+      rows: As declared.
+      round_: Of ANLI, whose splits are named "train_r1", "dev_r1", "test_r1", ...
     """
     if round_ is None:
         return rows

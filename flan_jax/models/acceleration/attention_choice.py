@@ -75,7 +75,7 @@ def require(name: str, accelerator: Accelerator, *, lengths: Sequence[int] | Non
     """Refuses an implementation that was requested by name and cannot work; arguments as for `choose`.
 
     Raises:
-      UserError: with the condition that fails, and a fix.
+      UserError: With the condition that fails, and a fix.
     """
     if name in ("auto", "xla"):
         return

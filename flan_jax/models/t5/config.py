@@ -43,7 +43,7 @@ class T5Config:
       dtype: The type of activations. Parameters, statistics of norms, softmax and logits are always float32.
 
     Raises:
-      UserError: a size that is not a positive integer, a choice that is not True or False, an unknown activation, a
+      UserError: A size that is not a positive integer, a choice that is not True or False, an unknown activation, a
         type in which T5 cannot be trained.
     """
 

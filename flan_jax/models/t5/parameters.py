@@ -51,7 +51,7 @@ def config_of_shapes(shapes: Shapes) -> T5Config:
     the defaults.
 
     Raises:
-      UserError: no T5 has them; lists the leaves that do not fit the nearest one.
+      UserError: No T5 has them; lists the leaves that do not fit the nearest one.
     """
     config = _nearest_config(shapes)
     expected = parameter_shapes(config)
@@ -76,7 +76,7 @@ def require_shapes(shapes: Shapes, config: T5Config, *, place: str) -> None:
       place: The checkpoint's path, for the message.
 
     Raises:
-      UserError: names or shapes differ; lists them, with the family that the checkpoint looks like.
+      UserError: Names or shapes differ; lists them, with the family that the checkpoint looks like.
     """
     lines = _misfits(shapes, parameter_shapes(config))
     if not lines:

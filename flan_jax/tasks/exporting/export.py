@@ -40,13 +40,13 @@ def export_requests(
     """Exports several requests; they must agree in module, vocabulary and data directory.
 
     Args:
-      requests: what to export; the tasks are registered from the first one.
-      export_dir: the export directory.
-      start: starts another export process; None exports everything in this one.
-      processes: how many processes may export at a time; None for one per core.
+      requests: What to export; the tasks are registered from the first one.
+      export_dir: The export directory.
+      start: Starts another export process; None exports everything in this one.
+      processes: How many processes may export at a time; None for one per core.
 
     Raises:
-      UserError: an export cannot be made; nothing half-written is published.
+      UserError: An export cannot be made; nothing half-written is published.
     """
     first = requests[0]
     assert all(_definition_of(request) == _definition_of(first) for request in requests), requests
@@ -70,11 +70,11 @@ def described(requests: Sequence[Request]) -> list[list[dict[str, Any]]]:
     """Returns what is known of each request's tasks before their rows are read, as JSON.
 
     Args:
-      requests: as for `export_requests`.
+      requests: As for `export_requests`.
 
     Raises:
-      UnknownNameError: no such mixture or task.
-      UserError: no task has the split.
+      UnknownNameError: No such mixture or task.
+      UserError: No task has the split.
     """
     registry.prepare(requests[0])
     answers = []
@@ -133,15 +133,15 @@ def export_mixture(
     """Exports every member of a mixture (or a task by itself) for one split, and writes the mixture's manifest.
 
     Args:
-      request: what to export; its tasks are registered.
-      export_dir: the export directory.
-      module_files: user files that define them.
-      workers: other processes, to share a long export; None when only this one knows the tasks.
-      processes: how many processes may export at a time; None for one per core.
+      request: What to export; its tasks are registered.
+      export_dir: The export directory.
+      module_files: User files that define them.
+      workers: Other processes, to share a long export; None when only this one knows the tasks.
+      processes: How many processes may export at a time; None for one per core.
 
     Raises:
-      UnknownNameError: no such mixture or task.
-      UserError: no task has this split, an empty split, two vocabularies, or too many targets that are too long.
+      UnknownNameError: No such mixture or task.
+      UserError: No task has this split, an empty split, two vocabularies, or too many targets that are too long.
     """
     export_dir = Path(export_dir)
     provider = registry.mixture_or_task(request.name)
@@ -183,7 +183,7 @@ def _absent(request: Request, tasks: Mapping[str, Task]) -> dict[str, MissingSou
     """The tasks whose rows are not on this machine, if the request allows leaving them out.
 
     Raises:
-      MissingFileError: it does not, or there are no others.
+      MissingFileError: It does not, or there are no others.
     """
     sources = {name: task.missing_source(request.split) for name, task in tasks.items()}
     missing = {name: source for name, source in sources.items() if source is not None}

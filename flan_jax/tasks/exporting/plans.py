@@ -22,10 +22,10 @@ class SplitPlan:
 
     Attributes:
       path: "tasks/<folder>/<split>", relative to the export directory.
-      identity: everything that decides the bytes; `fingerprint` is its digest.
-      encode: from a chunk of raw examples to records.
-      max_truncated_targets: the share of truncated targets that ends the export after a sample; decides no bytes.
-      files: local files, and patterns of files, that the rows come from.
+      identity: Everything that decides the bytes; `fingerprint` is its digest.
+      encode: From a chunk of raw examples to records.
+      max_truncated_targets: The share of truncated targets that ends the export after a sample; decides no bytes.
+      files: Local files, and patterns of files, that the rows come from.
     """
 
     task: Task
@@ -65,16 +65,16 @@ def plan(
     """Plans the export of one split of a task; digests its source, reads no example.
 
     Args:
-      task: the task.
-      split: one of its splits.
-      lengths: token limits {"inputs": S, "targets": T}.
-      export_dir: its vocabulary is copied there.
-      module_digests: of the user's modules that define tasks.
-      max_truncated_targets: the share of truncated targets that ends the export after a sample.
+      task: The task.
+      split: One of its splits.
+      lengths: Token limits {"inputs": S, "targets": T}.
+      export_dir: Its vocabulary is copied there.
+      module_digests: Of the user's modules that define tasks.
+      max_truncated_targets: The share of truncated targets that ends the export after a sample.
 
     Raises:
-      UserError: the task cannot be trained on with these lengths.
-      MissingFileError: its rows are not on this machine.
+      UserError: The task cannot be trained on with these lengths.
+      MissingFileError: Its rows are not on this machine.
     """
     encode = task.encoder(split, lengths=lengths)
     vocabulary = reference(task.vocabulary, export_dir=export_dir)

@@ -22,9 +22,9 @@ class ExportProgress:
         """Shows nothing yet.
 
         Args:
-          tasks: number of splits to export.
-          title: name of the export.
-          stream: standard error if None.
+          tasks: Number of splits to export.
+          title: Name of the export.
+          stream: Standard error if None.
         """
         self._stream = sys.stderr if stream is None else stream
         self._title, self._tasks = title, tasks

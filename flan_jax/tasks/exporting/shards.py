@@ -76,13 +76,13 @@ def build(
     """Writes the missing shards of a split into `<directory>.partial`.
 
     Args:
-      directory: the split's folder once it is published.
-      examples: raw, in the task's order; always read to the end, for their number and what they drop.
-      encode: turns one chunk of raw examples into records.
-      on_chunk: called with the number of raw examples that are done.
+      directory: The split's folder once it is published.
+      examples: Raw, in the task's order; always read to the end, for their number and what they drop.
+      encode: Turns one chunk of raw examples into records.
+      on_chunk: Called with the number of raw examples that are done.
 
     Raises:
-      DiskFull: the disk is full; finished shards are not lost.
+      DiskFull: The disk is full; finished shards are not lost.
     """
     partial = partial_of(directory)
     partial.mkdir(parents=True, exist_ok=True)

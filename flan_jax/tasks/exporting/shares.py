@@ -24,13 +24,13 @@ def stated_rates(
     """Returns a mixture of stated shares as numbers: pairs of a nested mixture and the rate at which it is drawn.
 
     Args:
-      mixture: a SeqIO mixture whose rates are stated shares.
-      nested: each member as numbers.
-      counted: the tasks that are exported; the others are left out, and their member's share goes to the rest of it.
-      mean_tokens: mean tokens of an example of each counted task; None when they were not measured.
+      mixture: A SeqIO mixture whose rates are stated shares.
+      nested: Each member as numbers.
+      counted: The tasks that are exported; the others are left out, and their member's share goes to the rest of it.
+      mean_tokens: Mean tokens of an example of each counted task; None when they were not measured.
 
     Raises:
-      UserError: a share of tokens, and a task whose tokens were not measured.
+      UserError: A share of tokens, and a task whose tokens were not measured.
     """
     stated: dict[str, float] = mixture.rate_per_task_name
     unit: ShareUnit = next(rate.unit for rate in stated.values() if isinstance(rate, StatedShare))
@@ -59,9 +59,9 @@ def realized(
     """Returns the stated shares of a mixture and of the mixtures in it, with their realized values.
 
     Args:
-      provider: a SeqIO mixture or task.
-      rates: flattened rate of each task.
-      mean_tokens: mean tokens of an example of each task.
+      provider: A SeqIO mixture or task.
+      rates: Flattened rate of each task.
+      mean_tokens: Mean tokens of an example of each task.
     """
     found = []
     for mixture in _with_shares(provider):

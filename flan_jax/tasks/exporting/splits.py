@@ -46,13 +46,13 @@ def export_split(
     """Exports a split, continuing after the shards that an earlier, killed export finished.
 
     Args:
-      planned: the split.
-      export_dir: the export directory.
-      on_chunk: called with the number of raw examples that are done.
-      stop: ends the export at its next example when set.
+      planned: The split.
+      export_dir: The export directory.
+      on_chunk: Called with the number of raw examples that are done.
+      stop: Ends the export at its next example when set.
 
     Raises:
-      UserError: the rows cannot be used, no example is left, or too many targets of a sample are truncated; nothing
+      UserError: The rows cannot be used, no example is left, or too many targets of a sample are truncated; nothing
         half-written is published.
       Stopped: `stop` was set.
     """

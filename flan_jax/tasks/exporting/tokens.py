@@ -24,9 +24,9 @@ class Tokenizer:
     """From the rendered rows of one task and split to records.
 
     Attributes:
-      with_meta: whether texts, references and options are saved next to the ids, as evaluation needs.
-      rank: whether options are tokenized, to be scored.
-      ends_inputs: whether inputs end with the end of sequence, as targets always do.
+      with_meta: Whether texts, references and options are saved next to the ids, as evaluation needs.
+      rank: Whether options are tokenized, to be scored.
+      ends_inputs: Whether inputs end with the end of sequence, as targets always do.
     """
 
     vocabulary: Vocabulary

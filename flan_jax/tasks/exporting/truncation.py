@@ -17,9 +17,9 @@ class Truncated:
     """The truncated targets of a task.
 
     Attributes:
-      task: its name.
-      targets: how many are truncated.
-      examples: of how many.
+      task: Its name.
+      targets: How many are truncated.
+      examples: Of how many.
       of: "the first " for a sample, "" for all.
     """
 
@@ -41,11 +41,11 @@ def refusal(over: Sequence[Truncated], *, name: str, split: str, limit: float, l
     """Returns the error for tasks with too many truncated targets.
 
     Args:
-      over: the tasks, the largest share first.
-      name: of the mixture or task that is exported.
-      split: of it.
-      limit: the largest share that is allowed.
-      length: of targets, in tokens.
+      over: The tasks, the largest share first.
+      name: Of the mixture or task that is exported.
+      split: Of it.
+      limit: The largest share that is allowed.
+      length: Of targets, in tokens.
     """
     more = f"; and {len(over) - SHOWN} more tasks" if len(over) > SHOWN else ""
     return UserError(
@@ -72,7 +72,7 @@ class SampledEncode:
         """Encodes a chunk.
 
         Raises:
-          UserError: the sample is complete, and its share is above the limit.
+          UserError: The sample is complete, and its share is above the limit.
         """
         encoded = self._encode(chunk)
         if self._examples < SAMPLE_EXAMPLES:

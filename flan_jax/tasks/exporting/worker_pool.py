@@ -41,8 +41,8 @@ class _Work:
 
     Attributes:
       workers: None when only this process knows the tasks.
-      waiting: splits that have not been started.
-      bytes: lower bound of the shards' size.
+      waiting: Splits that have not been started.
+      bytes: Lower bound of the shards' size.
     """
 
     progress: ExportProgress
@@ -65,14 +65,14 @@ def export_plans(
     """Exports the splits that are missing: concurrently where the tasks allow it, the others one by one.
 
     Args:
-      plans: of splits, exported or missing.
-      export_dir: the export directory.
-      title: of the progress bar.
-      workers: other processes; None exports everything in this one.
-      processes: how many processes may export at a time; None for one per core.
+      plans: Of splits, exported or missing.
+      export_dir: The export directory.
+      title: Of the progress bar.
+      workers: Other processes; None exports everything in this one.
+      processes: How many processes may export at a time; None for one per core.
 
     Raises:
-      UserError: the export cannot be made; nothing half-written is published.
+      UserError: The export cannot be made; nothing half-written is published.
     """
     missing = [planned for planned in plans if published(planned, export_dir) is None]
     if missing:

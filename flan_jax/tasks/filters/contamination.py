@@ -23,11 +23,11 @@ class Contamination(RowFilter):
     A text shorter than a run counts as one run if it has at least `shortest` words; it matches only an equal text.
 
     Attributes:
-      fields: the fields whose texts are compared, each separately.
-      evaluation: the evaluation texts, or the files that contain them.
-      ngram: number of words in a run.
-      share: the fraction of a row's runs at which it is dropped; 0 for any shared run.
-      shortest: least number of words of a text that is compared as one run.
+      fields: The fields whose texts are compared, each separately.
+      evaluation: The evaluation texts, or the files that contain them.
+      ngram: Number of words in a run.
+      share: The fraction of a row's runs at which it is dropped; 0 for any shared run.
+      shortest: Least number of words of a text that is compared as one run.
     """
 
     fields: tuple[str, ...]

@@ -23,7 +23,7 @@ class Duplicates(RowFilter):
     """Drops rows that equal an earlier one; case and white space are ignored.
 
     Attributes:
-      fields: the fields that are compared together.
+      fields: The fields that are compared together.
     """
 
     fields: tuple[str, ...]
@@ -56,9 +56,9 @@ class NearDuplicates(RowFilter):
     the result is deterministic.
 
     Attributes:
-      fields: the fields whose texts are concatenated.
-      threshold: the overlap at which a row is dropped.
-      shingle_words: consecutive words in a shingle; a shorter text is one shingle.
+      fields: The fields whose texts are concatenated.
+      threshold: The overlap at which a row is dropped.
+      shingle_words: Consecutive words in a shingle; a shorter text is one shingle.
     """
 
     fields: tuple[str, ...]
@@ -99,10 +99,10 @@ class Conflicts(RowFilter):
     """Drops all rows that give different answers to the same question, since none of them can be trusted.
 
     Attributes:
-      inputs: fields that make up the question.
-      outputs: fields that make up the answer.
-      unless_blank: a field that makes a question open-ended when blank, so that answers may differ; None for no field.
-      group: fields that define a group: a conflict drops all rows of its group. () for the rows of the question only.
+      inputs: Fields that make up the question.
+      outputs: Fields that make up the answer.
+      unless_blank: A field that makes a question open-ended when blank, so that answers may differ; None for no field.
+      group: Fields that define a group: a conflict drops all rows of its group. () for the rows of the question only.
         Self-Instruct drops all instances of an instruction.
     """
 

@@ -29,10 +29,10 @@ class Novelty(RowFilter):
     ROUGE-L is the F-measure of the package rouge-score without stemming: words are runs of a-z and 0-9.
 
     Attributes:
-      field: of the text.
-      threshold: the score above which a row is dropped.
-      against: texts that exist already, such as the seeds that the rows were generated from.
-      once: whether rows with identical text share the verdict of the first, as instances of one instruction do.
+      field: Of the text.
+      threshold: The score above which a row is dropped.
+      against: Texts that exist already, such as the seeds that the rows were generated from.
+      once: Whether rows with identical text share the verdict of the first, as instances of one instruction do.
     """
 
     field: str
@@ -94,8 +94,8 @@ class Pool:
         """Starts empty.
 
         Args:
-          threshold: the ROUGE-L above which texts are similar.
-          frequencies: the number of texts with each word; other numbers change only the speed.
+          threshold: The ROUGE-L above which texts are similar.
+          frequencies: The number of texts with each word; other numbers change only the speed.
         """
         self._threshold, self._frequencies = threshold, frequencies
         self._texts: list[tuple[list[str], frozenset[_Numbered]]] = []

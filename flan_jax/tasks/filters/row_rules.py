@@ -18,9 +18,9 @@ class Length(RowRule):
     """Drops rows whose text has too few or too many words, split at white space.
 
     Attributes:
-      field: of the text.
-      min_words: the least number of words.
-      max_words: the largest number of words; None for no limit.
+      field: Of the text.
+      min_words: The least number of words.
+      max_words: The largest number of words; None for no limit.
     """
 
     field: str
@@ -49,8 +49,8 @@ class Keywords(RowRule):
     """Drops rows whose text contains one of some words, as a complete word in any case.
 
     Attributes:
-      field: of the text.
-      words: words, or phrases of several words.
+      field: Of the text.
+      words: Words, or phrases of several words.
     """
 
     field: str
@@ -75,10 +75,10 @@ class Beginnings(RowRule):
     """Drops rows whose text begins in a way that is typical of unsuitable instructions.
 
     Attributes:
-      field: of the text.
-      prefixes: beginnings, in any case.
-      punctuation: whether an ASCII punctuation mark counts as one.
-      non_ascii: whether a character outside ASCII counts as one.
+      field: Of the text.
+      prefixes: Beginnings, in any case.
+      punctuation: Whether an ASCII punctuation mark counts as one.
+      non_ascii: Whether a character outside ASCII counts as one.
     """
 
     field: str
@@ -109,11 +109,11 @@ class Truncated(RowRule):
     """Drops rows whose text was truncated: it ends as no complete text does, or a field of the row reports it.
 
     Attributes:
-      fields: of the texts.
-      endings: how complete texts never end.
-      stop_field: the field with the reason why generation stopped; None for no such field. Rows without it are
+      fields: Of the texts.
+      endings: How complete texts never end.
+      stop_field: The field with the reason why generation stopped; None for no such field. Rows without it are
         complete.
-      stop_value: its value for truncated texts.
+      stop_value: Its value for truncated texts.
     """
 
     fields: tuple[str, ...]
@@ -143,8 +143,8 @@ class InputEqualsOutput(RowRule):
     """Drops rows whose answer repeats the question.
 
     Attributes:
-      input: field of the question.
-      output: field of the answer.
+      input: Field of the question.
+      output: Field of the answer.
     """
 
     input: str = "input"
@@ -162,9 +162,9 @@ class TargetInInput(RowRule):
     """Drops rows whose answer occurs literally in the question: the inverted task would be to copy it.
 
     Attributes:
-      input: field of the question.
-      output: field of the answer.
-      min_words: shorter answers are allowed, such as options that a question lists.
+      input: Field of the question.
+      output: Field of the answer.
+      min_words: Shorter answers are allowed, such as options that a question lists.
     """
 
     input: str = "input"
@@ -185,9 +185,9 @@ class Values(RowRule):
     """Selects rows by the value of a field, such as a labeler or a category.
 
     Attributes:
-      field: of the value.
-      only: values that are retained; () for all.
-      without: values that are dropped.
+      field: Of the value.
+      only: Values that are retained; () for all.
+      without: Values that are dropped.
     """
 
     field: str
@@ -211,8 +211,8 @@ class AtMost(RowFilter):
     """Retains the first rows that share a text, and drops later ones.
 
     Attributes:
-      field: of the text.
-      rows: how many are retained per text.
+      field: Of the text.
+      rows: How many are retained per text.
     """
 
     field: str

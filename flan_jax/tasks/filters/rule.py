@@ -26,8 +26,8 @@ class RowFilter(abc.ABC):
         """Returns a function that takes a split's rows in order and returns why a row is dropped, or None.
 
         Args:
-          split: of the rows.
-          rows: reads all rows of the split again, for a rule that needs the complete split first.
+          split: Of the rows.
+          rows: Reads all rows of the split again, for a rule that needs the complete split first.
         """
 
     def revision(self) -> str:
@@ -56,8 +56,8 @@ def text_of(row: Mapping[str, Any], field: str, *, rule: RowFilter) -> str:
     """Returns the text of a field, the digits of a number, or "" for null.
 
     Raises:
-      UnknownNameError: the rows have no such field: ignoring that would silently disable the rule.
-      UserError: the field holds something else.
+      UnknownNameError: The rows have no such field: ignoring that would silently disable the rule.
+      UserError: The field holds something else.
     """
     if field not in row:
         raise UnknownNameError(

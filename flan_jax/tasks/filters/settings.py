@@ -63,7 +63,7 @@ def self_instruct_filters(*, seeds: Texts = ()) -> tuple[RowFilter, ...]:
     first 5 are retained.
 
     Args:
-      seeds: earlier instructions that new ones must differ from.
+      seeds: Earlier instructions that new ones must differ from.
     """
     return (
         Length(field="instruction", min_words=4, max_words=150),
@@ -89,11 +89,11 @@ def parse_filters(value: object, place: Place) -> tuple[RowFilter, ...]:
     (Length(field='question', min_words=2, max_words=None),)
 
     Args:
-      value: a list of mappings, each with its kind, and names of presets; or one of these alone.
-      place: of the value.
+      value: A list of mappings, each with its kind, and names of presets; or one of these alone.
+      place: Of the value.
 
     Raises:
-      UserError: an unknown kind, preset or key, or an invalid value.
+      UserError: An unknown kind, preset or key, or an invalid value.
     """
     if not isinstance(value, (list, tuple)):
         return _parse_entry(value, place)

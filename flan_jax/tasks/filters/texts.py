@@ -18,7 +18,7 @@ class FileTexts:
 
     Attributes:
       files: JSON lines, or JSON lists if all of them end in .json; `.gz` files are decompressed.
-      fields: the fields whose texts count; () for all.
+      fields: The fields whose texts count; () for all.
     """
 
     files: tuple[Path, ...]
@@ -34,8 +34,8 @@ class FileTexts:
         """Yields the texts.
 
         Raises:
-          UnknownNameError: a row lacks a field.
-          MissingFileError, UserError: as the source.
+          UnknownNameError: A row lacks a field.
+          MissingFileError, UserError: As the source.
         """
         for record in self.source.records(SPLIT):
             for field in self.fields:

@@ -64,12 +64,12 @@ class Conversational(Format, CountsTokens):
     """A format whose prompts are conversations.
 
     Attributes:
-      max_tokens: of a prompt, with end of sequence; longer ones lose their oldest turns. It should equal the inputs in
+      max_tokens: Of a prompt, with end of sequence; longer ones lose their oldest turns. It should equal the inputs in
         TASK_FEATURE_LENGTHS. None for no limit.
-      chat_templates: names in `templates/styles/chat.yaml`. A conversation draws one of several; the same conversation
+      chat_templates: Names in `templates/styles/chat.yaml`. A conversation draws one of several; the same conversation
         draws the same one at inference.
-      seed: of a row's random choices.
-      vocabulary: counts the tokens; set when the task is registered. Without it no turn is dropped.
+      seed: Of a row's random choices.
+      vocabulary: Counts the tokens; set when the task is registered. Without it no turn is dropped.
     """
 
     max_tokens: Annotated[int, Within(least=2)] | None = 1024
@@ -113,8 +113,8 @@ class Chat(Conversational):
     The system message and the tools precede the first turn. A tool call is an assistant turn, its result is not.
 
     Attributes:
-      turns: whether "all" assistant turns are examples, or the "last" one.
-      predict: the kinds of assistant turns that are examples: messages ("assistant"), tool calls ("call").
+      turns: Whether "all" assistant turns are examples, or the "last" one.
+      predict: The kinds of assistant turns that are examples: messages ("assistant"), tool calls ("call").
     """
 
     shapes: ClassVar = (
@@ -146,7 +146,7 @@ class Chat(Conversational):
         """Returns the prompt for the assistant's next turn; a last turn of the assistant's is not shown.
 
         Raises:
-          Unusable: the row breaks the format.
+          Unusable: The row breaks the format.
         """
         turns = turns_of(row)
         asked = turns[:-1] if turns[-1].role in ANSWERS else turns
@@ -170,7 +170,7 @@ def turns_of(row: Mapping[str, Any]) -> list[Turn]:
     """Returns the turns of a conversation, after the system message and the tools.
 
     Raises:
-      Unusable: it is malformed: not a list, an unknown role, a turn without text, two assistant turns in a row, or no
+      Unusable: It is malformed: not a list, an unknown role, a turn without text, two assistant turns in a row, or no
         user turn.
     """
     field = next((name for name in CONVERSATIONS if row.get(name) is not None), None)

@@ -51,20 +51,20 @@ def format_task(
     """Declares a task over files of a format; see `TemplatedTask` for the other arguments.
 
     Args:
-      name: of the task.
-      files: a path or several, for the split "train"; or a mapping from splits to them. JSON lines, JSON lists, CSV,
+      name: Of the task.
+      files: A path or several, for the split "train"; or a mapping from splits to them. JSON lines, JSON lists, CSV,
         TSV or Parquet, `.gz` too.
-      format: a name in `FORMATS`, or an instance of one of those classes.
+      format: A name in `FORMATS`, or an instance of one of those classes.
       cluster: None for the format's own.
-      templates: for the format's examples; None for its own.
+      templates: For the format's examples; None for its own.
       metrics: None for the format's own.
       evaluation: "rank" ranks the pairs of preferences.
-      filters: applied after the format's own.
-      on_bad_row: for rows that break the format or have other fields than the rows before.
+      filters: Applied after the format's own.
+      on_bad_row: For rows that break the format or have other fields than the rows before.
 
     Raises:
-      UnknownNameError: no format of this name.
-      UserError: an invalid declaration.
+      UnknownNameError: No format of this name.
+      UserError: An invalid declaration.
     """
     if isinstance(format, str):
         require_choice(format, FORMATS, "format", error=UnknownNameError)
@@ -105,10 +105,10 @@ def jsonl_task(
     """Declares a task over the rows of JSONL files; see `TemplatedTask` for the other arguments.
 
     Args:
-      name: of the task.
-      files: a path or several, for the split "train"; or a mapping from splits to them.
-      inputs: pattern of the model's input; or several, for one template each with the same targets.
-      targets: pattern of the target.
+      name: Of the task.
+      files: A path or several, for the split "train"; or a mapping from splits to them.
+      inputs: Pattern of the model's input; or several, for one template each with the same targets.
+      targets: Pattern of the target.
     """
     return TemplatedTask(
         name=name,
@@ -133,10 +133,10 @@ def parse_format(section: Section) -> tuple[Format, OnBadRow]:
     (Alpaca(seed=0), 'error')
 
     Args:
-      section: a name in `FORMATS`, or a mapping with it as `kind`, `on_bad_row` and the format's settings.
+      section: A name in `FORMATS`, or a mapping with it as `kind`, `on_bad_row` and the format's settings.
 
     Raises:
-      UserError: an unknown kind or key, or an invalid value.
+      UserError: An unknown kind or key, or an invalid value.
     """
     kind, mapping = choose_kind(section.values, FORMATS, section.place)
     format = parse(mapping, kind, section.place, also=("kind", "on_bad_row"))

@@ -21,8 +21,8 @@ def instances_of(generated: str, *, is_truncated: bool = False) -> list[tuple[st
     [('Well done!', 'praise')]
 
     Args:
-      generated: the text.
-      is_truncated: whether generation stopped at its limit, so that the last instance is incomplete.
+      generated: The text.
+      is_truncated: Whether generation stopped at its limit, so that the last instance is incomplete.
     """
     if CLASS_LABEL in generated:
         pairs = [_labeled(part) for part in generated.split(CLASS_LABEL)[1:]]

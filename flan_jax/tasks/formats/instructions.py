@@ -35,7 +35,7 @@ class Alpaca(Format):
     [{'instruction': 'Add.', 'input': '2, 3', 'output': '5'}]
 
     Attributes:
-      seed: draws each row's form.
+      seed: Draws each row's form.
     """
 
     shapes: ClassVar = (Shape(("instruction", "output"), ("input",)),)
@@ -56,7 +56,7 @@ class Dolly(Format):
     """Rows with an instruction, a context, a response and a category, as in databricks-dolly-15k.
 
     Attributes:
-      seed: draws each row's form.
+      seed: Draws each row's form.
     """
 
     shapes: ClassVar = (Shape(("instruction", "response"), ("context", "category")),)
@@ -84,8 +84,8 @@ class SelfInstruct(Format):
     Rows with one instance each, and raw generations (`raw_instances`), are read too. Each instance is an example.
 
     Attributes:
-      seed: draws each row's form, and which labels are removed.
-      strip_labels: the probability that an input loses its only label ("Email: ..."), and that its blank lines become
+      seed: Draws each row's form, and which labels are removed.
+      strip_labels: The probability that an input loses its only label ("Email: ..."), and that its blank lines become
         line breaks; 0.5 in the original's training texts. Use 0 for evaluation.
     """
 
@@ -127,9 +127,9 @@ class Unnatural(Format):
     Instances and reformulations are examples. The input of a reformulated instruction replaces its `{INPUT}`.
 
     Attributes:
-      seed: draws each row's form.
-      reformulations: whether the reformulations in the full file are examples.
-      constraints: whether the instructions of the core show the constraints on an answer.
+      seed: Draws each row's form.
+      reformulations: Whether the reformulations in the full file are examples.
+      constraints: Whether the instructions of the core show the constraints on an answer.
     """
 
     shapes: ClassVar = (Shape(("instruction", "instances"), ("id", "reformulations")),)

@@ -28,8 +28,8 @@ class Shape:
     """The fields of one kind of rows.
 
     Attributes:
-      required: the fields that every row has.
-      optional: the fields that may be present or absent in each row.
+      required: The fields that every row has.
+      optional: The fields that may be present or absent in each row.
     """
 
     required: tuple[str, ...]
@@ -40,11 +40,11 @@ class Format(abc.ABC):
     """The interpretation of the rows of a published format; a frozen dataclass whose fields are its settings.
 
     Attributes:
-      shapes: the kinds of rows that such files can have; one file has one kind.
-      cluster: default for tasks.
-      metrics: default for tasks.
-      options: the field that lists the answers to rank; None when there is nothing to rank.
-      references: the field that lists all correct answers; None when a row has one.
+      shapes: The kinds of rows that such files can have; one file has one kind.
+      cluster: Default for tasks.
+      metrics: Default for tasks.
+      options: The field that lists the answers to rank; None when there is nothing to rank.
+      references: The field that lists all correct answers; None when a row has one.
     """
 
     shapes: ClassVar[tuple[Shape, ...]]
@@ -58,7 +58,7 @@ class Format(abc.ABC):
         """Returns the examples in a row, with the fields that `templates` name.
 
         Raises:
-          Unusable: the row breaks the format.
+          Unusable: The row breaks the format.
         """
 
     @abc.abstractmethod
@@ -73,7 +73,7 @@ class Format(abc.ABC):
         """Rejects a row that breaks the format. Overridden where building the examples is expensive.
 
         Raises:
-          Unusable: the row breaks the format.
+          Unusable: The row breaks the format.
         """
         for _ in self(row):
             pass
@@ -82,7 +82,7 @@ class Format(abc.ABC):
         """Returns the format with the settings for a kind of evaluation.
 
         Raises:
-          UserError: there are no options to rank.
+          UserError: There are no options to rank.
         """
         if evaluation == "rank" and self.options is None:
             raise UserError(f"{type(self).__name__} rows have no options to rank; evaluate by 'generate'.")
@@ -94,7 +94,7 @@ class FormattedSource(FileSource):
     """Files of a format: JSON lines, JSON lists, CSV, TSV or Parquet, by each file's name or first character.
 
     Attributes:
-      format: that rows are checked against.
+      format: That rows are checked against.
     """
 
     format: Format
@@ -145,7 +145,7 @@ def text(row: Mapping[str, Any], field: str, *, required: bool = True) -> str:
     """Returns the stripped text of a field; "" if it is not required and absent, null or empty.
 
     Raises:
-      Unusable: it holds something else, or is blank although required.
+      Unusable: It holds something else, or is blank although required.
     """
     value = row.get(field)
     if value is None and not required:
@@ -163,7 +163,7 @@ def items(row: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
     """Returns the objects in the list of a field, which may be JSON text, as in a column of a table.
 
     Raises:
-      Unusable: it holds something else, or an empty list.
+      Unusable: It holds something else, or an empty list.
     """
     value = row.get(field)
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -180,7 +180,7 @@ def parsed_json(value: str, place: str) -> Any:
     """Returns the value of a JSON text inside a row.
 
     Raises:
-      Unusable: it is not JSON, or holds what no row may hold.
+      Unusable: It is not JSON, or holds what no row may hold.
     """
     try:
         parsed = json.loads(value)

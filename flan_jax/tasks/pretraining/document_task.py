@@ -89,7 +89,7 @@ class DocumentTask:
         """Returns the corruption of segments.
 
         Raises:
-          UserError: the lengths cannot be met, or the vocabulary has too few sentinels.
+          UserError: The lengths cannot be met, or the vocabulary has too few sentinels.
         """
         return corrupter(self.declaration, split, vocabulary=shared(self.vocabulary), lengths=lengths).encode
 

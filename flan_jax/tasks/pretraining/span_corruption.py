@@ -23,8 +23,8 @@ class Noise:
     """The amount of a text that is hidden.
 
     Attributes:
-      density: share of the tokens, from 0 (nothing) to below 1.
-      mean_span: mean length of a hidden span, in tokens.
+      density: Share of the tokens, from 0 (nothing) to below 1.
+      mean_span: Mean length of a hidden span, in tokens.
     """
 
     density: Share = 0.15
@@ -40,7 +40,7 @@ class Noise:
         (85, 28)
 
         Args:
-          num_tokens: length of the text, at least 2: at least one token is hidden and one stays.
+          num_tokens: Length of the text, at least 2: at least one token is hidden and one stays.
         """
         assert num_tokens >= 2, num_tokens
         if self.density == 0:
@@ -69,7 +69,7 @@ class Noise:
         568
 
         Raises:
-          UserError: a text of two tokens exceeds it.
+          UserError: A text of two tokens exceeds it.
         """
         num_tokens = 2
         while self.lengths(num_tokens + 1, replacement=replacement)[0] <= max_input_tokens:
@@ -159,10 +159,10 @@ def corrupted(
     ([10, 999, 13, 14, 998], [999, 11, 12, 998, 15])
 
     Args:
-      tokens: ids of the text.
-      mask: the hidden tokens; the first is visible, so that the n-th sentinel of both sides marks the same span.
-      last_id: the vocabulary's last id, its first sentinel.
-      replacement: what replaces a span.
+      tokens: Ids of the text.
+      mask: The hidden tokens; the first is visible, so that the n-th sentinel of both sides marks the same span.
+      last_id: The vocabulary's last id, its first sentinel.
+      replacement: What replaces a span.
     """
     replaced = REPLACE[replacement]
     return replaced(tokens, mask, last_id=last_id), replaced(tokens, ~mask, last_id=last_id)

@@ -40,21 +40,21 @@ class PretrainingTask:
     """The declaration of a pretraining task: documents, and an unsupervised objective.
 
     Attributes:
-      name: letters, digits and `_ . : #`; unique among tasks and mixtures.
-      source: the documents, one per row.
-      field: name of the field that holds the text.
+      name: Letters, digits and `_ . : #`; unique among tasks and mixtures.
+      source: The documents, one per row.
+      field: Name of the field that holds the text.
       objective: "span_corruption" hides spans of a text, which are the targets; "prefix_lm" splits a text in two at a
         random position, and the second part is the target.
-      noise: amount that span corruption hides, and mean length of spans.
-      replacement: what replaces a hidden span in the inputs, and a visible one in the targets.
-      lengths: token limits of its own, {"inputs": S, "targets": T}, at most those of the run; None for the run's.
-      chunks_per_group: number of chunks of documents that are joined before they are split into segments; with 1
+      noise: Amount that span corruption hides, and mean length of spans.
+      replacement: What replaces a hidden span in the inputs, and a visible one in the targets.
+      lengths: Token limits of its own, {"inputs": S, "targets": T}, at most those of the run; None for the run's.
+      chunks_per_group: Number of chunks of documents that are joined before they are split into segments; with 1
         documents stay separate, at the cost of many short segments.
-      passes: number of times that all documents are used, corrupted differently each time.
-      seed: of all random choices.
-      cluster: the skill; tasks of one cluster are held out together.
-      corpora: the corpora that the documents come from, in lower case.
-      license: of the documents.
+      passes: Number of times that all documents are used, corrupted differently each time.
+      seed: Of all random choices.
+      cluster: The skill; tasks of one cluster are held out together.
+      corpora: The corpora that the documents come from, in lower case.
+      license: Of the documents.
     """
 
     name: str
@@ -100,8 +100,8 @@ class Segment(NamedTuple):
     """Consecutive tokens that become one example.
 
     Attributes:
-      row: position, among the documents that have text, of the last document of its group of chunks.
-      tokens: ids, at most `raw_tokens`.
+      row: Position, among the documents that have text, of the last document of its group of chunks.
+      tokens: Ids, at most `raw_tokens`.
       key: (document, chunk, segment, pass): the first document and chunk of its group, and its position in the group.
     """
 
@@ -126,10 +126,10 @@ def segments(
     """Yields the segments of documents, in their order.
 
     Args:
-      task: the declaration.
-      documents: texts that are not empty.
-      raw_tokens: length of a segment in tokens; the last segment of a group of chunks may be shorter.
-      encode_batch: from texts to ids, without an end of sequence.
+      task: The declaration.
+      documents: Texts that are not empty.
+      raw_tokens: Length of a segment in tokens; the last segment of a group of chunks may be shorter.
+      encode_batch: From texts to ids, without an end of sequence.
     """
     groups = _batches(_chunks(documents, encode_batch), task.chunks_per_group)
     for group in groups:
@@ -163,8 +163,8 @@ def documents(task: PretrainingTask, split: str, *, dropped: Counter[str] | None
     """Yields the texts of a split's documents; empty ones are counted and left out.
 
     Raises:
-      UnknownNameError: no such split.
-      UserError: a bad row, such as one without the task's field.
+      UnknownNameError: No such split.
+      UserError: A bad row, such as one without the task's field.
     """
     dropped = Counter() if dropped is None else dropped
     for record in task.source.records(split, dropped=dropped):
@@ -185,7 +185,7 @@ class Corrupter:
     """From the segments of one task and split to examples.
 
     Attributes:
-      raw_tokens: largest number of tokens of a segment.
+      raw_tokens: Largest number of tokens of a segment.
     """
 
     task: PretrainingTask
@@ -226,13 +226,13 @@ def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, leng
     """Returns the corrupter that meets token limits.
 
     Args:
-      task: the declaration.
-      split: one of its source's splits.
-      vocabulary: has a sentinel for each hidden span.
-      lengths: token limits of the run; the task's own are at most these.
+      task: The declaration.
+      split: One of its source's splits.
+      vocabulary: Has a sentinel for each hidden span.
+      lengths: Token limits of the run; the task's own are at most these.
 
     Raises:
-      UserError: the limits cannot be met, or there are too few sentinels.
+      UserError: The limits cannot be met, or there are too few sentinels.
     """
     limits = _limits(task, lengths)
     if task.objective == "prefix_lm":  # Either part may be all but one of the tokens.

@@ -34,7 +34,7 @@ class InMemorySource(Source):
     [{'q': '2+2', 'a': '4'}]
 
     Attributes:
-      data: for each split its rows, or a function without arguments that returns the same rows at every call.
+      data: For each split its rows, or a function without arguments that returns the same rows at every call.
     """
 
     data: Mapping[str, Rows | Callable[[], Rows]]
@@ -57,7 +57,7 @@ class InMemorySource(Source):
         """Returns the SHA-256 of the rows as canonical JSON.
 
         Raises:
-          UserError: the rows contain a value that JSON cannot express.
+          UserError: The rows contain a value that JSON cannot express.
         """
         self.require_split(split)
         rows = list(self._rows(split))
@@ -84,7 +84,7 @@ class FileSource(Source):
     """Rows of files; a kind of it sets the reader of its format. `.gz` files are decompressed.
 
     Attributes:
-      paths: for each split its files or patterns; a pattern with `*` means all files it matches, in order of name.
+      paths: For each split its files or patterns; a pattern with `*` means all files it matches, in order of name.
     """
 
     reader: ClassVar[Reader]
@@ -121,7 +121,7 @@ class FileSource(Source):
         """Returns the split's files as absolute paths.
 
         Raises:
-          MissingFileError: a path without a file, or a pattern that matches none.
+          MissingFileError: A path without a file, or a pattern that matches none.
         """
         self.require_split(split)
         return tuple(file for path in self.paths[split] for file in _matching(user_path(path)))
@@ -148,7 +148,7 @@ class JsonlSource(FileSource):
     """One JSON object per line, or a JSON list, as `readers.read_jsonl` reads it.
 
     Args:
-      files: for each split a path, a pattern with `*`, or several of them.
+      files: For each split a path, a pattern with `*`, or several of them.
     """
 
     reader = readers.read_jsonl
@@ -166,7 +166,7 @@ class JsonSource(FileSource):
     """One JSON list of objects per file.
 
     Args:
-      files: as in `JsonlSource`.
+      files: As in `JsonlSource`.
     """
 
     reader = readers.read_json
@@ -176,7 +176,7 @@ class WikiSource(FileSource):
     """Documents in WikiExtractor's format, many per file; see `readers.read_wiki` for the fields of a row.
 
     Args:
-      files: as in `JsonlSource`.
+      files: As in `JsonlSource`.
     """
 
     reader = readers.read_wiki
@@ -186,7 +186,7 @@ class ParquetSource(FileSource):
     """Parquet files; needs the `tasks` extra.
 
     Args:
-      files: as in `JsonlSource`.
+      files: As in `JsonlSource`.
     """
 
     reader = parquet.read_parquet
@@ -212,8 +212,8 @@ class TableSource(FileSource):
     """Files whose rows are cells under named columns.
 
     Args:
-      files: as in `JsonlSource`.
-      columns: names of the fields; None when each file's first row has them.
+      files: As in `JsonlSource`.
+      columns: Names of the fields; None when each file's first row has them.
     """
 
     columns: tuple[str, ...] | None
@@ -236,9 +236,9 @@ class CsvSource(TableSource):
     """Fields between commas, or another delimiter, quoted as in RFC 4180; see `tables.read_csv`.
 
     Args:
-      files: as in `JsonlSource`.
-      columns: as in `TableSource`.
-      delimiter: between fields, ";" for many a spreadsheet of a European country.
+      files: As in `JsonlSource`.
+      columns: As in `TableSource`.
+      delimiter: Between fields, ";" for many a spreadsheet of a European country.
     """
 
     delimiter: str
@@ -291,8 +291,8 @@ class DetectedSource(FileSource):
     """Files of any format, by each file's name or first character.
 
     Args:
-      files: as in `JsonlSource`.
-      delimiter: between the fields of CSV files; None for commas.
+      files: As in `JsonlSource`.
+      delimiter: Between the fields of CSV files; None for commas.
     """
 
     delimiter: str | None

@@ -24,11 +24,11 @@ class MappedSource(DerivedSource):
     """Another source's rows with other names of fields and splits.
 
     Attributes:
-      fields: from the new name of a field to the source's, or to a path into it; see `looked_up`. The old name is
+      fields: From the new name of a field to the source's, or to a path into it; see `looked_up`. The old name is
         removed, other fields are unchanged.
-      classes: for a field the values that class numbers 0, 1, ... replace.
-      numbers: fields whose texts become numbers.
-      split_names: from the name of a split to the source's; {} for the source's own.
+      classes: For a field the values that class numbers 0, 1, ... replace.
+      numbers: Fields whose texts become numbers.
+      split_names: From the name of a split to the source's; {} for the source's own.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -66,8 +66,8 @@ class MappedSource(DerivedSource):
         """Returns a row of the source under its new names.
 
         Args:
-          record: the row.
-          optional: new names of fields that it may lack.
+          record: The row.
+          optional: New names of fields that it may lack.
         """
         row = {name: value for name, value in record.row.items() if name not in self.fields.values()}
         for new, old in self.fields.items():

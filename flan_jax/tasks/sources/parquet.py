@@ -18,12 +18,12 @@ def read_parquet(
     """Yields the rows of a Parquet file. Places are "file: row N", counted from 0.
 
     Args:
-      stream: of the file.
-      path: of the file, for messages.
-      whole_numbers: columns whose floats are integers, as `nullable_integers` returns them; None for the file's own.
+      stream: Of the file.
+      path: Of the file, for messages.
+      whole_numbers: Columns whose floats are integers, as `nullable_integers` returns them; None for the file's own.
 
     Raises:
-      UserError: not a Parquet file, a damaged one, or two columns of one name.
+      UserError: Not a Parquet file, a damaged one, or two columns of one name.
     """
     file = open_parquet(stream, path)
     unique_columns(file.schema_arrow.names, where=path)
@@ -49,10 +49,10 @@ def nullable_integers(paths: Iterable[str]) -> set[str]:
     """Returns the columns of floats that hold whole numbers and nulls: pandas stores integers with gaps like this.
 
     Args:
-      paths: of the files of a split. All decide, since not each of them need have a gap.
+      paths: Of the files of a split. All decide, since not each of them need have a gap.
 
     Raises:
-      UserError: as `read_parquet`.
+      UserError: As `read_parquet`.
     """
     gaps, fractions = set[str](), set[str]()
     for path in paths:
@@ -66,7 +66,7 @@ def open_parquet(stream: BinaryIO, path: str) -> Any:
     """Returns the `pyarrow.parquet.ParquetFile` of a stream.
 
     Raises:
-      UserError: not a Parquet file.
+      UserError: Not a Parquet file.
     """
     try:
         return lazy.import_parquet().ParquetFile(stream)

@@ -49,7 +49,7 @@ def read_jsonl(stream: BinaryIO, path: str) -> Rows:
     """Yields the objects of JSON lines, or of a JSON list; blank lines are ignored. Places are "file:line".
 
     Raises:
-      UserError: as `read_json`, for a list.
+      UserError: As `read_json`, for a list.
     """
     if is_json_list(stream):
         yield from read_json(stream, path)
@@ -67,7 +67,7 @@ def read_json(stream: BinaryIO, path: str) -> Rows:
     """Yields the objects of one JSON list. Places are "file: row N", counted from 0.
 
     Raises:
-      UserError: not UTF-8, or not one complete list; no policy for bad rows can skip that.
+      UserError: Not UTF-8, or not one complete list; no policy for bad rows can skip that.
     """
     content = b"".join(text_lines(stream, path))
     try:

@@ -39,8 +39,8 @@ class Unusable(UserError):
     """A row that cannot be used; sources and normalizers raise it, and whoever knows the row's place catches it.
 
     Attributes:
-      reason: the category that it is counted under.
-      detail: what is wrong with this row.
+      reason: The category that it is counted under.
+      detail: What is wrong with this row.
     """
 
     def __init__(self, reason: str, detail: str):
@@ -125,12 +125,12 @@ class Source(abc.ABC):
         """Yields the usable rows with their places.
 
         Args:
-          split: one of `splits`.
-          dropped: counts the rows that `on_bad_row="skip"` drops, by reason.
+          split: One of `splits`.
+          dropped: Counts the rows that `on_bad_row="skip"` drops, by reason.
 
         Raises:
-          UnknownNameError: there is no such split.
-          UserError: a bad row, or a split without rows.
+          UnknownNameError: There is no such split.
+          UserError: A bad row, or a split without rows.
         """
         self.require_split(split)
         empty = True
@@ -154,7 +154,7 @@ class Source(abc.ABC):
         """Raises for a row that cannot be used, or counts it, according to `on_bad_row`.
 
         Raises:
-          UserError: with the row's place, unless bad rows are skipped.
+          UserError: With the row's place, unless bad rows are skipped.
         """
         if self.on_bad_row == "skip":
             if dropped is not None:
@@ -169,7 +169,7 @@ class Source(abc.ABC):
         """Checks the name of a split.
 
         Raises:
-          UnknownNameError: there is no such split; names the nearest and all.
+          UnknownNameError: There is no such split; names the nearest and all.
         """
         require_choice(split, self.splits, "the split", error=UnknownNameError)
 
@@ -181,7 +181,7 @@ class DerivedSource(Source):
     Its own `on_bad_row` applies, not that of `source`.
 
     Attributes:
-      source: of the rows.
+      source: Of the rows.
     """
 
     source: Source
@@ -223,7 +223,7 @@ class DerivedSource(Source):
         """Returns the source's name for a split.
 
         Raises:
-          UnknownNameError: there is no such split.
+          UnknownNameError: There is no such split.
         """
         self.require_split(split)
         return split
@@ -243,7 +243,7 @@ def require_plain(row: Mapping[Any, Any]) -> None:
     """Refuses values that no prompt can hold: NaN, infinity, half a surrogate pair, very deep or very long ones.
 
     Raises:
-      Unusable: with the field.
+      Unusable: With the field.
     """
     for name, value in row.items():
         _plain(value, _name(name), 1)
@@ -253,11 +253,11 @@ def unique_columns(names: list[str], *, where: str) -> None:
     """Refuses columns of one name, of which all but one would be lost.
 
     Args:
-      names: of the columns.
-      where: what names them, for the message.
+      names: Of the columns.
+      where: What names them, for the message.
 
     Raises:
-      UserError: two have one name.
+      UserError: Two have one name.
     """
     for index, name in enumerate(names):
         if name in names[:index]:

@@ -59,14 +59,14 @@ def parse_source(
     """Returns the source that a value declares.
 
     Args:
-      value: a kind, or a mapping with it as `kind` and the settings of the source.
-      place: of the value.
-      splits: the files or the expression of each split.
-      on_bad_row: the policy for bad rows; None for the value's own.
-      also: keys of the value that are ignored here.
+      value: A kind, or a mapping with it as `kind` and the settings of the source.
+      place: Of the value.
+      splits: The files or the expression of each split.
+      on_bad_row: The policy for bad rows; None for the value's own.
+      also: Keys of the value that are ignored here.
 
     Raises:
-      UserError: an unknown kind or key, or an invalid value.
+      UserError: An unknown kind or key, or an invalid value.
     """
     kind, mapping = choose_kind(value, SOURCES, place)
     given: dict[str, Any]
@@ -83,11 +83,11 @@ def parse_on_bad_row(entry: Section, declared: object) -> OnBadRow | None:
     """Returns the policy for bad rows that an entry gives next to its splits; None if it gives none there.
 
     Args:
-      entry: of a task.
-      declared: the entry's source or format, which may give the policy instead.
+      entry: Of a task.
+      declared: The entry's source or format, which may give the policy instead.
 
     Raises:
-      UserError: both give it, or an unknown policy.
+      UserError: Both give it, or an unknown policy.
     """
     policy: OnBadRow | None = entry.get("on_bad_row", OnBadRow)
     if policy is not None and isinstance(declared, dict) and "on_bad_row" in declared:
@@ -100,7 +100,7 @@ def parse_rows(section: Section | None) -> dict[str, Source]:
     """Returns the sources under `rows`, by the names of datasets; see the module's example.
 
     Raises:
-      UserError: an unknown kind or key, or an invalid value.
+      UserError: An unknown kind or key, or an invalid value.
     """
     datasets = require_mapping(section.values, section.place) if section is not None else {}
     return {name: _dataset(section.at(name)) for name in datasets if section is not None}

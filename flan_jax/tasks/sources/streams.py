@@ -35,7 +35,7 @@ def open_bytes(path: str) -> Iterator[BinaryIO]:
     """Opens a file for reading; gzip is decompressed, whatever the file's name.
 
     Raises:
-      UserError: the file cannot be opened or decompressed.
+      UserError: The file cannot be opened or decompressed.
     """
     with accessing(path, setting="The file", action="read"):
         stream: BinaryIO = open(path, "rb", buffering=HEAD_BYTES)
@@ -48,11 +48,11 @@ def unzipped(stream: BinaryIO, path: str) -> Iterator[BinaryIO]:
     """Decompresses a stream if it is gzip.
 
     Args:
-      stream: of the file.
-      path: of the file, for messages; `.gz` promises gzip.
+      stream: Of the file.
+      path: Of the file, for messages; `.gz` promises gzip.
 
     Raises:
-      UserError: it cannot be decompressed.
+      UserError: It cannot be decompressed.
     """
     if not path.endswith(".gz") and not head_of(stream).startswith(_GZIP):
         yield stream

@@ -28,7 +28,7 @@ def require_delimiter(delimiter: str) -> None:
     flan_jax.errors.UserError: delimiter must be one character, such as ';' or '\t'; got ';;'.
 
     Raises:
-      UserError: it is not one character, or one that cannot separate fields.
+      UserError: It is not one character, or one that cannot separate fields.
     """
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n\0':
         raise UserError(f"delimiter must be one character, such as ';' or '\\t'; got {delimiter!r}.")
@@ -43,13 +43,13 @@ def read_csv(
     line.
 
     Args:
-      stream: of the file.
-      path: of the file, for messages.
-      columns: names of the fields; None if the first row has them.
-      delimiter: between fields.
+      stream: Of the file.
+      path: Of the file, for messages.
+      columns: Names of the fields; None if the first row has them.
+      delimiter: Between fields.
 
     Raises:
-      UserError: quotation marks that do not pair up: after them no row can be separated from the next; two columns of
+      UserError: Quotation marks that do not pair up: after them no row can be separated from the next; two columns of
         one name; or another delimiter between all fields.
     """
     yield from _table(_csv_cells(stream, path, delimiter), path, columns=columns, delimiter=delimiter)
@@ -59,12 +59,12 @@ def read_tsv(stream: BinaryIO, path: str, *, columns: Sequence[str] | None = Non
     """Yields the rows of a file with tabs between fields; a quotation mark is an ordinary character.
 
     Args:
-      stream: of the file.
-      path: of the file, for messages.
-      columns: as in `read_csv`.
+      stream: Of the file.
+      path: Of the file, for messages.
+      columns: As in `read_csv`.
 
     Raises:
-      UserError: two columns of one name, or another delimiter between all fields.
+      UserError: Two columns of one name, or another delimiter between all fields.
     """
     yield from _table(_tsv_cells(stream, path), path, columns=columns, delimiter="\t")
 

@@ -21,8 +21,8 @@ class TfdsSource(Source):
     """A dataset that TensorFlow Datasets has prepared on disk. Nothing is downloaded.
 
     Args:
-      name: in TFDS's spelling, "glue/rte:2.0.0"; without a version the newest on disk.
-      splits: for each split its expression, {"train": "train[:90%]", "validation": "train[90%:]"}.
+      name: In TFDS's spelling, "glue/rte:2.0.0"; without a version the newest on disk.
+      splits: For each split its expression, {"train": "train[:90%]", "validation": "train[90%:]"}.
     """
 
     name: str
@@ -80,8 +80,8 @@ class TfdsSource(Source):
         """Returns the expression that is passed to TFDS; a kind of source may adapt it to the rows on disk.
 
         Args:
-          split: one of `splits`.
-          sizes: rows of each of the dataset's own splits.
+          split: One of `splits`.
+          sizes: Rows of each of the dataset's own splits.
         """
         del sizes
         return self.expressions[split]

@@ -60,7 +60,7 @@ def test_a_users_file_is_exported_shown_and_found_again(yaml, capfd, monkeypatch
     assert printed.out == ""
     assert "Exporting mine (train): 1 of 1 task, 3 examples" in printed.err
     assert "tensorflow" not in printed.err.lower()
-    monkeypatch.setattr(export_process, "run_child", None)
+    monkeypatch.setattr(export_process, "start", None)
     assert command.export(**arguments(yaml)) == exported
 
 

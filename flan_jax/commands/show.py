@@ -282,6 +282,7 @@ def _run(path: str, *, strict: bool) -> tuple[Data, RenderableType]:
 
     directory = RunDirectory(path=user_path(path))
     run = directory.read()
+    evaluation = directory.last_evaluation()
     steps = reading.all_steps(directory.checkpoints)
     opened = formats.open_weights(directory.checkpoints, strict=strict) if steps else None
     data: Data = {
@@ -291,16 +292,16 @@ def _run(path: str, *, strict: bool) -> tuple[Data, RenderableType]:
         "checkpoints": steps,
         "warnings": list(opened.warnings) if opened else [],
         "metrics": directory.last_metrics(),
-        "evaluation": directory.last_evaluation(),
+        "evaluation": evaluation and results.as_json(evaluation),
         "record": run,
     }
     lines = [{"what": what, "value": data[what]} for what in ("run", "step", "params_digest", "checkpoints")]
-    lines += [{"what": what, "value": _as_text(run[what])} for what in ("versions", "devices")]
+    lines += [{"what": what, "value": _as_text(run[what])} for what in ("versions", "devices") if what in run]
     parts: list[RenderableType] = [_table("run", ("what", "value"), lines)]
     if data["metrics"] is not None:
         parts.append(_numbers_table("last metrics", data["metrics"]))
-    if data["evaluation"] is not None:
-        parts += [_heading("last evaluation"), report.compare(None, results.from_json(data["evaluation"]))]
+    if evaluation is not None:
+        parts += [_heading("last evaluation"), report.compare(None, evaluation)]
     parts += [Text(warning, style="yellow") for warning in data["warnings"]]
     return data, Group(*parts)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from flan_jax.errors import MissingFileError, UserError
+from flan_jax.errors import DamagedFileError
 from flan_jax.files import write_atomic
 
 FORMAT_VERSION = 3
@@ -133,48 +133,50 @@ class SuiteResult:
 
 def write_summary(directory: Path | str, result: SuiteResult) -> None:
     """Writes `summary.json`, which marks the evaluation in this directory as complete."""
+    write_atomic(Path(directory) / SUMMARY_NAME, json.dumps(as_json(result), indent=1, ensure_ascii=False) + "\n")
+
+
+def as_json(result: SuiteResult) -> dict[str, Any]:
+    """Returns an evaluation as `summary.json` has it."""
     value = {
         "format_version": FORMAT_VERSION,
         "step": result.step,
         "provenance": dict(result.provenance),
-        "means": _as_json(result.means()),
-        "labels": {label: _as_json(means) for label, means in result.labels().items()},
+        "means": _means_as_json(result.means()),
+        "labels": {label: _means_as_json(means) for label, means in result.labels().items()},
         "clusters": [
-            {"label": label, "cluster": cluster, "means": _as_json(means)}
+            {"label": label, "cluster": cluster, "means": _means_as_json(means)}
             for (label, cluster), means in result.clusters().items()
         ],
         "normalized_average": result.normalized_average(),
         "tasks": [asdict(task) for task in result.tasks],
     }
-    write_atomic(Path(directory) / SUMMARY_NAME, json.dumps(_without_nan(value), indent=1, ensure_ascii=False) + "\n")
+    json_value: dict[str, Any] = _without_nan(value)
+    return json_value
 
 
-def _as_json(means: Mapping[str, Mean]) -> dict[str, Any]:
+def _means_as_json(means: Mapping[str, Mean]) -> dict[str, Any]:
     return {name: asdict(mean) for name, mean in means.items()}
 
 
-def read_summary(directory: Path | str) -> SuiteResult:
-    """Reads the evaluation of one step back.
+def read_summary(directory: Path | str) -> SuiteResult | None:
+    """Reads the evaluation of one step back; None when there is none, it was not finished, or is of another version.
 
     Raises:
-      MissingFileError: There is none, or it was not finished.
-      UserError: It is of another format.
+      DamagedFileError: It is not what `write_summary` writes.
     """
     path = Path(directory) / SUMMARY_NAME
     if not path.exists():
-        raise MissingFileError(f"No {SUMMARY_NAME} in {directory}: no evaluation, or one that was not finished.")
-    value = json.loads(path.read_text())
-    if value.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format_version: got {value.get('format_version')!r}, wanted {FORMAT_VERSION}. Evaluate again."
-        )
-    return from_json(value)
-
-
-def from_json(value: Mapping[str, Any]) -> SuiteResult:
-    """Returns the evaluation that a `summary.json` holds."""
-    tasks = tuple(_task_from_json(task) for task in value["tasks"])
-    return SuiteResult(step=value["step"], tasks=tasks, provenance=value["provenance"])
+        return None
+    try:
+        value = json.loads(path.read_text())
+        if value["format_version"] != FORMAT_VERSION:
+            return None
+        tasks = tuple(_task_from_json(task) for task in value["tasks"])
+        return SuiteResult(step=value["step"], tasks=tasks, provenance=value["provenance"])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DamagedFileError(f"{path} is damaged ({reason}). Delete it, or evaluate again.") from error
 
 
 def _task_from_json(value: Mapping[str, Any]) -> TaskResult:

@@ -9,6 +9,7 @@ from typing import Any
 
 from flan_jax.checkpoint import reading
 from flan_jax.errors import DamagedFileError, MissingFileError, UserError
+from flan_jax.evaluation import results
 from flan_jax.files import accessing, json_with_digest, read_json_with_digest, write_atomic
 from flan_jax.locks import locked
 from flan_jax.run.identity import METADATA_KEY, refuse_other_run
@@ -82,17 +83,11 @@ class RunDirectory:
             last = record if isinstance(record, dict) and record.get("kind") == "train" else last
         return last
 
-    def last_evaluation(self) -> dict[str, Any] | None:
-        """Returns the `summary.json` of the latest step whose evaluation finished, or None."""
-        finished = [path for path in self.evaluations.glob("*/summary.json") if path.parent.name.isdecimal()]
-        latest = max(finished, key=lambda path: int(path.parent.name), default=None)
-        if latest is None:
-            return None
-        try:
-            summary: dict[str, Any] = json.loads(latest.read_text())
-        except ValueError as error:
-            raise DamagedFileError(f"{latest} is damaged ({error}). Delete it, or evaluate again.") from error
-        return summary
+    def last_evaluation(self) -> results.SuiteResult | None:
+        """Returns the evaluation of the latest step that finished and that this version reads, or None."""
+        steps = (path for path in self.evaluations.glob("*") if path.name.isdecimal())
+        summaries = map(results.read_summary, sorted(steps, key=lambda path: int(path.name), reverse=True))
+        return next((summary for summary in summaries if summary is not None), None)
 
     def open(self, record: Mapping[str, Any], *, config: str | None) -> None:
         """Creates the directory, or checks that it belongs to this run.

@@ -1,5 +1,6 @@
 """The result of a training run."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from flan_jax.errors import DamagedFileError
 from flan_jax.evaluation import report, results
 from flan_jax.run.directory import RunDirectory
 from flan_jax.train.early_stopping import Memory
@@ -46,10 +48,11 @@ class FinishedRun:
         """Shows the last evaluation compared with the one at step 0, some predictions, and how the run ended."""
         parts: list[RenderableType] = []
         evaluations = RunDirectory(path=self.directory).evaluations
-        last, first = evaluations / str(self.step), evaluations / "0"
-        if (last / results.SUMMARY_NAME).exists():
-            after = results.read_summary(last)
-            before = results.read_summary(first) if (first / results.SUMMARY_NAME).exists() else None
+        last, before = evaluations / str(self.step), None
+        after = results.read_summary(last)
+        if after is not None:
+            with contextlib.suppress(DamagedFileError):  # Only for comparison.
+                before = results.read_summary(evaluations / "0")
             parts.append(report.compare(before, after))
             if self.show_predictions:
                 parts.append(report.predictions(last, after, per_label=self.show_predictions))

@@ -133,8 +133,7 @@ def test_the_summary_is_written_last(task, evaluate, scoring, vocabulary, tmp_pa
     with pytest.raises(ValueError, match="Task 'bad'"):
         evaluate(labeled([("trained", [copying(task), bad])]), directory=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["copy.jsonl"]
-    with pytest.raises(FileNotFoundError, match="No summary.json in .*not finished"):
-        results.read_summary(tmp_path)
+    assert results.read_summary(tmp_path) is None
 
 
 def test_without_a_directory_nothing_is_written(task, evaluate, tmp_path, monkeypatch):
@@ -214,10 +213,9 @@ def test_scores_that_are_not_defined_are_null_and_left_out_of_means(task, tmp_pa
     assert math.isnan(results.read_summary(tmp_path).tasks[0].score)
 
 
-def test_a_summary_of_another_format_is_refused(tmp_path):
+def test_a_summary_of_another_format_is_not_read(tmp_path):
     (tmp_path / "summary.json").write_text('{"format_version": 99}')
-    with pytest.raises(ValueError, match="format_version: got 99, wanted 3"):
-        results.read_summary(tmp_path)
+    assert results.read_summary(tmp_path) is None
 
 
 def test_a_task_of_several_mixtures_is_evaluated_once(task):

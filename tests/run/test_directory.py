@@ -1,11 +1,16 @@
 """A run's directory belongs to one recipe."""
 
+import io
 import json
 import os
 
 import pytest
+from rich.console import Console
 
+from flan_jax.evaluation import results
 from flan_jax.run.directory import RunDirectory
+from flan_jax.run.summary import FinishedRun
+from flan_jax.train.early_stopping import Memory
 
 RUN = {
     "identity": {"model": {"emb_dim": 8, "mlp_activations": ("gelu", "linear")}, "seed": 0},
@@ -76,10 +81,11 @@ def test_a_lost_record_is_replaced_by_that_of_a_checkpoint(tmp_path):
     directory.open(RUN, config="")
 
 
-def test_a_damaged_evaluation_is_named(tmp_path):
+@pytest.mark.parametrize("damaged", ['{"step"', "[1]", "{}", '{"format_version": 3}', "\x00"])
+def test_a_damaged_evaluation_is_named(tmp_path, damaged):
     directory = RunDirectory(path=tmp_path)
     (directory.evaluations / "9").mkdir(parents=True)
-    (directory.evaluations / "9" / "summary.json").write_text('{"step"')
+    (directory.evaluations / "9" / "summary.json").write_text(damaged)
     with pytest.raises(ValueError, match=r"eval/9/summary.json is damaged .* Delete it, or evaluate again"):
         directory.last_evaluation()
 
@@ -102,13 +108,30 @@ def test_the_last_metrics_are_those_of_the_last_complete_training_line(tmp_path)
 def test_the_last_evaluation_is_that_of_the_highest_finished_step(tmp_path):
     directory = RunDirectory(path=tmp_path)
     assert directory.last_evaluation() is None
-    for step, names in {
-        "9": ["summary.json"],
-        "10": ["summary.json"],
-        "11": ["a.jsonl"],
-        "x": ["summary.json"],
-    }.items():
-        (directory.evaluations / step).mkdir(parents=True)
-        for name in names:
-            (directory.evaluations / step / name).write_text(f'{{"step": "{step}"}}')
-    assert directory.last_evaluation() == {"step": "10"}
+    for step in ("9", "10", "x"):
+        results.write_summary(directory.evaluations / step, results.SuiteResult(step=len(step), tasks=()))
+    (directory.evaluations / "11").mkdir()
+    (directory.evaluations / "11" / "a.jsonl").write_text("")
+    assert directory.last_evaluation() == results.SuiteResult(step=2, tasks=())
+
+
+def test_an_evaluation_of_another_version_counts_as_none(tmp_path):
+    directory = RunDirectory(path=tmp_path)
+    results.write_summary(directory.evaluations / "9", results.SuiteResult(step=9, tasks=()))
+    (directory.evaluations / "10").mkdir()
+    (directory.evaluations / "10" / "summary.json").write_text('{"format_version": 2, "step": 10}')
+    assert directory.last_evaluation() == results.SuiteResult(step=9, tasks=())
+
+
+@pytest.mark.parametrize("first", ['{"format_version": 2}', '{"step"', "[]"])
+def test_a_finished_run_is_shown_whatever_the_evaluation_at_its_start_is(tmp_path, first):
+    evaluations = RunDirectory(path=tmp_path).evaluations
+    results.write_summary(evaluations / "9", results.SuiteResult(step=9, tasks=()))
+    (evaluations / "0").mkdir()
+    (evaluations / "0" / "summary.json").write_text(first)
+    run = FinishedRun(
+        directory=tmp_path, step=9, reason="all steps", params_digest="abc", metrics=None, evaluation={}, best=Memory()
+    )
+    console = Console(file=io.StringIO())
+    console.print(run)
+    assert "Ended at step 9 (all steps)." in console.file.getvalue()

@@ -110,7 +110,7 @@ class RunConfig:
                 "Start selects what to restore from an initial checkpoint, but there is none. Set "
                 "INITIAL_CHECKPOINT_PATH, or remove the bindings of starts.Start."
             )
-        _require_rows(self.data.vocabulary, self.model)
+        _require_rows_for_vocabulary(self.data.vocabulary, self.model)
         for setting, name in self.watched_scores.items():
             if self.evaluation is None:
                 raise UserError(
@@ -129,18 +129,24 @@ class RunConfig:
         return {setting: name for setting, name in watched.items() if name is not None}
 
 
-def _require_rows(spec: str | None, model: T5Config) -> None:
-    """Refuses a model without an embedding for each id, before an export shows it."""
+def require_rows(owner: str, vocabulary_size: int, model: T5Config) -> None:
+    """Refuses a model without an embedding for each id of a vocabulary, whose owner begins the message."""
+    if vocabulary_size > model.vocab_size:
+        raise UserError(
+            f"{owner} has {vocabulary_size} ids, and T5Config.vocab_size is {model.vocab_size}: the embedding table "
+            f"needs a row for each id. Set T5Config.vocab_size to at least {vocabulary_size}, or VOCABULARY to the "
+            "model's own."
+        )
+
+
+def _require_rows_for_vocabulary(spec: str | None, model: T5Config) -> None:
+    """Refuses a vocabulary before an export shows that it does not fit."""
     try:
         vocabulary = None if spec is None else vocab.load(spec)
     except MissingFileError:  # `plan` needs no vocabulary; an export reports it.
         return
-    if vocabulary is not None and vocabulary.size > model.vocab_size:
-        raise UserError(
-            f"VOCABULARY is {spec!r}, which has {vocabulary.size} ids, and T5Config.vocab_size is {model.vocab_size}: "
-            f"the embedding table needs a row for each id. Set T5Config.vocab_size to at least {vocabulary.size}, or "
-            "VOCABULARY to the model's own."
-        )
+    if vocabulary is not None:
+        require_rows(f"VOCABULARY is {spec!r}, which", vocabulary.size, model)
 
 
 def load_recipe(*gin_files: str, bindings: Sequence[str] = ()) -> RunConfig:

@@ -16,7 +16,7 @@ from flan_jax.evaluation import score_names, suite
 from flan_jax.models.t5.config import T5Config
 from flan_jax.run import export_process
 from flan_jax.run.held_out import require_held_out
-from flan_jax.run.run_config import RunConfig
+from flan_jax.run.run_config import RunConfig, require_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def _check_described(config: RunConfig, described: Sequence[Sequence[export_proc
     labels = [label for label, _ in config.evaluation.members()] if config.evaluation else []
     trained, *evaluated = described
     for task in (task for tasks in (trained, *evaluated) for task in tasks):
-        _require_rows(f"task {task.task!r}", task.vocabulary_size, config.model)
+        require_rows(f"The vocabulary of task {task.task!r}", task.vocabulary_size, config.model)
     pairs = [(label, task) for label, tasks in zip(labels, evaluated, strict=True) for task in tasks]
     _require_scores(config, [(label, task.task, task.metadata) for label, task in pairs])
 
@@ -118,15 +118,7 @@ def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Confi
                 f"{refs[name].digest[:12]}) than {first!r} ({refs[first].size} ids, digest {refs[first].digest[:12]}). "
                 "Use one VOCABULARY for all of them."
             )
-    _require_rows(repr(first), refs[first].size, model)
-
-
-def _require_rows(owner: str, vocabulary_size: int, model: T5Config) -> None:
-    if vocabulary_size > model.vocab_size:
-        raise UserError(
-            f"The vocabulary of {owner} has {vocabulary_size} ids, and T5Config.vocab_size is {model.vocab_size}: "
-            f"the embedding table needs a row for each id. Set T5Config.vocab_size to at least {vocabulary_size}."
-        )
+    require_rows(f"The vocabulary of {first!r}", refs[first].size, model)
 
 
 def _ensure_exports(config: RunConfig) -> tuple[MixtureManifest, dict[str, MixtureManifest]]:

@@ -58,7 +58,7 @@ def folder(path: Path, **changes: Any) -> Path:
       **changes: fields of `tokenizer_config.json`; ... removes one.
     """
     path.mkdir()
-    write_tokenizer(path, with_added_tokens(path / "added.model"), model_rows=PIECES + 200)
+    write_tokenizer(path, with_added_tokens(path / "added.model"))
     for name in ("added.model", "spiece.model", "special_tokens_map.json"):
         (path / name).unlink()
     (path / "config.json").write_text('{"model_type": "t5"}')

@@ -59,7 +59,7 @@ def test_ten_thousand_lines_with_added_tokens(tokens, named, shared_data, tmp_pa
     saved = with_tokens(published(tmp_path / "published", shared_data), tokens, named=named)
     vocabulary, lines = vocab.load(str(saved)), [(kind, inserted(text)) for kind, text in all_lines(shared_data)]
     (tmp_path / "written").mkdir()
-    write_tokenizer(tmp_path / "written", vocabulary, model_rows=vocabulary.size)
+    write_tokenizer(tmp_path / "written", vocabulary)
     shutil.copy(saved / "config.json", tmp_path / "written")
     ours = vocabulary.encode_batch([text for _, text in lines])
     assert len(lines) == 10_000 and any("<SEP>" in text for _, text in lines) and NAMED[1] not in vocabulary.decode([5])

@@ -78,7 +78,7 @@ def test_a_special_token_without_an_id_gets_the_next_one(folder):
 
 
 def test_a_folder_of_t5s_own_tokens_is_the_model_itself(tmp_path):
-    write_tokenizer(tmp_path, vocab.load("embedded"), model_rows=2000)
+    write_tokenizer(tmp_path, vocab.load("embedded"))
     assert vocab.load(str(tmp_path)).digest == vocab.load("embedded").digest
     (tmp_path / "spiece.model").unlink()
     without = vocab.load(str(tmp_path))
@@ -91,7 +91,7 @@ def test_what_is_written_reads_back_with_the_same_ids_settings_and_digest(folder
     synthetic.edit(folder / "tokenizer_config.json", model_max_length=512, chat_template="{{x}}", sep_token="<SEP>")
     vocabulary = vocab.load(str(folder))
     (tmp_path / "written").mkdir()
-    write_tokenizer(tmp_path / "written", vocabulary, model_rows=2000)
+    write_tokenizer(tmp_path / "written", vocabulary)
     again = vocab.load(str(tmp_path / "written"))
     assert again.added.tokens == vocabulary.added.tokens and again.digest == vocabulary.digest
     settings = read(tmp_path / "written/tokenizer_config.json")
@@ -100,7 +100,7 @@ def test_what_is_written_reads_back_with_the_same_ids_settings_and_digest(folder
 
 
 def test_tokens_added_to_a_folder_of_this_project_keep_its_steps(tmp_path):
-    write_tokenizer(tmp_path, vocab.load("embedded"), model_rows=2000)
+    write_tokenizer(tmp_path, vocab.load("embedded"))
     token = {"content": "<SEP>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     change(tmp_path, lambda content: content["added_tokens"].append({"id": FIRST, **token, "special": True}))
     synthetic.edit(tmp_path / "tokenizer_config.json", added_tokens_decoder=...)
@@ -108,7 +108,7 @@ def test_tokens_added_to_a_folder_of_this_project_keep_its_steps(tmp_path):
     assert vocabulary.encode("a <extra_id_0>b<SEP>ﬁ") == [*plain.encode("a <extra_id_0>b"), FIRST, *plain.encode("ﬁ")]
     assert vocabulary.decode(vocabulary.encode("a <extra_id_0>b<SEP>c")) == "a <extra_id_0>b<SEP> c"
     (tmp_path / "again").mkdir()
-    write_tokenizer(tmp_path / "again", vocabulary, model_rows=2000)
+    write_tokenizer(tmp_path / "again", vocabulary)
     assert vocab.load(str(tmp_path / "again")).digest == vocabulary.digest
     change(tmp_path, lambda content: content["added_tokens"][-1].update(normalized=True))
     assert "the added token '<SEP>' (id 1599) with normalized: true, which the steps of this file" in refused(tmp_path)

@@ -95,7 +95,7 @@ def write(
       vocabulary: Of the weights' training; None writes no tokenizer.
 
     Raises:
-      UserError: Hugging Face has no such network, or the vocabulary has more ids than the table has rows.
+      UserError: Hugging Face has no such network.
     """
     config = weights.config
     assert config is not None
@@ -106,7 +106,7 @@ def write(
     if config_file.stores_copy(config):
         tensors[rules.HEAD] = tensors[rules.TABLE]
     if vocabulary is not None:
-        write_tokenizer(directory, vocabulary, model_rows=config.vocab_size)
+        write_tokenizer(directory, vocabulary)
     _write_json(directory / config_file.NAME, stated)
     _write_json(directory / config_file.GENERATION_NAME, config_file.generation(eos_id=eos_id))
     safetensors_files.write(tensors, directory, max_shard_bytes=max_shard_bytes)

@@ -42,23 +42,16 @@ USER_DEFINED_MARGIN = 0.1
 _Piece = ModelProto.SentencePiece
 
 
-def write_tokenizer(directory: Path, vocabulary: Vocabulary, *, model_rows: int) -> None:
+def write_tokenizer(directory: Path, vocabulary: Vocabulary) -> None:
     """Writes all that transformers needs to give the ids of a vocabulary.
 
     Args:
       directory: An existing folder.
       vocabulary: With its sentinels; T5 has 100, ByT5's table has room for 125.
-      model_rows: Rows of the model's embedding table.
 
     Raises:
-      UserError: The table is too small for the vocabulary, or `tokenizers` has no way to do what the model requires.
+      UserError: `tokenizers` has no way to do what the model requires.
     """
-    if vocabulary.size > model_rows:
-        raise UserError(
-            f"The vocabulary has {vocabulary.size} ids, {vocabulary.extra_ids} of them sentinels, and the model's "
-            f"embedding table {model_rows} rows: its last ids would have none. Give the vocabulary that the model was "
-            "trained with."
-        )
     tokens = _special_tokens(vocabulary)
     if isinstance(vocabulary, SentencePieceVocabulary):
         data, _ = vocabulary.parts

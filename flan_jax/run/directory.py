@@ -99,15 +99,14 @@ class RunDirectory:
         Raises:
           UserError: The directory holds a run with a different recipe; the message names the differing fields.
         """
-        text = json_with_digest({"format_version": FORMAT_VERSION, **record})
         stored = self._identity()
-        if stored is not None:  # Compared as JSON, in which a tuple is a list.
-            refuse_other_run(stored, json.loads(text)["identity"], where=self.path)
+        if stored is not None:
+            refuse_other_run(stored, record["identity"], where=self.path)
         with accessing(self.path, setting="MODEL_DIR", action="written"):
             self.path.mkdir(parents=True, exist_ok=True)
         if config is not None:
             write_atomic(self.config_file, config)
-        write_atomic(self.run_file, text)
+        write_atomic(self.run_file, json_with_digest({"format_version": FORMAT_VERSION, **record}))
 
     def _identity(self) -> dict[str, Any] | None:
         """Returns the run identity: of `run.json`, or of the newest readable checkpoint; None without either."""

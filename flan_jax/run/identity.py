@@ -7,6 +7,7 @@ optimizer, the batches and the initial checkpoint, but not the number of steps, 
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,14 @@ def refuse_other_run(stored: Mapping[str, Any], expected: Mapping[str, Any], *, 
 
     Args:
       stored: The identity in `run.json` or in a checkpoint.
-      expected: The identity of the run that is about to start; JSON, so that a tuple is a list.
+      expected: The identity of the run that is about to start.
       where: The directory that holds the stored identity.
 
     Raises:
       UserError: A field differs. The message names each such field with both values.
     """
-    differing = list(differing_fields(stored, expected))
+    as_json = json.loads(json.dumps(expected))  # In which a tuple is a list.
+    differing = list(differing_fields(stored, as_json))
     if differing:
         lines = "\n".join(f"  {name}: stored {old!r}, now {new!r}" for name, old, new in differing)
         raise UserError(

@@ -1,7 +1,6 @@
 """The initial state of a run: its own latest checkpoint, an initial checkpoint of any format, or new parameters."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,8 +72,7 @@ def _require_own_checkpoint(directory: Any, step: int, *, identity: Mapping[str,
     """Refuses a checkpoint that another run wrote, before any of its arrays is read."""
     checkpoint = reading.find(directory, step=step)
     stored = reading.read_json(checkpoint, "metadata").get(METADATA_KEY, {})
-    expected = json.loads(json.dumps(identity))  # Compared as JSON, in which a tuple is a list.
-    refuse_other_run(stored, expected, where=f"The checkpoint {checkpoint}")
+    refuse_other_run(stored, identity, where=f"The checkpoint {checkpoint}")
 
 
 def fresh_state(params: Any, abstract: TrainState, optimizer: Selection) -> TrainState:

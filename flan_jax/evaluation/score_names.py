@@ -56,6 +56,9 @@ def require_form(name: str, *, setting: str, labels: Collection[str]) -> None:
 def require_known(name: str, tasks: Iterable[tuple[str, str, TaskMetadata]], *, setting: str) -> None:
     """Refuses a name that the evaluation of these tasks will not have.
 
+    Of a metric whose scores depend on the number of options (`rank_classes`), any of them counts as known: that number
+    is in the rows, and the first evaluation refuses the others.
+
     Args:
       name: The watched score.
       tasks: Label, name and metadata of each task.

@@ -11,6 +11,7 @@ from rich.text import Text
 from flan_jax import placement, processes
 from flan_jax.data import exports
 from flan_jax.data.manifest import MixtureManifest, safe_name
+from flan_jax.data.source import open_members
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, suite
 from flan_jax.evaluation.results import SuiteResult
@@ -113,6 +114,9 @@ def evaluate(
     )
     evaluator = Evaluator(
         plan,
+        members=suite.labeled(
+            (label, open_members(exported[name], export_dir=run.export_dir)) for label, name in plan.members()
+        ),
         exported=exported,
         export_dir=run.export_dir,
         network=run.network,

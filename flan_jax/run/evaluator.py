@@ -1,7 +1,7 @@
 """Evaluates a network by an evaluation plan: parameters of a step in, scores and predictions out."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -9,7 +9,6 @@ from rich.console import Console
 
 from flan_jax import processes
 from flan_jax.data.manifest import MixtureManifest
-from flan_jax.data.source import open_members
 from flan_jax.evaluation import suite
 from flan_jax.evaluation.results import SuiteResult
 from flan_jax.run import provenance
@@ -24,16 +23,18 @@ class Evaluator:
         self,
         plan: suite.EvaluationPlan,
         *,
+        members: Sequence[suite.Labeled],
         exported: Mapping[str, MixtureManifest],
         export_dir: Path,
         network: Network,
         directory: Path,
         console: Console,
     ):
-        """Opens the exports.
+        """Opens the vocabulary of the exports.
 
         Args:
           plan: What to evaluate.
+          members: Its tasks, open for reading.
           exported: The manifests of the plan's mixtures and tasks, by name.
           export_dir: The directory of exports.
           network: The network on its mesh.
@@ -41,9 +42,7 @@ class Evaluator:
           console: Where progress is shown.
         """
         self.plan = plan
-        self._members = suite.labeled(
-            (label, open_members(exported[name], export_dir=export_dir)) for label, name in plan.members()
-        )
+        self._members = members
         self._lengths = next(iter(exported.values())).request.lengths
         self._network = network
         ref = next(iter(exported.values())).vocabulary

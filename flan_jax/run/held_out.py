@@ -4,12 +4,11 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from flan_jax.data.holdout import HoldOut, in_words, leaks, parted, record, ways
 from flan_jax.data.manifest import MixtureManifest
-from flan_jax.data.source import ExportedTask, open_members
+from flan_jax.data.source import ExportedTask
 from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import HELD_OUT, EvaluationPlan
 
@@ -17,10 +16,9 @@ from flan_jax.evaluation.suite import HELD_OUT, EvaluationPlan
 def require_held_out(
     training: Iterable[ExportedTask],
     plan: EvaluationPlan | None,
-    evaluated: Mapping[str, MixtureManifest],
+    evaluated: Mapping[str, Sequence[ExportedTask]],
     *,
     mixture: MixtureManifest,
-    export_dir: Path,
     allow_leak: Sequence[str],
 ) -> dict[str, Any] | None:
     """Refuses to train on a held-out task, its cluster, its corpora or its exemplars.
@@ -30,9 +28,8 @@ def require_held_out(
     Args:
       training: The exported tasks of the training mixture.
       plan: What is evaluated; only the suite "held_out" counts.
-      evaluated: The manifests of what is evaluated, by name.
+      evaluated: The exported tasks of what is evaluated, by the name of the mixture or task.
       mixture: The manifest of the training mixture; leaks that its definition allows by name are allowed here.
-      export_dir: The directory of exports.
       allow_leak: The names of training tasks, clusters or corpora whose leak is allowed.
 
     Returns:
@@ -46,7 +43,7 @@ def require_held_out(
         return None
     by_name, facts_of_held_out = set(mixture.hold_out.get("tasks", ())), []
     for name in accepted.tasks:
-        for task in open_members(evaluated[name], export_dir=export_dir):
+        for task in evaluated[name]:
             facts = task.manifest.metadata.facts(task.manifest.task)
             facts_of_held_out.append(facts.of_any_cluster if by_name & {name, facts.task} else facts)
     facts_of_training = [task.manifest.metadata.facts(task.manifest.task) for task in training]

@@ -27,12 +27,14 @@ class RunData:
       mixture: The manifest of the training mixture.
       members: Its tasks, open for reading.
       evaluated: The manifests of what is evaluated, by the name of the mixture or task.
+      labeled: The tasks that are evaluated, open for reading; empty without an evaluation.
       hold_out: What is held out and which leaks are allowed, for `run.json`; None when nothing is held out.
     """
 
     mixture: MixtureManifest
     members: Sequence[ExportedTask]
     evaluated: Mapping[str, MixtureManifest]
+    labeled: Sequence[suite.Labeled]
     hold_out: Mapping[str, Any] | None
 
     def feed(self, config: RunConfig, mesh: jax.sharding.Mesh) -> TrainFeed:
@@ -59,21 +61,19 @@ def open_data(config: RunConfig) -> RunData:
     """
     mixture, evaluated = processes.group().first_then_others(lambda: _ensure_exports(config))
     members = open_members(mixture, export_dir=config.export_dir)
-    if config.evaluation is not None and config.watched_scores:
-        labeled = suite.labeled(
-            (label, open_members(evaluated[name], export_dir=config.export_dir))
-            for label, name in config.evaluation.members()
-        )
+    opened = {name: open_members(manifest, export_dir=config.export_dir) for name, manifest in evaluated.items()}
+    labeled: Sequence[suite.Labeled] = ()
+    if config.evaluation is not None:
+        labeled = suite.labeled((label, opened[name]) for label, name in config.evaluation.members())
         _require_scores(config, [(one.label, one.task.manifest.task, one.task.manifest.metadata) for one in labeled])
     hold_out = require_held_out(
         members,
         config.evaluation,
-        evaluated,
+        opened,
         mixture=mixture,
-        export_dir=config.export_dir,
         allow_leak=config.allow_leak,
     )
-    return RunData(mixture=mixture, members=members, evaluated=evaluated, hold_out=hold_out)
+    return RunData(mixture=mixture, members=members, evaluated=evaluated, labeled=labeled, hold_out=hold_out)
 
 
 def check_data(config: RunConfig) -> None:

@@ -222,6 +222,7 @@ class Run:
             return None
         evaluator = Evaluator(
             self._config.evaluation,
+            members=self._data.labeled,
             exported=self._data.evaluated,
             export_dir=self._config.export_dir,
             network=self._network,

@@ -42,9 +42,8 @@ def check(mixture, tmp_path):
         return require_held_out(
             open_members(manifest, export_dir=tmp_path),
             EvaluationPlan(suites={label: ("tested",), "others": ("premises",)}),
-            {"tested": mixture("tested", "anli")},
+            {"tested": open_members(mixture("tested", "anli"), export_dir=tmp_path)},
             mixture=manifest,
-            export_dir=tmp_path,
             allow_leak=allow_leak,
         )
 
@@ -97,9 +96,9 @@ def test_leaks_allowed_by_the_mixture_are_allowed(check):
         check("cb", "premises", hold_out=defined)
 
 
-def test_a_run_without_evaluation_is_not_checked(mixture, tmp_path):
+def test_a_run_without_evaluation_is_not_checked(mixture):
     manifest = mixture("mine", "cb")
-    assert require_held_out((), None, {}, mixture=manifest, export_dir=tmp_path, allow_leak=["x"]) is None
+    assert require_held_out((), None, {}, mixture=manifest, allow_leak=["x"]) is None
 
 
 def test_clusters_of_tasks_that_the_mixture_holds_out_by_name_may_be_trained_on(check):

@@ -52,7 +52,7 @@ def test_each_chosen_checkpoint_is_opened_once(run, requested, steps, monkeypatc
 
 @pytest.mark.parametrize(("mode", "best"), [("max", 9), ("min", 8)])
 def test_the_best_checkpoint_is_that_of_the_manager_and_never_nan(tmp_path, mode, best):
-    directory = record_of_values(tmp_path, {7: "0.5", 8: "0.25", 9: "0.5", 10: "NaN"}, mode=mode)
+    directory = record_of_values(tmp_path, {5: "NaN", 7: "0.5", 8: "0.25", 9: "0.5", 10: "NaN"}, mode=mode)
     assert trained._best_step(directory) == best
 
 

@@ -87,7 +87,8 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
         name, separator, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--"):
             if not positional:
-                raise UserError(f"`{verb}` takes no argument {argument!r} here: options are written --name=value.")
+                hint = f"--gin_file={argument}" if argument.endswith(".gin") else "--name=value"
+                raise UserError(f"`{verb}` takes no argument {argument!r} here: options are written {hint}.")
             if positional[0] == "gin_file":
                 files.append(argument)
             else:

@@ -138,7 +138,7 @@ def verb_usage(verb: str) -> str:
         lines += [
             "Macros of the recipes, set with --gin.NAME=VALUE. Text needs no quotes of its own;",
             "a tuple or a dict is written as in Python and quoted for the shell, such as",
-            "--gin.EVALUATED=\"('my_task',)\".",
+            "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 64, 'targets': 16}\".",
         ]
         lines += [*(_entry(name, f" = {macro.default}", macro.comment) for name, macro in macros().items()), ""]
     lines += ["Options (gin bindings of the same names set them too):"]

@@ -141,7 +141,8 @@ class SentencePieceVocabulary(Vocabulary):
                 neighbors = path.parent.glob("*.model") if path.parent.is_dir() else []
                 raise MissingFileError(
                     f"No SentencePiece model at {self.path}.{nearest(path.name, (p.name for p in neighbors))} "
-                    "Give the path of a local .model file or of a Hugging Face folder, 'embedded' or 'bytes'."
+                    "Give the path of a local .model file or of a Hugging Face folder, 'embedded' or 'bytes'. T5's own "
+                    "is in every folder of T5: hf download google/flan-t5-small --local-dir flan-t5-small."
                 )
         # One spelling of the path, because SeqIO compares vocabularies by it.
         object.__setattr__(self, "path", str(path))

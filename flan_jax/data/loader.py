@@ -103,6 +103,8 @@ class TrainFeed:
         self._is_packed = strategy is not packing.one_per_row
         self._go_to((0, 0))
 
+    _window: int
+
     def __iter__(self) -> "TrainFeed":
         return self
 

@@ -34,14 +34,15 @@ class EvaluationPlan:
     """The tasks that an evaluation covers, and its settings.
 
     Attributes:
-      suites: Label -> names of mixtures or tasks, for example {"trained": ("mine",), "held_out": ("others",)}.
+      suites: Label -> names of mixtures or tasks, for example {"trained": ("mine",), "held_out": ("others",)}; one name
+        needs no tuple.
       split: The split of all of them.
       max_examples_per_task: Examples of each task, spread over its split; None is all.
       batch_size: Rows of a batch.
       max_decode_length: Tokens that a prediction may have; None is the export's target length.
     """
 
-    suites: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    suites: Mapping[str, Any] = field(default_factory=dict)
     split: str = "validation"
     max_examples_per_task: PositiveInt | None = None
     batch_size: PositiveInt = 32
@@ -49,9 +50,11 @@ class EvaluationPlan:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for label, names in self.suites.items():
-            if isinstance(names, str) or not names:
+        listed = {label: (names,) if isinstance(names, str) else names for label, names in self.suites.items()}
+        for label, names in listed.items():
+            if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
                 raise UserError(f"Suite {label!r} must list names of mixtures or tasks; got {names!r}.")
+        object.__setattr__(self, "suites", {label: tuple(names) for label, names in listed.items()})
 
     def members(self) -> list[tuple[str, str]]:
         """The (label, name of a mixture or task) of all suites, in order."""

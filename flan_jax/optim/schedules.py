@@ -70,7 +70,8 @@ def linear(
     if total_steps <= warmup_steps:
         raise UserError(
             f"linear: total_steps is {total_steps}, but the decay begins at warmup_steps, which is {warmup_steps}. "
-            "Give more total_steps (those of the entire run) or fewer warmup_steps."
+            "Give more total_steps (those of the entire run, TRAIN_STEPS in recipes) or fewer warmup_steps "
+            "(WARMUP_STEPS)."
         )
     slope = (1.0 - final_fraction) / (total_steps - warmup_steps)
 

@@ -37,6 +37,11 @@ class RunData:
     labeled: Sequence[suite.Labeled]
     hold_out: Mapping[str, Any] | None
 
+    @property
+    def member_names(self) -> set[str]:
+        """The names of the tasks that are trained on; a mixture's own name is none of them."""
+        return {member.task for member in self.mixture.members}
+
     def feed(self, config: RunConfig, mesh: jax.sharding.Mesh) -> TrainFeed:
         """Returns the feed of the rows that belong on this process's devices, at its beginning."""
         index, count = placement.reading_share(mesh)

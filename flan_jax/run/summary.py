@@ -30,6 +30,7 @@ class FinishedRun:
       best: The best evaluation, as early stopping remembers it.
       show_predictions: How many predictions of each suite are shown when this is printed.
       saved_step: The step of the newest checkpoint that this process saved; None when it saved none.
+      task: The task that the run trained on, if it is one with prompts of its own; None for a mixture.
       exit_status: Of the command line: 0, or 128 and the signal that stopped the run after it was saved.
     """
 
@@ -42,11 +43,14 @@ class FinishedRun:
     best: Memory
     show_predictions: int = 0
     saved_step: int | None = None
+    task: str | None = None
     exit_status: int = 0
 
     def __rich__(self) -> RenderableType:
         """Shows the last evaluation compared with the one at step 0, some predictions, and how the run ended."""
         parts: list[RenderableType] = []
+        if self.reason == STOP_REQUESTED:  # Whoever stops a run waits for nothing but its end.
+            return Text("\n".join(self._end()), no_wrap=True, overflow="ignore")
         evaluations = RunDirectory(path=self.directory).evaluations
         last, before = evaluations / str(self.step), None
         after = results.read_summary(last)
@@ -70,13 +74,14 @@ class FinishedRun:
             saved = "Nothing new was saved." if self.saved_step is None else f"Saved at step {self.saved_step:,}."
             after = [f"{saved} Run the same command again to resume."]
         else:
+            prompts = f"--task={self.task}" if self.task else "--template='{field of your rows}'"
             after = [
-                f"Next: flan-jax infer {self.directory} --input=rows.jsonl --output=predictions.jsonl",
+                f"Next: flan-jax infer {self.directory} {prompts} --input=FILE --output=predictions.jsonl",
                 f"      flan-jax show run {self.directory}",
             ]
         return [
             f"Ended at step {self.step:,} ({self.reason}).",
-            f"  params_digest  {self.params_digest}",
-            *(f"  {name:<13}  {path}" for name, path in paths.items() if path.exists()),
+            f"  params_digest {self.params_digest}",
+            *(f"  {name:<13} {path}" for name, path in paths.items() if path.exists()),
             *after,
         ]

@@ -133,6 +133,7 @@ class Run:
             best=finished.best,
             show_predictions=config.reporting.show_predictions,
             saved_step=finished.saved_step,
+            task=config.data.name if config.data.name in self._data.member_names else None,
             # Of several processes, one may be stopped by a signal to another.
             exit_status=128 + (stop.signal or signal.SIGTERM) if finished.reason == loop.STOP_REQUESTED else 0,
         )

@@ -244,7 +244,8 @@ def test_a_plan_lists_its_suites_in_order():
         ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
         ({"max_examples_per_task": 0}, "max_examples_per_task: expected .*got 0"),
         ({"max_decode_length": -1}, "max_decode_length: expected .*got -1"),
-        ({"suites": {"trained": "mine"}}, "Suite 'trained' must list names .*got 'mine'"),
+        ({"suites": {"trained": 3}}, "Suite 'trained' must list names .*got 3"),
+        ({"suites": {"trained": ("mine", 3)}}, "Suite 'trained' must list names"),
         ({"suites": {"trained": ()}}, r"Suite 'trained' must list names .*got \(\)"),
     ],
 )

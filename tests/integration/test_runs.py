@@ -55,8 +55,8 @@ def test_a_run_directory_has_the_documented_files(export_dir, tmp_path, capsys):
     run = tmp_path / "run"
     # The end names what a user looks for, and what to type next.
     for line in (
-        f"checkpoint     {run}/checkpoints/4",
-        f"predictions    {run}/eval/4",
+        f"checkpoint    {run}/checkpoints/4",
+        f"predictions   {run}/eval/4",
         f"Next: flan-jax infer {run} --",
     ):
         assert line in output

@@ -100,7 +100,8 @@ def _require_delimited(cells: list[str], columns: Sequence[str] | None, delimite
         names = cells[0].split(other)
         is_likely = len(names) == len(columns) if columns is not None else all(n and n == n.strip() for n in names)
         if other != delimiter and len(names) > 1 and is_likely:
-            fix = f"read it as csv with {other!r} as delimiter (in YAML: source: {{kind: csv, delimiter: {other!r}}})"
+            yaml = f"in YAML: source: {{kind: csv, delimiter: {other!r}}}; in infer: --delimiter={other!r}"
+            fix = f"read it as csv with {other!r} as delimiter ({yaml})"
             fix = "read it as tsv" if other == "\t" else fix
             between = _DELIMITERS.get(delimiter, repr(delimiter))
             raise UserError(

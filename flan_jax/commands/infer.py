@@ -17,6 +17,7 @@ from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
 from flan_jax.errors import UserError
 from flan_jax.files import sha256_of
+from flan_jax.paths import user_path
 from flan_jax.run import provenance
 from flan_jax.run.predictions import Predictions, Row
 from flan_jax.run.trained import ModelOptions, TrainedModel, chosen_checkpoints, open_trained
@@ -127,6 +128,7 @@ def infer(
         identity=lambda: sha256_of([leaves_digest(weights.params), settings]),
         rows=lambda: prompted.rows(dropped),
         predict=predict,
+        reads=None if input == STANDARD_INPUT else user_path(input),
     )
 
 

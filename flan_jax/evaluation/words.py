@@ -73,8 +73,8 @@ def split_words(text: str, *, latin: Callable[[str], list[str]]) -> list[str]:
             for is_other, run in itertools.groupby(piece, key=_is_beyond_latin)
         ]
         found = [word for is_other, run in runs for word in ([run.lower()] if is_other else latin(run))]
-    # Accented letters and symbols alone: equal texts would have nothing in common.
-    return found or ([] if text.isascii() else [c for c in text if not c.isspace()])
+    # Accented letters and symbols alone, such as "->": equal texts would have nothing in common.
+    return found or [c for c in text if not c.isspace()]
 
 
 def latin_words_or_characters(text: str) -> list[str]:

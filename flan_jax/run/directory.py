@@ -78,7 +78,7 @@ class RunDirectory:
         for line in self.metrics_file.read_text(errors="replace").splitlines() if self.metrics_file.is_file() else ():
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             last = record if isinstance(record, dict) and record.get("kind") == "train" else last
         return last

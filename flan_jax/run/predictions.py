@@ -30,11 +30,13 @@ class Predictions:
         is called only for a file that a later call may continue.
       rows: Returns the rows with their prompts; those of standard input only once.
       predict: Returns rows with predictions, a few at a time.
+      reads: The file that the rows come from; None for standard input.
     """
 
     identity: Callable[[], str]
     rows: Callable[[], Iterator[PromptedRow]]
     predict: Callable[[Iterator[PromptedRow]], Iterator[Row]]
+    reads: Path | None = None
 
     def __iter__(self) -> Iterator[Row]:
         return self.predict(self.rows())
@@ -62,6 +64,8 @@ def write_predictions(predictions: Predictions, output: str) -> int:
     with contextlib.ExitStack() as stack:
         if group.is_first and output != "-":
             path = _require_file(user_path(output))
+            if predictions.reads is not None and predictions.reads.resolve() == path:
+                raise UserError(f"--output is {output!r}, the file that the rows are read from. Give another path.")
             leftovers = (f".{glob.escape(path.name)}.partial.*",)
             lock = path.with_name(f".{path.name}.lock")
             stack.enter_context(locked(lock, what=f"--output={output}", leftovers=leftovers))
@@ -79,15 +83,17 @@ def write_predictions(predictions: Predictions, output: str) -> int:
                     file.write(_line(row))
                     file.flush()
         if partial is not None:
-            partial.rename(user_path(output))
+            partial.rename(path)
             _identity_file(partial).unlink()
     return count
 
 
 def _require_file(output: Path) -> Path:
     """Returns the path of an output that can be written."""
-    if output.is_dir():
-        raise UserError(f"--output is {str(output)!r}, which is a directory. Give the path of a .jsonl file.")
+    output = output.resolve()  # A link stays a link, and two names of one file have one lock.
+    if output.exists() and not output.is_file():
+        kind = "a directory" if output.is_dir() else "no regular file"
+        raise UserError(f"--output is {str(output)!r}, which is {kind}. Give a .jsonl file, or - for a pipe.")
     require_writable_directory(output.parent, setting="The directory of --output")
     return output
 

@@ -62,6 +62,7 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
 """
 
 import functools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -138,6 +139,9 @@ class Mixture:
     def __post_init__(self) -> None:
         if not self.members:
             raise UserError("it has no members; name at least one task or mixture.")
+        repeated = [name for name, count in Counter(self.members).items() if count > 1]
+        if repeated and not isinstance(self.members, Mapping):
+            raise UserError(f"the member {repeated[0]!r} is named twice. Give it a weight instead: {{NAME: WEIGHT}}.")
 
     @property
     def weights(self) -> tuple[tuple[str, float | None], ...]:

@@ -44,6 +44,18 @@ class _Priced(NodeTransformer):
             operand.expr = _filtered(operand.expr, "compared")
         return node
 
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Getitem:
+        self.generic_visit(node)
+        if not isinstance(node.arg, (nodes.Const, nodes.Slice)):  # A key is hashed, with all that it contains.
+            node.arg = _filtered(cast(nodes.Expr, node.arg), "compared")
+        return node
+
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Pair:
+        self.generic_visit(node)
+        if not isinstance(node.key, nodes.Const):
+            node.key = _filtered(node.key, "compared")
+        return node
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes, lineno=node.lineno), "concatenated")
@@ -98,7 +110,8 @@ def _environment() -> _Sandbox:
         for name, test in environment.tests.items()
     }
     environment.filters.update(
-        choice=_choice, random=_random, most_frequent=most_frequent, string=budget.as_text, truncate=_truncate,
+        choice=_choice, random=_random,
+        most_frequent=_priced("most_frequent", most_frequent), string=budget.as_text, truncate=_truncate,
         counted=budget.counted, compared=budget.compared, concatenated=budget.concatenated,
     )  # fmt: skip
     return environment

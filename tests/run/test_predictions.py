@@ -132,5 +132,20 @@ def test_a_second_process_with_the_same_output_is_refused_before_it_computes(tmp
 
 def test_a_directory_is_no_output(tmp_path):
     path = write_rows(tmp_path / "in.jsonl", ROWS)
-    with pytest.raises(ValueError, match="--output is .*, which is a directory. Give the path of a .jsonl file"):
+    with pytest.raises(ValueError, match="--output is .*, which is a directory. Give a .jsonl file"):
         write_predictions(predictions_of(path), str(tmp_path))
+
+
+def test_an_output_replaces_neither_its_input_nor_a_link_nor_a_pipe(tmp_path):
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    before = path.read_text()
+    same = dataclasses.replace(predictions_of(path), reads=path)
+    with pytest.raises(UserError, match="the file that the rows are read from"):
+        write_predictions(same, str(tmp_path / ".." / tmp_path.name / "in.jsonl"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="no regular file"):
+        write_predictions(predictions_of(path), str(tmp_path / "pipe"))
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "real.jsonl")
+    write_predictions(predictions_of(path), str(tmp_path / "link.jsonl"))
+    assert (tmp_path / "link.jsonl").is_symlink() and (tmp_path / "real.jsonl").is_file()
+    assert path.read_text() == before

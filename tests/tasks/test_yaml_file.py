@@ -313,6 +313,7 @@ def test_a_jsonl_task_takes_a_path_or_splits():
 def test_names_and_rates_are_refused_with_file_line_and_keys(tmp_path, subtests):
     mixtures = {
         "m: {members: []}": "my.yaml, line 9: mixtures.m: it has no members",
+        "m: {members: [a, a]}": "my.yaml, line 9: mixtures.m: the member 'a' is named twice",
         "m: {members: [t], temperature: 0.001}": (
             "line 9: mixtures.m.temperature: expected a number of at least 0.05, got 0.001"
         ),

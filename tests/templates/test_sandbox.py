@@ -35,6 +35,7 @@ def test_what_a_template_reaches_for_in_vain(source, reached):
 
 
 _DOUBLED = "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+_TUPLES = "{% set ns = namespace(x=(1,)) %}{% for i in range(60) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}"
 _ENDLESS = [
     "{% set x = 7**(7**9) %}",
     "{{ (9**9)**(9**6) }}",
@@ -48,6 +49,7 @@ _ENDLESS = [
     "{% set x = 'a' %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60,
     *(_DOUBLED + end for end in ("{{ ns.x }}", "{{ ns.x | upper }}", "{{ ns.x | tojson }}", "{{ '%s' % ns.x }}")),
     *(_DOUBLED + end for end in ("{{ '{}'.format(ns.x) }}", "{{ [ns.x, [1]] | sort }}", "{{ [ns.x].index(1) }}")),
+    *(_TUPLES + end for end in ("{{ {ns.x: 1} }}", "{{ {'a': 1}[ns.x] }}", "{{ [ns.x] | most_frequent }}")),
     _DOUBLED.replace("ns.x", "ns.y") + _DOUBLED[31:] + "{{ ns.x == ns.y }}",
     "{{ 'a' * 10**9 }}",
     "{{ 10**9 * [1] }}",

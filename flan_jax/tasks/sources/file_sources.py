@@ -3,6 +3,7 @@
 Nothing is opened before rows are requested. The interface is `rows.Source`; `tfds.TfdsSource` reads prepared datasets.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,11 @@ class FileSource(Source):
           MissingFileError: A path without a file, or a pattern that matches none.
         """
         self.require_split(split)
-        return tuple(file for path in self.paths[split] for file in _matching(user_path(path)))
+        files = [file for path in self.paths[split] for file in _matching(user_path(path))]
+        for file, count in Counter(files).items():
+            if count > 1:
+                raise UserError(f"{file} is {count} times among the files of the split {split!r}. Name it once.")
+        return tuple(files)
 
     def looked_for(self, split: str) -> tuple[str, ...]:
         """Returns the split's paths and patterns as absolute paths."""

@@ -84,7 +84,7 @@ def _float_columns(file: Any, path: str) -> tuple[set[str], set[str]]:
     # Only these columns are read, and none when there are no floats.
     for batch in _batches(file, path, columns=floats) if floats else ():
         for name in floats:
-            column = batch.column(name)
+            column = batch.column(name).cast(pyarrow.float64())  # There is no arithmetic of 16 bits.
             numbers = column.filter(compute.is_finite(column))
             if len(numbers) < len(column):
                 with_gaps.add(name)
@@ -100,10 +100,22 @@ def _batches(file: Any, path: str, *, columns: list[str] | None = None) -> Itera
         raise UserError(f"{path}: the Parquet file cannot be read ({error}). Get or write it again.") from error
 
 
+def _shortest(batch: Any) -> Any:
+    """Returns a batch whose floats of 32 and 16 bits are the shortest decimals: 0.1, not 0.10000000149011612."""
+    import pyarrow
+
+    for index, field in enumerate(batch.schema):
+        if pyarrow.types.is_float32(field.type) or pyarrow.types.is_float16(field.type):
+            kind = field.type.to_pandas_dtype()
+            values = [None if v is None else float(str(kind(v))) for v in batch.column(index).to_pylist()]
+            batch = batch.set_column(index, field.name, pyarrow.array(values, pyarrow.float64()))
+    return batch
+
+
 def _rows_of(batch: Any) -> Iterator[dict[str, Any] | Exception]:
     """Yields the rows of a batch, with an exception in place of one that Python cannot represent."""
     try:
-        yield from batch.to_pylist()
+        yield from _shortest(batch).to_pylist()
         return
     except (ValueError, OverflowError) as error:  # A text that is not UTF-8, a date after the year 9999.
         if batch.num_rows == 1:

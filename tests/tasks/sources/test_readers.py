@@ -320,3 +320,23 @@ def test_parquet_dates_and_decimals_are_text_and_damaged_pages_are_an_error(tmp_
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.parquet: .*cannot be read"):
         read(ParquetSource, path, on_bad_row="skip")
+
+
+def test_floats_of_32_and_16_bits_are_the_decimals_that_they_were(tmp_path):
+    import numpy as np
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {
+        "single": pyarrow.array([0.1, None, 2.7], pyarrow.float32()),
+        "half": pyarrow.array(np.array([0.5, 1.25, 0.1], np.float16)),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    rows, _ = read(ParquetSource, str(tmp_path / "a.parquet"))
+    assert [row["single"] for row in rows] == [0.1, None, 2.7] and [row["half"] for row in rows] == [0.5, 1.25, 0.1]
+
+
+def test_a_file_of_a_split_is_named_once(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"q": 1}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl is 2 times among the files of the split 'train'. Name it once"):
+        list(JsonlSource(files={"train": [str(path), f"{tmp_path}/../{tmp_path.name}/a.jsonl"]}).rows("train"))

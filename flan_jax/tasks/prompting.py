@@ -19,7 +19,7 @@ from flan_jax.tasks.sources import readers
 from flan_jax.tasks.sources.file_sources import DetectedSource
 from flan_jax.tasks.sources.mapped import MappedSource, is_path, looked_up
 from flan_jax.tasks.sources.rows import BadRow, DerivedSource, OnBadRow, Record, Row, Source, Unusable
-from flan_jax.tasks.sources.streams import unzipped
+from flan_jax.tasks.sources.streams import unzipped, with_whole_head
 from flan_jax.templates.render import NotApplicable, Template, digest
 
 DEFAULT_TEMPLATE = f"{{{readers.TEXT_FIELD}}}"
@@ -251,7 +251,7 @@ class PromptedInput:
             yield from DetectedSource(files={"input": self.input}, delimiter=self.delimiter).read("input")
             return
         name = "standard input"
-        with unzipped(sys.stdin.buffer, name) as stream:
+        with unzipped(with_whole_head(sys.stdin.buffer), name) as stream:
             yield from readers.read_text_or_jsonl(stream, name)
 
     def _prompted(self, record: Record) -> Sequence[PromptedRow] | BadRow:

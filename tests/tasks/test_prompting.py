@@ -3,7 +3,9 @@
 import gzip
 import io
 import json
+import os
 import sys
+import threading
 from collections import Counter
 
 import pytest
@@ -100,6 +102,23 @@ def test_standard_input_is_text_or_json(monkeypatch, zipped):
         stream = io.BytesIO(gzip.compress(content) if zipped else content)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(stream)))
         assert prompted("-", prompts=TemplatePrompts(template="{inputs}"))[0] == prompts
+
+
+def test_standard_input_is_recognized_by_its_first_line_however_slowly_it_comes(monkeypatch):
+    read, write = os.pipe()
+
+    def produce():
+        for block in (b"\n", b'{"inputs"', b': "one"}\n', b'{"inputs": "two"}\n'):
+            os.write(write, block)
+            received.wait(0.05)  # Each block is read before the next one comes, or nearly always.
+        os.close(write)
+
+    received = threading.Event()
+    thread = threading.Thread(target=produce)
+    thread.start()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open(read, "rb")))
+    assert prompted("-", prompts=TemplatePrompts(template="{inputs}"))[0] == ["one", "two"]
+    thread.join()
 
 
 def test_a_text_file_is_one_prompt_per_line(tmp_path):

@@ -6,13 +6,14 @@ import io
 import re
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from flan_jax.errors import UserError
 from flan_jax.files import accessing
 
 HEAD_BYTES = 2**16  # Of a stream, which are looked at before it is read.
 
+_LINE_WITH_CONTENT = re.compile(rb"\S[^\n]*\n")
 _GZIP = b"\x1f\x8b"
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16 = "UTF-16 text. Convert it to UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE"
@@ -73,6 +74,36 @@ def head_of(stream: BinaryIO) -> bytes:
     head = stream.read(HEAD_BYTES)
     stream.seek(position)
     return head
+
+
+def with_whole_head(stream: BinaryIO) -> BinaryIO:
+    """Returns a pipe whose head contains its first line with content, however slowly that line arrives.
+
+    The head decides between text, JSON and other formats, and a pipe's buffer has only what has arrived.
+    """
+    head = b""
+    while len(head) < HEAD_BYTES and not _LINE_WITH_CONTENT.search(head):
+        block = stream.read1(HEAD_BYTES)  # type: ignore[attr-defined]  # Of a `BufferedReader`: what has arrived.
+        if not block:
+            break
+        head += block
+    return io.BufferedReader(_Rejoined(head, stream), HEAD_BYTES)
+
+
+class _Rejoined(io.RawIOBase):
+    """Bytes that were read already, followed by the rest of their stream."""
+
+    def __init__(self, head: bytes, rest: BinaryIO):
+        self._head, self._rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._head[: len(buffer)] or self._rest.read1(len(buffer))  # type: ignore[attr-defined]
+        self._head = self._head[len(block) :]
+        buffer[: len(block)] = block
+        return len(block)
 
 
 def text_lines(stream: BinaryIO, path: str) -> Iterator[bytes]:

@@ -344,13 +344,14 @@ def _tokens(side: str, tokens: Mapping[str, Any]) -> RenderableType:
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> RenderableType:
-    """One line per row; numbers are right-aligned, long texts are folded and never shortened."""
+    """One line per row; numbers are right-aligned, names stay whole, other texts are folded and never shortened."""
     rows = list(rows)
-    table = Table(box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, pad_edge=False)
     for column in columns:
         is_number = rows and all(isinstance(row.get(column), int | float | None) for row in rows)
         label = column.replace("_percent", " %").replace("_", " ")
-        table.add_column(label, justify="right" if is_number else "left", overflow="fold")
+        is_name = column == columns[0]  # To be copied; on a narrow terminal the other columns give way.
+        table.add_column(label, justify="right" if is_number else "left", overflow="fold", no_wrap=is_name)
     for row in rows:
         table.add_row(*(Text(_cell(row.get(column))) for column in columns))
     return Group(Text(title, style="bold"), table)  # A table's own title would fold at its width.

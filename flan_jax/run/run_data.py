@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,15 @@ class RunData:
     def member_names(self) -> set[str]:
         """The names of the tasks that are trained on; a mixture's own name is none of them."""
         return {member.task for member in self.mixture.members}
+
+    @property
+    def truncated(self) -> dict[str, float]:
+        """The share of examples that the lengths truncate, per feature; without those that are complete."""
+        total = sum(len(task) for task in self.members)
+        counts = Counter[str]()
+        for task in self.members:
+            counts.update(task.manifest.truncated)
+        return {feature: count / total for feature, count in sorted(counts.items()) if count}
 
     def feed(self, config: RunConfig, mesh: jax.sharding.Mesh) -> TrainFeed:
         """Returns the feed of the rows that belong on this process's devices, at its beginning."""

@@ -169,6 +169,7 @@ class Run:
             f"batch  {counted(config.batch_size, 'row')} of {lengths} tokens",
             f"steps  {config.cadence.total_steps:,}; {epochs}",
             *notes,
+            *(f"truncated: {share:.1%} of {name}" for name, share in self._data.truncated.items()),
             *mixture.notes,
             *(f"{name} skipped: {reason}" for name, reason in mixture.skipped.items()),
             *self._network.choices,

@@ -77,7 +77,7 @@ def read_json_object(path: Path, *, fix: str) -> dict[str, Any]:
 
     Args:
       path: The file.
-      fix: What to do about a damaged file, the last sentence of every message.
+      fix: The remedy for a damaged file, the last sentence of every message.
 
     Raises:
       UserError: The file cannot be read; is not UTF-8; is not JSON, or nested too deep to read; repeats a name; is not
@@ -127,8 +127,8 @@ def read_json_with_digest(path: _Readable, *, setting: str, fix: str) -> dict[st
 
     Args:
       path: The file.
-      setting: What the file is, with which messages begin.
-      fix: What to do about a damaged file, one sentence.
+      setting: The file's role, with which messages begin.
+      fix: The remedy for a damaged file, one sentence.
 
     Raises:
       MissingFileError: There is no such file.
@@ -171,7 +171,7 @@ def accessing(path: Path | str, *, setting: str, action: Literal["read", "writte
     Args:
       path: As the user gave it.
       setting: The name of the setting that holds it, or what is at the path, with which the message begins.
-      action: What could not be done.
+      action: The verb of the message, such as "read".
 
     Raises:
       PathError: The path cannot be used; the text states why and how to fix it.

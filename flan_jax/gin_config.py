@@ -123,7 +123,7 @@ def configured(
     """Returns a function or class with gin's bindings and some keyword arguments applied.
 
     Args:
-      function: What to call.
+      function: The function to call.
       given: Keyword arguments, which take precedence over bindings.
       verb: The verb of the command line, for messages.
       later: Parameters that the caller supplies in the call.

@@ -1,4 +1,4 @@
-"""What gin files say, before gin resolves it: bindings with their lines, imports, and which modules are allowed."""
+"""Statements of gin files before gin resolves them: bindings with their lines, imports, allowed modules."""
 
 import dataclasses
 import re

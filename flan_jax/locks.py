@@ -30,7 +30,7 @@ def locked(file: Path, *, what: str, leftovers: Sequence[str] = ()) -> Iterator[
 
     Args:
       file: The lock; created with its directory, and removed afterwards.
-      what: What it protects, for messages: "The run directory runs/a".
+      what: The protected path, for messages: "The run directory runs/a".
       leftovers: Patterns of `remove_temporary` in the lock's directory, whose files are removed first.
 
     Yields:

@@ -103,7 +103,7 @@ def user_path(text: str | os.PathLike[str], *, base: Path | None = None) -> Path
 
     Args:
       text: As given; the path need not exist.
-      base: What a relative path starts from; None: the working directory. For a value in a file, the file's folder.
+      base: Start of a relative path; None is the working directory. For a value in a file, the file's folder.
 
     Raises:
       UserError: A bucket or another service's address, an unknown user after `~`, a loop of links or a null character.

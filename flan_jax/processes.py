@@ -153,7 +153,7 @@ class Group:
         """Refuses processes that were not started as one run.
 
         Args:
-          fields: What must be equal in all processes, as JSON.
+          fields: Values that must be equal in all processes, as JSON.
 
         Raises:
           Disagreement: A field differs; processes, fields and values are named. All processes raise the same text.
@@ -316,7 +316,7 @@ def end_as_lost(log: bytes) -> None:
     """Exits because the connection to another process is lost.
 
     Args:
-      log: What JAX's coordination service logged, which names a silent process.
+      log: Text of JAX's coordination service, which names a silent process.
     """
     silent = re.search(rb"heartbeats\):\s*(?:\S*task:)?(\d+)", log)
     lost = f"process {int(silent[1])} is silent" if silent else "process 0 cannot be reached"

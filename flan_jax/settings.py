@@ -156,7 +156,7 @@ def parse(
       place: The position of the mapping, for messages.
       also: Additional keys that are allowed and ignored here.
       given: Arguments that are not read from the mapping, which may not have them.
-      readers: What reads the values of some keys, from the value and its place.
+      readers: Functions that read the values of some keys, from the value and its place.
 
     Raises:
       UserError: Not a mapping, an unknown key, a missing key, a value of another type, or one that the callable itself

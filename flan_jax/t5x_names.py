@@ -1,4 +1,4 @@
-"""What the settings of T5X's gin files are called here, as one table.
+"""A table of the settings of T5X's gin files with their names here.
 
 Messages about gin files and `flan-jax show gin --from-t5x FILE` read it, and docs/t5x.md lists it;
 `UPDATE_GOLDENS=1` with tests/test_t5x_names.py writes that list.

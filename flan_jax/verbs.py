@@ -163,7 +163,7 @@ class Macro:
 
     Attributes:
       default: As gin text; "REQUIRED" where a recipe must set it.
-      comment: What `gin_configs/runs/train.gin` writes after it.
+      comment: The comment after it in `gin_configs/runs/train.gin`.
     """
 
     default: str

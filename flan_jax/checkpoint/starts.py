@@ -77,7 +77,7 @@ def plan(weights: Weights, abstract_params: Any, start: Start, *, config: T5Conf
     Args:
       weights: The checkpoint.
       abstract_params: Shapes of the run's parameters.
-      start: What to restore.
+      start: The parts to restore.
       config: The run's network.
 
     Raises:

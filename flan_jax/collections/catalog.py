@@ -121,7 +121,7 @@ class DataFolder:
 
     Attributes:
       variable: The environment variable.
-      content: What the folder holds, for messages.
+      content: Content of the folder, for messages.
     """
 
     variable: str

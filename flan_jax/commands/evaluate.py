@@ -67,7 +67,7 @@ def evaluate(
 
     Args:
       options: The run or checkpoint.
-      mixture_or_task_name: What to evaluate on; None uses the suites of the run, with all of their examples.
+      mixture_or_task_name: The tasks to evaluate on; None uses the suites of the run, with all of their examples.
       mixture_or_task_module: The module that registers it; None uses the run's.
       split: The split of a named mixture or task.
       max_examples_per_task: Examples per task, spread over its split; None uses all.

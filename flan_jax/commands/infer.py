@@ -62,7 +62,7 @@ def infer(
       template_index: Which of the task's templates; None uses the first that evaluation uses.
       mixture_or_task_module: The module or YAML file that registers the task; None uses the run's.
       on_bad_row: "error" stops at the first row that cannot be used, "skip" drops and counts such rows.
-      delimiter: What separates the fields of a CSV file; None is a comma.
+      delimiter: The character between the fields of a CSV file; None is a comma.
       console: Where progress is shown.
 
     Returns:
@@ -134,7 +134,7 @@ def infer(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Scan:
-    """What a first pass over a file found, so that a bad row ends a command before it computes anything.
+    """Results of a first pass over a file, so that a bad row ends a command before it computes anything.
 
     Attributes:
       count: The number of predictions; None for standard input.

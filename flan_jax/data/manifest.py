@@ -187,7 +187,7 @@ def require_lengths(lengths: Lengths, *, of: str) -> None:
 
     Args:
       lengths: To check.
-      of: What has them, for the message.
+      of: Their owner, for the message.
 
     Raises:
       UserError: They are not of inputs and targets, or below 2 tokens: one, and the end of the sequence.

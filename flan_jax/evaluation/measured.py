@@ -1,4 +1,4 @@
-"""What a metric measured: statistics of each row, and the function that turns them into scores of 0 to 100.
+"""Measurements of a metric: statistics of each row, and the function that turns them into scores of 0 to 100.
 
 The two are apart so that a standard error costs no second reading of the texts: rows are drawn again from the
 statistics.

@@ -28,8 +28,8 @@ class Metric:
       measure: `measure(references, predictions)` of a `generate` metric, `measure(scores, gold, lengths=)` of a `rank`
         metric.
       gives: The names of its scores, the main one first; of some, not all tasks have each.
-      needs: What `measure` requires for each row besides texts.
-      takes: What `measure` also receives, for rows that have it.
+      needs: Fields that `measure` requires for each row besides texts.
+      takes: Fields that `measure` also receives, for rows that have them.
       lacks: A package that the metric needs and that is not installed; empty for none.
     """
 

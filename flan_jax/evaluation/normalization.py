@@ -1,4 +1,4 @@
-"""What counts as the same answer: texts without the differences that a rule ignores."""
+"""Normalization of answers: texts without the differences that a rule ignores."""
 
 import re
 import string

@@ -23,7 +23,7 @@ def require_form(name: str, *, setting: str, labels: Collection[str]) -> None:
 
     Args:
       name: The watched score.
-      setting: What watches it, for the message.
+      setting: The setting that watches it, for the message.
       labels: The labels of the plan's suites.
 
     Raises:
@@ -62,7 +62,7 @@ def require_known(name: str, tasks: Iterable[tuple[str, str, TaskMetadata]], *, 
     Args:
       name: The watched score.
       tasks: Label, name and metadata of each task.
-      setting: What watches it, for the message.
+      setting: The setting that watches it, for the message.
 
     Raises:
       UnknownNameError: There is no such score; the message lists those that there are.

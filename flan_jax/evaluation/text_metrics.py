@@ -258,7 +258,7 @@ def bleu(references: References, predictions: Sequence[str], *, tokenizer: BleuT
 
 
 def _bleu_note(references: References, tokenizer: BleuTokenizer) -> str:
-    """What to use instead, where a tokenizer cannot find the words of most of the text."""
+    """Returns the tokenizer to use instead, where one cannot find the words of most of the text."""
     text = "".join(map("".join, references))
     if tokenizer in ("char", "ja-mecab", "ko-mecab") or not text:
         return ""

@@ -28,10 +28,10 @@ class Execution:
     Attributes:
       layers: "unrolled" compiles every layer. "scanned" compiles one and loops over the stacked parameters: a program
         of the size of one layer, for a copy of the parameters in the compute type. "auto" depends on platform and size.
-      remat: What the forward pass saves of each layer for the backward pass. "none": everything it needs. "minimal":
-        the outputs of matrix products without batch dimensions, as T5X; the rest (attention, norms, activations) is
-        computed again. "full": the layer's input only. "offload": as "minimal", in the host's memory. XLA on CPU
-        computes again too early for the peak memory of a step to fall much.
+      remat: The parts of each layer that the forward pass saves for the backward pass. "none": all that it needs.
+        "minimal": the outputs of matrix products without batch dimensions, as T5X; the rest (attention, norms,
+        activations) is computed again. "full": the layer's input only. "offload": as "minimal", in the host's memory.
+        XLA on CPU computes again too early for the peak memory of a step to fall much.
       attention: "xla" materializes the scores, "cudnn" is NVIDIA's fused attention, "pallas" the kernel of this
         package; `models.acceleration.attention_choice` resolves "auto". Decoding and evaluation always use "xla".
       logits: "whole" computes the float32 logits of a batch at once; "chunked" computes them in chunks of the
@@ -72,7 +72,7 @@ def resolve(
 
     Args:
       execution: The requested options.
-      accelerator: What the step runs on.
+      accelerator: The device that the step runs on.
       config: The network's sizes.
       lengths: Of the encoder's and the decoder's rows; None where they are unknown.
 

@@ -23,7 +23,7 @@ class Exchange:
     Attributes:
       number: How many a step runs.
       bytes: The sum of the complete arrays.
-      seconds: What sending takes at the speed of the links; 0 without a chip.
+      seconds: Time of sending at the speed of the links; 0 without a chip.
     """
 
     kind: str

@@ -41,7 +41,7 @@ class Topology:
 
     Attributes:
       name: The requested name.
-      chip: What its devices can do; None for this machine's CPU, of which nothing is known.
+      chip: The capabilities of its devices; None for this machine's CPU, of which nothing is known.
       devices: Described devices, or this machine's CPU devices.
       options: Compiler options.
     """

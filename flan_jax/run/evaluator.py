@@ -33,7 +33,7 @@ class Evaluator:
         """Opens the vocabulary of the exports.
 
         Args:
-          plan: What to evaluate.
+          plan: The tasks to evaluate, and how.
           members: Its tasks, open for reading.
           exported: The manifests of the plan's mixtures and tasks, by name.
           export_dir: The directory of exports.

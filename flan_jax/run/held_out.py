@@ -27,7 +27,7 @@ def require_held_out(
 
     Args:
       training: The exported tasks of the training mixture.
-      plan: What is evaluated; only the suite "held_out" counts.
+      plan: The evaluation; only the suite "held_out" counts.
       evaluated: The exported tasks of what is evaluated, by the name of the mixture or task.
       mixture: The manifest of the training mixture; leaks that its definition allows by name are allowed here.
       allow_leak: The names of training tasks, clusters or corpora whose leak is allowed.

@@ -49,7 +49,7 @@ def write_predictions(predictions: Predictions, output: str) -> int:
     the rows that are missing; the file gets its name when it is complete.
 
     Args:
-      predictions: What to write.
+      predictions: The rows to write.
       output: The path of a .jsonl file, or "-" for standard output.
 
     Returns:

@@ -56,20 +56,20 @@ class RunConfig:
       cadence: The number of steps, and when to log, evaluate and save.
       export_dir: The directory of exported tasks.
       use_cached_tasks: True never exports; "auto" and False export what is missing.
-      initial_checkpoint_path: What a new run starts from: a run, or a converted, T5X or Hugging Face checkpoint.
-      start: What to restore from the initial checkpoint; all parameters by default.
+      initial_checkpoint_path: Start of a new run: a run, or a converted, T5X or Hugging Face checkpoint.
+      start: Parts to restore from the initial checkpoint; all parameters by default.
       objective: The loss.
       num_microbatches: Parts of a batch that are processed one after the other, to save memory. The result does not
         depend on it, except for dropout, which is drawn per part. "auto" is 1, and on a CPU the fastest number.
       packing_strategy: Which examples share a row; see `data.packing`.
       mesh: The device mesh and the sharding rules.
-      execution: What is recomputed instead of stored; a resumed run may change it.
+      execution: Choices of speed against memory; a resumed run may change it.
       seed: The seed of initialization, data order and dropout.
-      evaluation: What is evaluated; None evaluates nothing.
+      evaluation: The tasks to evaluate; None evaluates nothing.
       allow_leak: Training tasks, clusters or corpora that may overlap with the suite "held_out".
       early_stopping: Ends the run when an evaluation metric stops improving.
       checkpoints: Which checkpoints are retained.
-      reporting: What is logged and shown in addition to the defaults.
+      reporting: Logs and displays in addition to the defaults.
       strict: Whether a damaged newest checkpoint is an error. Otherwise the newest intact one is used, with a warning.
 
     Raises:

@@ -29,7 +29,7 @@ class RunData:
       members: Its tasks, open for reading.
       evaluated: The manifests of what is evaluated, by the name of the mixture or task.
       labeled: The tasks that are evaluated, open for reading; empty without an evaluation.
-      hold_out: What is held out and which leaks are allowed, for `run.json`; None when nothing is held out.
+      hold_out: The hold-out and the leaks that are allowed, for `run.json`; None when nothing is held out.
     """
 
     mixture: MixtureManifest

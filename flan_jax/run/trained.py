@@ -66,7 +66,7 @@ class TrainedModel:
       export_dir: The directory of exports.
       vocabulary_ref: The vocabulary of the training data.
       vocabulary: That vocabulary; None when only an external class can decode it.
-      plan: What the run evaluates; None when it evaluates nothing.
+      plan: The run's evaluation; None when it has none.
     """
 
     directory: RunDirectory

@@ -90,7 +90,7 @@ class Rendering:
     Attributes:
       template: Position of its template in the task.
       ids: Of inputs and targets, as an export has them; None when an export leaves the example out.
-      notes: What an export truncates or leaves out.
+      notes: Texts about truncated and dropped parts.
     """
 
     inputs: str
@@ -132,7 +132,7 @@ class Finding:
       template: Its position there; None when the finding is about all of them.
       rule: Which mistake.
       severity: "problem" makes wrong examples; "note" is often intended.
-      detail: What was observed.
+      detail: The observation.
     """
 
     where: str

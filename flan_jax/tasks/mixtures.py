@@ -30,8 +30,8 @@ def register_mixture(
       members: Names of registered tasks and mixtures, or pairs of a name and its rate. A mixture among them needs a
         number as its rate, which its members share (SeqIO's rule).
       default_rate: For members without a rate; None for their numbers of examples.
-      hold_out: What must not be trained on; checked against the metadata of all members.
-      notes: What its reader must know, such as the tasks of a published list that are not in it; saved in the manifest
+      hold_out: Tasks, clusters and corpora that must not be trained on; checked against the metadata of all members.
+      notes: Remarks for its reader, such as the tasks of a published list that are not in it; saved in the manifest
         and shown.
 
     Returns:

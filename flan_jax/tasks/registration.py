@@ -50,12 +50,12 @@ class State:
     Attributes:
       default_vocabulary: Of tasks that are registered without one.
       tasks: Each task behind the interface, with the `seqio.Task` made from it.
-      hold_outs: What each mixture holds out, with the leaks that it allows.
-      notes: What each mixture's definition reports to its reader.
+      hold_outs: The hold-out of each mixture, with the leaks that it allows.
+      notes: Remarks of each mixture's definition for its reader.
       yaml_files: Files whose tasks are registered.
       catalog: Modules of published collections by name, imported when they are registered.
       catalog_files: Patterns of the files that define them, relative to the package's parent.
-      settings: What a collection remembers between two registrations, by its name.
+      settings: State of a collection between two registrations, by its name.
       collections: Declared collections, by name.
       defined: Names that collections registered on first use.
       depth: Number of collections that are defining a name now.

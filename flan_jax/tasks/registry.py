@@ -92,7 +92,7 @@ def register(task: TemplatedTask | PretrainingTask | Task, *, vocabulary: str | 
     Args:
       task: The declaration of a templated or a pretraining task; or anything that implements `interface.Task`, which
         brings its own vocabulary.
-      vocabulary: What `vocab.load` takes; None for the one set with `use_vocabulary`.
+      vocabulary: An argument of `vocab.load`; None for the one set with `use_vocabulary`.
 
     Returns:
       The `seqio.Task`.

@@ -126,7 +126,7 @@ class Mixture:
       members: Names, with their weights if it is a mapping.
       cap: The number of examples at which the size of a member without a weight is capped.
       temperature: Of the rates of members without a weight; 1 is proportional, large is equal.
-      hold_out: What it must not be trained on.
+      hold_out: Tasks, clusters and corpora that it must not train on.
       share: A further member, and its fraction of the mixture.
     """
 

@@ -54,7 +54,7 @@ class PromptTemplate(Pattern):
       jinja: The template; `answer_choices` in it is the list of choices.
       answer_choices: The choices between `|||`, in Jinja; None for a template without.
       reference: Where it comes from, in words.
-      metadata: What its author says about it.
+      metadata: Its author's remarks about it.
       direction: "forward", also where a question is asked for: the original evaluates all alike.
       file: That it was read from.
     """

@@ -92,7 +92,7 @@ class NotApplicable(Exception):
     """A template leaves a row out on purpose, such as one whose rendering is empty.
 
     Attributes:
-      reason: What such rows are counted under.
+      reason: The name that such rows are counted under.
     """
 
     def __init__(self, reason: str):
@@ -169,9 +169,9 @@ class Template(Pattern):
 
         Args:
           row: Fields with text or numbers.
-          options: What `{options_}` lists.
+          options: Items of `{options_}`.
           references: Kept for evaluation.
-          block: What `{options_}` becomes; None for the options in the fixed form of `option_block`.
+          block: Text of `{options_}`; None for the options in the fixed form of `option_block`.
 
         Raises:
           MissingField: The row lacks a field (a `KeyError`).
@@ -201,8 +201,8 @@ class Rendered:
     """A row in words.
 
     Attributes:
-      inputs: What the model reads.
-      targets: What it should write.
+      inputs: The text that the model reads.
+      targets: The text that it should write.
       options: The answers to choose from, if any.
       references: All texts that count as right, when the row has more than one; else empty.
     """

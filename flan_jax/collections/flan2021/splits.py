@@ -82,7 +82,7 @@ class Split:
       pattern: Of its name, with "{n}" for the number of templates and "{shot}" for the suffix for exemplars.
       train: Sorted.
       test: Sorted.
-      unit: What is held out: clusters, or datasets whose clusters may be trained on; None holds nothing out.
+      unit: The unit of the hold-out: clusters, or datasets whose clusters may be trained on; None holds nothing out.
       template_counts: The released numbers of templates.
     """
 

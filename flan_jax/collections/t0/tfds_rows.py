@@ -156,7 +156,7 @@ class AbsentSource(Source):
     """A dataset without declared rows: its tasks can be listed and shown, but not read.
 
     Attributes:
-      why: What is missing, and how to declare it.
+      why: The missing part, and how to declare it.
       split_names: The splits that the published dataset has.
     """
 

@@ -45,7 +45,7 @@ def choose(accelerator: Accelerator, *, lengths: Sequence[int] | None, head_dim:
     without one, which shows nothing about its speed.
 
     Args:
-      accelerator: What the step runs on.
+      accelerator: The device that the step runs on.
       lengths: Of the encoder's and the decoder's rows; None where they are unknown.
       head_dim: The size of a head.
       dtype: The compute type.

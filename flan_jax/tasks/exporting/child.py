@@ -68,7 +68,7 @@ class Child:
 
         Args:
           order: JSON.
-          work: What the order is for, "exported 'rte'", for messages.
+          work: Purpose of the order, "exported 'rte'", for messages.
 
         Raises:
           ExportFailed: The child reports a user error, or was killed from outside.

@@ -40,7 +40,7 @@ def export_requests(
     """Exports several requests; they must agree in module, vocabulary and data directory.
 
     Args:
-      requests: What to export; the tasks are registered from the first one.
+      requests: The exports to make; the tasks are registered from the first one.
       export_dir: The export directory.
       start: Starts another export process; None exports everything in this one.
       processes: How many processes may export at a time; None for one per core.
@@ -133,7 +133,7 @@ def export_mixture(
     """Exports every member of a mixture (or a task by itself) for one split, and writes the mixture's manifest.
 
     Args:
-      request: What to export; its tasks are registered.
+      request: The export to make; its tasks are registered.
       export_dir: The export directory.
       module_files: User files that define them.
       workers: Other processes, to share a long export; None when only this one knows the tasks.

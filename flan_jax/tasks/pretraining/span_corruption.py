@@ -162,7 +162,7 @@ def corrupted(
       tokens: Ids of the text.
       mask: The hidden tokens; the first is visible, so that the n-th sentinel of both sides marks the same span.
       last_id: The vocabulary's last id, its first sentinel.
-      replacement: What replaces a span.
+      replacement: Substitute for a span.
     """
     replaced = REPLACE[replacement]
     return replaced(tokens, mask, last_id=last_id), replaced(tokens, ~mask, last_id=last_id)

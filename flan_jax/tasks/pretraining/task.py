@@ -46,7 +46,7 @@ class PretrainingTask:
       objective: "span_corruption" hides spans of a text, which are the targets; "prefix_lm" splits a text in two at a
         random position, and the second part is the target.
       noise: Amount that span corruption hides, and mean length of spans.
-      replacement: What replaces a hidden span in the inputs, and a visible one in the targets.
+      replacement: Substitute for a hidden span in the inputs, and for a visible one in the targets.
       lengths: Token limits of its own, {"inputs": S, "targets": T}, at most those of the run; None for the run's.
       chunks_per_group: Number of chunks of documents that are joined before they are split into segments; with 1
         documents stay separate, at the cost of many short segments.

@@ -40,7 +40,7 @@ class Unusable(UserError):
 
     Attributes:
       reason: The category that it is counted under.
-      detail: What is wrong with this row.
+      detail: The fault of this row.
     """
 
     def __init__(self, reason: str, detail: str):
@@ -254,7 +254,7 @@ def unique_columns(names: list[str], *, where: str) -> None:
 
     Args:
       names: Of the columns.
-      where: What names them, for the message.
+      where: The names' origin, for the message.
 
     Raises:
       UserError: Two have one name.

@@ -237,9 +237,10 @@ class PromptedInput:
             elif self.on_bad_row == "skip":
                 dropped[prompted.reason] += 1
             else:
+                fix = "the template or the row" if prompted.reason == TEMPLATE_FAILED else "the row"
                 raise UserError(
-                    f"{prompted.place}: {prompted.detail}. Fix the row, or give --on_bad_row=skip to drop and count "
-                    "such rows."
+                    f"{prompted.place}: {prompted.detail}. Fix {fix}, or give --on_bad_row=skip to drop and count such "
+                    "rows."
                 )
         if is_empty:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(dropped.items()))

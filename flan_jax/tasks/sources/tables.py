@@ -1,6 +1,7 @@
 """Tables to rows: CSV and TSV files, whose rows are cells under named columns."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -96,6 +97,8 @@ def _require_delimited(cells: list[str], columns: Sequence[str] | None, delimite
     """Refuses a file whose first row is one cell that another delimiter would separate."""
     if len(cells) != 1 or (columns is not None and len(columns) == 1):
         return
+    if re.fullmatch(r"sep=.", cells[0]):
+        raise UserError(f"{place}: {cells[0]!r} is a line for Excel, not a row. Delete it, and give the delimiter.")
     for other, name in _DELIMITERS.items():
         names = cells[0].split(other)
         is_likely = len(names) == len(columns) if columns is not None else all(n and n == n.strip() for n in names)

@@ -336,6 +336,11 @@ def test_floats_of_32_and_16_bits_are_the_decimals_that_they_were(tmp_path):
     assert [row["single"] for row in rows] == [0.1, None, 2.7] and [row["half"] for row in rows] == [0.5, 1.25, 0.1]
 
 
+def test_excels_line_about_the_delimiter_is_no_row(tmp_path):
+    with pytest.raises(UserError, match=r"a\.csv:1: 'sep=;' is a line for Excel, not a row. Delete it"):
+        read(CsvSource, write(tmp_path / "a.csv", "sep=;\nq;a\nx;1\n"))
+
+
 def test_a_file_of_a_split_is_named_once(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"q": 1}\n')
     with pytest.raises(UserError, match=r"a\.jsonl is 2 times among the files of the split 'train'. Name it once"):

@@ -361,9 +361,10 @@ def load(spec: str | Vocabulary, *, extra_ids: int | None = None) -> Vocabulary:
     if spec not in ("bytes", "embedded"):
         path = user_path(spec)
         directory = path.parent if path.name == huggingface_files.TOKENIZER_NAME else path
-        if directory.is_dir() and (found := of_folder(directory, sentinels=extra_ids)):
-            return found
-        extra_ids = added_tokens.number_of_sentinels(path) if extra_ids is None and path.is_file() else extra_ids
+        with accessing(path, setting="The vocabulary", action="read"):
+            if directory.is_dir() and (found := of_folder(directory, sentinels=extra_ids)):
+                return found
+            extra_ids = added_tokens.number_of_sentinels(path) if extra_ids is None and path.is_file() else extra_ids
     chosen = {} if extra_ids is None else {"extra_ids": extra_ids}
     if spec == "bytes":
         return ByteVocabulary(**chosen)

@@ -60,8 +60,8 @@ def test_the_commands_run_in_order(folder):
 
 def cells(printed, task):
     """Returns the first two cells of the rows of printed tables that start with the name of a task."""
-    rows = [[cell.strip() for cell in line.split("│")[1:3]] for line in printed.splitlines() if "│" in line]
-    return [row for row in rows if row[0] == task]
+    rows = [line.split()[:2] for line in printed.splitlines() if "/" in line]
+    return [row for row in rows if row[:1] == [task] and row[1].isdecimal()]
 
 
 def test_the_readme_links_to_the_page():

@@ -62,6 +62,6 @@ def normalized(task: TemplatedTask, record: Record) -> tuple[Row | None, ...] | 
             return BadRow(reason, f"{failed}: {str(error).removesuffix('.')}", record.place)
         if raised_outside(error, caller=__file__):
             # Most often a row of another kind, such as a text where a number was expected.
-            return BadRow(FAILED, f"{failed}: {in_user_code(error)}", record.place)
+            return BadRow(FAILED, f"{failed}: {in_user_code(error)}", record.place, error)
         error.add_note(f"{record.place}: {failed}")
         raise

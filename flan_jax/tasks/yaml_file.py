@@ -139,8 +139,8 @@ class Mixture:
     def __post_init__(self) -> None:
         if not self.members:
             raise UserError("it has no members; name at least one task or mixture.")
-        repeated = [name for name, count in Counter(self.members).items() if count > 1]
-        if repeated and not isinstance(self.members, Mapping):
+        repeated = [name for name, count in Counter(tuple(self.members)).items() if count > 1]
+        if repeated:
             raise UserError(f"the member {repeated[0]!r} is named twice. Give it a weight instead: {{NAME: WEIGHT}}.")
 
     @property

@@ -102,7 +102,7 @@ def test_rules_that_cannot_be_followed_are_refused(rules, message):
     ("settings", "message"),
     [
         ({"restore": "everything"}, "Start.restore: expected one of params, params_and_optimizer, got 'everything'"),
-        ({"rules": (("a", "b", "c"),)}, "a rule is a pair"),
+        ({"rules": (("a", "b", "c"),)}, "Start.rules: expected a list, each item a list of 2"),
         ({"rules": (("(", None),)}, "is not a regular expression"),
     ],
 )

@@ -109,7 +109,7 @@ def test_an_unknown_split_and_a_bad_row_are_reported_through_seqio(registries, t
     (tmp_path / "a.jsonl").write_text('{"q": 1, "a": 2}\n{"q"\n')
     source = JsonlSource(files={"train": tmp_path / "a.jsonl"})
     made = registries.register(TemplatedTask(name="j", source=source, cluster="c", templates=TEMPLATES[:1]))
-    with pytest.raises(KeyError, match="No split 'trian'. Did you mean 'train'"):
+    with pytest.raises(KeyError, match="the split must be one of train; got 'trian'. Did you mean 'train'"):
         made.get_dataset(split="trian", shuffle=False)
     with pytest.raises(Exception, match=r"a\.jsonl:2: not JSON"):
         list(made.get_dataset(split="train", shuffle=False))

@@ -189,9 +189,8 @@ def _read(section: Section) -> Settings:
     """
     settings = section.parse(Settings)
     if settings.superni_dir is not None and not settings.superni_dir.is_dir():
-        raise MissingFileError(
-            f"{section.at('superni_dir')}: no folder {settings.superni_dir} to read Super-NaturalInstructions from."
-        )
+        place = section.at("superni_dir").place
+        raise MissingFileError(f"{place}: no folder {settings.superni_dir} to read Super-NaturalInstructions from.")
     return settings
 
 

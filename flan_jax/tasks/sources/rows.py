@@ -56,11 +56,19 @@ class Record(NamedTuple):
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be used: the reason that it is counted under, what is wrong with it, and its place."""
+    """A row that cannot be used.
+
+    Attributes:
+      reason: The name that it is counted under.
+      detail: The fault.
+      place: File and line.
+      cause: The exception of a user's function, whose traceback `--traceback` shows.
+    """
 
     reason: str
     detail: str
     place: str
+    cause: Exception | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +171,7 @@ class Source(abc.ABC):
         raise UserError(
             f"{bad.place}: {bad.detail}. Fix the row, or set on_bad_row='skip' (in YAML, the task's key on_bad_row: "
             "skip) to drop and count such rows."
-        )
+        ) from bad.cause
 
     def require_split(self, split: str) -> None:
         """Checks the name of a split.

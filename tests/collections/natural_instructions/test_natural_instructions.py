@@ -145,13 +145,13 @@ def test_a_folder_without_lists_registers_for_one_split(collection, registries, 
         collection.register(tmp_path)
     collection.register(tmp_path, collection.Settings(split="train"))
     assert registries.names() == ("superni_task001_a", "superni_train")
-    with pytest.raises(ValueError, match="split must be one of train, test, or absent to go by the lists; got 'dev'"):
+    with pytest.raises(ValueError, match="Settings.split: expected one of train, test, got 'dev'"):
         collection.register(tmp_path, collection.Settings(split="dev"))
 
 
 @pytest.mark.parametrize("name", ["max_source_tokens", "max_instances", "passes"])
 def test_a_number_below_one_is_refused(collection, folder, name):
-    with pytest.raises(ValueError, match=f"{name} of Super-NaturalInstructions must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match=f"Settings.{name}: expected a whole number of at least 1, got 0"):
         collection.register(folder, collection.Settings(**{name: 0}))
 
 

@@ -174,7 +174,7 @@ def test_wrong_folders_names_and_numbers_are_refused(collection, folder, tmp_pat
         collection.register(tmp_path / "empty")
     with pytest.raises(KeyError, match=r"held_out: .* has no task 'subtask901_cosmos'. Did you mean 'subtask901_cos"):
         collection.register(folder, collection.Settings(held_out=("subtask901_cosmos",)))
-    with pytest.raises(ValueError, match="must be 1 or more; got 0 and None"):
+    with pytest.raises(ValueError, match="Settings.max_source_tokens: expected a whole number of at least 1, got 0"):
         collection.register(folder, collection.Settings(max_source_tokens=0))
 
 

@@ -53,7 +53,7 @@ def test_super_natural_instructions(recipe, superni, tmp_path, monkeypatch):
     assert record["identity"]["model"]["vocab_size"] == 32128
     assert record["identity"]["model"]["dtype"] == ("float32" if recipe == "superni_tiny" else "bfloat16")
     assert {task["main_metric"] for task in summary["tasks"]} == {"superni_exact_match", "rouge_l"}
-    assert summary["metrics"]["rouge_l"]["num_tasks"] == len(summary["tasks"])
+    assert summary["means"]["rouge_l"]["num_tasks"] == len(summary["tasks"])
 
 
 @pytest.mark.shared_data

@@ -49,7 +49,7 @@ VERBS = {
     ),
     "evaluate": Verb(
         does="evaluates checkpoints of a run, or imported weights, on tasks and mixtures",
-        examples=("runs/quickstart", "runs/quickstart --tasks=embedded_held_out"),
+        examples=("runs/quickstart", "runs/quickstart --mixture_or_task_name=embedded_held_out"),
         positional=("model_dir",),
         in_many_processes=True,
         configuration=MODEL_OPTIONS,

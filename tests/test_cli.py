@@ -1,6 +1,7 @@
 """The command line: parsing, messages and exit status."""
 
 import importlib
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,14 @@ def test_help_begins_with_examples_and_macros_and_fits_a_terminal(capsys):
     assert "  TRAIN_STEPS = REQUIRED  updates\n" in shown and '  EXPORT_DIR = "exports"  tokenized' in shown
     assert shown.index("TRAIN_STEPS") < shown.index("Options")
     assert max(map(len, shown.split("Macros")[1].splitlines())) <= 80
+
+
+def test_the_examples_of_help_name_options_that_exist():
+    for verb, described in cli.VERBS.items():
+        for example in described.examples:
+            parsed = cli.parse_arguments([verb, *shlex.split(example)])
+            assert parsed.options.keys() <= cli.option_parameters(verb).keys(), example
+            assert all(binding.split("=")[0] in cli.macros() for binding in parsed.gin_bindings), example
 
 
 @pytest.mark.parametrize("option", ["steps", "train_steps", "mixture"])

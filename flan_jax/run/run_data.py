@@ -46,11 +46,10 @@ class RunData:
     @property
     def truncated(self) -> dict[str, float]:
         """The share of examples that the lengths truncate, per feature; without those that are complete."""
-        total = sum(len(task) for task in self.members)
         counts = Counter[str]()
         for task in self.members:
             counts.update(task.manifest.truncated)
-        return {feature: count / total for feature, count in sorted(counts.items()) if count}
+        return {feature: count / self.mixture.num_examples for feature, count in sorted(counts.items()) if count}
 
     def feed(self, config: RunConfig, mesh: jax.sharding.Mesh) -> TrainFeed:
         """Returns the feed of the rows that belong on this process's devices, at its beginning."""
@@ -81,13 +80,7 @@ def open_data(config: RunConfig) -> RunData:
     if config.evaluation is not None:
         labeled = suite.labeled((label, opened[name]) for label, name in config.evaluation.members())
         _require_scores(config, [(one.label, one.task.manifest.task, one.task.manifest.metadata) for one in labeled])
-    hold_out = require_held_out(
-        members,
-        config.evaluation,
-        opened,
-        mixture=mixture,
-        allow_leak=config.allow_leak,
-    )
+    hold_out = require_held_out(members, config.evaluation, opened, mixture=mixture, allow_leak=config.allow_leak)
     return RunData(mixture=mixture, members=members, evaluated=evaluated, labeled=labeled, hold_out=hold_out)
 
 

@@ -48,9 +48,10 @@ class FinishedRun:
 
     def __rich__(self) -> RenderableType:
         """Shows the last evaluation compared with the one at step 0, some predictions, and how the run ended."""
-        parts: list[RenderableType] = []
+        end = Text("\n".join(self._end()), no_wrap=True, overflow="ignore")
         if self.reason == STOP_REQUESTED:  # Whoever stops a run waits for nothing but its end.
-            return Text("\n".join(self._end()), no_wrap=True, overflow="ignore")
+            return end
+        parts: list[RenderableType] = []
         evaluations = RunDirectory(path=self.directory).evaluations
         last, before = evaluations / str(self.step), None
         after = results.read_summary(last)
@@ -60,7 +61,7 @@ class FinishedRun:
             parts.append(report.compare(before, after))
             if self.show_predictions:
                 parts.append(report.predictions(last, after, per_label=self.show_predictions))
-        return Group(*parts, Text("\n".join(self._end()), no_wrap=True, overflow="ignore"))
+        return Group(*parts, end)
 
     def _end(self) -> list[str]:
         """The last lines: what the run left on disk, and the commands that a user is likely to want next."""

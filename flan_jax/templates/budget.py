@@ -108,7 +108,7 @@ def check_operation(operator: str, left: Any, right: Any) -> None:
     elif isinstance(left, int) and isinstance(right, int):
         if operator == "**":
             pay(left.bit_length() * max(right, 0))
-        elif operator in "*+-":
+        elif operator in "*+":
             pay(left.bit_length() + right.bit_length())
     elif operator == "*" and isinstance(left, Sized) and isinstance(right, int):
         pay(len(left) * max(right, 0))

@@ -52,7 +52,7 @@ def export_requests(
     assert all(_definition_of(request) == _definition_of(first) for request in requests), requests
     files = registry.prepare(first)
     for request in requests:  # A name or split that does not exist is refused before anything is exported.
-        members.select(registry.mixture_or_task(request.name), request.split, on_missing_split=request.on_missing_split)
+        _selected(request)
     with _locked(Path(export_dir)):
         return [
             export_mixture(
@@ -77,18 +77,22 @@ def described(requests: Sequence[Request]) -> list[list[dict[str, Any]]]:
       UserError: No task has the split.
     """
     registry.prepare(requests[0])
-    answers = []
-    for request in requests:
-        provider = registry.mixture_or_task(request.name)
-        selection = members.select(provider, request.split, on_missing_split=request.on_missing_split)
-        tasks = [registry.of_seqio(task) for task in selection.tasks.values()]
-        answers.append(
-            [
-                {"task": task.name, "metadata": asdict(task.metadata), "vocabulary_size": task.vocabulary.size}
-                for task in tasks
-            ]
-        )
-    return answers
+    return [
+        [
+            {"task": name, "metadata": asdict(task.metadata), "vocabulary_size": task.vocabulary.size}
+            for name, task in _selected(request)[1].items()
+        ]
+        for request in requests
+    ]
+
+
+def _selected(request: Request) -> tuple[Any, dict[str, Task], dict[str, str]]:
+    """Returns the mixture or task of a request, its tasks to export by name, and why others are skipped."""
+    provider = registry.mixture_or_task(request.name)
+    selection = members.select(provider, request.split, on_missing_split=request.on_missing_split)
+    zero_rate = members.zero_rate(provider)
+    tasks = {name: registry.of_seqio(task) for name, task in selection.tasks.items() if name not in zero_rate}
+    return provider, tasks, {**selection.skipped, **dict.fromkeys(zero_rate & selection.tasks.keys(), "has rate 0")}
 
 
 def export_one(
@@ -144,14 +148,10 @@ def export_mixture(
       UserError: No task has this split, an empty split, two vocabularies, or too many targets that are too long.
     """
     export_dir = Path(export_dir)
-    provider = registry.mixture_or_task(request.name)
-    selection = members.select(provider, request.split, on_missing_split=request.on_missing_split)
-    zero_rate = members.zero_rate(provider)
-    tasks = {name: registry.of_seqio(task) for name, task in selection.tasks.items() if name not in zero_rate}
+    provider, tasks, left_out = _selected(request)
     absent = _absent(request, tasks)
     skipped = {
-        **selection.skipped,
-        **dict.fromkeys(zero_rate & selection.tasks.keys(), "has rate 0"),
+        **left_out,
         **{name: f"{NO_SOURCE}: {source.reason}" for name, source in absent.items()},
     }
     digests = digests_of(module_files)

@@ -28,6 +28,7 @@ def draw_masks(key: PRNGKeyArray, shapes: Any, *, rate: float, dtype: jnp.dtype)
       dtype: The type of the factors.
     """
     leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda shape: isinstance(shape, tuple))
+    # Consecutive parts of one draw: another order of sites gives a seed other masks, and runs other bits.
     ends = np.cumsum([np.prod(shape[1:], dtype=int) for shape in leaves])
     is_retained = jax.random.bernoulli(key, 1.0 - rate, (leaves[0][0], ends[-1]))
     # Scaled here, so that evaluation needs no factor.

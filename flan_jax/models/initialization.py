@@ -61,6 +61,7 @@ def parameter(
 
 def declared(network: nn.Module, *args: Any, **kwargs: Any) -> dict[str, Declaration]:
     """Returns the parameters of a network called with these arguments, by names as "encoder/encoder_norm/scale"."""
+    # Traced for shapes only; the key's value does not matter.
     boxes = jax.eval_shape(lambda key: network.init(key, *args, **kwargs)["params"], jax.random.key(0))
     return {
         name: Declaration(shape=box.value.shape, dtype=box.value.dtype, axes=tuple(box.names), init=box.init)
@@ -79,6 +80,7 @@ def initialize(
       out_shardings: The sharding of each; a None leaves it to JAX.
     """
 
+    # Within one call: programs of other calls would hold their shardings, and so their meshes, alive.
     @functools.cache
     def program(init: Initializer, shape: tuple[int, ...], dtype: jnp.dtype, sharding: Any) -> Callable[..., jax.Array]:
         return jax.jit(lambda key: init(key, shape, dtype), out_shardings=sharding)

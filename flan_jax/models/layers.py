@@ -65,8 +65,10 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         scale_D = parameter(self, "scale", nn.initializers.ones, (x_BTD.shape[-1],), ("embed",))
+        # In bfloat16 the mean square would have 8 bits.
         x_BTD = x_BTD.astype(jnp.float32)
         mean_square_BT1 = jnp.mean(jnp.square(x_BTD), axis=-1, keepdims=True)
+        # Rounded before it is scaled, as in T5X, so that bfloat16 results agree.
         y_BTD = (x_BTD * jax.lax.rsqrt(mean_square_BT1 + self.epsilon)).astype(self.dtype)
         return scale_features(y_BTD, scale_D.astype(self.dtype))
 
@@ -80,6 +82,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: Float[Array, "B T D"], *, masks: DropoutMasks) -> Float[Array, "B T D"]:
+        # T5X's names, which depend on the number of branches.
         names = ["wi"] if len(self.activations) == 1 else [f"wi_{i}" for i in range(len(self.activations))]
         branches = [
             ACTIVATIONS[activation](Dense(self.mlp_dim, ("embed", "mlp"), self.dtype, name=name)(x_BTD))
@@ -106,6 +109,7 @@ class Embedding(nn.Module):
         # along D, every device looks up its part of D for the rows of all of them, and the rows are then exchanged:
         # neither the table nor its gradient travels.
         tokens_BT = constrain(tokens_BT, "gathered_batch", "length")
+        # The default mode, "fill", would compare every id with the table's size and read NaN for one outside of it.
         x_BTD = jnp.take(self.embedding, tokens_BT, axis=0, mode="clip").astype(self.dtype)
         return constrain(constrain(x_BTD, "gathered_batch", "length", "embed"), "batch", "sequence", "width")
 

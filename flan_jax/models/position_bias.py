@@ -33,6 +33,7 @@ class RelativePositionBias(nn.Module):
         """Returns [H, T + S]: the bias of distance d at index d mod (T + S)."""
         period = query_length + key_length
         distance = np.arange(period)
+        # Distances run from 1 - T to S - 1, so negative ones fit behind the others in one period.
         distance = np.where(distance < key_length, distance, distance - period)
         buckets = relative_position_buckets(
             distance,
@@ -62,6 +63,8 @@ class RelativePositionBias(nn.Module):
 
     def row(self, index: Int[Array, ""], key_length: int) -> Float32[Array, "1 H 1 S"]:
         """Returns row `index` of the square bias, for one decoding step."""
+        # Key s is at distance s - index, which is stored at (s - index) mod 2S. Two periods, so that the slice does not
+        # wrap.
         values = jnp.tile(self.by_distance(key_length, key_length), (1, 2))
         row_HS = jax.lax.dynamic_slice_in_dim(values, 2 * key_length - index, key_length, axis=1)
         return row_HS[None, :, None]

@@ -78,11 +78,14 @@ def token_losses(statistics: LogitStatistics, *, label_smoothing: float = 0.0, z
     cross_entropy_BT = log_z_BT - statistics.target
     z_loss_BT = z_loss * jnp.square(log_z_BT)
     total_BT = cross_entropy_BT + z_loss_BT
+    # A Python branch: without smoothing the sum of the logits is unused, and the compiler drops the pass over [B, T,
+    # V].
     if label_smoothing:
         confidence, others = 1.0 - label_smoothing, label_smoothing / (V - 1)
         # T5X's constant, with the epsilon in its logarithm.
         entropy = -(confidence * math.log(confidence) + (V - 1) * others * math.log(others + 1e-20))
         all_BT = V * log_z_BT - statistics.total  # -log p, summed over the vocabulary
+        # `all_BT` includes the target, hence the subtraction from its factor.
         total_BT = (confidence - others) * cross_entropy_BT + others * all_BT - entropy + z_loss_BT
     return TokenLosses(total=total_BT, cross_entropy=cross_entropy_BT, z_loss=z_loss_BT)
 
@@ -125,6 +128,7 @@ class Seq2Seq:
             statistics = logits.statistics(targets_BT)
         losses = token_losses(statistics, label_smoothing=self.label_smoothing, z_loss=self.z_loss)
         sums = {
+            # T5X's `cross_ent_loss` includes the smoothing; without it, runs with different smoothing are comparable.
             "cross_entropy": jnp.sum(losses.cross_entropy * weights_BT),
             "z_loss": jnp.sum(losses.z_loss * weights_BT),
             "accuracy": jnp.sum(statistics.is_correct * weights_BT),

@@ -117,4 +117,5 @@ def _clipped(
         return transformation
     if not max_gradient_norm > 0:
         raise UserError(f"max_gradient_norm is {max_gradient_norm}; it must be above 0, or None for no clipping.")
+    # First, so that one outlier enters the moments clipped.
     return optax.chain(optax.clip_by_global_norm(max_gradient_norm), transformation)

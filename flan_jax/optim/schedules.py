@@ -76,6 +76,7 @@ def linear(
     slope = (1.0 - final_fraction) / (total_steps - warmup_steps)
 
     def rate(step: jax.Array) -> jax.Array:
+        # During the warmup `step - warmup_steps` is negative and the decay would exceed 1.
         decay = jnp.maximum(1.0 - slope * jnp.maximum(0, step - warmup_steps), final_fraction)
         return learning_rate * jnp.minimum(_warmup(step, warmup_steps), decay)
 
@@ -114,6 +115,7 @@ def _schedule(rate: Callable[[jax.Array], jax.Array], step_offset: int) -> Sched
     """Returns the schedule that counts from `step_offset` and applies the floor."""
 
     def schedule(step: Any) -> jax.Array:
+        # Subtracted as integers: float32 does not distinguish all steps above 2^24.
         counted = jnp.maximum(0, jnp.asarray(step) - step_offset).astype(jnp.float32)
         return jnp.maximum(rate(counted), MINIMUM_LEARNING_RATE).astype(jnp.float32)
 
@@ -122,6 +124,7 @@ def _schedule(rate: Callable[[jax.Array], jax.Array], step_offset: int) -> Sched
 
 def _warmup(step: jax.Array, warmup_steps: int) -> jax.Array:
     """Returns the warmup's factor; T5X's formula would divide by zero without a warmup."""
+    # The first update is step 0 and so runs at the floor, as in T5X.
     return jnp.minimum(1.0, step / warmup_steps) if warmup_steps else jnp.ones_like(step)
 
 

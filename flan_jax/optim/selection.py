@@ -114,6 +114,8 @@ class Selection:
         patterns = [re.compile(pattern) for pattern, _ in self.rules]
         assigned = [next((i for i, p in enumerate(patterns) if p.fullmatch(name)), len(patterns)) for name in names]
         for index, pattern in enumerate(patterns):
+            # A rule that only takes what an earlier one leaves may be empty for another model size; it still is
+            # refused, because an experiment with it would train something else than it claims.
             if index not in assigned:
                 raise UserError(_applies_to_nothing(pattern, names, assigned, self.rules))
         uncovered = [name for name, index in zip(names, assigned, strict=True) if index == len(patterns)]

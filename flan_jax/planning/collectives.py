@@ -40,6 +40,8 @@ class Collective:
     def sent_bytes(self) -> float:
         """Bytes that each device sends in one run of the usual ring algorithm."""
         size = max(map(len, self.groups))
+        # An all-reduce is a reduce-scatter and an all-gather. The factor of a permutation cancels the one below: each
+        # device sends all of its array.
         rounds = {"all-reduce": 2.0, "collective-permute": size / max(1, size - 1)}.get(self.kind, 1.0)
         return rounds * self.bytes * (size - 1) / size
 
@@ -110,6 +112,7 @@ def _collective(one: Instruction, within: Computation, *, devices: int, slices: 
     else:
         groups = groups_of(one.attributes, devices=devices)
     size = sum(array.bytes for name in one.operands if name in within for array in within[name].arrays)
+    # The operand is one device's part; `bytes` means the complete array.
     if kind == "all-gather":
         size *= max(map(len, groups))
     return Collective(kind=kind, bytes=size, groups=groups, number=times)
@@ -130,6 +133,7 @@ def _mesh_groups(mesh: str, ids: str | None, names: str) -> Groups:
         before, part = chosen.get(name, ("1", "1"))
         before, part = int(before or 1), int(part or length)
         taken += [len(sizes) + 1] if name in chosen else []
+        # `'b':(2)2` is the middle of three factors of axis b, so every axis is split into three; most factors are 1.
         sizes += [before, part, int(length) // (before * part)]
     others = [axis for axis in range(len(sizes)) if axis not in taken]
     iota = re.fullmatch(_IOTA, ids or f"[{np.prod(sizes)}]")

@@ -59,6 +59,8 @@ def _next(peaks: Mapping[int, int | None], *, low: int, high: int | None, quantu
     if guess <= 0:
         guess = 2 * low if high is None else (low + high) / 2 if low else quantum
     best = max(int(guess) // quantum * quantum, low + quantum)
+    # A guess beyond a refused batch would be refused again.
     best = best if high is None else min(best, high - quantum)
+    # Less than a sixteenth more rows is not worth a compilation, which takes minutes for XL.
     is_worth_it = best > low and (not low or best - low >= max(quantum, low // 16))
     return best if is_worth_it and best not in peaks else None

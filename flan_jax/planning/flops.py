@@ -33,6 +33,7 @@ def training_flops_per_row(config: T5Config, *, encoder_length: int, decoder_len
     D, A = config.emb_dim, config.num_heads * config.head_dim
     L_enc, L_dec = config.num_encoder_layers, config.num_decoder_layers
     feed_forward = (len(config.mlp_activations) + 1) * D * config.mlp_dim
+    # Four projections (query, key, value, output), and two products of [S, S] with two FLOPs per multiplication.
     encoder = 2 * S * L_enc * (4 * D * A + feed_forward) + 4 * S * S * A * L_enc
     decoder = 2 * T * L_dec * (4 * D * A + 2 * D * A + feed_forward) + 4 * T * T * A * L_dec
     cross = 2 * S * L_dec * (2 * D * A) + 4 * S * T * A * L_dec  # Keys and values are over the encoder's positions.
@@ -65,5 +66,6 @@ def _equation_flops(equation: Any) -> int:
     counts = [traced_flops(jaxpr) for jaxpr in jax.extend.core.jaxprs_in_params(params)]
     if name == "cond":
         return max(counts)
+    # The body of a shard_map is one device's share; every other equation is the work of all devices.
     times = params["length"] if name == "scan" else params["mesh"].size if name == "shard_map" else 1
     return int(times) * sum(counts)

@@ -89,6 +89,7 @@ class Program:
                 trips = self._trip_count(instruction)
                 body = str(instruction.attribute(r"body=%?([\w.\-]+)"))
                 yield from self._bodies(body, times * (trips or 1), is_known and trips is not None)
+            # Not fusions: they run as one instruction, and what they contain never reaches memory.
             elif instruction.opcode in ("call", "conditional"):
                 for called in instruction.called:
                     yield from self._bodies(called, times, is_known)

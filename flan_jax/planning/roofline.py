@@ -82,8 +82,10 @@ def _instruction_bytes(program: Program, instruction: Instruction, within: Compu
         return 0
     if opcode in ("copy-start", "slice-start"):  # The result repeats the operand.
         return min(array.bytes for array in arrays[:2]) * sum(array.space == 0 for array in arrays[:2])
+    # Reads and writes the slice only, not the array that it is taken from.
     if opcode == "dynamic-slice":
         return 2 * _in_hbm(instruction)
+    # In place: reads and writes the update.
     if opcode == "dynamic-update-slice":
         return 2 * _in_hbm(within[instruction.operands[1]])
     fused = program.computations.get(instruction.called[0], {}) if opcode == "fusion" else {}
@@ -96,6 +98,7 @@ def _instruction_bytes(program: Program, instruction: Instruction, within: Compu
     root = next((inner for inner in fused.values() if inner.is_root), instruction)
     while root.opcode == "bitcast":
         root = fused[root.operands[0]]
+    # A fusion that ends in an update writes it into its operand in place.
     if root.opcode == "dynamic-update-slice" and _in_hbm(instruction):
         return read + sum(array.bytes for array in fused[root.operands[1]].arrays)
     return read + _in_hbm(instruction)

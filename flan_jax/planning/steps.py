@@ -85,6 +85,8 @@ class Step:
             before_compiling(batch_size)
             if batch_size == self.config.batch_size:
                 return self.peak_bytes
+            # With the resolved number of microbatches: "auto" would choose another one per batch, and memory would not
+            # be linear.
             return self.with_settings(batch_size=batch_size, num_microbatches=self.num_microbatches).peak_bytes
 
         return fitting.largest_batch(

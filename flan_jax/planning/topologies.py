@@ -84,6 +84,7 @@ def captured_stderr() -> Iterator[list[str]]:
     """Captures what C++ libraries print on standard error; afterwards the list contains the lines."""
     lines: list[str] = []
     with tempfile.TemporaryFile() as captured:
+        # The file descriptor itself, since C++ libraries do not write through `sys.stderr`.
         before = os.dup(2)
         os.dup2(captured.fileno(), 2)
         try:
@@ -109,6 +110,7 @@ def _slice_devices(kind: str, sides: Sequence[int], *, slices: int, name: str) -
     if kind == "v4":  # By default each of the chip's two cores is a device, unlike in a run.
         more["chip_config_name"] = "megacore"
     for variable, value in _ENVIRONMENT.items():
+        # What the user set stays.
         os.environ.setdefault(variable, value)
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", f"{kind}-{math.prod(sides)}")
     shape = "x".join(map(str, sides))

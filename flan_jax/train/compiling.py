@@ -45,6 +45,7 @@ class Compiling:
             with self._start_up.phase("compile"):
                 self._thread.join()
             self._is_waited_for = False
+            # Only after compiling: the compiler's own large temporaries are to be freed, not retained.
             self._before_first_step()
         if self._failure is not None:
             raise self._failure

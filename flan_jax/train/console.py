@@ -21,6 +21,7 @@ def console_writer(console: Console, *, total_steps: int, step: int = 0) -> Writ
     """
     if console.is_terminal:
         return ProgressBar(console, total_steps=total_steps, step=step)
+    # One line per training line at any width, so that a log can be searched.
     return PlainLines(lambda text: console.print(text, soft_wrap=True, highlight=False), total_steps=total_steps)
 
 
@@ -95,6 +96,7 @@ class ProgressBar(Writer):
         self._progress = Progress(
             TextColumn("{task.description}"),
             MofNCompleteColumn(),
+            # In less width the bar would push out the loss.
             *([BarColumn(bar_width=None)] if console.width >= 60 else []),
             TimeRemainingColumn(compact=True),
             TextColumn("left  {task.fields[loss]}"),

@@ -156,6 +156,7 @@ def run(
         feed.restore(position["feed"])
     meter = Meter(state=progress.meter, total=total)
     start_up = start_up or StartUp()
+    # Read from the device once; afterwards the loop counts, because reading it would wait for the step.
     step = first_step = int(state.step)
     saved_step: int | None = None
     metrics: Mapping[str, Any] = {}
@@ -173,6 +174,8 @@ def run(
             # A run that is resumed at an evaluated step does not evaluate it again.
             due = cadence.evaluates(step) and step != progress.evaluated_step
             # After a stop request little time is left; the resumed run evaluates this step.
+            # `stop` counts its calls (`stopping.SharedStop`): `due` is the same in all processes, so they call it
+            # equally often.
             if hooks.evaluate is not None and due and not stop():
                 with start_up.phase("evaluation"):
                     evaluated = metrics = _evaluate(hooks.evaluate, step, state, telemetry)

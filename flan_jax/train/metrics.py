@@ -103,6 +103,7 @@ class Meter:
         # Of the last step: norms and learning rates are not averaged.
         window.values = {name: float(value) for name, value in metrics.values.items()}
         if metrics.skipped:  # Its sums are not finite and would make the whole line so.
+            # Every process counts all of them, since a step is skipped in all; `_reduce` adds only what differs.
             self._totals["skipped_steps"] += 1
             return
         window.sums.update({name: float(value) for name, value in metrics.sums.items()})
@@ -125,10 +126,12 @@ class Meter:
             **means,
             **{name: value for name, value in window.values.items() if "/" not in name},
             "seconds_per_step": seconds / (window.steps or math.nan),
+            # Only tokens of this process's lifetime: `earlier` ones took time that is not in `seconds`.
             "tokens_per_second": window.counts["tokens"] / seconds,
             "data_wait_share": min(window.wait_seconds / seconds, 1.0),  # In this order NaN stays NaN.
             "padding_share": 1.0 - counts["tokens"] / (counts["slots"] or math.nan),
             **self._totals,
+            # Statistics of tensors last: there are hundreds, and a reader of the line looks for the others.
             **{name: value for name, value in window.values.items() if "/" in name},
         }
         return {name: value if math.isfinite(value) else None for name, value in line.items()}

@@ -53,6 +53,7 @@ class PlacedFeed:
           feed: At its position.
           place: Transfers this process's rows of a batch to the devices.
         """
+        # Before the thread starts: afterwards the feed's own position is up to `AHEAD_BATCHES` further.
         self._position = feed.state()
         self._failure: BaseException | None = None
         self._ready: queue.Queue[_Made] = queue.Queue(maxsize=AHEAD_BATCHES)
@@ -90,6 +91,7 @@ def _place_ahead(
     while not (stop.is_set() or failed):
         try:
             batch, stats = next(feed)
+            # Each batch carries the position after it, which the loop's saves then record.
             made = _Made(Placed(place(batch), stats, token_slots(batch)), feed.state(), None)
         except BaseException as error:  # Whatever it is, the loop must not wait forever.
             made, failed = _Made(None, None, error), True

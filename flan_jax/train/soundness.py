@@ -39,6 +39,7 @@ def require_sound(state: TrainState) -> None:
     raise DivergedError(f"Step {int(state.step):,} is not saved, and the run ends: training has diverged, the {what}.")
 
 
+# One program and two numbers: leaf by leaf, hundreds of small transfers would each wait for the device.
 @jax.jit
 def _largest(params: Any, opt_state: Any) -> tuple[jax.Array, jax.Array]:
     return _largest_of(params), _largest_of(opt_state)

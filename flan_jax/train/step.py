@@ -59,6 +59,7 @@ def make_train_step(
         raise UserError(f"num_microbatches is {num_microbatches}; it must be at least 1.")
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        # Python booleans, evaluated while tracing: frozen parameters cost neither a gradient nor its memory.
         mask = jax.tree.map(lambda _: True, state.params) if trainable is None else trainable(state.params)
         trained, fixed = _split(state.params, mask)
         totals = _totals(objective, apply, fixed=fixed)
@@ -66,8 +67,10 @@ def make_train_step(
         total = _over_microbatches(totals, trained, batch, rng, num_microbatches=num_microbatches)
         # A batch without a single target token has a gradient of zero, and is not divided.
         divisor = jnp.where(total["weight"] > 0, total["weight"], 1.0)
+        # Divided once, after all sums: a mean of microbatch means would weight a token by the length of its microbatch.
         gradients = jax.tree.map(lambda leaf: leaf / divisor, total["gradients"])
 
+        # Optax's partition expects the complete tree. The zeros cost nothing: a frozen label does not read them.
         everywhere = _merge(gradients, jax.tree.map(jnp.zeros_like, fixed))
         with jax.named_scope("optimizer"):  # Its name in a profile.
             updates, opt_state = optimizer.update(everywhere, state.opt_state, state.params)
@@ -80,6 +83,7 @@ def make_train_step(
             changes = jax.tree.map(jnp.subtract, new_trained, trained)
             trees = {"weight_rms": trained, "gradient_rms": gradients, "update_rms": changes}
             metrics.values.update(_statistics(trees))
+        # Selected, not branched over: a skipped step is rare, and the selection fuses into the update.
         new_state = TrainState(
             step=state.step + 1,
             params=_merge(_unless(metrics.skipped, new_trained, trained), fixed),
@@ -123,6 +127,7 @@ def _over_microbatches(
         index, rows = part
         return jax.tree.map(jnp.add, carry, totals(trained, rows, jax.random.fold_in(rng, index))), None
 
+    # A loop, so that the activations of one part exist at a time and it is compiled once.
     total: _Totals = jax.lax.scan(add, zeros, (jnp.arange(num_microbatches), parts))[0]
     return total
 
@@ -150,6 +155,7 @@ def _metrics(total: _Totals, gradients: Any, mask: Any) -> StepMetrics:
             "Every parameter is frozen: there is nothing to train. Change the rules or the default so that some "
             "are trained."
         )
+    # Squares above 1e38 overflow float32: a gradient that large counts as not finite too.
     squares = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients)])
     bad = ~jnp.isfinite(squares)
     norm = jnp.sqrt(jnp.sum(squares))
@@ -157,6 +163,8 @@ def _metrics(total: _Totals, gradients: Any, mask: Any) -> StepMetrics:
         sums=total["sums"],
         weight=total["weight"],
         values={"grad_norm": norm},
+        # Either occurs alone: a sum of losses overflows where gradients are finite, and a derivative is NaN where the
+        # loss is not.
         skipped=~(jnp.isfinite(total["sums"]["loss"]) & jnp.isfinite(norm)),
         bad_tensors=jnp.sum(bad),
         # An index, since a compiled step cannot return a name; the loop has the names.

@@ -51,6 +51,7 @@ class StopRequest:
             # for many seconds. The file descriptor is written by the interpreter's own handler, at once.
             self._wakeup = socket.socketpair()
             self._wakeup[1].setblocking(False)
+            # A full buffer loses nothing: the first signal is the one that is acknowledged.
             self._previous_wakeup = signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
             threading.Thread(target=self._report, args=(self._wakeup[0],), daemon=True, name="stop request").start()
         return self
@@ -111,6 +112,8 @@ class SharedStop:
         if self._sum is not None:
             self._decided |= bool(np.asarray(self._sum))
             self._sum = None
+        # By the count of calls, which is equal in all processes: a process that skipped a reduction would hang the
+        # others.
         if self._calls % _EVERY_CALLS == 0 and not self._decided:
             flag = np.int32(self._requested())
             flags = jax.make_array_from_callback(self._shape, self._sharding, lambda _: np.full((1,), flag))

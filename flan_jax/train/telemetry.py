@@ -137,6 +137,7 @@ class Telemetry:
             return
         step, on_device, stats, slots, wait_seconds = self._pending
         self._pending = None
+        # The only wait for the device in the loop. The next step was dispatched before, so that the device stays busy.
         metrics: StepMetrics = jax.device_get(on_device)
         self._meter.add(metrics, stats=stats, slots=slots, wait_seconds=wait_seconds)
         if self._logs(step):
@@ -156,6 +157,8 @@ class Telemetry:
             first = self._tensor_names[int(metrics.first_bad_tensor)]
             what += f", gradients not finite in {bad} of {len(self._tensor_names)} tensors, the first {first!r}"
         self._print_line(f"step {step:,} skipped because its numbers are not finite: {what}")
+        # The count is not in the position: a resumed run starts from a saved state, and none is saved while steps are
+        # skipped.
         if self._skipped_in_a_row >= self._max_skipped_steps:
             raise DivergedError(
                 f"{counted(self._skipped_in_a_row, 'step')} in a row, up to step {step}, were skipped because their "

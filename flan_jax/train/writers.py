@@ -61,6 +61,7 @@ class JsonlWriter(Writer):
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Rewritten by renaming: a process killed here leaves the old file, never a part of the history.
         write_atomic(self._path, "".join(self._retained_lines()))
         self._file = open(self._path, "a", encoding="utf-8")
         return self
@@ -111,6 +112,7 @@ class TensorBoardWriter(Writer):
     def __enter__(self) -> Self:
         from tensorboardX import SummaryWriter  # Takes a quarter of a second, and few runs use it.
 
+        # Purging hides the step itself too, so it begins after the last one that remains valid.
         self._events = SummaryWriter(str(self._directory), purge_step=self._resumed_step + 1)
         return self
 

@@ -117,12 +117,16 @@ def _attend_forward(
     bias_GHTS: Float[Array, "G H T S"] | None,
 ) -> tuple[Float[Array, "B T H K"], tuple[Any, ...]]:
     dtype = query_BTHK.dtype
+    # Float32 whatever the compute type, which T5X makes an option (`float32_attention_logits`): bfloat16 would round a
+    # score of 100 by up to 0.25.
     scores_BHTS = jnp.einsum("BTHK,BHKS->BHTS", query_BTHK, key_BHKS, preferred_element_type=jnp.float32)
     if bias_GHTS is not None:
         scores_BHTS = (_in_groups(scores_BHTS, bias_GHTS) + bias_GHTS[:, None]).reshape(scores_BHTS.shape)
     scores_BHTS = jnp.where(mask_B1TS, scores_BHTS, MASKED_SCORE)
+    # The softmax's shift: without it a score above 88 would overflow float32.
     power_BHTS = jnp.exp(scores_BHTS - jnp.max(scores_BHTS, axis=-1, keepdims=True))
     inverse_BTH1 = jnp.swapaxes(1.0 / jnp.sum(power_BHTS, axis=-1, keepdims=True), 1, 2)
+    # The only array of this size that is saved for the backward pass: half the memory in bfloat16.
     power_BHTS = power_BHTS.astype(dtype)
     mixed_BTHK = jnp.einsum("BHTS,BHKS->BTHK", power_BHTS, value_BHKS) * inverse_BTH1.astype(dtype)
     residuals = (query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS, power_BHTS, inverse_BTH1, mixed_BTHK)
@@ -139,6 +143,8 @@ def _attend_backward(residuals: tuple[Any, ...], grad_BTHK: Float[Array, "B T H 
     has_key_BT11 = jnp.swapaxes(jnp.any(mask_B1TS, axis=-1, keepdims=True), 1, 2)
     unmasked_grad_BTHK = jnp.where(has_key_BT11, grad_BTHK, 0.0)
     shared_BTH1 = jnp.sum(unmasked_grad_BTHK * mixed_BTHK.astype(jnp.float32), axis=-1, keepdims=True)
+    # XLA on CPU would fuse what produces these into the transposing copies of the products below, as in
+    # `products.project`.
     grad_BTHK, unmasked_grad_BTHK = jax.lax.optimization_barrier(
         (grad_BTHK.astype(dtype), unmasked_grad_BTHK.astype(dtype))
     )
@@ -157,6 +163,7 @@ def _attend_backward(residuals: tuple[Any, ...], grad_BTHK: Float[Array, "B T H 
         jnp.einsum("BHTS,BHKS->BTHK", scores_grad_BHTS, key_BHKS),
         jnp.einsum("BHTS,BTHK->BHKS", scores_grad_BHTS, query_BTHK),
         jnp.einsum("BHTS,BTHK->BHKS", power_BHTS, grad_BTHK),
+        # The mask is boolean.
         None,
         bias_grad_GHTS,
     )
@@ -167,6 +174,7 @@ attend.defvjp(_attend_forward, _attend_backward)
 
 def _in_groups(scores_BHTS: Float[Array, "B H T S"], bias_GHTS: Float[Array, "G H T S"]) -> Float[Array, "G _ H T S"]:
     """Returns the scores by groups of rows."""
+    # Consecutive rows, because a device holds consecutive rows: with G devices each group is local to one of them.
     return scores_BHTS.reshape(bias_GHTS.shape[0], -1, *scores_BHTS.shape[1:])
 
 
@@ -187,6 +195,7 @@ def attend_by_cudnn(
         jnp.moveaxis(value_BHKS, 3, 1),
         bias=None if bias_1HTS is None else bias_1HTS.astype(query_BTHK.dtype),
         mask=mask_B1TS,
+        # Not the default 1 / sqrt(K), which T5's initial query kernels already contain.
         scale=1.0,
         implementation="cudnn",
     )
@@ -213,6 +222,8 @@ class MaskedAttention(AttentionFunction):
         """See the base class."""
         rows, _, queries, keys = self.mask_B1TS.shape
         devices = shards_of("batch")
+        # cuDNN takes one bias for all rows, and rows that do not divide are not sharded, so that nothing is summed per
+        # device.
         copies = devices if self.compute is attend and rows % devices == 0 else 1
         return dataclasses.replace(self, bias_GHTS=bias(queries, keys, copies=copies))
 
@@ -273,6 +284,7 @@ class TiledAttention(AttentionFunction):
             ids = {"query_ids_BT": query_ids_BT, "key_ids_BS": key_ids_BS}
             return attend_in_tiles(query_BTHK, key_BSHK, value_BSHK, table_HR, **ids, causal=self.causal)
 
+        # [B, H, K, S] is the layout of decoding; the kernel reads tiles [S, K].
         key_BSHK, value_BSHK = jnp.moveaxis(key_BHKS, 3, 1), jnp.moveaxis(value_BHKS, 3, 1)
         per_head, ids = ("batch", None, "heads", None), ("batch", None)
         return call_per_device(

@@ -62,6 +62,7 @@ def choose(accelerator: Accelerator, *, lengths: Sequence[int] | None, head_dim:
         return "xla", "the implementation of every platform except NVIDIA GPUs"
     if accelerator.capability < _AMPERE:
         return "xla", f"not cudnn, because {accelerator.kind!r} is not an NVIDIA GPU of Ampere or later"
+    # "auto" must not choose what may fail later; `require` trusts a request by name instead.
     if lengths is None:
         return "xla", "not cudnn, because the lengths of the rows are unknown"
     obstacle = _cudnn_obstacle(accelerator, lengths=lengths, head_dim=head_dim, dtype=dtype)
@@ -89,6 +90,7 @@ def require(name: str, accelerator: Accelerator, *, lengths: Sequence[int] | Non
     if accelerator.capability < _AMPERE:
         obstacle = f"it needs an NVIDIA GPU of Ampere or later, and this is {accelerator.kind!r}"
     elif name == "cudnn":
+        # Unknown lengths are no obstacle here: the user asked for it by name.
         obstacle = _cudnn_obstacle(accelerator, lengths=lengths or (), head_dim=head_dim, dtype=dtype)
     else:
         obstacle = _pallas_obstacle(head_dim=head_dim, dtype=dtype)
@@ -104,6 +106,7 @@ def _cudnn_obstacle(accelerator: Accelerator, *, lengths: Sequence[int], head_di
     uneven = [length for length in lengths if length % 128]
     if uneven:
         return f"its rows must be multiples of 128 long, and one is {uneven[0]}"
+    # The limits that JAX checks before it calls cuDNN, so that the message is ours.
     most = 256 if accelerator.capability >= _HOPPER else 128
     if head_dim % 8 or head_dim > most:
         return (
@@ -116,6 +119,7 @@ def _pallas_obstacle(*, head_dim: int, dtype: str) -> str | None:
     """As `_cudnn_obstacle`."""
     if dtype not in _KERNEL_TYPES:
         return f"it computes in {', '.join(_KERNEL_TYPES)}, and T5Config.dtype is {dtype!r}"
+    # Triton's blocks have sides of powers of 2, and its products need at least 16.
     if head_dim not in (16, 32, 64, 128):
         return f"its heads must be 16, 32, 64 or 128 long, and T5Config.head_dim is {head_dim}"
     return None

@@ -61,6 +61,8 @@ class Tilings:
             field.name: getattr(self, field.name).within(query_length, key_length) for field in dataclasses.fields(self)
         }
         gradient = within["query_gradient"]
+        # The table's gradient numbers diagonals of tiles in whole blocks of keys, so blocks of queries must be
+        # multiples.
         within["query_gradient"] = dataclasses.replace(gradient, keys=min(gradient.keys, gradient.queries))
         return Tilings(**within)
 
@@ -114,6 +116,7 @@ def attend_in_tiles(
     T, S = query_BTHK.shape[1], key_BSHK.shape[1]
     tilings = (tilings or tilings_for(query_BTHK.shape[3], query_BTHK.dtype)).within(T, S)
     more_T, more_S = (padded - length for padded, length in zip(tilings.padded(T, S), (T, S), strict=True))
+    # The segment of filling positions occurs in no row, so that no real query attends to them.
     mixed_BTHK = _attend(
         causal,
         tilings,
@@ -165,7 +168,9 @@ def _forward(causal, tilings, query_BTHK, key_BSHK, value_BSHK, table_HR, query_
 
 def _backward(causal, tilings, residuals, grad_BTHK):
     query_BTHK, key_BSHK, value_BSHK, table_HR, query_ids_BT, key_ids_BS, mixed_BTHK, log_sum_BHT = residuals
+    # Tensor cores multiply operands of one type.
     grad_BTHK = grad_BTHK.astype(query_BTHK.dtype)
+    # The sum over keys in the softmax's gradient, once for all three gradient programs (FlashAttention-2, algorithm 2).
     shared_BHT = jnp.einsum(
         "BTHK,BTHK->BHT", grad_BTHK.astype(jnp.float32), mixed_BTHK.astype(jnp.float32), precision="highest"
     )
@@ -182,6 +187,7 @@ def _backward(causal, tilings, residuals, grad_BTHK):
     )
     query_grad_BTHK, table_grad_HR = _query_and_table_gradient(reads, tilings.query_gradient, causal=causal)
     key_grad_BSHK, value_grad_BSHK = _key_value_gradient(reads, tilings.key_value_gradient, causal=causal)
+    # Segment ids are integers without a gradient.
     return query_grad_BTHK, key_grad_BSHK, value_grad_BSHK, table_grad_HR, None, None
 
 
@@ -239,6 +245,7 @@ def _by_bucket(sums_BHOTS, far_BHI, tiling, *, first_near_tile: int, causal: boo
     """Returns the table's gradient [H, 32]: the sums of each distance, added to its bucket."""
     offset_O11 = (first_near_tile + np.arange(sums_BHOTS.shape[2]))[:, None, None] * tiling.keys
     distance_OTS = offset_O11 + np.arange(tiling.keys)[None, None, :] - np.arange(tiling.queries)[None, :, None]
+    # A product with one-hot rows, because a scatter adds in no fixed order on a GPU.
     one_hot = jax.nn.one_hot(_buckets(distance_OTS.reshape(-1), causal=causal), RELPOS_BUCKETS, dtype=jnp.float32)
     sums_HX = jnp.sum(sums_BHOTS, axis=0).reshape(sums_BHOTS.shape[1], -1)
     table_grad_HR = jnp.dot(sums_HX, one_hot, precision=jax.lax.Precision.HIGHEST)
@@ -281,6 +288,7 @@ def _visible_blocks(query_ids_BT, key_ids_BS, tiling: Tiling, *, causal: bool) -
 
     query_least, query_most = (x[:, :, None] for x in ends(query_ids_BT, tiling.queries))
     key_least, key_most = (x[:, None, :] for x in ends(key_ids_BS, tiling.keys))
+    # Overlapping ranges never miss a common segment; a pair without one is masked, and costs only time.
     visible_BIJ = (query_least <= key_most) & (key_least <= query_most)
     if causal:
         blocks, key_blocks = visible_BIJ.shape[1:]

@@ -70,6 +70,7 @@ def _scores(query_TK, key_SK, query_ids_T, key_ids_S, near_ref, *, query_start, 
             scores = scores + near_ref[jnp.minimum(jnp.maximum(distance, -NEAR), NEAR - 1) + NEAR]
         if causal:
             visible = visible & (distance <= 0)
+    # Infinite, unlike `attention.MASKED_SCORE`: a visited block may mask all keys of a query, and must add nothing.
     return jnp.where(visible, scores, -jnp.inf)
 
 
@@ -100,6 +101,7 @@ def forward(reads: Reads, mixed_ref, log_sum_ref, *, block_keys: int, causal: bo
         # The peak of a query without any key so far is -inf, and -inf - -inf would be NaN.
         finite_peak_T = jnp.where(new_peak_T == -jnp.inf, 0.0, new_peak_T)
         power_TS = jnp.exp2(scores_TS - finite_peak_T[:, None])
+        # Earlier sums are brought to the new peak (online softmax; Milakov and Gimelshein, 1805.02867).
         shrink_T = jnp.exp2(peak_T - finite_peak_T)
         value_SK = reads.value[at, :]
         mixed_TK = mixed_TK * shrink_T[:, None] + product(power_TS.astype(value_SK.dtype), value_SK, contract=(1, 0))
@@ -107,6 +109,7 @@ def forward(reads: Reads, mixed_ref, log_sum_ref, *, block_keys: int, causal: bo
 
     start = (jnp.zeros((T, K), jnp.float32), jnp.zeros((T,), jnp.float32), jnp.full((T,), -jnp.inf, jnp.float32))
     mixed_TK, sum_T, peak_T = jax.lax.fori_loop(reads.first[...], reads.end[...], step, start)
+    # Such queries are fillers and padding whose segment has no key; 0 keeps NaN out of the gradients.
     has_no_key_T = sum_T == 0.0
     divisor_T = jnp.where(has_no_key_T, 1.0, sum_T)
     mixed_ref[...] = (mixed_TK / divisor_T[:, None]).astype(mixed_ref.dtype)
@@ -118,6 +121,8 @@ def _scores_gradient(scores, key_or_query, grad_or_value, log_sum_T, shared_T, *
     column = 0 if keys_first else 1
     weights = jnp.exp2(scores - jnp.expand_dims(log_sum_T, column))
     weights_grad = product(key_or_query, grad_or_value, contract=(1, 1))
+    # The gradient of query . key has no factor log2(e): `LOG2E` only changes the base in which the weights are
+    # computed.
     return weights, weights * (weights_grad - jnp.expand_dims(shared_T, column))
 
 
@@ -238,6 +243,7 @@ def table_gradient(reads: Reads, sum_ref, *, causal: bool, first_near_tile: int)
             )
             return sum_TS + scores_grad_TS
 
+        # Other tiles would add zeros, at their full cost.
         is_visible = (j >= reads.first[i]) & (j < reads.end[i])
         return jax.lax.cond(is_visible, add, lambda sum_TS: sum_TS, sum_TS)
 

@@ -52,6 +52,8 @@ class ChunkedLogits(NamedTuple):
         chunking = Chunking(is_tied=head.is_tied, divisor=head.divisor, shards=self.shards, width=self.width)
         log_z_BT, target_BT, right_BT = _read(chunking, self.vectors_BTD, head.table, targets_BT)
         # Dead code for a loss without label smoothing; the compiler removes it.
+        # The sum of a position's logits is its product with the table's column sums: no chunk is needed, and JAX
+        # derives its gradient.
         column_D = jnp.sum(head.table, axis=0 if head.is_tied else 1)
         total_BT = jnp.dot(self.vectors_BTD.astype(jnp.float32), column_D) / jnp.float32(head.divisor)
         return LogitStatistics(
@@ -67,6 +69,7 @@ def read_logits(
     vectors_BTD = constrain(vectors_BTD, "batch", "length", "width")
     positions, shards = math.ceil(B * T / shards_of("batch")), shards_of("vocab")
     # A table that is sharded along D too is all-gathered chunk by chunk.
+    # A gathered chunk has V / chunks rows of D numbers, so D counts like positions in the size of a chunk.
     gathered = vectors_BTD.shape[-1] if shards_of("embed") > 1 else 0
     if not execution.chunks_logits(4 * positions * head.vocab_size // shards, table_is_sharded=gathered > 0):
         return head.logits(vectors_BTD)
@@ -86,6 +89,7 @@ def chunk_width(vocab_size: int, *, positions: int, shards: int, chunk_bytes: in
     """
     rows = vocab_size // shards
     chunks = math.ceil(rows / max(1, chunk_bytes // (4 * positions)))
+    # Nearly equal sizes: full chunks share one program in a loop, and only the remainder is compiled separately.
     return math.ceil(rows / chunks)
 
 
@@ -107,10 +111,12 @@ def _read_forward(
         logits_BTMV = _chunk_logits(chunking, x_BTD, _chunk(chunking, table_by_shard, start, width))
         index_BTM = _index_in_chunk(chunking, table_by_shard, targets_BT, start)
         new_peak_BTM = jnp.maximum(peak_BTM, jnp.max(logits_BTMV, axis=-1))
+        # Online softmax (Milakov and Gimelshein, 1805.02867): one pass over the chunks gives peak and sum.
         sum_BTM = sum_BTM * jnp.exp(peak_BTM - new_peak_BTM) + jnp.sum(
             jnp.exp(logits_BTMV - new_peak_BTM[..., None]), axis=-1
         )
         is_here_BTM = (index_BTM >= 0) & (index_BTM < width)
+        # Clipped, an index outside of the chunk reads some other logit; `is_here` discards it.
         taken_BTM = jnp.take_along_axis(logits_BTMV, index_BTM[..., None], axis=-1, mode="clip")[..., 0]
         # The argmax is the first of the largest. On CPU, reducing indices would cost more than the product itself.
         before_BTMV = jnp.where(_columns(width) < index_BTM[..., None], logits_BTMV, -jnp.inf)
@@ -127,6 +133,7 @@ def _read_forward(
     peak_BT1 = jnp.max(peak_BTM, axis=-1, keepdims=True)
     log_z_BT = peak_BT1[..., 0] + jnp.log(jnp.sum(sum_BTM * jnp.exp(peak_BTM - peak_BT1), axis=-1))
     target_BT = jnp.sum(target_BTM, axis=-1)
+    # Largest, and no equal logit has a smaller index: the same verdict as argmax where logits tie.
     is_correct_BT = (target_BT >= peak_BT1[..., 0]) & (jnp.max(earlier_BTM, axis=-1) < target_BT)
     return (log_z_BT, target_BT, is_correct_BT.astype(jnp.float32)), (vectors_BTD, table, targets_BT, log_z_BT)
 
@@ -135,6 +142,7 @@ def _read_backward(
     chunking: Chunking, residuals: tuple[Any, ...], gradients: tuple[Any, ...]
 ) -> tuple[Float[Array, "B T D"], Float[Array, "_ _"], None]:
     vectors_BTD, table, targets_BT, log_z_BT = residuals
+    # Whether the argmax is the target has no gradient.
     log_z_grad_BT, target_grad_BT, _ = gradients
     table_by_shard, x_BTD = _by_shard(chunking, table), vectors_BTD.astype(jnp.float32)
 
@@ -159,6 +167,8 @@ def _read_backward(
         x_grad_MBTD = constrain(x_grad_MBTD, "vocab", "batch", "length", "width")
         return x_grad_MBTD, _constrain_table(chunking, table_grad)
 
+    # Vectors have one gradient per shard of the vocabulary, summed after the loop: one all-reduce instead of one per
+    # chunk.
     empty = (jnp.zeros((chunking.shards, *x_BTD.shape), jnp.float32), jnp.zeros(table_by_shard.shape, jnp.float32))
     x_grad_MBTD, table_grad = _over_chunks(chunking, table_by_shard, visit, empty)
     x_grad_BTD = jnp.sum(x_grad_MBTD, axis=0).astype(vectors_BTD.dtype)

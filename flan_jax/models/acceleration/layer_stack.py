@@ -46,6 +46,7 @@ def run_layers(
       execution: Whether to scan, and what to rematerialize.
       **context: What is the same for all layers: attention functions, the encoder's output.
     """
+    # Parameters come into being when their own module runs; a scan would create one layer's instead of all.
     if layers[0].is_initializing():
         for layer, layer_masks in zip(layers, masks, strict=True):
             x_BTD = layer(x_BTD, masks=layer_masks, **context)
@@ -82,6 +83,7 @@ def _scan(
     stacked = jax.tree.map(
         lambda names, *leaves: constrain(jnp.stack(leaves), None, *names), axes, *cast, is_leaf=_is_names
     )
+    # Masks are drawn outside of the loop, so that scanned and unrolled layers drop the same features.
     stacked_masks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *masks)
 
     def body(x_BTD: jax.Array, layer: tuple[Params, DropoutMasks]) -> tuple[jax.Array, None]:

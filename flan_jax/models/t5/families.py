@@ -123,6 +123,7 @@ def recognize(config: T5Config) -> Recognized:
         title = "a T5 of no published family"
     if config.decoder_outputs_are_scaled != config.logits_via_embedding:
         title += f", decoder outputs {'scaled' if config.decoder_outputs_are_scaled else 'not scaled'}"
+    # The first file in the order of publication: T5 1.1, LM-adapted and Flan-T5 share their sizes.
     files = (family.gin_file(size) for family in families for size in family.sizes)
     gin_file = next((file for file in files if _sizes(config_of_gin_file(file)) == _sizes(config)), None)
     return Recognized(title=title, families=families, gin_file=gin_file)

@@ -76,6 +76,7 @@ class EncoderLayer(nn.Module):
         h_BSD = self.pre_attention_layer_norm(x_BSD)
         keys_values = self.attention.keys_values(h_BSD)
         h_BSD = self.attention(h_BSD, keys_values, attend=attend, masks=masks, site="attention")
+        # The residual stream itself is never normalized within a stack (pre-norm), hence `encoder_norm` at its end.
         x_BSD = x_BSD + drop(h_BSD, masks, "attention_out")
         h_BSD = self.mlp(self.pre_mlp_layer_norm(x_BSD), masks=masks)
         x_BSD = x_BSD + drop(h_BSD, masks, "mlp_out")
@@ -119,6 +120,7 @@ class DecoderLayer(nn.Module):
         """Returns the output for every position of a row, as in training."""
         if self.config.relpos_bias_per_layer:
             attend = attend.with_bias(self.relpos_bias)
+        # The encoder's output is normalized already, so that the keys' side has no norm of its own here.
         cross = self.encoder_decoder_attention.keys_values(encoded_BSD)
         return self.extend(x_BTD, cross=cross, attend=attend, cross_attend=cross_attend, masks=masks)[0]
 
@@ -219,6 +221,7 @@ class Decoder(nn.Module):
         self.layers = [DecoderLayer(self.config) for _ in range(self.config.num_decoder_layers)]
         self.decoder_norm = _layer_norm(self.config)
         if not self.config.logits_via_embedding:
+            # Only declared here: the product is `LogitsHead`'s, which may compute it in chunks.
             self.logits_dense = Kernel((self.config.emb_dim, self.config.vocab_size), ("embed", "vocab"))
 
     def __call__(
@@ -271,6 +274,7 @@ class Decoder(nn.Module):
         self_mask_111T = (jnp.arange(length) <= index)[None, None, None]
         shared_bias = None if self.config.relpos_bias_per_layer else self.relpos_bias.row(index, length)
         new_cache = []
+        # Unrolled whatever `execution` says: a scan would stack all parameters again for every token.
         for layer, layer_cache, layer_cross in zip(self.layers, cache, cross, strict=True):
             bias_1H1T = layer.relpos_bias.row(index, length) if shared_bias is None else shared_bias
             x_B1D, layer_cache = layer.extend(
@@ -294,6 +298,7 @@ class Transformer(nn.Module):
 
     def setup(self) -> None:
         config = self.config
+        # One table for both stacks, in every T5, also where the logits are untied.
         self.token_embedder = Embedding(config.vocab_size, config.emb_dim, jnp.dtype(config.dtype))
         self.encoder = Encoder(config, self.execution)
         self.decoder = Decoder(config, self.execution)

@@ -127,6 +127,7 @@ def _nearest_config(shapes: Shapes) -> T5Config:
     for stack, count in layers.items():
         if not count:
             raise UserError(f"These are not the parameters of a complete T5: there is no leaf under {stack}/layers_0.")
+    # The most frequent shape of a kind decides, so that one damaged leaf is listed as such and the others still fit.
     vocab_size, _ = _most_frequent(shapes, _TABLE, rank=2)
     (emb_dim,) = _most_frequent(shapes, r".*_norm/scale", rank=1)
     heads, buckets = _most_frequent(shapes, r".*relpos_bias/rel_embedding", rank=2)
@@ -140,6 +141,7 @@ def _nearest_config(shapes: Shapes) -> T5Config:
         )
     tied = _LOGITS not in shapes
     branches = {match[1] for match in (re.search(r"/mlp/(wi_\d+)/kernel$", name) for name in shapes) if match}
+    # UL2 is the only published family with gated layers and tied logits.
     gated = ("silu" if tied else "gelu", *("linear",) * (len(branches) - 1))
     return T5Config(
         vocab_size=vocab_size,

@@ -29,7 +29,7 @@ CHECKED = (
 install_import_hook(
     [
         "flan_jax.objectives",
-        "flan_jax.decoding",
+        *(f"flan_jax.decoding.{m}" for m in ("decoder", "loop", "scoring")),  # Strategies check themselves.
         "flan_jax.models.t5.model",
         *(f"flan_jax.models.{m}" for m in CHECKED),
     ],

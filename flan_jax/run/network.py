@@ -15,8 +15,10 @@ import numpy as np
 
 from flan_jax import backend, placement, sharding, vocab
 from flan_jax.data.manifest import VocabularyRef
+from flan_jax.decoding.decoder import Decoder
 from flan_jax.decoding.loop import generate
 from flan_jax.decoding.scoring import score
+from flan_jax.decoding.strategies import Greedy, Strategy
 from flan_jax.errors import DamagedFileError, UserError
 from flan_jax.models.acceleration.attention_choice import Accelerator
 from flan_jax.models.acceleration.chunked_logits import ChunkedLogits
@@ -237,6 +239,34 @@ class Network:
         """Returns the function from a batch to token ids [B, max_decode_length]."""
         generator = self._generator(max_decode_length, eos_id)
         return lambda batch: generator(params, self.place_whole(batch))
+
+    def decoder(
+        self,
+        params: Params,
+        *,
+        strategy: Strategy,
+        max_decode_length: int,
+        batch_size: int,
+        vocabulary: vocab.Vocabulary | None,
+        eos_id: int,
+    ) -> Decoder:
+        """Returns the function from rows of token ids to predictions.
+
+        Args:
+          params: The network's parameters.
+          strategy: How tokens are chosen.
+          max_decode_length: Tokens that a prediction may have.
+          batch_size: Rows that are decoded at the same time.
+          vocabulary: Reads texts for `Strategy.stop_strings`; None for an external class.
+          eos_id: The token that ends a prediction.
+
+        Raises:
+          UserError: The network or the vocabulary does not support the strategy.
+        """
+        if not isinstance(strategy, Greedy) or strategy != Greedy():
+            raise UserError(f"Only Greedy() without settings is supported so far; got {strategy}.")
+        generate_batch = self.generate_fn(params, max_decode_length=max_decode_length, eos_id=eos_id)
+        return Decoder(generate_batch, batch_size=batch_size, eos_id=eos_id)
 
     def score_fn(self, params: Params) -> BatchFunction:
         """Returns the function from a batch to the summed log-probabilities of its targets [B]."""

@@ -31,6 +31,7 @@ from flan_jax.models.t5.parameters import require_shapes
 from flan_jax.names import require_choice
 
 DTYPES: Mapping[str, np.dtype] = {"float32": np.dtype(np.float32), "bfloat16": BFLOAT16}
+# Index, configuration and tokenizer; mT5's SentencePiece model alone has 4 MB.
 _OVERHEAD_BYTES = 2**24
 
 
@@ -116,7 +117,9 @@ def convert(
             f"(a new directory), not {to.name} in it."
         )
     _require_empty(to, weights)
+    # Before writing, because the output's metadata contain it.
     digest = leaves_digest(weights.params) if choices.verify else None
+    # A sibling, so that renaming is one atomic operation of the same file system.
     partial = to.with_name(f".{to.name}.partial")
     with locked(to.with_name(f".{to.name}.lock"), what=f"--to={to}"):
         _require_empty(to, weights)  # Again: another conversion may have ended meanwhile.
@@ -154,6 +157,7 @@ def required_config(weights: Weights, model: T5Config | None) -> T5Config:
         reason = " ".join(weights.notes)
         raise UserError(f"{weights.path} is not a complete T5 and cannot be converted. {reason}")
     require_shapes({name: leaf.shape for name, leaf in weights.params.items()}, config, place=weights.path)
+    # Two networks can have the same shapes: a gated gelu and a gated silu, scaled logits or not.
     require_same_network(weights, config)
     return config
 
@@ -199,6 +203,7 @@ def _typed(weights: Weights, choices: Choices) -> Weights:
 def _compare(weights: Weights, written: Weights, digest: str) -> None:
     """Rejects an output that differs from the input."""
     if leaves_digest(written.params) != digest:
+        # Our defect, not the user's, hence no UserError.
         raise RuntimeError(
             f"The output of {weights.path} reads back differently and was removed: {_difference(weights, written)}."
         )

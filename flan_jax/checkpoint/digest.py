@@ -36,6 +36,7 @@ def leaves_digest(params: Mapping[str, Leaf]) -> str:
 def _digest(named: Iterator[tuple[str, np.dtype, tuple[int, ...], Iterator[np.ndarray]]]) -> str:
     digest = hashlib.sha256()
     for name, dtype, shape, parts in named:
+        # Shapes and types too: the same bytes as another type or shape are another parameter.
         digest.update(f"{name}\0{dtype}\0{','.join(map(str, shape))}\0".encode())
         for part in parts:
             # As bytes, because hashlib does not accept arrays of bfloat16.
@@ -48,6 +49,7 @@ def _parts(leaf: Leaf) -> Iterator[np.ndarray]:
 
 
 def _on_host(leaf: Any) -> np.ndarray:
+    # A collective operation: every process must digest, in the same (sorted) order.
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         from jax.experimental import multihost_utils
 

@@ -33,6 +33,7 @@ def open_weights(path: Location, *, step: int | None = None, strict: bool = Fals
     with accessing(str(path), setting="The checkpoint", action="read"):
         if not path.exists():
             raise MissingFileError(f"There is no checkpoint at {path}: no such file or directory.")
+    # First, since its reader verifies before it opens; the others are verified only where this program wrote them.
     if native.looks_like(path):
         return native.open_weights(path, step=step, strict=strict)
     for module in (huggingface, t5x):

@@ -136,6 +136,7 @@ def joined(leaf: Leaf, *, axis: int) -> Leaf:
 
     def read(index: Index) -> np.ndarray:
         start, stop = index[axis].start, index[axis].stop
+        # Complete inner dimensions are read and then cropped: a part may begin within a head.
         outer = slice(start // inner, -(-stop // inner))
         values = leaf.read((*index[:axis], outer, slice(0, inner), *index[axis + 1 :]))
         values = values.reshape(*values.shape[:axis], -1, *values.shape[axis + 2 :])

@@ -133,12 +133,15 @@ class Checkpoints:
         self.wait()
         scalars = {f.name: getattr(state, f.name) for f in fields(state) if f.name not in _TREES}
         step = int(scalars["step"])
+        # A run that is resumed and ends at once, or saves at the step it started from, has nothing new.
         if step in self.all_steps():
             return False
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
         self._require_metric(metrics)
         trees = {item: named_leaves(getattr(state, item)) for item in _TREES}
+        # The error comes at once and names the missing space; the writer's comes minutes later, from a thread.
         files.require_free_space(self.directory, nbytes(trees) + _OVERHEAD_BYTES, for_what=f"checkpoint {step}")
+        # Orbax refuses an empty tree, which the state of plain SGD is.
         items = {item: ocp.args.StandardSave(nested(named)) for item, named in trees.items() if named}
         jsons = {
             "step": {name: np.asarray(value).item() for name, value in scalars.items()},
@@ -158,6 +161,8 @@ class Checkpoints:
     def _write_digests(self) -> None:
         """Completes a checkpoint that is about to get its name; called in the writer's thread."""
         if _is_primary():
+            # Orbax chooses the rest of the temporary name, and there is one such directory at a time: `save` waits
+            # first.
             (unfinished,) = self.directory.glob(f"{self._last_saved}{_UNFINISHED}*")
             write_digests(unfinished, except_names=reading.ORBAX_RECORDS)
 
@@ -272,6 +277,8 @@ def _is_not_reraised(record: logging.LogRecord) -> bool:
 def rank_value(metrics: Mapping[str, float], policy: CheckpointPolicy) -> float:
     """Returns the metric that `keep_best` watches as a rank, higher is better; a missing metric or NaN ranks last."""
     value = metrics.get(policy.keep_best or "", math.nan)
+    # NaN compares false with everything: as a plain rank, its place among the best would depend on the order of the
+    # steps.
     if math.isnan(value):
         return -math.inf
     return value if policy.best_mode == "max" else -value
@@ -297,6 +304,7 @@ def set_damaged_aside(directory: Path, *, strict: bool) -> list[str]:
         aside = directory / f"damaged-{step}"
         if aside.exists():
             shutil.rmtree(aside)
+        # Renamed, not deleted: the fault may be of a disk or a network, and pass.
         (directory / str(step)).rename(aside)
     return [
         f"Warning: the checkpoint {directory}/{step} is damaged ({fault}). It is now called damaged-{step}, and the "
@@ -326,6 +334,7 @@ def _remove_deleted(directory: Path) -> None:
 
 def _is_disk_error(error: BaseException | None) -> bool:
     while error is not None:
+        # Orbax and TensorStore wrap the cause, and TensorStore's errors are texts without an errno.
         if isinstance(error, OSError) or any(text in str(error) for text in _DISK_ERRORS):
             return True
         error = error.__cause__ or error.__context__

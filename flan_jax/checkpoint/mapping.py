@@ -157,6 +157,7 @@ def _layer_counts(rules: Sequence[Rule], theirs: Mapping[str, Leaf]) -> dict[str
         own = [rule for rule in rules if _stack(rule) == stack]
         numbered = _count(theirs, [rule.theirs for rule in own])
         sizes = [theirs[r.theirs].shape[r.stack_axis] for r in own if r.stack_axis is not None and r.theirs in theirs]
+        # The largest count, so that a missing layer is listed as missing and does not make the network shorter.
         counts[stack] = max([numbered, *sizes])
     return counts
 
@@ -177,6 +178,7 @@ def _require_cover(
     """Rejects names without a rule, and rules without a name."""
     expected: dict[str, None] = {}
     for pattern in patterns:
+        # Slashes in this project's and T5X's names, dots in Hugging Face's.
         stack = re.split(r"[/.]", pattern)[0]
         numbers = range(counts.get(stack, 0)) if _LAYER in pattern else range(1)
         expected |= dict.fromkeys(pattern.replace(_LAYER, str(i)) for i in numbers)

@@ -123,6 +123,7 @@ def write(weights: Weights, directory: Path, *, metadata: Mapping[str, Any]) -> 
         handlers["opt_state"] = _handler()
     for item, value in {"step": {"step": step}, "data": {}, "metadata": dict(metadata)}.items():
         items[item], handlers[item] = ocp.args.JsonSave(value), ocp.JsonCheckpointHandler()
+    # A constant rank, because Orbax writes the item "metrics" only if there is one.
     options = ocp.CheckpointManagerOptions(
         enable_async_checkpointing=False, best_fn=lambda metrics: 0.0, save_root_metadata=False
     )
@@ -165,10 +166,13 @@ def _leaf_handler() -> Any:
             for some in _batches(values):
                 arrays = [values[i].whole() for i in some]
                 futures = await super().serialize(arrays, [infos[i] for i in some], [args[i] for i in some])
+                # Before the next batch is read: this bounds the memory. In a thread, since the write itself runs in
+                # this event loop.
                 for future in futures:
                     await asyncio.to_thread(future.result)
             return []
 
+    # Each array was read for this write, so nothing can change it meanwhile.
     return LeafHandler(deepcopy_host_arrays=False)
 
 

@@ -36,11 +36,13 @@ def open_arrays(directory: Location) -> dict[str, Leaf]:
 
     base = {"driver": "ocdbt", "base": directory_spec(directory)}
     with _naming("the list of arrays", str(directory)):
+        # One listing for all arrays; in a bucket, a question per chunk would be a request each.
         keys = {key.decode() for key in ts.KvStore.open(base).result().list().result()}
     # No cache: it would hold a second copy in memory of parts that are rarely read again.
     context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
     leaves = {}
     for path in _array_paths(directory):
+        # Orbax joins path entries by dots in its keys. Entries never contain one.
         name, key = "/".join(path), ".".join(path)
         if f"{key}/.zarray" not in keys:
             raise UserError(f"{directory}: the array {name} is listed but missing. The checkpoint is incomplete.")

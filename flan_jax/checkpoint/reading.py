@@ -48,6 +48,7 @@ def newest_intact(directory: Location, *, strict: bool) -> tuple[int | None, dic
       DamagedFileError: None is intact, or with `strict` the newest is not.
     """
     faults: dict[int, str] = {}
+    # Newest first: usually one checkpoint is read, not all of them.
     for step in reversed(all_steps(directory)):
         fault = fault_of(directory / str(step))
         if not fault:
@@ -168,6 +169,7 @@ def read_tree(checkpoint: Path, item: str, abstract: Any) -> Any:
     import orbax.checkpoint as ocp
 
     expected = named_leaves(abstract)
+    # Compared here, because Orbax casts to another type silently.
     _require_same(expected, _stored(checkpoint, item), where=f"{checkpoint}, item {item!r}")
     if not expected:  # An optimizer without state, such as plain SGD.
         return abstract

@@ -13,6 +13,7 @@ import numpy as np
 
 from flan_jax.annotations import Count, check_fields
 from flan_jax.checkpoint.leaves import Index, Leaf, cast, same_dtypes
+from flan_jax.checkpoint.native import slots_of
 from flan_jax.checkpoint.trees import named_leaves
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.errors import UserError
@@ -86,6 +87,7 @@ def plan(weights: Weights, abstract_params: Any, start: Start, *, config: T5Conf
     expected = named_leaves(abstract_params)
     _require_one_dtype(weights)
     if start.rules:
+        # Parts of another network may be wanted, but its feed-forward layers mean nothing with another activation.
         require_same_network(weights, config, fields=("mlp_activations",))
     else:
         require_shapes({name: leaf.shape for name, leaf in weights.params.items()}, config, place=weights.path)
@@ -205,8 +207,6 @@ def restored_optimizer(weights: Weights, abstract_state: Any, *, params: Mapping
     Raises:
       UserError: The checkpoint has no slots or no step, or not all the state of the run's optimizer.
     """
-    from flan_jax.checkpoint.native import slots_of
-
     if not weights.slots or weights.step is None:
         raise UserError(f"{weights.path} has only parameters and no state of Adafactor: set Start.restore to 'params'.")
     named = named_leaves(abstract_state)

@@ -21,6 +21,7 @@ def named_leaves(tree: Any) -> Named:
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    # An integer key and a text of the same digits, or a key with a slash, would collide.
     assert len(named) == len(leaves), "two leaves of a tree have the same name"
     return named
 

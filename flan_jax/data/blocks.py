@@ -74,6 +74,7 @@ class BlockPlanner:
     def examples_per_row(self) -> float:
         """The mean number of examples that share a row, measured on the first 1,024 draws or more."""
         num_examples = num_rows = number = 0
+        # Measured on plans, because mean lengths do not show how well the examples fit together.
         while num_examples < MAX_BLOCK_EXAMPLES:
             plan = self.plan(number)
             num_examples, num_rows, number = num_examples + len(plan.rows), num_rows + plan.num_rows, number + 1
@@ -83,6 +84,7 @@ class BlockPlanner:
     def fingerprint(self) -> str:
         """A digest of the mixture and of every length: what the plans depend on besides seed, limits and strategy."""
         digest = hashlib.blake2b(self.mixture.fingerprint.encode(), digest_size=8)
+        # Every length, since one other length anywhere changes the packing of its block.
         digest.update(self._flat_lengths.data)
         return digest.hexdigest()
 

@@ -69,6 +69,7 @@ def module_file(word: str) -> str | None:
     top, _, rest = word.partition(".")
     if top == PACKAGE.name:
         return None  # Covered by `package_files`.
+    # Only the first name: finding a dotted one would import its parents, and with them a user's code.
     spec = importlib.machinery.PathFinder.find_spec(top, [os.getcwd(), *sys.path])
     if spec is None:
         return None
@@ -92,12 +93,14 @@ def changes(manifest: MixtureManifest, request: Request, *, missing_is_change: b
         value = os.environ.get(word[1:]) if word.startswith("$") else None
         if value and str(user_path(value)) != then:
             yield f"{word} is now {value}, not {then}"
+    # A module of the same name in another directory is another module, unless its bytes are the same.
     for word, path in given_files(request).items():
         before = manifest.given_files.get(word)
         if before != path and not _same_content(path, recorded.get(before or "")):
             yield f"{word} is now {path}, not {before}"
     package = {path for path, file in recorded.items() if file.kind == "package"}
     patterns = {path for path in package if glob.has_magic(path)}
+    # A plain path matches itself while the file exists, so the difference has both new and removed files.
     for path in sorted((package - patterns) ^ set(package_files(package))):
         yield f"{path} is {'gone' if path in package else 'new'} in this version of flan_jax"
     for path, file in recorded.items():
@@ -111,6 +114,7 @@ def changes(manifest: MixtureManifest, request: Request, *, missing_is_change: b
 
 
 def _is_pattern(path: str) -> bool:
+    # A file whose own name has brackets or a star is no pattern.
     return glob.has_magic(path) and not os.path.exists(path)
 
 
@@ -126,6 +130,7 @@ def _same_content(path: str, file: DefinitionFile | None) -> bool:
         status = _locate(path, file.kind).stat()
         if (status.st_size, status.st_mtime_ns) == (file.size_bytes, file.mtime_ns):
             return True
+        # Another size is a change that needs no digest, which takes a second per GB.
         if status.st_size != file.size_bytes:
             return False
     return _describe(path, file.kind).digest == file.digest

@@ -55,6 +55,7 @@ def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) 
         return Unusable(reason=f"{_shown(request)} has not been exported to {export_dir}")
     try:
         manifest = read_mixture(path)
+        # The first change is enough; the others could cost a digest each.
         stale = next(definitions.changes(manifest, request, missing_is_change=missing_is_change), None)
         if stale is not None:
             return Unusable(reason=f"the export of {_shown(request)} is out of date: {stale}")
@@ -64,6 +65,7 @@ def find(request: Request, export_dir: Path, *, missing_is_change: bool = True) 
         unread = [name for name, reason in manifest.skipped.items() if reason.startswith(NO_SOURCE)]
         if unread and request.on_missing_source == "error":
             return Unusable(reason=f"the export of {_shown(request)} was made without {', '.join(unread)}")
+        # Rows that were missing at the export, and with which the mixture would have other shares.
         arrived = [path for path in manifest.looked_for if glob.glob(path)]
         if arrived and missing_is_change:
             return Unusable(reason=f"the export of {_shown(request)} was made before {arrived[0]} existed")
@@ -106,6 +108,7 @@ def shard_damage(task: TaskManifest, directory: Path) -> str:
     """Returns which shard of an exported split is missing or incomplete; "" when all are intact."""
     for shard, size in enumerate(task.shard_bytes):
         path = directory / task.shard_name(shard)
+        # By size alone: reading every shard would delay each start by minutes, and readers compare a hash per chunk.
         got = path.stat().st_size if path.exists() else "nothing"
         if got != size:
             return f"lacks bytes: {path.name} has {got}, expected {size}"
@@ -142,6 +145,7 @@ def ensure_all(
             logging.getLogger(__name__).info("Exporting: %s.", answer.reason)
     for group in _groups(missing):
         exporter(group, export_dir)
+    # Verified anew instead of trusted: the exporter is another process, whose view of the files may differ.
     made = [find(request, export_dir) for request in requests]
     for answer in made:
         if isinstance(answer, Unusable):  # A definition or the export changed in the meantime.

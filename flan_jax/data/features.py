@@ -85,6 +85,7 @@ def _lay_out(rows: Sequence[Sequence[Example]], lengths: Lengths) -> dict[str, n
         "encoder_positions": encoder[2],
         "decoder_input_tokens": shifted,
         "decoder_target_tokens": decoder[0],
+        # By segment and not, as in SeqIO, by token: an id 0 within a target has a loss like every other.
         "decoder_loss_weights": (decoder[1] > 0).astype(np.float32),
         "decoder_segment_ids": decoder[1],
         "decoder_positions": decoder[2],
@@ -108,6 +109,7 @@ def _place(
     begin = starts - starts[first[row_of]] + row_of * shape[1]
     slots = np.repeat(begin - starts, counts) + np.arange(counts.sum())
     tokens, segments, positions = (np.full(shape, empty, np.int32) for empty in (PAD_ID, 0, 0))
+    # The empty array keeps a batch without examples, and its type, valid.
     tokens.reshape(-1)[slots] = np.concatenate([*sequences, np.zeros(0, np.int32)])
     segments.reshape(-1)[slots] = np.repeat(np.arange(len(counts)) - first[row_of] + 1, counts)
     positions.reshape(-1)[slots] = np.arange(counts.sum()) - np.repeat(starts, counts)

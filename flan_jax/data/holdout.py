@@ -15,13 +15,13 @@ UNKNOWN_CLUSTERS = ("", "external", "user")
 SHOWN = 8  # Leaks in a message.
 
 MADE_FROM: Mapping[str, tuple[str, ...]] = {
-    "dart": ("e2e_nlg", "web_nlg"),
+    "dart": ("e2e_nlg", "web_nlg"),  # Contains both, converted to triples.
     "ecqa": ("commonsense_qa",),
     "esnli": ("snli",),
     "qed": ("natural_questions",),
-    "qnli": ("squad",),
-    "record": ("cnn_dailymail",),
-    "stsb": ("mrpc",),
+    "qnli": ("squad",),  # Pairs its questions with sentences of its passages.
+    "record": ("cnn_dailymail",),  # Its passages are their articles.
+    "stsb": ("mrpc",),  # MSRpar, one of its parts, is the same collection of pairs.
     "wnli": ("winograd_schemas",),
     "wsc": ("winograd_schemas",),
     "wsc273": ("winograd_schemas",),
@@ -112,6 +112,7 @@ def with_origins(corpora: tuple[str, ...]) -> tuple[str, ...]:
     >>> with_origins(("qnli", "squad"))
     ('qnli', 'squad')
     """
+    # One level is enough: no origin in the table was itself made from another corpus.
     return tuple(dict.fromkeys(name for corpus in corpora for name in (corpus, *MADE_FROM.get(corpus, ()))))
 
 
@@ -172,6 +173,7 @@ def _named(hold_out: HoldOut, tasks: Iterable[Facts]) -> Named:
     }
     for facts in tasks:
         pairs: list[tuple[Through, str]] = [("task", facts.task)]
+        # Otherwise holding out one user's task would exclude every other user's task.
         pairs += [("cluster", facts.cluster)] if facts.cluster not in UNKNOWN_CLUSTERS else []
         pairs += [("corpus", corpus) for corpus in with_origins(facts.corpora)]
         for through, name in pairs:
@@ -181,6 +183,7 @@ def _named(hold_out: HoldOut, tasks: Iterable[Facts]) -> Named:
 
 def _leaks_of(facts: Facts, named: Named) -> Iterator[Leak]:
     corpora = with_origins(facts.corpora)
+    # Exemplars usually come from the task's own corpus, which is reported as such.
     shown = tuple(corpus for corpus in with_origins(facts.exemplar_corpora) if corpus not in corpora)
     has: list[tuple[Through, Through, tuple[str, ...]]] = [
         ("task", "task", (facts.task,)),

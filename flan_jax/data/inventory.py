@@ -79,6 +79,7 @@ def examples_per_row(shares: Mapping[str, float], *, export_dir: Path, split: st
         sum(share * means[task][i] for task, share in shares.items()) / lengths[side]
         for i, side in enumerate(("inputs", "targets"))
     ]
+    # The side that fills first limits a row, which holds at least one example.
     return max(1.0, _TYPICAL_FILL / max(filled))
 
 

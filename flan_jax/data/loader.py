@@ -82,6 +82,7 @@ class TrainFeed:
         assert 0 <= process_index < process_count, (process_index, process_count)
         self._batch_size = batch_size
         share = batch_size // process_count
+        # Contiguous, as are the rows of a global batch on the devices of one process.
         self._owned = slice(process_index * share, (process_index + 1) * share)
         sizes = {name: len(task) for name, task in tasks.items()}
         self._lengths = {"inputs": int(lengths["inputs"]), "targets": int(lengths["targets"])}
@@ -112,6 +113,7 @@ class TrainFeed:
         if not self._ready:
             self._ready.extend(self._read_window())
             self._window = min(2 * self._window + self._batch_size, WINDOW_EXAMPLES)
+        # The position moves with the batch that is returned, not with the window that was read.
         rows, self._position = self._ready.popleft()
         examples = [example for row in rows for example in row]
         if self._is_packed:

@@ -21,6 +21,7 @@ from flan_jax.files import differing_fields, json_with_digest, read_json_with_di
 from flan_jax.settings import from_json
 from flan_jax.vocab import DescribedVocabulary, VocabularyKind
 
+# Older versions are not read: an export can always be repeated, and a reader for each version would have to be tested.
 FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 LENGTHS_NAME = "lengths.npy"
@@ -232,6 +233,7 @@ class Request:
 
     def content(self) -> dict[str, Any]:
         """Returns the fields that decide the export, without those that only decide whether it is accepted."""
+        # Exports of requests that differ only in these have the same bytes, so they share one manifest.
         gates = ("max_truncated_targets", "on_missing_split", "on_missing_source")
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in gates}
 
@@ -294,6 +296,7 @@ class MixtureManifest:
 
     def fingerprint(self) -> str:
         """Returns the digest of the training data: members' bytes and rates, not paths or times of definition files."""
+        # Without definition files: an export that was repeated on another machine holds the same data.
         members = [dataclasses.asdict(member) for member in self.members]
         return sha256_of({"members": members, "vocabulary": self.vocabulary.digest, "lengths": self.request.lengths})
 
@@ -307,6 +310,7 @@ def safe_name(name: str) -> str:
     >>> safe_name("glue_v2.rte"), safe_name("glue:v2/rte")
     ('glue_v2.rte', 'glue_v2_rte-cd310b1a')
     """
+    # 150 of the 255 bytes that file systems allow; fingerprints and suffixes follow.
     if re.fullmatch(r"[a-z0-9_][a-z0-9._-]{,149}", name):
         return name
     readable = re.sub(r"[^A-Za-z0-9._-]|^[.-]", "_", name)[:150]

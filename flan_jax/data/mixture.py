@@ -27,6 +27,7 @@ from flan_jax.errors import UserError
 from flan_jax.files import sha256_of
 
 _FRACTION_BITS = 32  # Draws are counted in units of 2^-32 example, in integers: floats lose count near 2^53 / W blocks.
+# So that `number + 1` times a fraction of 32 bits fits 64 bits.
 MAX_BLOCKS = 2**31
 MAX_BLOCK_EXAMPLES = 1024
 FULL_ROWS_EXAMPLES = 256  # Smaller blocks are reported: their rows are over 1 % less full than those of larger ones.
@@ -80,6 +81,7 @@ class Mixture:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the tasks, their sizes and how often they are drawn."""
+        # Steps and not rates: rates that differ by a rounding error draw the same examples.
         return sha256_of([[n, int(self.sizes[n]), int(s)] for n, s in zip(self.names, self._steps, strict=True)])
 
     @cached_property
@@ -138,8 +140,11 @@ class Mixture:
         draws = np.arange(len(task_ids)) + np.repeat(first - starts, counts)
         sizes = self._sizes.astype(np.int64)[task_ids]
         epochs, positions = np.divmod(draws, sizes)
+        # A key per epoch, so that no two epochs of a task have the same order.
         keys = permutation.mix(self._keys[task_ids] + epochs.astype(np.uint64))
         rows = permutation.permuted(positions, sizes=sizes, keys=keys)
+        # Until here the draws are sorted by task, and a packer that breaks ties by position would favor the first
+        # tasks.
         order = permutation.shuffled_order(permutation.key_of(self.seed, "order of block", number), len(rows))
         return Block(task_ids[order], rows[order])
 
@@ -155,6 +160,8 @@ class Mixture:
         drawn = b * (self._steps >> bits) + (parts >> bits)
         rows = drawn % self._sizes
         since, epoch, half = (rows << bits) | (parts & mask), self._sizes << bits, self._steps >> np.uint64(1)
+        # Strictly below on this side and inclusive on the other: together the windows are one step wide, also if it is
+        # odd, so that exactly one boundary falls into them.
         drawn -= np.where(since < self._steps - half, rows, np.uint64(0))
         drawn += np.where((since >= self._steps - half) & (epoch - since <= half), self._sizes - rows, np.uint64(0))
         before: np.ndarray = drawn.astype(np.int64)

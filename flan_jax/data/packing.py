@@ -60,6 +60,8 @@ def bin_centered(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
             room_inputs -= float(inputs[best])
             room_targets -= float(targets[best])
             inputs[best], whole[best] = _TAKEN, -1.0
+            # The shortest pair of the block bounds all others: most rows end here, without another pass over the
+            # scores.
             if room_inputs < least[0] or room_targets < least[1] or left == len(row):
                 break
             np.multiply(inputs, room_inputs * weights[0], scores)
@@ -75,6 +77,7 @@ def bin_centered(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
                 if not fits[best]:
                     break
         left -= len(row)
+        # In drawn order, which is random; the order of choice would put the longest example first in every row.
         rows.append(np.sort(np.array(row)))
     return rows
 
@@ -93,6 +96,7 @@ def scarce_side_first(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
     sums = lengths.sum(axis=0, dtype=np.int64).tolist()
     # Cross-multiplied: a quotient of floats could round differently on another machine.
     scarce = 0 if sums[0] * int(limits[1]) >= sums[1] * int(limits[0]) else 1
+    # Ties by the other side and then by position, so that no sort's own choice enters.
     order = np.lexsort((lengths[:, 1 - scarce], lengths[:, scarce]))
     numbers = order.tolist()  # Lists, not arrays: each choice is one bisection and one deletion.
     sizes, others = lengths[order, scarce].tolist(), lengths[order, 1 - scarce].tolist()

@@ -25,6 +25,7 @@ def key_of(*parts: int | str) -> int:
     >>> key_of(0, "task") == key_of(0, "task"), key_of(0, "task") == key_of(1, "task")
     (True, False)
     """
+    # With types and a separator: (1,) and ("1",), or ("ab", "c") and ("a", "bc"), have different keys.
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -45,6 +46,7 @@ def mix(values: UInt64) -> UInt64:
 
 def shuffled_order(key: int, count: int) -> np.ndarray:
     """Returns the numbers 0..count-1 in an order that the key decides."""
+    # `mix` is a bijection, so that no two numbers tie.
     return np.argsort(mix(np.arange(count, dtype=np.uint64) + np.uint64(key)), kind="stable")
 
 
@@ -68,6 +70,7 @@ def permuted(positions: np.ndarray, *, sizes: np.ndarray, keys: UInt64) -> np.nd
     bits = np.frexp((sizes - 1).astype(np.float64))[1].astype(np.uint64)
     result = positions.astype(np.uint64)
     walking = np.arange(len(result))
+    # Ends for every key: a permutation returns to its start, which is inside the range.
     while walking.size:
         result[walking] = _feistel(result[walking], bits[walking], keys[walking])
         walking = walking[result[walking] >= sizes[walking].astype(np.uint64)]

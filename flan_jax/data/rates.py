@@ -143,6 +143,8 @@ class Counted:
 
     task: Any
     num_examples: int
+    # SeqIO's rate functions read the statistics of its own cache where this is set, else they call
+    # `num_input_examples`.
     cache_dir: None = None
 
     def num_input_examples(self, split: str) -> int:
@@ -186,6 +188,7 @@ def shares(rates: Mapping[str, float]) -> dict[str, float]:
     >>> shares({"a": 3.0, "b": 1.0})
     {'a': 0.75, 'b': 0.25}
     """
+    # Rounded once, so that the order of the tasks does not change a share.
     total = math.fsum(rates.values())
     return {name: rate / total for name, rate in rates.items()}
 

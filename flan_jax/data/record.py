@@ -77,6 +77,7 @@ def decode_pair(record: bytes) -> tuple[np.ndarray, np.ndarray]:
     """
     try:
         count, inputs, targets = _PAIR.unpack_from(record)
+        # A view of the record: nothing is copied until the batch is laid out.
         ids = np.frombuffer(record, _INT32, inputs + targets, _PAIR.size)
     except (struct.error, ValueError):
         count = 0

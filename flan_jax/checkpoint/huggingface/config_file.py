@@ -233,6 +233,7 @@ def _sizes(stated: Mapping[str, Any], *, where: str) -> dict[str, Any]:
         value = stated.get(theirs)
         if value is None and theirs == "num_decoder_layers":
             value = stated["num_layers"]
+        # The exact type, since JSON's true is an integer in Python.
         if type(value) is not int or value < 1:
             raise UserError(f"{where} has {theirs} {value!r}; it must be a positive integer.")
         sizes[ours] = value
@@ -253,6 +254,7 @@ def _numerics(stated: Mapping[str, Any], *, where: str) -> dict[str, Any]:
 
 
 def _activations(stated: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
+    # Defaults of the configuration classes, which apply to files that omit the field.
     projection = stated.get("feed_forward_proj", "relu" if stated["model_type"] == "t5" else "gated-gelu")
     for name, value in {"feed_forward_proj": projection, "dense_act_fn": stated.get("dense_act_fn", "")}.items():
         if not isinstance(value, str):
@@ -262,6 +264,7 @@ def _activations(stated: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
         raise UserError(
             f"{where} has feed_forward_proj {projection!r}; it must be an activation, optionally after 'gated-'."
         )
+    # As transformers, for files from before `dense_act_fn`: T5 1.1 was trained with the approximation.
     usual = "gelu_new" if projection == "gated-gelu" else name
     activation = str(stated.get("dense_act_fn", usual))
     if activation not in _ACTIVATIONS:
@@ -298,6 +301,7 @@ def _version(stated: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _is_tied_in_4(stated: Mapping[str, Any]) -> bool:
+    # The default of version 4's configuration classes.
     return stated.get("tie_word_embeddings", stated["model_type"] != "mt5") is not False
 
 
@@ -322,6 +326,7 @@ def _is_scaled(stated: Mapping[str, Any]) -> bool:
 
 
 def _require_head(stated: Mapping[str, Any], head: Head, *, where: str) -> None:
+    # Version 5 decides by the weights; and a copy is consistent with either statement.
     if (_version(stated) or (4, 0)) >= (5, 0) or head == "copy":
         return
     tied = _is_tied_in_4(stated)

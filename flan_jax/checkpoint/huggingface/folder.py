@@ -59,6 +59,7 @@ def open_weights(directory: Location, *, step: int | None = None) -> Weights:
     remaining, copies = rules.without_copies(tensors, where=str(directory))
     head = _head(tensors, remaining)
     config = config_file.network(stated, head=head, where=str(directory / config_file.NAME))
+    # Before the rules: a wrong number of layers would otherwise be listed as dozens of missing tensors.
     config_file.require_sizes(config, remaining, where=str(directory / config_file.NAME))
     params = mapping.to_ours(remaining, rules.rules(config), where=str(directory))
     shapes = {name: leaf.shape for name, leaf in params.items()}
@@ -124,6 +125,7 @@ def sentinels(config: T5Config) -> int:
 
 def _tensors(directory: Path) -> tuple[dict[str, Leaf], str, list[str]]:
     """Returns the tensors of a folder, a description of the layout, and notes."""
+    # The order of transformers, where a folder has both.
     if (directory / _WHOLE).is_file():
         notes = [f"{_INDEX} is ignored, because {_WHOLE} exists."] if (directory / _INDEX).is_file() else []
         return safetensors_files.open_file(directory / _WHOLE), "safetensors, one file", notes

@@ -61,6 +61,7 @@ def _stack(config: T5Config, stack: str, attentions: Mapping[str, tuple[str, str
         wide = f"{last}.DenseReluDense.{name}.weight"
         table.append(Rule(ours=f"{ours}/mlp/{name}/kernel", theirs=wide, form=Transposed()))
     table.append(Rule(ours=f"{ours}/pre_mlp_layer_norm/scale", theirs=f"{last}.layer_norm.weight"))
+    # A shared bias is stored in the first layer.
     owner, first = (ours, theirs) if config.relpos_bias_per_layer else (stack, f"{stack}.block.0.layer")
     bias = f"{first}.0.SelfAttention.relative_attention_bias.weight"
     table.append(Rule(ours=f"{owner}/relpos_bias/rel_embedding", theirs=bias, form=Transposed()))

@@ -187,6 +187,7 @@ def _write_file(tensors: Mapping[str, Leaf], path: Path) -> None:
             allowed = ", ".join(map(str, names))
             raise UserError(f"Tensor {name} is {leaf.dtype}; {path.name} can have {allowed}. Cast it to one of these.")
     order = sorted(tensors, key=lambda name: (list(names).index(tensors[name].dtype), name))
+    # Version 4 of transformers refuses files that do not name the framework.
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in order:
@@ -194,6 +195,7 @@ def _write_file(tensors: Mapping[str, Leaf], path: Path) -> None:
         begin, end = end, end + leaf.nbytes
         header[name] = {"dtype": names[leaf.dtype], "shape": list(leaf.shape), "data_offsets": [begin, end]}
     raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    # The format aligns the data to 8 bytes by spaces after the header's JSON.
     raw += b" " * (-len(raw) % _ALIGNMENT)
     with open(path, "wb") as file:
         file.write(len(raw).to_bytes(_LENGTH_BYTES, "little") + raw)

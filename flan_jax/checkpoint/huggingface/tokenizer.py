@@ -248,6 +248,7 @@ def _decoders(model: ModelProto, extra_ids: int) -> Iterator[dict[str, Any]]:
     yield {
         "type": "Strip",
         "content": " ",
+        # SentencePiece strips all leading spaces where it removes extra ones, otherwise only the one that it inserted.
         "start": 2**16 if model.normalizer_spec.remove_extra_whitespaces else 1,
         "stop": 0,
     }
@@ -298,6 +299,8 @@ def _scored(model: ModelProto) -> list[tuple[str, float]]:
     return [
         (
             entry.piece,
+            # SentencePiece never splits a user-defined piece: as in its own code, it scores above any sequence of other
+            # pieces.
             best * len(entry.piece.encode()) - USER_DEFINED_MARGIN
             if entry.type == _Piece.USER_DEFINED
             else entry.score,

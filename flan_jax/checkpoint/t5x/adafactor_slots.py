@@ -102,7 +102,9 @@ def _mean_rules(rule: Rule, params: Mapping[str, Leaf]) -> list[Rule]:
         return []
     if not _is_named_by_meaning(rule):
         return [_slot_rule(rule, slot, slot, Same(), None) for slot in ("v_row", "v_col")]
+    # T5X's `standard_logical_factor_rules`: `embed` is a row, every other axis a column.
     width_axis = 1 if _ENDS_IN_WIDTH.fullmatch(rule.ours) else 0
+    # Here `v_row` retains the smaller axis, which need not be the width.
     smaller_axis, _ = _by_size(shape)
     for_width, for_rest = ("v_row", "v_col") if smaller_axis == width_axis else ("v_col", "v_row")
     rest_form: Form = SplitHeads(0, rule.form.head_dim) if isinstance(rule.form, SplitHeads) else Same()
@@ -144,6 +146,7 @@ def _shape(slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _by_size(shape: Sequence[int]) -> tuple[int, int]:
     """Returns the axes of the second largest and the largest size; of equal sizes the later axis counts as larger."""
+    # As Optax (`_factored_dims`) and T5X's heuristic sort them.
     order = np.argsort(shape, kind="stable")
     return int(order[-2]), int(order[-1])
 

@@ -134,6 +134,7 @@ def _inline(code: int, data: bytes) -> np.ndarray:
         return np.asarray(complex(*msgpack.unpackb(data)))
     if code not in (_ARRAY, _SCALAR):
         raise UserError(f"got extension type {code} of msgpack; 1, 2 and 3 are Flax's")
+    # Raw, since versions of Flax differ in whether the name is text or bytes.
     shape, name, values = msgpack.unpackb(data, raw=True)
     dtype = _dtype(name.decode() if isinstance(name, bytes) else name)
     if math.prod(shape) * dtype.itemsize != len(values):

@@ -92,6 +92,7 @@ def layout_of(theirs: Mapping[str, Leaf]) -> Layout:
     """Returns the layout of a T5X tree, by its names and the dimensions of its query kernels."""
     is_scanned = any(_STACKED.fullmatch(name) for name in theirs)
     ranks = [len(leaf.shape) for name, leaf in theirs.items() if _QUERY.fullmatch(name)]
+    # By the query kernel, whose number of dimensions differs between all layouts; a bias's, for example, does not.
     return Layout(is_scanned=is_scanned, has_split_heads=max(ranks, default=0) == (4 if is_scanned else 3))
 
 
@@ -102,6 +103,7 @@ def to_ours(theirs: Mapping[str, Leaf], *, where: str) -> Translated:
     of dimensions: a run that starts from some of them can still name them.
     """
     layout = layout_of(theirs)
+    # The table covers every kind of T5; the rules that find nothing are those of other kinds.
     found = tuple(rule for rule in rules(layout, head_dim=_head_dim(theirs, layout)) if names_of(rule, theirs))
     known = {name for rule in found for name in names_of(rule, theirs)}
     rest = {name: leaf for name, leaf in theirs.items() if name not in known}

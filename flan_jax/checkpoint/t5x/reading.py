@@ -87,6 +87,7 @@ def open_weights(path: Location, *, step: int | None = None) -> Weights:
     translated = layouts.to_ours(target, where=str(found))
     params, absent = _with_absent_scales(translated.params)
     notes += contents.notes + translated.notes + absent
+    # A tree that is no complete T5 is not refused: a run may start from some of its parameters by rules.
     config: T5Config | None = None
     try:
         config = config_of_shapes({name: leaf.shape for name, leaf in params.items()})

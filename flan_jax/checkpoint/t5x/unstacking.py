@@ -21,6 +21,7 @@ import numpy as np
 from flan_jax.checkpoint.leaves import Index, Leaf
 
 BLOCK_BYTES = 2**26
+# Left for other users of the disk.
 _SPARE_BYTES = 2**30
 _UNPACKERS = 2
 
@@ -75,6 +76,7 @@ class _Unpacked:
 
     def read(self, index: Index) -> np.ndarray:
         positions = list(self._touched(index))
+        # Held while unpacking, so that two readers of one chunk do not both decompress it.
         with self._lock:
             file = self._file = self._file or tempfile.TemporaryFile(prefix="flan_jax-layers-")
             missing = [position for position in positions if position not in self._unpacked]
@@ -101,12 +103,15 @@ class _Unpacked:
     def _unpack(self, position: Position, file: IO[bytes]) -> None:
         layers = np.moveaxis(self._leaf.read(self._part(position)), self._axis, 0)
         for number, layer in enumerate(layers):
+            # With an explicit offset, because two threads write to one file.
             os.pwrite(file.fileno(), np.ascontiguousarray(layer).tobytes(), self._offset(position, number))
 
     def _offset(self, position: Position, layer: int) -> int:
         before = 0
         for p, count in zip(position, self._grid, strict=True):
             before = before * count + p
+        # Incomplete chunks at the edges get the room of complete ones, so that offsets need no table; the file is
+        # sparse.
         return (before * self._chunk[self._axis] + layer) * self._tile_bytes
 
     def _copy(self, position: Position, index: Index, file: IO[bytes], values: np.ndarray) -> None:

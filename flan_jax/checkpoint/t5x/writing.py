@@ -135,11 +135,13 @@ def _write_array(directory: Path, name: str, leaf: Leaf, *, is_stacked: bool) ->
             "shape": list(leaf.shape),
         },
     }
+    # Not synchronized file by file: the whole conversion is read back and compared before it gets its name.
     store = ts.open(spec, create=True, open=True, context=ts.Context({"file_io_sync": False})).result()
     pending: deque[Any] = deque()
     for index in _chunks(leaf.shape, chunk):
         if len(pending) == _IN_FLIGHT:
             pending.popleft().result()
+        # The part was read for this write, so TensorStore need not copy it.
         pending.append(store[index].write(leaf.read(index), can_reference_source_data_indefinitely=True))
     for write_future in pending:
         write_future.result()

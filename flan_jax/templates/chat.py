@@ -75,6 +75,7 @@ class ChatStyle:
         """
         lines = [self.line(turn) for turn in turns]
         ending = self.labels["assistant"].rstrip()
+        # Without this turn the answer would have nothing to answer.
         must = max(i for i, turn in enumerate(turns) if turn.role == "user")
         num_context = next((i for i, turn in enumerate(turns) if turn.role not in CONTEXT), 0)
         # In the order in which they go: the oldest turns, then the context, from its end.

@@ -58,8 +58,10 @@ class FewShotFormat:
           query: The inputs to be answered.
         """
         solved = [self.input_prefix + i + self.delimiter + self.target_prefix + t for i, t in exemplars]
+        # T5's vocabulary drops white space at the end of a text, so that no prompt may depend on it.
         end = (self.delimiter + self.target_prefix).rstrip() if self.target_prefix.strip() else ""
         prompt = self.separator.join([*solved, self.input_prefix + query + end]) + self.suffix
+        # Replaced, not formatted: prompts may contain braces.
         return self.wrapper.replace(PROMPT, prompt)
 
 

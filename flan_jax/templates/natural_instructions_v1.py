@@ -76,6 +76,7 @@ class InstructionPrompter:
         self._count, self._max_tokens = count_tokens, max_tokens
         most = max(encoding.num_negative, encoding.num_positive)
         heads = [_head(record, encoding, most=k) for k in range(most, -1, -1)]
+        # Counted once per task, not once per row. A task with fewer examples than are shown has equal heads.
         self._heads = [(head, count_tokens(head)) for head in dict.fromkeys(heads)]
 
     def __call__(self, text: str) -> str:

@@ -53,6 +53,7 @@ class OptionStyle:
         return self._label(options.index(target)).strip() if self.is_unique and target in options else target
 
     def _label(self, index: int) -> str:
+        # Only `FIXED`, which shows no letters, is used beyond `MAX_VARIED_OPTIONS`.
         letter = string.ascii_lowercase[index % 26]
         return self.label.format(letter=letter, LETTER=letter.upper(), number=index + 1, roman=_roman(index + 1))
 

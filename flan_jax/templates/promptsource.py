@@ -152,6 +152,7 @@ class PromptTemplate(Pattern):
           UserError: The template fails, or reaches for what the sandbox refuses.
         """
         del block
+        # A hyphen would be a subtraction in Jinja.
         shown = {name.replace("-", "_"): _protected(value) for name, value in row.items()}
         if CHOICES in shown:
             raise UserError(f"{self}: the row has a field {CHOICES!r}, which is the template's own word; rename it.")
@@ -191,6 +192,7 @@ class PromptTemplate(Pattern):
             raise self._not_jinja(error) from error
         except SecurityError as error:
             raise UserError(f"{self} does what no template may: {error}.") from error
+        # An expression of a template can raise anything on a row that its author did not think of.
         except Exception as error:
             raise UserError(f"{self} fails on {shortened(dict(row))}: {type(error).__name__}: {error}.") from error
         return tuple(part.replace(_PROTECTED, SEPARATOR).strip() for part in text.split(SEPARATOR))

@@ -60,6 +60,7 @@ class PromptArchive:
                 f"{self.path} has no templates for {dataset!r}.{nearest(dataset, self.members)} "
                 f"It has {len(self.members)} datasets."
             )
+        # Part of the cache's key, so that a file that changes is read again.
         status = Path(_file(self.path, self.members[dataset])).stat()
         return _read(self.path, self.members[dataset], dataset, (status.st_size, status.st_mtime_ns))
 
@@ -134,6 +135,7 @@ for _tag in ("!Template", "!TemplateMetadata"):
     _Loader.add_constructor(_tag, StrictLoader.located_mapping)
 
 
+# All templates of a dataset are in one file, which each of its tasks asks for.
 @functools.lru_cache(maxsize=1024)
 def _read(path: str, member: str, dataset: str, version: tuple[int, int]) -> tuple[PromptTemplate, ...]:
     """Returns the templates of one file; `version` tells an archive from an earlier one at the same path."""

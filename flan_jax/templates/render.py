@@ -236,6 +236,7 @@ def option_block(options: Sequence[str]) -> str:
 
 def digest(templates: Iterable[Pattern]) -> str:
     """Returns the SHA-256 of all that templates put into words: patterns, directions and order; not their names."""
+    # Names are for readers: renaming a template must not make an export out of date.
     return sha256_of([template.identity for template in templates])
 
 
@@ -271,6 +272,7 @@ def _fill(template: Template, side: str, parts: Iterable[tuple[str, str | None]]
         value = row.get(field)
         if isinstance(value, str):
             pieces.append(value)
+        # A boolean would become Python's "True"; a prompt needs the words that the task's normalizer gives it.
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             pieces.append(str(value))
         else:

@@ -112,6 +112,7 @@ class Prompter:
                 # Joined by a space within a list, by nothing between lists: the original's way of counting.
                 before = self._definition + "".join(" ".join(group) for group in [*kept, chosen])
                 if not self._fits(before + example, query):
+                    # The original stops at the first example that does not fit, although a later one may.
                     break
                 chosen.append(example)
             kept.append(chosen)

@@ -107,11 +107,13 @@ def unpacked(data: bytes, *, where: str) -> tuple[bytes, AddedTokens | None]:
     Raises:
       UserError: The added tokens are damaged.
     """
+    # The last one: pieces of the model may contain the same text.
     start = data.rfind(_MAGIC)
     if start < 0:
         return data, None
     header = _header(len(data) - start)
     try:
+        # The length before the text shows a truncated file, which might still be valid JSON.
         if not data[:start].endswith(header):
             raise ValueError("their length is another")
         record = json.loads(data[start + len(_MAGIC) :])
@@ -156,6 +158,7 @@ def decoded(
     pending = bytearray()
     for i in ids:
         if i not in texts and is_byte(i):
+            # Collected, because one character may be several byte pieces.
             pending.append(int(piece(i)[3:5], 16))
             continue
         parts += [pending.decode(errors="replace"), texts[i] if i in texts else piece(i).replace("▁", " ")]

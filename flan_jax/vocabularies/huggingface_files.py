@@ -112,11 +112,14 @@ def read_folder(directory: Path, *, sentinels: int | None = None) -> FolderToken
     else:
         assert listed is not None
         own = proto(tokenizer, listed, {**DEFAULTS, **_named(settings)}, where=where)
+        # The bytes are digested, so they must not depend on the order of a hash map.
         model = own.SerializeToString(deterministic=True)
     names = [piece.piece for piece in own.pieces]
+    # A tokenizer.json lists its sentinels; only for a bare `spiece.model` does transformers add them.
     tokens = _complete(tokens, directory, settings, names=names, sentinels=sentinels, adds_sentinels=not has_json)
     tokens = _with_ids(tokens, names=names, directory=directory)
     count = sum(SENTINEL.fullmatch(token.content) is not None for token in tokens)
+    # The usual T5: its model's file alone has these ids, and SeqIO can read it.
     if _is_plain(tokens, names):
         return FolderTokenizer(extra_ids=count, files=files_of(directory), model=model, is_file=has_file)
     if kind in _FILE_CLASSES and chosen == "T5Tokenizer":
@@ -180,6 +183,7 @@ def _tokens(
             _token({"content": content, "special": content in named, "normalized": content not in named}, i, where)
             for content, i in _read(where).items()
         ]
+    # T5's own classes take the flags from tokenizer_config.json, where there are both.
     order = (
         [TOKENIZER_NAME, CONFIG_NAME] if follows_file or CONFIG_NAME not in sources else [CONFIG_NAME, TOKENIZER_NAME]
     )

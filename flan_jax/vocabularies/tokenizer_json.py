@@ -113,6 +113,7 @@ def proto(
         model.pieces.add(piece=text, score=score, type=kinds.get(i, usual))
     trainer = model.trainer_spec
     trainer.model_type, trainer.byte_fallback = trainer.UNIGRAM, has_bytes
+    # T5 has no beginning of sequence, and the proto's default for its id, 1, is T5's end of sequence.
     trainer.vocab_size, trainer.bos_id = len(listed), -1
     for name, field in {"pad_token": "pad", "eos_token": "eos", "unk_token": "unk"}.items():
         place = special[name]

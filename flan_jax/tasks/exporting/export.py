@@ -108,6 +108,7 @@ def export_one(
         return {}
     planned = _plan(task, split, request, export_dir=export_dir, module_digests=digests_of(module_files))
     made = published(planned, export_dir) or export_split(planned, export_dir)
+    # The fingerprint shows the parent that both mean the same task: this process may have imported other files.
     return {"examples": made.num_examples, "fingerprint": planned.fingerprint}
 
 
@@ -164,6 +165,7 @@ def export_mixture(
     _report_skipped(request, skipped)
     title = f"Exporting {request.name} ({request.split})"
     manifests = export_plans(plans, export_dir=export_dir, title=title, workers=workers, processes=processes)
+    # Again after the samples: a share may exceed the limit only later in a split.
     _require_short_targets(request, manifests)
     manifest = _mixture_manifest(
         request,
@@ -175,6 +177,7 @@ def export_mixture(
         export_dir=export_dir,
         module_files=module_files,
     )
+    # Last: a manifest promises that all splits it names are complete.
     write(request.manifest_path(export_dir), manifest)
     return manifest
 
@@ -288,6 +291,7 @@ def _locked(export_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             _report(f"Another process exports to {export_dir}; waiting for it.")
             fcntl.flock(file, fcntl.LOCK_EX)
+        # Under the lock, where no other process can be writing them.
         for folder in ("mixtures", "vocabularies"):
             remove_temporary(export_dir / folder, ".*")
         yield

@@ -33,6 +33,7 @@ def stated_rates(
       UserError: A share of tokens, and a task whose tokens were not measured.
     """
     stated: dict[str, float] = mixture.rate_per_task_name
+    # All members have the same unit: `mixtures` registers no others.
     unit: ShareUnit = next(rate.unit for rate in stated.values() if isinstance(rate, StatedShare))
     available: dict[str, dict[str, float]] = {}
     for name, inner in nested.items():
@@ -66,6 +67,7 @@ def realized(
     found = []
     for mixture in _with_shares(provider):
         tasks = {
+            # SeqIO has no public name for it; its version is bounded in pyproject.toml.
             name: [task.name for task in _tasks(mixture._task_map[name]) if task.name in rates]
             for name in mixture.rate_per_task_name
         }

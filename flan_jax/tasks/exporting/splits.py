@@ -32,6 +32,7 @@ def published(planned: SplitPlan, export_dir: Path) -> TaskManifest | None:
         manifest = read_task(directory)
     except UserError:
         return None
+    # The folder's name has 12 digits of the fingerprint; the manifest has all of them.
     is_intact = manifest.fingerprint == planned.fingerprint and not shard_damage(manifest, directory)
     return manifest if is_intact else None
 

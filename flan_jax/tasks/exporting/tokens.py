@@ -67,12 +67,14 @@ class Tokenizer:
     ) -> list[list[int]]:
         """Truncates ids, and appends the end of sequence within the limit."""
         limit = self.lengths[feature] - ended
+        # Usually nothing is too long, and then no list is copied.
         if column and max(map(len, column)) > limit:
             truncated[feature] += sum(len(ids) > limit for ids in column)
             column = [ids[:limit] for ids in column]
         if ended:
             eos_id = self.vocabulary.eos_id
             for ids in column:
+                # In place, since these lists were made for this chunk.
                 ids.append(eos_id)
         return column
 

@@ -54,6 +54,7 @@ class Contamination(RowFilter):
         def judge(row: Row) -> str | None:
             runs = [run for field in self.fields for run in self._runs(text_of(row, field, rule=self))]
             shared = sum(run in known for run in runs)
+            # `shared` first: at a share of 0, a row without a shared run would pass the comparison.
             contaminated = shared and shared >= self.share * len(runs)
             return f"contaminated ({self.ngram}-gram of an evaluation text)" if contaminated else None
 

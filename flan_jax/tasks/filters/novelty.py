@@ -65,6 +65,7 @@ class Novelty(RowFilter):
                 return verdicts[text]
             words = rouge_words(text)
             verdict = f"{self.field}: not novel (ROUGE-L above {self.threshold:g})" if pool.has_similar(words) else None
+            # Only retained texts count: with dropped ones in the pool, a chain of similar texts would drop each other.
             if verdict is None:
                 pool.add(words)
             if self.once:
@@ -158,6 +159,7 @@ def rouge_words(text: str) -> list[str]:
     >>> rouge_words("Don't stop: 2 naïve steps!")
     ['don', 't', 'stop', '2', 'na', 've', 'steps']
     """
+    # As rouge-score's tokenizer: other characters separate words, also letters of other scripts.
     return re.findall(r"[a-z0-9]+", text.lower())
 
 

@@ -117,6 +117,7 @@ class Truncated(RowRule):
     """
 
     fields: tuple[str, ...]
+    # Self-Instruct's rule: the text stopped where a list would follow.
     endings: tuple[str, ...] = (":",)
     stop_field: str | None = None
     stop_value: str = "length"

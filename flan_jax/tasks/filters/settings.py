@@ -69,10 +69,12 @@ def self_instruct_filters(*, seeds: Texts = ()) -> tuple[RowFilter, ...]:
         Length(field="instruction", min_words=4, max_words=150),
         Keywords(field="instruction", words=UNSUITABLE_WORDS),
         Beginnings(field="instruction", prefixes=("Write a program",), punctuation=True, non_ascii=True),
+        # After the cheap rules: its comparisons are the only expensive ones.
         Novelty(field="instruction", threshold=0.7, against=seeds, once=True),
         InputEqualsOutput(),
         Length(field="output", min_words=1),
         Truncated(fields=("input", "output")),
+        # Before duplicates are dropped and rows are capped: a conflict must be seen to drop its whole group.
         Conflicts(inputs=("instruction", "input"), outputs=("output",), unless_blank="input", group=("instruction",)),
         Duplicates(fields=("instruction", "input", "output")),
         AtMost(field="instruction", rows=5),

@@ -192,6 +192,7 @@ def _context(row: Mapping[str, Any]) -> Iterable[Turn]:
         yield Turn("system", system)
     tools = row.get("tools")
     listed = tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False) if tools else ""
+    # ShareGPT files write an empty list where a conversation has no tools.
     if listed.strip() not in ("", "[]", "{}"):
         yield Turn("tools", listed.strip())
 
@@ -221,6 +222,7 @@ def _calls(item: Mapping[str, Any], place: str) -> list[Any]:
     if isinstance(calls, list):
         calls = [parsed_json(call, place) if isinstance(call, str) else call for call in calls]
         if all(isinstance(call, Mapping) for call in calls):
+            # OpenAI wraps each call with an id, which differs between otherwise equal conversations.
             return [call.get("function", call) for call in calls]
     raise Unusable(NOT_THE_FORMAT, f"{place} must list objects, got {shortened(value)}")
 

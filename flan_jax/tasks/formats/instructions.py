@@ -105,6 +105,7 @@ class SelfInstruct(Format):
         """Returns one example per instance."""
         instruction = text(row, "instruction")
         for given, output in self._instances(row):
+            # By content, so that filters and the order of rows do not change which labels are removed.
             draws = Draws(self.seed, "label", instruction, given)
             stripped = without_label(given) if draws.unit() < self.strip_labels else given
             yield {"instruction": instruction, "input": stripped, "output": output}
@@ -146,6 +147,7 @@ class Unnatural(Format):
                 "instruction": instruction,
                 "input": text(instance, "input", required=False),
                 "output": text(instance, "output", required=False),
+                # The files write "None." where there are none.
                 "constraints": "" if constraints.rstrip(".").lower() == "none" else constraints,
             }
         if self.reformulations and row.get("reformulations"):

@@ -58,6 +58,7 @@ class Preference(Conversational):
         `options` in an order drawn per pair. K answers are K (K - 1) / 2 pairs.
     """
 
+    # The first that fits is a file's shape, so those with more required fields come before their subsets.
     shapes: ClassVar = (
         Shape(("conversations", "chosen", "rejected"), ("system", "tools", "labeler", "id")),
         Shape(("prompt", "chosen", "rejected"), ("system", "labeler", "id")),
@@ -102,6 +103,7 @@ class Preference(Conversational):
             verdict = TIE if better.rank == worse.rank else SAME if better.text == worse.text else ""
             options = [better.text, worse.text]
             if Draws(self.seed, "options", prompt, *options).below(2):
+                # So that the position of the better answer gives nothing away.
                 options.reverse()
             yield {"target": better.text, "rejected": worse.text, "options": options, VERDICT: verdict}
 

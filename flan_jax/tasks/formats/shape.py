@@ -117,6 +117,7 @@ class FormattedSource(FileSource):
             bad = self._wrong(record, first)
             if bad is None and first is None:
                 shape = next(s for s in self.format.shapes if _fits(s, record.row))
+                # The first usable row decides, so that a broken first line does not make all others wrong.
                 first = _First(shape, tuple(record.row), record.place)
             yield record if bad is None else bad
 

@@ -45,9 +45,8 @@ class DocumentSource(seqio.DataSource):
     ) -> tf.data.Dataset:
         """Returns the documents; shuffling is left to `seqio.Task`, which shuffles examples in a buffer."""
         del shuffle, seed, sequence_length, use_cached, num_epochs
-        self._task.source.require_split(
-            split
-        )  # Checked here: TensorFlow wraps errors that are raised inside the generator.
+        # Checked here: TensorFlow wraps errors that are raised inside the generator.
+        self._task.source.require_split(split)
         dataset = tf.data.Dataset.from_generator(
             lambda: ({"text": text, "split": split} for text in pretrain.documents(self._task, split)),
             output_signature={"text": tf.TensorSpec((), tf.string), "split": tf.TensorSpec((), tf.string)},

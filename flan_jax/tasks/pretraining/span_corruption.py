@@ -72,6 +72,7 @@ class Noise:
           UserError: A text of two tokens exceeds it.
         """
         num_tokens = 2
+        # A search, as in T5: rounding makes the lengths of inputs no invertible formula.
         while self.lengths(num_tokens + 1, replacement=replacement)[0] <= max_input_tokens:
             num_tokens += 1
         inputs, targets = self.lengths(num_tokens, replacement=replacement)
@@ -89,6 +90,7 @@ class Noise:
         if not spans:
             return np.zeros(num_tokens, bool)
         lengths = np.empty(2 * spans, np.int64)
+        # The visible parts first: another order of the two draws would hide other spans.
         lengths[0::2] = _random_parts(num_tokens - hidden, spans, rng)
         lengths[1::2] = _random_parts(hidden, spans, rng)
         return np.repeat(np.arange(2 * spans) % 2 == 1, lengths)

@@ -29,6 +29,7 @@ from flan_jax.vocab import Vocabulary
 
 Objective = Literal["span_corruption", "prefix_lm"]
 
+# T5's numbers (`select_random_chunk`, `reduce_concat_tokens`), but all chunks of a document are used instead of one.
 CHUNK_TOKENS = 65_536
 CLUSTER = "pretraining"
 NO_TEXT = "no text"
@@ -136,8 +137,11 @@ def segments(
         tokens = np.concatenate([chunk.tokens for chunk in group])
         first, last = group[0], group[-1]
         starts = range(0, len(tokens), raw_tokens)
+        # Pass by pass within a group, so that documents are read and tokenized once.
         for k in range(task.passes):
             for number, start in enumerate(starts):
+                # Positions instead of a sequence of draws: resuming a shard, or another number of threads, changes no
+                # example.
                 key = (first.document, first.number, number, k)
                 yield Segment(last.document, tokens[start : start + raw_tokens], key)
 

@@ -93,10 +93,15 @@ def in_user_code(error: BaseException) -> UserError:
         file, line = (own or frames or _frames(error))[-1]
         if isinstance(error, UserError):  # Raised by this package when the user's code called it: already a sentence.
             text = str(error)
-    shown = os.path.relpath(file) if file.startswith(os.getcwd() + os.sep) else file
-    result = UserError(f"{shown}, line {line}: {text}")
+    result = UserError(f"{_shown(file)}, line {line}: {text}")
     result.__cause__ = error
     return result
+
+
+def user_line(error: BaseException) -> str | None:
+    """Returns the innermost line of the user's code that an exception passed, as "M.py, line N"."""
+    own = [(file, line) for file, line in _frames(error) if not is_ours(file) and not _is_library(file)]
+    return f"{_shown(own[-1][0])}, line {own[-1][1]}" if own else None
 
 
 def origin(error: BaseException) -> tuple[str, int]:
@@ -108,6 +113,10 @@ def origin(error: BaseException) -> tuple[str, int]:
 def is_ours(file: str) -> bool:
     """Returns whether a source file belongs to this package."""
     return os.path.abspath(file).startswith(_PACKAGE)
+
+
+def _shown(file: str) -> str:
+    return os.path.relpath(file) if file.startswith(os.getcwd() + os.sep) else file
 
 
 def _frames(error: BaseException) -> list[tuple[str, int]]:

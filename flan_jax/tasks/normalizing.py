@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 
 from flan_jax.errors import UserError, in_user_code, raised_outside
 from flan_jax.names import nearest, shortened
-from flan_jax.tasks.declare import TemplatedTask
+from flan_jax.tasks.declare import Normalizer, TemplatedTask
 from flan_jax.tasks.sources.rows import BadRow, Record, Row, Unusable
+from flan_jax.tasks.time_limit import limited
 
 DROPPED_BY_NORMALIZER = "dropped by the normalizer"
 LACKS_A_FIELD = "lacks a field"
@@ -46,8 +47,13 @@ def normalized(task: TemplatedTask, record: Record) -> tuple[Row | None, ...] | 
     """Returns the rows that a task's normalizer makes of a source's row, None for one that it leaves out."""
     if task.normalizer is None:
         return (record.row,)
+    with limited(task.name, record.place):
+        return _normalized(task.normalizer, task, record)
+
+
+def _normalized(normalizer: Normalizer, task: TemplatedTask, record: Record) -> tuple[Row | None, ...] | BadRow:
     try:
-        result = task.normalizer(_Fields(record.row))
+        result = normalizer(_Fields(record.row))
         rows = (result,) if result is None or isinstance(result, Mapping) else tuple(result)
         rows = rows or (None,)  # No row at all is a dropped one, so that it is counted.
         return tuple(None if row is None else dict(row) for row in rows)

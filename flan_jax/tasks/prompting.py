@@ -20,6 +20,7 @@ from flan_jax.tasks.sources.file_sources import DetectedSource
 from flan_jax.tasks.sources.mapped import MappedSource, is_path, looked_up
 from flan_jax.tasks.sources.rows import BadRow, DerivedSource, OnBadRow, Record, Row, Source, Unusable
 from flan_jax.tasks.sources.streams import unzipped, with_whole_head
+from flan_jax.tasks.time_limit import limited
 from flan_jax.templates.render import NotApplicable, Template, digest
 
 DEFAULT_TEMPLATE = f"{{{readers.TEXT_FIELD}}}"
@@ -158,13 +159,11 @@ class TaskPrompts:
         for row in rows:
             if row is None:
                 return BadRow(DROPPED_BY_NORMALIZER, "the normalizer leaves the row out", record.place)
-            try:
-                prompts.append(self._prompt(row))
-            except NotApplicable as left_out:
-                return BadRow(left_out.reason, f"the template leaves the row out: {left_out.reason}", record.place)
-            except UserError as error:
-                detail = f"task {self.task.name!r}, template {self.index}: {str(error).removesuffix('.')}"
-                return BadRow(TEMPLATE_FAILED, detail, record.place)
+            with limited(self.task.name, record.place, self.index):
+                prompt = self._prompt(row, record.place)
+            if isinstance(prompt, BadRow):
+                return prompt
+            prompts.append(prompt)
         return prompts
 
     def _normalized(self, record: Record) -> Sequence[Row | None] | BadRow:
@@ -175,12 +174,18 @@ class TaskPrompts:
         except Unusable as error:
             return BadRow(error.reason, error.detail, record.place)
 
-    def _prompt(self, row: Row) -> str:
+    def _prompt(self, row: Row, place: str) -> str | BadRow:
         template = self.task.templates[self.index]
         options: tuple[str, ...] = ()
-        if template.shows_options:
-            options = options_of(self.task, {str(self.task.options): None, **row})
-        return template.prompt(row, options=options)
+        try:
+            if template.shows_options:
+                options = options_of(self.task, {str(self.task.options): None, **row})
+            return template.prompt(row, options=options)
+        except NotApplicable as left_out:
+            return BadRow(left_out.reason, f"the template leaves the row out: {left_out.reason}", place)
+        except UserError as error:
+            detail = f"task {self.task.name!r}, template {self.index}: {str(error).removesuffix('.')}"
+            return BadRow(TEMPLATE_FAILED, detail, place)
 
 
 def _chain(source: Source) -> list[Source]:

@@ -20,6 +20,7 @@ from flan_jax.tasks.exemplars import CountTokens, Exemplars
 from flan_jax.tasks.filters.rule import Judge, RowFilter
 from flan_jax.tasks.normalizing import LACKS_A_FIELD, apply_normalizer
 from flan_jax.tasks.sources.rows import BadRow, Row
+from flan_jax.tasks.time_limit import limited
 from flan_jax.templates.options import OptionStyle, drawn_style
 from flan_jax.templates.render import MissingField, NotApplicable, Rendered, Template
 
@@ -100,7 +101,8 @@ def iter_rendered(
         group = None if task.group is None else str(usable.row[task.group])
         for k in range(per_row):
             template = templates[(index + k) % len(templates)]
-            rendered = _example(task, split, usable, template=template, key=(index, k), exemplars=exemplars)
+            with limited(task.name, usable.place, template):
+                rendered = _example(task, split, usable, template=template, key=(index, k), exemplars=exemplars)
             if isinstance(rendered, Rendered):
                 yielded = True
                 yield RenderedRow(index, rendered, template, group)
@@ -163,9 +165,14 @@ def usable_rows(task: TemplatedTask, split: str, *, dropped: Counter[str] | None
     head = list(itertools.islice(normalized, ROWS_INSPECTED))
     required = _required_fields(task, split)
     _refuse_unknown_fields(task, split, required=required, rows=[usable.row for usable in head])
+    # Most tasks have none of these, and their rows need no second look.
+    checks_lists = isinstance(task.options, str) or task.references is not None or task.evaluation == "rank"
     num_usable = 0
     for usable in itertools.chain(head, normalized):
-        bad = _lacking(required, usable) or _wrong_lists(task, split, usable)
+        bad = _lacking(required, usable)
+        if bad is None and checks_lists:
+            with limited(task.name, usable.place):
+                bad = _wrong_lists(task, split, usable)
         if bad is not None:
             task.source.refuse(bad, dropped=dropped)
             continue
@@ -216,7 +223,8 @@ def preview(task: TemplatedTask, split: str, *, index: int = 0, count_tokens: Co
     exemplars = _exemplars(task, count_tokens=count_tokens)
     rendered = {}
     for template in task.templates_of(split):
-        shown = _example(task, split, usable, template=template, key=(index, 0), exemplars=exemplars)
+        with limited(task.name, usable.place, template):
+            shown = _example(task, split, usable, template=template, key=(index, 0), exemplars=exemplars)
         if isinstance(shown, BadRow):
             raise UserError(f"{shown.place}: {shown.detail}")
         if isinstance(shown, Rendered):
@@ -258,12 +266,12 @@ def render_row(task: TemplatedTask, row: Row, index: int, *, style: OptionStyle 
     return dataclasses.replace(rendered, targets=style.answer(rendered.targets, options))
 
 
-def _applicable(task: TemplatedTask, row: Row, split: str) -> dict[int, Rendered]:
+def _applicable(task: TemplatedTask, usable: UsableRow, split: str) -> dict[int, Rendered]:
     """A row under each template of its split that applies to it."""
     found = {}
     for index in task.templates_of(split):
-        with contextlib.suppress(NotApplicable):
-            found[index] = render_row(task, row, index)
+        with contextlib.suppress(NotApplicable), limited(task.name, usable.place, index):
+            found[index] = render_row(task, usable.row, index)
     return found
 
 
@@ -283,7 +291,8 @@ def _filtered(task: TemplatedTask, split: str, rows: Iterator[UsableRow], droppe
 
     judges = started(task.filters)
     for usable in rows:
-        reason = next(filter(None, (judge(usable.row) for judge in judges)), None)
+        with limited(task.name, usable.place):
+            reason = next(filter(None, (judge(usable.row) for judge in judges)), None)
         if reason is None:
             yield usable
         else:
@@ -334,15 +343,15 @@ def _lacking(required: Mapping[str, str], usable: UsableRow) -> BadRow | None:
     return None
 
 
-def _is_unanswerable(task: TemplatedTask, split: str, row: Row) -> bool:
+def _is_unanswerable(task: TemplatedTask, split: str, usable: UsableRow) -> bool:
     """Whether a row has no references because nothing is the answer: its target, which is empty too, is the reference.
 
     SQuAD 2 writes its unanswerable questions so.
     """
-    if task.references is None or row[task.references] not in ([], ()):
+    if task.references is None or usable.row[task.references] not in ([], ()):
         return False
     try:
-        return any(not rendered.targets.strip() for rendered in _applicable(task, row, split).values())
+        return any(not rendered.targets.strip() for rendered in _applicable(task, usable, split).values())
     except UserError:
         return False
 
@@ -353,12 +362,12 @@ def _wrong_lists(task: TemplatedTask, split: str, usable: UsableRow) -> BadRow |
     if isinstance(task.options, str) and not _texts(row, task.options):
         held = f"the field {task.options!r} must list the options, got {shortened(row[task.options])}"
         return BadRow(NO_OPTIONS, held, place)
-    if task.references is not None and not _texts(row, task.references) and not _is_unanswerable(task, split, row):
+    if task.references is not None and not _texts(row, task.references) and not _is_unanswerable(task, split, usable):
         held = f"the field {task.references!r} must list the references, got {shortened(row[task.references])}"
         return BadRow(NO_REFERENCES, held, place)
     if task.evaluation == "rank" and split != TRAIN_SPLIT:
         try:
-            renderings = _applicable(task, row, split)
+            renderings = _applicable(task, usable, split)
         except UserError as error:
             return BadRow(TEMPLATE_FAILED, str(error), place)
         for index, rendered in renderings.items():

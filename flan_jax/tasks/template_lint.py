@@ -10,7 +10,7 @@ from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.tasks import rendering
 from flan_jax.tasks.declare import TRAIN_SPLIT, TemplatedTask
 from flan_jax.tasks.interface import Encode, Finding
-from flan_jax.tasks.sources.rows import Row
+from flan_jax.tasks.time_limit import limited
 from flan_jax.templates.render import OPTIONS_FIELD, NotApplicable, Pattern, Rendered, Template, shortened
 
 ROWS_INSPECTED = 20
@@ -91,7 +91,7 @@ def lint_task(task: TemplatedTask, *, encode: Encode, lengths: Lengths) -> list[
             found += [
                 _finding(task, None, "source's rules", "note", problem) for problem in task.source.problems(split)
             ]
-            rows = [u.row for u in itertools.islice(rendering.usable_rows(task, split), ROWS_INSPECTED)]
+            rows = list(itertools.islice(rendering.usable_rows(task, split), ROWS_INSPECTED))
         except UnknownNameError as error:
             found.append(_finding(task, None, "unresolvable field", "problem", str(error.args[0])))
             continue
@@ -105,13 +105,14 @@ def lint_task(task: TemplatedTask, *, encode: Encode, lengths: Lengths) -> list[
 
 
 def _rendered(
-    task: TemplatedTask, index: int, rows: Iterable[Row], *, encode: Encode, lengths: Lengths
+    task: TemplatedTask, index: int, rows: Iterable[rendering.UsableRow], *, encode: Encode, lengths: Lengths
 ) -> Iterator[Finding]:
     """Findings about the examples that one template makes of rows."""
     shown: list[Rendered] = []
-    for row in rows:
+    for usable in rows:
         try:
-            shown.append(rendering.render_row(task, row, index))
+            with limited(task.name, usable.place, index):
+                shown.append(rendering.render_row(task, usable.row, index))
         except NotApplicable:
             continue
         except UserError as error:

@@ -1,7 +1,8 @@
-"""Planned splits exported concurrently: in threads of this process and, when it takes long, in other processes.
+"""Planned splits exported concurrently: in the main thread of this process and, when it takes long, in other processes.
 
-Processes, not threads: Python runs one thread at a time, and so does the tokenizer when Python calls it. A worker
-registers the same tasks as this process, from the same request, and exports the splits that it is given by name.
+Processes, not threads: Python runs one thread at a time, and so does the tokenizer when Python calls it, and only the
+main thread of a process can interrupt a row that takes too long. A worker registers the same tasks as this process,
+from the same request, and exports the splits that it is given by name.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from flan_jax.files import require_free_space
 from flan_jax.tasks.exporting.child import Child
 from flan_jax.tasks.exporting.plans import SplitPlan, estimated_bytes
 from flan_jax.tasks.exporting.progress import ExportProgress
-from flan_jax.tasks.exporting.splits import export_split, published
+from flan_jax.tasks.exporting.splits import Stopped, export_split, published
 
 SECONDS_WITHOUT_WORKERS = 5.0  # About as long as one takes to load.
 BYTES_FOR_WORKERS = 2**26  # An estimate of shards that take several times as long.
@@ -43,20 +44,25 @@ class _Work:
       workers: None when only this process knows the tasks.
       waiting: Splits that have not been started.
       bytes: Lower bound of the shards' size.
+      returned: Splits that a worker cannot export as this process would.
+      emptied: Set when no split waits any more.
+      stop: Set when a split failed or all are exported; ends the workers.
     """
 
     progress: ExportProgress
     workers: Workers | None
     waiting: deque[SplitPlan]
     bytes: int
+    returned: deque[SplitPlan] = dataclasses.field(default_factory=deque)
+    emptied: threading.Event = dataclasses.field(default_factory=threading.Event)
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
     started: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def needs_workers(self) -> bool:
-        """Whether starting another process saves time: several splits wait, and it will take, or has taken, a while."""
+        """Whether starting another process saves time: a split waits, and it will take, or has taken, a while."""
         takes_long = self.bytes > BYTES_FOR_WORKERS or time.monotonic() - self.started > SECONDS_WITHOUT_WORKERS
-        return self.workers is not None and len(self.waiting) >= 2 and takes_long
+        return self.workers is not None and len(self.waiting) > 0 and takes_long
 
 
 def export_plans(
@@ -98,20 +104,31 @@ def _made(planned: SplitPlan, export_dir: Path) -> TaskManifest:
 
 
 def _export_concurrently(work: _Work, export_dir: Path, *, count: int) -> None:
-    """Exports the waiting splits in several threads; the first failure stops the others."""
-    with ThreadPoolExecutor(max(1, count), thread_name_prefix="export") as pool:
-        futures = [pool.submit(_export_waiting, number, export_dir, work) for number in range(count)]
+    """Exports the waiting splits here and, once that pays, in workers; the first failure stops the others."""
+    num_workers = 0 if work.workers is None else min(count, MAX_WORKERS) - 1
+    with ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="export") as pool:
+        futures = [pool.submit(_export_in_worker, export_dir, work) for _ in range(num_workers)]
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [f for f in futures if f.done() and not f.cancelled() and f.exception() is not None]
-            for future in failed:
-                future.result()
-        except BaseException:
-            work.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            with contextlib.suppress(Stopped):  # A worker failed: `result` raises its error below.
+                _export_here(work.waiting, export_dir, work)
+                work.emptied.set()
+                wait(futures, return_when=FIRST_EXCEPTION)
+                _export_here(work.returned, export_dir, work)
         finally:
-            work.stop.set()  # Ends the threads that only wait for it.
+            work.emptied.set()
+            work.stop.set()
+        for future in futures:
+            future.result()
+
+
+def _export_here(splits: deque[SplitPlan], export_dir: Path, work: _Work) -> None:
+    while splits and not work.stop.is_set():
+        try:
+            planned = splits.popleft()  # Atomic, so threads need no lock.
+        except IndexError:
+            return
+        export_split(planned, export_dir, on_chunk=work.progress.examples_done, stop=work.stop)
+        work.progress.task_done()
 
 
 def available_cores() -> int:
@@ -119,29 +136,29 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _export_waiting(number: int, export_dir: Path, work: _Work) -> None:
-    """Exports one waiting split after another: thread 0 in this process, the others in a worker once that pays.
-
-    Threads of one process only take turns, which is enough for short exports, which end before workers have loaded.
-    """
-    worker: Child | None = None
-    with contextlib.ExitStack() as stack:
-        while not work.stop.is_set():
-            if worker is None and 0 < number < MAX_WORKERS and work.needs_workers:
-                assert work.workers is not None
-                worker = stack.enter_context(work.workers.start())
-                _kill_when_stopped(worker, work.stop)
-            try:
-                # Atomic, so threads need no lock.
-                planned = work.waiting.popleft()
-            except IndexError:
-                return
-            made = {} if worker is None else _exported_by(worker, planned, export_dir, work)
-            if made.get("fingerprint") == planned.fingerprint:
-                work.progress.examples_done(made["examples"])
-            else:  # Also where a worker cannot register the task, or registers another one.
-                export_split(planned, export_dir, on_chunk=work.progress.examples_done, stop=work.stop)
-            work.progress.task_done()
+def _export_in_worker(export_dir: Path, work: _Work) -> None:
+    """Has a worker export one waiting split after another; short exports end before one would have loaded."""
+    assert work.workers is not None
+    while not work.needs_workers:
+        if work.emptied.wait(0.1):
+            return
+    try:
+        with work.workers.start() as worker:
+            _kill_when_stopped(worker, work.stop)
+            while work.waiting and not work.stop.is_set():
+                try:
+                    planned = work.waiting.popleft()
+                except IndexError:
+                    return
+                made = _exported_by(worker, planned, export_dir, work)
+                if made.get("fingerprint") == planned.fingerprint:
+                    work.progress.examples_done(made["examples"])
+                    work.progress.task_done()
+                else:  # Also where a worker cannot register the task, or registers another one.
+                    work.returned.append(planned)
+    except BaseException:
+        work.stop.set()
+        raise
 
 
 def _exported_by(worker: Child, planned: SplitPlan, export_dir: Path, work: _Work) -> dict[str, Any]:

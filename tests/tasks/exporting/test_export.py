@@ -10,7 +10,6 @@ from flan_jax.data.manifest import Request, read_task
 from flan_jax.data.source import ExportedTask, open_members
 from flan_jax.errors import UserError
 from flan_jax.run.export_process import ensure_exports
-from flan_jax.tasks import identity
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.exporting import export, shards, worker_pool
 from flan_jax.tasks.sources.file_sources import InMemorySource, JsonlSource
@@ -366,25 +365,6 @@ def test_data_files_and_patterns_are_definitions(tmp_path, register):
     assert files == {str(path): "data", str(tmp_path / "*.jsonl"): "data"}
     (tmp_path / "more.jsonl").write_text('{"q": "q", "a": "a"}\n')
     assert "*.jsonl has changed" in exports.find(request(), tmp_path / "export").reason
-
-
-def test_the_first_task_that_fails_stops_the_others(tmp_path, register, registries, monkeypatch):
-    failed = threading.Event()
-
-    def endless():
-        while not failed.is_set():
-            yield {"q": "q", "a": "a"}
-
-    register("bad", source=InMemorySource(data={"train": [{"q": "q", "a": {}}]}))
-    register("a_endless", source=InMemorySource(data={"train": endless}))
-    registries.register_mixture("m", ["bad", "a_endless"], default_rate=1)
-    monkeypatch.setattr(identity, "identity", lambda task, split: {"revision": task.name})  # Would read it all.
-    timer = threading.Timer(60, failed.set)
-    timer.start()
-    with pytest.raises(ValueError, match=r"Task 'bad', template 0"):
-        export.export_mixture(request(name="m"), export_dir=tmp_path)
-    assert not failed.is_set()
-    timer.cancel()
 
 
 def test_two_vocabularies_in_a_mixture_are_refused_by_name(tmp_path, register, registries):

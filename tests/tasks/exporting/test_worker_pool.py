@@ -10,6 +10,7 @@ import pytest
 
 from flan_jax.data.manifest import Request
 from flan_jax.run import export_process
+from flan_jax.tasks import identity
 from flan_jax.tasks.exporting import export, worker_pool
 from flan_jax.tasks.exporting.child import ExportFailed
 from flan_jax.tasks.exporting.export import export_one
@@ -114,6 +115,27 @@ def test_an_error_of_a_worker_is_raised_by_the_export(six, tmp_path, monkeypatch
     assert worker.killed.wait(10) and worker.closed
 
 
+def test_a_task_that_fails_in_a_worker_stops_the_one_that_is_exported_here(six, tmp_path, monkeypatch, registries):
+    request, workers, started = six
+
+    def endless():
+        while True:
+            yield {"q": "q", "a": "a"}
+
+    def refuse(self, order, *, work):
+        raise ValueError(f"Task {order['task']!r} says no.")
+
+    monkeypatch.setattr(FakeWorker, "ask", refuse)
+    monkeypatch.setattr(identity, "identity", lambda task, split: {"revision": task.name})  # Would read it all.
+    templates = (Template(inputs="{q}", targets="{a}"),)
+    source = InMemorySource(data={"train": endless})
+    registries.register(registries.TemplatedTask(name="_endless", source=source, cluster="toys", templates=templates))
+    registries.register_mixture("endless_first", ["_endless", *NAMES])
+    request = dataclasses.replace(request, name="endless_first")
+    with pytest.raises(ValueError, match="Task 'a' says no"):
+        export.export_mixture(request, export_dir=tmp_path, workers=workers)
+
+
 def test_available_cores_are_those_that_this_process_may_use(monkeypatch):
     monkeypatch.setattr(worker_pool.os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
     assert available_cores() == 3
@@ -173,3 +195,23 @@ def test_a_large_export_starts_workers_at_once(six, tmp_path, monkeypatch):
     monkeypatch.setattr(worker_pool, "BYTES_FOR_WORKERS", 1)
     export.export_mixture(request, export_dir=tmp_path, workers=workers)
     assert len(started) == 1
+
+
+def test_rows_are_rendered_in_the_main_thread_where_they_can_be_interrupted(registries, tmp_path):
+    threads = []
+
+    def normalizer(row):
+        threads.append(threading.current_thread())
+        return row
+
+    for name in "ab":
+        templates = (Template(inputs="{q}", targets="{a}"),)
+        source = InMemorySource(data={"train": [{"q": "1", "a": "x"}]})
+        registries.register(
+            registries.TemplatedTask(
+                name=name, source=source, cluster="toys", templates=templates, normalizer=normalizer
+            )
+        )
+    registries.register_mixture("both", ["a", "b"])
+    export.export_mixture(Request(name="both", lengths=LENGTHS), export_dir=tmp_path)
+    assert threads == [threading.main_thread()] * 2

@@ -62,6 +62,7 @@ _SCALARS = {
     types.NoneType: "null", bytes: "bytes",
 }  # fmt: skip
 _LARGEST = 2**63  # NumPy's and JAX's integers end here.
+# At most 31 digits: longer ones exceed every limit here, and Python refuses to convert more than 4,300.
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,30})")
 _BASED = re.compile(r"0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?i:inf)|\.(?i:nan)")
@@ -120,6 +121,7 @@ def hints_of(kind: Any) -> Mapping[str, Any]:
             return typing.get_type_hints(kind, include_extras=True)
         of_init = typing.get_type_hints(kind.__init__, include_extras=True)
         return {**of_init, **(typing.get_type_hints(kind, include_extras=True) if _fields(kind) else {})}
+    # Annotations of other packages may name what only type checkers import.
     except (NameError, TypeError):
         return {}
 
@@ -156,6 +158,7 @@ def _is_scalar(hint: Any) -> bool:
         return _is_scalar(args[0])
     if origin in (Union, types.UnionType) or is_list(hint):
         return all(_is_scalar(kind) or kind is Ellipsis for kind in args)
+    # gin binds a path as text; the configuration that takes it makes a `Path` of it afterwards.
     return origin is Literal or hint in _SCALARS and hint is not Path
 
 
@@ -227,6 +230,7 @@ def _is_scalar_of(value: Any, hint: Any) -> bool:
 def is_option(value: Any, option: Any) -> bool:
     """Whether a value is an option of a `Literal`; True is not 1."""
     typed = value.value() if isinstance(value, Plain) and not isinstance(option, str) else value
+    # In Python True equals 1, and bool is a subclass of int.
     is_same_kind = isinstance(typed, bool) == isinstance(option, bool) and isinstance(typed, type(option))
     return is_same_kind and bool(typed == option)
 

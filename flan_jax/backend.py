@@ -19,6 +19,7 @@ from flan_jax.paths import user_path
 CACHE_VARIABLE = "FLAN_JAX_COMPILE_CACHE"
 CACHE_BYTES = 2 * 2**30
 _MIN_COMPILE_SECONDS = 0.2  # Faster programs are compiled again in less time than they are looked up.
+# Creating a client parses all of XLA_FLAGS; one for CPU opens no accelerator that a run may hold.
 _PROBE = "from jaxlib import xla_client; xla_client.make_cpu_client()"
 _PROBE_SECONDS = 60
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -114,6 +115,7 @@ def retain_freed_memory(platform_name: str) -> None:
     if platform_name != "cpu" or platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
+    # The compiler's memory is returned once: with the settings below nothing is returned any more.
     libc.malloc_trim(0)
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, -1)  # Never.

@@ -103,6 +103,7 @@ def parse_arguments(arguments: Sequence[str]) -> Invocation:
             allow.append(value)
         elif name.startswith("gin."):
             bindings.append(argument.removeprefix("--gin."))
+        # A flag of T5X's own command line.
         elif name == "tfds_data_dir" and verb == "train":
             bindings.append(f"TFDS_DATA_DIR={value!r}")
         elif VERBS[verb].in_many_processes and _parameter(name) in PROCESS_OPTIONS:
@@ -224,6 +225,7 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
     _require_known_options(invocation.verb, invocation.options)
     options = dict(invocation.options)
     output = options.pop("output", "-") if verb.yields_rows else "-"
+    # A name that both have belongs to the verb, as in `option_parameters`.
     options_of_verb = _typed(function, {name: value for name, value in options.items() if name in own})
     call = gin_config.configured(function, options_of_verb, verb=invocation.verb, later=SUPPLIED)
     make_config: Callable[[], Any] | None = None
@@ -309,6 +311,7 @@ def _write_rows(predictions: Any, output: str) -> int:
 
 
 def _is_first_process() -> bool:
+    # Looked up, not imported: verbs that never have several processes start without it.
     module = sys.modules.get("flan_jax.processes")
     return module is None or module.group().is_first
 

@@ -12,6 +12,8 @@ Item = TypeVar("Item")
 
 def hash64(*parts: object) -> int:
     """Returns 64 bits that depend on the parts' `repr` and on nothing else."""
+    # `repr` separates 1 from "1" and ("a", "b") from ("ab",). Exported bytes depend on this function and on every
+    # caller's key: a change of either makes all exports different.
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 
 

@@ -45,6 +45,7 @@ def in_errors(what: object) -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        # The same class, so that a handler of missing files or unknown names further out still applies.
         raise type(error)(f"{what}: {error}") from error
 
 
@@ -64,6 +65,7 @@ def as_user_error(error: Exception) -> UserError | None:
     """
     if isinstance(error, UserError):
         return error
+    # From the inside out, past libraries: whichever of this package and the user's files called last is responsible.
     for file, _ in reversed(_frames(error)):
         if is_ours(file):
             return None

@@ -30,6 +30,7 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
     """Writes `content` under a temporary name and renames it, so that readers never see an incomplete file."""
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
+    # In the same directory, since a rename is atomic within one file system only.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with accessing(path, setting="The file", action="written"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +38,8 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
             with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
+                # Before the rename: after a crash of the machine, the new name could otherwise be that of an empty
+                # file.
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
@@ -118,6 +121,7 @@ def json_with_digest(value: Mapping[str, Any]) -> str:
     <BLANKLINE>
     """
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    # The digest is of text, not of values: nothing has to be parsed, and no number formatted again, to verify it.
     rest = text.removeprefix("{\n")
     return f'{{\n "sha256": "{sha256_of_bytes(rest.encode())}",\n{rest}'
 

@@ -66,6 +66,7 @@ def parse(
     """
     gin.clear_config()
     prefixes = ["", *search_paths, str(PACKAGE_PARENT), str(PACKAGE_PARENT / "gin_configs")]
+    # Replaced, because gin's own function only appends: a second recipe would search the paths of the first.
     gin_config._LOCATION_PREFIXES[:] = prefixes  # pylint: disable=protected-access
     # Only plain files: gin's reader of package resources fails for directories without `__init__.py`.
     gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
@@ -75,11 +76,13 @@ def parse(
         statements += statements_of_file(file, prefixes=prefixes)
     for line, text in zip(lines, bindings, strict=True):
         statements += statements_of(line, origin=f"{COMMAND_LINE} (--gin.{text})", prefixes=prefixes)
+    # Before gin parses anything: gin imports modules while it parses.
     allowed = (*allow, *modules_of_tasks(statements))
     for statement in statements:
         if statement.is_import:
             require_allowed(statement.name, allowed, f"{statement.origin}: the module {statement.name!r}")
     try:
+        # Not finalized, which would lock the configuration against a second recipe in the same process.
         gin.parse_config_files_and_bindings(list(files), lines, finalize_config=False, print_includes_and_imports=False)
     except Exception as error:
         raise _explained(error, statements) from error

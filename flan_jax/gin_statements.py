@@ -140,6 +140,7 @@ def import_of(name: str) -> str:
     """Returns which line a name such as "loop.Cadence" or "EarlyStopping" of this package needs; "" for other names."""
     first, last = name.split(".")[0], name.split(".")[-1]
     defines = re.compile(rf"^(?:class|def) {re.escape(last)}\b", re.MULTILINE)
+    # Reads the package's sources instead of importing them; this is only for an error message.
     modules = [path for path in sorted((PACKAGE_PARENT / PACKAGE).rglob("*.py")) if path.stem != "__init__"]
     found = [path for path in modules if path.stem == first and ("." not in name or defines.search(path.read_text()))]
     found = found or [path for path in modules if defines.search(path.read_text())]

@@ -68,6 +68,7 @@ def join(
             "coordinator_address": coordinator_address,
             "num_processes": process_count,
             "process_id": process_index,
+            # What the user states applies, also inside of a SLURM job.
             "cluster_detection_method": "deactivate",
         }
         what = f"{process_count} processes at {coordinator_address}"
@@ -80,6 +81,7 @@ def join(
     if processes.group().count > 1:
         return processes.group()
     with _time_limit(f"{what} did not all connect", seconds=patience_seconds):
+        # JAX's timeout is the longer one, so that our message comes first.
         index, count, client = _initialize(arguments, timeout_seconds=patience_seconds + 60)
     joined = Group(index=index, count=count, store=client, patience_seconds=patience_seconds)
     processes.join(joined)

@@ -80,6 +80,7 @@ def locked(file: Path, *, what: str, leftovers: Sequence[str] = ()) -> Iterator[
 def _acquired(file: Path, *, what: str) -> tuple[int, bool]:
     """Returns the open file, and whether it is locked."""
     while True:
+        # Not truncated: the content names the present owner until the lock is held.
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,6 +93,8 @@ def _acquired(file: Path, *, what: str) -> tuple[int, bool]:
         except OSError:  # A file system without locks: the owner in the file and its time remain.
             return descriptor, False
         with contextlib.suppress(FileNotFoundError):  # Released and removed by its owner meanwhile.
+            # The lock may be on a file that its owner has just removed; then a new file of this name can be locked as
+            # well.
             if os.path.samestat(os.fstat(descriptor), os.stat(file)):
                 return descriptor, True
         os.close(descriptor)

@@ -123,6 +123,7 @@ class Group:
         prefix = self._next_key()
         if self._store is None:
             return [value]
+        # Before the barrier: whoever has passed it can read the values of all.
         self._store.key_value_set(f"{prefix}/{self.index}", json.dumps(value))
         failure: Exception | None = None
         try:
@@ -131,6 +132,7 @@ class Group:
             failure = error
         texts = {int(key.rpartition("/")[2]): text for key, text in self._store.key_value_dir_get(prefix)}
         late = [i for i in range(self.count) if i not in texts]
+        # Everybody arrived, and the service itself failed.
         if failure is not None and not late:
             raise failure
         if late:
@@ -261,6 +263,7 @@ class Group:
         status, message = _described(error)
         failure = {"process": self.index, "status": status, "message": message}
         with contextlib.suppress(Exception):  # Another process was first, and its failure is reported.
+            # JAX's store refuses to set a key twice, so that the first failure is the one that is reported.
             self._store.key_value_set("flan_jax/failed", json.dumps(failure))
         # Unwinding may wait for processes that are gone.
         end = threading.Timer(_FAREWELL_SECONDS, self._end, args=(message, status))

@@ -179,6 +179,7 @@ def parse(
         for key, item in mapping.items()
         if key in keys
     }
+    # What the callable itself refuses gets the file and line, too.
     with in_errors(place):
         return kind(**arguments, **given)
 

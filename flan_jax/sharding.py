@@ -48,10 +48,8 @@ RULES: Rules = (
     ("relpos_buckets", None),
     # Activations.
     ("batch", ROWS),
-    (
-        "gathered_batch",
-        ("replica", "data"),
-    ),  # Rows all-gathered over `fsdp`, for arrays that are sharded over it along `embed`.
+    # Rows all-gathered over `fsdp`, for arrays that are sharded over it along `embed`.
+    ("gathered_batch", ("replica", "data")),
     ("sequence", None),  # Positions between the blocks.
     ("length", None),  # Positions within a block.
     ("width", None),
@@ -128,6 +126,7 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
     else:
         # Mesh axes may split a physical axis: 32 chips of a 4x4x4 slice are two of its axes and half of the third.
         arranged = mesh_utils.create_device_mesh(shape, devices=used, allow_split_physical_axes=True)
+    # Auto, because Linen's logical partitioning fails with Explicit axes.
     return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
@@ -244,6 +243,7 @@ def state_shardings(abstract_state: Any, *, params: Any, axes: Any, mesh: Mesh, 
 
     def sharding(key_path: KeyPath, leaf: Any) -> NamedSharding:
         path = _path(key_path)
+        # Optimizers put keys before a parameter's name, and some after it, so every part of the path is looked up.
         for start in range(len(path)):
             for end in range(len(path), start, -1):
                 shape, of_param = table.get(path[start:end], (None, PartitionSpec()))
@@ -287,6 +287,7 @@ def _require_divisible_params(
     ]
     for path, size, name, axes in sharded:
         if size % math.prod(mesh.shape[axis] for axis in axes):
+            # The sizes that fit all parameters on these axes, not only the first one that fails.
             common = math.gcd(*(other for _, other, _, over in sharded if over == axes))
             raise UserError(
                 f"The logical axis {name!r}, {size} long, of {_what(path, table[path][0], names[path])} does not "

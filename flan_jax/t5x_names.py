@@ -238,6 +238,7 @@ def lookup(stated: str) -> Name | None:
     """
     parts = stated.rpartition("/")[2].removeprefix("t5x.").split(".")
     parts[0] = _ALIASES.get(parts[0], parts[0])
+    # Longest first: a parameter's own entry before that of its configurable or module.
     while parts:
         if found := _BY_NAME.get(".".join(parts)):
             return found

@@ -173,6 +173,7 @@ class Macro:
 @functools.cache
 def macros() -> dict[str, Macro]:
     """Returns the macros of `gin_configs/runs/train.gin`."""
+    # Read as text, so that help needs neither gin nor the modules that the file imports.
     text = (Path(__file__).parent.parent / "gin_configs" / "runs" / "train.gin").read_text(encoding="utf-8")
     found = re.findall(r"^([A-Z][A-Z_]+) = (.*?)(?: +# (.*))?$", text, flags=re.MULTILINE)
     return {name: Macro(default=default.removeprefix("%gin."), comment=comment) for name, default, comment in found}

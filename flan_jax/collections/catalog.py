@@ -103,6 +103,7 @@ class Table:
 
     def find(self, name: str) -> TemplatedTask | Mixture | None:
         """Returns the declaration of a name."""
+        # Declared when requested: a collection has up to ten thousand names, and a run needs a few hundred.
         return self.tasks[name]() if name in self.tasks else self.mixtures.get(name)
 
 

@@ -97,6 +97,7 @@ def different_rows(task: str, recipe: Recipe, *, start: int, stop: int) -> Itera
     """
     seen: set[str] = set()
     attempt = 0
+    # Counts from the start of the sequence, also for later rows: which texts are repetitions depends on all before.
     while len(seen) < stop:
         row = recipe(Draw(task, attempt))
         attempt += 1

@@ -234,6 +234,7 @@ def rows(task: str, split: str) -> Iterator[Row]:
     {'text': 'A parcel from Iceland arrived for Ida.', 'word': 'Iceland', 'answer': 'Reykjavik'}
     """
     if split == "validation":
+        # The validation rows come first in the sequence, so that another number of training rows does not change them.
         start, stop = 0, VALIDATION_ROWS
     else:
         start, stop = VALIDATION_ROWS, VALIDATION_ROWS + (TRAIN_ROWS_BY_ROLE if task in BY_ROLE else TRAIN_ROWS)

@@ -108,6 +108,7 @@ def sentence_in_past(draw: Draw) -> Row:
         ),
         verb=present,
     )
+    # With the space before it, so that the end of another word is not replaced.
     return {"text": text, "answer": text.replace(f" {present}", f" {words.PAST_FORMS[present]}")}
 
 
@@ -149,6 +150,7 @@ def statement_check(draw: Draw) -> Row:
         ("{who} put the {what} in the {where} on {day}.", "In {month} {who} left the {what} in the {where}."),
         who=name, what=thing, where=room,
     )  # fmt: skip
+    # One change only: a claim about another story would be recognized by any of its words.
     changed = draw.pick(("who", "what", "where")) if answer == "false" else None
     claim = draw.fill(
         ("{who} put the {what} in the {where}.", "The {what} was put in the {where} by {who}."),

@@ -19,6 +19,7 @@ from flan_jax.collections.flan2021.splits import CLUSTER_OF, Split, splits
 from flan_jax.data.holdout import HoldOut, with_origins
 from flan_jax.data.rates import ProportionalRate
 
+# Section 2.1 of the paper. All but ten of the datasets have more rows, and so equal rates.
 CAP = 3_000
 EVERYTHING = "flan2021"
 Side = Literal["train", "eval"]

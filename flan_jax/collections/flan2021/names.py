@@ -34,7 +34,9 @@ ENDINGS: dict[Purpose, str] = {
 }
 _SHOT = re.compile(rf"^(.+)_({'|'.join(shot for shot in SHOTS if shot != 'zero')})_shot$")
 _PATTERNS: dict[Purpose, re.Pattern[str]] = {
-    purpose: re.compile(rf"^(.+){ending.format(n='(0|[1-9][0-9]*)')}$") for purpose, ending in ENDINGS.items()
+    # No leading zeros, so that each task has one name.
+    purpose: re.compile(rf"^(.+){ending.format(n='(0|[1-9][0-9]*)')}$")
+    for purpose, ending in ENDINGS.items()
 }
 
 

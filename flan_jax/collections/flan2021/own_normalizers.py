@@ -134,6 +134,7 @@ def multirc(row: Row) -> Row | None:
         **fields,
         "paragraph_index": place["paragraph"],
         "question_index": place["question"],
+        # The released code fills it from the question's index.
         "answer_index": place["answer"],
         "group": f"{place['paragraph']}/{place['question']}",
     }
@@ -164,6 +165,7 @@ def record(row: Row) -> Row | None:
     - Bo's car broke.
     """
     opening, _, ending = row["query"].partition(PLACEHOLDER)
+    # Entities are mentioned several times; an option that is listed twice could not be ranked.
     options, answers = (
         list(dict.fromkeys(one_line(entity + ending) for entity in row[field])) for field in ("entities", "answers")
     )

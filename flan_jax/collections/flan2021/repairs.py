@@ -115,6 +115,8 @@ def as_question(question: str) -> str:
     >>> as_question("who wrote it"), as_question("who wrote it ?")
     ('who wrote it?', 'who wrote it?')
     """
+    # Exactly one here and none in the templates: the released normalizer and half of the released templates each add
+    # one.
     return question.rstrip("? \t\n").lstrip() + "?" if question.strip(" ?") else ""
 
 

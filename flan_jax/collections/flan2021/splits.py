@@ -45,6 +45,7 @@ CLUSTERS: Mapping[str, tuple[str, ...]] = {
 """The 69 training datasets by cluster. Splits are numbered in this order."""
 CLUSTER_OF: Mapping[str, str] = {dataset: cluster for cluster, members in CLUSTERS.items() for dataset in members}
 
+# Section 2.2 of the paper: entailment and paraphrase overlap, and some datasets need both reading and common sense.
 NEIGHBORS: Mapping[str, tuple[str, ...]] = {
     "reading_comprehension": ("read_comp_and_common_sense",),
     "common_sense": ("read_comp_and_common_sense",),
@@ -65,6 +66,7 @@ SUPERGLUE = ("bool_q", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
 
 NUM_INTRA_CLUSTER_SPLITS = 10
 SUPERGLUE_TRAIN_DATASETS = tuple(range(5, 56, 5))
+# Seven: the released code lists paraphrase as an eighth, which none of its splits reaches.
 DIVERSITY_TRAIN_CLUSTERS = (
     "summarization", "translation", "reading_comprehension", "sentiment", "structure_to_text", "coreference",
     "conversational_qa",
@@ -175,6 +177,7 @@ def diversity() -> Iterator[Split]:
     test = _members(DIVERSITY_TEST_CLUSTERS)
     for count in range(1, len(DIVERSITY_TRAIN_CLUSTERS) + 1):
         taken = [members for name, members in CLUSTERS.items() if name in DIVERSITY_TRAIN_CLUSTERS[:count]]
+        # One dataset of each cluster after the other, so that the limit of 15 reaches all clusters.
         in_turns = [members[turn] for turn in range(max(map(len, taken))) for members in taken if turn < len(members)]
         pattern = f"flan_diversity_split{count}_{{n}}templates"
         limited = f"{pattern}_{DIVERSITY_LIMIT}task_limit"
@@ -186,6 +189,7 @@ def datasets_per_cluster() -> Iterator[Split]:
     """Yields the splits that train on the first few datasets of all seven training clusters of `diversity`."""
     test = _members(DIVERSITY_TEST_CLUSTERS)
     for count in DATASETS_PER_CLUSTER:
+        # In the released code these clusters come from the last round of the loop before.
         train = [dataset for cluster in DIVERSITY_TRAIN_CLUSTERS for dataset in CLUSTERS[cluster][:count]]
         pattern = f"flan_inter_split_{{n}}templates_{count}tpc{{shot}}"
         yield _split(pattern, train, test, unit="cluster", template_counts=TEMPLATE_COUNTS)

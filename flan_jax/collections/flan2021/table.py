@@ -28,6 +28,7 @@ BLEU = "bleu(tokenizer=intl)"  # T5's metric, which FLAN uses.
 YES_NO = ("yes", "no")
 SENTIMENTS = ("negative", "positive")
 NEUTRAL = 2  # Of Sentiment140's polarities 0 to 4; only its test split has neutral ones.
+# Neutral rows are dropped. The released code defines this filter without applying it, and calls them negative.
 POLARITIES = {0: "negative", 1: "negative", 3: "positive", 4: "positive"}
 
 PREMISE_AND_HYPOTHESIS = {"premise": "premise", "hypothesis": "hypothesis"}
@@ -87,6 +88,7 @@ _GEM = {"text": _TARGET, "texts": _REFERENCES}
 
 
 def _mnli(which: str) -> FlanDataset:
+    # Both have the same training rows, so that MNLI enters a training mixture twice, as in the release.
     windows = (FIRST, "train[-200:]", f"validation_{which}")
     return row(f"mnli_{which}", "glue/mnli:2.0.0", windows, 392_500, _MNLI, corpus="mnli", templates="mnli")
 

@@ -142,6 +142,7 @@ class Variants:
         hides_options = name.purpose in ("rank_no_options", "rank_flan_no_options")
         # Exemplars and query are formatted together.
         form = self._format(name) if name.shot == "zero" else PLAIN
+        # Thousands of tasks share a few hundred template sets.
         key = (name.template, name.number, hides_options, form.name)
         if key not in self._made:
             chosen = self.templates[: name.number] if name.template is None else (self.templates[name.template],)

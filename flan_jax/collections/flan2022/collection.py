@@ -43,9 +43,11 @@ from flan_jax.tasks.declare import TemplatedTask
 
 SUBMIXTURES: tuple[Submixture, ...] = (FLAN2021, T0, NIV2, COT, DIALOG)
 INVERTED: Mapping[str, Submixture] = {COT.key: COT_INVERTED, DIALOG.key: DIALOG_INVERTED}
+# Of the released `mixtures.py`.
 INVERSION_RATE = 0.3
 
 MIXTURES: Mapping[str, Mapping[str, float]] = {
+    # Only in the release's `run_example.py`; its `mixtures.py` has a table of other rates, which nothing reads.
     "flan2022": {"flan2021": 0.40, "t0": 0.32, "niv2": 0.20, "cot": 0.05, "dialog": 0.03},
     # Chung et al. 2022, arXiv:2210.11416, Table 23.
     "flan2022_proportion_a": {"flan2021": 52, "t0": 15, "cot": 3, "niv2": 30},

@@ -82,6 +82,7 @@ class CotSource(TsvSource):
                 continue
             row = {name: text.replace("\\n", "\n").strip() for name, text in record.row.items()}
             empty = [name for name, text in row.items() if not text]
+            # Before rendering: a template with an empty rationale would train an answer without one.
             if empty:
                 yield BadRow(EMPTY_FIELD, f"no text in {', '.join(empty)}", record.place)
             else:

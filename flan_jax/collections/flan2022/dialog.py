@@ -75,6 +75,7 @@ SETS = (
         splits={"train": "train", "test": "test"},
         turns="context",
         corpora=("qrecc", "quac", "natural_questions"),  # Its conversations continue questions of both.
+        # As in the release, which uses turn ids above 6.
         min_turn_id=7,
         license="CC BY-SA 3.0",
     ),

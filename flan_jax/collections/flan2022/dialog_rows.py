@@ -69,8 +69,10 @@ class PredictTurn:
         if len(turns) < 2:
             return fields
         key = (self.seed, self.task, row[SPLIT], row[NUMBER], 0)
+        # The second speaker's turns are the odd ones.
         predicted = 2 * Draws(*key, "turn").below(min(len(turns) // 2, MAX_PREDICTED_TURNS)) + 1
         earlier = turns[:predicted]
+        # Evaluation has the fixed style, so that scores do not depend on draws.
         varied = self.styles is not None and row[SPLIT] == TRAIN_SPLIT
         style = dialogue.drawn_style(Draws(*key, "style"), earlier) if varied else dialogue.FIXED
         return {

@@ -29,7 +29,9 @@ from flan_jax.templates.render import Template
 
 TEMPLATES = Path(load.__file__).parent / "flan2022.yaml"
 PREFIX = "niv2"
+# Left out as in the release, since Flan-T5 is evaluated on MMLU.
 MMLU_TASKS = frozenset({*range(664, 668), *range(685, 738)})
+# No limit in the source: the mixture's rate has the cap.
 ALL_INSTANCES = 10**9
 NUM_EXAMPLES = 2
 VARIANTS = (ZERO_SHOT, MIX, X_SHOT)

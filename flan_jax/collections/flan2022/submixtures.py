@@ -68,6 +68,7 @@ class Member:
 
 WITH_OPTIONS: tuple[Setting, ...] = ("zs_opt", "fs_opt")
 _COT = "Name the folder of its files: FLAN_JAX_COT_DIR, or collections: {cot: {data_dir: ...}} in a YAML file."
+# Caps of arXiv:2210.11416, Table 23, and of the released `mixtures.py`.
 FLAN2021 = Submixture(name="flan2021", key="flan", cap=30_000)
 T0 = Submixture(
     name="t0",
@@ -176,6 +177,7 @@ def _plain(bases: Iterable[TemplatedTask], *, has_no_options: bool, seed: int) -
 
 def _flan2021(settings: flan2021_variants.Settings, *, seed: int) -> Iterator[Member]:
     """Yields FLAN 2021's 70 datasets except WSC273, which has no training rows, and two small sets: 71."""
+    # Flan 2022 has no marks around prompts, whatever the user chose for FLAN 2021.
     plain = dataclasses.replace(settings, format="plain")
     bases = [_flan2021_base(d, plain) for d in DATASETS.values() if TRAIN_SPLIT in d.splits]
     yield from _plain((*bases, *small_sets.records()), has_no_options=True, seed=seed)

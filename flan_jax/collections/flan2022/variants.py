@@ -22,6 +22,7 @@ from flan_jax.tasks.declare import FewShot, TemplatedTask
 from flan_jax.templates import fewshot_formats
 from flan_jax.templates.render import Pattern, Template
 
+# The release's `FEW_SHOT_MAX_LEN`, for inputs of 2,048 tokens.
 MAX_PROMPT_TOKENS = 1920
 NUM_FEW_SHOT_TEMPLATES = 10
 """A task with more templates uses the first ten in few-shot prompts."""
@@ -108,6 +109,7 @@ def varied(base: TemplatedTask, variant: Variant, *, dataset: str) -> TemplatedT
         templates = (templates[variant.template],)
     if not variant.shows_options:
         templates = tuple(map(_without_options, templates))
+    # Metrics read them from the exported rows, also where the prompt does not show them.
     needs_options = any("options" in METRICS[metric].needs for metric in base.metrics)
     return dataclasses.replace(
         base,
@@ -133,6 +135,7 @@ def few_shot(variant: Variant, *, dataset: str, seed: int = 0) -> FewShot | None
         num_exemplars=variant.num_exemplars,
         formats=formats,
         max_tokens=MAX_PROMPT_TOKENS,
+        # A few-shot row without an exemplar would be a zero-shot row, and count as few-shot in the mixture.
         drop_without=True,
         templates={"mix": "mixed", "matching": "matching", "fixed": "query"}[variant.kind],  # type: ignore[arg-type]
     )

@@ -222,6 +222,7 @@ def _mixtures(
     return {
         f"{settings.prefix}_{which}": Mixture(
             members=[seqio_name(task, prefix=settings.prefix) for task in tasks],
+            # Test tasks weigh the same, as in the paper's averages over tasks.
             default_rate=ProportionalRate(maximum=settings.max_instances) if "train" in which else 1.0,
             notes=found[which].notes(which, folder=folder) if which in found else (),
         )

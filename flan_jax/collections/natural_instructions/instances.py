@@ -131,6 +131,7 @@ class Encode:
         written = [output for output in outputs if output.strip()] or [""]
         rows = []
         for number in range(self.passes):
+            # The first pass has the key of a single pass, so that more passes add rows without changing the first ones.
             key = (self.seed, row["Task"], row["id"], *([number] if number else []))
             encoding = self.encodings[0]
             if len(self.encodings) > 1:

@@ -260,6 +260,7 @@ def register(
                 seed=settings.seed,
             ),
             references="references",
+            # The schema has no source; the second word of a file's name is the corpus.
             corpora=corpora(name.split("_")[1:2]),
         )
         for name, path in paths.items()

@@ -32,6 +32,7 @@ NAMED: Mapping[str, str] = {
 def metrics_of(dataset: str, template: PromptTemplate) -> tuple[str, ...]:
     """Returns the metrics of generated answers."""
     if dataset in POSITIVE_F1:
+        # The positive class is the second of two; other templates of these datasets have no classes.
         return ("positive_f1",) if len(template.fixed_choices or ()) == 2 else ("accuracy",)
     if dataset.partition("/")[0] in ("glue", "super_glue"):
         return GLUE.get(dataset, ("accuracy",))

@@ -186,6 +186,7 @@ class Contents:
         for name, dataset in self._datasets.items():
             if dataset.train_group in TRAIN_MIXTURES[mixture]:
                 prompts = self.prompts(name)
+                # Divided by all templates, also those that the mixture leaves out, as in the released code.
                 share = rate(dataset.train_size, len(prompts), rule=self._settings.rate_rule)
                 found.update((prompt.task, share) for prompt in _kept(prompts, mixture))
         return found
@@ -222,6 +223,7 @@ def _is_scored(prompt: Prompt, mixture: str) -> bool:
         return False
     if mixture == "bias_fairness_eval_score_eval":
         return dataset.eval_group == "BIAS_FAIRNESS"
+    # The paper evaluates only templates that ask the dataset's own question.
     if not template.metadata.original_task:
         return False
     if mixture == "t0_eval_score_eval":

@@ -202,6 +202,7 @@ def usual_rows(
     rows = TFDS.get(dataset if round_ is None else f"{dataset}/{round_}")
     if rows is not None:
         return rows.source(on_bad_row=on_bad_row), rows.normalizer
+    # Names of the published splits, so that mixtures can be listed and shown without the rows.
     splits = _OTHER_SPLITS.get(dataset) or _OTHER_SPLITS.get(dataset.partition("/")[0], ("train", "validation"))
     why = (
         f"TensorFlow Datasets has no rows of {dataset} in the shape of promptsource's templates. Declare them "

@@ -54,6 +54,7 @@ class BucketPath:
 
     def is_dir(self) -> bool:
         """Whether there are objects below this name."""
+        # Lists the names below: a bucket has no directories that could be asked for.
         return bool(stored_keys(self))
 
     def exists(self) -> bool:

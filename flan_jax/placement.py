@@ -106,6 +106,7 @@ def reading_share(
     held: dict[int, set[int]] = {}
     for device, (part,) in parts.items():
         held.setdefault(process_of(device), set()).add(part.indices(count)[0])
+    # In the order of the rows, so that all processes number the shares alike.
     shares = sorted({frozenset(starts) for starts in held.values()}, key=min)
     if len({len(share) for share in shares}) > 1 or sum(map(len, shares)) != count:
         raise UserError(

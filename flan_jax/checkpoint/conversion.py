@@ -53,7 +53,7 @@ class Choices:
     dtype: str | None = None
     params_only: bool = False
     scanned: bool = False
-    max_shard_bytes: int = 5 * 10**9
+    max_shard_bytes: int = 5 * 10**9  # The default of transformers 4.
     verify: bool = True
 
     def __post_init__(self) -> None:
@@ -127,6 +127,7 @@ def convert(
         partial.mkdir(parents=True)
         try:
             _write(weights, partial, choices, vocabulary, digest)
+            # By the public reader: what is compared is what a user will open.
             written = formats.open_weights(partial)
             if digest is not None:
                 _compare(weights, written, digest)
@@ -185,6 +186,7 @@ def _typed(weights: Weights, choices: Choices) -> Weights:
     groups = same_dtypes(weights.params)
     if choices.dtype is not None:
         dtype = DTYPES[choices.dtype]
+        # Parameters only: T5X, too, saves Adafactor's moments in float32 next to parameters of another type.
         return dataclasses.replace(weights, params={n: cast(leaf, dtype) for n, leaf in weights.params.items()})
     usual, most = next(iter(groups.items()))
     for dtype, names in groups.items():

@@ -85,6 +85,7 @@ def cast(leaf: Leaf, dtype: Any) -> Leaf:
     target = np.dtype(dtype)
     if target == leaf.dtype:
         return leaf
+    # Rounds to nearest even, as XLA does, so that casting here or on a device gives the same bits.
     return dataclasses.replace(leaf, dtype=target, read=lambda index: leaf.read(index).astype(target))
 
 
@@ -121,6 +122,7 @@ def stacked(parts: Sequence[Leaf], *, axis: int) -> Leaf:
             raise UserError(f"got {part.dtype}{list(part.shape)} next to {first.dtype}{list(first.shape)} in one stack")
 
     def read(index: Index) -> np.ndarray:
+        # Only the layers of the index are read.
         chosen = parts[index[axis]]
         inner = (*index[:axis], *index[axis + 1 :])
         return np.stack([part.read(inner) for part in chosen], axis=axis)

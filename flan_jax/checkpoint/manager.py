@@ -150,6 +150,7 @@ class Checkpoints:
         }
         json.dumps(jsons)  # Invalid JSON fails here, not in the writer's thread.
         items |= {item: ocp.args.JsonSave(value) for item, value in jsons.items()}
+        # Before the call: `_write_digests` reads it in the writer's thread, which may be done first.
         self._last_saved, self._is_idle = step, False
         with self._reporting_disk_errors():
             # Forced: the training loop decides when to save, not the interval of Orbax.

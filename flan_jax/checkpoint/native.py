@@ -60,6 +60,7 @@ def open_weights(path: Location, *, step: int | None = None, strict: bool = Fals
         config_is_stated=config is not None and "model" in metadata,
         params=params,
         slots=slots,
+        # Next to `checkpoints/`: one file for all checkpoints of a run.
         vocabulary=_vocabulary(metadata, directory.parent.parent / VOCABULARY_FILE),
         metadata=metadata,
         notes=tuple(notes),
@@ -118,6 +119,7 @@ def write(weights: Weights, directory: Path, *, metadata: Mapping[str, Any]) -> 
     items: dict[str, Any] = {"params": _tree(weights.params)}
     handlers: dict[str, Any] = {"params": _handler()}
     if weights.slots:
+        # `optax.adafactor` is a chain, whose first state ("0") holds the moments and their count.
         count = Leaf(shape=(), dtype=np.dtype(np.int32), read=lambda _: np.asarray(step, np.int32))
         items["opt_state"] = _tree({"0/count": count, **{f"0/{name}": leaf for name, leaf in weights.slots.items()}})
         handlers["opt_state"] = _handler()

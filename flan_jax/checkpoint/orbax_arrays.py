@@ -119,6 +119,7 @@ def _array_paths(directory: Location) -> list[tuple[str, ...]]:
     return [
         tuple(part["key"] for part in entry["key_metadata"])
         for entry in tree.values()
+        # Empty states are listed, without an array.
         if entry["value_metadata"]["value_type"] != "None"
     ]
 

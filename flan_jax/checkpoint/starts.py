@@ -253,6 +253,7 @@ def _sources(names: Sequence[str], rules: Sequence[Rule]) -> dict[str, str | Non
         sources[name] = name
         for number, (pattern, target) in enumerate(patterns):
             if match := pattern.fullmatch(name):
+                # Counted only where it decides, so that a rule that earlier ones shadow is refused, too.
                 counts[number] += 1
                 sources[name] = target and match.expand(target)
                 break

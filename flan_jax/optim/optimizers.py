@@ -53,6 +53,8 @@ def adafactor(
     Returns:
       A transformation whose `update` needs the parameters.
     """
+    # Not repeated here, because Optax and T5X agree: 1e-30 is added to squared gradients, and 1e-3 is a parameter's
+    # least scale.
     transformation = optax.adafactor(
         learning_rate,
         min_dim_size_to_factor=min_dim_size_to_factor,

@@ -78,6 +78,7 @@ def linear(
     def rate(step: jax.Array) -> jax.Array:
         # During the warmup `step - warmup_steps` is negative and the decay would exceed 1.
         decay = jnp.maximum(1.0 - slope * jnp.maximum(0, step - warmup_steps), final_fraction)
+        # At every step one of the two is 1.
         return learning_rate * jnp.minimum(_warmup(step, warmup_steps), decay)
 
     return _schedule(rate, step_offset)

@@ -66,6 +66,7 @@ class Selection:
         transformations |= {f"rule_{i}": tx for i, (_, tx) in enumerate(self.rules) if tx is not None}
         if self.default is not None:
             transformations[_DEFAULT] = self.default
+        # A function, because the names of the parameters are known only when the state is initialized.
         return optax.partition(transformations, self.labels)
 
     def labels(self, params: Any) -> Any:

@@ -74,6 +74,7 @@ class ChatStyle:
           max_tokens: Of the prompt, with end of sequence.
         """
         lines = [self.line(turn) for turn in turns]
+        # T5's vocabulary drops white space at the end of a text; the answer's first piece contains it.
         ending = self.labels["assistant"].rstrip()
         # Without this turn the answer would have nothing to answer.
         must = max(i for i, turn in enumerate(turns) if turn.role == "user")

@@ -53,6 +53,7 @@ class DialogueStyle:
 
 
 FIXED = DialogueStyle(opening="DIALOGUE:", labels=("\n- ", "\n- "), ending="")
+# The limit of the Flan Collection's release.
 MAX_VARIED_TURNS = 50
 """Longer dialogues are written in the fixed style."""
 

@@ -95,4 +95,5 @@ class DrawnForm(Pattern):
             if field not in row:
                 raise MissingField(f"A row without the field {field!r}; it has {', '.join(row)}.", field=field)
         case = next(c for c in self.cases if all(str(row[field]).strip() for field in c.fields))
+        # By the row's words instead of its position, so that the same row gets the same form at inference.
         return Draws(self.seed, "form", *(row[field] for field in self.fields)).choice(case.templates)

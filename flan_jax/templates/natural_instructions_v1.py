@@ -82,6 +82,7 @@ class InstructionPrompter:
     def __call__(self, text: str) -> str:
         """Returns the prompt that asks for the output of `text`."""
         query = f"input: {text.strip()}\noutput:"
+        # One for the end of sequence.
         room = self._max_tokens - self._count(query) - 1
         # Counted apart: vocabularies split at the white space where head and query meet.
         head = next((head for head, tokens in self._heads if tokens <= room), self._heads[-1][0])

@@ -195,6 +195,7 @@ class PromptTemplate(Pattern):
         # An expression of a template can raise anything on a row that its author did not think of.
         except Exception as error:
             raise UserError(f"{self} fails on {shortened(dict(row))}: {type(error).__name__}: {error}.") from error
+        # Split first: separators that a row contains are restored only within the parts.
         return tuple(part.replace(_PROTECTED, SEPARATOR).strip() for part in text.split(SEPARATOR))
 
     def _not_jinja(self, error: jinja2.TemplateSyntaxError) -> UserError:

@@ -179,6 +179,7 @@ class Template(Pattern):
         """
         if self.shows_options and not options:
             raise UserError(f"{self} shows options, and the row has none: {shortened(row)}.")
+        # Replaces a field of this name in the row, which belongs to the template language.
         shown = {**row, OPTIONS_FIELD: option_block(options) if block is None else block} if self.shows_options else row
         return Rendered(
             inputs=_fill(self, "inputs", _parts(self.inputs), shown),

@@ -135,11 +135,14 @@ class Prompter:
 
 def _line(label: str, text: str) -> str:
     """One labeled line; an open end gets a full stop."""
+    # ASCII punctuation only, as in the original: an ideographic full stop gets another one, and an empty input is
+    # "Input: .".
     line = label + text.strip()
     return f"{line}\n" if line[-1] in string.punctuation else f"{line}.\n"
 
 
 def _definition(definition: Sequence[str] | str) -> str:
+    # The schema allows several, and the original shows the first.
     first = definition if isinstance(definition, str) else definition[0]
     return _line("Definition: ", first) + "\n"
 

@@ -47,7 +47,7 @@ _IDS = {"pad_token_id": 0, "eos_token_id": EOS_ID, "decoder_start_token_id": 0}
 # This project's gelu is the tanh approximation, which Hugging Face calls "gelu_new"; its "gelu" is another function.
 _ACTIVATIONS = {"gelu_new": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh", "linear": "linear"}
 _DROPOUT_RATE = 0.1  # As in every published config.json; weights do not determine it.
-_MT5_ROWS = 250112
+_MT5_ROWS = 250112  # Its 250,100 ids, padded to a multiple of 128.
 _UMT5_FOLLOWS_T5 = (5, 24)  # The first version whose umT5 reads `scale_decoder_outputs`.
 # Earlier ones check this flag when they scale. Versions before 5.3 take it from the file and then miss the table.
 _FIX_OF_UMT5 = " Use 5.24 or later, or set model.config.tie_word_embeddings = False there, after loading."

@@ -17,6 +17,7 @@ HEAD = "lm_head.weight"
 _OTHER_TABLES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # Cross-attention has no bias. Early versions of transformers stored an untrained one, which later versions ignore.
 _OBSOLETE = re.compile(r"decoder\.block\.\d+\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight")
+# Small blocks, since tables that differ usually differ in the first one.
 _COMPARED_BYTES = 2**22
 
 
@@ -51,6 +52,7 @@ def _stack(config: T5Config, stack: str, attentions: Mapping[str, tuple[str, str
             table.append(
                 Rule(
                     ours=f"{ours}/{name}/{projection}/kernel",
+                    # Named by first letters: q, k, v, o.
                     theirs=f"{theirs}.{number}.{attention}.{projection[0]}.weight",
                     form=Transposed(),
                 )
@@ -96,6 +98,7 @@ def without_copies(tensors: Mapping[str, Leaf], *, where: str) -> tuple[dict[str
                 f"{name} of {where} differs from {TABLE}: the stacks have separate embedding tables, which this "
                 "project's T5 does not support."
             )
+        # The one that is read as the table itself is no copy.
         if remaining[name] is not remaining[TABLE]:
             notes.append(f"{name} is a copy of {TABLE} and is ignored.")
         del remaining[name]

@@ -146,6 +146,7 @@ def _weight_map(index_path: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index_path} is not an index of safetensors files: it has no table 'weight_map'. {_AGAIN}")
     for name, file in weight_map.items():
+        # A path could name files outside of the folder.
         if not isinstance(file, str) or Path(file).name != file:
             raise UserError(f"{index_path} has {file!r} for {name}; allowed are names of files in the same folder.")
     return weight_map

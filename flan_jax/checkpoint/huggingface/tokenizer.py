@@ -106,6 +106,7 @@ def _settings(vocabulary: Vocabulary, names: dict[str, Any], tokens: dict[int, d
     """Returns the content of `tokenizer_config.json`."""
     settings = names | {
         "added_tokens_decoder": {str(i): token for i, token in tokens.items()},
+        # It would remove spaces before punctuation when ids are decoded.
         "clean_up_tokenization_spaces": False,
         "extra_ids": vocabulary.extra_ids,
         "model_input_names": ["input_ids", "attention_mask"],

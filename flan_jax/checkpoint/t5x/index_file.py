@@ -166,6 +166,7 @@ def _packed(entry: Entry) -> Any:
             "driver": "zarr",
             "dtype": entry.dtype,
             "kvstore": {"driver": "file", "path": f"{entry.path}/"},
+            # Must equal the array's own metadata: TensorStore compares them when T5X opens the array.
             "metadata": {
                 "chunks": list(entry.chunk),
                 "compressor": {"id": "gzip", "level": 1},

@@ -262,6 +262,7 @@ def _require_supported_types(contents: _Contents, path: Location) -> None:
     for name, leaf in contents.leaves.items():
         if leaf.dtype == np.uint16:
             raise UserError(_old_bfloat16(name, path))
+        # The step, input positions and the states of other optimizers may have any type.
         if leaf.dtype not in _DTYPES and name.startswith(read):
             raise UserError(
                 f"{path}: the leaf {name} is {leaf.dtype}; supported are {', '.join(map(str, _DTYPES))}. Save it with "

@@ -123,6 +123,7 @@ def _write_array(directory: Path, name: str, leaf: Leaf, *, is_stacked: bool) ->
     """Writes one array chunk by chunk; two are in flight, so that reading and compressing overlap."""
     import tensorstore as ts
 
+    # T5X's names of the directories.
     path = name.replace("/", ".")
     chunk = chunk_shape(leaf.shape, leaf.dtype.itemsize, is_stacked=is_stacked)
     spec = {

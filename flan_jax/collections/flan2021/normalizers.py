@@ -114,6 +114,7 @@ class OneOfOptions:
             **{name: self.tidy(at(row, place)) for name, place in self.texts.items()},
             "options": options,
             "answer": answer,
+            # By text: an option that is listed twice must not be called wrong.
             "others": _listed([option for option in options if option != answer]),
         }
 

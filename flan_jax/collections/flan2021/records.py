@@ -78,6 +78,7 @@ def row(
       options: None for those that the normalizer knows, or none.
     """
     if options is None and isinstance(normalizer, ClassOfTexts):
+        # A mapping may name several labels alike (`table.POLARITIES`), so that its options have to be given.
         assert isinstance(normalizer.answers, tuple), name
         options = normalizer.answers
     if options is None and isinstance(normalizer, OneOfOptions):

@@ -12,6 +12,7 @@ UNANSWERABLE = "unanswerable"
 _PLACE = r"(?:[A-Z.,' -][\w.,' -]{0,60})?"
 _PLACE_AND_AGENCY = re.compile(rf"\A(?:{_PLACE}(?:\([A-Z][^()]{{1,39}}\) -- |\(CNN\)(?=\w))|\(CNN\) )")
 _STAMP = r"(?:PUBLISHED|UPDATED):[ .]*[^.|]*?\b20\d\d ?\. ?"
+# Within the first 300 characters: the words may occur in the article itself, too.
 _BYLINE_AND_STAMPS = re.compile(rf"\A.{{0,300}}?{_STAMP}(?:\| ?\. ?{_STAMP})?", re.DOTALL)
 _TAG = re.compile(r"<[^<>\n]*>")
 _CELL = re.compile(r"\[([A-Z]+)\]")

@@ -48,6 +48,7 @@ def clipped(expression: str, others: Iterable[str], *, sizes: Mapping[str, int])
         return expression
     last = [found for found in map(_LAST.match, others) if found and found[1] == first[1]]
     end = sizes[first[1]] - max((int(found[2]) for found in last), default=0)
+    # Otherwise the windows are disjoint, or no row would remain, which the export reports.
     return f"{first[1]}[:{end}]" if 0 < end < int(first[2]) else expression
 
 

@@ -128,6 +128,7 @@ class Encode:
     def __call__(self, row: Row) -> list[Row]:
         """Returns for each pass the fields `prompt` and `target`, and `references`."""
         outputs = row["output"]
+        # Where all outputs are blank the target is empty, which training drops and counts.
         written = [output for output in outputs if output.strip()] or [""]
         rows = []
         for number in range(self.passes):

@@ -76,6 +76,7 @@ def _default() -> T0Settings | None:
     return _named(path) if path else None
 
 
+# The settings are asked for with every name, and listing an archive opens it.
 @functools.lru_cache(maxsize=4)
 def _named(path: str) -> T0Settings:
     return T0Settings(archive=open_archive(path))

@@ -161,6 +161,7 @@ def export_mixture(
         for name, task in tasks.items()
         if name not in absent
     ]
+    # Rows of all members share batches, and so one embedding table.
     _require_one_vocabulary(request, plans)
     _report_skipped(request, skipped)
     title = f"Exporting {request.name} ({request.split})"

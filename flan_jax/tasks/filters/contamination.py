@@ -49,6 +49,7 @@ class Contamination(RowFilter):
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Reads the evaluation texts, then returns a function that compares."""
         del split, rows
+        # The evaluation side is in memory, because it is the smaller one; rows then need a single pass.
         known = {run for text in texts_of(self.evaluation) for run in self._runs(text)}
 
         def judge(row: Row) -> str | None:

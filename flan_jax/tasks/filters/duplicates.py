@@ -88,6 +88,7 @@ class NearDuplicates(RowFilter):
                     return f"near duplicate (overlap {self.threshold:g} or more)"
             for key in bands:
                 buckets.setdefault(key, []).append(len(retained))
+            # Dropped rows are not indexed: what resembles them is compared with the row that was retained.
             retained.append(own)
             return None
 
@@ -150,6 +151,7 @@ def shingles(text: str, *, words: int) -> frozenset[int]:
     """
     split = words_of(text)
     runs = [" ".join(split[i : i + words]) for i in range(max(1, len(split) - words + 1))] if split else []
+    # 32 bits: two of a text's 300 shingles collide once in 100,000 texts, and then the overlap changes by one shingle.
     return frozenset(zlib.crc32(run.encode()) for run in runs)
 
 
@@ -182,6 +184,7 @@ def _min_hashes(shingled: frozenset[int]) -> NDArray[np.uint64]:
     return minima
 
 
+# Hashes of names, not a generator's numbers, which may differ between versions of NumPy.
 _COEFFICIENTS = tuple(
     np.array([1 + hash64("min-hash", kind, i) % (PRIME - 1) for i in range(NUM_HASHES)], np.uint64)
     for kind in ("multiplier", "offset")

@@ -154,6 +154,7 @@ class InputEqualsOutput(RowRule):
     def reason(self, row: Row) -> str | None:
         """Returns a reason if the two are equal."""
         given = plain(text_of(row, self.input, rule=self))
+        # Two blank texts do not repeat each other.
         same = given and given == plain(text_of(row, self.output, rule=self))
         return f"{self.input} equals {self.output}" if same else None
 
@@ -178,6 +179,7 @@ class TargetInInput(RowRule):
         if len(answer) < max(1, self.min_words):
             return None
         given = " ".join(words_of(text_of(row, self.input, rule=self)))
+        # With spaces around both, so that only complete words match.
         return f"{self.output} occurs in {self.input}" if f" {' '.join(answer)} " in f" {given} " else None
 
 

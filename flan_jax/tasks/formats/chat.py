@@ -47,7 +47,7 @@ OPENAI: Mapping[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "result",
     "function": "result",
 }  # fmt: skip
-SCHEMA_GUIDED: Mapping[str, Role] = {"USER": "user", "SYSTEM": "assistant"}
+SCHEMA_GUIDED: Mapping[str, Role] = {"USER": "user", "SYSTEM": "assistant"}  # Its "system" answers.
 # Field of the conversation -> field of the speaker, field of the content, role of each speaker.
 CONVERSATIONS: Mapping[str, tuple[str, str, Mapping[str, Role]]] = {
     "conversations": ("from", "value", SHAREGPT),
@@ -152,6 +152,7 @@ class Chat(Conversational):
         asked = turns[:-1] if turns[-1].role in ANSWERS else turns
         if not any(turn.role == "user" for turn in asked):
             raise Unusable(NO_USER, "no user turn asks for an answer")
+        # The style of all turns, the last included, as when the conversation was exported.
         return {"prompt": self.prompt_of(asked, style=self.style_of(turns)).text, "target": ""}
 
     def check(self, row: Row) -> None:

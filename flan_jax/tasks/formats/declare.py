@@ -69,6 +69,7 @@ def format_task(
     if isinstance(format, str):
         require_choice(format, FORMATS, "format", error=UnknownNameError)
         format = FORMATS[format]()
+    # An unknown kind of evaluation is refused by `TemplatedTask` below, which lists them.
     chosen = format.evaluated(evaluation) if evaluation in get_args(Evaluation) else format
     by_split = files if isinstance(files, Mapping) else {"train": files}
     return TemplatedTask(

@@ -163,6 +163,7 @@ def _conversation(row: Row, field: str) -> list[Turn]:
     if isinstance(value, list):
         is_sharegpt = bool(value) and isinstance(value[0], Mapping) and "from" in value[0]
         return turns_of({"conversations" if is_sharegpt else "messages": value, "system": system})
+    # `text` strips the blank line that the pattern begins with.
     before, *parts = _SPEAKER.split(f"\n\n{text(row, field)}")
     turns = [{"from": who.lower(), "value": said} for who, said in zip(parts[::2], parts[1::2], strict=True)]
     if before.strip() or not turns:
@@ -200,6 +201,7 @@ def _answer(row: Mapping[str, Any], field: str) -> str:
 def _compared(label: object) -> tuple[int, int]:
     """Returns the ranks of two outputs from the label of the better one: 1 or 2, or 0 for a tie."""
     ranks = {1: (0, 1), 2: (1, 0), 0: (0, 0), "1": (0, 1), "2": (1, 0), "0": (0, 0), "tie": (0, 0)}
+    # True equals 1 in Python, but it means "desirable" in another shape.
     if isinstance(label, bool) or not isinstance(label, (int, float, str)) or label not in ranks:
         raise Unusable(
             NOT_THE_FORMAT, f"label must be 1 or 2 for the better output, 0 for a tie; got {shortened(label)}"

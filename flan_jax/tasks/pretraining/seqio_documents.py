@@ -87,6 +87,7 @@ def _examples(
     first = next(documents, None)
     if first is None:
         return
+    # SeqIO does not pass the split to a preprocessor, so that each document carries it.
     split = first["split"].decode()
     corrupter = pretrain.corrupter(task, split, vocabulary=vocabulary, lengths=lengths)
     texts = (row["text"].decode() for row in itertools.chain([first], documents))

@@ -45,6 +45,7 @@ class Noise:
         assert num_tokens >= 2, num_tokens
         if self.density == 0:
             return 0, 0
+        # `round` is half to even, as T5's `tf.round`.
         hidden = min(max(round(num_tokens * self.density), 1), num_tokens - 1)
         # No span is empty, neither the hidden ones nor those between them.
         spans = min(max(round(hidden / self.mean_span), 1), hidden, num_tokens - hidden)
@@ -167,6 +168,8 @@ def corrupted(
       replacement: Substitute for a span.
     """
     replaced = REPLACE[replacement]
+    # No sentinel ends the targets, unlike in figure 2 of the paper: T5's code adds none, as every text ends in a hidden
+    # span.
     return replaced(tokens, mask, last_id=last_id), replaced(tokens, ~mask, last_id=last_id)
 
 

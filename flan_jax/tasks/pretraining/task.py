@@ -203,6 +203,7 @@ class Corrupter:
 
     def example(self, segment: Segment) -> tuple[np.ndarray, np.ndarray]:
         """Returns (inputs, targets) of a segment of at least two tokens, each with its end of sequence."""
+        # PCG64 by name, because NumPy may change its default generator.
         rng = np.random.Generator(np.random.PCG64(hash64(self.task.seed, self.task.name, self.split, *segment.key)))
         tokens = segment.tokens
         if self.task.objective == "prefix_lm":

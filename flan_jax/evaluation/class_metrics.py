@@ -1,9 +1,9 @@
-"""Metrics over written labels and numbers: F1 by class, of pairs of options and by question, and correlation.
+"""Metrics over written labels and numbers: by class, of pairs of options and by question, and correlation.
 
 Each returns what it measured (`flan_jax.evaluation.measured`); their scores are no means of rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,21 +17,104 @@ def macro_f1(references: References, predictions: Sequence[str]) -> Measured:
     >>> macro_f1([["a"], ["a"], ["b"]], ["a", "c", "d"]).scores()["macro_f1"]  # 2/3 for a, 0 for b
     33.33333333333333
     """
+    # A class that only predictions have costs the recall of the right one; scikit-learn's "macro" counts it as a 0 too.
+    return _by_class(references, predictions, macro_f1=lambda table: float(np.mean(_class_f1(table)[_occur(table)])))
+
+
+def weighted_f1(references: References, predictions: Sequence[str]) -> Measured:
+    """F1 by class, weighted by how often the class is right (the first reference of each row), and accuracy.
+
+    >>> weighted_f1([["a"], ["a"], ["b"]], ["a", "c", "d"]).scores()["weighted_f1"]  # 2/3 for a, 0 for b
+    44.44444444444444
+    """
+    return _by_class(
+        references,
+        predictions,
+        weighted_f1=lambda table: float(np.average(_class_f1(table), weights=table.sum(1))),
+    )
+
+
+def matthews_corrcoef(references: References, predictions: Sequence[str]) -> Measured:
+    """Matthews' correlation of labels in any number of classes (CoLA in GLUE), and accuracy; 0 for a constant side.
+
+    >>> matthews_corrcoef([["0"], ["0"], ["2"], ["1"]], ["0", "1", "2", "1"]).scores()
+    {'matthews_corrcoef': 70.0, 'accuracy': 75.0}
+    """
+
+    def matthews(table: np.ndarray) -> float:
+        wanted, got, total = table.sum(1), table.sum(0), table.sum()
+        norm = float(np.sqrt((total**2 - wanted @ wanted) * (total**2 - got @ got)))
+        return round(float(np.trace(table) * total - wanted @ got) / norm, 12) if norm else 0.0
+
+    return _by_class(references, predictions, matthews_corrcoef=matthews)
+
+
+def mean_multiclass_f1(references: References, predictions: Sequence[str], *, options: Options) -> Measured:
+    """Mean F1 over the options of the rows, whether or not they occur, and accuracy (CB in SuperGLUE, by T5's rule).
+
+    A class is the position of an option, so that templates may word the options differently.
+
+    >>> rows = {"options": [["no", "maybe", "yes"]] * 4}
+    >>> mean_multiclass_f1([["no"], ["maybe"], ["maybe"], ["yes"]], ["no", "no", "yes", "yes"], **rows).scores()
+    {'mean_multiclass_f1': 44.44444444444444, 'accuracy': 50.0}
+    """
+    require_rows(references, predictions, options=options)
+    count = len(options[0])
+    positions: list[tuple[str, str]] = []
+    for index, (row, prediction, listed) in enumerate(zip(references, predictions, options, strict=True)):
+        right = row[0].strip()
+        if len(set(listed)) != count or len(listed) != count or right not in listed:
+            raise UserError(
+                f"Row {index} must have {count} different options with the right one, {right!r}, among them, got "
+                f"{list(listed)}: each option is a class of all rows."
+            )
+        given = prediction.strip()
+        positions.append((str(listed.index(right)), str(listed.index(given) if given in listed else count)))
+    return _by_class(
+        [[right] for right, _ in positions],
+        [given for _, given in positions],
+        labels=[str(number) for number in range(count)],
+        mean_multiclass_f1=lambda table: float(np.mean(_class_f1(table)[:count])),
+    )
+
+
+def _by_class(
+    references: References,
+    predictions: Sequence[str],
+    labels: Sequence[str] = (),
+    **scores: Callable[[np.ndarray], float],
+) -> Measured:
+    """Measures labels by their confusion table, and their accuracy.
+
+    Args:
+      references: Of each row the first one is its class; a prediction that is another one is of that class too.
+      predictions: The labels given.
+      labels: Classes that come first in the table, whether or not they occur.
+      **scores: Functions of the table [C, C] of right classes by given ones, to -1 to 1.
+    """
     require_rows(references, predictions)
     expected, got = [row[0].strip() for row in references], [p.strip() for p in predictions]
-    number = {label: i for i, label in enumerate(sorted({*expected, *got}))}
+    number = {label: i for i, label in enumerate(dict.fromkeys([*labels, *sorted({*expected, *got})]))}
     right = [any(r.strip() == p for r in row) for row, p in zip(references, got, strict=True)]
 
     def reduce(sample: np.ndarray) -> dict[str, float]:
-        wanted, given = sample[:, 0].astype(int), sample[:, 1].astype(int)
-        support = np.bincount(wanted, minlength=len(number))
-        hits = np.bincount(wanted[wanted == given], minlength=len(number))
-        total = support + np.bincount(given, minlength=len(number))
-        scores = 2.0 * hits[support > 0] / total[support > 0]
-        return {"macro_f1": 100.0 * float(np.mean(scores)), "accuracy": 100.0 * float(sample[:, 2].mean())}
+        table = np.zeros((len(number), len(number)))
+        np.add.at(table, tuple(sample[:, :2].astype(int).T), 1.0)
+        measured = {name: 100.0 * score(table) for name, score in scores.items()}
+        return measured | {"accuracy": 100.0 * float(sample[:, 2].mean())}
 
     rows = [[number[e], number[g], r] for e, g, r in zip(expected, got, right, strict=True)]
     return Measured(rows=np.array(rows, float), reduce=reduce)
+
+
+def _class_f1(table: np.ndarray) -> np.ndarray:
+    """F1 of each class, [C]; 0 for a class that neither occurs nor is given."""
+    total = table.sum(0) + table.sum(1)
+    return 2.0 * np.diagonal(table) / np.where(total > 0, total, 1.0)
+
+
+def _occur(table: np.ndarray) -> np.ndarray:
+    return np.asarray(table.sum(1) > 0)
 
 
 def positive_f1(references: References, predictions: Sequence[str], *, options: Options) -> Measured:

@@ -1,4 +1,4 @@
-"""The metrics by name: scores of predictions against references, floats of 0 to 100.
+"""The metrics by name: scores of predictions against references, 0 to 100 except for correlations and `DISTANCES`.
 
 Two kinds. A `generate` metric compares predicted texts with references, where every row has one or more references and
 the best one counts. A `rank` metric judges scores of options (`flan_jax.evaluation.rank_metrics`). A task whose options
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 from flan_jax.errors import UnknownNameError, UserError
-from flan_jax.evaluation import class_metrics, rank_metrics, text_metrics
+from flan_jax.evaluation import class_metrics, rank_metrics, text_metrics, translation_metrics
 from flan_jax.evaluation.measured import Measured
 from flan_jax.names import require_choice
 
@@ -30,6 +30,7 @@ class Metric:
       gives: The names of its scores, the main one first; of some, not all tasks have each.
       needs: Fields that `measure` requires for each row besides texts.
       takes: Fields that `measure` also receives, for rows that have them.
+      num_options: The number of options that each row must have; 0 for any.
       lacks: A package that the metric needs and that is not installed; empty for none.
     """
 
@@ -39,6 +40,7 @@ class Metric:
     gives: tuple[str, ...]
     needs: tuple[RowFact, ...] = ()
     takes: tuple[RowFact, ...] = ()
+    num_options: int = 0
     lacks: str = ""
 
     def fn(self, *judged: Any, **facts: Any) -> dict[str, float]:
@@ -50,11 +52,28 @@ def _texts(measure: Callable[..., Measured], *gives: str) -> Metric:
     return Metric(name=measure.__name__, kind="generate", measure=measure, gives=gives or (measure.__name__,))
 
 
-def _bleu(tokenizer: text_metrics.BleuTokenizer) -> Metric:
-    name = f"bleu(tokenizer={tokenizer})"
-    measure = partial(text_metrics.bleu, tokenizer=tokenizer)
+def _bleu(setting: str, tokenizer: translation_metrics.BleuTokenizer) -> Metric:
+    name = f"bleu({setting})"
     return Metric(
-        name=name, kind="generate", measure=measure, gives=(name,), lacks=text_metrics.lacks_package(tokenizer)
+        name=name,
+        kind="generate",
+        measure=partial(translation_metrics.bleu, tokenizer=tokenizer, name=name),
+        gives=(name,),
+        lacks=translation_metrics.lacks_package(tokenizer),
+    )
+
+
+def _chrf(name: str, *, word_order: int) -> Metric:
+    measure = partial(translation_metrics.chrf, word_order=word_order, name=name)
+    return Metric(name=name, kind="generate", measure=measure, gives=(name,))
+
+
+def _rouge(*, use_stemmer: bool) -> Metric:
+    return Metric(
+        name=f"rouge(use_stemmer={use_stemmer})",
+        kind="generate",
+        measure=partial(text_metrics.rouge_package, use_stemmer=use_stemmer),
+        gives=tuple(f"rouge_{kind}(use_stemmer={use_stemmer})" for kind in ("1", "2", "l", "lsum")),
     )
 
 
@@ -65,14 +84,30 @@ _ALL = (
     _texts(text_metrics.superni_exact_match),
     _texts(text_metrics.f1),
     _texts(text_metrics.squad, "em", "f1"),
+    _texts(text_metrics.squad_v2, "em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "no_ans_f1"),
     _texts(text_metrics.trivia_qa, "trivia_qa_em", "trivia_qa_f1"),
     _texts(class_metrics.macro_f1, "macro_f1", "accuracy"),
+    _texts(class_metrics.weighted_f1, "weighted_f1", "accuracy"),
+    _texts(class_metrics.matthews_corrcoef, "matthews_corrcoef", "accuracy"),
+    Metric(
+        name="mean_multiclass_f1",
+        kind="generate",
+        measure=class_metrics.mean_multiclass_f1,
+        gives=("mean_multiclass_f1", "accuracy"),
+        needs=("options",),
+    ),
     _texts(text_metrics.rouge_l),
     _texts(text_metrics.rouge_l_xlingual),
     _texts(text_metrics.rouge, "rouge_1", "rouge_2", "rouge_lsum"),
-    _texts(text_metrics.bleu),
-    *(_bleu(tokenizer) for tokenizer in text_metrics.BLEU_PACKAGES if tokenizer != "13a"),
+    *(_rouge(use_stemmer=use_stemmer) for use_stemmer in (True, False)),
+    _texts(translation_metrics.bleu),
+    *(_bleu(f"tokenizer={name}", name) for name in translation_metrics.BLEU_PACKAGES if name != "13a"),
+    *(_bleu(f"language={code}", name) for code, name in translation_metrics.BLEU_LANGUAGES.items()),
+    _chrf("chrf", word_order=0),
+    _chrf("chrf++", word_order=2),
+    _texts(translation_metrics.gleu),
     _texts(text_metrics.edit_similarity),
+    _texts(text_metrics.edit_distance, "mean_edit", "median_edit", "min_edit", "max_edit", "sum_edit"),
     _texts(class_metrics.correlation, "pearson", "spearman"),
     Metric(
         name="positive_f1",
@@ -80,6 +115,7 @@ _ALL = (
         measure=class_metrics.positive_f1,
         gives=("positive_f1", "accuracy"),
         needs=("options",),
+        num_options=2,
     ),
     Metric(
         name="multirc",
@@ -87,6 +123,7 @@ _ALL = (
         measure=class_metrics.multirc,
         gives=("f1a", "em_by_question"),
         needs=("options", "groups"),
+        num_options=2,
     ),
     Metric(name="record", kind="generate", measure=text_metrics.record, gives=("em", "f1"), takes=("groups",)),
     Metric(name="rank_accuracy", kind="rank", measure=rank_metrics.rank_accuracy, gives=("accuracy",)),
@@ -104,6 +141,13 @@ _ALL = (
     ),
 )
 METRICS: Mapping[str, Metric] = {one.name: one for one in _ALL}
+DISTANCES = frozenset(METRICS["edit_distance"].gives)
+"""Scores that are no percentages, and better the lower they are."""
+
+
+def of_texts() -> str:
+    """Returns the names of the metrics that score texts without further facts about rows, for messages."""
+    return ", ".join(one.name for one in _ALL if one.kind == "generate" and not one.needs and "(" not in one.name)
 
 
 def metric(name: str) -> Metric:
@@ -121,5 +165,5 @@ def metric(name: str) -> Metric:
 
 def missing_package(name: str) -> str:
     """Returns the message for a metric whose package is not installed."""
-    language = "ja" if "ja-" in name else "ko"
+    language = "ja" if METRICS[name].lacks == translation_metrics.BLEU_PACKAGES["ja-mecab"] else "ko"
     return f'The metric {name!r} needs the package {METRICS[name].lacks}: pip install "sacrebleu[{language}]".'

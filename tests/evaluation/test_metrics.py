@@ -1,4 +1,5 @@
 import math
+import random
 import re
 import unicodedata
 
@@ -174,13 +175,20 @@ TEXT = "this is a string"
         ("macro_f1", [["0"], ["1"], ["1"], ["2"]], ["0", "0", "2", "2"], [400 / 9, 50]),
         ("correlation", [["0"], ["2"], ["1"]], ["0", "1", "2"], [50, 50]),
         ("accuracy", [["0"], ["0"], ["2"], ["1"]], ["0", "1", "2", "1"], [75]),
+        ("matthews_corrcoef", [["0"], ["0"], ["2"], ["1"]], ["0", "1", "2", "1"], [70, 75]),
+        ("trivia_qa", [["", TEXT], [TEXT, TEXT]], [TEXT] * 2, [100, 100]),
+        ("edit_distance", [["This is a test 1."], ["This is a test 1."]], ["This is a test 2.", "this is a test 1"],
+         [1, 1, 1, 1, 2]),
     ],
 )  # fmt: skip
 def test_the_examples_of_t5s_own_tests(name, references, predictions, wanted):
     assert [*METRICS[name].fn(references, predictions).values()] == [pytest.approx(score) for score in wanted]
 
 
-TEXT_METRICS = ["exact_match", "accuracy", "f1", "squad", "rouge_l", "rouge", "edit_similarity", "bleu"]
+TEXT_METRICS = [
+    "exact_match", "accuracy", "f1", "squad", "squad_v2", "trivia_qa", "rouge_l", "rouge", "rouge(use_stemmer=True)",
+    "edit_similarity", "bleu", "chrf", "chrf++", "gleu",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TEXT_METRICS)
@@ -190,9 +198,10 @@ def test_the_best_reference_of_a_row_counts_whatever_their_order(name):
     assert score(name, [[prediction, "nothing alike"]], [prediction]) == pytest.approx(100)
 
 
-@pytest.mark.parametrize("name", [*TEXT_METRICS, "macro_f1", "correlation"])
+@pytest.mark.parametrize("name", [*TEXT_METRICS, "macro_f1", "weighted_f1", "matthews_corrcoef", "correlation"])
 def test_right_answers_score_100_and_two_of_four_score_less(name):
-    texts = ["1 1 1 1", "2 2 2 2", "3 3 3 3", "4 4 4 4"] if name == "bleu" else ["1", "2", "3", "4"]
+    is_of_ngrams = name in ("bleu", "rouge(use_stemmer=True)", "chrf++")
+    texts = ["1 1 1 1", "2 2 2 2", "3 3 3 3", "4 4 4 4"] if is_of_ngrams else ["1", "2", "3", "4"]
     assert score(name, [[t] for t in texts], texts) == pytest.approx(100)
     assert 0 <= score(name, [[t] for t in texts], [*texts[:2], "9", "8"]) < 100
 
@@ -405,7 +414,131 @@ def test_facts_about_rows_that_do_not_fit_are_refused(name, more, message):
 
 def test_a_metric_says_what_it_must_know_about_rows():
     assert {name: m.needs for name, m in METRICS.items() if m.needs} == {
+        "mean_multiclass_f1": ("options",),
         "positive_f1": ("options",),
         "multirc": ("options", "groups"),
     }
     assert {name: m.takes for name, m in METRICS.items() if m.takes} == {"record": ("groups",)}
+
+
+SENTENCES = "the cat sat on a mat, (hi) it's 北京 кошка don't. !".split()
+
+
+def random_corpus(*, num_references):
+    """Short sentences, some of them empty, with as many references each."""
+    rng = random.Random(num_references)
+    make = lambda: " ".join(rng.choices(SENTENCES, k=rng.randint(0, 8)))  # noqa: E731
+    return [[make() for _ in range(num_references)] for _ in range(60)], [make() for _ in range(60)]
+
+
+@pytest.mark.parametrize("num_references", [1, 3])
+@pytest.mark.parametrize(("name", "word_order"), [("chrf", 0), ("chrf++", 2)])
+def test_chrf_equals_sacrebleu_with_its_signature(name, word_order, num_references):
+    from sacrebleu.metrics import CHRF
+
+    references, predictions = random_corpus(num_references=num_references)
+    published = CHRF(word_order=word_order)
+    wanted = published.corpus_score(predictions, list(zip(*references, strict=True))).score
+    measured = METRICS[name].measure(references, predictions)
+    assert measured.scores() == {name: pytest.approx(wanted)} and 5 < wanted < 50
+    assert measured.signature == str(published.get_signature())
+
+
+@pytest.mark.parametrize("num_references", [1, 3])
+def test_gleu_equals_nltk(num_references):
+    from nltk.translate.gleu_score import corpus_gleu
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    split = lambda text: Tokenizer13a()(text).split()  # noqa: E731
+    references, predictions = random_corpus(num_references=num_references)
+    wanted = corpus_gleu([[split(r) for r in row] for row in references], [split(p) for p in predictions])
+    assert METRICS["gleu"].fn(references, predictions) == {"gleu": pytest.approx(100 * wanted)}
+    assert METRICS["gleu"].fn([[""]], [""]) == {"gleu": 0.0} == {"gleu": 100 * corpus_gleu([[[]]], [[]])}
+
+
+def test_gleu_sums_over_rows_instead_of_averaging_them():
+    long = "he was interested in world history because he read the book"
+    result = METRICS["gleu"].fn([["yes"], [long]], ["no", long])["gleu"]
+    assert result == pytest.approx(100 * 38 / 39)  # The mean of rows would be 50.
+
+
+@pytest.mark.parametrize("name", ["rouge(use_stemmer=True)", "rouge(use_stemmer=False)"])
+def test_all_four_rouge_scores_are_the_packages(name):
+    from rouge_score.rouge_scorer import RougeScorer
+
+    pairs = [*LATIN_TEXTS, ("Cats ran fast.\nDogs slept.", "Dogs sleep.\nThe cat ran fast.")]
+    types = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL", "rouge_lsum": "rougeLsum"}
+    scorer = RougeScorer(list(types.values()), use_stemmer="True" in name)
+    for reference, prediction in pairs:
+        wanted = scorer.score(reference, prediction)
+        got = METRICS[name].fn([[reference]], [prediction])
+        suffix = name.removeprefix("rouge")
+        assert got == {kind + suffix: pytest.approx(100 * wanted[of].fmeasure) for kind, of in types.items()}
+
+
+@pytest.mark.parametrize("language", ["zh", "th"])
+def test_a_language_chooses_bleus_tokenizer(language):
+    text = {"zh": CHINESE, "th": EQUAL_TEXTS["Thai"]}[language]
+    tokenizer = {"zh": "zh", "th": "char"}[language]
+    by_language = METRICS[f"bleu(language={language})"].measure([[text]], [text[:-3]])
+    by_tokenizer = METRICS[f"bleu(tokenizer={tokenizer})"].measure([[text]], [text[:-3]])
+    assert list(by_language.scores().values()) == list(by_tokenizer.scores().values())
+    assert by_language.signature == by_tokenizer.signature and by_language.note == ""
+
+
+def test_squad_2_scores_answerable_and_unanswerable_questions_apart():
+    # By the official script's rule: an empty reference next to others does not count.
+    references = [["the red cat", ""], [""], [""], ["Rome", "Roma"]]
+    result = METRICS["squad_v2"].fn(references, ["a red dog", "", "Paris", "Roma"])
+    assert result == {
+        "em": 50.0, "f1": 62.5,
+        "has_ans_em": 50.0, "has_ans_f1": 75.0,
+        "no_ans_em": 50.0, "no_ans_f1": 50.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("reference", ["", "unanswerable", "Unanswerable.", "the"])
+@pytest.mark.parametrize(("prediction", "wanted"), [("", 100), ("unanswerable", 100), ("Paris", 0), ("北京", 0)])
+def test_no_answer_is_the_empty_text_or_unanswerable(reference, prediction, wanted):
+    result = METRICS["squad_v2"].fn([[reference]], [prediction])
+    assert result["no_ans_em"] == result["no_ans_f1"] == wanted
+    assert math.isnan(result["has_ans_em"])
+    assert METRICS["squad_v2"].fn([["Rome"]], ["unanswerable"])["em"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [("weighted_f1", "aab"), ("matthews_corrcoef", "aaa"), ("macro_f1", "aaa"), ("matthews_corrcoef", "ab")],
+)
+def test_labels_of_one_class_and_constant_predictions_have_a_score(name, labels):
+    result = METRICS[name].fn([[label] for label in labels], ["a"] * len(labels))
+    assert result["accuracy"] == pytest.approx(100 * labels.count("a") / len(labels))
+    wanted = {"aab": 100 * (2 / 3) * 0.8, "aaa": {"matthews_corrcoef": 0, "macro_f1": 100}.get(name), "ab": 0}[labels]
+    assert result[name] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("name", "function", "options"), [
+    ("weighted_f1", "f1_score", {"average": "weighted", "zero_division": 0}),
+    ("matthews_corrcoef", "matthews_corrcoef", {}),
+    ("mean_multiclass_f1", "f1_score", {"average": "macro", "zero_division": 0, "labels": list("abcd")}),
+])  # fmt: skip
+def test_scores_of_classes_equal_scikit_learn(name, function, options):
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    rng = random.Random(1)
+    expected, got = rng.choices("abc", k=200), rng.choices("abce", k=200)
+    facts = {"options": [list("abcd")] * 200} if METRICS[name].needs else {}
+    wanted = getattr(sklearn_metrics, function)(expected, got, **options)
+    assert METRICS[name].fn([[e] for e in expected], got, **facts)[name] == pytest.approx(100 * wanted)
+
+
+def test_mean_multiclass_f1_counts_options_by_position_and_absent_ones_as_0():
+    facts = {"options": [["no", "maybe", "yes"], ["false", "unsure", "true"]]}
+    result = METRICS["mean_multiclass_f1"].fn([["no"], ["true"]], ["no", "yes"], **facts)
+    assert result == {"mean_multiclass_f1": pytest.approx(100 / 3), "accuracy": 50.0}
+    with pytest.raises(ValueError, match="Row 1 must have 3 different options with the right one, 'b', .*each option"):
+        METRICS["mean_multiclass_f1"].fn([["no"], ["b"]], ["", ""], options=[["no", "maybe", "yes"], ["a", "b"]])
+
+
+def test_edit_distance_takes_the_nearest_reference_and_counts_words_of_any_script():
+    result = METRICS["edit_distance"].fn([["red cat", "Кошка спит"], ["a b c"]], ["кошка спит", ""])
+    assert (result["mean_edit"], result["max_edit"], result["sum_edit"]) == (1.5, 3.0, 3.0)

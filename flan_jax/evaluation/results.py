@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flan_jax.errors import DamagedFileError
+from flan_jax.evaluation.metrics import DISTANCES
 from flan_jax.files import write_atomic
 
 FORMAT_VERSION = 3
@@ -54,7 +55,9 @@ class TaskResult:
 
     @property
     def normalized_score(self) -> float:
-        """The part of the way from the baseline (chance, else majority, else 0) to 100, in percent."""
+        """The part of the way from the baseline (chance, else majority, else 0) to 100; NaN for a distance."""
+        if self.main_metric in DISTANCES:
+            return math.nan
         baseline = self.chance.get(self.main_metric, self.majority.get(self.main_metric, 0.0))
         return 100.0 * (self.score - baseline) / (100.0 - baseline) if baseline < 100.0 else math.nan
 

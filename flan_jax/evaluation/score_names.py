@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 
 from flan_jax.data.manifest import TaskMetadata
-from flan_jax.errors import UnknownNameError
-from flan_jax.evaluation.metrics import METRICS, metric
+from flan_jax.errors import UnknownNameError, UserError
+from flan_jax.evaluation.metrics import DISTANCES, METRICS, metric
 from flan_jax.evaluation.results import SuiteResult, TaskResult
 from flan_jax.evaluation.suite import metrics_of
 from flan_jax.names import nearest
@@ -28,6 +28,7 @@ def require_form(name: str, *, setting: str, labels: Collection[str]) -> None:
 
     Raises:
       UnknownNameError: It has another form, or ends with no metric's score.
+      UserError: The checkpoint with the highest score would be kept, and lower is better.
     """
     scores = list(dict.fromkeys(score for one in METRICS.values() for score in one.gives))
     group, _, rest = name.removeprefix("eval/").partition("/")
@@ -45,6 +46,11 @@ def require_form(name: str, *, setting: str, labels: Collection[str]) -> None:
         raise UnknownNameError(
             f"{setting} watches {name!r}, but {score!r} is no metric's score.{nearest(score, scores)} Scores: "
             f"{', '.join(scores)}."
+        )
+    if score in DISTANCES and setting.endswith("keep_best"):
+        raise UserError(
+            f"{setting} watches {name!r}, but {score!r} is better the lower it is, and {setting} keeps the highest. "
+            "Watch a score that is better the higher it is, such as edit_similarity."
         )
     if group == "label" and member not in labels:
         raise UnknownNameError(

@@ -128,7 +128,7 @@ def squad_v2(references: References, predictions: Sequence[str]) -> Measured:
 
     def reduce(sample: np.ndarray) -> dict[str, float]:
         has_answer = sample[:, 2] > 0
-        scores = {}
+        scores: dict[str, float] = {}
         for prefix, some in (("", sample), ("has_ans_", sample[has_answer]), ("no_ans_", sample[~has_answer])):
             means = 100.0 * some[:, :2].mean(0) if len(some) else (math.nan, math.nan)
             scores |= {f"{prefix}em": float(means[0]), f"{prefix}f1": float(means[1])}
@@ -304,6 +304,7 @@ def edit_distance(references: References, predictions: Sequence[str]) -> Measure
         [min(_edits(_split_words(reference), _split_words(prediction)) for reference in row)]
         for row, prediction in zip(references, predictions, strict=True)
     ]
+    functions: Mapping[str, Callable[[np.ndarray], Any]]
     functions = {"mean": np.mean, "median": np.median, "min": np.min, "max": np.max, "sum": np.sum}
 
     def reduce(sample: np.ndarray) -> dict[str, float]:

@@ -49,3 +49,9 @@ def test_a_name_that_this_evaluation_will_not_have_is_refused_with_those_it_has(
         require_known("eval/task/copie/f1", tasks, setting="early_stopping")
     with pytest.raises(KeyError, match="It has: eval/mean/accuracy, eval/mean/em"):
         require_known("eval/mean/rouge_l", tasks, setting="early_stopping")
+
+
+def test_the_best_checkpoint_is_not_chosen_by_a_score_that_is_better_the_lower_it_is():
+    with pytest.raises(ValueError, match="'mean_edit' is better the lower it is"):
+        require_form("eval/mean/mean_edit", setting="manager.CheckpointPolicy.keep_best", labels=["trained"])
+    require_form("eval/mean/mean_edit", setting="EarlyStopping", labels=["trained"])  # Its mode may be "min".

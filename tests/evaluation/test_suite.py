@@ -90,6 +90,12 @@ def test_the_normalized_average_is_the_way_from_the_baseline_to_100(task, evalua
     assert evaluate(labeled([("t", [ranked])]), wrong=("no",)).normalized_average() == pytest.approx(0.0)
 
 
+def test_a_distance_has_no_part_in_the_normalized_average(task, evaluate):
+    distant = copying(task, name="distant", metrics=("edit_distance",))
+    result = evaluate(labeled([("trained", [distant, copying(task)])]), wrong=("red",))
+    assert result.tasks[0].score == 0.5 and result.normalized_average() == pytest.approx(75.0)
+
+
 def test_templates_are_scored_apart(task, evaluate):
     (copy, choose) = evaluate(labeled([("trained", [copying(task), choosing(task)])]), wrong=("red",)).tasks
     assert copy.by_template == {0: 50.0, 1: 100.0}

@@ -7,7 +7,6 @@
     rte_10templates                      for training, under the first ten templates
     rte_10templates_five_shot            with up to five exemplars; any name may have this suffix
     rte_all_prompts                      an older name of all templates
-    continuations_rte_type_3             a baseline: the question as a text to continue
 
 `variants` builds the tasks.
 """
@@ -23,7 +22,6 @@ SHOTS = {"zero": 0, "one": 1, "two": 2, "three": 3, "five": 5, "ten": 10, "multi
 TEMPLATE_COUNTS = (1, 2, 4, 7, 10)
 NUM_TEMPLATES = 10
 
-CONTINUATIONS = "continuations_"
 ENDINGS: dict[Purpose, str] = {
     "generate": "_type_{n}",
     "rank": "_type_{n}_scoring_eval",
@@ -47,25 +45,23 @@ class TaskName:
     >>> str(TaskName(dataset="rte", purpose="train", number=10, shot="five"))
     'rte_10templates_five_shot'
     >>> parse("rte_type_3_scoring_eval")
-    TaskName(dataset='rte', purpose='rank', number=3, shot='zero', continuation=False)
+    TaskName(dataset='rte', purpose='rank', number=3, shot='zero')
 
     Attributes:
       dataset: One of the 70.
       purpose: See the module.
       number: Of the template; for "train" the number of templates, the first ones; None for "all_prompts".
       shot: A name in `SHOTS`.
-      continuation: Whether it is the baseline that has its text continued.
     """
 
     dataset: str
     purpose: Purpose
     number: int | None
     shot: str = "zero"
-    continuation: bool = False
 
     def __str__(self) -> str:
         ending = ENDINGS[self.purpose].format(n=self.number)
-        return (CONTINUATIONS if self.continuation else "") + self.dataset + ending + shot_suffix(self.shot)
+        return self.dataset + ending + shot_suffix(self.shot)
 
     @property
     def is_rank(self) -> bool:
@@ -100,12 +96,11 @@ def without_shot(name: str) -> tuple[str, str]:
 def parse(name: str) -> TaskName | None:
     """Returns the parsed name; None for one of another form. The dataset is not checked."""
     base, shot = without_shot(name)
-    continuation = base.startswith(CONTINUATIONS)
     for purpose, pattern in _PATTERNS.items():
-        found = pattern.match(base.removeprefix(CONTINUATIONS))
+        found = pattern.match(base)
         if found:
             number = int(found[2]) if found.lastindex == 2 else None
-            return TaskName(dataset=found[1], purpose=purpose, number=number, shot=shot, continuation=continuation)
+            return TaskName(dataset=found[1], purpose=purpose, number=number, shot=shot)
     return None
 
 

@@ -92,7 +92,7 @@ class Variants:
     def has(self, name: TaskName) -> bool:
         """Whether a name is that of a task of this dataset, or of one that `declared` rejects with the reason."""
         numbers = TEMPLATE_COUNTS if name.purpose == "train" else (None, *range(NUM_TEMPLATES))
-        if name.continuation or name.number not in numbers or (name.is_rank and not self.dataset.is_classification):
+        if name.number not in numbers or (name.is_rank and not self.dataset.is_classification):
             return False
         # Training, exemplars and inverted templates, which are never evaluated, all need training rows.
         takes_training_rows = name.template is None or name.shot != "zero" or self._is_inverted(name)

@@ -13,9 +13,6 @@ NAMES = {
     "foo_5templates_multi_shot": {"purpose": "train", "number": 5, "shot": "multi"},
     "foo_type_1_two_shot": {"purpose": "generate", "number": 1, "shot": "two"},
     "foo_type_1_scoring_eval_ten_shot": {"purpose": "rank", "number": 1, "shot": "ten"},
-    "continuations_foo_type_1": {"purpose": "generate", "number": 1, "continuation": True},
-    "continuations_foo_type_1_scoring_eval": {"purpose": "rank", "number": 1, "continuation": True},
-    "continuations_foo_type_1_five_shot": {"purpose": "generate", "number": 1, "shot": "five", "continuation": True},
 }
 
 

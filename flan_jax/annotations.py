@@ -129,7 +129,7 @@ def hints_of(kind: Any) -> Mapping[str, Any]:
 def check_fields(instance: Any) -> None:
     """Checks the scalar fields of a dataclass that Python code or gin built, for its `__post_init__`.
 
-    Lists become tuples, since gin and many users give lists.
+    Lists become tuples.
 
     Raises:
       UserError: A field is not of its annotated type, or outside of its limits.
@@ -138,6 +138,7 @@ def check_fields(instance: Any) -> None:
         value = getattr(instance, name)
         if not fits(value, hint, "gin"):
             raise UserError(f"{type(instance).__name__}.{name}: {mismatch(value, hint, 'gin')}")
+        # gin and many users give lists, which could not be hashed and would not equal the same values as a tuple.
         if isinstance(value, list | tuple):
             object.__setattr__(instance, name, _tupled(value))
 

@@ -129,4 +129,5 @@ def _is_library(file: str) -> bool:
     if file.startswith("<"):  # Frozen importlib, generated __init__ methods.
         return True
     path = os.path.realpath(file)
+    # This package may be installed among the libraries.
     return path.startswith(_LIBRARIES) and not path.startswith(os.path.realpath(_PACKAGE) + os.sep)

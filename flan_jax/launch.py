@@ -144,12 +144,10 @@ def _initialize(arguments: Mapping[str, Any], *, timeout_seconds: float) -> tupl
 
 
 def _report_lost_processes() -> None:
-    """Ends this process with one message when another one is killed.
-
-    JAX would log an error and a C++ stack trace, and abort. Its function for such errors cannot be replaced: the
-    binding throws before it calls one that is written in Python. So what native code writes to standard error passes
-    through a thread, which ends the process at the first of these lines.
-    """
+    """Ends this process with one message when another one is killed; JAX would abort with a C++ stack trace."""
+    # JAX's function for such errors cannot be replaced: the binding throws before it calls one that is written in
+    # Python. So what native code writes to standard error passes through a thread, which ends the process at the first
+    # of these lines.
     own = os.dup(2)
     reading, writing = os.pipe()
     os.dup2(writing, 2)

@@ -215,6 +215,7 @@ class Collection(Generic[S]):
         Raises:
           UserError, MissingFileError: An invalid setting, or no data.
         """
+        # None follows later changes of the vocabulary in use.
         self.use(self.read(settings), vocabulary=None if vocabulary == registry.vocabulary() else vocabulary)
 
     def _declared(self) -> tuple[S, Vocabulary | None] | None:

@@ -26,6 +26,7 @@ def inventory(export_dir: Path) -> dict[str, Any]:
     with accessing(export_dir, setting="The export", action="read"):
         mixtures = [(path, read_mixture(path)) for path in sorted((export_dir / "mixtures").glob("*.json"))]
     tasks = [(path.parent, read_task(path.parent)) for path in sorted(export_dir.glob(f"tasks/*/*/{MANIFEST_NAME}"))]
+    # A partial folder has a manifest for a moment, between its writing and the folder's renaming.
     tasks = [(path, task) for path, task in tasks if not path.name.endswith(".partial")]
     if not mixtures and not tasks:
         raise MissingFileError(

@@ -46,6 +46,7 @@ class OptionStyle:
         """Returns the block."""
         items = [self._label(i) + ended(option, self.ending) for i, option in enumerate(options)]
         block = self.opening + "".join(items)
+        # Without an opening the block would begin with the line break of its first label.
         return block if self.opening else block.lstrip()
 
     def answer(self, target: str, options: Sequence[str]) -> str:

@@ -110,6 +110,7 @@ class _Template:
     answer_choices: str | None = None
     reference: str | None = None
     metadata: _Metadata | None = None
+    # The name of `original_task` in older files; not read.
     task_template: Any = None
 
     def __post_init__(self) -> None:

@@ -66,6 +66,7 @@ class EarlyStopping:
             )
         value = float(metrics[self.metric])
         sign = 1.0 if self.mode == "max" else -1.0
+        # Strictly more, so that a constant metric counts as no improvement.
         improved = memory.value is None or sign * (value - memory.value) > self.min_delta
         # NaN is no improvement, and nothing could ever improve on infinity.
         if math.isfinite(value) and improved:

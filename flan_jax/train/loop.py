@@ -301,6 +301,7 @@ def _save(
 def _reason_to_end(
     step: int, *, cadence: Cadence, early_stopping: EarlyStopping | None, best: Memory, stop: Callable[[], bool]
 ) -> str:
+    # Before `stop`, which then is called equally often in all processes.
     if step >= cadence.total_steps:
         return "all steps"
     if early_stopping is not None and early_stopping.is_over(best):

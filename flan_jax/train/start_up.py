@@ -45,6 +45,7 @@ class StartUp:
             yield
         finally:
             seconds = self._now() - start
+            # Without the phases inside, which have counted these seconds already.
             self._phases[name] = self._phases.get(name, 0.0) + seconds - self._inner.pop()
             if self._inner:
                 self._inner[-1] += seconds

@@ -133,17 +133,15 @@ def _over_microbatches(
 
 
 def _parts(array: jax.Array, parts: int) -> jax.Array:
-    """Splits [B, ...] into [parts, B / parts, ...]; row r goes into part r % parts.
-
-    The parts are not contiguous because each device holds a contiguous block of rows: this way every part has equally
-    many rows of each device, and no row moves to another device.
-    """
+    """Splits [B, ...] into [parts, B / parts, ...]; row r goes into part r % parts."""
     rows = array.shape[0]
     if rows % parts:
         raise UserError(
             f"A batch of {rows} rows cannot be split into {parts} microbatches. Choose a num_microbatches that "
             f"divides {rows}."
         )
+    # Not contiguous, because each device holds a contiguous block of rows: this way every part has equally many rows of
+    # each device, and no row moves to another device.
     return jnp.swapaxes(array.reshape(rows // parts, parts, *array.shape[1:]), 0, 1)
 
 

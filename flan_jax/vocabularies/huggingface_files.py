@@ -190,6 +190,7 @@ def _tokens(
     merged: dict[int, AddedToken] = {}
     for name in [*order, _ADDED_NAME]:
         for token in sources.get(name, ()):
+            # The first source decides the flags; later ones are only compared.
             known = merged.setdefault(token.id, token)
             if known.content != token.content:
                 raise UserError(
@@ -280,6 +281,7 @@ def _complete(
             content = content_of(entry)
             if content in known:
                 continue
+            # `tokenizers` gives a new token the next free id.
             following = max([len(names) - 1, *(token.id for token in result)]) + 1
             flags = {name: entry[name] for name in _FLAGS if name in entry} if isinstance(entry, dict) else {}
             result.append(AddedToken(id=ids.get(content, following), content=content, **{**flags, "special": True}))

@@ -317,6 +317,7 @@ def _is_scaled(stated: Mapping[str, Any]) -> bool:
     version = _version(stated)
     if version is None and "scale_decoder_outputs" in stated:
         return bool(stated["scale_decoder_outputs"])
+    # Without a version the file is read with version 4's meaning, as `_require_head` does.
     if version is None or version < (5, 0):
         return _is_tied_in_4(stated)
     if stated["model_type"] == "umt5" and version < _UMT5_FOLLOWS_T5:

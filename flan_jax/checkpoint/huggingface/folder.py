@@ -65,6 +65,7 @@ def open_weights(directory: Location, *, step: int | None = None) -> Weights:
     shapes = {name: leaf.shape for name, leaf in params.items()}
     require_shapes(shapes, config, place=f"{directory}, according to its {config_file.NAME},")
     vocabulary = vocab.of_folder(directory, sentinels=sentinels(config))
+    # Without a tokenizer the family's number, since the ids of sentinels follow from it.
     extra_ids = sentinels(config) if vocabulary is None else vocabulary.extra_ids
     return Weights(
         format="hf",

@@ -48,6 +48,7 @@ def to_ours(
     Raises:
       UserError: A slot is missing, or its shape does not match its parameter.
     """
+    # No parameter of a T5 has this shape itself.
     used = {name: leaf for name, leaf in states.items() if leaf.shape != UNUSED_SHAPE}
     table = [rule for rule in _slot_rules(rules, params) if names_of(rule, used)]
     mapped = mapping.to_ours(cheap_parts(used, table), table, where=where)

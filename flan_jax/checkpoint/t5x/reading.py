@@ -61,6 +61,7 @@ def looks_like(path: Location) -> bool:
     """Whether a path is a T5X checkpoint, an unfinished one, or a directory of such."""
     if path.is_dir():
         inside = {child.name for child in path.iterdir()}
+        # Unfinished ones too, so that the message explains what is missing.
         return bool(INDEX in inside or _STATE in inside or _UNFINISHED.fullmatch(path.name)) or any(
             _NUMBERED.fullmatch(name) or _UNFINISHED.fullmatch(name) for name in inside
         )
@@ -130,6 +131,7 @@ def _find(path: Location, step: int | None) -> tuple[Location, tuple[str, ...]]:
     if _UNFINISHED.fullmatch(path.name):
         raise UserError(f"{path} is unfinished: T5X renames it to checkpoint_N when it is complete. Use another step.")
     if path.is_file():
+        # Elsewhere a file of this name is a complete checkpoint.
         is_index = path.name == INDEX and _NUMBERED.fullmatch(path.parent.name)
         return (path.parent if is_index else path), ()
     if not path.is_dir():

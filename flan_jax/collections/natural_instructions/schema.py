@@ -78,6 +78,7 @@ def schema_problems(
         found.append(problem)
     else:
         found += _instances_problems(record["Instances"])
+    # These rules count and compare, which needs records of the schema.
     if not found:
         found += _rules_broken(record)
     if name is not None and not NAME.fullmatch(name):
@@ -99,6 +100,7 @@ def is_v2(record: Mapping[str, Any]) -> bool:
 
 def _head_problems(record: Mapping[str, Any]) -> Iterator[str]:
     for key in HEAD_KEYS:
+        # A list of examples may be empty, nothing else.
         if not record.get(key) and not (key.endswith("Examples") and key in record):
             yield _absent(key, record, "the task")
     definition = record.get("Definition")
@@ -173,4 +175,5 @@ def _skewed(outputs: Counter[str]) -> Iterator[str]:
 def _absent(key: str, record: Mapping[str, Any], what: str) -> str:
     if key in record:
         return f"{what} has no {key!r}: got {shortened(record[key])}"
+    # A known key is not the misspelling of another one.
     return f"{what} has no {key!r}.{nearest(key, set(record) - KNOWN_KEYS)} Fields: {', '.join(record) or 'none'}"

@@ -131,6 +131,7 @@ def _reason(file: TaskFile, rules: Mapping[str, LabelRule]) -> str | None:
 
 
 def _matches(label: str, patterns: Iterable[str]) -> bool:
+    # Not `fnmatch.fnmatch`, which ignores case on some systems only.
     return any(fnmatch.fnmatchcase(label.lower(), pattern.lower()) for pattern in patterns)
 
 

@@ -95,9 +95,7 @@ def attend(
     """Returns the attention's output by plain XLA operations, with the scores materialized in float32.
 
     The gradient is written out because the derived one makes twice the passes over arrays of [B, H, T, S], which is the
-    cost of attention on every device: here the division by the softmax's sum is done on [B, T, H, K], the sum over keys
-    in the softmax's gradient is output . cotangent (FlashAttention, 2205.14135, appendix B), and one array of that size
-    is saved for the backward pass.
+    cost of attention on every device.
 
     Args:
       query_BTHK: Queries.
@@ -128,6 +126,7 @@ def _attend_forward(
     inverse_BTH1 = jnp.swapaxes(1.0 / jnp.sum(power_BHTS, axis=-1, keepdims=True), 1, 2)
     # The only array of this size that is saved for the backward pass: half the memory in bfloat16.
     power_BHTS = power_BHTS.astype(dtype)
+    # Divided by the softmax's sum after the product, on [B, T, H, K] instead of [B, H, T, S].
     mixed_BTHK = jnp.einsum("BHTS,BHKS->BTHK", power_BHTS, value_BHKS) * inverse_BTH1.astype(dtype)
     residuals = (query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS, power_BHTS, inverse_BTH1, mixed_BTHK)
     return mixed_BTHK, residuals
@@ -142,6 +141,7 @@ def _attend_backward(residuals: tuple[Any, ...], grad_BTHK: Float[Array, "B T H 
     # rows.
     has_key_BT11 = jnp.swapaxes(jnp.any(mask_B1TS, axis=-1, keepdims=True), 1, 2)
     unmasked_grad_BTHK = jnp.where(has_key_BT11, grad_BTHK, 0.0)
+    # The sum over keys in the softmax's gradient is output . cotangent (FlashAttention, 2205.14135, appendix B).
     shared_BTH1 = jnp.sum(unmasked_grad_BTHK * mixed_BTHK.astype(jnp.float32), axis=-1, keepdims=True)
     # XLA on CPU would fuse what produces these into the transposing copies of the products below, as in
     # `products.project`.

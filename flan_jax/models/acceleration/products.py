@@ -10,12 +10,7 @@ from jaxtyping import Array, Float
 
 @jax.custom_vjp
 def project(x_BTD: Float[Array, "B T D"], kernel_DF: Float[Array, "D F"]) -> Float[Array, "B T F"]:
-    """Returns x @ kernel, whose gradient materializes the incoming cotangent once.
-
-    XLA on CPU would otherwise fuse what produces the cotangent (a gelu's derivative, a dropout mask) into the
-    transposing copy that the kernel's gradient needs, element by element and with large strides: a fifth of a training
-    step.
-    """
+    """Returns x @ kernel, whose gradient materializes the incoming cotangent once."""
     return jnp.dot(x_BTD, kernel_DF)
 
 
@@ -30,6 +25,8 @@ def _project_backward(
     residuals: tuple[jax.Array, jax.Array], grad_BTF: Float[Array, "B T F"]
 ) -> tuple[Float[Array, "B T D"], Float[Array, "D F"]]:
     x_BTD, kernel_DF = residuals
+    # XLA on CPU would fuse what produces the cotangent (a gelu's derivative, a dropout mask) into the transposing copy
+    # that the kernel's gradient needs, element by element and with large strides: a fifth of a training step.
     grad_BTF = jax.lax.optimization_barrier(grad_BTF)
     x_grad_BTD = jnp.einsum("BTF,DF->BTD", grad_BTF, kernel_DF)
     # XLA transposes the left operand, so it should be the smaller one.

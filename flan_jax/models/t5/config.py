@@ -76,6 +76,7 @@ class T5Config:
     def _check_positions(self) -> None:
         if self.relpos_buckets < _FEWEST_BUCKETS:
             raise UserError(f"T5Config.relpos_buckets is {self.relpos_buckets}; it must be at least {_FEWEST_BUCKETS}.")
+        # Buckets widen by the logarithm of distance / exact over that of maximum / exact, which must be positive.
         if self.relpos_max_distance <= self.relpos_buckets // 2:
             raise UserError(
                 f"T5Config.relpos_max_distance is {self.relpos_max_distance}; with {self.relpos_buckets} buckets, half "

@@ -154,6 +154,7 @@ class Unnatural(Format):
             for instance in items(row, "reformulations"):
                 reworded, given = text(instance, "instruction"), text(instance, "input", required=False)
                 if INPUT_MARKER in reworded:
+                    # The input is part of the instruction then, and must not be shown twice.
                     reworded, given = reworded.replace(INPUT_MARKER, given), ""
                 output = text(instance, "output", required=False)
                 yield {"instruction": reworded, "input": given, "output": output, "constraints": ""}

@@ -95,6 +95,7 @@ class DocumentTask:
 
     def num_examples(self, split: str, *, lengths: Lengths) -> int:
         """Returns the number of segments of at least two tokens; reads and tokenizes the documents."""
+        # `Corrupter.encode` drops the others: one token cannot be split into inputs and targets.
         return sum(len(segment.tokens) > 1 for segment in self.examples(split, lengths=lengths, dropped=Counter()))
 
     def preview(self, split: str, *, index: int, lengths: Lengths, num_examples: int) -> Preview:

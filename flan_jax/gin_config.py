@@ -230,6 +230,7 @@ def _refuse_cycles() -> None:
 def _same_binding(name: str, scope: str, selector: str, parameter: str) -> bool:
     stated_scope, _, rest = name.rpartition("/")
     stated_selector, _, stated_parameter = rest.rpartition(".")
+    # gin allows every unambiguous ending of a module's path.
     return stated_scope == scope and stated_parameter == parameter and f".{selector}".endswith(f".{stated_selector}")
 
 

@@ -167,6 +167,7 @@ def _ask_store(
     try:
         return question(ts.KvStore.open(dict(spec)).result())
     except ValueError as error:  # TensorStore has no other kind.
+        # TensorStore's errors have the code in their text only.
         if absent is not None and str(error).startswith("NOT_FOUND"):
             return absent
         raise UserError(f"{directory} cannot be read: {str(error).splitlines()[0][:300]}.") from error

@@ -346,6 +346,7 @@ def _described(error: BaseException) -> tuple[int, str]:
 
 def end_now(status: int) -> None:
     """Exits without unwinding, which would wait for processes that are gone."""
+    # `os._exit` does not flush.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

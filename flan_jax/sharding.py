@@ -153,6 +153,7 @@ def _mesh_shape(plan: MeshPlan, devices: Sequence[jax.Device]) -> tuple[int, ...
             )
         sizes["data"] = len(devices) // others
     needed = math.prod(sizes.values())
+    # Several processes must use all devices: one without a part of the mesh could not run the step.
     if needed > len(devices) or (jax.process_count() > 1 and needed != len(devices)):
         raise UserError(f"{plan} needs {needed} devices, but {seen}. Set data=-1 to use all of them.")
     return tuple(sizes.values())

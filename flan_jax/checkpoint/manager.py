@@ -257,6 +257,7 @@ def _orbax_manager(directory: Path, policy: CheckpointPolicy, *, before_commit: 
         preserve.append(policies.EveryNSteps(policy.keep_period_steps))
     if policy.keep_best is not None:
         preserve.append(
+            # Steps without an evaluation are not retained because of it: they would never be deleted.
             policies.BestN(get_metric_fn=lambda m: rank_value(m, policy), n=1, keep_checkpoints_without_metrics=False)
         )
     options = ocp.CheckpointManagerOptions(

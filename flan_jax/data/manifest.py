@@ -126,6 +126,7 @@ class TaskManifest:
     @property
     def mean_tokens(self) -> float:
         """Mean tokens of an example, inputs and targets together."""
+        # No division by zero: an export without examples is refused.
         return sum(self.tokens.values()) / self.num_examples
 
     @property

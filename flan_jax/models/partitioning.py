@@ -27,6 +27,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 def shards_of(name: str) -> int:
     """Returns the number of devices that a logical axis is sharded over; 1 where no mesh and rules are set."""
+    # Flax returns None where no rules are set.
     (axes,) = nn.logical_to_mesh_axes((name,)) or (None,)
     sizes = jax.sharding.get_abstract_mesh().shape
     return math.prod(sizes.get(axis, 1) for axis in ((axes,) if isinstance(axes, str) else axes or ()))

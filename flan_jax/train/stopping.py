@@ -75,6 +75,7 @@ class StopRequest:
                     self._acknowledge(f"{name}: the run stops after this step and is saved.{again}")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # Only Ctrl-C: a second SIGTERM must not interrupt the save that the first one asked for.
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number

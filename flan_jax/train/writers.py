@@ -87,6 +87,7 @@ class JsonlWriter(Writer):
         for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
             try:
                 step = json.loads(line)["step"]
+            # A line that a killed process left unfinished, or that somebody wrote into the file.
             except (ValueError, TypeError, KeyError):
                 continue
             if step <= self._resumed_step and line.endswith("\n"):

@@ -203,6 +203,7 @@ class Splitter:
         # Of two tokens with the same text, `tokenizers` finds the first; special ones come before others.
         ordered = sorted(tokens, key=lambda token: (not token.special, token.id))
         self.normalize = normalize
+        # Reversed, so that the first of several tokens with one text is written last and remains.
         self._in_raw = _Finder({t.content: t for t in reversed(ordered) if not t.normalized})
         normalized = {normalize(t.content): t for t in reversed(ordered) if t.normalized}
         if "" in normalized:

@@ -163,6 +163,7 @@ def _tokens(
 ) -> list[AddedToken]:
     """Returns the added tokens that the files list with ids; their flags are those of the file that the class reads."""
     sources: dict[str, list[AddedToken]] = {}
+    # tokenizer_config.json takes precedence, as in transformers.
     special = {**_optional(directory / _SPECIAL_NAME), **settings}
     if (listed := tokenizer.get("added_tokens")) is not None:
         where = directory / TOKENIZER_NAME

@@ -199,6 +199,7 @@ def written(config: T5Config, *, dtype: np.dtype, eos_id: int = EOS_ID) -> dict[
         "initializer_factor": 1.0,
         "model_type": model_type,
         "scale_decoder_outputs": config.decoder_outputs_are_scaled,
+        # Declared tied only with scaled logits, since version 4 scales whatever is tied; see `stores_copy`.
         "tie_word_embeddings": config.logits_via_embedding and config.decoder_outputs_are_scaled,
         "torch_dtype": dtype.name,
         "use_cache": True,

@@ -81,6 +81,7 @@ def rules(layout: Layout, *, head_dim: int) -> tuple[Rule, ...]:
             layer |= {f"{attention}/{name}/kernel": inner for name in ("query", "key", "value")}
             layer[f"{attention}/out/kernel"] = outer
         layer |= {f"mlp/{name}/kernel": Same() for name in _MLP}
+        # A tree has this bias of each layer, or the shared one below.
         layer[_BIAS] = Same()
         table += [_layer_rule(stack, name, form, layout) for name, form in layer.items()]
         table += [Rule(ours=f"{stack}/{n}", theirs=f"{stack}/{n}") for n in (_BIAS, f"{stack}_norm/scale")]

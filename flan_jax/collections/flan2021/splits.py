@@ -137,6 +137,7 @@ def units(cluster: str) -> tuple[tuple[str, ...], ...]:
     groups = {name: members for name, members in sorted(COLLAPSED.items()) if CLUSTER_OF[members[0]] == cluster}
     grouped = {dataset for members in groups.values() for dataset in members}
     alone = [(dataset,) for dataset in CLUSTERS[cluster] if dataset not in grouped]
+    # The seeded permutations of `intra_cluster` refer to this order.
     return (*alone, *groups.values())
 
 
@@ -166,6 +167,7 @@ def superglue() -> Iterator[Split]:
     yield _split(pattern, others, SUPERGLUE, unit="dataset", template_counts=TEMPLATE_COUNTS)
     shuffled = list(CLUSTER_OF)
     random.Random(42).shuffle(shuffled)  # The released order.
+    # Removed after shuffling, as in the release: the order of the others depends on it.
     drawn = [dataset for dataset in shuffled if dataset not in SUPERGLUE]
     for count in SUPERGLUE_TRAIN_DATASETS:
         pattern = f"flan_superglue_split{{shot}}_{{n}}templates_{count}train_tasks"

@@ -17,6 +17,7 @@ FIRST = "train[:30000]"
 FIRST_30000: Windows = (FIRST, "train[-200:]", "validation")
 FIRST_30000_TEST: Windows = (FIRST, "train[-200:]", "test")
 OWN_VALIDATION: Windows = (FIRST, "validation[:200]", "test")
+# For training splits of a few hundred rows.
 LAST_50: Windows = ("train[:-50]", "train[-50:]", "validation")
 LAST_100: Windows = ("train[:-100]", "train[-100:]", "validation")
 LAST_200: Windows = ("train[:-200]", "train[-200:]", "validation")
@@ -181,6 +182,7 @@ _CHOICES = (
                      tidy=own.without_marks, tidy_option=own.without_marks),
         license="MIT"),
     row("piqa", "piqa:1.0.0", LAST_100, 16_010, OneOfOptions({"goal": "goal"}, ("sol1", "sol2")), license="AFL-3.0"),
+    # It has no training split with endings: as in the release, validation rows are trained on.
     row("story_cloze", "story_cloze/2016:1.0.0", ("validation[:-200]", "validation[-200:]", "test"), 1_670,
         OneOfOptions({"context": "context"}, "endings", first=1)),
     row("bool_q", "bool_q:1.0.0", LAST_200, 9_220, own.bool_q, corpus="boolq", options=NO_YES, license="CC BY-SA 3.0"),

@@ -218,6 +218,7 @@ def _dialog(settings: FolderSettings, *, inverted: bool, seed: int) -> Iterator[
     for one in dialog.SETS:
         dataset = one.task(inverted=inverted)
 
+        # Bound as defaults, because the loop's variables have changed when it is called.
         def declare(variant: Variant, one: dialog.DialogSet = one, dataset: str = dataset) -> TemplatedTask:
             name = variant.name(dataset)
             base = dialog.record(one, settings.data_dir, inverted=inverted, varied=variant.varies, name=name, seed=seed)

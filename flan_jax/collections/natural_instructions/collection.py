@@ -169,6 +169,7 @@ def _tasks(
     for split in SPLITS:
         for name in _in_either_track(found, split):
             of_xlingual = split == "test" and name not in found["test"].readable
+            # The released script scores that track with a tokenizer for all scripts.
             rouge = "rouge_l_xlingual" if of_xlingual else "rouge_l"
             tasks.append(_declared(files[name], split, settings, vocabulary=vocabulary, rouge=rouge))
     return tuple(tasks)

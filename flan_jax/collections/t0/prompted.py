@@ -135,6 +135,7 @@ class Contents:
 
     def covering(self) -> Iterator[str]:
         """Yields one task per template."""
+        # ANLI's rounds share their templates.
         return (prompt.task for prompt in self._all() if prompt.round in (None, "r1"))
 
     def find(self, name: str) -> TemplatedTask | Mixture | None:
@@ -174,6 +175,7 @@ class Contents:
             normalizer=normalizer,
             evaluation="rank" if is_rank else "generate",
             corpora=dataset.corpora,
+            # T0's output features have no end of sequence on inputs.
             ends_inputs=False,
         )
 

@@ -123,6 +123,7 @@ def _nearest_config(shapes: Shapes) -> T5Config:
     """Returns the T5 that most leaves fit; refuses leaves that lack one kind entirely."""
     layers = {"encoder": 0, "decoder": 0}
     for match in filter(None, map(_LAYER.match, shapes)):
+        # By the highest number, so that a missing layer is listed as missing.
         layers[match[1]] = max(layers[match[1]], int(match[2]) + 1)
     for stack, count in layers.items():
         if not count:

@@ -260,6 +260,7 @@ def _mixture_manifest(
     paths = {planned.name: planned.path for planned in plans}
     data_files = {file for planned in plans for file in planned.files}
     patterns = registry.definition_patterns()
+    # The patterns as well as their files, so that a new file is noticed.
     files: list[tuple[str, definitions.Kind]] = [(pattern, "package") for pattern in patterns]
     files += [(path, "package") for path in definitions.package_files(patterns)]
     files += [(path, "module") for path in module_files]

@@ -208,6 +208,7 @@ def _shapeless(shapes: Collection[Shape], row: Row, place: str) -> BadRow | None
 def _mixed(first: _First, row: Row, place: str) -> BadRow | None:
     different = set(first.fields) ^ set(row)
     lacking = [field for field in first.shape.required if row.get(field) is None]
+    # Optional fields may come and go within a file; any other difference means another schema.
     if not different - set(first.shape.optional) and not lacking:
         return None
     detail = (

@@ -264,6 +264,7 @@ def corrupter(task: PretrainingTask, split: str, *, vocabulary: Vocabulary, leng
 def _limits(task: PretrainingTask, lengths: Lengths) -> Mapping[str, int]:
     if task.lengths is None:
         return lengths
+    # At least a token, a sentinel and the end of sequence.
     if set(task.lengths) != {"inputs", "targets"} or any(not 3 <= task.lengths[k] <= lengths[k] for k in lengths):
         raise UserError(
             f"Task {task.name!r}: its own lengths must be inputs and targets of at least 3 tokens and at most those of "

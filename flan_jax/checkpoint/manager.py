@@ -279,8 +279,7 @@ def _is_not_reraised(record: logging.LogRecord) -> bool:
 def rank_value(metrics: Mapping[str, float], policy: CheckpointPolicy) -> float:
     """Returns the metric that `keep_best` watches as a rank, higher is better; a missing metric or NaN ranks last."""
     value = metrics.get(policy.keep_best or "", math.nan)
-    # NaN compares false with everything: as a plain rank, its place among the best would depend on the order of the
-    # steps.
+    # NaN compares false with everything: which checkpoint is best would depend on the order of the steps.
     if math.isnan(value):
         return -math.inf
     return value if policy.best_mode == "max" else -value

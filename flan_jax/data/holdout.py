@@ -21,7 +21,7 @@ MADE_FROM: Mapping[str, tuple[str, ...]] = {
     "qed": ("natural_questions",),
     "qnli": ("squad",),  # Pairs its questions with sentences of its passages.
     "record": ("cnn_dailymail",),  # Its passages are their articles.
-    "stsb": ("mrpc",),  # MSRpar, one of its parts, is the same collection of pairs.
+    "stsb": ("mrpc",),  # Pairs of it are in MSRpar, one of its parts.
     "wnli": ("winograd_schemas",),
     "wsc": ("winograd_schemas",),
     "wsc273": ("winograd_schemas",),

@@ -43,7 +43,7 @@ class Attention(nn.Module):
     The halves are separate because decoding computes keys and values once and reads them at every step.
     """
 
-    # As in T5X, kernels are matrices of joined heads; separate head axes exist only in T5X's scanned checkpoints.
+    # As in T5X, kernels are matrices of joined heads; separate head axes exist only in its `scalable_t5`.
     num_heads: int
     head_dim: int
     emb_dim: int

@@ -17,8 +17,8 @@ from flan_jax.names import require_choice
 LAYERS_NAMES = ("auto", "scanned", "unrolled")
 REMAT_NAMES = ("none", "minimal", "full", "offload")
 LOGITS_NAMES = ("auto", "whole", "chunked")
-# Complete logits compute one product less, a seventh of the loss's time on a CPU (docs/performance.md); above this size
-# memory counts more.
+# Complete logits compute one product less, a seventh (tied: a quarter) of the loss's time on a CPU
+# (docs/performance.md); above this size memory counts more.
 LARGEST_WHOLE_LOGITS_BYTES = 256 << 20
 _HOST_MEMORY_PLATFORMS = ("gpu", "tpu")  # Their devices have a memory of their own, and pinned host memory.
 

@@ -33,7 +33,7 @@ class RelativePositionBias(nn.Module):
         """Returns [H, T + S]: the bias of distance d at index d mod (T + S)."""
         period = query_length + key_length
         distance = np.arange(period)
-        # Distances run from 1 - T to S - 1, so negative ones fit behind the others in one period.
+        # Distances run from 1 - T to S - 1, so negative ones fit after the others in one period.
         distance = np.where(distance < key_length, distance, distance - period)
         buckets = relative_position_buckets(
             distance,

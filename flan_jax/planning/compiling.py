@@ -103,8 +103,7 @@ def compile_step(lower: Callable[[], jax.stages.Lowered], *, options: Mapping[st
         host_temporaries=analysis.host_temp_size_in_bytes,
         live=None if device.platform == "gpu" else getattr(analysis, "peak_memory_in_bytes", 0) or None,
     )
-    # XLA's partitioner: "Involuntary full rematerialization". It is printed by C++, at a level that Python does not
-    # see.
+    # XLA's partitioner: "Involuntary full rematerialization". C++ prints it, so that only standard error has it.
     return Compiled(memory=memory, text=text, warnings=tuple(line for line in printed if "ematerializ" in line))
 
 

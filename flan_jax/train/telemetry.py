@@ -137,7 +137,7 @@ class Telemetry:
             return
         step, on_device, stats, slots, wait_seconds = self._pending
         self._pending = None
-        # The only wait for the device in the loop. The next step was dispatched before, so that the device stays busy.
+        # Waits for this step; the next one was dispatched before, so that the device stays busy.
         metrics: StepMetrics = jax.device_get(on_device)
         self._meter.add(metrics, stats=stats, slots=slots, wait_seconds=wait_seconds)
         if self._logs(step):

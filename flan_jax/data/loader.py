@@ -18,6 +18,7 @@ from flan_jax.data.blocks import BlockPlan, BlockPlanner
 from flan_jax.data.mixture import Mixture
 from flan_jax.errors import UserError
 
+# Increased when a position comes to mean other rows, also because of another packing or order.
 STATE_VERSION = 2
 WINDOW_EXAMPLES = 16_384  # Per read, and held in memory: about 20 MB.
 

@@ -54,6 +54,8 @@ def bin_centered(lengths: np.ndarray, limits: tuple[int, int]) -> Rows:
             scores, part, fits, also = scores[:left], part[:left], fits[:left], also[:left]
         room_inputs, room_targets = float(limits[0]), float(limits[1])
         row: list[int] = []
+        # The first of equal scores, here and below. Saved positions depend on every choice, so that ties must not
+        # change.
         best = int(whole.argmax())
         while True:
             row.append(int(numbers[best]))

@@ -63,6 +63,7 @@ def drawn_style(draws: Draws, turns: Sequence[str]) -> DialogueStyle:
     if len(turns) > MAX_VARIED_TURNS:
         return FIXED
     openings, labels, endings = pools()
+    # In this order: exported bytes depend on which draw decides what.
     return DialogueStyle(opening=draws.choice(openings), labels=draws.choice(labels), ending=draws.choice(endings))
 
 

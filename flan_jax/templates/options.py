@@ -74,6 +74,7 @@ def drawn_style(draws: Draws, options: Sequence[str]) -> OptionStyle:
     if len(options) > MAX_VARIED_OPTIONS:
         return FIXED
     openings, labels, endings = pools()
+    # In this order: exported bytes depend on which draw decides what.
     return OptionStyle(opening=draws.choice(openings), label=draws.choice(labels), ending=draws.choice(endings))
 
 

@@ -20,6 +20,7 @@ from flan_jax.train.step import TrainStep
 from flan_jax.train.telemetry import Telemetry
 from flan_jax.train.writers import Writer
 
+# Increased when the fields of a saved position change.
 POSITION_VERSION = 1
 STOP_REQUESTED = "stop requested"
 

@@ -12,7 +12,10 @@ from flan_jax import cli
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flan_jax"
 PAGE = ROOT / "docs" / "design.md"
-LEAVES = {"names", "files", "locks", "paths", "draws", "annotations", "settings", "yaml_loader", "shapes", "errors"}
+LEAVES = {
+    "names", "files", "locks", "partial_file", "paths", "draws", "annotations", "settings", "yaml_loader", "shapes",
+    "errors",
+}  # fmt: skip
 # The table's names of third-party packages, and what each allows.
 THIRD_PARTY = {
     "tensorflow": {"tensorflow", "seqio", "tensorflow_datasets", "tensorflow_text", "t5", "clu"},

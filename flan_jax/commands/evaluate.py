@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from flan_jax import placement, processes
+from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.data import exports
 from flan_jax.data.manifest import MixtureManifest, safe_name
 from flan_jax.data.source import open_members
@@ -122,10 +123,14 @@ def evaluate(
         network=run.network,
         directory=directory,
         console=console,
+        print_line=lambda line: console.print(line, highlight=False, soft_wrap=True),
     )
     lock = locked(directory / ".lock", what=f"The directory of evaluations {directory}", leftovers=("**/.*",))
     with lock if group.is_first else contextlib.nullcontext(), run.network.within():
-        by_step = {number: evaluator(number, run.params(weights)) for number, weights in checkpoints.items()}
+        by_step = {
+            number: evaluator(number, run.params(weights), weights={"params_digest": leaves_digest(weights.params)})
+            for number, weights in checkpoints.items()
+        }
     return Scores(by_step=by_step, directory=directory, show_predictions=show_predictions)
 
 

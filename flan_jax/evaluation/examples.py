@@ -57,10 +57,6 @@ class Example:
     gold: frozenset[int] = frozenset()
     group: str | None = None
 
-    def as_row(self) -> dict[str, Any]:
-        """The part of a row of predictions that does not depend on the model."""
-        return {"index": self.index, "row": self.row, "template": self.template, "input": self.inputs}
-
 
 def select(num_examples: int, *, limit: int | None) -> np.ndarray:
     """Returns which examples to evaluate, ascending: all, or `limit` of them spread over the split.
@@ -91,7 +87,7 @@ def spell(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary | None) -> str
     return " ".join(str(int(i)) for i in np.trim_zeros(np.asarray(ids), "b"))
 
 
-def read_examples(task: Task, indices: np.ndarray, *, vocabulary: Vocabulary | None) -> list[Example]:
+def read_examples(task: Task, indices: Sequence[int] | np.ndarray, *, vocabulary: Vocabulary | None) -> list[Example]:
     """Reads examples with their texts; what the export does not hold as text is decoded from its tokens.
 
     Args:

@@ -28,16 +28,22 @@ class Measured:
       reduce: Maps statistics [M, K] to scores by name; the first is the metric's main score.
       signature: The settings under which others publish the metric; empty for none.
       note: A reservation about the scores; empty for none.
+      means: The names of the scores that are 100 times the means of the first columns of `rows`, in their order.
     """
 
     rows: np.ndarray
     reduce: Callable[[np.ndarray], dict[str, float]]
     signature: str = ""
     note: str = ""
+    means: tuple[str, ...] = ()
 
     def scores(self) -> dict[str, float]:
         """Returns the scores."""
         return self.reduce(self.rows)
+
+    def row_scores(self) -> dict[str, np.ndarray]:
+        """Returns the scores of each unit alone, [N], of those scores that are means of units."""
+        return {name: 100.0 * self.rows[:, column] for column, name in enumerate(self.means)}
 
     def standard_errors(self) -> dict[str, float]:
         """Returns the standard error of each score: its spread over samples of the rows with replacement.
@@ -61,7 +67,8 @@ def mean_of_rows(names: Sequence[str], rows: Sequence[Sequence[float]], *, note:
     def reduce(sample: np.ndarray) -> dict[str, float]:
         return {name: 100.0 * float(mean) for name, mean in zip(names, sample.mean(0), strict=True)}
 
-    return Measured(rows=np.asarray(rows, float).reshape(-1, len(names)), reduce=reduce, note=note)
+    units = np.asarray(rows, float).reshape(-1, len(names))
+    return Measured(rows=units, reduce=reduce, note=note, means=tuple(names))
 
 
 def mean_of_best(references: References, predictions: Sequence[str], **scores: Callable[[str, str], float]) -> Measured:

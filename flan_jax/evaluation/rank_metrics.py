@@ -63,7 +63,8 @@ def rank_classification(
             result["mean_f1"] = float(np.mean([class_f1(labels, chosen, weight, label=c) for c in range(num_classes)]))
         return result
 
-    return Measured(rows=np.array([right, chosen, labels, margins, weight], float).T, reduce=reduce)
+    rows = np.array([right, chosen, labels, margins, weight], float).T
+    return Measured(rows=rows, reduce=reduce, means=("accuracy",) if weights is None else ())
 
 
 def rank_accuracy(scores: Scores, gold: Gold, *, lengths: Sequence[Sequence[int]] | None = None) -> Measured:
@@ -92,7 +93,8 @@ def rank_accuracy_by_length(scores: Scores, gold: Gold, *, lengths: Sequence[Seq
     """
     measured = rank_classification(scores, gold, lengths=lengths)
     # A name of its own: a task may have both accuracies.
-    return replace(measured, reduce=lambda rows: {"accuracy_by_length": measured.reduce(rows)["accuracy"]})
+    name = "accuracy_by_length"
+    return replace(measured, reduce=lambda rows: {name: measured.reduce(rows)["accuracy"]}, means=(name,))
 
 
 def class_f1(labels: np.ndarray, chosen: np.ndarray, weight: np.ndarray, *, label: int) -> float:

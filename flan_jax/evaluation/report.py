@@ -11,8 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flan_jax.evaluation.directory import predictions_path
 from flan_jax.evaluation.results import Mean, SuiteResult, TaskResult
-from flan_jax.evaluation.suite import HELD_OUT, TRAINED, predictions_path
+from flan_jax.evaluation.suite import HELD_OUT, TRAINED
 from flan_jax.names import counted
 
 _LEGEND = "± standard error; majority: one answer, always; chance: any of the options."
@@ -144,7 +145,7 @@ def _prediction(task: TaskResult, row: dict[str, Any]) -> RenderableType:
     grid.add_column(overflow="fold")
     grid.add_row("task", Text.assemble((task.task, "bold"), " ", _mark(task.label)))
     grid.add_row("input", Text(_shortened(row["input"])))
-    if "options" in row:
+    if "scores" in row:
         for option, score in zip(row["options"], row["scores"], strict=True):
             grid.add_row("option", Text(f"{_number(score)}  {_shortened(option)}"))
     grid.add_row("target", Text(_shortened(" | ".join(reference or _EMPTY for reference in row["references"]))))

@@ -11,7 +11,7 @@ from flan_jax.errors import DamagedFileError
 from flan_jax.evaluation.metrics import DISTANCES
 from flan_jax.files import write_atomic
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SUMMARY_NAME = "summary.json"
 
 
@@ -87,12 +87,15 @@ class SuiteResult:
 
     Attributes:
       step: The step of the parameters.
-      provenance: Other settings that the scores depend on: decoding, versions of packages, the evaluation plan.
+      provenance: Other settings that the scores depend on: weights, decoding, versions of packages, plan.
+      performance: What the evaluation cost: `seconds`, `examples` that were computed, `examples_per_second`,
+        `examples_reused` of an earlier process, and `task_seconds` by task. Empty when predictions were only scored.
     """
 
     step: int
     tasks: tuple[TaskResult, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    performance: Mapping[str, Any] = field(default_factory=dict)
 
     def means(self) -> dict[str, Mean]:
         """The mean of each metric over the tasks that have it. There is none over different metrics."""
@@ -145,6 +148,7 @@ def as_json(result: SuiteResult) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "step": result.step,
         "provenance": dict(result.provenance),
+        "performance": dict(result.performance),
         "means": _means_as_json(result.means()),
         "labels": {label: _means_as_json(means) for label, means in result.labels().items()},
         "clusters": [
@@ -175,14 +179,17 @@ def read_summary(directory: Path | str) -> SuiteResult | None:
         value = json.loads(path.read_text())
         if value["format_version"] != FORMAT_VERSION:
             return None
-        tasks = tuple(_task_from_json(task) for task in value["tasks"])
-        return SuiteResult(step=value["step"], tasks=tasks, provenance=value["provenance"])
+        tasks = tuple(task_from_json(task) for task in value["tasks"])
+        return SuiteResult(
+            step=value["step"], tasks=tasks, provenance=value["provenance"], performance=value["performance"]
+        )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DamagedFileError(f"{path} is damaged ({reason}). Delete it, or evaluate again.") from error
 
 
-def _task_from_json(value: Mapping[str, Any]) -> TaskResult:
+def task_from_json(value: Mapping[str, Any]) -> TaskResult:
+    """Returns the scores of a task from JSON, in which scores that are not defined are null or NaN."""
     scores = {
         name: {score: _number(number) for score, number in value[name].items()}
         for name in ("metrics", "standard_errors", "majority", "chance")

@@ -6,7 +6,7 @@ from flan_jax.data.manifest import TaskMetadata
 from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.evaluation.metrics import DISTANCES, METRICS, metric
 from flan_jax.evaluation.results import SuiteResult, TaskResult
-from flan_jax.evaluation.suite import metrics_of
+from flan_jax.evaluation.task_scores import metrics_of
 from flan_jax.names import nearest
 
 FORMS = (

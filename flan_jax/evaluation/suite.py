@@ -1,28 +1,32 @@
-"""Evaluation of many tasks: which tasks, how many examples of each, and the files that are written.
+"""Evaluation of many tasks: which tasks, and how many examples of each; resumed where it was killed.
 
-    <directory>/<task>.jsonl    one row per example: input, references, prediction or option scores
-    <directory>/summary.json    scores by task, cluster and label; written last
-
-Works from exports alone and knows neither trainer nor TensorFlow: functions generate and score. How results are shown
-is left to `flan_jax.evaluation.report`.
+Works from exports alone and knows neither trainer nor TensorFlow: functions generate and score. Its files are those of
+`flan_jax.evaluation.directory`; how results are shown is left to `flan_jax.evaluation.report`.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from flan_jax.annotations import PositiveInt, check_fields
-from flan_jax.data.manifest import safe_name
 from flan_jax.errors import UserError
-from flan_jax.evaluation import generation, ranking
+from flan_jax.evaluation import directory as files
+from flan_jax.evaluation import generation, ranking, task_scores
+from flan_jax.evaluation.directory import EvaluatedTask, EvaluationRecord
 from flan_jax.evaluation.examples import Task, select
 from flan_jax.evaluation.generation import GenerateFn
-from flan_jax.evaluation.measured import Measured
+from flan_jax.evaluation.metrics import metric
+from flan_jax.evaluation.prediction import Prediction
 from flan_jax.evaluation.ranking import ScoreFn
-from flan_jax.evaluation.results import SuiteResult, TaskResult, write_summary
-from flan_jax.files import write_atomic
+from flan_jax.evaluation.results import SuiteResult, TaskResult, task_from_json, write_summary
+from flan_jax.evaluation.task_scores import ScoredTask
+from flan_jax.files import sha256_of
+from flan_jax.partial_file import PartialFile
 from flan_jax.vocab import Vocabulary
 
 TRAINED = "trained"
@@ -91,128 +95,194 @@ def labeled(suites: Iterable[tuple[str, Iterable[Task]]]) -> tuple[Labeled, ...]
     return tuple(found.values())
 
 
+class Processes(Protocol):
+    """The processes that evaluate together; `flan_jax.processes.Group` is one."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes for all."""
+
+    def broadcast(self, value: Any) -> Any:
+        """Returns the first process's value (JSON) in every process."""
+
+
+class Progress(Protocol):
+    """Reports how far an evaluation is."""
+
+    def examples(self, task: str, done: int, total: int) -> None:
+        """Receives the number of examples of a task that are done."""
+
+    def finished(self, result: TaskResult, *, seconds: float, reused: int) -> None:
+        """Receives the result of a task, the time it took, and how many predictions an earlier process computed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a suite needs of a network.
+
+    Attributes:
+      generate: Maps a batch to token ids [B, T].
+      score: Maps a batch to log-probabilities of the targets [B].
+      vocabulary: The vocabulary of the exports; None for an external class, when token ids are compared.
+    """
+
+    generate: GenerateFn
+    score: ScoreFn
+    vocabulary: Vocabulary | None
+
+
 def run_suite(
     tasks: Sequence[Labeled],
     *,
     plan: EvaluationPlan,
     step: int,
-    vocabulary: Vocabulary | None,
-    generate_fn: GenerateFn,
-    score_fn: ScoreFn,
-    directory: Path | str | None,
-    provenance: Mapping[str, Any] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    model: Model,
+    directory: Path,
+    settings: Mapping[str, Any],
+    group: Processes,
+    progress: Progress,
 ) -> SuiteResult:
-    """Evaluates tasks one after another.
+    """Evaluates tasks one after another, and writes predictions as they are computed.
+
+    A prediction that is already in the directory is reused if everything that decides it is the same.
 
     Args:
       tasks: From `labeled`.
       plan: The number of examples and the batch size.
-      step: The step of the parameters that the functions use.
-      vocabulary: The vocabulary of the exports; None for an external class, when token ids are compared.
-      generate_fn: Maps a batch to token ids [B, T].
-      score_fn: Maps a batch to log-probabilities of the targets [B].
-      directory: `<run>/eval/<step>`; None writes nothing, as in processes other than the first.
-      provenance: JSON for the summary: decoding settings, versions of packages, the evaluation plan.
-      progress: Called with a task's name, its number of examples done, and its number of examples.
+      step: The step of the parameters that the model has.
+      model: The network.
+      directory: `<run>/eval/<step>`; only the first process writes to it.
+      settings: Everything besides the tasks that decides predictions, as JSON: weights, decoding, versions.
+      group: The processes; each computes all predictions.
+      progress: Called in every process.
+
+    Raises:
+      UserError: A metric does not fit a task.
+      DamagedFileError: Predictions of an earlier process are damaged.
     """
-    results = []
-    for member in tasks:
-        result, rows = _evaluate(
-            member, plan=plan, vocabulary=vocabulary, generate_fn=generate_fn, score_fn=score_fn, progress=progress
+    evaluated = [EvaluatedTask(scored=_scored(one, model), identity=_identity(one, settings)) for one in tasks]
+    provenance = {**settings, "plan": asdict(plan)}
+    if group.is_first:
+        files.begin(directory, EvaluationRecord(step=step, provenance=provenance, tasks=tuple(evaluated)))
+    started, results, seconds, num_reused = time.monotonic(), [], {}, 0
+    for member, task in zip(tasks, evaluated, strict=True):
+        task_started = time.monotonic()
+        result, reused = _evaluate(
+            member.task, task, plan=plan, model=model, directory=directory, group=group, progress=progress
         )
         results.append(result)
-        if directory is not None:
-            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_atomic(predictions_path(directory, result.task), lines)
-    suite = SuiteResult(step=step, tasks=tuple(results), provenance=dict(provenance or {}))
-    if directory is not None:
+        num_reused += reused
+        seconds[result.task] = round(time.monotonic() - task_started, 3)
+        progress.finished(result, seconds=seconds[result.task], reused=reused)
+    total_seconds, computed = time.monotonic() - started, sum(r.num_examples for r in results) - num_reused
+    performance = {
+        "seconds": round(total_seconds, 3),
+        "examples": computed,
+        "examples_reused": num_reused,
+        "examples_per_second": round(computed / total_seconds, 3),
+        "task_seconds": seconds,
+    }
+    suite = SuiteResult(step=step, tasks=tuple(results), provenance=provenance, performance=performance)
+    if group.is_first:
         write_summary(directory, suite)
     return suite
 
 
-def predictions_path(directory: Path | str, task: str) -> Path:
-    """Returns the path of a task's predictions in the directory of an evaluation."""
-    return Path(directory) / f"{safe_name(task)}.jsonl"
+def _scored(member: Labeled, model: Model) -> ScoredTask:
+    """Returns what a task is scored with.
 
-
-def _evaluate(
-    member: Labeled,
-    *,
-    plan: EvaluationPlan,
-    vocabulary: Vocabulary | None,
-    generate_fn: GenerateFn,
-    score_fn: ScoreFn,
-    progress: Callable[[str, int, int], None] | None,
-) -> tuple[TaskResult, list[dict[str, Any]]]:
-    task, manifest = member.task, member.task.manifest
-    indices = select(len(task), limit=plan.max_examples_per_task)
-    done = 0
-
-    def on_examples(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(manifest.task, done, len(indices))
-
-    common: Any = {
-        "indices": indices,
-        "vocabulary": vocabulary,
-        "batch_size": plan.batch_size,
-        "on_examples": on_examples,
-    }
-    if manifest.metadata.evaluation == "rank":
-        ranked = ranking.rank_options(task, score_fn=score_fn, **common)
-        result = _result(member, ranked, measure=ranking.measure, baseline=ranking.all_the_majority(ranked))
-        accuracies = [name for name in ("accuracy", "accuracy_by_length") if name in result.metrics]
-        return replace(result, chance=dict.fromkeys(accuracies, ranking.chance(ranked))), [
-            answer.as_row() for answer in ranked
-        ]
-    generated = generation.generate_predictions(task, generate_fn=generate_fn, **common)
-    result = _result(member, generated, measure=generation.measure, baseline=generation.all_the_majority(generated))
-    external = (generation.EXTERNAL_NOTE,) if manifest.metadata.evaluation == "external" else ()
-    ids = () if vocabulary else (generation.IDS_NOTE,)
-    return replace(result, notes=(*external, *ids, *result.notes)), [answer.as_row() for answer in generated]
-
-
-def metrics_of(evaluation: str, metrics: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the names of the metrics that score a task: its own, or those of its kind of evaluation."""
-    if evaluation == "external":
-        return generation.EXTERNAL_METRICS
-    return metrics or (("rank_accuracy",) if evaluation == "rank" else ("exact_match",))
-
-
-def _result(
-    member: Labeled,
-    answers: Sequence[Any],
-    *,
-    measure: Callable[[Iterable[str], Sequence[Any]], list[Measured]],
-    baseline: Sequence[Any],
-) -> TaskResult:
-    """Returns the scores of answers, and those of the baseline's, by the task's metrics."""
+    Raises:
+      UserError: It generates texts, and a metric judges scores of options.
+    """
     manifest = member.task.manifest
-    metrics = metrics_of(manifest.metadata.evaluation, manifest.metadata.metrics)
-    measured = measure(metrics, answers)
-    scores = {name: score for one in measured for name, score in one.scores().items()}
-    main_metric = next(iter(scores))
-    by_template = {}
-    templates = sorted({answer.example.template for answer in answers})
-    for template in templates if len(templates) > 1 else []:
-        of_template = [answer for answer in answers if answer.example.template == template]
-        by_template[template] = measure(metrics[:1], of_template)[0].scores()[main_metric]
-    return TaskResult(
+    evaluation = manifest.metadata.evaluation
+    metrics = task_scores.metrics_of(evaluation, manifest.metadata.metrics)
+    for name in metrics if evaluation != "rank" else ():
+        if metric(name).kind == "rank":
+            raise UserError(
+                f"Metric {name!r} judges scores of options, but task {manifest.task!r} is evaluated by generating. "
+                "Declare it with evaluation='rank', or choose another metric."
+            )
+    external = (task_scores.EXTERNAL_NOTE,) if evaluation == "external" else ()
+    ids = () if model.vocabulary or evaluation == "rank" else (task_scores.IDS_NOTE,)
+    return ScoredTask(
         task=manifest.task,
         split=manifest.split,
         cluster=manifest.metadata.cluster,
         label=member.label,
-        evaluation=manifest.metadata.evaluation,
-        metrics=scores,
-        main_metric=main_metric,
-        num_examples=len(answers),
-        standard_errors={name: error for one in measured for name, error in one.standard_errors().items()},
-        majority={n: s for one in measure(metrics, baseline) for n, s in one.scores().items()} if baseline else {},
-        signatures={name: one.signature for one in measured if one.signature for name in one.scores()},
-        by_template=by_template,
-        num_truncated=sum(not getattr(answer, "ended", True) for answer in answers),
-        notes=tuple(one.note for one in measured if one.note),
+        evaluation=evaluation,
+        metrics=metrics,
+        notes=(*external, *ids),
     )
+
+
+def _identity(member: Labeled, settings: Mapping[str, Any]) -> str:
+    manifest, metadata = member.task.manifest, member.task.manifest.metadata
+    # Neither metrics, labels nor the number of examples, which change no prediction.
+    decides = [
+        manifest.task,
+        manifest.split,
+        manifest.fingerprint,
+        metadata.postprocessor,
+        metadata.evaluation == "rank",
+    ]
+    return sha256_of([settings, *decides])
+
+
+def _evaluate(
+    exported: Task,
+    task: EvaluatedTask,
+    *,
+    plan: EvaluationPlan,
+    model: Model,
+    directory: Path,
+    group: Processes,
+    progress: Progress,
+) -> tuple[TaskResult, int]:
+    """Returns the scores of a task, and the number of predictions that were there before."""
+    name, wanted = task.scored.task, select(len(exported), limit=plan.max_examples_per_task)
+    partial = PartialFile(files.predictions_path(directory, name), identity=task.identity)
+    predictions: dict[int, Prediction] = {}
+    if group.is_first:
+        numbers = frozenset(wanted.tolist())
+        predictions = files.read_finished(directory, name, wanted=numbers)
+        if not partial.open():
+            partial.remove()
+            partial.open()
+        predictions |= files.read_lines(partial.lines(), partial.path, wanted=numbers)
+    missing = wanted[~_shared_mask([number in predictions for number in wanted.tolist()], group)]
+    reused = done = len(wanted) - len(missing)
+    if len(missing):
+        with partial.appending() if group.is_first else nullcontext() as append:
+            for prediction in _predict(exported, missing.tolist(), batch_size=plan.batch_size, model=model):
+                if append is not None:
+                    append(prediction.line())
+                    predictions[prediction.index] = prediction
+                done += 1
+                progress.examples(name, done, len(wanted))
+    result = None
+    if group.is_first:
+        rows = [predictions[number] for number in wanted.tolist()]
+        scores, rows = task_scores.score(task.scored, rows)
+        result = asdict(scores)
+        files.write_finished(directory, name, rows)
+        partial.remove()
+    return task_from_json(group.broadcast(result)), reused
+
+
+def _predict(exported: Task, indices: Sequence[int], *, batch_size: int, model: Model) -> Iterator[Prediction]:
+    if exported.manifest.metadata.evaluation == "rank":
+        return ranking.rank_options(
+            exported, indices=indices, score_fn=model.score, vocabulary=model.vocabulary, batch_size=batch_size
+        )
+    return generation.generate_predictions(
+        exported, indices=indices, generate_fn=model.generate, vocabulary=model.vocabulary, batch_size=batch_size
+    )
+
+
+def _shared_mask(mask: Sequence[bool], group: Processes) -> np.ndarray:
+    """Returns the first process's mask in every process, as a message of one bit per example."""
+    bits = group.broadcast(np.packbits(np.array(mask, bool)).tobytes().hex() if any(mask) else "")
+    if not bits:
+        return np.zeros(len(mask), bool)
+    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8), count=len(mask)).astype(bool)

@@ -10,7 +10,8 @@ from rich.console import Console
 from flan_jax import processes
 from flan_jax.data.manifest import MixtureManifest
 from flan_jax.evaluation import suite
-from flan_jax.evaluation.results import SuiteResult
+from flan_jax.evaluation.results import SuiteResult, TaskResult
+from flan_jax.names import counted
 from flan_jax.run import provenance
 from flan_jax.run.network import Network, open_vocabulary
 
@@ -29,6 +30,7 @@ class Evaluator:
         network: Network,
         directory: Path,
         console: Console,
+        print_line: Callable[[str], None] | None = None,
     ):
         """Opens the vocabulary of the exports.
 
@@ -40,6 +42,7 @@ class Evaluator:
           network: The network on its mesh.
           directory: The parent of the results, `<directory>/<step>`.
           console: Where progress is shown.
+          print_line: Prints a line for each finished task; None prints none.
         """
         self.plan = plan
         self._members = members
@@ -50,24 +53,57 @@ class Evaluator:
         self._eos_id = ref.eos_id
         self._directory = directory
         self._console = console
+        self._print_line = print_line
 
-    def __call__(self, step: int, params: Any) -> SuiteResult:
-        """Returns the scores of the parameters of a step; writes predictions and summary to the step's directory."""
+    def __call__(self, step: int, params: Any, *, weights: Mapping[str, Any]) -> SuiteResult:
+        """Returns the scores of the parameters of a step; writes predictions and summary to the step's directory.
+
+        Args:
+          step: The step.
+          params: The parameters on the mesh.
+          weights: The identity of the parameters, as JSON: an evaluation that was killed continues for equal ones only.
+        """
         max_decode_length = self.plan.max_decode_length or self._lengths["targets"]
-        decoding = {"decoding": {"strategy": "Greedy", "max_decode_length": max_decode_length}}
+        settings = {
+            "weights": weights,
+            "decoding": {"strategy": "Greedy", "max_decode_length": max_decode_length},
+            "versions": provenance.versions(),
+        }
         with self._console.status("evaluating") as status:
             return suite.run_suite(
                 self._members,
                 plan=self.plan,
                 step=step,
-                vocabulary=self._vocabulary,
-                generate_fn=self._network.generate_fn(params, max_decode_length=max_decode_length, eos_id=self._eos_id),
-                score_fn=self._network.score_fn(params),
-                directory=self._directory / str(step) if processes.group().is_first else None,
-                provenance={**decoding, "versions": provenance.versions(), "plan": dataclasses.asdict(self.plan)},
-                progress=_progress(status.update),
+                model=suite.Model(
+                    generate=self._network.generate_fn(
+                        params, max_decode_length=max_decode_length, eos_id=self._eos_id
+                    ),
+                    score=self._network.score_fn(params),
+                    vocabulary=self._vocabulary,
+                ),
+                directory=self._directory / str(step),
+                settings=settings,
+                group=processes.group(),
+                progress=_Progress(update=status.update, print_line=self._print_line),
             )
 
 
-def _progress(update: Callable[[str], Any]) -> Callable[[str, int, int], None]:
-    return lambda task, done, total: update(f"evaluating {task}: {done} of {total}")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Progress:
+    """Progress in the status line of a terminal, and a line per finished task where requested."""
+
+    update: Callable[[str], None]
+    print_line: Callable[[str], None] | None
+
+    def examples(self, task: str, done: int, total: int) -> None:
+        """Shows the number of examples."""
+        self.update(f"evaluating {task}: {done:,} of {total:,}")
+
+    def finished(self, result: TaskResult, *, seconds: float, reused: int) -> None:
+        """Prints the main score of a task."""
+        if self.print_line is not None:
+            earlier = f", {reused:,} of them from an earlier evaluation" if reused else ""
+            self.print_line(
+                f"{result.task}: {result.main_metric} {result.score:.1f}, {counted(result.num_examples, 'example')} in "
+                f"{seconds:.1f} s{earlier}"
+            )

@@ -12,8 +12,9 @@ from typing import Any, final
 
 from flan_jax import processes
 from flan_jax.errors import UserError
-from flan_jax.files import accessing, require_writable_directory, write_atomic
+from flan_jax.files import accessing, require_writable_directory
 from flan_jax.locks import locked
+from flan_jax.partial_file import PartialFile
 from flan_jax.paths import user_path
 from flan_jax.tasks.prompting import PREDICTION, PromptedRow
 
@@ -62,6 +63,7 @@ def write_predictions(predictions: Predictions, output: str) -> int:
     rows = predictions.rows()
     partial, done = None, 0
     with contextlib.ExitStack() as stack:
+        append: Callable[[str], object] = _print_line
         if group.is_first and output != "-":
             path = _require_file(user_path(output))
             if predictions.reads is not None and predictions.reads.resolve() == path:
@@ -69,22 +71,21 @@ def write_predictions(predictions: Predictions, output: str) -> int:
             leftovers = (f".{glob.escape(path.name)}.partial.*",)
             lock = path.with_name(f".{path.name}.lock")
             stack.enter_context(locked(lock, what=f"--output={output}", leftovers=leftovers))
-            partial = _open_partial(path, predictions.identity())
+            partial = PartialFile(path, identity=predictions.identity())
+            if not partial.open():
+                raise _another_job(partial.path)
             stack.callback(_remove_empty, partial)
             done = _finished_rows(partial, rows)
+            append = stack.enter_context(partial.appending())
         count: int = group.broadcast(done)
         if not group.is_first:  # The first process has read them to compare them.
             next(itertools.islice(rows, count, count), None)
-        file = sys.stdout if partial is None else stack.enter_context(open(partial, "a", encoding="utf-8"))
         for row in predictions.predict(rows):
             count += 1
             if group.is_first:
-                with accessing(output, setting="--output", action="written"):
-                    file.write(_line(row))
-                    file.flush()
+                append(_line(row))
         if partial is not None:
-            partial.rename(path)
-            _identity_file(partial).unlink()
+            partial.publish()
     return count
 
 
@@ -98,38 +99,25 @@ def _require_file(output: Path) -> Path:
     return output
 
 
-def _open_partial(output: Path, identity: str) -> Path:
-    """Returns the file to append to; a new one is empty."""
-    partial = output.with_name(f"{output.name}.partial")
-    identity_file = _identity_file(partial)
-    if not partial.exists():
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(identity_file, identity)
-        partial.touch()
-    elif not identity_file.exists() or identity_file.read_text() != identity:
-        raise _another_job(partial)
-    return partial
-
-
-def _finished_rows(partial: Path, rows: Iterator[PromptedRow]) -> int:
-    """Returns how many rows a file has, after comparing each with its row of the input, and drops a truncated line.
-
-    Bytes, so that only \\n ends a line: texts may hold other characters that Python counts as ends of lines.
+def _finished_rows(partial: PartialFile, rows: Iterator[PromptedRow]) -> int:
+    """Returns how many rows a file has, after comparing each with its row of the input.
 
     Raises:
       UserError: The file has other rows.
     """
-    done = end = 0
-    with open(partial, "r+b") as file:
-        for line in file:
-            if not line.endswith(b"\n"):  # Its process was killed while it wrote.
-                break
-            prompted = next(rows, None)
-            if prompted is None or not line.startswith(_line({**prompted.row, PREDICTION: ""})[:-3].encode()):
-                raise _another_job(partial)
-            done, end = done + 1, end + len(line)
-        file.truncate(end)
+    done = 0
+    for line in partial.lines():
+        prompted = next(rows, None)
+        if prompted is None or not line.startswith(_line({**prompted.row, PREDICTION: ""})[:-3].encode()):
+            raise _another_job(partial.path)
+        done += 1
     return done
+
+
+def _print_line(line: str) -> None:
+    with accessing("-", setting="--output", action="written"):
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
 def _line(row: Row) -> str:
@@ -143,12 +131,7 @@ def _another_job(partial: Path) -> UserError:
     )
 
 
-def _remove_empty(partial: Path) -> None:
+def _remove_empty(partial: PartialFile) -> None:
     """Removes a file in which no row was written, so that the next call may have other settings."""
-    if partial.exists() and not partial.stat().st_size:
-        partial.unlink()
-        _identity_file(partial).unlink(missing_ok=True)
-
-
-def _identity_file(partial: Path) -> Path:
-    return partial.with_name(f"{partial.name}.identity")
+    if partial.path.exists() and not partial.path.stat().st_size:
+        partial.remove()

@@ -11,6 +11,7 @@ from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import Checkpoints, set_damaged_aside
 from flan_jax.evaluation import report
+from flan_jax.files import sha256_of
 from flan_jax.models.t5.model import count_params
 from flan_jax.names import counted
 from flan_jax.run import provenance
@@ -232,8 +233,11 @@ class Run:
             console=self._console,
         )
 
+        # The run, the step and the mesh decide the weights to the last bit; reading all of them would cost more.
+        weights = {"run": sha256_of(self._identity), "devices": provenance.devices(self._network.mesh)}
+
         def evaluate(step: int, state: TrainState) -> dict[str, float]:
-            result = evaluator(step, state.params)
+            result = evaluator(step, state.params, weights=weights)
             means = "; ".join(report.in_words(label, means) for label, means in result.labels().items())
             self._print_line(f"evaluation at step {step:,}: {means}")
             return result.as_metrics()

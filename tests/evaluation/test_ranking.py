@@ -1,7 +1,7 @@
-import numpy as np
 import pytest
 
-from flan_jax.evaluation.ranking import all_the_majority, chance, measure, rank_options
+from flan_jax.evaluation.ranking import rank_options
+from flan_jax.evaluation.task_scores import all_the_majority, chance, measure
 
 ROWS = [
     {"inputs": "short", "targets": "no", "options": ["yes", "no"]},
@@ -14,22 +14,17 @@ def ranking_scores(metrics, answers):
     return {name: score for one in measure(metrics, answers) for name, score in one.scores().items()}
 
 
-def rank(task, score_fn, vocabulary, *, batch_size=2, on_examples=None):
-    return rank_options(
-        task,
-        indices=np.arange(len(task)),
-        score_fn=score_fn,
-        vocabulary=vocabulary,
-        batch_size=batch_size,
-        on_examples=on_examples,
+def rank(task, score_fn, vocabulary, *, batch_size=2):
+    ranked = rank_options(
+        task, indices=range(len(task)), score_fn=score_fn, vocabulary=vocabulary, batch_size=batch_size
     )
+    return sorted(ranked, key=lambda prediction: prediction.index)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
 def test_every_option_is_scored_with_its_own_input_whatever_the_batches(task, scoring, vocabulary, batch_size):
-    done = []
     score = scoring(lambda text, option: len(text) + len(option) / 100)
-    ranked = rank(task(ROWS, evaluation="rank"), score, vocabulary, batch_size=batch_size, on_examples=done.append)
+    ranked = rank(task(ROWS, evaluation="rank"), score, vocabulary, batch_size=batch_size)
     assert [r.scores for r in ranked] == [
         pytest.approx((5.03, 5.02)),
         pytest.approx((32.04, 32.02, 32.05, 32.05)),
@@ -37,7 +32,6 @@ def test_every_option_is_scored_with_its_own_input_whatever_the_batches(task, sc
     ]
     assert [r.prediction for r in ranked] == ["yes", "these", "one"]
     assert [r.references for r in ranked] == [("no",), ("it",), ("one",)]
-    assert sum(done) == 3
 
 
 def test_the_end_of_sequence_is_scored_and_padding_is_not(task, scoring, vocabulary):
@@ -50,7 +44,7 @@ def test_the_end_of_sequence_is_scored_and_padding_is_not(task, scoring, vocabul
 
 def test_the_first_of_equal_scores_wins(task, scoring, vocabulary):
     ranked = rank(task(ROWS, evaluation="rank"), scoring(lambda text, option: 0.0), vocabulary)
-    assert [r.chosen for r in ranked] == [0, 0, 0]
+    assert [r.prediction for r in ranked] == ["yes", "that", "one"]
     assert ranking_scores(["rank_accuracy"], ranked) == {"accuracy": pytest.approx(100 / 3)}
 
 
@@ -80,21 +74,9 @@ def test_options_longer_than_any_target_are_scored_whole(task, scoring, vocabula
     assert ranked.scores == (1.0, 80.0)
 
 
-def test_a_row_says_options_scores_and_the_choice(task, scoring, vocabulary):
+def test_a_prediction_has_options_scores_and_the_right_ones(task, scoring, vocabulary):
     (ranked,) = rank(task(ROWS[:1], evaluation="rank"), scoring(lambda t, option: -float(len(option))), vocabulary)
-    assert ranked.as_row() == {
-        "index": 0,
-        "row": 0,
-        "template": 0,
-        "input": "short",
-        "target": "no",
-        "references": ["no"],
-        "options": ["yes", "no"],
-        "gold": [1],
-        "scores": [-3.0, -2.0],
-        "chosen": 1,
-        "prediction": "no",
-    }
+    assert (ranked.options, ranked.gold, ranked.scores, ranked.tokens) == (("yes", "no"), (1,), (-3.0, -2.0), (4, 3))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +94,7 @@ def test_a_score_that_is_not_a_number_is_refused_by_its_row(task, scoring, vocab
     ranked = rank(task(ROWS, evaluation="rank"), scoring(lambda text, option: float("nan")), vocabulary)
     with pytest.raises(ValueError, match="Row 0 .*not a number"):
         ranking_scores(["rank_accuracy"], ranked)
-    assert ranked[0].as_row()["scores"] == [None, None]
+    assert ranked[0].scores == (None, None)
 
 
 def test_baselines_of_options_are_the_most_frequent_and_any(task, scoring, vocabulary):
@@ -123,5 +105,5 @@ def test_baselines_of_options_are_the_most_frequent_and_any(task, scoring, vocab
     ]
     ranked = rank(task(rows, evaluation="rank"), scoring(lambda text, option: 0.0), vocabulary)
     assert [r.prediction for r in all_the_majority(ranked)] == ["no", "no", "y"]
-    assert [r.chosen for r in all_the_majority(ranked)] == [1, 0, 0]
+    assert [r.scores[0] for r in all_the_majority(ranked)] == [0.0, 1.0, 1.0]
     assert chance(ranked) == pytest.approx(100 * (1 / 2 + 1 / 4 + 1 / 2) / 3)

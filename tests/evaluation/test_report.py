@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from flan_jax.evaluation import report
+from flan_jax.evaluation.directory import predictions_path
 from flan_jax.evaluation.results import SuiteResult, TaskResult
-from flan_jax.evaluation.suite import predictions_path
 
 
 def task_result(name, score, *, cluster="sorting", label="trained", **fields):

@@ -1,10 +1,13 @@
+import dataclasses
 import json
 import math
 
 import pytest
 
+from flan_jax import processes
 from flan_jax.evaluation import results
-from flan_jax.evaluation.suite import EvaluationPlan, Labeled, labeled, predictions_path, run_suite
+from flan_jax.evaluation.directory import predictions_path
+from flan_jax.evaluation.suite import EvaluationPlan, Labeled, Model, labeled, run_suite
 
 WORDS = ["red", "green", "blue", "black"]
 
@@ -19,20 +22,38 @@ def choosing(task, *, name="choose"):
     return task(rows, name=name, cluster="choosing", evaluation="rank", metrics=("rank_accuracy", "macro_f1"))
 
 
+class Noted:
+    """Progress that remembers its calls."""
+
+    def __init__(self):
+        self.counts, self.reused = [], {}
+
+    def examples(self, task, done, total):
+        self.counts.append((task, done, total))
+
+    def finished(self, result, *, seconds, reused):
+        self.reused[result.task] = reused
+
+
 @pytest.fixture
-def evaluate(task, answering, scoring, vocabulary):
+def evaluate(answering, scoring, vocabulary, tmp_path_factory):
     """Evaluates with a model that knows all words except the given ones."""
 
-    def run(members, *, wrong=(), directory=None, limit=None, **options):
+    def run(members, *, wrong=(), directory=None, limit=None, settings=(), progress=None, **model):
+        knows = {
+            "generate": answering(lambda text: "?" if text in wrong else text),
+            "score": scoring(lambda text, option: float((option == text) != (text in wrong))),
+            "vocabulary": vocabulary,
+        }
         return run_suite(
             members,
             plan=EvaluationPlan(batch_size=3, max_examples_per_task=limit),
             step=7,
-            vocabulary=vocabulary,
-            generate_fn=answering(lambda text: "?" if text in wrong else text),
-            score_fn=scoring(lambda text, option: float((option == text) != (text in wrong))),
-            directory=directory,
-            **options,
+            model=Model(**knows | model),
+            directory=directory or tmp_path_factory.mktemp("evaluation"),
+            settings=dict(settings),
+            group=processes.Group(),
+            progress=progress or Noted(),
         )
 
     return run
@@ -111,20 +132,26 @@ def test_means_over_tasks_and_over_examples_differ(task, evaluate):
 
 def test_predictions_and_summary_are_written_one_row_an_example(task, evaluate, tmp_path):
     members = labeled([("trained", [copying(task, name="a/copy:1"), choosing(task)])])
-    result = evaluate(members, directory=tmp_path / "7", provenance={"params_digest": "abc"})
+    result = evaluate(members, directory=tmp_path / "7", settings={"params_digest": "abc"}, wrong=("red",))
     assert sorted(p.name for p in (tmp_path / "7").iterdir()) == [
         predictions_path("", "a/copy:1").name,
         "choose.jsonl",
+        "evaluation.json",
         "summary.json",
     ]
     rows = [json.loads(line) for line in predictions_path(tmp_path / "7", "a/copy:1").read_text().splitlines()]
-    assert [(row["input"], row["prediction"], row["template"]) for row in rows] == [
-        (word, word, number % 2) for number, word in enumerate(WORDS)
+    assert [(row["input"], row["prediction"], row["template"], row["metrics"]) for row in rows] == [
+        (word, "?" if word == "red" else word, number % 2, {"accuracy": 100.0 * (word != "red")})
+        for number, word in enumerate(WORDS)
     ]
     assert results.read_summary(tmp_path / "7") == result
     summary = json.loads((tmp_path / "7" / "summary.json").read_text())
-    assert summary["labels"]["trained"]["accuracy"]["over_tasks"] == 100.0
-    assert summary["provenance"] == {"params_digest": "abc"}
+    assert summary["labels"]["trained"]["accuracy"]["over_tasks"] == 75.0
+    assert summary["provenance"]["params_digest"] == "abc"
+    assert summary["performance"]["examples"] == 8 and summary["performance"]["task_seconds"].keys() == {
+        "a/copy:1",
+        "choose",
+    }
 
 
 def test_tasks_of_like_names_have_files_of_their_own(task, evaluate, tmp_path):
@@ -134,18 +161,99 @@ def test_tasks_of_like_names_have_files_of_their_own(task, evaluate, tmp_path):
     assert len(files) == len(names) and all(predictions_path(tmp_path, name).is_file() for name in names)
 
 
-def test_the_summary_is_written_last(task, evaluate, scoring, vocabulary, tmp_path):
+def test_the_summary_is_written_last(task, evaluate, tmp_path):
     bad = task([{"inputs": "q", "targets": "x", "options": []}], name="bad", evaluation="rank")
+    evaluate(labeled([("trained", [copying(task)])]), directory=tmp_path)
     with pytest.raises(ValueError, match="Task 'bad'"):
         evaluate(labeled([("trained", [copying(task), bad])]), directory=tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["copy.jsonl"]
+    assert "copy.jsonl" in [p.name for p in tmp_path.iterdir()]
     assert results.read_summary(tmp_path) is None
 
 
-def test_without_a_directory_nothing_is_written(task, evaluate, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    evaluate(labeled([("trained", [copying(task)])]))
-    assert list(tmp_path.iterdir()) == []
+class Killed(BaseException):
+    pass
+
+
+def killed_after(count):
+    """Progress of a process that is killed when so many examples are done, of all tasks together."""
+
+    class Killing(Noted):
+        def examples(self, task, done, total):
+            super().examples(task, done, total)
+            if len(self.counts) == count:
+                raise Killed
+
+    return Killing()
+
+
+def files_of(directory):
+    return {p.name: p.read_text() for p in directory.iterdir() if p.suffix == ".jsonl"}
+
+
+@pytest.mark.parametrize("moment", range(1, 9))
+def test_a_killed_evaluation_continues_where_it_stopped(task, evaluate, answering, scoring, tmp_path, moment):
+    members = labeled([("trained", [copying(task), choosing(task)])])
+    whole = evaluate(members, directory=tmp_path / "whole", wrong=("red",))
+    with pytest.raises(Killed):
+        evaluate(members, directory=tmp_path / "killed", wrong=("red",), progress=killed_after(moment))
+    for partial in (tmp_path / "killed").glob("*.partial"):  # Killed within a line.
+        with open(partial, "ab") as file:
+            file.write('{"task": "é'.encode()[:-1])
+    generate, score, after = answering(lambda text: text), scoring(lambda text, option: 0.0), Noted()
+    again = evaluate(
+        members, directory=tmp_path / "killed", wrong=("red",), progress=after, generate=generate, score=score
+    )
+    assert sum(after.reused.values()) == moment == again.performance["examples_reused"]
+    assert len(after.counts) == 8 - moment
+    if moment == 8:
+        assert not generate.batches and not score.batches
+        assert again.tasks == whole.tasks and files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+    assert not list((tmp_path / "killed").glob("*.partial*"))
+
+
+def test_a_continued_evaluation_has_the_bytes_of_one_that_was_not_killed(task, evaluate, tmp_path):
+    members = labeled([("trained", [copying(task), choosing(task)])])
+    whole = evaluate(members, directory=tmp_path / "whole", wrong=("red",))
+    for moment in (2, 3, 2):
+        with pytest.raises(Killed):
+            evaluate(members, directory=tmp_path / "killed", wrong=("red",), progress=killed_after(moment))
+    again = evaluate(members, directory=tmp_path / "killed", wrong=("red",))
+    assert again.tasks == whole.tasks and files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_predictions_of_other_settings_or_another_export_are_computed_again(task, evaluate, tmp_path, finished):
+    def run(member, settings, progress=None):
+        return evaluate(labeled([("t", [member])]), directory=tmp_path, settings=settings, progress=progress or Noted())
+
+    if finished:
+        run(copying(task), {"weights": "a"})
+    else:
+        with pytest.raises(Killed):
+            run(copying(task), {"weights": "a"}, killed_after(2))
+    other = copying(task)
+    other.manifest = dataclasses.replace(other.manifest, fingerprint="0" * 12)
+    for member, settings in ((copying(task), {"weights": "b"}), (other, {"weights": "b"})):
+        assert run(member, settings).performance["examples"] == 4
+    assert run(other, {"weights": "b"}).performance["examples"] == 0
+
+
+def test_more_examples_of_the_same_task_are_added_to_those_that_are_there(task, evaluate, tmp_path):
+    members = labeled([("trained", [copying(task)])])
+    assert evaluate(members, directory=tmp_path, limit=3).performance["examples"] == 3
+    assert evaluate(members, directory=tmp_path).performance["examples"] == 1
+    assert evaluate(members, directory=tmp_path, limit=2).tasks[0].num_examples == 2
+    assert len((tmp_path / "copy.jsonl").read_text().splitlines()) == 2
+
+
+def test_damaged_predictions_are_refused_with_their_line(task, evaluate, tmp_path):
+    members = labeled([("trained", [copying(task)])])
+    evaluate(members, directory=tmp_path)
+    for damage in ("{", "[1]", '{"index": 1}', '{"index": 0, "references": [], "prediction": ""}'):
+        lines = (tmp_path / "copy.jsonl").read_text().splitlines()
+        (tmp_path / "copy.jsonl").write_text("\n".join([lines[0], damage, *lines[2:]]) + "\n")
+        with pytest.raises(ValueError, match=r"copy\.jsonl, line 2: .*evaluate again"):
+            evaluate(members, directory=tmp_path)
 
 
 def test_a_limit_takes_part_of_each_task(task, evaluate):
@@ -154,13 +262,9 @@ def test_a_limit_takes_part_of_each_task(task, evaluate):
 
 
 def test_progress_counts_examples_of_each_task_to_the_end(task, evaluate):
-    calls = []
-    evaluate(
-        labeled([("trained", [copying(task), choosing(task)])]),
-        progress=lambda name, done, of: calls.append((name, done, of)),
-    )
-    assert ("copy", 4, 4) in calls and calls[-1] == ("choose", 4, 4)
-    assert all(of == 4 for _, _, of in calls)
+    progress = Noted()
+    evaluate(labeled([("trained", [copying(task), choosing(task)])]), progress=progress)
+    assert progress.counts == [(name, done, 4) for name in ("copy", "choose") for done in range(1, 5)]
 
 
 def test_external_tasks_get_text_metrics_and_say_so(task, evaluate, answering):
@@ -169,16 +273,8 @@ def test_external_tasks_get_text_metrics_and_say_so(task, evaluate, answering):
     assert result.tasks[0].notes == ("external metrics not run",)
 
 
-def test_a_external_vocabulary_is_noted(task, answering, scoring):
-    result = run_suite(
-        labeled([("trained", [copying(task)])]),
-        plan=EvaluationPlan(),
-        step=0,
-        vocabulary=None,
-        generate_fn=answering(lambda text: text),
-        score_fn=scoring(lambda text, option: 0.0),
-        directory=None,
-    )
+def test_a_external_vocabulary_is_noted(task, evaluate, answering):
+    result = evaluate(labeled([("trained", [copying(task)])]), vocabulary=None, generate=answering(lambda text: text))
     assert result.tasks[0].metrics == {"accuracy": 100.0}
     assert result.tasks[0].notes == ("token ids compared: the vocabulary is external",)
 
@@ -189,20 +285,18 @@ def test_tasks_without_metrics_get_the_usual_one(task, evaluate):
     assert [t.metrics for t in evaluate(members).tasks] == [{"exact_match": 100.0}, {"accuracy": 100.0}]
 
 
-def test_predictions_that_did_not_end_are_counted(task, vocabulary, scoring):
-    def endless(batch):
-        return batch["encoder_input_tokens"][:, :3]
-
-    result = run_suite(
-        labeled([("trained", [copying(task)])]),
-        plan=EvaluationPlan(),
-        step=0,
-        vocabulary=vocabulary,
-        generate_fn=endless,
-        score_fn=scoring(lambda text, option: 0.0),
-        directory=None,
+def test_predictions_that_did_not_end_are_counted(task, evaluate):
+    result = evaluate(
+        labeled([("trained", [copying(task)])]), generate=lambda batch: batch["encoder_input_tokens"][:, :3]
     )
     assert result.tasks[0].num_truncated == 4
+
+
+def test_a_metric_that_does_not_fit_is_refused_before_anything_is_computed(task, evaluate, tmp_path):
+    bad = copying(task, name="bad", metrics=("accuracy", "rank_accuracy"))
+    with pytest.raises(ValueError, match="'rank_accuracy' judges scores of options, but task 'bad'.*evaluation='rank'"):
+        evaluate(labeled([("trained", [copying(task), bad])]), directory=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_scores_that_are_not_defined_are_null_and_left_out_of_means(task, tmp_path):

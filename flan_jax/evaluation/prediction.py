@@ -1,0 +1,129 @@
+"""A row of a file of predictions: an example, the prediction of a model, and what scoring needs to know of both.
+
+Evaluations write such rows, and scores are computed from them alone: a file that is read back has the scores that the
+evaluation had. All texts but `input` and `generated` are as they are compared, after the task's postprocessor.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flan_jax.errors import UserError
+from flan_jax.names import shortened
+from flan_jax.settings import Place, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """One of several predictions for an example: a sample, or a hypothesis of a beam search.
+
+    Attributes:
+      prediction: The answer.
+      generated: The text that the answer was extracted from; None if it is the same.
+      score: The sum of the log-probabilities of its tokens; None if not computed.
+      truncated: Whether it reached the decoding length without ending.
+    """
+
+    prediction: str
+    generated: str | None = None
+    score: float | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """An example with its prediction. The fields are those of a row, which leaves out what has its default.
+
+    Attributes:
+      task: The name of the task.
+      split: Its split.
+      index: The number of the example in the export.
+      row: The number of its row in the source; -1 if unknown.
+      template: The number of its template; -1 if unknown.
+      input: The text that the model read.
+      references: All right answers, at least one.
+      prediction: The answer: of several predictions the first, of ranked options the one with the highest score.
+      generated: The text that the answer was extracted from; None if it is the same.
+      truncated: Whether the prediction reached the decoding length without ending.
+      predictions: All samples or hypotheses, the best or first one first; empty for a single prediction.
+      options: The answers to choose from.
+      gold: The numbers of the right options.
+      scores: The sum of the log-probabilities of each option's tokens; None where that is not a finite number.
+      tokens: The number of tokens of each option, with the end of sequence.
+      group: The group of the row, for metrics over groups of rows.
+      metrics: The row's own score by each metric that is a mean of rows, 0 to 100.
+    """
+
+    task: str = ""
+    split: str = ""
+    index: int
+    row: int = -1
+    template: int = -1
+    input: str = ""
+    references: tuple[str, ...]
+    prediction: str
+    generated: str | None = None
+    truncated: bool = False
+    predictions: tuple[Alternative, ...] = ()
+    options: tuple[str, ...] = ()
+    gold: tuple[int, ...] = ()
+    scores: tuple[float | None, ...] = ()
+    tokens: tuple[int, ...] = ()
+    group: str | None = None
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def line(self) -> str:
+        """Returns the row as a line of JSON, with its line break."""
+        row = _without_defaults(self) | {"predictions": [_without_defaults(one) for one in self.predictions]}
+        return json.dumps({k: v for k, v in row.items() if v not in ([], {})}, ensure_ascii=False) + "\n"
+
+
+def prediction_of(row: Mapping[str, Any], place: Place) -> Prediction:
+    """Returns a row of a file as a prediction.
+
+    Args:
+      row: The fields of `Prediction`.
+      place: The position of the row, for messages.
+
+    Raises:
+      UserError: A field is missing, unknown, or has a value of another type; there are no references; the parts of a
+        ranking do not fit together.
+    """
+    read: Prediction = parse(dict(row), Prediction, place)
+    if not read.references:
+        raise UserError(f"{place}: references must list at least one text.")
+    if read.scores and not (read.gold and all(0 <= number < len(read.scores) for number in read.gold)):
+        raise UserError(
+            f"{place}: gold must list numbers of options, 0 to {len(read.scores) - 1} for these scores; "
+            f"got {list(read.gold)}."
+        )
+    for name in ("options", "tokens"):
+        if read.scores and getattr(read, name) and len(getattr(read, name)) != len(read.scores):
+            raise UserError(f"{place}: {len(getattr(read, name))} {name} for {len(read.scores)} scores.")
+    return read
+
+
+def json_row(line: bytes, place: Place) -> Mapping[str, Any]:
+    """Returns a line of JSON as an object.
+
+    Raises:
+      UserError: It is something else.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: not JSON ({error}).") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{place}: expected an object, got {shortened(row)}.")
+    return row
+
+
+def _without_defaults(value: Prediction | Alternative) -> dict[str, Any]:
+    """Returns the fields that differ from their defaults."""
+    return {
+        field.name: getattr(value, field.name)
+        for field in dataclasses.fields(value)
+        if field.default is dataclasses.MISSING or getattr(value, field.name) != field.default
+    }

@@ -44,6 +44,8 @@ RULES: Rules = (
     ("mlp", "tensor"),
     ("heads", "tensor"),
     ("joined_kv", "tensor"),
+    # Shards of fewer than 128 numbers, a TPU's tile, cannot be gathered directly: XLA sums zero arrays instead, at
+    # twice the cost (docs/plan.md).
     ("embed", "fsdp"),
     ("relpos_buckets", None),
     # Activations.

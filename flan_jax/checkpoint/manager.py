@@ -251,6 +251,7 @@ class Checkpoints:
 def _orbax_manager(directory: Path, policy: CheckpointPolicy, *, before_commit: Callable[[], None]) -> Any:
     import orbax.checkpoint as ocp
 
+    # The manager of Orbax's version 0, behind this module alone, because that of version 1 still changes.
     policies = ocp.checkpoint_managers
     preserve: list[Any] = [policies.LatestN(policy.keep)]
     if policy.keep_period_steps is not None:

@@ -30,6 +30,7 @@ def draw_masks(key: PRNGKeyArray, shapes: Any, *, rate: float, dtype: jnp.dtype)
     leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda shape: isinstance(shape, tuple))
     # Consecutive parts of one draw: another order of sites gives a seed other masks, and runs other bits.
     ends = np.cumsum([np.prod(shape[1:], dtype=int) for shape in leaves])
+    # One number per row and feature: masks of every element would take a third of a CPU's step.
     is_retained = jax.random.bernoulli(key, 1.0 - rate, (leaves[0][0], ends[-1]))
     # Scaled here, so that evaluation needs no factor.
     factors = is_retained.astype(dtype) / jnp.asarray(1.0 - rate, dtype)

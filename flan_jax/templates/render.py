@@ -270,6 +270,7 @@ def _fill(template: Template, side: str, parts: Iterable[tuple[str, str | None]]
         pieces.append(literal)
         if field is None:
             continue
+        # Looked up, not formatted: `str.format` follows attributes and indices, and no code may run from data.
         value = row.get(field)
         if isinstance(value, str):
             pieces.append(value)

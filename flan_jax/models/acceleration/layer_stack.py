@@ -58,6 +58,7 @@ def run_layers(
     def call(params: Params, x_BTD: jax.Array, masks: DropoutMasks) -> Any:
         return unbound.apply({"params": params}, x_BTD, masks=masks, **context)
 
+    # A loop over one layer would only add the copy of its parameters.
     is_scanned = execution.layers == "scanned" and len(layers) > 1
     if execution.remat != "none":
         # In a loop the original and the repeated computation cannot be merged (CSE), so nothing has to prevent it.

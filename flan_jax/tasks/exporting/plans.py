@@ -107,6 +107,7 @@ def reference(vocabulary: TaskVocabulary, *, export_dir: Path) -> VocabularyRef:
     if isinstance(vocabulary, SentencePieceVocabulary):
         file = f"vocabularies/{vocabulary.digest[:12]}.model"
         target = export_dir / file
+        # Compared, not only looked for: a damaged copy would decode predictions wrongly.
         if not (target.is_file() and _is_copy(target, target.stat().st_mtime_ns, vocabulary.content)):
             write_atomic(target, vocabulary.content)
     return VocabularyRef.of(vocabulary, file=file)

@@ -217,6 +217,7 @@ def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 def _raise_if_full(error: Exception, partial: Path) -> None:
     """Turns "no space left" of the operating system, or of ArrayRecord's writer, into a `DiskFull`."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # ArrayRecord raises a RuntimeError, with the system's words and without its number.
     if getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes):
         free = shutil.disk_usage(partial).free
         raise DiskFull(

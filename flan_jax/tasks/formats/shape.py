@@ -47,6 +47,7 @@ class Format(abc.ABC):
       references: The field that lists all correct answers; None when a row has one.
     """
 
+    # Class variables, unlike fields, are neither settings in YAML nor part of an export's fingerprint.
     shapes: ClassVar[tuple[Shape, ...]]
     cluster: ClassVar[str] = "instructions"
     metrics: ClassVar[tuple[str, ...]] = ("rouge_l", "exact_match")
@@ -151,6 +152,7 @@ def text(row: Mapping[str, Any], field: str, *, required: bool = True) -> str:
     value = row.get(field)
     if value is None and not required:
         return ""
+    # Tables and JSON hold numbers where a text is meant; a boolean has no text of its own.
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or (required and not value.strip()):

@@ -120,6 +120,7 @@ def to_ours(theirs: Mapping[str, Leaf], rules: Sequence[Rule], *, where: str) ->
         for i in range(counts[_stack(rule)]) if _LAYER in rule.ours else [0]:
             leaf = theirs[rule.theirs.replace(_LAYER, str(i))]
             if rule.stack_axis is not None:
+                # First the layer, then the form, whose axes are those of one layer; `to_theirs` does both in reverse.
                 leaf = leaves.at(leaf, axis=rule.stack_axis, position=i)
             ours[rule.ours.replace(_LAYER, str(i))] = rule.form.to_ours(leaf)
     return ours

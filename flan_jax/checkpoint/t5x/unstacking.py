@@ -83,6 +83,7 @@ class _Unpacked:
             with ThreadPoolExecutor(_UNPACKERS) as pool:
                 for position, _ in zip(missing, pool.map(lambda p: self._unpack(p, file), missing), strict=True):
                     self._unpacked.add(position)
+        # Outside of the lock: a chunk that is unpacked does not change any more.
         values = np.empty([s.stop - s.start for s in index], self._leaf.dtype)
         for position in positions:
             self._copy(position, index, file, values)

@@ -197,7 +197,7 @@ def _declared(file: TaskFile, split: Split, settings: Settings, *, vocabulary: V
         cluster=file.category.lower().replace(" ", "_"),
         templates=(TEMPLATE,),
         metrics=metrics,
-        # One per task, since tasks are exported in several threads.
+        # One per task, whose prompters it caches.
         normalizer=Encode(
             encodings=(HEADLINE,) if is_drawn else encodings,
             vocabulary=vocabulary,

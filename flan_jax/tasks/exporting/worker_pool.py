@@ -84,7 +84,6 @@ def export_plans(
     if missing:
         # Before anything is written: an export can run for hours before it fills a disk.
         require_free_space(export_dir, estimated_bytes(missing), for_what=f"the export in {export_dir}")
-        # External SeqIO tasks run TensorFlow graphs of their authors, which need not be safe in threads.
         concurrent = [planned for planned in missing if planned.task.thread_safe]
         with ExportProgress(tasks=len(missing), title=title) as progress:
             size = estimated_bytes(concurrent)

@@ -21,8 +21,7 @@ Judge = Callable[[Row], str | None]
 class RowFilter(abc.ABC):
     """A rule that drops rows. Its fields determine its result and are part of an export's fingerprint."""
 
-    # State is in the returned function: the rule itself is frozen, part of a fingerprint, and shared by splits and
-    # threads.
+    # State is in the returned function: the rule itself is frozen, part of a fingerprint, and shared by splits.
     @abc.abstractmethod
     def start(self, split: str, rows: Callable[[], Iterable[Row]]) -> Judge:
         """Returns a function that takes a split's rows in order and returns why a row is dropped, or None.

@@ -140,8 +140,7 @@ def segments(
         # Pass by pass within a group, so that documents are read and tokenized once.
         for k in range(task.passes):
             for number, start in enumerate(starts):
-                # Positions instead of a sequence of draws: resuming a shard, or another number of threads, changes no
-                # example.
+                # Positions instead of a sequence of draws: resuming at a shard, or in a worker, changes no example.
                 key = (first.document, first.number, number, k)
                 yield Segment(last.document, tokens[start : start + raw_tokens], key)
 

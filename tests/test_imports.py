@@ -31,6 +31,7 @@ EVALUATION_PARTS = {
         "translation_metrics",
         "instruction_metrics",
         "instruction_verifiers",
+        "languages",
         "rank_metrics",
         "measured",
         "normalization",

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 from flan_jax.errors import UnknownNameError, UserError
-from flan_jax.evaluation import class_metrics, rank_metrics, text_metrics, translation_metrics
+from flan_jax.evaluation import class_metrics, instruction_metrics, rank_metrics, text_metrics, translation_metrics
 from flan_jax.evaluation.measured import Measured
 from flan_jax.names import require_choice
 
@@ -107,6 +107,7 @@ _ALL = (
     _chrf("chrf++", word_order=2),
     _texts(translation_metrics.gleu),
     _texts(text_metrics.edit_similarity),
+    _texts(instruction_metrics.ifeval, *instruction_metrics.NAMES),
     _texts(text_metrics.edit_distance, "mean_edit", "median_edit", "min_edit", "max_edit", "sum_edit"),
     _texts(class_metrics.correlation, "pearson", "spearman"),
     Metric(

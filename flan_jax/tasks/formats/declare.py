@@ -13,7 +13,7 @@ from flan_jax.settings import Section, choose_kind, parse
 from flan_jax.tasks.declare import Evaluation, Normalizer, TemplatedTask
 from flan_jax.tasks.filters.rule import RowFilter
 from flan_jax.tasks.formats.chat import Chat
-from flan_jax.tasks.formats.instructions import Alpaca, Dolly, Prompted, SelfInstruct, Unnatural
+from flan_jax.tasks.formats.instructions import Alpaca, Dolly, IFEval, Prompted, SelfInstruct, Unnatural
 from flan_jax.tasks.formats.preferences import Preference
 from flan_jax.tasks.formats.shape import Format, FormattedSource
 from flan_jax.tasks.sources.file_sources import JsonlSource, Paths
@@ -28,6 +28,7 @@ FORMATS: Mapping[str, type[Format]] = {
     "prompted": Prompted,
     "chat": Chat,
     "preference": Preference,
+    "ifeval": IFEval,
 }
 RANK_METRICS = ("rank_accuracy",)
 

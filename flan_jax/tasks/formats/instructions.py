@@ -1,4 +1,4 @@
-"""Instruction files: Self-Instruct, Unnatural Instructions, Alpaca, Dolly, and prompts with completions.
+"""Instruction files: Self-Instruct, Unnatural Instructions, Alpaca, Dolly, IFEval, and prompts with completions.
 
 Each is a `shape.Format`: it knows the fields of its rows and turns them into examples with `instruction`, `input` (""
 for none) and `output`, which the forms in `templates/self_instruct.yaml` render. Generated data are filtered by
@@ -6,6 +6,7 @@ for none) and `output`, which the forms in `templates/self_instruct.yaml` render
 """
 
 import functools
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 
 from flan_jax.draws import Draws
 from flan_jax.errors import UserError
+from flan_jax.evaluation.instruction_metrics import instructions_of
 from flan_jax.names import shortened
 from flan_jax.tasks.formats.generations import instances_of
 from flan_jax.tasks.formats.shape import Format, Shape, items, text
@@ -180,6 +182,38 @@ class Prompted(Format):
     def templates(self) -> tuple[Pattern, ...]:
         """Returns the template that copies prompt and completion."""
         return (Template(inputs="{prompt}", targets="{completion}", name="as it is"),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IFEval(Format):
+    """Prompts with instructions that code can check, as in IFEval (Zhou et al. 2023, arXiv:2311.07911).
+
+    The target is no text to learn: it is the JSON text of the instructions, which the metric `ifeval` verifies.
+
+    >>> row = {"prompt": "Sing without a comma.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    >>> list(IFEval()(row))[0]["instructions"]
+    '{"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}'
+    """
+
+    shapes: ClassVar = (Shape(("prompt", "instruction_id_list", "kwargs"), ("key",)),)
+    cluster: ClassVar = "instruction_following"
+    metrics: ClassVar = ("ifeval",)
+
+    def __call__(self, row: Row) -> Iterable[Row]:
+        """Returns one example."""
+        try:
+            instructions = instructions_of(row)
+        except UserError as error:
+            raise Unusable("not verifiable", str(error).removesuffix(".")) from error
+        listed = {
+            "instruction_id_list": [one.id for one in instructions],
+            "kwargs": [dict(one.arguments) for one in instructions],
+        }
+        return ({"prompt": text(row, "prompt"), "instructions": json.dumps(listed, ensure_ascii=False)},)
+
+    def templates(self) -> tuple[Pattern, ...]:
+        """Returns the template that copies the prompt."""
+        return (Template(inputs="{prompt}", targets="{instructions}", name="as it is"),)
 
 
 def forms(*fields: str, seed: int) -> DrawnForm:

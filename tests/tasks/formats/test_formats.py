@@ -1,9 +1,11 @@
 """Tasks from files of a format: declared in one call, and the real files in the shared folder exported."""
 
 import json
+from collections import Counter
 
 import pytest
 
+from flan_jax.evaluation.metrics import METRICS
 from flan_jax.settings import Place, Section
 from flan_jax.tasks.filters.row_rules import Length
 from flan_jax.tasks.formats.chat import Chat
@@ -143,3 +145,30 @@ def test_rules_drop_rows_of_a_shared_file_by_reason(registries, shared_data, tmp
     planned = plan(registries.resolve("mine"), "train", lengths=LENGTHS, export_dir=tmp_path)
     assert planned.fingerprint == manifest.fingerprint
     assert {str(evaluation), str(seeds)} <= set(planned.files)
+
+
+IFEVAL = {
+    "key": 1000,
+    "prompt": "Sing 3 words without a comma.",
+    "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"],
+    "kwargs": [{}, {"relation": "at least", "num_words": 3, "keyword": None}],
+}
+
+
+def test_ifevals_rows_become_prompts_with_their_instructions_as_references(tmp_path):
+    path = tmp_path / "input_data.jsonl"
+    path.write_text(json.dumps(IFEVAL) + "\n")
+    task = format_task("ifeval", {"test": path}, format="ifeval")
+    assert (task.metrics, task.cluster) == (("ifeval",), "instruction_following")
+    (rendered,) = [row.rendered for row in iter_rendered(task, "test", dropped=Counter())]
+    assert rendered.inputs == IFEVAL["prompt"]
+    scores = METRICS["ifeval"].fn([[rendered.targets]], ["la la, la"])
+    assert scores["inst_level_strict_acc"] == 50.0 and scores["prompt_level_strict_acc"] == 0.0
+
+
+def test_a_row_whose_instruction_has_no_verifier_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "input_data.jsonl"
+    path.write_text(json.dumps(IFEVAL) + "\n" + json.dumps(IFEVAL | {"instruction_id_list": ["a:b", "c:d"]}) + "\n")
+    task = format_task("ifeval", {"test": path}, format="ifeval")
+    with pytest.raises(ValueError, match="input_data.jsonl:2: .*no verifier of the instruction 'a:b'"):
+        list(iter_rendered(task, "test", dropped=Counter()))

@@ -11,6 +11,8 @@ os.environ["FLAN_JAX_COMPILE_CACHE"] = "off"  # Tests share no programs and writ
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 os.environ.pop("FLAN_JAX_SUPERNI_DIR", None)  # If set in the environment, it would register 790 tasks.
 os.environ.pop("FLAN_JAX_PROMPTSOURCE_DIR", None)
+os.environ.pop("FLAN_JAX_MMLU_DIR", None)
+os.environ.pop("FLAN_JAX_BBH_DIR", None)
 
 import pytest
 from jaxtyping import install_import_hook

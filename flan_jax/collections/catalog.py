@@ -22,10 +22,12 @@ from flan_jax.vocab import Vocabulary
 
 MODULES = {
     "embedded": "embedded.collection",
+    "bbh": "benchmarks.bbh",
     "cot": "flan2022.cot",
     "dialog": "flan2022.dialog",
     "flan2021": "flan2021.collection",
     "flan2022": "flan2022.collection",
+    "mmlu": "benchmarks.mmlu",
     "natural_instructions": "natural_instructions.collection",
     "natural_instructions_v1": "natural_instructions.version1",
     "t0": "t0.collection",

@@ -1,0 +1,1 @@
+"""Benchmarks that are only for evaluation: MMLU and BIG-Bench Hard."""

@@ -51,6 +51,8 @@ DECODER_KEYS = (
     "decoder_positions",
 )
 BATCH_KEYS = ENCODER_KEYS + DECODER_KEYS
+# In batches of options to score, `decoder_example_ids` is the encoder segment that each decoder position attends to:
+# there, several decoder segments (options) read one encoder segment. Elsewhere it is `decoder_segment_ids`.
 
 PAD_ID = 0
 DECODER_START_ID = 0

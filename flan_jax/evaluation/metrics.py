@@ -15,6 +15,7 @@ from typing import Any, Literal
 from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.evaluation import class_metrics, instruction_metrics, rank_metrics, text_metrics, translation_metrics
 from flan_jax.evaluation.measured import Measured
+from flan_jax.evaluation.rank_metrics import NORMALIZATIONS, Normalization
 from flan_jax.names import require_choice
 
 RowFact = Literal["options", "groups"]
@@ -25,12 +26,13 @@ class Metric:
     """A named metric.
 
     Attributes:
-      measure: `measure(references, predictions)` of a `generate` metric, `measure(scores, gold, lengths=)` of a `rank`
-        metric.
+      measure: `measure(references, predictions)` of a `generate` metric, `measure(options, gold)` of a `rank` metric,
+        where `options` are `rank_metrics.OptionScores`.
       gives: The names of its scores, the main one first; of some, not all tasks have each.
       needs: Fields that `measure` requires for each row besides texts.
       takes: Fields that `measure` also receives, for rows that have them.
       num_options: The number of options that each row must have; 0 for any.
+      normalization: Of a `rank` metric, how it makes the scores of options comparable.
       lacks: A package that the metric needs and that is not installed; empty for none.
     """
 
@@ -41,6 +43,7 @@ class Metric:
     needs: tuple[RowFact, ...] = ()
     takes: tuple[RowFact, ...] = ()
     num_options: int = 0
+    normalization: Normalization = Normalization()
     lacks: str = ""
 
     def fn(self, *judged: Any, **facts: Any) -> dict[str, float]:
@@ -75,6 +78,12 @@ def _rouge(*, use_stemmer: bool) -> Metric:
         measure=partial(text_metrics.rouge_package, use_stemmer=use_stemmer),
         gives=tuple(f"rouge_{kind}(use_stemmer={use_stemmer})" for kind in ("1", "2", "l", "lsum")),
     )
+
+
+def _rank_accuracy(suffix: str, normalization: Normalization) -> Metric:
+    score = f"accuracy{suffix}"
+    measure = partial(rank_metrics.rank_accuracy, normalization=normalization, name=score)
+    return Metric(name=f"rank_{score}", kind="rank", measure=measure, gives=(score,), normalization=normalization)
 
 
 _ALL = (
@@ -127,18 +136,12 @@ _ALL = (
         num_options=2,
     ),
     Metric(name="record", kind="generate", measure=text_metrics.record, gives=("em", "f1"), takes=("groups",)),
-    Metric(name="rank_accuracy", kind="rank", measure=rank_metrics.rank_accuracy, gives=("accuracy",)),
+    *(_rank_accuracy(suffix, normalization) for suffix, normalization in NORMALIZATIONS.items()),
     Metric(
         name="rank_classes",
         kind="rank",
         measure=rank_metrics.rank_classes,
         gives=("accuracy", "positive_f1", "auc_roc", "auc_pr", "mean_f1"),
-    ),
-    Metric(
-        name="rank_accuracy_by_length",
-        kind="rank",
-        measure=rank_metrics.rank_accuracy_by_length,
-        gives=("accuracy_by_length",),
     ),
 )
 METRICS: Mapping[str, Metric] = {one.name: one for one in _ALL}

@@ -6,11 +6,13 @@ evaluation had. All texts but `input` and `generated` are as they are compared, 
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flan_jax.errors import UserError
+from flan_jax.evaluation.rank_metrics import OptionScores
 from flan_jax.names import shortened
 from flan_jax.settings import Place, parse
 
@@ -51,7 +53,11 @@ class Prediction:
       options: The answers to choose from.
       gold: The numbers of the right options.
       scores: The sum of the log-probabilities of each option's tokens; None where that is not a finite number.
+      eos_scores: The part of the end of sequence in `scores`.
       tokens: The number of tokens of each option, with the end of sequence.
+      bytes: The number of UTF-8 bytes of each option's text.
+      unconditional_scores: As `scores`, after empty inputs; empty unless a metric needs them.
+      unconditional_eos_scores: The part of the end of sequence.
       group: The group of the row, for metrics over groups of rows.
       metrics: The row's own score by each metric that is a mean of rows, 0 to 100.
     """
@@ -70,14 +76,29 @@ class Prediction:
     options: tuple[str, ...] = ()
     gold: tuple[int, ...] = ()
     scores: tuple[float | None, ...] = ()
+    eos_scores: tuple[float | None, ...] = ()
     tokens: tuple[int, ...] = ()
+    bytes: tuple[int, ...] = ()
+    unconditional_scores: tuple[float | None, ...] = ()
+    unconditional_eos_scores: tuple[float | None, ...] = ()
     group: str | None = None
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def option_scores(self) -> OptionScores:
+        """Returns what metrics of rankings read; a score that is not finite is NaN."""
+        values: dict[str, Any] = {
+            name: tuple(math.nan if value is None else value for value in getattr(self, name)) for name in OPTION_SCORES
+        }
+        return OptionScores(**values)
 
     def line(self) -> str:
         """Returns the row as a line of JSON, with its line break."""
         row = _without_defaults(self) | {"predictions": [_without_defaults(one) for one in self.predictions]}
         return json.dumps({k: v for k, v in row.items() if v not in ([], {})}, ensure_ascii=False) + "\n"
+
+
+OPTION_SCORES = tuple(field.name for field in dataclasses.fields(OptionScores))
+"""The fields of a row that `OptionScores` has too; the first is `scores`."""
 
 
 def prediction_of(row: Mapping[str, Any], place: Place) -> Prediction:
@@ -99,7 +120,7 @@ def prediction_of(row: Mapping[str, Any], place: Place) -> Prediction:
             f"{place}: gold must list numbers of options, 0 to {len(read.scores) - 1} for these scores; "
             f"got {list(read.gold)}."
         )
-    for name in ("options", "tokens"):
+    for name in ("options", *OPTION_SCORES[1:]):
         if read.scores and getattr(read, name) and len(getattr(read, name)) != len(read.scores):
             raise UserError(f"{place}: {len(getattr(read, name))} {name} for {len(read.scores)} scores.")
     return read

@@ -122,7 +122,7 @@ class Model:
 
     Attributes:
       generate: Maps a batch to token ids [B, T].
-      score: Maps a batch to log-probabilities of the targets [B].
+      score: Scores the options of rows.
       vocabulary: The vocabulary of the exports; None for an external class, when token ids are compared.
     """
 
@@ -218,13 +218,15 @@ def _scored(member: Labeled, model: Model) -> ScoredTask:
 
 def _identity(member: Labeled, settings: Mapping[str, Any]) -> str:
     manifest, metadata = member.task.manifest, member.task.manifest.metadata
-    # Neither metrics, labels nor the number of examples, which change no prediction.
+    metrics = task_scores.metrics_of(metadata.evaluation, metadata.metrics)
+    is_ranked = metadata.evaluation == "rank"
+    # Neither other metrics, labels nor the number of examples, which change no prediction.
     decides = [
         manifest.task,
         manifest.split,
         manifest.fingerprint,
         metadata.postprocessor,
-        metadata.evaluation == "rank",
+        [asdict(one) for one in ranking.normalizations_of(metrics)] if is_ranked else None,
     ]
     return sha256_of([settings, *decides])
 
@@ -254,7 +256,9 @@ def _evaluate(
     reused = done = len(wanted) - len(missing)
     if len(missing):
         with partial.appending() if group.is_first else nullcontext() as append:
-            for prediction in _predict(exported, missing.tolist(), batch_size=plan.batch_size, model=model):
+            for prediction in _predict(
+                exported, task.scored, missing.tolist(), batch_size=plan.batch_size, model=model
+            ):
                 if append is not None:
                     append(prediction.line())
                     predictions[prediction.index] = prediction
@@ -270,10 +274,16 @@ def _evaluate(
     return task_from_json(group.broadcast(result)), reused
 
 
-def _predict(exported: Task, indices: Sequence[int], *, batch_size: int, model: Model) -> Iterator[Prediction]:
+def _predict(
+    exported: Task, task: ScoredTask, indices: Sequence[int], *, batch_size: int, model: Model
+) -> Iterator[Prediction]:
     if exported.manifest.metadata.evaluation == "rank":
         return ranking.rank_options(
-            exported, indices=indices, score_fn=model.score, vocabulary=model.vocabulary, batch_size=batch_size
+            exported,
+            indices=indices,
+            score_fn=model.score,
+            vocabulary=model.vocabulary,
+            normalizations=ranking.normalizations_of(task.metrics),
         )
     return generation.generate_predictions(
         exported, indices=indices, generate_fn=model.generate, vocabulary=model.vocabulary, batch_size=batch_size

@@ -1,9 +1,8 @@
 """The scores of a task from its rows of predictions, with baselines. Knows neither model nor export."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from flan_jax.errors import UserError
 from flan_jax.evaluation.measured import Measured
 from flan_jax.evaluation.metrics import Metric, RowFact, metric
 from flan_jax.evaluation.prediction import Prediction
+from flan_jax.evaluation.rank_metrics import OptionScores
 from flan_jax.evaluation.results import TaskResult
 
 Evaluation = Literal["generate", "rank", "external"]
@@ -63,7 +63,7 @@ def score(task: ScoredTask, predictions: Sequence[Prediction]) -> tuple[TaskResu
     scores = {name: score for one in measured for name, score in one.scores().items()}
     main_metric = next(iter(scores))
     baseline = all_the_majority(predictions)
-    accuracies = [name for name in ("accuracy", "accuracy_by_length") if name in scores]
+    accuracies = [metric(name).gives[0] for name in task.metrics if metric(name).kind == "rank"]
     result = TaskResult(
         task=task.task,
         split=task.split,
@@ -117,9 +117,8 @@ def _measure_texts(judge: Metric, predictions: Sequence[Prediction]) -> Measured
 
 
 def _measure_ranking(judge: Metric, predictions: Sequence[Prediction]) -> Measured:
-    scores = [[math.nan if s is None else s for s in prediction.scores] for prediction in predictions]
     gold = [frozenset(prediction.gold) for prediction in predictions]
-    return judge.measure(scores, gold, lengths=[prediction.tokens for prediction in predictions])
+    return judge.measure([prediction.option_scores() for prediction in predictions], gold)
 
 
 def with_row_scores(predictions: Sequence[Prediction], measured: Iterable[Measured]) -> list[Prediction]:
@@ -156,7 +155,7 @@ def all_the_majority(predictions: Sequence[Prediction]) -> list[Prediction]:
         return []
     choices = [p.options.index(answer) if answer in p.options else 0 for p in predictions]
     return [
-        replace(p, prediction=p.options[choice], scores=tuple(float(i == choice) for i in range(len(p.options))))
+        replace(p, prediction=p.options[choice], **asdict(OptionScores.choosing(choice, len(p.options))))
         for p, choice in zip(predictions, choices, strict=True)
     ]
 

@@ -78,7 +78,9 @@ class Evaluator:
                     generate=self._network.generate_fn(
                         params, max_decode_length=max_decode_length, eos_id=self._eos_id
                     ),
-                    score=self._network.score_fn(params),
+                    score=self._network.scorer(
+                        params, batch_size=self.plan.batch_size, input_length=self._lengths["inputs"]
+                    ),
                     vocabulary=self._vocabulary,
                 ),
                 directory=self._directory / str(step),

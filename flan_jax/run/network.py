@@ -17,7 +17,7 @@ from flan_jax import backend, placement, sharding, vocab
 from flan_jax.data.manifest import VocabularyRef
 from flan_jax.decoding.decoder import Decoder
 from flan_jax.decoding.loop import generate
-from flan_jax.decoding.scoring import score
+from flan_jax.decoding.scoring import OptionScorer, score_tokens
 from flan_jax.decoding.strategies import Greedy, Strategy
 from flan_jax.errors import DamagedFileError, UserError
 from flan_jax.models.acceleration.attention_choice import Accelerator
@@ -99,7 +99,7 @@ class Network:
         self._lengths = lengths
         # Replicated, so that every process can read complete outputs.
         self._replicated = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
-        self._score = jax.jit(functools.partial(score, config=config), out_shardings=self._replicated)
+        self._score = jax.jit(functools.partial(score_tokens, config=config), out_shardings=self._replicated)
         self._generators: dict[tuple[int, int], Callable[..., jax.Array]] = {}
 
     def apply(self, params: Params, batch: Batch, rng: jax.Array | None) -> jax.Array | ChunkedLogits:
@@ -268,9 +268,19 @@ class Network:
         generate_batch = self.generate_fn(params, max_decode_length=max_decode_length, eos_id=eos_id)
         return Decoder(generate_batch, batch_size=batch_size, eos_id=eos_id)
 
-    def score_fn(self, params: Params) -> BatchFunction:
-        """Returns the function from a batch to the summed log-probabilities of its targets [B]."""
-        return lambda batch: self._score(params, self.place_whole(batch))
+    def scorer(self, params: Params, *, batch_size: int, input_length: int) -> OptionScorer:
+        """Returns the scorer of options.
+
+        Args:
+          params: The network's parameters.
+          batch_size: Rows of a batch if each held one input. A packed row of several inputs is about four of them.
+          input_length: The longest inputs, in tokens.
+        """
+        shards = placement.row_shards(self.mesh)
+        rows = -(-batch_size // (4 * shards)) * shards
+        return OptionScorer(
+            lambda batch: self._score(params, self.place_whole(batch)), batch_rows=rows, input_length=input_length
+        )
 
     def _generator(self, max_decode_length: int, eos_id: int) -> Callable[..., jax.Array]:
         key = (max_decode_length, eos_id)

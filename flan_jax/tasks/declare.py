@@ -155,8 +155,12 @@ class TemplatedTask:
     def _wrong_evaluation(self) -> Iterable[str]:
         if self.evaluation == "rank" and self.options is None and not all(t.gives_options for t in self.templates):
             yield "rank evaluation needs options to rank; give the answers, or the field that lists them."
-        if self.evaluation == "rank" and isinstance(self.options, tuple) and len(set(self.options)) < 2:
-            yield f"rank evaluation needs at least two different options; got {list(self.options)}."
+        if (
+            self.evaluation == "rank"
+            and isinstance(self.options, tuple)
+            and len(set(self.options)) < max(2, len(self.options))
+        ):
+            yield f"rank evaluation needs two or more options, all different; got {list(self.options)}."
         if self.evaluation == "rank" and not self.forward_templates:
             yield "rank evaluation needs a forward template: the target of an inverted one is no option."
         for name in self.metrics:

@@ -100,19 +100,25 @@ def answering():
     return make
 
 
+@dataclasses.dataclass
+class LogProbs:
+    log_probs: np.ndarray
+
+
 @pytest.fixture
 def scoring():
-    """A model that scores (input, target) texts by a function, and remembers the batches."""
+    """A model that scores (input, option) texts by a function, the end of sequence by another; remembers the rows."""
 
-    def make(score):
-        def score_batch(batch):
-            score_batch.batches.append(batch)
-            inputs, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
-            pairs = zip(inputs, targets, strict=True)
-            return np.array([score(VOCABULARY.decode(i), VOCABULARY.decode(t)) for i, t in pairs], np.float32)
+    def make(score, *, eos=lambda option: 0.0):
+        def score_rows(rows):
+            for number, inputs, options in rows:
+                score_rows.rows.append((number, inputs, options))
+                text, texts = VOCABULARY.decode(inputs), [VOCABULARY.decode(option) for option in options]
+                parts = [(score(text, one) - eos(one), eos(one)) for one in texts]
+                yield number, [LogProbs(np.array(part, np.float32)) for part in parts]
 
-        score_batch.batches = []
-        return score_batch
+        score_rows.rows = []
+        return score_rows
 
     return make
 

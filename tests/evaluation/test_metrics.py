@@ -6,6 +6,7 @@ import unicodedata
 import pytest
 
 from flan_jax.evaluation.metrics import METRICS, metric
+from flan_jax.evaluation.rank_metrics import OptionScores
 
 
 def score(name, references, predictions):
@@ -291,7 +292,7 @@ def test_a_metric_gives_the_scores_that_it_declares(one):
     if one.lacks:
         pytest.skip(f"{one.lacks} is not installed")
     if one.kind == "rank":
-        got = one.fn([[-1.0, -2.0], [-1.0, 0.0]], [{0}, {1}], lengths=[[1, 1], [1, 1]])
+        got = one.fn([OptionScores.choosing(0, 2), OptionScores.choosing(1, 2)], [{0}, {1}])
     else:
         facts = {"options": [["a", "b"]] * 2, "groups": ["x", "y"]}
         rule = '{"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}'

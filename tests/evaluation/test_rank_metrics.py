@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flan_jax.evaluation.metrics import METRICS
-from flan_jax.evaluation.rank_metrics import auc_pr, auc_roc, rank_classification
+from flan_jax.evaluation.rank_metrics import OptionScores, auc_pr, auc_roc, rank_classification
 
 TWO = [(0.1, 0.5), (1.0, 1.1), (0.3, 0.1), (0.6, 0.5)]
 TWO_GOLD = [{0}, {1}, {0}, {0}]
@@ -10,6 +10,20 @@ THREE = [(0.1, 0.5, 0), (-2, -1, -3), (3, 3.1, 3.2)]
 THREE_GOLD = [{1}, {0}, {2}]
 VARIABLE = [(0.1, 0.5), (-2, -1, -3), (3,)]
 VARIABLE_GOLD = [{1}, {0, 2}, {0}]
+
+
+def fn(name, scores, gold, *, tokens=None):
+    """The metric's scores of log-likelihoods, of options of 2 tokens unless given."""
+    rows = [
+        OptionScores(
+            scores=tuple(row),
+            eos_scores=(0.0,) * len(row),
+            tokens=(2,) * len(row) if tokens is None else tokens[number],
+            bytes=(2,) * len(row),
+        )
+        for number, row in enumerate(scores)
+    ]
+    return METRICS[name].fn(rows, gold)
 
 
 # The numbers of T5's own tests of its rank metric.
@@ -37,21 +51,21 @@ def test_t5_vectors(scores, gold, num_classes, weights, wanted):
 
 def test_t5_vector_normalized_by_length():
     scores, lengths = [(0.5, 5), (2, 3.3), (1.5, 0.6), (1.8, 1)], [(5, 10), (2, 3), (5, 6), (3, 2)]
-    assert METRICS["rank_accuracy_by_length"].fn(scores, TWO_GOLD, lengths=lengths) == {"accuracy_by_length": 75.0}
-    assert METRICS["rank_accuracy"].fn(scores, TWO_GOLD, lengths=lengths) == {"accuracy": 75.0}
-    assert METRICS["rank_accuracy_by_length"].fn([(-4, -3)], [{0}], lengths=[(4, 1)]) == {"accuracy_by_length": 100.0}
-    assert METRICS["rank_accuracy"].fn([(-4, -3)], [{0}], lengths=[(4, 1)]) == {"accuracy": 0.0}
+    assert fn("rank_accuracy_per_token", scores, TWO_GOLD, tokens=lengths) == {"accuracy_per_token": 75.0}
+    assert fn("rank_accuracy", scores, TWO_GOLD, tokens=lengths) == {"accuracy": 75.0}
+    assert fn("rank_accuracy_per_token", [(-4, -3)], [{0}], tokens=[(4, 1)]) == {"accuracy_per_token": 100.0}
+    assert fn("rank_accuracy", [(-4, -3)], [{0}], tokens=[(4, 1)]) == {"accuracy": 0.0}
 
 
 def test_the_first_of_tied_options_is_chosen():
-    assert METRICS["rank_accuracy"].fn([[1.0, 1.0], [2.0, 2.0]], [{0}, {1}]) == {"accuracy": 50.0}
+    assert fn("rank_accuracy", [[1.0, 1.0], [2.0, 2.0]], [{0}, {1}]) == {"accuracy": 50.0}
 
 
 def test_classes_follow_from_the_number_of_options():
-    assert list(METRICS["rank_classes"].fn(TWO, TWO_GOLD)) == ["accuracy", "positive_f1", "auc_roc", "auc_pr"]
-    assert list(METRICS["rank_classes"].fn(THREE, THREE_GOLD)) == ["accuracy", "mean_f1"]
-    assert list(METRICS["rank_classes"].fn(TWO, [{0, 1}, {1}, {0}, {0}])) == ["accuracy"]  # Several right options.
-    assert METRICS["rank_classes"].fn([[0.0]], [{0}]) == {"accuracy": 100.0}
+    assert list(fn("rank_classes", TWO, TWO_GOLD)) == ["accuracy", "positive_f1", "auc_roc", "auc_pr"]
+    assert list(fn("rank_classes", THREE, THREE_GOLD)) == ["accuracy", "mean_f1"]
+    assert list(fn("rank_classes", TWO, [{0, 1}, {1}, {0}, {0}])) == ["accuracy"]  # Several right options.
+    assert fn("rank_classes", [[0.0]], [{0}]) == {"accuracy": 100.0}
 
 
 def test_auc_counts_ties_half_and_equals_the_pairwise_definition():
@@ -88,9 +102,9 @@ def test_areas_that_are_not_defined_are_not_numbers():
 )
 def test_rows_that_do_not_fit_are_refused(scores, gold, message):
     with pytest.raises(ValueError, match=message):
-        METRICS["rank_accuracy"].fn(scores, gold)
+        fn("rank_accuracy", scores, gold)
 
 
 def test_classes_need_the_same_number_of_options_in_every_row():
     with pytest.raises(ValueError, match="Row 1 has 3 option scores, expected 2"):
-        METRICS["rank_classes"].fn([[1.0, 2.0], [1.0, 2.0, 3.0]], [{0}, {0}])
+        fn("rank_classes", [[1.0, 2.0], [1.0, 2.0, 3.0]], [{0}, {0}])

@@ -206,7 +206,7 @@ def test_a_killed_evaluation_continues_where_it_stopped(task, evaluate, answerin
     assert sum(after.reused.values()) == moment == again.performance["examples_reused"]
     assert len(after.counts) == 8 - moment
     if moment == 8:
-        assert not generate.batches and not score.batches
+        assert not generate.batches and not score.rows
         assert again.tasks == whole.tasks and files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
     assert not list((tmp_path / "killed").glob("*.partial*"))
 

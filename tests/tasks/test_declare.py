@@ -34,7 +34,8 @@ def test_declaring_reads_nothing_and_lists_become_tuples():
         ({"options": ("yes", True)}, r"options: expected a text or a list, each item a text, got \('yes', True\)"),
         ({"evaluation": "ranking"}, "evaluation: expected one of generate, rank, got 'ranking'. Did you mean 'rank'"),
         ({"evaluation": "rank"}, "rank evaluation needs options to rank"),
-        ({"evaluation": "rank", "options": ("a", "a")}, "needs at least two different options; got .'a', 'a'"),
+        ({"evaluation": "rank", "options": ("a", "a")}, "needs two or more options, all different; got .'a', 'a'"),
+        ({"evaluation": "rank", "options": ("a", "b", "a")}, "needs two or more options, all different"),
         (
             {"evaluation": "rank", "options": "choices", "templates": (INVERT,)},
             "rank evaluation needs a forward template",

@@ -229,6 +229,7 @@ class Decoder(nn.Module):
         x_BTD: Float[Array, "B T D"],
         encoded_BSD: Float[Array, "B S D"],
         segment_ids_BT: DecoderIds,
+        example_ids_BT: DecoderIds,
         encoder_segment_ids_BS: EncoderIds,
         *,
         deterministic: bool,
@@ -237,7 +238,7 @@ class Decoder(nn.Module):
         attend = attention_function(segment_ids_BT, segment_ids_BT, causal=True, implementation=implementation)
         if not self.config.relpos_bias_per_layer:
             attend = attend.with_bias(self.relpos_bias)
-        cross_attend = attention_function(segment_ids_BT, encoder_segment_ids_BS, implementation=implementation)
+        cross_attend = attention_function(example_ids_BT, encoder_segment_ids_BS, implementation=implementation)
         (B, T, _), S = x_BTD.shape, encoded_BSD.shape[1]
         layer_shapes = DecoderLayer.dropout_shapes(self.config, rows=B, length=T, encoder_length=S)
         masks, layer_masks = _draw_stack_masks(self, layer_shapes, deterministic=deterministic)
@@ -319,6 +320,7 @@ class Transformer(nn.Module):
             self.token_embedder(batch["decoder_input_tokens"]),
             encoded_BSD,
             batch["decoder_segment_ids"],
+            batch.get("decoder_example_ids", batch["decoder_segment_ids"]),
             batch["encoder_segment_ids"],
             deterministic=deterministic,
         )

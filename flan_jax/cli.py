@@ -227,12 +227,13 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
     output = options.pop("output", "-") if verb.yields_rows else "-"
     # A name that both have belongs to the verb, as in `option_parameters`.
     options_of_verb = _typed(function, {name: value for name, value in options.items() if name in own})
-    call = gin_config.configured(function, options_of_verb, verb=invocation.verb, later=SUPPLIED)
+    examples = [f"flan-jax {invocation.verb} {example}" for example in verb.examples]
+    call = gin_config.configured(function, options_of_verb, verb=invocation.verb, examples=examples, later=SUPPLIED)
     make_config: Callable[[], Any] | None = None
     if verb.configuration:
         kind = configuration(invocation.verb)
         rest = _typed(kind, {name: value for name, value in options.items() if name not in own})
-        make_config = gin_config.configured(kind, rest, verb=invocation.verb)
+        make_config = gin_config.configured(kind, rest, verb=invocation.verb, examples=examples)
         if invocation.check:
             check(make_config(), invocation.verb)
 

@@ -10,6 +10,7 @@ import os
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARIES = tuple(
@@ -39,6 +40,23 @@ class DamagedFileError(UserError):
     """A stored file that is not as it was written."""
 
 
+class FieldError(UserError):
+    """A value of a declaration that cannot be used.
+
+    Attributes:
+      field: The name of the value, whose line in a file the message shows.
+    """
+
+    field = ""
+
+    @classmethod
+    def of(cls, field: str, text: str) -> Self:
+        """Returns the error about a field."""
+        error = cls(text)
+        error.field = field
+        return error
+
+
 @contextlib.contextmanager
 def in_errors(what: object) -> Iterator[None]:
     """Puts a place in front of the text of a `UserError` raised inside: "what: text"."""
@@ -46,7 +64,9 @@ def in_errors(what: object) -> Iterator[None]:
         yield
     except UserError as error:
         # The same class, so that a handler of missing files or unknown names further out still applies.
-        raise type(error)(f"{what}: {error}") from error
+        raised = type(error)(f"{what}: {error}")
+        vars(raised).update(vars(error))
+        raise raised from error
 
 
 _user_files: set[str] = set()

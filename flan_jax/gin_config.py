@@ -121,7 +121,12 @@ def resolved_text() -> str:
 
 
 def configured(
-    function: Callable[..., T], given: Mapping[str, Any], *, verb: str, later: Collection[str] = ()
+    function: Callable[..., T],
+    given: Mapping[str, Any],
+    *,
+    verb: str,
+    examples: Sequence[str] = (),
+    later: Collection[str] = (),
 ) -> Callable[..., T]:
     """Returns a function or class with gin's bindings and some keyword arguments applied.
 
@@ -129,6 +134,7 @@ def configured(
       function: The function to call.
       given: Keyword arguments, which take precedence over bindings.
       verb: The verb of the command line, for messages.
+      examples: Command lines that the message about a missing parameter shows.
       later: Parameters that the caller supplies in the call.
 
     Raises:
@@ -144,8 +150,8 @@ def configured(
     if missing:
         short = ".".join(selector.split(".")[-2:])
         raise UserError(
-            f"`{verb}` needs {listed(missing)}: give --{missing[0].rstrip('_')}=..., or a --gin_file that binds "
-            f"{short}.{missing[0]}."
+            f"`{verb}` needs {listed(name.rstrip('_') for name in missing)}: give --{missing[0].rstrip('_')}=..., or a "
+            f"--gin_file that binds {short}.{missing[0]}." + "".join(f"\n  {line}" for line in examples)
         )
     _check_literal_types()
     try:

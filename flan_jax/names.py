@@ -1,9 +1,15 @@
 """Names and values in error messages. A leaf: any module may import it."""
 
 import difflib
-from collections.abc import Collection, Iterable
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypeVar
 
 from flan_jax.errors import UserError
+
+T = TypeVar("T")
+_NAMES_IN_REASON = re.compile(r"'[^']*'|\S*[/:.]\S+")
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
@@ -45,6 +51,36 @@ def counted(number: int, noun: str) -> str:
 def listed(names: Iterable[object], *, none: str = "none") -> str:
     """Returns names as a message lists them: "a, b"; `none` if there are none."""
     return ", ".join(map(str, names)) or none
+
+
+def repeated(names: Iterable[T]) -> list[T]:
+    """Returns the names that occur more than once.
+
+    >>> repeated(["a", "b", "a"])
+    ['a']
+    """
+    return [name for name, count in Counter(iter(names)).items() if count > 1]
+
+
+def grouped(reasons: Mapping[str, str], *, noun: str, shown: int = 3) -> list[str]:
+    """Returns a line for each kind of reason, with its names and the first one's reason.
+
+    >>> grouped({"a": "no file 'a.json'", "b": "no file 'b.json'", "c": "is empty"}, noun="task")
+    ["2 tasks (a, b): no file 'a.json'", '1 task (c): is empty']
+
+    Args:
+      reasons: A reason for each name. Reasons are of one kind if they differ in quoted texts, paths or versions only.
+      noun: What the names are of.
+      shown: Number of names of each reason.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(_NAMES_IN_REASON.sub("", reason), []).append(name)
+    lines = []
+    for names in sorted(groups.values(), key=len, reverse=True):
+        more = ", ..." if len(names) > shown else ""
+        lines.append(f"{counted(len(names), noun)} ({', '.join(names[:shown])}{more}): {reasons[names[0]]}")
+    return lines
 
 
 def one_of(value: object, allowed: Iterable[str], what: str) -> str:

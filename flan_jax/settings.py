@@ -33,7 +33,7 @@ from flan_jax.annotations import (
     mismatch,
     plain,
 )
-from flan_jax.errors import UserError, in_errors
+from flan_jax.errors import FieldError, UserError
 from flan_jax.names import listed, nearest, shortened
 from flan_jax.paths import user_path
 
@@ -180,8 +180,12 @@ def parse(
         if key in keys
     }
     # What the callable itself refuses gets the file and line, too.
-    with in_errors(place):
+    try:
         return kind(**arguments, **given)
+    except FieldError as error:
+        raise (place.at(error.field, mapping) if error.field in mapping else place).error(str(error)) from error
+    except UserError as error:
+        raise type(error)(f"{place}: {error}") from error
 
 
 def choose_kind(value: object, kinds: Mapping[str, T], place: Place) -> tuple[T, dict[str, Any]]:
@@ -244,7 +248,12 @@ def parse_value(value: Any, hint: Any, place: Place) -> Any:
             for i, (item, kind) in enumerate(zip(items, item_types(hint, len(items)), strict=True))
         )
     if is_mapping(hint) and args:
-        return {plain(key, args[0]): parse_value(item, args[1], place.at(key, value)) for key, item in value.items()}
+        typed: dict[Any, Any] = {}
+        for key, item in value.items():
+            if plain(key, args[0]) in typed:  # As 1 and 1.0, which are two texts in the file.
+                raise place.at(key, value).error(f"the key {key} has the value of an earlier one. Delete one of them.")
+            typed[plain(key, args[0])] = parse_value(item, args[1], place.at(key, value))
+        return typed
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return parse(value, typing.cast(type, hint), place)
     return place.path(value) if hint is Path else plain(value, hint)

@@ -140,7 +140,10 @@ def verb_usage(verb: str) -> str:
             "a tuple or a dict is written as in Python and quoted for the shell, such as",
             "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 64, 'targets': 16}\".",
         ]
-        lines += [*(_entry(name, f" = {macro.default}", macro.comment) for name, macro in macros().items()), ""]
+        lines += [
+            *(_entry(name, macro.default and f" = {macro.default}", macro.comment) for name, macro in macros().items()),
+            "",
+        ]
     lines += ["Options (gin bindings of the same names set them too):"]
     parameters = option_parameters(verb)
     if VERBS[verb].in_many_processes:
@@ -162,8 +165,8 @@ class Macro:
     """A setting that recipes share.
 
     Attributes:
-      default: As gin text; "REQUIRED" where a recipe must set it.
-      comment: The comment after it in `gin_configs/runs/train.gin`.
+      default: As gin text; "REQUIRED" where a recipe must set it, "" where it depends on the optimizer's file.
+      comment: The comment after its definition.
     """
 
     default: str
@@ -172,11 +175,19 @@ class Macro:
 
 @functools.cache
 def macros() -> dict[str, Macro]:
-    """Returns the macros of `gin_configs/runs/train.gin`."""
-    # Read as text, so that help needs neither gin nor the modules that the file imports.
-    text = (Path(__file__).parent.parent / "gin_configs" / "runs" / "train.gin").read_text(encoding="utf-8")
-    found = re.findall(r"^([A-Z][A-Z_]+) = (.*?)(?: +# (.*))?$", text, flags=re.MULTILINE)
-    return {name: Macro(default=default.removeprefix("%gin."), comment=comment) for name, default, comment in found}
+    """Returns the macros that gin files define with a comment: those of all runs first."""
+    # Read as text, so that help needs neither gin nor the modules that the files import.
+    found: dict[str, Macro] = {}
+    for folder in ("runs", "optimizers", "meshes", "recipes"):
+        for file in sorted((Path(__file__).parent.parent / "gin_configs" / folder).glob("*.gin")):
+            text = file.read_text(encoding="utf-8")
+            for name, default, comment in re.findall(r"^([A-Z][A-Z_]+) = (.*?) +# (.*)$", text, flags=re.MULTILINE):
+                default = default.removeprefix("%gin.")
+                if name not in found:
+                    found[name] = Macro(default=default, comment=comment)
+                elif folder != "recipes" and found[name].default != default:
+                    found[name] = Macro(default="", comment=found[name].comment)
+    return found
 
 
 def _opening(documented: Any) -> str:

@@ -5,12 +5,14 @@
 
 import re
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
 from flan_jax.annotations import Plain
+from flan_jax.encodings import not_utf8, wide_text
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import accessing
 from flan_jax.names import nearest
@@ -122,15 +124,50 @@ def load_yaml(data: bytes, *, place: Place, loader: type[StrictLoader] = StrictL
     Raises:
       UserError: Not UTF-8, not YAML, or a key given twice.
     """
+    wide = wide_text(data)
+    if wide is not None:
+        raise place.error(f"this {wide}.")
     try:
         text = data.decode()
+    except UnicodeDecodeError as error:
+        raise place.error(f"{not_utf8(error)}.") from error
+    try:
         # libyaml's composer recurses in C and would end the process; counting first spares most files the scan.
         if sum(map(text.count, ("[", "{", "- ", "? "))) > DEEPEST and _depth(text) > DEEPEST:
             raise place.error(f"values are nested more than {DEEPEST} levels deep.")
         return yaml.load(text, Loader=loader)
     except UserError:
         raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8.
-        raise place.error(
-            f"not YAML: {error}. Texts that contain a colon, a brace or a quotation mark need quotation marks."
-        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+            raise place.error(f"not YAML: {error}.") from error
+        at = replace(place, line=error.problem_mark.line + 1)
+        raise at.error(f"not YAML: {_explained(error, error.problem_mark, text)}") from error
+
+
+def _explained(error: yaml.MarkedYAMLError, mark: yaml.Mark, text: str) -> str:
+    """Returns what is wrong and how to fix it: what libyaml reports seldom names the reason."""
+    problem, context = error.problem or "", error.context or ""
+    opened = 0 if error.context_mark is None else error.context_mark.line + 1
+    lines = text.splitlines()
+    rest = lines[mark.line][mark.column :] if mark.line < len(lines) else ""
+    if "escape" in problem:
+        fix = "Between double quotation marks a backslash begins an escape: double it, or use single quotation marks"
+    elif "quoted scalar" in context:
+        fix = f"The quotation mark that opens in line {opened} has no partner"
+    elif "flow" in context:
+        fix = (
+            f"The bracket or brace that opens in line {opened} has no partner, or an item in it needs a comma after it "
+            "or quotation marks"
+        )
+    elif rest.startswith("\t"):
+        fix = "Indent with spaces: a tab cannot begin a line or a value"
+    elif "cannot start any token" in problem:
+        fix = f"Put a text that begins with {rest[:1]!r} between quotation marks"
+    elif "mapping values are not allowed" in problem:
+        fix = "Put a text that contains a colon and a space between quotation marks, or correct the indentation"
+    elif "block" in context or "could not find expected" in problem:
+        fix = "Keys of one mapping start in one column, and so do the items of a list; each key ends with a colon"
+    else:
+        return f"{problem or error}."
+    return f"{problem}. {fix}."

@@ -68,6 +68,14 @@ def test_a_defect_of_ours_is_status_1_with_a_traceback(error, monkeypatch, capsy
     assert "defect of flan_jax" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["train", "evaluate", "infer", "export", "convert", "show", "plan"])
+def test_a_verb_without_its_arguments_shows_examples(verb, capsys):
+    assert cli.run([verb]) == 2
+    message = capsys.readouterr().err
+    assert f"`{verb}` needs " in message and "from_" not in message.split(":")[1]
+    assert all(f"\n  flan-jax {verb} {example}\n" in message for example in cli.VERBS[verb].examples)
+
+
 def test_an_unknown_name_is_shown_as_it_was_written(monkeypatch, capsys):
     def unknown(*, expect: str = ""):
         raise UnknownNameError(f"No task 'x'. Did you mean 'y'?\nAllowed: y. {expect}")
@@ -100,6 +108,8 @@ def test_help_begins_with_examples_and_macros_and_fits_a_terminal(capsys):
     shown = capsys.readouterr().out
     assert "  TRAIN_STEPS = REQUIRED  updates\n" in shown and '  EXPORT_DIR = "exports"  tokenized' in shown
     assert shown.index("TRAIN_STEPS") < shown.index("Options")
+    for line in ("LEARNING_RATE  the rate after", "WARMUP_STEPS  steps", "EVALUATED = %MIXTURE_OR_TASK_NAME  the task"):
+        assert f"\n  {line}" in shown
     assert max(map(len, shown.split("Macros")[1].splitlines())) <= 80
 
 

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flan_jax"
 PAGE = ROOT / "docs" / "design.md"
 LEAVES = {
-    "names", "files", "locks", "partial_file", "paths", "draws", "annotations", "settings", "yaml_loader", "shapes",
-    "errors",
+    "names", "files", "encodings", "locks", "partial_file", "paths", "draws", "annotations", "settings", "yaml_loader",
+    "shapes", "errors",
 }  # fmt: skip
 # The table's names of third-party packages, and what each allows.
 THIRD_PARTY = {

@@ -8,7 +8,7 @@ import pytest
 
 from flan_jax.annotations import Fraction, PositiveInt
 from flan_jax.errors import UserError
-from flan_jax.settings import parse
+from flan_jax.settings import parse, parse_value
 from flan_jax.yaml_loader import read_mapping
 
 TYPED = [
@@ -59,6 +59,51 @@ def test_numbers_and_truth_values_are_those_of_yaml_1_2(tmp_path):
         "12:30", 1.1, "no", True, None, "x", {7: 8}
     ]  # fmt: skip
     assert read(tmp_path, "mixed: 5").mixed == 5 and read(tmp_path, "mixed: '5'").mixed == "5"
+
+
+FIXES = {
+    'name: "a\nb: 1': (2, "The quotation mark that opens in line 1 has no partner"),
+    "name: 'a\n": (2, "The quotation mark that opens in line 1 has no partner"),
+    'name: "\\d"': (1, "a backslash begins an escape"),
+    "names: [a, b\n": (2, "The bracket or brace that opens in line 1 has no partner"),
+    "names: [a b: {c: d} e]": (1, "an item in it needs a comma after it or quotation marks"),
+    "by_name:\n\ta: b": (2, "Indent with spaces"),
+    "name: @a": (1, "Put a text that begins with '@' between quotation marks"),
+    "name: `a`": (1, "Put a text that begins with '`' between quotation marks"),
+    "name: a: b": (1, "a colon and a space between quotation marks"),
+    "by_name:\n    a: b\n  c: d": (3, "Keys of one mapping start in one column"),
+    "name: *a": (1, "found undefined alias"),
+}
+
+
+@pytest.mark.parametrize("text", FIXES)
+def test_what_is_no_yaml_is_refused_with_its_line_and_its_own_fix(tmp_path, text):
+    line, fix = FIXES[text]
+    with pytest.raises(UserError, match=rf"my.yaml, line {line}: not YAML: ") as refused:
+        read(tmp_path, text)
+    message = str(refused.value)
+    assert fix in message and "\n" not in message and "unicode string" not in message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_another_encoding_is_named_with_the_command_that_converts_it(tmp_path, encoding):
+    name = "WINDOWS-1252" if encoding == "latin-1" else encoding[:6].upper()
+    (tmp_path / "my.yaml").write_bytes("name: ä and another, longer text".encode(encoding))
+    with pytest.raises(UserError, match=f"my.yaml: .*iconv -f {name} -t UTF-8"):
+        read_mapping(tmp_path / "my.yaml")
+
+
+def test_a_byte_order_mark_of_utf8_is_no_part_of_the_first_key(tmp_path):
+    (tmp_path / "my.yaml").write_bytes("name: ä".encode("utf-8-sig"))
+    assert read_mapping(tmp_path / "my.yaml")[0] == {"name": "ä"}
+
+
+@pytest.mark.parametrize("keys", ["1: a, 1.0: b", "true: a, 1: b", "0.5: a, 5.0e-1: b"])
+def test_two_keys_of_one_value_are_refused(tmp_path, keys):
+    (tmp_path / "my.yaml").write_text("labels: {" + keys + "}")
+    content, place = read_mapping(tmp_path / "my.yaml")
+    with pytest.raises(UserError, match=r"line 1: labels\.\S+: the key \S+ has the value of an earlier one"):
+        parse_value(content["labels"], Mapping[Any, str], place.at("labels", content))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Describes a checkpoint of any format as JSON values: origin, network, names, shapes and sizes."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -44,7 +45,7 @@ def describe(path: Location, *, step: int | None = None, strict: bool = False) -
         "dtypes": {str(dtype): len(names) for dtype, names in same_dtypes(weights.params).items()},
         "bytes": sum(leaf.nbytes for leaf in weights.params.values()),
         "optimizer_arrays": len(weights.slots),
-        "vocabulary": _vocabulary(weights.vocabulary),
+        "vocabulary": _vocabulary(weights.vocabulary, weights.metadata),
         "arrays": arrays,
         "metrics": reading.read_json(location(weights.path), "metrics") if is_own else {},
         "metadata": dict(weights.metadata),
@@ -52,8 +53,10 @@ def describe(path: Location, *, step: int | None = None, strict: bool = False) -
     }
 
 
-def _vocabulary(vocabulary: Vocabulary | None) -> str | None:
-    """Returns "bytes", or the name of the SentencePiece model's file."""
+def _vocabulary(vocabulary: Vocabulary | None, metadata: Mapping[str, Any]) -> str | None:
+    """Returns "bytes", the name of the SentencePiece model's file, or the digest of the run's vocabulary."""
+    if vocabulary is None and "vocabulary_digest" in metadata:
+        return f"in the exports of its run, digest {metadata['vocabulary_digest'][:12]}"
     if isinstance(vocabulary, SentencePieceVocabulary):
         added = "" if vocabulary.added is None else f" with {len(vocabulary.added.tokens)} added tokens"
         return PurePath(vocabulary.path).name + added

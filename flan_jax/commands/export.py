@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, TaskManifest, read_task
 from flan_jax.errors import UserError
 from flan_jax.files import require_writable_directory
-from flan_jax.names import counted
+from flan_jax.names import counted, grouped
 from flan_jax.paths import user_path
 from flan_jax.run import export_process
 
@@ -40,7 +40,7 @@ class Exported:
             parts.append(_table(manifest, export_dir=self.export_dir))
             parts += [Text(note) for note in manifest.notes]
             split = f"{manifest.request.name} ({manifest.request.split})"
-            parts += [Text(f"Skipped in {split}: {name} {reason}.") for name, reason in manifest.skipped.items()]
+            parts += [Text(f"Skipped in {split}: {line}") for line in grouped(manifest.skipped, noun="task")]
         return Group(*parts)
 
 
@@ -95,8 +95,8 @@ def export(
     ]
     manifests = export_process.ensure_exports(requests, export_dir=user_path(export_dir), processes=processes)
     if not any(manifest.members for manifest in manifests):
-        reasons = "; ".join(f"{task} {reason}" for task, reason in sorted(manifests[0].skipped.items())[:5])
-        raise UserError(f"Nothing of {mixture_or_task_name!r} to export: {reasons}. Choose other splits.")
+        reasons = "".join(f"\n  {line}" for line in grouped(manifests[0].skipped, noun="task"))
+        raise UserError(f"Nothing of {mixture_or_task_name!r} to export. Choose other splits.{reasons}")
     return Exported(manifests=manifests, export_dir=user_path(export_dir))
 
 

@@ -257,19 +257,19 @@ def _export(path: str) -> tuple[Data, RenderableType]:
     tasks = [
         {
             **task,
-            "input tokens": task["tokens"]["inputs"],
-            "target tokens": task["tokens"]["targets"],
-            "truncated": "{inputs:,} / {targets:,}".format(**task["truncated"]),
-            "dropped": ", ".join(f"{reason}: {n:,}" for reason, n in task["dropped"].items()),
-            "lengths": _lengths(task["lengths"]),
+            **{name: _sides(task[name]) for name in ("lengths", "tokens", "truncated")},
+            "dropped": ", ".join(f"{reason}: {n:,}" for reason, n in task["dropped"].items()) or 0,
         }
         for task in data["tasks"]
     ]
-    mixtures = [{**mixture, "lengths": _lengths(mixture["lengths"])} for mixture in data["mixtures"]]
-    columns = ("name", "split", "lengths", "examples", "input tokens", "target tokens", "truncated", "dropped", "bytes")
+    mixtures = [
+        {**mixture, "lengths": _sides(mixture["lengths"]), "fingerprint": mixture["fingerprint"][:12]}
+        for mixture in data["mixtures"]
+    ]
+    columns = ("name", "split", "lengths", "examples", "tokens", "truncated", "dropped")
     parts: list[RenderableType] = [
         _table(f"mixtures in {path}", ("name", "split", "lengths", "members", "examples", "fingerprint"), mixtures),
-        _table(f"tasks in {path}", columns, tasks),
+        _table(f"tasks in {path}; inputs / targets", columns, tasks),
     ]
     unfinished = [f"unfinished: {folder} (the next export resumes it)" for folder in data["partial"]]
     return data, Group(*parts, *(Text(line, style="yellow") for line in unfinished))
@@ -375,8 +375,8 @@ def _as_text(value: Any) -> str:
     return ", ".join(map(_as_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _lengths(lengths: Mapping[str, int]) -> str:
-    return f"{lengths['inputs']:,} / {lengths['targets']:,}"
+def _sides(numbers: Mapping[str, int]) -> str:
+    return f"{numbers['inputs']:,} / {numbers['targets']:,}"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from flan_jax.annotations import NOT_IN_YAML, Count, PositiveInt, check_fields
-from flan_jax.errors import UserError, in_errors
+from flan_jax.errors import FieldError, UserError, in_errors
 from flan_jax.evaluation import metrics as metrics_lib
 from flan_jax.evaluation import postprocess
-from flan_jax.names import one_of
+from flan_jax.names import one_of, repeated
 from flan_jax.tasks.filters.rule import RowFilter
 from flan_jax.tasks.sources.rows import Row, Source
 from flan_jax.templates.fewshot import FewShotFormat
@@ -137,46 +137,57 @@ class TemplatedTask:
             object.__setattr__(self, "options", tuple(self.options))
         with in_errors(f"Task {self.name!r}"):
             check_fields(self)
-            for wrong in (*self._wrong_templates(), *self._wrong_evaluation(), *self._wrong_numbers()):
-                raise UserError(wrong)
+            for field, wrong in (*self._wrong_templates(), *self._wrong_evaluation(), *self._wrong_metrics()):
+                raise FieldError.of(field, wrong)
 
     def __str__(self) -> str:
         return f"Task {self.name!r}" + (f" ({self.declared_in})" if self.declared_in else "")
 
-    def _wrong_templates(self) -> Iterable[str]:
+    def _wrong_templates(self) -> Iterable[tuple[str, str]]:
+        """Yields fields with what is wrong about them, as the next two do."""
         if not self.templates:
-            yield "it has no templates; give it at least one Template(inputs=..., targets=...)."
+            yield "templates", "it has no templates; give it at least one Template(inputs=..., targets=...)."
         for index, template in enumerate(self.templates):
             if not isinstance(template, Pattern):
-                yield f"templates[{index}] must be a Template, got {template!r}."
+                yield "templates", f"templates[{index}] must be a Template, got {template!r}."
             elif template.shows_options and self.options is None:
-                yield f"templates[{index}] shows {{options_}}, and the task has no options."
+                yield "templates", f"templates[{index}] shows {{options_}}, and the task has no options."
+        if not 0 <= self.templates_per_row <= len(self.templates):
+            yield (
+                "templates_per_row",
+                f"templates_per_row must be 0 (all) to {len(self.templates)} (the number of templates); "
+                f"got {self.templates_per_row}.",
+            )
 
-    def _wrong_evaluation(self) -> Iterable[str]:
+    def _wrong_evaluation(self) -> Iterable[tuple[str, str]]:
+        listed = self.options if isinstance(self.options, tuple) else ()
         if self.evaluation == "rank" and self.options is None and not all(t.gives_options for t in self.templates):
-            yield "rank evaluation needs options to rank; give the answers, or the field that lists them."
-        if (
-            self.evaluation == "rank"
-            and isinstance(self.options, tuple)
-            and len(set(self.options)) < max(2, len(self.options))
-        ):
-            yield f"rank evaluation needs two or more options, all different; got {list(self.options)}."
+            yield "evaluation", "rank evaluation needs options to rank; give the answers, or the field that lists them."
+        if self.evaluation == "rank" and isinstance(self.options, tuple) and len(set(listed)) < max(2, len(listed)):
+            yield "options", f"rank evaluation needs two or more options, all different; got {list(listed)}."
+        for option in repeated(listed):
+            yield "options", f"the option {option!r} is listed twice; got {list(listed)}."
         if self.evaluation == "rank" and not self.forward_templates:
-            yield "rank evaluation needs a forward template: the target of an inverted one is no option."
+            yield "templates", "rank evaluation needs a forward template: the target of an inverted one is no option."
+        if self.postprocessor is not None and self.postprocessor not in postprocess.POSTPROCESSORS:
+            yield "postprocessor", one_of(self.postprocessor, postprocess.POSTPROCESSORS, "postprocessor")
+
+    def _wrong_metrics(self) -> Iterable[tuple[str, str]]:
+        for name in repeated(self.metrics):
+            yield "metrics", f"the metric {name!r} is listed twice."
         for name in self.metrics:
             if name not in metrics_lib.METRICS:
-                yield one_of(name, metrics_lib.METRICS, "a metric")
+                yield "metrics", one_of(name, metrics_lib.METRICS, "a metric")
             elif metrics_lib.METRICS[name].lacks:
-                yield metrics_lib.missing_package(name)
+                yield "metrics", metrics_lib.missing_package(name)
             elif metrics_lib.METRICS[name].kind == "rank" and self.evaluation != "rank":
                 yield (
+                    "metrics",
                     f"the metric {name!r} needs the scores of options: set evaluation='rank', or choose one of texts: "
-                    f"{metrics_lib.of_texts()}."
+                    f"{metrics_lib.of_texts()}.",
                 )
             else:
-                yield from self._lacks_for_metric(name)
-        if self.postprocessor is not None and self.postprocessor not in postprocess.POSTPROCESSORS:
-            yield one_of(self.postprocessor, postprocess.POSTPROCESSORS, "postprocessor")
+                yield from (("metrics", lacking) for lacking in self._lacks_for_metric(name))
 
     def _lacks_for_metric(self, name: str) -> Iterable[str]:
         needs, count = metrics_lib.METRICS[name].needs, metrics_lib.METRICS[name].num_options
@@ -190,13 +201,6 @@ class TemplatedTask:
             )
         if "groups" in needs and self.group is None:
             yield f"the metric {name!r} scores groups of rows: set `group` to the field that identifies the group."
-
-    def _wrong_numbers(self) -> Iterable[str]:
-        if not 0 <= self.templates_per_row <= len(self.templates):
-            yield (
-                f"templates_per_row must be 0 (all) to {len(self.templates)} (the number of templates); "
-                f"got {self.templates_per_row}."
-            )
 
     @property
     def forward_templates(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 from flan_jax.data.manifest import NO_SPLIT, OnMissingSplit
 from flan_jax.data.rates import Counted, Members, flatten
 from flan_jax.errors import UserError
+from flan_jax.names import grouped
 from flan_jax.tasks import lazy
 from flan_jax.tasks.exporting.shares import is_stated, stated_rates
 
@@ -53,12 +54,10 @@ def select(provider: Any, split: str, *, on_missing_split: OnMissingSplit) -> Se
         else:
             skipped[task.name] = f"{NO_SPLIT} {split!r}, only {', '.join(splits)}"
     if (not tasks and on_missing_split != "empty") or (skipped and on_missing_split == "error"):
-        listed = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:5])
-        more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         what = "none of its tasks has" if not tasks else "not all of its tasks have"
         raise UserError(
-            f"{provider.name!r} cannot be exported for split {split!r}: {what} it ({listed}{more}). Choose another "
-            "split, or add it to the tasks' sources."
+            f"{provider.name!r} cannot be exported for split {split!r}: {what} it. Choose another split, or add it to "
+            "the tasks' sources." + "".join(f"\n  {line}" for line in grouped(skipped, noun="task"))
         )
     return Selection(tasks=tasks, skipped=skipped)
 

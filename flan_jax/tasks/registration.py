@@ -244,8 +244,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     unavailable = "".join(f" {name} could not be registered: {reason}" for name, reason in state.unavailable.items())
     return (
-        f"Unknown {kind} {name!r}.{nearest(name, known)} {len(known)} are registered. Name the modules that register "
-        "others as MIXTURE_OR_TASK_MODULE; `flan-jax show tasks` and `flan-jax show mixtures` list all names."
+        f"Unknown {kind} {name!r}.{nearest(name, known)} {len(known)} are registered. Name the file or "
+        "module that registers others: --mixture_or_task_module=FILE, or for `train` "
+        "--gin.MIXTURE_OR_TASK_MODULE=FILE. `flan-jax show tasks` and `flan-jax show mixtures` list all names."
         f"{unavailable}"
     )
 

@@ -62,7 +62,6 @@ The schema is the dataclasses below, whose fields are the keys. By example; path
 """
 
 import functools
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,7 +71,7 @@ from flan_jax.annotations import Positive, Within
 from flan_jax.data.holdout import HoldOut
 from flan_jax.data.rates import ProportionalRate, ShareUnit, Temperature
 from flan_jax.errors import UserError, in_errors
-from flan_jax.names import require_choice
+from flan_jax.names import repeated, require_choice
 from flan_jax.settings import Place, Section, parse, parse_value, require_mapping
 from flan_jax.tasks.declare import TemplatedTask
 from flan_jax.tasks.filters.settings import parse_filters
@@ -139,9 +138,8 @@ class Mixture:
     def __post_init__(self) -> None:
         if not self.members:
             raise UserError("it has no members; name at least one task or mixture.")
-        repeated = [name for name, count in Counter(tuple(self.members)).items() if count > 1]
-        if repeated:
-            raise UserError(f"the member {repeated[0]!r} is named twice. Give it a weight instead: {{NAME: WEIGHT}}.")
+        for name in repeated(self.members):
+            raise UserError(f"the member {name!r} is named twice. Give it a weight instead: {{NAME: WEIGHT}}.")
 
     @property
     def weights(self) -> tuple[tuple[str, float | None], ...]:
@@ -264,11 +262,13 @@ def _source(value: object, place: Place, *, entry: Section) -> Source:
 
 def _templates(value: object, place: Place, *, sets: Sets) -> tuple[Template, ...]:
     chosen: str | tuple[Template, ...] = parse_value(value, str | tuple[Template, ...], place)
-    if not isinstance(chosen, str):
-        return chosen
-    with in_errors(place):
-        require_choice(chosen, sets, "a template set")
-    return sets[chosen]
+    if isinstance(chosen, str):
+        with in_errors(place):
+            require_choice(chosen, sets, "a template set")
+        chosen = sets[chosen]
+    for name in repeated([template.name for template in chosen if template.name]):
+        raise place.error(f"two templates have the name {name!r}. Give each a name of its own, or none.")
+    return chosen
 
 
 def _members_first(mixtures: Mapping[str, Mixture], *, place: Place) -> dict[str, Mixture]:

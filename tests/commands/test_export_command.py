@@ -70,11 +70,13 @@ def test_splits_that_no_task_has_are_skipped_and_named(yaml, monkeypatch):
         return tuple(empty_manifest(request) for request in requests)
 
     monkeypatch.setattr(export_process, "ensure_exports", answer)
-    with pytest.raises(ValueError, match=r"Nothing of 'mine' to export: mine has no split 'test', only train"):
+    with pytest.raises(
+        ValueError, match=r"(?s)Nothing of 'mine' to export.*1 task \(mine\): has no split 'test', only train"
+    ):
         command.export(**arguments(yaml, splits="test, dev"))
     manifest = empty_manifest(Request(name="mine", split="dev", lengths=LENGTHS))
     shown = as_text(command.Exported(manifests=[manifest], export_dir=yaml.parent))
-    assert "Skipped in mine (dev): mine has no split 'dev', only train." in shown
+    assert "Skipped in mine (dev): 1 task (mine): has no split 'dev', only train" in shown
 
 
 def empty_manifest(request):

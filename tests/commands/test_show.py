@@ -37,7 +37,11 @@ def run(tmp_path):
     """A run's directory as training leaves it."""
     directory = RunDirectory(path=tmp_path / "run")
     directory.open({"identity": {}, "versions": {"jax": "1.2"}, "devices": {"count": 8}}, config="")
-    with Checkpoints(directory.checkpoints, policy=CheckpointPolicy(), metadata={"model": {"emb_dim": 3}}) as saved:
+    with Checkpoints(
+        directory.checkpoints,
+        policy=CheckpointPolicy(),
+        metadata={"model": {"emb_dim": 3}, "vocabulary_digest": "0123456789abcdef"},
+    ) as saved:
         for step in (3, 5):
             saved.save(State(jnp.int32(step), PARAMS, {}), data_state={}, metrics={"eval/mean": 50.0 + step})
     directory.metrics_file.write_text('{"step": 5, "kind": "train", "loss": 2.25}\n')
@@ -96,9 +100,9 @@ def test_a_checkpoint_shows_names_shapes_dtypes_and_bytes(run):
     ]
     assert (data["parameters"], data["bytes"], data["step"]) == (10, 32, 3)
     assert data["params_digest"] == params_digest(PARAMS)
-    assert data["metrics"] == {"eval/mean": 53.0} and data["metadata"] == {"model": {"emb_dim": 3}}
+    assert data["metrics"] == {"eval/mean": 53.0} and data["metadata"]["model"] == {"emb_dim": 3}
     table = as_text("checkpoint", str(run / "checkpoints" / "5"))
-    assert "2 x 3" in table and "10 parameters" in table
+    assert "2 x 3" in table and "10 parameters" in table and "in the exports of its run, digest 0123456789ab" in table
 
 
 def test_an_export_shows_its_manifests_and_what_is_unfinished(export):
@@ -111,6 +115,8 @@ def test_an_export_shows_its_manifests_and_what_is_unfinished(export):
     (mixture,) = data["mixtures"]
     assert (mixture["name"], mixture["members"], mixture["examples"]) == ("toys", 1, 2)
     table = as_text("export", str(export))
+    assert mixture["fingerprint"][:12] in table and mixture["fingerprint"][:13] not in table
+    assert max(map(len, table.rstrip().splitlines())) <= 80 + len(str(export))
     assert "8 / 4" in table and "unfinished: tasks/toy-ffffffffffff/validation.partial" in table
 
 

@@ -48,6 +48,8 @@ def test_declaring_reads_nothing_and_lists_become_tuples():
         ({"metrics": ("positive_f1",)}, "the metric 'positive_f1' needs two options, .* second .*; got None"),
         ({"metrics": ("positive_f1",), "options": ("a", "b", "c")}, r"needs two options, .*got \['a', 'b', 'c'\]"),
         ({"metrics": ("multirc",), "options": "choices"}, "'multirc' scores groups of rows: set `group`"),
+        ({"metrics": ("f1", "exact_match", "f1")}, "the metric 'f1' is listed twice"),
+        ({"options": ("a", "b", "a")}, "the option 'a' is listed twice"),
         ({"postprocessor": "lowercase"}, "postprocessor must be one of strip, lower, .*; got 'lowercase'"),
         ({"templates_per_row": 2}, r"templates_per_row must be 0 \(all\) to 1 .*got 2"),
         ({"templates_per_row": -1}, "templates_per_row: expected a whole number of at least 0, got -1"),

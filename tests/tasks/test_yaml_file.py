@@ -216,7 +216,15 @@ def test_lists_and_tables_are_sources_too(tmp_path):
         (
             "cluster: c",
             "cluster: c\n    metrics: f2",
-            "tasks.t: Task 't': a metric must be one of .*; got 'f2'. Did you mean 'f1'",
+            "line 5: tasks.t.metrics: Task 't': a metric must be one of .*; got 'f2'. Did you mean 'f1'",
+        ),
+        ("cluster: c", "cluster: c\n    options: [x, y, x]", "line 5: tasks.t.options: .*'x' is listed twice"),
+        ("cluster: c", "cluster: c\n    metrics: [f1, f1]", "line 5: tasks.t.metrics: .*'f1' is listed twice"),
+        ("cluster: c", "cluster: c\n    labels: {a: {1: x, 1.0: y}}", "line 5: tasks.t.labels.a.1.0: the key 1.0 has"),
+        (
+            "templates: [",
+            "templates: [{name: x, inputs: a, targets: b}, {name: x, inputs: b, targets: a}, ",
+            "tasks.t.templates: two templates have the name 'x'",
         ),
         (
             "cluster: c",

@@ -61,7 +61,7 @@ def test_the_packages_own_files_are_read(subtests):
         ("template_sets: {s: [text]}", r"template_sets.s\[0\]: expected a mapping \(inputs.*\), got 'text'"),
         ("- a list", r"words.yaml: expected a mapping, got \['a list'\]"),
         ("a: 1\nb: 2\na: 3", r"words.yaml: not YAML: the key 'a' is given twice \(line 3\)"),
-        ("a: {b", "words.yaml: not YAML: .*line 1.* need quotation marks"),
+        ("a: {b", "words.yaml, line 2: not YAML: .*opens in line 1 has no partner"),
     ],
 )
 def test_mistakes_name_the_file_the_place_and_the_fix(tmp_path, text, message):

@@ -8,6 +8,7 @@ save; when they are read from a disk, its speed decides.
 """
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -47,25 +48,40 @@ def best(function: Callable[[], object], repeats: int = 3) -> float:
     return min(seconds)
 
 
-def measure_save(directory: Path, mebibytes: int) -> None:
+def measure_save(directory: Path, mebibytes: int, repeats: int) -> None:
+    """Asynchronous saves with and without checksums, in turns: what the training loop waits for, and the whole save."""
     keys = jax.random.split(jax.random.key(0), max(1, mebibytes // 32))
     params = {f"kernel_{i}": jax.random.normal(key, (2048, 4096)) for i, key in enumerate(keys)}
-    digest_seconds, whole_seconds, write = [], [], manager.write_digests
+    write_digests = manager.write_digests
+    waits: dict[bool, list[float]] = {True: [], False: []}
+    wholes: dict[bool, list[float]] = {True: [], False: []}
+    digests: list[float] = []
 
     def timed(*arguments: Any, **more: Any) -> None:
-        start = time.thread_time()  # Of a processor: on a busy machine the wall time is that of the other processes.
-        write(*arguments, **more)
-        digest_seconds.append(time.thread_time() - start)
+        start = time.perf_counter()
+        write_digests(*arguments, **more)
+        digests.append(time.perf_counter() - start)
 
-    manager.write_digests = timed
-    with Checkpoints(directory, policy=CheckpointPolicy(keep=1, asynchronous=False), metadata={}) as checkpoints:
-        for step in range(1, 5):
+    with Checkpoints(directory, policy=CheckpointPolicy(keep=1), metadata={}) as checkpoints:
+        for step in range(1, 2 * repeats + 3):
+            with_digests = step % 2 == 0
+            manager.write_digests = timed if with_digests else lambda *arguments, **more: None
             start = time.perf_counter()
             checkpoints.save(State(jnp.int32(step), params, {}), data_state={})
-            whole_seconds.append(time.perf_counter() - start)
-    save, digests = min(whole_seconds[1:]), min(digest_seconds[1:])  # The first save compiles and creates threads.
+            waited = time.perf_counter() - start
+            checkpoints.wait()
+            if step > 2:  # The first save compiles and creates threads.
+                waits[with_digests].append(waited)
+                wholes[with_digests].append(time.perf_counter() - start)
+    manager.write_digests = write_digests
+    print(f"save of {mebibytes:,} MiB, {repeats} with and without checksums in turns, medians:")
+    for name, seconds in (("the training loop waits", waits), ("until it is on disk", wholes)):
+        without, with_them = statistics.median(seconds[False]), statistics.median(seconds[True])
+        print(f"  {name}: {without:.3f} s without, {with_them:.3f} s with ({with_them / without - 1:+.1%})")
+    share = statistics.median(digests) / statistics.median(wholes[False])
+    print(f"  checksums alone: {statistics.median(digests):.3f} s in the writer's thread ({share:.1%} of the save)")
     checkpoint = reading.find(directory)
-    print(f"save of {mebibytes:,} MiB: {save:.2f} s, of which checksums {digests:.3f} s ({digests / save:.1%})")
+    write_digests(checkpoint)
     print(f"verifying it before a restore: {best(lambda: verification.damage(checkpoint)):.3f} s")
 
 
@@ -101,11 +117,12 @@ def measure_exports(directory: Path, tasks: int, examples: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mebibytes", type=int, default=320)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--tasks", type=int, default=1800)
     parser.add_argument("--examples", type=int, default=200)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        measure_save(Path(directory) / "checkpoints", given.mebibytes)
+        measure_save(Path(directory) / "checkpoints", given.mebibytes, given.repeats)
         measure_exports(Path(directory), given.tasks, given.examples)
 
 

@@ -17,7 +17,7 @@ from flan_jax.data import definitions
 from flan_jax.data.manifest import NO_SOURCE, Member, MixtureManifest, Request, TaskManifest, write
 from flan_jax.errors import MissingFileError, UnknownNameError, UserError
 from flan_jax.files import remove_temporary
-from flan_jax.names import counted
+from flan_jax.names import counted, grouped
 from flan_jax.tasks import members, registry
 from flan_jax.tasks.exporting.child import Child
 from flan_jax.tasks.exporting.plans import SplitPlan, plan, reference
@@ -26,8 +26,6 @@ from flan_jax.tasks.exporting.splits import digests_of, export_split, published
 from flan_jax.tasks.exporting.truncation import Truncated, refusal
 from flan_jax.tasks.exporting.worker_pool import Workers, export_plans
 from flan_jax.tasks.interface import MissingSource, Task
-
-SHOWN = 8  # Names listed in a message.
 
 
 def export_requests(
@@ -195,20 +193,22 @@ def _absent(request: Request, tasks: Mapping[str, Task]) -> dict[str, MissingSou
         return missing
     if len(missing) == 1 == len(tasks):
         raise MissingFileError(next(iter(missing.values())).reason)
-    listed = "; ".join(f"{name}: {source.reason}" for name, source in list(missing.items())[:SHOWN])
-    more = f"; and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
+    listed = _lines({name: source.reason for name, source in missing.items()})
     fix = "" if len(missing) == len(tasks) else " Get them, or leave these members out: on_missing_source='skip'."
     raise MissingFileError(
         f"{request.name!r}, split {request.split!r}: the rows of {len(missing):,} of its "
-        f"{counted(len(tasks), 'task')} are not on this machine ({listed}{more}).{fix}"
+        f"{counted(len(tasks), 'task')} are not on this machine.{fix}{listed}"
     )
 
 
 def _report_skipped(request: Request, skipped: Mapping[str, str]) -> None:
     if skipped:
-        shown = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:SHOWN])
-        more = f"; and {len(skipped) - SHOWN:,} more, listed in the manifest" if len(skipped) > SHOWN else ""
-        _report(f"Left out of {request.name} ({request.split}), {counted(len(skipped), 'task')}: {shown}{more}.")
+        left_out = counted(len(skipped), "task")
+        _report(f"Left out of {request.name} ({request.split}), {left_out}; the manifest lists all:{_lines(skipped)}")
+
+
+def _lines(reasons: Mapping[str, str]) -> str:
+    return "".join(f"\n  {line}" for line in grouped(reasons, noun="task"))
 
 
 def _report(line: str) -> None:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from flan_jax.encodings import not_utf8
 from flan_jax.errors import UserError
 from flan_jax.names import shortened
 from flan_jax.tasks.sources.rows import (
@@ -29,7 +30,7 @@ from flan_jax.tasks.sources.rows import (
     Unusable,
     require_plain,
 )
-from flan_jax.tasks.sources.streams import head_of, not_utf8, numbered_lines, text_lines
+from flan_jax.tasks.sources.streams import head_of, numbered_lines, text_lines
 
 Rows = Iterator[Record | BadRow]
 

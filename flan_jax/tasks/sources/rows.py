@@ -258,20 +258,27 @@ def require_plain(row: Mapping[Any, Any]) -> None:
 
 
 def unique_columns(names: list[str], *, where: str) -> None:
-    """Refuses columns of one name, of which all but one would be lost.
+    """Refuses columns of one name, of which all but one would be lost, and columns without a name.
 
     Args:
       names: Of the columns.
       where: The names' origin, for the message.
 
     Raises:
-      UserError: Two have one name.
+      UserError: Two have one name, or one has none.
     """
     for index, name in enumerate(names):
+        if not name.strip():
+            raise UserError(
+                f"{where}: column {index + 1} of {len(names)} has no name. Name it, or leave it out: pandas writes "
+                "such a column unless index=False."
+            )
         if name in names[:index]:
             first = names.index(name) + 1
-            shown = f"the columns {first} and {index + 1} have " + (f"the name {name!r}" if name else "no name")
-            raise UserError(f"{where}: {shown}. Give every column a name of its own.")
+            raise UserError(
+                f"{where}: the columns {first} and {index + 1} have the name {name!r}. Give every column a name of its "
+                "own."
+            )
 
 
 def index_of(value: object, listed: Sequence[object]) -> int | None:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from flan_jax.encodings import wide_text
 from flan_jax.errors import UserError
 from flan_jax.files import accessing
 
@@ -16,12 +17,7 @@ HEAD_BYTES = 2**16  # Of a stream, which are looked at before it is read.
 _LINE_WITH_CONTENT = re.compile(rb"\S[^\n]*\n")
 _GZIP = b"\x1f\x8b"
 _UTF8_MARK = b"\xef\xbb\xbf"
-_UTF16 = "UTF-16 text. Convert it to UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE"
 _OTHER_CONTENT = {
-    b"\xff\xfe\x00\x00": "UTF-32 text. Convert it to UTF-8: iconv -f UTF-32 -t UTF-8 FILE > NEW_FILE",
-    b"\x00\x00\xfe\xff": "UTF-32 text. Convert it to UTF-8: iconv -f UTF-32 -t UTF-8 FILE > NEW_FILE",
-    b"\xff\xfe": _UTF16,
-    b"\xfe\xff": _UTF16,
     b"PAR1": "a Parquet file. Read it as parquet, under a name that ends in .parquet",
     b"PK\x03\x04": "a ZIP archive or an Excel workbook. Unpack it, or save the sheet as CSV in UTF-8",
     b"\x28\xb5\x2f\xfd": "Zstandard data. Decompress it first: zstd -d FILE",
@@ -129,26 +125,13 @@ def numbered_lines(stream: BinaryIO, path: str) -> Iterator[tuple[int, bytes]]:
             yield number, line.rstrip(b"\r\n")
 
 
-def not_utf8(error: UnicodeDecodeError) -> str:
-    """Returns what is wrong with bytes that are no UTF-8, and the encoding that they may have."""
-    byte = error.object[error.start : error.start + 1]
-    hint = ""
-    if byte >= b"\xa0":  # Letters and signs of Latin-1, which Windows-1252 shares.
-        hint = (
-            f"; in Latin-1 this byte is {byte.decode('latin-1')!r}: if so, convert the file with "
-            "iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE"
-        )
-    return f"not UTF-8 ({error.reason} 0x{byte.hex()} at byte {error.start}{hint})"
-
-
 def _require_text(head: bytes, path: str) -> None:
     for start, content in _OTHER_CONTENT.items():
         if head.startswith(start):
             raise UserError(f"{path}: this is {content}.")
-    # Without a byte order mark, UTF-16 of mostly Latin letters shows as every other byte zero.
-    sample = head[:512]
-    if len(sample) >= 4 and max(sample[::2].count(0), sample[1::2].count(0)) > len(sample) // 4:
-        raise UserError(f"{path}: this looks like {_UTF16}.")
+    wide = wide_text(head)
+    if wide is not None:
+        raise UserError(f"{path}: this {wide}.")
 
 
 def _ended_by_returns(stream: BinaryIO) -> Iterator[bytes]:

@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
+from flan_jax.encodings import not_utf8
 from flan_jax.errors import UserError
 from flan_jax.names import shortened
 from flan_jax.tasks.sources.rows import NOT_UNICODE, BadRow, Record, unique_columns
-from flan_jax.tasks.sources.streams import not_utf8, numbered_lines, text_lines
+from flan_jax.tasks.sources.streams import numbered_lines, text_lines
 
 Rows = Iterator[Record | BadRow]
 Cells = Iterator[tuple[int, list[str] | str]]

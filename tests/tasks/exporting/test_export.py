@@ -215,7 +215,7 @@ def test_members_without_the_split_are_named_on_the_way_and_in_the_manifest(tmp_
     manifest = export.export_mixture(request(name="m", split="validation"), export_dir=tmp_path)
     assert [m.task for m in manifest.members] == ["a"]
     assert manifest.skipped == {"b": "has no split 'validation', only train"}
-    assert "Left out of m (validation), 1 task: b has no split 'validation', only train." in capsys.readouterr().err
+    assert "  1 task (b): has no split 'validation', only train\n" in capsys.readouterr().err
 
 
 def test_a_mixture_without_the_split_may_be_an_answer(tmp_path, register):
@@ -237,6 +237,16 @@ def test_a_mixture_stops_when_the_rows_of_a_member_are_not_there(tmp_path, regis
     assert not (tmp_path / "out" / "tasks").exists()
 
 
+def test_tasks_whose_rows_lack_for_one_reason_are_one_line(tmp_path, register, registries):
+    for number in range(5):
+        register(f"lost_{number}", source=JsonlSource(files={"train": str(tmp_path / f"lost_{number}.jsonl")}))
+    registries.register_mixture("m", [f"lost_{number}" for number in range(5)])
+    with pytest.raises(FileNotFoundError, match="the rows of 5 of its 5 tasks") as refused:
+        export.export_mixture(request(name="m"), export_dir=tmp_path / "out")
+    (line,) = str(refused.value).splitlines()[1:]
+    assert line.startswith("  5 tasks (lost_0, lost_1, lost_2, ...): No file ") and "lost_0.jsonl" in line
+
+
 def test_a_mixture_without_its_missing_sources_says_what_it_has_become(tmp_path, register, registries, lost, capsys):
     register("a")
     register("b")
@@ -247,7 +257,7 @@ def test_a_mixture_without_its_missing_sources_says_what_it_has_become(tmp_path,
     # "a" has all of what it was to share with the member that is missing.
     assert [(m.task, m.rate) for m in manifest.members] == [("a", 3.0), ("b", 1.0)]
     assert manifest.skipped["lost"].startswith("is not available: No file ")
-    assert "Left out of m (train), 1 task: lost is not available: No file" in capsys.readouterr().err
+    assert "  1 task (lost): is not available: No file" in capsys.readouterr().err
     assert exports.find(skip, out) == manifest
     refused = exports.find(request(name="m"), out)
     assert "was made without lost" in refused.reason

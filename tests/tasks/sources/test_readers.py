@@ -230,11 +230,14 @@ def test_json_nested_a_hundred_thousand_deep_is_a_bad_row(tmp_path):
     ("kind", "content", "message"),
     [
         (CsvSource, "q,a,a\n1,2,3\n", r"a:1: the columns 2 and 3 have the name 'a'"),
-        (CsvSource, "\nq,,\n1,2,3\n", r"a:2: the columns 2 and 3 have no name"),
+        (CsvSource, "\nq,,\n1,2,3\n", r"a:2: column 2 of 3 has no name"),
+        (CsvSource, ",q,a\n0,x,y\n", r"a:1: column 1 of 3 has no name. Name it, .*index=False"),
+        (CsvSource, "q, ,a\n0,x,y\n", r"a:1: column 2 of 3 has no name"),
+        (TsvSource, "q\ta\t\n1\t2\t\n", r"a:1: column 3 of 3 has no name"),
         (TsvSource, "q\tq\n1\t2\n", r"a:1: the columns 1 and 2 have the name 'q'"),
     ],
 )
-def test_columns_of_one_name_are_refused(tmp_path, kind, content, message):
+def test_columns_of_one_name_or_of_none_are_refused(tmp_path, kind, content, message):
     path = write(tmp_path / "a", content)
     for policy in ("error", "skip"):
         with pytest.raises(UserError, match=message):

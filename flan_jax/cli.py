@@ -170,7 +170,7 @@ def run(arguments: Sequence[str]) -> int:
             return 0
         return _in_process_group(call, invocation) if VERBS[invocation.verb].in_many_processes else call()
     except KeyboardInterrupt as error:
-        print("Interrupted.", file=sys.stderr)
+        print(" ".join(["Interrupted.", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return _leave_group(128 + (error.args[0] if error.args else signal.SIGINT))
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _is_stdout_closed():  # As under `| head`.

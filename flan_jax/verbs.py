@@ -114,7 +114,10 @@ def option_parameters(verb: str) -> dict[str, inspect.Parameter]:
     """Returns the parameters of a verb that are options: its own, and the fields of its configuration."""
     parameters = {n: p for n, p in inspect.signature(command(verb)).parameters.items() if n not in SUPPLIED}
     if VERBS[verb].configuration:
-        parameters = {**inspect.signature(configuration(verb)).parameters, **parameters}
+        kind = configuration(verb)
+        fields = inspect.signature(kind).parameters
+        own = inspect.get_annotations(kind)  # Before those of its bases, which dataclasses list first.
+        parameters = {n: fields[n] for n in sorted(fields, key=lambda n: n not in own)} | parameters
     if VERBS[verb].yields_rows:
         parameters["output"] = inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default="-")
     return parameters
@@ -196,10 +199,12 @@ def _opening(documented: Any) -> str:
 
 
 def _described(documented: Any) -> dict[str, str]:
-    """Returns the descriptions of arguments or attributes in a docstring, each on one line."""
+    """Returns the descriptions of arguments or attributes in a docstring, each on one line; a class has its bases'."""
+    inherited = [_described(base) for base in documented.__bases__] if inspect.isclass(documented) else []
     section = re.search(r"\n(?:Args|Attributes):\n((?:  .*\n?)+)", inspect.getdoc(documented) or "")
     entries = re.split(r"^  (\w+): ", section[1] if section else "", flags=re.MULTILINE)[1:]
-    return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
+    own = {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
+    return {name: text for described in [*inherited, own] for name, text in described.items()}
 
 
 def _entry(name: str, default: str, text: str) -> str:

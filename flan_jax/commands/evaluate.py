@@ -13,6 +13,7 @@ from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.data import exports
 from flan_jax.data.manifest import MixtureManifest, safe_name
 from flan_jax.data.source import open_members
+from flan_jax.decoding.strategies import Greedy
 from flan_jax.errors import UserError
 from flan_jax.evaluation import report, suite
 from flan_jax.evaluation.results import SuiteResult
@@ -97,6 +98,7 @@ def evaluate(
         max_examples_per_task=max_examples_per_task,
         max_decode_length=options.max_decode_length,
         batch_size=options.batch_size,
+        strategy=options.strategy(default=Greedy() if run.plan is None else run.plan.strategy),
     )
     placement.require_divisible_batch(plan.batch_size, mesh=run.network.mesh)
     if group.is_first:
@@ -108,7 +110,7 @@ def evaluate(
     group.require_agreement(
         {
             "steps": list(checkpoints),
-            "plan": dataclasses.asdict(plan),
+            "plan": plan.record(),
             "exports": fingerprints,
             "versions": provenance.versions(),
         }

@@ -4,19 +4,23 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
 from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import leaves_digest
-from flan_jax.data.evaluation_feed import PADDING_ROW, score_batches
+from flan_jax.decoding.decoder import Decoder
+from flan_jax.decoding.strategies import Greedy
 from flan_jax.errors import UserError
+from flan_jax.evaluation.generation import alternative
+from flan_jax.evaluation.prediction import Alternative
 from flan_jax.files import sha256_of
+from flan_jax.names import counted
 from flan_jax.paths import user_path
 from flan_jax.run import provenance
 from flan_jax.run.predictions import Predictions, Row
@@ -34,8 +38,9 @@ from flan_jax.tasks.prompting import (
 )
 from flan_jax.tasks.sources.rows import OnBadRow
 from flan_jax.train.console import QUIET
+from flan_jax.vocab import Vocabulary
 
-CHUNK_BATCHES = 8  # Batches that share one sort by length; a killed process repeats at most so many.
+CHUNK_BATCHES = 8  # Batches that are sorted by length together; a killed process repeats at most so many.
 
 
 def infer(
@@ -46,14 +51,17 @@ def infer(
     task: str | None = None,
     template_index: int | None = None,
     mixture_or_task_module: str | None = None,
+    scores: bool = False,
     on_bad_row: OnBadRow = "error",
     delimiter: str | None = None,
     console: Console = QUIET,
 ) -> Predictions:
-    r"""Generates a prediction for each row, greedily. On the command line, `--output=FILE` names a .jsonl file.
+    r"""Adds predictions to rows, greedily unless an option selects another strategy.
+
+    On the command line, `--output=FILE` names a .jsonl file.
 
     Args:
-      options: The run or checkpoint.
+      options: The run or checkpoint, and how predictions are decoded.
       input: A file of JSON lines, a JSON list, CSV, TSV, Parquet or (.txt) lines of text, also gzipped; or "-" for
         standard input, with JSON lines or lines of text.
       template: The prompt of a row, such as "Question: {question}\nAnswer:", where \n is a newline, \t a tab and \\ a
@@ -61,6 +69,7 @@ def infer(
       task: The name of a task whose normalizer and template make the prompts, so that they are those of its exports.
       template_index: Which of the task's templates; None uses the first that evaluation uses.
       mixture_or_task_module: The module or YAML file that registers the task; None uses the run's.
+      scores: Whether each row gets the log-probability of its prediction, and its mean over tokens.
       on_bad_row: "error" stops at the first row that cannot be used, "skip" drops and counts such rows.
       delimiter: The character between the fields of a CSV file; None is a comma.
       console: Where progress is shown.
@@ -79,6 +88,7 @@ def infer(
         )
     if options.step == "all":
         raise UserError("step is 'all', but infer predicts with one checkpoint: give 'latest', 'best' or a number.")
+    strategy = options.strategy(default=Greedy())
     run, batch_size = open_trained(options), options.batch_size
     (weights,) = chosen_checkpoints(run, options, console=console).values()
     if run.vocabulary is None:
@@ -86,16 +96,21 @@ def infer(
             f"{options.model_dir} was trained with a vocabulary class of its own, so that no text can be encoded for "
             "it here."
         )
+    vocabulary = run.vocabulary
     placement.require_divisible_batch(batch_size, mesh=run.network.mesh)
     prompts = _prompts(run, template=template, task=task, template_index=template_index, module=mixture_or_task_module)
-    prompted = PromptedInput(input=input, prompts=prompts, on_bad_row=on_bad_row, delimiter=delimiter)
+    adds = _added_fields(scores=scores, is_single=strategy.num_hypotheses == 1)
+    prompted = PromptedInput(input=input, prompts=prompts, adds=adds, on_bad_row=on_bad_row, delimiter=delimiter)
     scan = _Scan.of(prompted) if input != STANDARD_INPUT else _Scan()
+    lengths = dict(run.request.lengths)
+    max_decode_length = options.max_decode_length or lengths["targets"]
     settings = sha256_of(  # With the weights, everything that decides a row.
         {
             "model": dataclasses.asdict(run.network.config),
-            "vocabulary": run.vocabulary.digest,
-            "lengths": dict(run.request.lengths),
-            "max_decode_length": options.max_decode_length,
+            "vocabulary": vocabulary.digest,
+            "lengths": lengths,
+            "decoding": {**strategy.record(), "max_decode_length": max_decode_length},
+            "scores": scores,
             "prompts": prompted.identity,
             "rows": scan.digest,
         }
@@ -104,32 +119,88 @@ def infer(
     dropped = Counter[str]()
 
     def predict(rows: Iterator[PromptedRow]) -> Iterator[Row]:
-        computed = truncated = 0
-        predictor = _predictor(run, run.params(weights), options, ends_inputs=prompts.ends_inputs)
-        with Progress(console=console, disable=not console.is_terminal) as progress:
+        decode = run.network.decoder(
+            run.params(weights),
+            strategy=strategy,
+            max_decode_length=max_decode_length,
+            batch_size=batch_size,
+            vocabulary=vocabulary,
+            eos_id=vocabulary.eos_id,
+        )
+        predictor = _Predictor(
+            decode=decode,
+            vocabulary=vocabulary,
+            limit=lengths["inputs"],
+            ends_inputs=prompts.ends_inputs,
+            scores=scores,
+        )
+        report = _Report(console=console, limit=lengths["inputs"], max_decode_length=max_decode_length)
+        with run.network.within(), Progress(console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("predicting", total=scan.count)
             while chunk := list(itertools.islice(rows, CHUNK_BATCHES * batch_size)):
-                if not computed:
-                    console.print(f"The first prompt: {chunk[0].prompt!r}", soft_wrap=True)
-                predictions, num_truncated = predictor([prompt for _, prompt in chunk])
-                computed, truncated = computed + len(chunk), truncated + num_truncated
-                yield from ({**row, PREDICTION: p} for (row, _), p in zip(chunk, predictions, strict=True))
+                report.begin(chunk[0].prompt)
+                for (_, row, _), fields in zip(chunk, predictor(chunk), strict=True):
+                    report.count(fields)
+                    yield {**row, **fields}
                 progress.advance(bar, len(chunk))
-        if truncated:
-            console.print(
-                f"{truncated:,} of {computed:,} inputs were longer than {run.request.lengths['inputs']} tokens and "
-                "were truncated."
-            )
-        if dropped:
-            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(dropped.items()))
-            console.print(f"Rows that were left out: {dropped.total():,} ({reasons}).")
+        report.end(dropped, programs=decode.programs)
 
     return Predictions(
         identity=lambda: sha256_of([leaves_digest(weights.params), settings]),
         rows=lambda: prompted.rows(dropped),
         predict=predict,
         reads=None if input == STANDARD_INPUT else user_path(input),
+        console=console,
     )
+
+
+SCORE, SCORE_PER_TOKEN, ALL = "score", "score_per_token", "predictions"
+TRUNCATED, INPUT_TRUNCATED = "truncated", "input_truncated"
+
+
+def _added_fields(*, scores: bool, is_single: bool) -> tuple[str, ...]:
+    """Returns the fields that rows may get."""
+    of_scores = (SCORE, SCORE_PER_TOKEN) if scores else ()
+    return (PREDICTION, *of_scores, TRUNCATED, INPUT_TRUNCATED, *(() if is_single else (ALL,)))
+
+
+class _Report:
+    """What a user reads about the rows next to the rows themselves."""
+
+    def __init__(self, *, console: Console, limit: int, max_decode_length: int):
+        self._console, self._limit, self._max_decode_length = console, limit, max_decode_length
+        self._counts, self._started = Counter[str](), time.monotonic()
+
+    def begin(self, prompt: str) -> None:
+        """Prints the first prompt."""
+        if not self._counts:
+            self._console.print(f"The first prompt: {prompt!r}", soft_wrap=True)
+
+    def count(self, fields: Row) -> None:
+        """Counts a row."""
+        self._counts.update(["rows", *(name for name in (TRUNCATED, INPUT_TRUNCATED) if name in fields)])
+
+    def end(self, dropped: Counter[str], *, programs: int) -> None:
+        """Prints how many rows are not as expected, and the speed."""
+        counts, rows = self._counts, self._counts["rows"]
+        lines = []
+        if counts[INPUT_TRUNCATED]:
+            lines.append(
+                f"{counts[INPUT_TRUNCATED]:,} of {rows:,} inputs were longer than {self._limit} tokens and were "
+                f"truncated; their rows have {INPUT_TRUNCATED!r}."
+            )
+        if counts[TRUNCATED]:
+            lines.append(
+                f"{counts[TRUNCATED]:,} of {rows:,} predictions reached {self._max_decode_length} tokens without "
+                f"ending; their rows have {TRUNCATED!r}. --max_decode_length raises the limit."
+            )
+        if dropped:
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(dropped.items()))
+            lines.append(f"Rows that were left out: {dropped.total():,} ({reasons}).")
+        seconds = time.monotonic() - self._started
+        speed = f"{rows / seconds:,.1f} rows/s, {counted(programs, 'compiled program')}"
+        for line in (*lines, f"{counted(rows, 'row')} in {seconds:,.1f} s: {speed}."):
+            self._console.print(line, highlight=False, soft_wrap=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,7 +219,7 @@ class _Scan:
     def of(cls, prompted: PromptedInput) -> "_Scan":
         """Reads an input once, in constant memory."""
         digest, count = hashlib.sha256(), 0
-        for row, prompt in prompted.rows(Counter()):
+        for _, row, prompt in prompted.rows(Counter()):
             digest.update(json.dumps([row, prompt]).encode())
             count += 1
         return cls(count=count, digest=digest.hexdigest())
@@ -176,31 +247,45 @@ def _prompts(
     return TaskPrompts(task=with_vocabulary(declared, run.vocabulary), template=template_index)
 
 
-def _predictor(
-    run: TrainedModel, params: Any, options: ModelOptions, *, ends_inputs: bool
-) -> Callable[[list[str]], tuple[list[str], int]]:
-    """Returns the function from texts to predictions, in the same order, and the number of truncated texts."""
-    vocabulary = run.vocabulary
-    assert vocabulary is not None
-    lengths = dict(run.request.lengths)
-    limit = lengths["inputs"]
-    generate = run.network.generate_fn(
-        params, max_decode_length=options.max_decode_length or lengths["targets"], eos_id=vocabulary.eos_id
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Predictor:
+    """Maps rows to the fields that they get.
 
-    def predict(texts: list[str]) -> tuple[list[str], int]:
-        encoded = vocabulary.encode_batch(texts)
-        end = [vocabulary.eos_id] if ends_inputs else []
-        most = limit - len(end)
-        num_truncated = sum(len(ids) > most for ids in encoded)
-        pairs = [([*ids[:most], *end], [vocabulary.eos_id]) for ids in encoded]
-        predictions = [""] * len(texts)
-        with run.network.within():
-            for batch, numbers in score_batches(pairs, batch_size=options.batch_size, lengths=lengths):
-                tokens = np.asarray(generate(batch))
-                for number, ids in zip(numbers.tolist(), tokens.tolist(), strict=True):
-                    if number != PADDING_ROW:
-                        predictions[number] = vocabulary.decode(ids)
-        return predictions, num_truncated
+    Attributes:
+      limit: Tokens of an input, the end of sequence included.
+      ends_inputs: Whether inputs end with the end of sequence.
+      scores: Whether rows get the score of their prediction.
+    """
 
-    return predict
+    decode: Decoder
+    vocabulary: Vocabulary
+    limit: int
+    ends_inputs: bool
+    scores: bool
+
+    def __call__(self, chunk: Sequence[PromptedRow]) -> list[dict[str, Any]]:
+        """Returns the fields for each of some rows."""
+        encoded = self.vocabulary.encode_batch([row.prompt for row in chunk])
+        end = [self.vocabulary.eos_id] if self.ends_inputs else []
+        most = self.limit - len(end)
+        # The number of a row in the whole input, by which samples are drawn, also after a process was killed.
+        rows = [(row.number, [*ids[:most], *end]) for row, ids in zip(chunk, encoded, strict=True)]
+        fields: list[dict[str, Any]] = [{}] * len(chunk)
+        for number, hypotheses in self.decode(rows):
+            i = number - chunk[0].number
+            alternatives = [alternative(hypothesis, self.vocabulary) for hypothesis in hypotheses]
+            fields[i] = self._fields(alternatives, is_input_truncated=len(encoded[i]) > most)
+        return fields
+
+    def _fields(self, alternatives: Sequence[Alternative], *, is_input_truncated: bool) -> dict[str, Any]:
+        first = alternatives[0]
+        fields: dict[str, Any] = {PREDICTION: first.prediction}
+        if self.scores:
+            fields |= {SCORE: first.score, SCORE_PER_TOKEN: first.score_per_token}
+        if first.truncated:
+            fields[TRUNCATED] = True
+        if is_input_truncated:
+            fields[INPUT_TRUNCATED] = True
+        if len(alternatives) > 1:
+            fields[ALL] = [one.as_json() for one in alternatives]
+        return fields

@@ -24,12 +24,14 @@ class Hypothesis:
       beam_score: That sum divided by the penalty for the length, by which beam search ranks; equal to `score` without
         beams.
       ended: Whether it reached the end of sequence, or a stop string.
+      text: The text before the stop string that ended it; None if none did.
     """
 
     tokens: np.ndarray
     score: float
     beam_score: float
     ended: bool
+    text: str | None = None
 
 
 @final

@@ -1,53 +1,74 @@
-"""Evaluation by generating: decode every example's prediction.
-
-Knows no model: a function turns a batch into tokens. Batches come unpacked, longest inputs first, in few shapes, so
-that decoding ends early and compiles seldom (`flan_jax.data.evaluation_feed`).
-"""
+"""Evaluation by generating: decode every example's prediction. Knows no model: a function decodes rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from flan_jax.data.evaluation_feed import PADDING_ROW, eval_batches
+from flan_jax.decoding.decoder import Hypothesis, Row
 from flan_jax.evaluation.examples import Example, Task, read_examples, spell
 from flan_jax.evaluation.postprocess import postprocessor
-from flan_jax.evaluation.prediction import Prediction
-from flan_jax.shapes import PAD_ID, Batch
+from flan_jax.evaluation.prediction import Alternative, Prediction
 from flan_jax.vocab import Vocabulary
 
-GenerateFn = Callable[[Batch], Any]
-"""A batch -> generated token ids, int [B, T], on device or host."""
+CHUNK_EXAMPLES = 2**14  # Whose tokens and texts are in memory at a time: about 100 MB.
 
 _Output = TypeVar("_Output")
 
 
+class Decode(Protocol):
+    """Maps rows to their hypotheses, in order of completion; `flan_jax.decoding.decoder.Decoder` is one."""
+
+    @property
+    def programs(self) -> int:
+        """The number of programs that were compiled."""
+
+    def __call__(self, rows: Iterable[Row]) -> Iterator[tuple[int, tuple[Hypothesis, ...]]]:
+        """Yields the number of each row with its hypotheses, the best or the first sample first."""
+
+
 def generate_predictions(
-    task: Task, *, indices: Sequence[int], generate_fn: GenerateFn, vocabulary: Vocabulary | None, batch_size: int
+    task: Task, *, indices: Sequence[int], decode: Decode, vocabulary: Vocabulary | None
 ) -> Iterator[Prediction]:
-    """Yields a prediction for each of the examples `indices`, in the order in which they are computed.
+    """Yields predictions for each of the examples `indices`, in order of completion.
 
     Args:
       task: An exported task.
       indices: The examples to evaluate, [N].
-      generate_fn: Maps a batch to token ids [B, T]; rows end with the end of sequence and padding.
+      decode: Maps the token ids of inputs to hypotheses. Its row numbers are those of examples, so that a sample
+        depends on the example alone.
       vocabulary: The vocabulary of the export; None for an external class.
-      batch_size: Rows per batch.
     """
-    batches = eval_batches(task, batch_size=batch_size, lengths=task.manifest.lengths, indices=indices)
-    eos_id, answer = task.manifest.vocabulary.eos_id, postprocessor(task.manifest.metadata.postprocessor)
-    for rows, generated in one_late((rows, generate_fn(batch)) for batch, rows in batches):
-        real = rows != PADDING_ROW
-        examples = read_examples(task, rows[real], vocabulary=vocabulary)
-        for example, ids in zip(examples, np.asarray(generated)[real], strict=True):
-            text = spell(ids, vocabulary)
-            prediction = answer(text)
+    answer = postprocessor(task.manifest.metadata.postprocessor)
+    for start in range(0, len(indices), CHUNK_EXAMPLES):
+        chunk = indices[start : start + CHUNK_EXAMPLES]
+        examples = {example.index: example for example in read_examples(task, chunk, vocabulary=vocabulary)}
+        inputs = [example_inputs for example_inputs, _ in task.read(chunk)]
+        for number, hypotheses in decode((n, ids.tolist()) for n, ids in zip(chunk, inputs, strict=True)):
+            alternatives = tuple(alternative(one, vocabulary, answer=answer) for one in hypotheses)
+            first = alternatives[0]
             yield Prediction(
-                **compared(example, task, answer=answer),
-                prediction=prediction,
-                generated=None if text == prediction else text,
-                truncated=not np.any((ids == eos_id) | (ids == PAD_ID)),
+                **compared(examples[number], task, answer=answer),
+                prediction=first.prediction,
+                generated=first.generated,
+                truncated=first.truncated,
+                predictions=alternatives if len(alternatives) > 1 else (),
             )
+
+
+def alternative(
+    hypothesis: Hypothesis, vocabulary: Vocabulary | None, *, answer: Callable[[str], str] = str
+) -> Alternative:
+    """Returns a hypothesis as a prediction: its text, and what a postprocessor extracts from it."""
+    text = spell(hypothesis.tokens, vocabulary) if hypothesis.text is None else hypothesis.text
+    prediction = answer(text)
+    return Alternative(
+        prediction=prediction,
+        generated=None if text == prediction else text,
+        score=float(hypothesis.score),
+        score_per_token=float(hypothesis.score) / max(1, len(hypothesis.tokens)),
+        truncated=not hypothesis.ended,
+    )
 
 
 def compared(example: Example, task: Task, *, answer: Callable[[str], str]) -> dict[str, Any]:

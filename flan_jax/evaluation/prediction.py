@@ -24,14 +24,20 @@ class Alternative:
     Attributes:
       prediction: The answer.
       generated: The text that the answer was extracted from; None if it is the same.
-      score: The sum of the log-probabilities of its tokens; None if not computed.
+      score: The sum of the log-probabilities of its tokens.
+      score_per_token: That sum divided by the number of tokens, the end of sequence included.
       truncated: Whether it reached the decoding length without ending.
     """
 
     prediction: str
     generated: str | None = None
-    score: float | None = None
+    score: float
+    score_per_token: float
     truncated: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the fields that differ from their defaults."""
+        return _without_defaults(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +99,7 @@ class Prediction:
 
     def line(self) -> str:
         """Returns the row as a line of JSON, with its line break."""
-        row = _without_defaults(self) | {"predictions": [_without_defaults(one) for one in self.predictions]}
+        row = _without_defaults(self) | {"predictions": [one.as_json() for one in self.predictions]}
         return json.dumps({k: v for k, v in row.items() if v not in ([], {})}, ensure_ascii=False) + "\n"
 
 

@@ -89,7 +89,8 @@ class SuiteResult:
       step: The step of the parameters.
       provenance: Other settings that the scores depend on: weights, decoding, versions of packages, plan.
       performance: What the evaluation cost: `seconds`, `examples` that were computed, `examples_per_second`,
-        `examples_reused` of an earlier process, and `task_seconds` by task. Empty when predictions were only scored.
+        `examples_reused` of an earlier process, `programs` that were compiled for decoding, and `task_seconds` by task.
+        Empty when predictions were only scored.
     """
 
     step: int

@@ -4,6 +4,7 @@ Works from exports alone and knows neither trainer nor TensorFlow: functions gen
 `flan_jax.evaluation.directory`; how results are shown is left to `flan_jax.evaluation.report`.
 """
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,18 +15,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from flan_jax.annotations import PositiveInt, check_fields
+from flan_jax.decoding.strategies import STRATEGIES, Greedy, Strategy
 from flan_jax.errors import UserError
 from flan_jax.evaluation import directory as files
 from flan_jax.evaluation import generation, ranking, task_scores
 from flan_jax.evaluation.directory import EvaluatedTask, EvaluationRecord
 from flan_jax.evaluation.examples import Task, select
-from flan_jax.evaluation.generation import GenerateFn
+from flan_jax.evaluation.generation import Decode
 from flan_jax.evaluation.metrics import metric
 from flan_jax.evaluation.prediction import Prediction
 from flan_jax.evaluation.ranking import ScoreFn
 from flan_jax.evaluation.results import SuiteResult, TaskResult, task_from_json, write_summary
 from flan_jax.evaluation.task_scores import ScoredTask
 from flan_jax.files import sha256_of
+from flan_jax.names import listed
 from flan_jax.partial_file import PartialFile
 from flan_jax.vocab import Vocabulary
 
@@ -44,6 +47,7 @@ class EvaluationPlan:
       max_examples_per_task: Examples of each task, spread over its split; None is all.
       batch_size: Rows of a batch.
       max_decode_length: Tokens that a prediction may have; None is the export's target length.
+      strategy: How tokens are chosen.
     """
 
     suites: Mapping[str, Any] = field(default_factory=dict)
@@ -51,14 +55,22 @@ class EvaluationPlan:
     max_examples_per_task: PositiveInt | None = None
     batch_size: PositiveInt = 32
     max_decode_length: PositiveInt | None = None
+    strategy: Strategy = Greedy()
 
     def __post_init__(self) -> None:
         check_fields(self)
-        listed = {label: (names,) if isinstance(names, str) else names for label, names in self.suites.items()}
-        for label, names in listed.items():
+        suites = {label: (names,) if isinstance(names, str) else names for label, names in self.suites.items()}
+        for label, names in suites.items():
             if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
                 raise UserError(f"Suite {label!r} must list names of mixtures or tasks; got {names!r}.")
-        object.__setattr__(self, "suites", {label: tuple(names) for label, names in listed.items()})
+        if not isinstance(self.strategy, Strategy):
+            raise UserError(f"EvaluationPlan.strategy must be one of {listed(STRATEGIES)}; got {self.strategy!r}.")
+        object.__setattr__(self, "suites", {label: tuple(names) for label, names in suites.items()})
+
+    def record(self) -> dict[str, Any]:
+        """Returns the plan as JSON."""
+        record: dict[str, Any] = json.loads(json.dumps({**vars(self), "strategy": self.strategy.record()}))
+        return record
 
     def members(self) -> list[tuple[str, str]]:
         """The (label, name of a mixture or task) of all suites, in order."""
@@ -121,12 +133,12 @@ class Model:
     """What a suite needs of a network.
 
     Attributes:
-      generate: Maps a batch to token ids [B, T].
+      decode: Maps rows to their predictions; its `programs` is the number of programs that were compiled for it.
       score: Scores the options of rows.
       vocabulary: The vocabulary of the exports; None for an external class, when token ids are compared.
     """
 
-    generate: GenerateFn
+    decode: Decode
     score: ScoreFn
     vocabulary: Vocabulary | None
 
@@ -161,7 +173,7 @@ def run_suite(
       DamagedFileError: Predictions of an earlier process are damaged.
     """
     evaluated = [EvaluatedTask(scored=_scored(one, model), identity=_identity(one, settings)) for one in tasks]
-    provenance = {**settings, "plan": asdict(plan)}
+    provenance = {**settings, "plan": plan.record()}
     if group.is_first:
         files.begin(directory, EvaluationRecord(step=step, provenance=provenance, tasks=tuple(evaluated)))
     started, results, seconds, num_reused = time.monotonic(), [], {}, 0
@@ -180,6 +192,7 @@ def run_suite(
         "examples": computed,
         "examples_reused": num_reused,
         "examples_per_second": round(computed / total_seconds, 3),
+        "programs": model.decode.programs,
         "task_seconds": seconds,
     }
     suite = SuiteResult(step=step, tasks=tuple(results), provenance=provenance, performance=performance)
@@ -256,9 +269,7 @@ def _evaluate(
     reused = done = len(wanted) - len(missing)
     if len(missing):
         with partial.appending() if group.is_first else nullcontext() as append:
-            for prediction in _predict(
-                exported, task.scored, missing.tolist(), batch_size=plan.batch_size, model=model
-            ):
+            for prediction in _predict(exported, task.scored, missing.tolist(), model=model):
                 if append is not None:
                     append(prediction.line())
                     predictions[prediction.index] = prediction
@@ -274,9 +285,7 @@ def _evaluate(
     return task_from_json(group.broadcast(result)), reused
 
 
-def _predict(
-    exported: Task, task: ScoredTask, indices: Sequence[int], *, batch_size: int, model: Model
-) -> Iterator[Prediction]:
+def _predict(exported: Task, task: ScoredTask, indices: Sequence[int], *, model: Model) -> Iterator[Prediction]:
     if exported.manifest.metadata.evaluation == "rank":
         return ranking.rank_options(
             exported,
@@ -285,9 +294,7 @@ def _predict(
             vocabulary=model.vocabulary,
             normalizations=ranking.normalizations_of(task.metrics),
         )
-    return generation.generate_predictions(
-        exported, indices=indices, generate_fn=model.generate, vocabulary=model.vocabulary, batch_size=batch_size
-    )
+    return generation.generate_predictions(exported, indices=indices, decode=model.decode, vocabulary=model.vocabulary)
 
 
 def _shared_mask(mask: Sequence[bool], group: Processes) -> np.ndarray:

@@ -66,7 +66,7 @@ class Evaluator:
         max_decode_length = self.plan.max_decode_length or self._lengths["targets"]
         settings = {
             "weights": weights,
-            "decoding": {"strategy": "Greedy", "max_decode_length": max_decode_length},
+            "decoding": {**self.plan.strategy.record(), "max_decode_length": max_decode_length},
             "versions": provenance.versions(),
         }
         with self._console.status("evaluating") as status:
@@ -75,8 +75,13 @@ class Evaluator:
                 plan=self.plan,
                 step=step,
                 model=suite.Model(
-                    generate=self._network.generate_fn(
-                        params, max_decode_length=max_decode_length, eos_id=self._eos_id
+                    decode=self._network.decoder(
+                        params,
+                        strategy=self.plan.strategy,
+                        max_decode_length=max_decode_length,
+                        batch_size=self.plan.batch_size,
+                        vocabulary=self._vocabulary,
+                        eos_id=self._eos_id,
                     ),
                     score=self._network.scorer(
                         params, batch_size=self.plan.batch_size, input_length=self._lengths["inputs"]

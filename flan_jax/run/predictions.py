@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from rich.console import Console
+
 from flan_jax import processes
 from flan_jax.errors import UserError
 from flan_jax.files import accessing, require_writable_directory
 from flan_jax.locks import locked
+from flan_jax.names import counted
 from flan_jax.partial_file import PartialFile
 from flan_jax.paths import user_path
 from flan_jax.tasks.prompting import PREDICTION, PromptedRow
+from flan_jax.train.console import QUIET
 
 Row = Mapping[str, Any]
 
@@ -32,12 +36,14 @@ class Predictions:
       rows: Returns the rows with their prompts; those of standard input only once.
       predict: Returns rows with predictions, a few at a time.
       reads: The file that the rows come from; None for standard input.
+      console: Where notes are printed.
     """
 
     identity: Callable[[], str]
     rows: Callable[[], Iterator[PromptedRow]]
     predict: Callable[[Iterator[PromptedRow]], Iterator[Row]]
     reads: Path | None = None
+    console: Console = QUIET
 
     def __iter__(self) -> Iterator[Row]:
         return self.predict(self.rows())
@@ -71,6 +77,8 @@ def write_predictions(predictions: Predictions, output: str) -> int:
             leftovers = (f".{glob.escape(path.name)}.partial.*",)
             lock = path.with_name(f".{path.name}.lock")
             stack.enter_context(locked(lock, what=f"--output={output}", leftovers=leftovers))
+            if path.exists():
+                predictions.console.print(f"{path} exists; the new predictions replace it when all are computed.")
             partial = PartialFile(path, identity=predictions.identity())
             if not partial.open():
                 raise _another_job(partial.path)
@@ -80,10 +88,15 @@ def write_predictions(predictions: Predictions, output: str) -> int:
         count: int = group.broadcast(done)
         if not group.is_first:  # The first process has read them to compare them.
             next(itertools.islice(rows, count, count), None)
-        for row in predictions.predict(rows):
-            count += 1
-            if group.is_first:
-                append(_line(row))
+        try:
+            for row in predictions.predict(rows):
+                count += 1
+                if group.is_first:
+                    append(_line(row))
+        except KeyboardInterrupt as stopped:
+            if partial is not None and count:
+                stopped.add_note(f"{counted(count, 'row')} are in {partial.path}; the same command adds the others.")
+            raise
         if partial is not None:
             partial.publish()
     return count

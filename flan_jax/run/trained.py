@@ -4,16 +4,18 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
 from flan_jax import sharding, vocab
+from flan_jax.annotations import PositiveInt
 from flan_jax.checkpoint import conversion, formats, reading, starts
 from flan_jax.checkpoint.manager import CheckpointPolicy, rank_value
 from flan_jax.checkpoint.trees import unflatten
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.data.manifest import Request, VocabularyRef
+from flan_jax.decoding.strategies import Strategy, strategy_from, strategy_of
 from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.files import accessing
@@ -27,14 +29,62 @@ DEFAULT_LENGTHS = {"inputs": 512, "targets": 128}  # T5's for fine-tuning, round
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class DecodingOptions:
+    r"""How predictions are decoded, by the names of transformers' GenerationConfig; None is an option not given.
+
+    Attributes:
+      num_beams: Hypotheses of a beam search; 1 is none.
+      length_penalty: The exponent of the length in beam search; above 0 favors long predictions.
+      early_stopping: Whether a beam search ends with `num_beams` ended hypotheses: True, False or "never".
+      num_return_sequences: Predictions of a beam search per row, best first.
+      temperature: Samples from the logits divided by it; 0 is greedy.
+      top_k: Samples from that many most likely tokens.
+      top_p: Samples from the most likely tokens that have this probability together.
+      min_p: Samples from tokens with at least this share of the most likely token's probability.
+      num_samples: Samples per row.
+      seed: The seed of the samples; a sample depends on it, the number of its row and its own number alone.
+      repetition_penalty: Above 1 makes tokens that the prediction already has less likely.
+      no_repeat_ngram_size: The size of n-grams that a prediction has at most once.
+      min_new_tokens: The least number of tokens in a prediction.
+      stop_strings: A text, or a list of texts such as "['\n\n', 'Q:']", that end a prediction.
+      max_decode_length: The largest number of tokens in a prediction; None uses the run's target length.
+    """
+
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    early_stopping: bool | Literal["never"] | None = None
+    num_return_sequences: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    num_samples: int | None = None
+    seed: int | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    min_new_tokens: int | None = None
+    stop_strings: str | tuple[str, ...] | None = None
+    max_decode_length: PositiveInt | None = None
+
+    def strategy(self, *, default: Strategy) -> Strategy:
+        """Returns the strategy that the options select; the default if none is given.
+
+        Raises:
+          UserError: Options contradict each other, or one has a value that is not allowed.
+        """
+        names = [field.name for field in dataclasses.fields(DecodingOptions) if field.name != "max_decode_length"]
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return strategy_of(**given) if given else default
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions(DecodingOptions):
     """Which trained network to open, and how it computes.
 
     Attributes:
       model_dir: The directory of a run, or of a converted, T5X or Hugging Face checkpoint.
       step: "latest", "best" (by the run's keep_best), "all" (to evaluate them one after the other) or a step.
       batch_size: Rows per batch.
-      max_decode_length: The largest number of tokens in a prediction; None uses the run's target length.
       export_dir: The directory of exports; None uses the one that the run recorded.
       vocabulary: For a checkpoint without one: a SentencePiece model, a Hugging Face folder or "bytes".
       task_feature_lengths: {"inputs": S, "targets": T} in tokens; None uses the run's, or 512 and 128 for a checkpoint.
@@ -45,8 +95,7 @@ class ModelOptions:
 
     model_dir: str
     step: int | str = "latest"
-    batch_size: int = 32
-    max_decode_length: int | None = None
+    batch_size: PositiveInt = 32
     export_dir: str | None = None
     vocabulary: str | None = None
     task_feature_lengths: Mapping[str, int] | None = None
@@ -199,8 +248,12 @@ def _open_run(directory: RunDirectory, options: ModelOptions) -> TrainedModel:
         export_dir=exports,
         vocabulary_ref=vocabulary_ref,
         vocabulary=open_vocabulary(vocabulary_ref, exports),
-        plan=evaluation.at("plan").parse(EvaluationPlan) if evaluation.values else None,
+        plan=_plan_in(evaluation.at("plan")) if evaluation.values else None,
     )
+
+
+def _plan_in(section: Section) -> EvaluationPlan:
+    return section.parse(EvaluationPlan, readers={"strategy": lambda record, _: strategy_from(record)})
 
 
 def _record(directory: RunDirectory) -> Section:

@@ -188,7 +188,7 @@ class Run:
             "export_dir": str(self._config.export_dir),
             "vocabulary": asdict(mixture.vocabulary),
             "mixture": provenance.mixture(mixture),
-            "evaluation": None if plan is None else {"plan": asdict(plan), "mixtures": evaluated},
+            "evaluation": None if plan is None else {"plan": plan.record(), "mixtures": evaluated},
             "checkpoints": asdict(self._config.checkpoints),
             "devices": provenance.devices(self._network.mesh),
             "versions": provenance.versions(),

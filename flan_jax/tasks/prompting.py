@@ -197,8 +197,9 @@ def _chain(source: Source) -> list[Source]:
 
 
 class PromptedRow(NamedTuple):
-    """A row of an input and one of its prompts."""
+    """A row of an input and one of its prompts; `number` counts the prompts of the input."""
 
+    number: int
     row: Row
     prompt: str
 
@@ -210,12 +211,14 @@ class PromptedInput:
     Attributes:
       input: A file of any format, a pattern with `*`, or "-" for standard input.
       prompts: Of a row.
+      adds: The fields that predictions add to a row, which it must not have.
       on_bad_row: "error" stops at the first row without a prompt; "skip" drops it and counts it by reason.
       delimiter: Between the fields of a CSV file; None for commas.
     """
 
     input: str
     prompts: Prompts
+    adds: tuple[str, ...] = (PREDICTION,)
     on_bad_row: OnBadRow = "error"
     delimiter: str | None = None
 
@@ -233,21 +236,22 @@ class PromptedInput:
         Raises:
           UserError: A bad row, or no usable row at all.
         """
-        is_empty = True
+        count = 0
         for record in self._records():
-            prompted = record if isinstance(record, BadRow) else self._prompted(record)
-            if not isinstance(prompted, BadRow):
-                is_empty = is_empty and not prompted
-                yield from prompted
-            elif self.on_bad_row == "skip":
-                dropped[prompted.reason] += 1
-            else:
-                fix = "the template or the row" if prompted.reason == TEMPLATE_FAILED else "the row"
-                raise UserError(
-                    f"{prompted.place}: {prompted.detail}. Fix {fix}, or give --on_bad_row=skip to drop and count such "
-                    "rows."
-                )
-        if is_empty:
+            prompted = [record] if isinstance(record, BadRow) else self._prompted(record)
+            for prompt in prompted:
+                if not isinstance(prompt, BadRow):
+                    yield prompt._replace(number=count)
+                    count += 1
+                elif self.on_bad_row == "skip":
+                    dropped[prompt.reason] += 1
+                else:
+                    fix = "the template or the row" if prompt.reason == TEMPLATE_FAILED else "the row"
+                    raise UserError(
+                        f"{prompt.place}: {prompt.detail}. Fix {fix}, or give --on_bad_row=skip to drop and count such "
+                        "rows."
+                    )
+        if not count:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(dropped.items()))
             name = "Standard input" if self.input == STANDARD_INPUT else f"--input={self.input}"
             raise UserError(f"{name} has no {f'usable row ({reasons})' if reasons else 'row'}.")
@@ -260,8 +264,10 @@ class PromptedInput:
         with unzipped(with_whole_head(sys.stdin.buffer), name) as stream:
             yield from readers.read_text_or_jsonl(stream, name)
 
-    def _prompted(self, record: Record) -> Sequence[PromptedRow] | BadRow:
-        if PREDICTION in record.row:
-            return BadRow(TAKEN, f"the row has a field {PREDICTION!r}, where the answer goes; rename it", record.place)
+    def _prompted(self, record: Record) -> Sequence[PromptedRow | BadRow]:
+        for field in self.adds:
+            if field in record.row:
+                detail = f"the row has a field {field!r}, which predictions add; rename it"
+                return [BadRow(TAKEN, detail, record.place)]
         prompts = self.prompts.of(record)
-        return prompts if isinstance(prompts, BadRow) else [PromptedRow(record.row, prompt) for prompt in prompts]
+        return [prompts] if isinstance(prompts, BadRow) else [PromptedRow(0, record.row, prompt) for prompt in prompts]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flan_jax.data.manifest import TaskManifest, TaskMetadata, VocabularyRef
+from flan_jax.decoding.decoder import Hypothesis
 from flan_jax.vocab import ByteVocabulary
 
 VOCABULARY = ByteVocabulary()
@@ -72,12 +73,24 @@ def make_task(rows, *, name="toy", evaluation="generate", metrics=("accuracy",),
     return InMemoryTask(manifest, pairs, metas)
 
 
-def padded(texts, *, length=64):
-    """What a model returns for texts: their ids with end-of-sequence, then padding."""
-    out = np.zeros((len(texts), length), np.int32)
-    for row, text in zip(out, texts, strict=True):
-        row[: len(ids(text))] = ids(text)
-    return out
+class Answering:
+    """A model that answers each input by a function of its text, in an order of its own, and notes what it decodes."""
+
+    programs = 2
+
+    def __init__(self, answer, *, length=64):
+        self.answer, self.length, self.decoded = answer, length, []
+
+    def __call__(self, rows):
+        for number, inputs in sorted(rows, key=lambda row: -len(row[1])):
+            self.decoded.append(number)
+            answers = self.answer(VOCABULARY.decode(inputs))
+            yield number, tuple(map(self.hypothesis, [answers] if isinstance(answers, str) else answers))
+
+    def hypothesis(self, text):
+        tokens = ids(text)[: self.length]
+        ended = bool(tokens[-1] == VOCABULARY.eos_id)
+        return Hypothesis(tokens=tokens, score=-float(len(tokens)), beam_score=0.0, ended=ended)
 
 
 @pytest.fixture
@@ -87,17 +100,7 @@ def vocabulary():
 
 @pytest.fixture
 def answering():
-    """A model that answers each input by a function of its text, and remembers the batches."""
-
-    def make(answer):
-        def generate(batch):
-            generate.batches.append(batch)
-            return padded([answer(VOCABULARY.decode(row)) for row in batch["encoder_input_tokens"]])
-
-        generate.batches = []
-        return generate
-
-    return make
+    return Answering
 
 
 @dataclasses.dataclass

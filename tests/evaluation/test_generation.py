@@ -1,8 +1,7 @@
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from flan_jax.evaluation.generation import generate_predictions, one_late
+from flan_jax.evaluation import generation
+from flan_jax.evaluation.generation import generate_predictions
 from flan_jax.evaluation.task_scores import all_the_majority, measure
 
 ROWS = [{"inputs": "a" * n, "targets": "A" * n} for n in (3, 40, 1, 8, 20)]
@@ -12,37 +11,35 @@ def generation_scores(metrics, answers):
     return {name: score for one in measure(metrics, answers) for name, score in one.scores().items()}
 
 
-def predict(task, generate, vocabulary, *, indices=None, batch_size=2):
+def predict(task, decode, vocabulary, *, indices=None):
     predictions = generate_predictions(
-        task,
-        indices=range(len(task)) if indices is None else indices,
-        generate_fn=generate,
-        vocabulary=vocabulary,
-        batch_size=batch_size,
+        task, indices=range(len(task)) if indices is None else indices, decode=decode, vocabulary=vocabulary
     )
     return sorted(predictions, key=lambda prediction: prediction.index)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 4, 8])
-def test_predictions_meet_their_examples_whatever_order_and_size_batches_have(task, answering, vocabulary, batch_size):
-    generate = answering(lambda text: str(len(text)))
-    results = predict(task(ROWS), generate, vocabulary, batch_size=batch_size)
-    assert [r.index for r in results] == [0, 1, 2, 3, 4]
-    assert [r.prediction for r in results] == ["3", "40", "1", "8", "20"]
-    assert all(batch["encoder_input_tokens"].shape[0] == batch_size for batch in generate.batches)
+def test_predictions_meet_their_examples_whatever_order_they_are_computed_in(task, answering, vocabulary, monkeypatch):
+    for chunk in (generation.CHUNK_EXAMPLES, 2):
+        monkeypatch.setattr(generation, "CHUNK_EXAMPLES", chunk)
+        results = predict(task(ROWS), answering(lambda text: str(len(text))), vocabulary)
+        assert [r.index for r in results] == [0, 1, 2, 3, 4]
+        assert [r.prediction for r in results] == ["3", "40", "1", "8", "20"]
 
 
 def test_only_the_examples_asked_for_are_generated(task, answering, vocabulary):
-    generate = answering(str.upper)
-    results = predict(task(ROWS), generate, vocabulary, indices=[1, 3], batch_size=2)
+    decode = answering(str.upper)
+    results = predict(task(ROWS), decode, vocabulary, indices=[1, 3])
     assert [(r.index, r.input) for r in results] == [(1, "a" * 40), (3, "a" * 8)]
-    assert len(generate.batches) == 1
+    assert sorted(decode.decoded) == [1, 3]
 
 
-def test_device_arrays_are_taken_as_they_are(task, answering, vocabulary):
-    on_host = answering(str.upper)
-    results = predict(task(ROWS[2:4]), lambda batch: jnp.asarray(on_host(batch)), vocabulary)
-    assert [r.prediction for r in results] == ["A", "A" * 8]
+def test_several_predictions_are_all_in_the_row_and_the_first_one_is_scored(task, answering, vocabulary):
+    (result,) = predict(task(ROWS[:1], postprocessor="lower"), answering(lambda text: ["AAA", "b"]), vocabulary)
+    assert (result.prediction, result.generated, result.truncated) == ("aaa", "AAA", False)
+    assert [(one.prediction, one.generated, one.score, one.score_per_token) for one in result.predictions] == [
+        ("aaa", "AAA", -4.0, -1.0),
+        ("b", None, -2.0, -1.0),
+    ]
 
 
 def test_the_postprocessor_reads_predictions_and_references_alike(task, answering, vocabulary):
@@ -53,12 +50,9 @@ def test_the_postprocessor_reads_predictions_and_references_alike(task, answerin
     assert generation_scores(["accuracy"], [result]) == {"accuracy": 100.0}
 
 
-def test_a_prediction_that_did_not_end_is_marked(task, vocabulary):
-    def endless(batch):
-        return np.full((len(batch["encoder_input_tokens"]), 4), 100, np.int32)
-
-    (result,) = predict(task(ROWS[:1]), endless, vocabulary, batch_size=1)
-    assert result.truncated and result.generated is None
+def test_a_prediction_that_did_not_end_is_marked(task, answering, vocabulary):
+    (result,) = predict(task(ROWS[:1]), answering(lambda text: "dddddd", length=4), vocabulary)
+    assert result.truncated and result.generated is None and result.prediction == "dddd"
 
 
 def test_a_external_vocabulary_compares_ids(task, answering, vocabulary):
@@ -80,18 +74,6 @@ def test_scores_of_all_metrics_come_in_the_order_of_their_names(task, answering,
     assert list(generation_scores(["rouge_l", "squad", "accuracy"], results)) == ["rouge_l", "em", "f1", "accuracy"]
 
 
-def test_the_next_batch_is_asked_for_before_the_last_one_is_read():
-    asked = []
-
-    def ask():
-        for number in range(3):
-            asked.append(number)
-            yield np.array([number]), number
-
-    for _, number in one_late(ask()):
-        assert asked[-1] == min(number + 1, 2)
-
-
 def test_metrics_of_rows_are_given_their_postprocessed_options_and_groups(task, answering, vocabulary):
     rows = [
         {"inputs": "a", "targets": "Yes.", "options": ["No.", "Yes."], "group": "q1"},
@@ -106,6 +88,6 @@ def test_metrics_of_rows_are_given_their_postprocessed_options_and_groups(task, 
 
 def test_the_majority_baseline_gives_the_most_frequent_reference(task, answering, vocabulary):
     rows = [{"inputs": t, "targets": t} for t in ("a", "b", "b", "")]
-    results = predict(task(rows), answering(lambda text: text), vocabulary, batch_size=4)
+    results = predict(task(rows), answering(lambda text: text), vocabulary)
     assert [answer.prediction for answer in all_the_majority(results)] == ["b"] * 4
     assert all_the_majority(results[:2]) == []

@@ -15,7 +15,10 @@ SAMPLED = Prediction(
     prediction="b",
     generated="so b",
     truncated=True,
-    predictions=(Alternative(prediction="b", generated="so b", score=-1.25), Alternative(prediction="c")),
+    predictions=(
+        Alternative(prediction="b", generated="so b", score=-1.25, score_per_token=-0.625),
+        Alternative(prediction="c", score=-2.0, score_per_token=-2.0, truncated=True),
+    ),
 )
 RANKED = Prediction(
     task="t",

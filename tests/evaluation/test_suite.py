@@ -41,7 +41,7 @@ def evaluate(answering, scoring, vocabulary, tmp_path_factory):
 
     def run(members, *, wrong=(), directory=None, limit=None, settings=(), progress=None, **model):
         knows = {
-            "generate": answering(lambda text: "?" if text in wrong else text),
+            "decode": answering(lambda text: "?" if text in wrong else text),
             "score": scoring(lambda text, option: float((option == text) != (text in wrong))),
             "vocabulary": vocabulary,
         }
@@ -199,14 +199,12 @@ def test_a_killed_evaluation_continues_where_it_stopped(task, evaluate, answerin
     for partial in (tmp_path / "killed").glob("*.partial"):  # Killed within a line.
         with open(partial, "ab") as file:
             file.write('{"task": "é'.encode()[:-1])
-    generate, score, after = answering(lambda text: text), scoring(lambda text, option: 0.0), Noted()
-    again = evaluate(
-        members, directory=tmp_path / "killed", wrong=("red",), progress=after, generate=generate, score=score
-    )
+    decode, score, after = answering(lambda text: text), scoring(lambda text, option: 0.0), Noted()
+    again = evaluate(members, directory=tmp_path / "killed", progress=after, decode=decode, score=score)
     assert sum(after.reused.values()) == moment == again.performance["examples_reused"]
     assert len(after.counts) == 8 - moment
     if moment == 8:
-        assert not generate.batches and not score.rows
+        assert not decode.decoded and not score.rows
         assert again.tasks == whole.tasks and files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
     assert not list((tmp_path / "killed").glob("*.partial*"))
 
@@ -274,7 +272,7 @@ def test_external_tasks_get_text_metrics_and_say_so(task, evaluate, answering):
 
 
 def test_a_external_vocabulary_is_noted(task, evaluate, answering):
-    result = evaluate(labeled([("trained", [copying(task)])]), vocabulary=None, generate=answering(lambda text: text))
+    result = evaluate(labeled([("trained", [copying(task)])]), vocabulary=None, decode=answering(lambda text: text))
     assert result.tasks[0].metrics == {"accuracy": 100.0}
     assert result.tasks[0].notes == ("token ids compared: the vocabulary is external",)
 
@@ -285,10 +283,8 @@ def test_tasks_without_metrics_get_the_usual_one(task, evaluate):
     assert [t.metrics for t in evaluate(members).tasks] == [{"exact_match": 100.0}, {"accuracy": 100.0}]
 
 
-def test_predictions_that_did_not_end_are_counted(task, evaluate):
-    result = evaluate(
-        labeled([("trained", [copying(task)])]), generate=lambda batch: batch["encoder_input_tokens"][:, :3]
-    )
+def test_predictions_that_did_not_end_are_counted(task, evaluate, answering):
+    result = evaluate(labeled([("trained", [copying(task)])]), decode=answering(lambda text: text, length=3))
     assert result.tasks[0].num_truncated == 4
 
 
@@ -344,6 +340,7 @@ def test_a_plan_lists_its_suites_in_order():
         ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
         ({"max_examples_per_task": 0}, "max_examples_per_task: expected .*got 0"),
         ({"max_decode_length": -1}, "max_decode_length: expected .*got -1"),
+        ({"strategy": "greedy"}, "strategy must be one of Greedy, Sampling, BeamSearch; got 'greedy'"),
         ({"suites": {"trained": 3}}, "Suite 'trained' must list names .*got 3"),
         ({"suites": {"trained": ("mine", 3)}}, "Suite 'trained' must list names"),
         ({"suites": {"trained": ()}}, r"Suite 'trained' must list names .*got \(\)"),

@@ -55,7 +55,13 @@ def test_inference_continues_where_it_was_killed(run_dir, tmp_path, capsys):
     with open(partial, "a") as file:
         file.write(uninterrupted.splitlines()[5][:7])
     again = [*ask[:3], f"--output={tmp_path}/again.jsonl", *ask[4:]]
-    for changed in ("--template=A: {question}", "--task_feature_lengths={'inputs': 8, 'targets': 8}"):
+    for changed in (
+        "--template=A: {question}",
+        "--task_feature_lengths={'inputs': 8, 'targets': 8}",
+        "--scores",
+        "--max_decode_length=3",
+        "--min_new_tokens=1",
+    ):
         assert cli.run([*again, changed]) == 2
         assert "was written with another checkpoint, input, template or setting" in capsys.readouterr().err
     assert cli.run(again) == 0
@@ -63,6 +69,37 @@ def test_inference_continues_where_it_was_killed(run_dir, tmp_path, capsys):
     assert (tmp_path / "again.jsonl").read_text() == uninterrupted
     assert cli.run([*again[:2], *again[3:], "--input=nowhere.jsonl"]) == 2
     assert "No file" in capsys.readouterr().err
+
+
+def test_rows_say_what_was_truncated_and_how_likely_a_prediction_is(run_dir, tmp_path, capsys):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_text('{"inputs": "short"}\n' + json.dumps({"inputs": "many words " * 99}) + "\n")
+    out.write_text("earlier\n")
+    lengths = "--task_feature_lengths={'inputs': 16, 'targets': 8}"
+    ask = ["infer", str(run_dir), f"--input={rows}", "--batch_size=8", lengths, "--max_decode_length=2"]
+    assert cli.run([*ask, f"--output={out}", "--scores"]) == 0
+    short, long = map(json.loads, out.read_text().splitlines())
+    assert "input_truncated" not in short and long["input_truncated"] is True
+    for row in (short, long):
+        assert row["score"] == pytest.approx(2 * row["score_per_token"]) and row["score"] < 0
+        assert row["truncated"] is True  # The untrained network does not end within two tokens.
+    err = capsys.readouterr().err
+    assert "out.jsonl exists; the new predictions replace it when all are computed" in err
+    assert "1 of 2 inputs were longer than 16 tokens and were truncated" in err
+    assert "2 of 2 predictions reached 2 tokens without ending" in err and "2 rows in" in err
+    rows.write_text('{"inputs": "short", "score": 3}\n')
+    assert cli.run(ask) == 0
+    assert json.loads(capsys.readouterr().out)["score"] == 3
+    assert cli.run([*ask, "--scores"]) == 2
+    assert "rows.jsonl:1: the row has a field 'score', which predictions add; rename it" in capsys.readouterr().err
+
+
+def test_options_of_decoding_that_contradict_each_other_are_one_message(run_dir, capsys):
+    for verb in ("infer", "evaluate"):
+        assert cli.run([verb, str(run_dir), "--num_beams=4", "--temperature=0.7"]) == 2
+        assert "num_beams is an option of beam search, and temperature one of sampling" in capsys.readouterr().err
+        assert cli.run([verb, str(run_dir), "--top_p=1.5"]) == 2
+        assert "top_p: expected a number of at least 0 and at most 1, got 1.5" in capsys.readouterr().err
 
 
 def test_a_row_that_cannot_be_read_is_found_before_anything_is_computed_or_skipped(run_dir, tmp_path, capsys):

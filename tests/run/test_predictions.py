@@ -21,8 +21,8 @@ def predictions_of(path, *, identity="same", stop_after=None):
     prompted = PromptedInput(input=str(path), prompts=TemplatePrompts(template="{q}"))
 
     def predict(rows):
-        for number, (row, prompt) in enumerate(rows):
-            if number == stop_after:
+        for done, (_, row, prompt) in enumerate(rows):
+            if done == stop_after:
                 raise KeyboardInterrupt
             yield {**row, "prediction": f"{prompt} {ODD}"}
 
@@ -56,12 +56,12 @@ def test_finished_rows_are_not_predicted_again_whatever_characters_they_hold(kil
     again = predictions_of(path)
 
     def predict(rows):
-        for row, prompt in rows:
-            seen.append(row["id"])
-            yield from again.predict(iter([(row, prompt)]))
+        for prompted in rows:
+            seen.append((prompted.number, prompted.row["id"]))
+            yield from again.predict(iter([prompted]))
 
     assert write_predictions(dataclasses.replace(again, predict=predict), str(output)) == 20
-    assert seen == list(range(5, 20)) and not partial.exists()
+    assert seen == [(n, n) for n in range(5, 20)] and not partial.exists()
     lines = output.read_bytes().decode().split("\n")
     assert [json.loads(line) for line in lines[:-1]] == list(predictions_of(path))
 

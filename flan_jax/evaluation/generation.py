@@ -1,9 +1,7 @@
 """Evaluation by generating: decode every example's prediction. Knows no model: a function decodes rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
+from typing import Any
 
 from flan_jax.decoding.decoder import Hypothesis, Row
 from flan_jax.evaluation.examples import Example, Task, read_examples, spell
@@ -13,18 +11,8 @@ from flan_jax.vocab import Vocabulary
 
 CHUNK_EXAMPLES = 2**14  # Whose tokens and texts are in memory at a time: about 100 MB.
 
-_Output = TypeVar("_Output")
-
-
-class Decode(Protocol):
-    """Maps rows to their hypotheses, in order of completion; `flan_jax.decoding.decoder.Decoder` is one."""
-
-    @property
-    def programs(self) -> int:
-        """The number of programs that were compiled."""
-
-    def __call__(self, rows: Iterable[Row]) -> Iterator[tuple[int, tuple[Hypothesis, ...]]]:
-        """Yields the number of each row with its hypotheses, the best or the first sample first."""
+Decode = Callable[[Iterable[Row]], Iterator[tuple[int, tuple[Hypothesis, ...]]]]
+"""Rows (number, inputs) -> each number with its hypotheses, the best or the first sample first, in any order."""
 
 
 def generate_predictions(
@@ -84,13 +72,3 @@ def compared(example: Example, task: Task, *, answer: Callable[[str], str]) -> d
         "options": tuple(map(answer, example.options)),
         "group": example.group,
     }
-
-
-def one_late(outputs: Iterable[tuple[np.ndarray, _Output]]) -> Iterator[tuple[np.ndarray, _Output]]:
-    """Yields each item after the next one was requested: the device computes one while the host reads the other."""
-    waiting: list[tuple[np.ndarray, _Output]] = []
-    for output in outputs:
-        waiting.append(output)
-        if len(waiting) > 1:
-            yield waiting.pop(0)
-    yield from waiting

@@ -6,7 +6,7 @@ Works from exports alone and knows neither trainer nor TensorFlow: functions gen
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -133,14 +133,16 @@ class Model:
     """What a suite needs of a network.
 
     Attributes:
-      decode: Maps rows to their predictions; its `programs` is the number of programs that were compiled for it.
+      decode: Maps rows to their predictions.
       score: Scores the options of rows.
       vocabulary: The vocabulary of the exports; None for an external class, when token ids are compared.
+      programs: Returns the number of programs that were compiled so far.
     """
 
     decode: Decode
     score: ScoreFn
     vocabulary: Vocabulary | None
+    programs: Callable[[], int]
 
 
 def run_suite(
@@ -192,7 +194,7 @@ def run_suite(
         "examples": computed,
         "examples_reused": num_reused,
         "examples_per_second": round(computed / total_seconds, 3),
-        "programs": model.decode.programs,
+        "programs": model.programs(),
         "task_seconds": seconds,
     }
     suite = SuiteResult(step=step, tasks=tuple(results), provenance=provenance, performance=performance)

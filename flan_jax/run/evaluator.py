@@ -69,24 +69,25 @@ class Evaluator:
             "decoding": {**self.plan.strategy.record(), "max_decode_length": max_decode_length},
             "versions": provenance.versions(),
         }
+        decode = self._network.decoder(
+            params,
+            strategy=self.plan.strategy,
+            max_decode_length=max_decode_length,
+            batch_size=self.plan.batch_size,
+            vocabulary=self._vocabulary,
+            eos_id=self._eos_id,
+        )
+        score = self._network.scorer(params, batch_size=self.plan.batch_size, input_length=self._lengths["inputs"])
         with self._console.status("evaluating") as status:
             return suite.run_suite(
                 self._members,
                 plan=self.plan,
                 step=step,
                 model=suite.Model(
-                    decode=self._network.decoder(
-                        params,
-                        strategy=self.plan.strategy,
-                        max_decode_length=max_decode_length,
-                        batch_size=self.plan.batch_size,
-                        vocabulary=self._vocabulary,
-                        eos_id=self._eos_id,
-                    ),
-                    score=self._network.scorer(
-                        params, batch_size=self.plan.batch_size, input_length=self._lengths["inputs"]
-                    ),
+                    decode=decode,
+                    score=score,
                     vocabulary=self._vocabulary,
+                    programs=lambda: decode.programs + score.programs,
                 ),
                 directory=self._directory / str(step),
                 settings=settings,

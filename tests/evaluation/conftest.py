@@ -76,8 +76,6 @@ def make_task(rows, *, name="toy", evaluation="generate", metrics=("accuracy",),
 class Answering:
     """A model that answers each input by a function of its text, in an order of its own, and notes what it decodes."""
 
-    programs = 2
-
     def __init__(self, answer, *, length=64):
         self.answer, self.length, self.decoded = answer, length, []
 

@@ -44,6 +44,7 @@ def evaluate(answering, scoring, vocabulary, tmp_path_factory):
             "decode": answering(lambda text: "?" if text in wrong else text),
             "score": scoring(lambda text, option: float((option == text) != (text in wrong))),
             "vocabulary": vocabulary,
+            "programs": lambda: 3,
         }
         return run_suite(
             members,
@@ -148,7 +149,9 @@ def test_predictions_and_summary_are_written_one_row_an_example(task, evaluate, 
     summary = json.loads((tmp_path / "7" / "summary.json").read_text())
     assert summary["labels"]["trained"]["accuracy"]["over_tasks"] == 75.0
     assert summary["provenance"]["params_digest"] == "abc"
-    assert summary["performance"]["examples"] == 8 and summary["performance"]["task_seconds"].keys() == {
+    assert (summary["performance"]["examples"], summary["performance"]["programs"]) == (8, 3) and summary[
+        "performance"
+    ]["task_seconds"].keys() == {
         "a/copy:1",
         "choose",
     }

@@ -28,7 +28,7 @@ ROWS = [{"q": "2+2"}, {"q": "é"}]
 def prompted(path, *, prompts=ASK, **settings):
     dropped = Counter()
     rows = list(PromptedInput(input=str(path), prompts=prompts, **settings).rows(dropped))
-    return [prompt for _, prompt in rows], dropped
+    return [row.prompt for row in rows], dropped
 
 
 def write(path, content):

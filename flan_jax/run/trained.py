@@ -15,7 +15,7 @@ from flan_jax.checkpoint.manager import CheckpointPolicy, rank_value
 from flan_jax.checkpoint.trees import unflatten
 from flan_jax.checkpoint.weights import Weights
 from flan_jax.data.manifest import Request, VocabularyRef
-from flan_jax.decoding.strategies import Strategy, strategy_from, strategy_of
+from flan_jax.decoding.strategies import Greedy, Strategy, strategy_from, strategy_of
 from flan_jax.errors import UserError
 from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.files import accessing
@@ -66,12 +66,12 @@ class DecodingOptions:
     stop_strings: str | tuple[str, ...] | None = None
     max_decode_length: PositiveInt | None = None
 
-    def strategy(self, *, default: Strategy) -> Strategy:
-        """Returns the strategy that the options select; the default if none is given.
+    def __post_init__(self) -> None:
+        """Refuses options that contradict each other, or a value that is not allowed, before anything is opened."""
+        self.strategy(default=Greedy())
 
-        Raises:
-          UserError: Options contradict each other, or one has a value that is not allowed.
-        """
+    def strategy(self, *, default: Strategy) -> Strategy:
+        """Returns the strategy that the options select; the default if none is given."""
         names = [field.name for field in dataclasses.fields(DecodingOptions) if field.name != "max_decode_length"]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return strategy_of(**given) if given else default

@@ -546,3 +546,14 @@ def test_mean_multiclass_f1_counts_options_by_position_and_absent_ones_as_0():
 def test_edit_distance_takes_the_nearest_reference_and_counts_words_of_any_script():
     result = METRICS["edit_distance"].fn([["red cat", "Кошка спит"], ["a b c"]], ["кошка спит", ""])
     assert (result["mean_edit"], result["max_edit"], result["sum_edit"]) == (1.5, 3.0, 3.0)
+
+
+def test_the_interval_of_a_mean_is_the_normal_one_and_seeded():
+    references, predictions = [["1"]] * 400, ["1"] * 300 + ["2"] * 100
+    measured = METRICS["exact_match"].measure(references, predictions)
+    low, high = measured.intervals()["exact_match"]
+    error = 100 * (0.75 * 0.25 / 400) ** 0.5
+    assert (low, high) == (pytest.approx(75 - 1.96 * error, abs=0.5), pytest.approx(75 + 1.96 * error, abs=0.5))
+    assert METRICS["exact_match"].measure(references, predictions).intervals() == measured.intervals()
+    assert METRICS["exact_match"].measure([["1"]] * 9, ["1"] * 9).intervals() == {"exact_match": (100.0, 100.0)}
+    assert all(map(math.isnan, METRICS["exact_match"].measure([["1"]], ["1"]).intervals()["exact_match"]))

@@ -27,8 +27,9 @@ from pathlib import Path
 
 from flan_jax.collections.catalog import Collection, Mixture
 from flan_jax.collections.flan2021 import mixtures
-from flan_jax.collections.flan2021.mixtures import CAP, EVERYTHING, mixture_names, released_names
+from flan_jax.collections.flan2021.mixtures import CAP, EVERYTHING, cluster_mixtures, mixture_names, released_names
 from flan_jax.collections.flan2021.names import NUM_TEMPLATES, TaskName, parse, train_name
+from flan_jax.collections.flan2021.splits import CLUSTERS
 from flan_jax.collections.flan2021.table import DATASETS
 from flan_jax.collections.flan2021.variants import Format, Settings, Variants
 from flan_jax.data.rates import ProportionalRate
@@ -99,6 +100,8 @@ class Contents:
             return self._of(parsed.dataset).declared(parsed)
         if name == EVERYTHING:
             return Mixture(members=mixtures.everything(), default_rate=ProportionalRate(maximum=CAP))
+        if name in cluster_mixtures():
+            return Mixture(members=self._by_template(*cluster_mixtures()[name]), default_rate=1.0)
         mixture = mixture_names().get(name)
         if mixture is None:
             return None
@@ -107,6 +110,18 @@ class Contents:
             default_rate=mixture.default_rate,
             hold_out=mixture.hold_out(lambda dataset: DATASETS[dataset].corpora),
         )
+
+    def _by_template(self, cluster: str, shot: str) -> list[str]:
+        """Returns the evaluation tasks of a cluster: of each dataset one per forward template, ranked if possible."""
+        names = (
+            TaskName(
+                dataset=name, purpose="rank" if DATASETS[name].is_classification else "generate", number=i, shot=shot
+            )
+            for name in CLUSTERS[cluster]
+            for i, template in enumerate(templates()[DATASETS[name].template_set])
+            if template.direction == "forward"
+        )
+        return [str(name) for name in names if self._of(name.dataset).has(name)]
 
     def _of(self, dataset: str) -> Variants:
         if dataset not in self._variants:

@@ -4,6 +4,7 @@
     flan_inter_cluster_split_10_10templates_eval             entailment
     flan_intra_cluster_split_0_10templates_five_shot_train   one dataset of each cluster held out, with examples
     flan2021                                                 all 69 datasets, ten templates, zero-shot
+    flan2021_entailment_by_template_five_shot                a cluster in evaluation, a task per dataset and template
 
 `splits` defines the sides. Rates are the paper's (arXiv:2109.01652, 2.1): proportional to the training rows of a
 dataset, capped at 3,000; in evaluation, to its rows.
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flan_jax.collections.flan2021.names import NUM_TEMPLATES, SHOTS, TEMPLATE_COUNTS, shot_suffix, train_name
-from flan_jax.collections.flan2021.splits import CLUSTER_OF, Split, splits
+from flan_jax.collections.flan2021.splits import CLUSTER_OF, CLUSTERS, Split, splits
 from flan_jax.data.holdout import HoldOut, with_origins
 from flan_jax.data.rates import ProportionalRate
 
@@ -107,6 +108,24 @@ def released_names() -> Iterator[str]:
     for name, mixture in mixture_names().items():
         if mixture.num_templates in mixture.split.template_counts:
             yield name
+
+
+_BY_TEMPLATE = "_by_template"
+
+
+def cluster_mixture(cluster: str, *, shot: str) -> str:
+    """Returns the name of the mixture of a cluster's evaluation tasks.
+
+    >>> cluster_mixture("math", shot="five")
+    'flan2021_math_by_template_five_shot'
+    """
+    return f"{EVERYTHING}_{cluster}{_BY_TEMPLATE}{shot_suffix(shot)}"
+
+
+@functools.cache
+def cluster_mixtures() -> Mapping[str, tuple[str, str]]:
+    """Returns (cluster, number of exemplars) of each of these mixtures, by name."""
+    return {cluster_mixture(cluster, shot=shot): (cluster, shot) for cluster in CLUSTERS for shot in SHOTS}
 
 
 def everything() -> list[str]:

@@ -49,7 +49,11 @@ VERBS = {
     ),
     "evaluate": Verb(
         does="evaluates checkpoints of a run, or imported weights, on tasks and mixtures",
-        examples=("runs/quickstart", "runs/quickstart --mixture_or_task_name=embedded_held_out"),
+        examples=(
+            "runs/quickstart",
+            "runs/quickstart --mixture_or_task_name=embedded_held_out",
+            "runs/quickstart --suite=embedded",
+        ),
         positional=("model_dir",),
         in_many_processes=True,
         configuration=MODEL_OPTIONS,
@@ -77,8 +81,8 @@ VERBS = {
         examples=("--from=runs/quickstart --to=quickstart_hf --format=hf",),
     ),
     "show": Verb(
-        does="tasks, mixtures, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, checkpoint DIR, "
-        "gin --from-t5x FILE",
+        does="tasks, mixtures, suites, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, "
+        "checkpoint DIR, gin --from-t5x FILE",
         examples=("tasks 'rte_*'", "template my_tasks.yaml", "run runs/quickstart --json"),
         positional=("what", "name"),
         has_json=True,

@@ -10,15 +10,17 @@ A suite is the name of a mixture with what its score depends on; its tasks have 
 """
 
 import dataclasses
+import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from flan_jax.collections.flan2021.mixtures import cluster_mixture
 from flan_jax.collections.flan2021.names import parse
 from flan_jax.collections.flan2021.splits import CLUSTER_OF, CLUSTERS
-from flan_jax.collections.t0.prompted import SCORE_EVAL
 from flan_jax.collections.t0.table import DATASETS as T0_DATASETS
-from flan_jax.errors import UnknownNameError
+from flan_jax.collections.t0.table import SCORE_EVAL
+from flan_jax.errors import UnknownNameError, UserError
 from flan_jax.names import require_choice
 
 GroupOf = Callable[[str, str], str]
@@ -180,11 +182,80 @@ def members_of(suites: Mapping[str, Sequence[str]], *, split: str) -> list[Membe
     Args:
       suites: Label -> names of mixtures, tasks or suites.
       split: The split of mixtures and tasks; a suite has its own.
+
+    Raises:
+      UserError: A mixture is listed with two splits.
     """
-    return [
+    members = [
         Member(label=label, name=SUITES[name].mixture, split=SUITES[name].split, suite=SUITES[name])
         if name in SUITES
         else Member(label=label, name=name, split=split)
         for label, names in suites.items()
         for name in names
     ]
+    split_of: dict[str, str] = {}
+    for one in members:
+        if split_of.setdefault(one.name, one.split) != one.split:
+            raise UserError(
+                f"The evaluation lists {one.name!r} with the splits {split_of[one.name]!r} and {one.split!r}: a suite "
+                "brings its own. Evaluate them apart."
+            )
+    return members
+
+
+def with_needs(error: UserError, members: Sequence[Member]) -> UserError:
+    """Returns an error about missing tasks or rows, with what the suites among an evaluation's members need."""
+    needs = [
+        f"The suite {name!r} needs {one.suite.needs}."
+        for one in members
+        if one.suite is not None and one.suite.needs
+        for name in SUITES
+        if SUITES[name] is one.suite
+    ]
+    return UserError(" ".join([str(error), *needs])) if needs else error
+
+
+def describe(pattern: str | None = None) -> tuple[list[dict[str, Any]], list[str]]:
+    """Describes suites.
+
+    Args:
+      pattern: A part of the names, or a pattern with `*`; None for all.
+
+    Returns:
+      The suites as JSON, with the tasks that have no rows on this machine; and one line for each thing that they need.
+    """
+    from flan_jax.tasks import registry
+
+    anywhere = "*" if pattern is None else pattern if "*" in pattern else f"*{pattern}*"
+    described, notes = [], dict[str, str]()
+    for name, one in SUITES.items():
+        if not fnmatch.fnmatchcase(name, anywhere):
+            continue
+        missing: dict[str, str] = {}
+        try:
+            tasks = [registry.of_seqio(task) for task in registry.mixture_or_task(one.mixture).tasks]
+        except UnknownNameError:
+            tasks, missing = [], {one.mixture: f"The collection {one.collection!r} has no data on this machine."}
+        except UserError as error:
+            tasks, missing = [], {one.mixture: str(error)}
+        for task in tasks:
+            absent = None if one.split in task.splits else f"no split {one.split!r}"
+            source = task.missing_source(one.split) if absent is None else None
+            if absent or source:
+                missing[task.name] = absent or (source.reason if source else "")
+        described.append(
+            {
+                "name": name,
+                "tasks": len(tasks),
+                "available": len(tasks) - len(missing) if tasks else 0,
+                "split": one.split,
+                "aggregation": one.aggregation,
+                "max_decode_length": one.max_decode_length,
+                "mixture": one.mixture,
+                "needs": one.needs if missing else "",
+                "missing": missing,
+            }
+        )
+        for reason in list(missing.values())[:1]:
+            notes.setdefault(one.needs, f"{name}: {reason} It needs {one.needs}.")
+    return described, list(notes.values())

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -10,19 +10,21 @@ from rich.text import Text
 
 from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import leaves_digest
+from flan_jax.collections import suites
 from flan_jax.data import exports
 from flan_jax.data.manifest import MixtureManifest, safe_name
 from flan_jax.data.source import open_members
 from flan_jax.decoding.strategies import Greedy
 from flan_jax.errors import UserError
-from flan_jax.evaluation import report, suite
+from flan_jax.evaluation import report
 from flan_jax.evaluation.results import SuiteResult
+from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.files import require_writable_directory
 from flan_jax.locks import locked
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
 from flan_jax.run.export_process import ensure_exports
-from flan_jax.run.run_data import require_same_vocabulary
+from flan_jax.run.run_data import labeled_tasks, require_same_vocabulary
 from flan_jax.run.trained import ModelOptions, TrainedModel, chosen_checkpoints, open_trained
 from flan_jax.train.console import QUIET
 
@@ -58,6 +60,7 @@ def evaluate(
     options: ModelOptions,
     *,
     mixture_or_task_name: str | None = None,
+    suite: str | None = None,
     mixture_or_task_module: str | None = None,
     split: str = "validation",
     max_examples_per_task: int | None = None,
@@ -70,6 +73,8 @@ def evaluate(
     Args:
       options: The run or checkpoint.
       mixture_or_task_name: The tasks to evaluate on; None uses the suites of the run, with all of their examples.
+      suite: A published suite, with a split, an aggregation and a decoding length of its own; `flan-jax show suites`
+        lists them.
       mixture_or_task_module: The module that registers it; None uses the run's.
       split: The split of a named mixture or task.
       max_examples_per_task: Examples per task, spread over its split; None uses all.
@@ -85,18 +90,29 @@ def evaluate(
     run = open_trained(options)
     checkpoints = chosen_checkpoints(run, options, console=console)
     directory = run.directory.evaluations
-    if mixture_or_task_name is not None:
-        suites: Mapping[str, Sequence[str]] = {"evaluated": (mixture_or_task_name,)}
+    max_decode_length = options.max_decode_length
+    if suite is not None and mixture_or_task_name is not None:
+        raise UserError(f"Give --suite={suite} or --mixture_or_task_name={mixture_or_task_name}, not both.")
+    if suite is not None:
+        published = suites.suite(suite)
+        evaluated, split = {suite: (suite,)}, published.split
+        max_decode_length = max_decode_length or published.max_decode_length
+        directory = directory / _folder_name(suite, split)
+    elif mixture_or_task_name is not None:
+        evaluated = {"evaluated": (mixture_or_task_name,)}
         directory = directory / _folder_name(mixture_or_task_name, split)
     elif run.plan is not None:
-        suites, split = run.plan.suites, run.plan.split
+        evaluated, split = dict(run.plan.suites), run.plan.split
     else:
-        raise UserError(f"{options.model_dir} has no evaluation suites of its own: give --mixture_or_task_name=NAME.")
-    plan = suite.EvaluationPlan(
-        suites=suites,
+        raise UserError(
+            f"{options.model_dir} has no evaluation suites of its own: give --suite=NAME or "
+            "--mixture_or_task_name=NAME."
+        )
+    plan = EvaluationPlan(
+        suites=evaluated,
         split=split,
         max_examples_per_task=max_examples_per_task,
-        max_decode_length=options.max_decode_length,
+        max_decode_length=max_decode_length,
         batch_size=options.batch_size,
         strategy=options.strategy(default=Greedy() if run.plan is None else run.plan.strategy),
     )
@@ -115,11 +131,10 @@ def evaluate(
             "versions": provenance.versions(),
         }
     )
+    opened = {name: open_members(manifest, export_dir=run.export_dir) for name, manifest in exported.items()}
     evaluator = Evaluator(
         plan,
-        members=suite.labeled(
-            (label, open_members(exported[name], export_dir=run.export_dir)) for label, name in plan.members()
-        ),
+        members=labeled_tasks(suites.members_of(plan.suites, split=plan.split), opened),
         exported=exported,
         export_dir=run.export_dir,
         network=run.network,
@@ -144,15 +159,20 @@ def _folder_name(name: str, split: str) -> str:
 
 
 def _ensure_exports(
-    run: TrainedModel, plan: suite.EvaluationPlan, *, module: str | None, use_cached: exports.UseCached
+    run: TrainedModel, plan: EvaluationPlan, *, module: str | None, use_cached: exports.UseCached
 ) -> dict[str, MixtureManifest]:
     """Returns the manifests of the plan's exports, by name, all of the run's vocabulary."""
-    names = [name for _, name in plan.members()]
-    request = dataclasses.replace(run.request, split=plan.split, module=module or run.request.module)
-    manifests = ensure_exports(
-        [dataclasses.replace(request, name=name) for name in names], export_dir=run.export_dir, use_cached=use_cached
-    )
-    exported = dict(zip(names, manifests, strict=True))
+    members = suites.members_of(plan.suites, split=plan.split)
+    request = dataclasses.replace(run.request, module=module or run.request.module)
+    try:
+        manifests = ensure_exports(
+            [dataclasses.replace(request, name=one.name, split=one.split) for one in members],
+            export_dir=run.export_dir,
+            use_cached=use_cached,
+        )
+    except UserError as error:
+        raise suites.with_needs(error, members) from error
+    exported = dict(zip((one.name for one in members), manifests, strict=True))
     refs = {"the run": run.vocabulary_ref, **{name: manifest.vocabulary for name, manifest in exported.items()}}
     require_same_vocabulary(refs, model=run.network.config)
     return exported

@@ -25,7 +25,7 @@ from flan_jax.paths import location, user_path
 Data = dict[str, Any]
 
 NAMED = ("task", "mixture", "template", "export", "run", "checkpoint")
-NOUNS = ("tasks", "mixtures", "lint", "gin", *NAMED)  # These also without a name.
+NOUNS = ("tasks", "mixtures", "suites", "lint", "gin", *NAMED)  # These also without a name.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,10 @@ def show(
     """Describes a task, mixture, template file, export, run or checkpoint, or translates a gin file of T5X.
 
     Args:
-      what: "tasks", "mixtures", "task", "mixture", "template", "lint", "export", "run", "checkpoint" or "gin".
-      name: The name of the task or mixture, or the path of the file or directory. For `tasks` and `mixtures`: a part of
-        the names, or a pattern with `*`. For `lint`: a task or a YAML file; without it, every template of the package.
+      what: tasks, mixtures, suites, task, mixture, template, lint, export, run, checkpoint or gin.
+      name: The name of the task or mixture, or the path of the file or directory. For `tasks`, `mixtures` and `suites`:
+        a part of the names, or a pattern with `*`. For `lint`: a task or a YAML file; without it, every template of
+        the package.
       mixture_or_task_module: The module that defines it, when the package does not: dotted modules or paths,
         comma-separated.
       vocabulary: "embedded", "bytes", a SentencePiece model or a Hugging Face folder, for tasks that name none.
@@ -98,12 +99,13 @@ def show(
     if what in NAMED and not name:
         word = "NAME" if what in ("task", "mixture") else "PATH"
         raise UserError(f"show which {what}? Write: flan-jax show {what} {word}.")
-    if what in ("tasks", "mixtures", "task", "mixture", "lint"):
+    if what in ("tasks", "mixtures", "suites", "task", "mixture", "lint"):
         _define(mixture_or_task_module, vocabulary=vocabulary, tfds_data_dir=tfds_data_dir)
     sizes: Data = {"steps": train_steps, "batch_size": batch_size, "lengths": task_feature_lengths}
     gather: dict[str, Callable[[], tuple[Data, RenderableType]]] = {
         "tasks": lambda: _tasks(name),
         "mixtures": lambda: _mixtures(name),
+        "suites": lambda: _suites(name),
         "task": lambda: _task(
             str(name), split=split, index=index, lengths=task_feature_lengths, num_packed=num_examples
         ),
@@ -150,6 +152,15 @@ def _mixtures(pattern: str | None) -> tuple[Data, RenderableType]:
     return {"mixtures": mixtures, "notes": notes}, Group(table, *map(Text, notes), *_declared("mixtures", pattern))
 
 
+def _suites(pattern: str | None) -> tuple[Data, RenderableType]:
+    from flan_jax.collections import suites
+
+    described, notes = suites.describe(pattern)
+    columns = ("name", "tasks", "available", "split", "aggregation")
+    table = _table(counted(len(described), "suite"), columns, described)
+    return {"suites": described, "notes": notes}, Group(table, *map(Text, notes))
+
+
 def _declared(what: str, pattern: str | None) -> list[RenderableType]:
     from flan_jax.tasks import registry
 
@@ -171,7 +182,7 @@ def _task(
     packed = data["packed"]
     features = [{"feature": feature, "values": _numbers(values)} for feature, values in packed["features"].items()]
     parts: list[RenderableType] = [
-        _heading(f"{name}, split {data['split']}, {data['place']}"),
+        Text(f"{name}, split {data['split']}, {data['place']}", style="bold underline"),
         Text("raw row"),
         Pretty(data["raw"]),
     ]
@@ -229,7 +240,7 @@ def _template(path: str, *, num_rows: int) -> tuple[Data, RenderableType]:
     data = describe.user_file(path, num_rows=num_rows)
     parts: list[RenderableType] = []
     for task in data["tasks"]:
-        parts.append(_heading(f"{task['task']} (cluster {task['cluster']}), split {task['split']}"))
+        parts.append(Text(f"{task['task']} (cluster {task['cluster']}), split {task['split']}", style="bold underline"))
         for row in task["rows"]:
             parts += [Text(row["place"]), Pretty(row["raw"]), *map(_rendering, row["renderings"])]
     return data, Group(*parts)
@@ -301,7 +312,7 @@ def _run(path: str, *, strict: bool) -> tuple[Data, RenderableType]:
     if data["metrics"] is not None:
         parts.append(_numbers_table("last metrics", data["metrics"]))
     if evaluation is not None:
-        parts += [_heading("last evaluation"), report.compare(None, evaluation)]
+        parts += [Text("last evaluation", style="bold underline"), report.compare(None, evaluation)]
     parts += [Text(warning, style="yellow") for warning in data["warnings"]]
     return data, Group(*parts)
 
@@ -386,7 +397,3 @@ def _numbers(values: Sequence[float]) -> str:
         used -= 1
     padding = f" + {len(values) - used} x 0" if used < len(values) else ""
     return " ".join(f"{value:g}" for value in values[:used]) + padding
-
-
-def _heading(text: str) -> RenderableType:
-    return Text(text, style="bold underline")

@@ -106,7 +106,7 @@ def ifeval(references: References, predictions: Sequence[str]) -> Measured:
         values = (*means, 100.0 * strict / count, 100.0 * loose / count)
         return dict(zip(NAMES, map(float, values), strict=True))
 
-    return Measured(rows=np.array(rows, float), reduce=reduce)
+    return Measured(rows=np.array(rows, float), reduce=reduce, means=NAMES[:2])
 
 
 def _parsed(reference: str, index: int) -> tuple[Instruction, ...]:

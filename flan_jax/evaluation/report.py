@@ -16,7 +16,7 @@ from flan_jax.evaluation.results import Mean, SuiteResult, TaskResult
 from flan_jax.evaluation.suite import HELD_OUT, TRAINED
 from flan_jax.names import counted
 
-_LEGEND = "± standard error; majority: one answer, always; chance: any of the options."
+_LEGEND = "± standard error; 95 %: its interval; majority: one answer, always; chance: any of the options."
 _SHOWN_IN_TITLE = ("examples",)  # Instead of in a column, when all rows have the same value.
 _EMPTY = "(empty)"
 _Row = list[Text | str] | None
@@ -32,7 +32,10 @@ def compare(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
     """
     notes = [Text(f"{task.task}: {'; '.join(_notes(task))}", style="yellow") for task in after.tasks if _notes(task)]
     legend = Text(_LEGEND, style="dim")
-    return Group(task_table(before, after), *notes, Text(""), cluster_table(before, after), legend)
+    tables = [task_table(before, after), *notes, Text(""), cluster_table(before, after)]
+    if after.aggregates():
+        tables += [Text(""), suite_table(before, after)]
+    return Group(*tables, legend)
 
 
 def task_table(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
@@ -83,9 +86,28 @@ def cluster_table(before: SuiteResult | None, after: SuiteResult) -> RenderableT
     return _table(_title("Clusters: mean of tasks", the_metric), columns, rows)
 
 
+def suite_table(before: SuiteResult | None, after: SuiteResult) -> RenderableType:
+    """Returns the score of each published suite by its own rule, with those of its clusters, at both steps."""
+    earlier = before.aggregates() if before else {}
+    rows: list[_Row] = []
+
+    def line(name: Text, new: float, old: float, count: str) -> None:
+        rows.append([name, *_scores(old, new, math.nan, before), count])
+
+    for label, one in after.aggregates().items():
+        old = earlier.get(label)
+        line(Text(f"{label} ({one.aggregation})", style="bold"), one.score, old.score if old else math.nan,
+             f"{one.num_tasks:,}")  # fmt: skip
+        for cluster, score in one.clusters.items() if len(one.clusters) > 1 else ():
+            line(Text(f" {cluster}"), score, old.clusters.get(cluster, math.nan) if old else math.nan, "")
+        rows.append(None)
+    return _table("Suites by their own rules", ["suite", *_steps(before, after), "tasks"], rows)
+
+
 def _task_cells(task: TaskResult, name: str, old: Mapping[str, float], before: SuiteResult | None) -> list[str]:
     error = task.standard_errors.get(name, math.nan)
-    scores = _scores(old.get(name, math.nan), task.metrics[name], error, before)
+    limits = task.intervals.get(name, (math.nan, math.nan))
+    scores = _scores(old.get(name, math.nan), task.metrics[name], error, before, interval=_range(*limits))
     baselines = (_number(one[name]) if name in one else "" for one in (task.majority, task.chance))
     return [*scores, *baselines, _spread(task) if name == task.main_metric else ""]
 
@@ -197,13 +219,13 @@ def _name(name: str, label: str, *, style: str) -> Text:
 
 
 def _steps(before: SuiteResult | None, after: SuiteResult) -> list[str]:
-    return [f"step {before.step:,}", f"step {after.step:,}", "change"] if before else [f"step {after.step:,}"]
+    return [f"step {before.step:,}", f"step {after.step:,}", "change"] if before else [f"step {after.step:,}", "95 %"]
 
 
-def _scores(old: float, new: float, error: float, before: SuiteResult | None) -> list[str]:
+def _scores(old: float, new: float, error: float, before: SuiteResult | None, *, interval: str = "") -> list[str]:
     shown = _number(new) if math.isnan(error) else f"{_number(new)} ± {error:.1f}"
     if before is None:
-        return [shown]
+        return [shown, interval]
     change = new - old
     return [_number(old), shown, "-" if math.isnan(change) else f"{change:+.1f}"]
 
@@ -214,8 +236,18 @@ def _number(value: float | None) -> str:
 
 def _spread(task: TaskResult) -> str:
     """Lowest and highest score of a template."""
-    scores = [score for score in task.by_template.values() if not math.isnan(score)]
-    return f"{min(scores):.0f}-{max(scores):.0f}" if scores else ""
+    return _range(task.template_spread.minimum, task.template_spread.maximum)
+
+
+def _range(low: float, high: float) -> str:
+    """Two limits as whole numbers; empty if they are not defined.
+
+    >>> _range(37.6, 62.0), _range(-5.2, 10.0)
+    ('38-62', '-5 to 10')
+    """
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"{low:.0f}{' to ' if low < -0.5 else '-'}{high:.0f}"
 
 
 def _notes(task: TaskResult) -> list[str]:

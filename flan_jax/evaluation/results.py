@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flan_jax.errors import DamagedFileError
+from flan_jax.evaluation.aggregation import Aggregate, Spread, aggregate
 from flan_jax.evaluation.metrics import DISTANCES
 from flan_jax.files import write_atomic
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 SUMMARY_NAME = "summary.json"
 
 
@@ -23,7 +24,10 @@ class TaskResult:
       label: Its suite, such as "trained" or "held_out".
       metrics: Scores by name; `main_metric` names the first, which is the score of the task.
       num_examples: The number of rows that were scored.
+      group: Its cluster and dataset, `cluster/dataset`, in the published suite that it belongs to; "" for no suite.
+      aggregation: The rule of that suite, a name in `aggregation.AGGREGATIONS`.
       standard_errors: The standard error of each score; NaN for a single row.
+      intervals: The lower and the upper limit of the 95 % interval of each score; NaN for a single row.
       majority: The scores of giving the most frequent reference as every answer; empty where no reference repeats.
       chance: The scores of choosing an option at random, of accuracies of ranked options.
       signatures: The settings of metrics that have several, as their package writes them, by score.
@@ -40,7 +44,10 @@ class TaskResult:
     metrics: Mapping[str, float]
     main_metric: str
     num_examples: int
+    group: str = ""
+    aggregation: str = ""
     standard_errors: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     majority: Mapping[str, float] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
@@ -52,6 +59,11 @@ class TaskResult:
     def score(self) -> float:
         """The main score."""
         return self.metrics[self.main_metric]
+
+    @property
+    def template_spread(self) -> Spread:
+        """The spread of the main score over templates; counts 0 for a single template."""
+        return Spread.of(self.by_template.values())
 
     @property
     def normalized_score(self) -> float:
@@ -114,6 +126,14 @@ class SuiteResult:
         keys = [(label, t.cluster) for label in labels for t in self.tasks if t.label == label]
         return {key: _means(t for t in self.tasks if (t.label, t.cluster) == key) for key in _unique(keys)}
 
+    def aggregates(self) -> dict[str, Aggregate]:
+        """The score of each label that is a published suite, by the suite's rule."""
+        rules = {task.label: task.aggregation for task in self.tasks if task.aggregation}
+        return {
+            label: aggregate(rule, [task for task in self.tasks if task.label == label and task.aggregation])
+            for label, rule in rules.items()
+        }
+
     def normalized_average(self) -> float:
         """The mean over tasks of their normalized main scores: one figure where tasks have different metrics."""
         scores = [t.normalized_score for t in self.tasks if not math.isnan(t.normalized_score)]
@@ -157,7 +177,8 @@ def as_json(result: SuiteResult) -> dict[str, Any]:
             for (label, cluster), means in result.clusters().items()
         ],
         "normalized_average": result.normalized_average(),
-        "tasks": [asdict(task) for task in result.tasks],
+        "aggregates": {label: asdict(one) for label, one in result.aggregates().items()},
+        "tasks": [asdict(task) | {"template_spread": asdict(task.template_spread)} for task in result.tasks],
     }
     json_value: dict[str, Any] = _without_nan(value)
     return json_value
@@ -195,8 +216,12 @@ def task_from_json(value: Mapping[str, Any]) -> TaskResult:
         name: {score: _number(number) for score, number in value[name].items()}
         for name in ("metrics", "standard_errors", "majority", "chance")
     }
+    intervals = {score: (_number(low), _number(high)) for score, (low, high) in value["intervals"].items()}
     by_template = {int(template): _number(score) for template, score in value["by_template"].items()}
-    return TaskResult(**{**value, **scores, "by_template": by_template, "notes": tuple(value["notes"])})
+    read = {**value, **scores, "intervals": intervals, "by_template": by_template, "notes": tuple(value["notes"])}
+    # Derived from `by_template`; for readers of the file.
+    read.pop("template_spread", None)
+    return TaskResult(**read)
 
 
 def _number(value: float | None) -> float:

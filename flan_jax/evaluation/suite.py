@@ -41,9 +41,9 @@ class EvaluationPlan:
     """The tasks that an evaluation covers, and its settings.
 
     Attributes:
-      suites: Label -> names of mixtures or tasks, for example {"trained": ("mine",), "held_out": ("others",)}; one name
-        needs no tuple.
-      split: The split of all of them.
+      suites: Label -> names of mixtures, tasks or published suites (`flan-jax show suites`), for example
+        {"trained": ("mine",), "held_out": ("others",)}; one name needs no tuple.
+      split: The split of mixtures and tasks; a published suite has its own.
       max_examples_per_task: Examples of each task, spread over its split; None is all.
       batch_size: Rows of a batch.
       max_decode_length: Tokens that a prediction may have; None is the export's target length.
@@ -62,7 +62,7 @@ class EvaluationPlan:
         suites = {label: (names,) if isinstance(names, str) else names for label, names in self.suites.items()}
         for label, names in suites.items():
             if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
-                raise UserError(f"Suite {label!r} must list names of mixtures or tasks; got {names!r}.")
+                raise UserError(f"Suite {label!r} must list names of mixtures, tasks or suites; got {names!r}.")
         if not isinstance(self.strategy, Strategy):
             raise UserError(f"EvaluationPlan.strategy must be one of {listed(STRATEGIES)}; got {self.strategy!r}.")
         object.__setattr__(self, "suites", {label: tuple(names) for label, names in suites.items()})
@@ -72,17 +72,19 @@ class EvaluationPlan:
         record: dict[str, Any] = json.loads(json.dumps({**vars(self), "strategy": self.strategy.record()}))
         return record
 
-    def members(self) -> list[tuple[str, str]]:
-        """The (label, name of a mixture or task) of all suites, in order."""
-        return [(label, name) for label, names in self.suites.items() for name in names]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Labeled:
-    """An exported task under the label of its suite."""
+    """An exported task under the label of its suite.
+
+    Attributes:
+      group: Its cluster and dataset in a published suite; `aggregation` is the rule of that suite. "" for none.
+    """
 
     label: str
     task: Task
+    group: str = ""
+    aggregation: str = ""
 
 
 def labeled(suites: Iterable[tuple[str, Iterable[Task]]]) -> tuple[Labeled, ...]:
@@ -227,6 +229,8 @@ def _scored(member: Labeled, model: Model) -> ScoredTask:
         label=member.label,
         evaluation=evaluation,
         metrics=metrics,
+        group=member.group,
+        aggregation=member.aggregation,
         notes=(*external, *ids),
     )
 

@@ -27,6 +27,7 @@ class ScoredTask:
     Attributes:
       label: Its suite, such as "trained" or "held_out".
       metrics: The names of its metrics; the first score of the first is the main one.
+      group: Its cluster and dataset in a published suite; `aggregation` is the rule of that suite. "" for none.
       notes: Reservations about the scores.
     """
 
@@ -36,6 +37,8 @@ class ScoredTask:
     label: str
     evaluation: Evaluation
     metrics: tuple[str, ...]
+    group: str = ""
+    aggregation: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -73,7 +76,10 @@ def score(task: ScoredTask, predictions: Sequence[Prediction]) -> tuple[TaskResu
         metrics=scores,
         main_metric=main_metric,
         num_examples=len(predictions),
+        group=task.group,
+        aggregation=task.aggregation,
         standard_errors={name: error for one in measured for name, error in one.standard_errors().items()},
+        intervals={name: limits for one in measured for name, limits in one.intervals().items()},
         majority={n: s for one in measure(task.metrics, baseline) for n, s in one.scores().items()} if baseline else {},
         chance=dict.fromkeys(accuracies, chance(predictions)) if task.evaluation == "rank" else {},
         signatures={name: one.signature for one in measured if one.signature for name in one.scores()},

@@ -134,7 +134,7 @@ def squad_v2(references: References, predictions: Sequence[str]) -> Measured:
             scores |= {f"{prefix}em": float(means[0]), f"{prefix}f1": float(means[1])}
         return scores
 
-    return Measured(rows=np.array(rows, float), reduce=reduce)
+    return Measured(rows=np.array(rows, float), reduce=reduce, means=("em", "f1"))
 
 
 def _without_no_answer(text: str) -> str:

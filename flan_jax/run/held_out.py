@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flan_jax.collections import suites
 from flan_jax.data.holdout import HoldOut, in_words, leaks, parted, record, ways
 from flan_jax.data.manifest import MixtureManifest
 from flan_jax.data.source import ExportedTask
@@ -38,7 +39,9 @@ def require_held_out(
     Raises:
       UserError: There is a leak that is not allowed.
     """
-    accepted = HoldOut(tasks=tuple(plan.suites.get(HELD_OUT, ())) if plan else (), allow_leak=tuple(allow_leak))
+    members = suites.members_of(plan.suites, split=plan.split) if plan else []
+    names = tuple(one.name for one in members if one.label == HELD_OUT)
+    accepted = HoldOut(tasks=names, allow_leak=tuple(allow_leak))
     if not accepted.tasks:
         return None
     by_name, facts_of_held_out = set(mixture.hold_out.get("tasks", ())), []

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from flan_jax import placement, processes, vocab
+from flan_jax.collections import suites
 from flan_jax.data.loader import TrainFeed
 from flan_jax.data.manifest import MixtureManifest, Request, TaskMetadata, VocabularyRef
 from flan_jax.data.source import ExportedTask, open_members
@@ -78,7 +79,7 @@ def open_data(config: RunConfig) -> RunData:
     opened = {name: open_members(manifest, export_dir=config.export_dir) for name, manifest in evaluated.items()}
     labeled: Sequence[suite.Labeled] = ()
     if config.evaluation is not None:
-        labeled = suite.labeled((label, opened[name]) for label, name in config.evaluation.members())
+        labeled = labeled_tasks(_evaluated_members(config), opened)
         _require_scores(config, [(one.label, one.task.manifest.task, one.task.manifest.metadata) for one in labeled])
     hold_out = require_held_out(members, config.evaluation, opened, mixture=mixture, allow_leak=config.allow_leak)
     return RunData(mixture=mixture, members=members, evaluated=evaluated, labeled=labeled, hold_out=hold_out)
@@ -95,7 +96,7 @@ def check_data(config: RunConfig) -> None:
 
 
 def _check_described(config: RunConfig, described: Sequence[Sequence[export_process.DescribedTask]]) -> None:
-    labels = [label for label, _ in config.evaluation.members()] if config.evaluation else []
+    labels = [one.label for one in _evaluated_members(config)]
     trained, *evaluated = described
     for task in (task for tasks in (trained, *evaluated) for task in tasks):
         require_rows(f"The vocabulary of task {task.task!r}", task.vocabulary_size, config.model)
@@ -147,9 +148,38 @@ def _ensure_exports(config: RunConfig) -> tuple[MixtureManifest, dict[str, Mixtu
 
 def _requests(config: RunConfig) -> list[Request]:
     """The exports of a run: of the training mixture, then of each member of the evaluation."""
-    plan, data = config.evaluation, config.data
-    members = plan.members() if plan else []
-    return [data, *(dataclasses.replace(data, name=name, split=plan.split) for _, name in members if plan)]
+    data = config.data
+    return [data, *(dataclasses.replace(data, name=one.name, split=one.split) for one in _evaluated_members(config))]
+
+
+def _evaluated_members(config: RunConfig) -> list[suites.Member]:
+    plan = config.evaluation
+    return suites.members_of(plan.suites, split=plan.split) if plan else []
+
+
+def labeled_tasks(
+    members: Sequence[suites.Member], opened: Mapping[str, Sequence[ExportedTask]]
+) -> tuple[suite.Labeled, ...]:
+    """Returns the tasks of an evaluation under their labels, those of published suites with their groups.
+
+    Args:
+      members: What the evaluation covers.
+      opened: The exported tasks of each member, by its name.
+
+    Raises:
+      UserError: A task is under two labels, or there are none.
+    """
+    suite_of = {task.manifest.task: one.suite for one in members if one.suite for task in opened[one.name]}
+    return tuple(
+        dataclasses.replace(
+            one,
+            group=published.group_of(one.task.manifest.task, one.task.manifest.metadata.cluster),
+            aggregation=published.aggregation,
+        )
+        if (published := suite_of.get(one.task.manifest.task)) is not None
+        else one
+        for one in suite.labeled((one.label, opened[one.name]) for one in members)
+    )
 
 
 def _require_requested_vocabulary(ref: VocabularyRef, *, requested: str | None, name: str) -> None:

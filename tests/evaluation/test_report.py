@@ -159,3 +159,30 @@ def test_predictions_to_read_come_from_each_label_whole_or_shortened(directory):
     text = " ".join(word for line in shown for word in line)
     assert max(len(word) for line in shown for word in line if set(word) == {"x"}) < 150
     assert "do sort_words xxx" in text and "xxx ... xxx" in text and "xxx please" in text
+
+
+def test_a_single_evaluation_shows_the_interval_of_each_score_within_80_columns():
+    task = task_result(
+        "a_task_with_a_name_of_thirty_lt", 70.0, standard_errors={"accuracy": 4.6}, intervals={"accuracy": (60.6, 79.0)},
+        majority={"accuracy": 50.0}, chance={"accuracy": 50.0}, by_template={0: 60.0, 1: 80.0},
+    )  # fmt: skip
+    result = SuiteResult(step=2000, tasks=(task,))
+    shown = lines(report.task_table(None, result), width=80)
+    assert shown[1] == "task step 2,000 95 % majority chance spread".split()
+    assert "a_task_with_a_name_of_thirty_lt 70.0 ± 4.6 61-79 50.0 50.0 60-80".split() in shown
+    assert (
+        lines(report.task_table(result, result))[1]
+        == "task step 2,000 step 2,000 change majority chance spread".split()
+    )
+
+
+def test_a_published_suite_has_a_table_of_its_rule():
+    tasks = [
+        task_result(name, score, label="flan2021/nli", group=group, aggregation="flan2021")
+        for name, group, score in (("rte_0", "nli/rte", 40.0), ("rte_1", "nli/rte", 60.0), ("qa", "qa/arc", 90.0))
+    ]
+    shown = lines(report.compare(None, SuiteResult(step=1, tasks=tuple(tasks))))
+    start = shown.index("Suites by their own rules".split())
+    assert [line for line in shown[start + 2 :] if line][:3] == [
+        "flan2021/nli (flan2021) 70.0 3".split(), ["nli", "50.0"], ["qa", "90.0"],
+    ]  # fmt: skip

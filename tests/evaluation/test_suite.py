@@ -332,11 +332,6 @@ def test_an_evaluation_of_nothing_is_refused():
         labeled([("trained", [])])
 
 
-def test_a_plan_lists_its_suites_in_order():
-    plan = EvaluationPlan(suites={"trained": ("a", "b"), "held_out": ("c",)})
-    assert plan.members() == [("trained", "a"), ("trained", "b"), ("held_out", "c")]
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -352,3 +347,35 @@ def test_a_plan_lists_its_suites_in_order():
 def test_impossible_plans_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         EvaluationPlan(**fields)
+
+
+def test_tasks_of_a_published_suite_have_a_score_by_its_rule(task, evaluate, tmp_path):
+    members = labeled(
+        [("t0/held_out", [copying(task, name="a"), copying(task, name="b")]), ("trained", [choosing(task)])]
+    )
+    groups = {"a": "nli/rte", "b": "nli/cb"}
+    members = [
+        dataclasses.replace(one, group=groups[one.task.manifest.task], aggregation="t0")
+        if one.label != "trained"
+        else one
+        for one in members
+    ]
+    result = evaluate(members, wrong=("red",), directory=tmp_path)
+    (label, aggregate), *others = result.aggregates().items()
+    assert (label, aggregate.score, aggregate.clusters, others) == ("t0/held_out", 75.0, {"nli": 75.0}, [])
+    assert results.read_summary(tmp_path).aggregates() == result.aggregates()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["aggregates"]["t0/held_out"]["score"] == 75.0
+
+
+def test_a_summary_has_intervals_and_the_spread_over_templates(task, evaluate, tmp_path):
+    result = evaluate(labeled([("trained", [copying(task), choosing(task)])]), wrong=("red",), directory=tmp_path)
+    copy = result.tasks[0]
+    assert copy.intervals == {"accuracy": (25.0, 100.0)}
+    written, ranked = json.loads((tmp_path / "summary.json").read_text())["tasks"]
+    assert written["intervals"] == {"accuracy": [25.0, 100.0]}
+    assert written["template_spread"] == {
+        "count": 2, "mean": 75.0, "median": 75.0, "minimum": 50.0, "maximum": 100.0, "std": 25.0, "iqr": 25.0,
+    }  # fmt: skip
+    assert ranked["template_spread"]["count"] == 0 and ranked["template_spread"]["mean"] is None
+    assert results.read_summary(tmp_path) == result

@@ -81,7 +81,7 @@ def test_a_lost_record_is_replaced_by_that_of_a_checkpoint(tmp_path):
     directory.open(RUN, config="")
 
 
-@pytest.mark.parametrize("damaged", ['{"step"', "[1]", "{}", '{"format_version": 4}', "\x00"])
+@pytest.mark.parametrize("damaged", ['{"step"', "[1]", "{}", '{"format_version": 5}', "\x00"])
 def test_a_damaged_evaluation_is_named(tmp_path, damaged):
     directory = RunDirectory(path=tmp_path)
     (directory.evaluations / "9").mkdir(parents=True)

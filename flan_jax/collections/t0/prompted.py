@@ -18,6 +18,7 @@ from flan_jax.collections.t0.table import (
     HELD_OUT_CORPORA,
     MAX_ROWS,
     NOT_SCORED,
+    SCORE_EVAL,
     TOO_LONG_OR_BROKEN,
     WITHOUT_TEMPLATES,
     T0Dataset,
@@ -31,7 +32,6 @@ from flan_jax.tasks.sources.rows import OnBadRow, Source
 from flan_jax.templates.promptsource import PromptTemplate
 from flan_jax.templates.promptsource_files import PromptArchive
 
-SCORE_EVAL = "_score_eval"
 UNLISTED_CLUSTER = "unlisted"
 
 RateRule = Literal["published", "divided"]

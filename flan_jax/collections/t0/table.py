@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 MAX_ROWS = 500_000
 """The templates of a larger training set share the rate of this many rows; each one of a smaller set has its size."""
+SCORE_EVAL = "_score_eval"
+"""Suffix of the tasks that rank the choices of a prompt."""
 ANLI, ANLI_ROUNDS = "anli", ("r1", "r2", "r3")
 """Its rounds are splits, each with tasks of its own."""
 

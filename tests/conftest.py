@@ -57,6 +57,7 @@ def pytest_collection_modifyitems(config, items):
         "gpu_compiler": not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))),
         "tensorflow": importlib.util.find_spec("seqio") is None,
         "reference": importlib.util.find_spec("transformers") is None,
+        "lm_eval": importlib.util.find_spec("lm_eval") is None,
         "libtpu": importlib.util.find_spec("libtpu") is None,
         "t5x": importlib.util.find_spec("t5x") is None,
     }

@@ -2,7 +2,7 @@
 
 A checksum is the SHA-256 over the sums of a file's blocks of 4 KiB, as 64-bit numbers. It detects every change of a
 single word, every change of length and every block in a wrong position, at the speed at which memory is read: a SHA-256
-over the bytes takes a tenth of the time of a save, this takes a fiftieth. It protects against disks, copies and kills,
+over the bytes takes a tenth of the time of a save, this takes a twentieth. It protects against disks, copies and kills,
 not against somebody who wants to forge a checkpoint.
 """
 

@@ -125,10 +125,12 @@ class DataFolder:
     Attributes:
       variable: The environment variable.
       content: Content of the folder, for messages.
+      command: Fetches it, if one command does.
     """
 
     variable: str
     content: str
+    command: str = ""
 
     def named(self) -> Path | None:
         """Returns the folder that the environment variable names; None if it is not set."""
@@ -162,6 +164,7 @@ class DataFolder:
             raise MissingFileError(
                 f"{place}: no folder {folder} to read {self.content} from. "
                 f"Give another data_dir, or set the environment variable {self.variable}."
+                + (f" To get it: {self.command}" if self.command else "")
             )
         return folder
 

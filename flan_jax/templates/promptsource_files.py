@@ -75,7 +75,10 @@ def open_archive(path: Path | str) -> PromptArchive:
     place = user_path(path)
     if not place.exists():
         neighbors = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        raise MissingFileError(f"No folder or archive {place} to read templates from.{nearest(place.name, neighbors)}")
+        raise MissingFileError(
+            f"No folder or archive {place} to read templates from.{nearest(place.name, neighbors)} To get them: git "
+            "clone https://github.com/bigscience-workshop/promptsource; its folder promptsource/templates has them."
+        )
     if place.is_dir():
         names = [p.relative_to(place).as_posix() for p in place.rglob(FILE_NAME)]
     else:

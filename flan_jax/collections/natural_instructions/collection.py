@@ -33,7 +33,11 @@ from flan_jax.templates.render import Template
 from flan_jax.templates.superni import HEADLINE, TK_INSTRUCT, Encoding
 from flan_jax.vocab import Vocabulary
 
-DATA = DataFolder(variable="FLAN_JAX_SUPERNI_DIR", content="Super-NaturalInstructions")
+DATA = DataFolder(
+    variable="FLAN_JAX_SUPERNI_DIR",
+    content="Super-NaturalInstructions",
+    command="git clone https://github.com/allenai/natural-instructions",
+)
 SPLITS: tuple[Split, ...] = ("train", "test")
 TEMPLATE = Template(inputs="{prompt}", targets="{target}", name="super-natural-instructions")
 SAMPLE_CATEGORIES = (

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from flan_jax.collections.catalog import Collection
 from flan_jax.collections.t0.prompted import Contents, RateRule, T0Settings
+from flan_jax.errors import in_errors
 from flan_jax.names import nearest
 from flan_jax.settings import Section
 from flan_jax.tasks.sources.rows import OnBadRow
@@ -62,7 +63,8 @@ def _read(section: Section) -> T0Settings:
             "give promptsource, its folder of templates or an archive of it, or set the environment variable "
             f"{ARCHIVE_VARIABLE}."
         )
-    archive = open_archive(path)
+    with in_errors(section.place):
+        archive = open_archive(path)
     rows = parse_rows(keys.rows)
     for dataset in rows:
         if dataset not in archive.members:

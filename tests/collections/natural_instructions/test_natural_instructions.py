@@ -303,7 +303,11 @@ def test_a_yaml_file_registers_the_collection_with_its_settings(collection, regi
         ),
         ("{data_dirr: x}", ValueError, r"unknown key 'data_dirr'. Did you mean 'data_dir'"),
         ("{seed: 1}", ValueError, r"give data_dir, or set the environment variable FLAN_JAX_SUPERNI_DIR"),
-        ("{data_dir: nowhere}", FileNotFoundError, r"no folder .*nowhere .*set the environment variable FLAN_JAX_"),
+        (
+            "{data_dir: nowhere}",
+            FileNotFoundError,
+            r"no folder .*nowhere .*set the environment variable FLAN_JAX_.*git clone",
+        ),
     ],
 )
 def test_wrong_settings_are_named_with_their_place(collection, registries, tmp_path, settings, error, message):

@@ -301,7 +301,9 @@ def test_the_other_rule_of_rates_can_be_selected(shared_data):
 
 def test_the_environments_archive_goes_before_the_files(toys, tmp_path, monkeypatch):
     (tmp_path / "templates.zip").rename(tmp_path / "elsewhere.zip")
-    with pytest.raises(FileNotFoundError, match=r"No folder or archive .*templates.zip"):
+    with pytest.raises(
+        FileNotFoundError, match=r"line 1: collections.t0: No folder or archive .*templates.zip .*git clone"
+    ):
         toys()
     monkeypatch.setenv(t0.ARCHIVE_VARIABLE, str(tmp_path / "elsewhere.zip"))
     assert "toys_size_broken" in toys().names()

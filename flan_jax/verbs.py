@@ -82,9 +82,9 @@ VERBS = {
     ),
     "show": Verb(
         does="tasks, mixtures, suites, task NAME, mixture NAME, template FILE, lint, export DIR, run DIR, "
-        "checkpoint DIR, gin --from-t5x FILE",
+        "checkpoint DIR, evaluation DIR [DIR], gin --from-t5x FILE",
         examples=("tasks 'rte_*'", "template my_tasks.yaml", "run runs/quickstart --json"),
-        positional=("what", "name"),
+        positional=("what", "name", "other"),
         has_json=True,
     ),
     "plan": Verb(

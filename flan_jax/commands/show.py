@@ -17,14 +17,14 @@ from rich.text import Text
 from flan_jax import t5x_names
 from flan_jax.annotations import Count, PositiveInt
 from flan_jax.data.manifest import require_lengths
-from flan_jax.errors import UserError
-from flan_jax.evaluation import report, results
+from flan_jax.errors import MissingFileError, UserError
+from flan_jax.evaluation import comparison, report, results
 from flan_jax.names import counted, require_choice
 from flan_jax.paths import location, user_path
 
 Data = dict[str, Any]
 
-NAMED = ("task", "mixture", "template", "export", "run", "checkpoint")
+NAMED = ("task", "mixture", "template", "export", "run", "checkpoint", "evaluation")
 NOUNS = ("tasks", "mixtures", "suites", "lint", "gin", *NAMED)  # These also without a name.
 
 
@@ -47,6 +47,7 @@ class Shown:
 def show(
     what: str,
     name: str | None = None,
+    other: str | None = None,
     *,
     mixture_or_task_module: str | None = None,
     vocabulary: str | None = None,
@@ -65,10 +66,11 @@ def show(
     """Describes a task, mixture, template file, export, run or checkpoint, or translates a gin file of T5X.
 
     Args:
-      what: tasks, mixtures, suites, task, mixture, template, lint, export, run, checkpoint or gin.
+      what: tasks, mixtures, suites, task, mixture, template, lint, export, run, checkpoint, evaluation or gin.
       name: The name of the task or mixture, or the path of the file or directory. For `tasks`, `mixtures` and `suites`:
         a part of the names, or a pattern with `*`. For `lint`: a task or a YAML file; without it, every template of
         the package.
+      other: For `evaluation`: the directory of an evaluation of the same rows, to compare row by row.
       mixture_or_task_module: The module that defines it, when the package does not: dotted modules or paths,
         comma-separated.
       vocabulary: "embedded", "bytes", a SentencePiece model or a Hugging Face folder, for tasks that name none.
@@ -99,6 +101,8 @@ def show(
     if what in NAMED and not name:
         word = "NAME" if what in ("task", "mixture") else "PATH"
         raise UserError(f"show which {what}? Write: flan-jax show {what} {word}.")
+    if other is not None and what != "evaluation":
+        raise UserError(f"show {what} takes one name or path; got {name!r} and {other!r}.")
     if what in ("tasks", "mixtures", "suites", "task", "mixture", "lint"):
         _define(mixture_or_task_module, vocabulary=vocabulary, tfds_data_dir=tfds_data_dir)
     sizes: Data = {"steps": train_steps, "batch_size": batch_size, "lengths": task_feature_lengths}
@@ -114,6 +118,7 @@ def show(
         "lint": lambda: _lint(name, lengths=task_feature_lengths),
         "gin": lambda: _gin(from_t5x or name),
         "export": lambda: _export(str(name)),
+        "evaluation": lambda: _evaluation(str(name), other),
         "run": lambda: _run(str(name), strict=strict),
         "checkpoint": lambda: _checkpoint(str(name), step=step, strict=strict),
     }
@@ -174,13 +179,15 @@ def _declared(what: str, pattern: str | None) -> list[RenderableType]:
 def _task(
     name: str, *, split: str | None, index: int, lengths: Mapping[str, int] | None, num_packed: int
 ) -> tuple[Data, RenderableType]:
-    from flan_jax.tasks import describe
+    from flan_jax.tasks import describe, example_tables
 
     data = describe.task_example(
         name, split=split, index=index, lengths=lengths or describe.DEFAULT_LENGTHS, num_packed=num_packed
     )
     packed = data["packed"]
-    features = [{"feature": feature, "values": _numbers(values)} for feature, values in packed["features"].items()]
+    features = [
+        {"feature": feature, "values": example_tables.numbers(values)} for feature, values in packed["features"].items()
+    ]
     parts: list[RenderableType] = [
         Text(f"{name}, split {data['split']}, {data['place']}", style="bold underline"),
         Text("raw row"),
@@ -189,7 +196,8 @@ def _task(
     if data["row"] != data["raw"]:
         parts += [Text("after the normalizer"), Pretty(data["row"])]
     for rendering in data["renderings"]:
-        parts += [_rendering(rendering), *(_tokens(side, value) for side, value in rendering["tokens"].items())]
+        parts.append(example_tables.rendering(rendering))
+        parts += [example_tables.tokens(side, value) for side, value in rendering["tokens"].items()]
     title = f"one packed row: {packed['examples']} of the next {num_packed} examples, lengths {data['lengths']}"
     return data, Group(*parts, _table(title, ("feature", "values"), features))
 
@@ -235,14 +243,14 @@ def _mixture(
 
 
 def _template(path: str, *, num_rows: int) -> tuple[Data, RenderableType]:
-    from flan_jax.tasks import describe
+    from flan_jax.tasks import describe, example_tables
 
     data = describe.user_file(path, num_rows=num_rows)
     parts: list[RenderableType] = []
     for task in data["tasks"]:
         parts.append(Text(f"{task['task']} (cluster {task['cluster']}), split {task['split']}", style="bold underline"))
         for row in task["rows"]:
-            parts += [Text(row["place"]), Pretty(row["raw"]), *map(_rendering, row["renderings"])]
+            parts += [Text(row["place"]), Pretty(row["raw"]), *map(example_tables.rendering, row["renderings"])]
     return data, Group(*parts)
 
 
@@ -317,6 +325,18 @@ def _run(path: str, *, strict: bool) -> tuple[Data, RenderableType]:
     return data, Group(*parts)
 
 
+def _evaluation(path: str, other: str | None) -> tuple[Data, RenderableType]:
+    directory = user_path(path)
+    if other is not None:
+        differences = comparison.compare(directory, user_path(other))
+        listed = results.json_of([dataclasses.asdict(one) | {"difference": one.difference} for one in differences])
+        return {"before": path, "after": other, "differences": listed}, report.difference_table(differences)
+    evaluation = results.read_summary(directory)
+    if evaluation is None:
+        raise MissingFileError(f"{path} has no summary.json of a finished evaluation: name a directory RUN/eval/STEP.")
+    return results.as_json(evaluation), report.compare(None, evaluation)
+
+
 def _checkpoint(path: str, *, step: int | None, strict: bool) -> tuple[Data, RenderableType]:
     from flan_jax.checkpoint import describe
 
@@ -333,25 +353,6 @@ def _checkpoint(path: str, *, step: int | None, strict: bool) -> tuple[Data, Ren
 
 def _numbers_table(title: str, data: Mapping[str, Any]) -> RenderableType:
     return _table(title, ("what", "value"), [{"what": key, "value": value} for key, value in data.items()])
-
-
-def _rendering(rendering: Mapping[str, Any]) -> RenderableType:
-    named = f" {rendering['name']!r}" if rendering["name"] else ""
-    inverted = ", inverted" if rendering["direction"] == "inverted" else ""
-    lists = {side: " | ".join(rendering[side]) for side in ("options", "references") if rendering[side]}
-    grid = Table(box=box.SIMPLE, show_header=False)
-    for label, text in {"inputs": rendering["inputs"], "targets": rendering["targets"], **lists}.items():
-        grid.add_row(Text(label, style="dim"), Text(text, overflow="fold"))
-    for note in rendering.get("notes", ()):
-        grid.add_row(Text("note", style="yellow"), Text(note))
-    return Group(Text(f"template {rendering['template']}{named}{inverted}", style="bold"), grid)
-
-
-def _tokens(side: str, tokens: Mapping[str, Any]) -> RenderableType:
-    text = Text(f"{len(tokens['ids'])} tokens of the {side}: ", style="bold")
-    for number, piece in zip(tokens["ids"], tokens["pieces"], strict=True):
-        text.append(piece, style="not bold cyan").append(f" {number}  ", style="not bold dim")
-    return text
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> RenderableType:
@@ -388,12 +389,3 @@ def _as_text(value: Any) -> str:
 
 def _sides(numbers: Mapping[str, int]) -> str:
     return f"{numbers['inputs']:,} / {numbers['targets']:,}"
-
-
-def _numbers(values: Sequence[float]) -> str:
-    """The values of a feature; padding zeros at its end are counted instead."""
-    used = len(values)
-    while used and not values[used - 1]:
-        used -= 1
-    padding = f" + {len(values) - used} x 0" if used < len(values) else ""
-    return " ".join(f"{value:g}" for value in values[:used]) + padding

@@ -84,13 +84,13 @@ def read_record(directory: Path) -> EvaluationRecord:
     return from_json(value, EvaluationRecord, file=path)
 
 
-def read_lines(lines: Iterable[bytes], path: Path, *, wanted: Collection[int]) -> dict[int, Prediction]:
+def read_lines(lines: Iterable[bytes], path: Path, *, wanted: Collection[int] | None = None) -> dict[int, Prediction]:
     """Returns the predictions for the examples `wanted` by their numbers.
 
     Args:
       lines: The rows that an evaluation wrote.
       path: Their file, for messages.
-      wanted: Numbers of examples in the export.
+      wanted: Numbers of examples in the export; None for all.
 
     Raises:
       DamagedFileError: A line is no prediction.
@@ -102,13 +102,13 @@ def read_lines(lines: Iterable[bytes], path: Path, *, wanted: Collection[int]) -
             prediction = prediction_of(json_row(line, place), place)
         except UserError as error:
             raise DamagedFileError(f"{error} {_FIX}") from error
-        if prediction.index in wanted:
+        if wanted is None or prediction.index in wanted:
             predictions[prediction.index] = prediction
     return predictions
 
 
-def read_finished(directory: Path, task: str, *, wanted: Collection[int]) -> dict[int, Prediction]:
-    """Returns the predictions of a finished task for the examples `wanted`; {} if it is not finished."""
+def read_finished(directory: Path, task: str, *, wanted: Collection[int] | None = None) -> dict[int, Prediction]:
+    """Returns the predictions of a finished task for the examples `wanted`, or all; {} if it is not finished."""
     path = predictions_path(directory, task)
     if not path.is_file():
         return {}

@@ -1,5 +1,6 @@
 """Evaluations as tables: before and after, by task and by cluster, and sample predictions."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flan_jax.evaluation.comparison import Difference
 from flan_jax.evaluation.directory import predictions_path
 from flan_jax.evaluation.results import Mean, SuiteResult, TaskResult
 from flan_jax.evaluation.suite import HELD_OUT, TRAINED
@@ -102,6 +104,24 @@ def suite_table(before: SuiteResult | None, after: SuiteResult) -> RenderableTyp
             line(Text(f" {cluster}"), score, old.clusters.get(cluster, math.nan) if old else math.nan, "")
         rows.append(None)
     return _table("Suites by their own rules", ["suite", *_steps(before, after), "tasks"], rows)
+
+
+def difference_table(differences: Sequence[Difference]) -> RenderableType:
+    """Returns the comparison of two evaluations row by row."""
+    rows: list[_Row] = []
+    for task, of_task in itertools.groupby(differences, key=lambda one: one.name):
+        rows.append([Text(task, style="bold")])
+        for one in of_task:
+            limits = f"{one.low:+.1f} to {one.high:+.1f}"
+            counts = (f"{one.wins:,}", f"{one.ties:,}", f"{one.losses:,}")
+            p_value = "-" if math.isnan(one.p_value) else f"{one.p_value:.3f}"
+            change = f"{one.difference:+.1f}"
+            rows.append(
+                [Text(f" {one.metric}"), _number(one.before), _number(one.after), change, limits, p_value, *counts]
+            )
+    columns = ["task", "before", "after", "change", "95 %", "p", "wins", "ties", "losses"]
+    legend = "95 % and p: paired bootstrap over rows; wins, ties, losses: rows of the second evaluation."
+    return Group(_table("Differences", columns, rows), Text(legend, style="dim"))
 
 
 def _task_cells(task: TaskResult, name: str, old: Mapping[str, float], before: SuiteResult | None) -> list[str]:

@@ -180,7 +180,7 @@ def as_json(result: SuiteResult) -> dict[str, Any]:
         "aggregates": {label: asdict(one) for label, one in result.aggregates().items()},
         "tasks": [asdict(task) | {"template_spread": asdict(task.template_spread)} for task in result.tasks],
     }
-    json_value: dict[str, Any] = _without_nan(value)
+    json_value: dict[str, Any] = json_of(value)
     return json_value
 
 
@@ -228,12 +228,12 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON knows no NaN: scores that are not defined are null."""
+def json_of(value: Any) -> Any:
+    """Returns a value with null for scores that are not defined: JSON knows no NaN."""
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: json_of(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [json_of(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

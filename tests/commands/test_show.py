@@ -17,7 +17,10 @@ from flan_jax.checkpoint.digest import params_digest
 from flan_jax.checkpoint.manager import CheckpointPolicy, Checkpoints
 from flan_jax.commands.show import NOUNS, show
 from flan_jax.data.manifest import Request
+from flan_jax.evaluation.directory import EvaluatedTask, EvaluationRecord, begin, write_finished
+from flan_jax.evaluation.prediction import Prediction
 from flan_jax.evaluation.results import SuiteResult, TaskResult, write_summary
+from flan_jax.evaluation.task_scores import ScoredTask
 from flan_jax.run.directory import RunDirectory
 from tests.data.export_made_by_hand import LENGTHS, write_mixture
 
@@ -254,3 +257,22 @@ def test_problems_in_templates_are_shown_and_fail(registries, rows):
 def test_options_out_of_range_are_refused(capsys, option, message):
     assert cli.run(["show", "mixture", "embedded_train", option]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_show_evaluation_describes_one_and_compares_two(run, capsys):
+    directory = run / "eval" / "5"
+    assert as_json("evaluation", str(directory))["tasks"][0]["metrics"] == {"accuracy": 62.5, "positive_f1": 48.25}
+    for name, predictions in (("a", ("yes", "no")), ("b", ("yes", "yes"))):
+        task = ScoredTask(task="qa", split="test", cluster="c", label="t", evaluation="generate", metrics=("accuracy",))
+        begin(run / name, EvaluationRecord(step=1, provenance={}, tasks=(EvaluatedTask(scored=task, identity="x"),)))
+        rows = [Prediction(index=i, references=("yes",), prediction=text) for i, text in enumerate(predictions)]
+        write_finished(run / name, "qa", rows)
+    (difference,) = as_json("evaluation", str(run / "a"), str(run / "b"))["differences"]
+    assert (difference["difference"], difference["wins"], difference["ties"]) == (50.0, 1, 1)
+    assert cli.run(["show", "evaluation", str(run / "a"), str(run / "b")]) == 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert "accuracy 50.0 100.0 +50.0 +0.0 to +100.0".split() in [line[:7] for line in shown]
+    with pytest.raises(FileNotFoundError, match="summary.json of a finished evaluation"):
+        show("evaluation", str(run))
+    with pytest.raises(ValueError, match="show run takes one name or path"):
+        show("run", str(run), str(run))

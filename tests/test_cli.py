@@ -35,7 +35,8 @@ def test_arguments_files_bindings_and_options_are_distinguished():
     ("arguments", "message"),
     [
         (["trian"], "No verb 'trian'. Did you mean 'train'?"),
-        (["show", "run", "dir", "more"], "`show` takes no argument 'more' here"),
+        (["show", "run", "dir", "more"], "show run takes one name or path; got 'dir' and 'more'"),
+        (["show", "run", "dir", "other", "more"], "`show` takes no argument 'more' here"),
         (["doctor", "--expcet=gpu"], "`doctor` has no option --expcet. Did you mean 'expect'?"),
         (["train", "--gin_file=quikstart.gin"], "No gin file 'quikstart.gin'"),
         (["train"], "`train` needs model_dir, data, model"),

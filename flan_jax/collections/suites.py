@@ -20,8 +20,9 @@ from flan_jax.collections.flan2021.names import parse
 from flan_jax.collections.flan2021.splits import CLUSTER_OF, CLUSTERS
 from flan_jax.collections.t0.table import DATASETS as T0_DATASETS
 from flan_jax.collections.t0.table import SCORE_EVAL
+from flan_jax.data.manifest import Request
 from flan_jax.errors import UnknownNameError, UserError
-from flan_jax.names import require_choice
+from flan_jax.names import nearest
 
 GroupOf = Callable[[str, str], str]
 """(name of a task, its cluster) -> its group, `cluster/dataset`."""
@@ -155,7 +156,8 @@ def suite(name: str) -> Suite:
     Raises:
       UnknownNameError: There is none of that name.
     """
-    require_choice(name, SUITES, "suite", error=UnknownNameError)
+    if name not in SUITES:
+        raise UnknownNameError(f"There is no suite {name!r}.{nearest(name, SUITES)} `flan-jax show suites` lists them.")
     return SUITES[name]
 
 
@@ -174,6 +176,12 @@ class Member:
     name: str
     split: str
     suite: Suite | None = None
+
+    def request(self, base: Request) -> Request:
+        """Returns the request of its export; `base` has the lengths, the vocabulary and the module."""
+        request = dataclasses.replace(base, name=self.name, split=self.split)
+        # References are compared whole, and options are never truncated, whatever targets a run was trained with.
+        return request if self.suite is None else dataclasses.replace(request, max_truncated_targets=1.0)
 
 
 def members_of(suites: Mapping[str, Sequence[str]], *, split: str) -> list[Member]:

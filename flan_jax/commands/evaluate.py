@@ -166,7 +166,7 @@ def _ensure_exports(
     request = dataclasses.replace(run.request, module=module or run.request.module)
     try:
         manifests = ensure_exports(
-            [dataclasses.replace(request, name=one.name, split=one.split) for one in members],
+            [one.request(request) for one in members],
             export_dir=run.export_dir,
             use_cached=use_cached,
         )

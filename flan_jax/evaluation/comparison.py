@@ -81,15 +81,15 @@ def compare(before: Path, after: Path) -> tuple[Difference, ...]:
 def _tasks(before: Path, after: Path) -> Sequence[ScoredTask]:
     """Returns the tasks of both evaluations, scored with the metrics of the second."""
     first, second = (files.read_record(path) for path in (before, after))
-    names = [{task.scored.task: task.scored for task in record.tasks} for record in (first, second)]
-    for one, other, paths in ((*names, (before, after)), (*names[::-1], (after, before))):
-        lacking = [name for name in one if name not in other]
+    one, other = ({task.scored.task: task.scored for task in record.tasks} for record in (first, second))
+    for path, whole, tasks, of_path in ((after, before, other, one), (before, after, one, other)):
+        lacking = [name for name in of_path if name not in tasks]
         if lacking:
             raise UserError(
-                f"{paths[1]} lacks {counted(len(lacking), 'task')} of {paths[0]}: {_some(lacking)}. Evaluate both on "
-                "the same tasks."
+                f"{path} lacks {counted(len(lacking), 'task')} of {whole}: {_some(lacking)}. Evaluate both on the same "
+                "tasks."
             )
-    return list(names[1].values())
+    return list(other.values())
 
 
 def _rows(path: Path, task: str) -> Mapping[int, Prediction]:

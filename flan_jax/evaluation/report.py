@@ -112,15 +112,12 @@ def difference_table(differences: Sequence[Difference]) -> RenderableType:
     for task, of_task in itertools.groupby(differences, key=lambda one: one.name):
         rows.append([Text(task, style="bold")])
         for one in of_task:
-            limits = f"{one.low:+.1f} to {one.high:+.1f}"
-            counts = (f"{one.wins:,}", f"{one.ties:,}", f"{one.losses:,}")
+            limits = f"{one.low:.1f} to {one.high:.1f}"
             p_value = "-" if math.isnan(one.p_value) else f"{one.p_value:.3f}"
-            change = f"{one.difference:+.1f}"
-            rows.append(
-                [Text(f" {one.metric}"), _number(one.before), _number(one.after), change, limits, p_value, *counts]
-            )
-    columns = ["task", "before", "after", "change", "95 %", "p", "wins", "ties", "losses"]
-    legend = "95 % and p: paired bootstrap over rows; wins, ties, losses: rows of the second evaluation."
+            scores = (_number(one.before), _number(one.after), f"{one.difference:+.1f}")
+            rows.append([Text(f" {one.metric}"), *scores, limits, p_value, f"{one.wins}/{one.ties}/{one.losses}"])
+    columns = ["task", "before", "after", "change", "95 %", "p", "w/t/l"]
+    legend = "95 % and p: paired bootstrap over rows; w/t/l: rows that the second evaluation wins, ties and loses."
     return Group(_table("Differences", columns, rows), Text(legend, style="dim"))
 
 

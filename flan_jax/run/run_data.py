@@ -149,7 +149,7 @@ def _ensure_exports(config: RunConfig) -> tuple[MixtureManifest, dict[str, Mixtu
 def _requests(config: RunConfig) -> list[Request]:
     """The exports of a run: of the training mixture, then of each member of the evaluation."""
     data = config.data
-    return [data, *(dataclasses.replace(data, name=one.name, split=one.split) for one in _evaluated_members(config))]
+    return [data, *(one.request(data) for one in _evaluated_members(config))]
 
 
 def _evaluated_members(config: RunConfig) -> list[suites.Member]:

@@ -271,7 +271,7 @@ def test_show_evaluation_describes_one_and_compares_two(run, capsys):
     assert (difference["difference"], difference["wins"], difference["ties"]) == (50.0, 1, 1)
     assert cli.run(["show", "evaluation", str(run / "a"), str(run / "b")]) == 0
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert "accuracy 50.0 100.0 +50.0 +0.0 to +100.0".split() in [line[:7] for line in shown]
+    assert "accuracy 50.0 100.0 +50.0 0.0 to 100.0".split() in [line[:7] for line in shown]
     with pytest.raises(FileNotFoundError, match="summary.json of a finished evaluation"):
         show("evaluation", str(run))
     with pytest.raises(ValueError, match="show run takes one name or path"):

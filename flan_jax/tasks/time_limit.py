@@ -5,6 +5,7 @@ years, can only be interrupted. The limit holds in the main thread, where Python
 regular expressions and long multiplications; exports therefore render in main threads.
 """
 
+import atexit
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -63,6 +64,8 @@ class _Watch:
 
 
 _watch = _Watch()
+# The interpreter gives signals back to the system before it frees its modules: a tick would then kill the process.
+atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
 
 
 class limited:

@@ -3,6 +3,8 @@
 import itertools
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 
@@ -140,3 +142,20 @@ def test_the_timer_ends_after_the_last_row_and_restores_the_earlier_handler():
         assert caught == [1]
     finally:
         signal.signal(signal.SIGALRM, earlier)
+
+
+SLOW_EXIT = """
+import time
+from flan_jax.tasks import time_limit
+time_limit.ROW_SECONDS = 0.4
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(1)
+slow = Slow()
+with time_limit.limited("task", "place"):
+    pass
+"""
+
+
+def test_a_process_that_takes_long_to_exit_is_not_killed_by_the_timer():
+    assert subprocess.run([sys.executable, "-c", SLOW_EXIT], check=False).returncode == 0

@@ -6,6 +6,7 @@ Names of arrays in models, objectives and decoding end in their axes: `logits_BT
   D model width           H attention heads       K size of one head
   F feed-forward width    V vocabulary rows       R buckets of relative positions
   G groups of rows        I J blocks of a kernel  M shards of the vocabulary
+  N candidates of a row   C columns of a cache    E rows that are encoded together
 
 Annotations with them are checked in the test session only (tests/conftest.py).
 """

@@ -31,7 +31,10 @@ CHECKED = (
 install_import_hook(
     [
         "flan_jax.objectives",
-        *(f"flan_jax.decoding.{m}" for m in ("decoder", "loop", "scoring")),  # Strategies check themselves.
+        *(
+            f"flan_jax.decoding.{m}"
+            for m in ("beams", "processors", "programs", "scoring", "search", "vocabulary_axis")
+        ),  # Strategies check themselves.
         "flan_jax.models.t5.model",
         *(f"flan_jax.models.{m}" for m in CHECKED),
     ],

@@ -1,6 +1,6 @@
 """Saves what `transformers` computes for each T5 family on synthetic weights, for tests/models and tests/decoding.
 
-    python tools/make_transformers_goldens.py          # writes tests/golden/transformers_*.npz
+    python tools/make_transformers_goldens.py          # writes tests/golden/transformers_*
     python tools/make_transformers_goldens.py --check  # compares the files with the installed release
 
 Needs the `reference` extra. The weights are not stored: `made_up_weight` draws each from its T5X name alone, and the
@@ -17,6 +17,7 @@ greedy tokens, all from the library's own classes. Releases 4 and 5 give the sam
 """
 
 import argparse
+import json
 import zlib
 from pathlib import Path
 
@@ -53,6 +54,26 @@ INPUT_LENGTHS = (150, 60)
 TARGET_LENGTHS = (140, 30)
 PROMPT_LENGTHS = (3, 7, 12, 16, 20, 20)
 GREEDY_TOKENS = 24
+# Settings of `generate` for tests/golden/transformers_decoding.json. Other ids than 1 as the end of sequence, so that many
+# hypotheses end.
+DECODINGS = {
+    "beams": {"num_beams": 3, "num_return_sequences": 3, "eos": 4},
+    "beams_never": {"num_beams": 4, "num_return_sequences": 2, "early_stopping": "never", "eos": 4},
+    "beams_early": {"num_beams": 4, "num_return_sequences": 4, "early_stopping": True, "eos": 7},
+    "beams_long": {"num_beams": 5, "num_return_sequences": 2, "length_penalty": 2.5, "eos": 24},
+    "beams_short": {"num_beams": 2, "num_return_sequences": 2, "length_penalty": -0.5, "eos": 4},
+    "beams_unnormalized": {
+        "num_beams": 3, "num_return_sequences": 1, "length_penalty": 0.0, "early_stopping": "never", "eos": 19
+    },
+    "beams_processed": {
+        "num_beams": 3, "num_return_sequences": 3, "min_new_tokens": 5, "repetition_penalty": 1.3,
+        "no_repeat_ngram_size": 2, "eos": 4,
+    },
+    "greedy_processed": {"min_new_tokens": 6, "repetition_penalty": 1.4, "no_repeat_ngram_size": 3, "eos": 4},
+    "greedy_unigrams": {"no_repeat_ngram_size": 1, "eos": 1},
+    "greedy_rewarded": {"repetition_penalty": 0.8, "min_new_tokens": 2, "eos": 7},
+}  # fmt: skip
+DECODING_FAMILIES = {"t5_1_1": tuple(DECODINGS), "umt5": ("beams_early",), "t5_1_0": ("beams_processed",)}
 # Of the draws tried, ones under which greedy outputs vary, and some rows end early while others go on.
 DRAW, TIED_DRAW = 20, 259
 
@@ -223,11 +244,55 @@ def greedy(model, **seen) -> np.ndarray:
     return np.pad(tokens, ((0, 0), (0, GREEDY_TOKENS - tokens.shape[1])))
 
 
+def decodings() -> dict[str, list[dict]]:
+    """Returns each row's sequences and, of beams, scores, by family and setting."""
+    import torch
+
+    prompts = {key: torch.tensor(value, dtype=torch.long) for key, value in made_up_prompts().items()}
+    results = {}
+    for family, names in DECODING_FAMILIES.items():
+        model = reference_model(family, parameter_shapes(family))
+        for name in names:
+            settings, eos = DECODINGS[name], DECODINGS[name]["eos"]
+            outcome = model.generate(
+                input_ids=prompts["encoder_input_tokens"],
+                attention_mask=prompts["encoder_segment_ids"],
+                do_sample=False,
+                max_new_tokens=GREEDY_TOKENS,
+                eos_token_id=eos,
+                pad_token_id=0,
+                output_scores=True,
+                return_dict_in_generate=True,
+                **{"num_beams": 1, **{key: value for key, value in settings.items() if key != "eos"}},
+            )
+            rows = []
+            for tokens in outcome.sequences[:, 1:].tolist():
+                rows.append(tokens[: tokens.index(eos) + 1] if eos in tokens else tokens)
+            scores = getattr(outcome, "sequences_scores", None)
+            results[f"{family}/{name}"] = {"tokens": rows, "scores": None if scores is None else scores.tolist()}
+    return results
+
+
+def check_decodings(*, is_check: bool) -> None:
+    """Writes the sequences of all decoding settings, or compares."""
+    file, results = GOLDEN_DIR / "transformers_decoding.json", decodings()
+    if not is_check:
+        lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in results.items())
+        file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        return
+    stored = json.loads(file.read_text())
+    assert stored.keys() == results.keys()
+    for name, expected in stored.items():
+        assert results[name]["tokens"] == expected["tokens"], name
+        assert np.allclose(results[name]["scores"] or 0, expected["scores"] or 0, atol=1e-4), name
+
+
 def main() -> None:
     """Writes one file a family, or compares."""
     parser = argparse.ArgumentParser(description="Writes tests/golden/transformers_*.npz.")
     parser.add_argument("--check", action="store_true", help="compare with the files, fail at 1e-4, write nothing")
     check = parser.parse_args().check
+    check_decodings(is_check=check)
     for family in FAMILIES:
         file, arrays = GOLDEN_DIR / f"transformers_{family}.npz", computed(family)
         print(family, {name: array.shape for name, array in arrays.items()}, "ends", (arrays["greedy"] == 1).sum())

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from flan_jax.decoding.decoder import Hypothesis, Row
+from flan_jax.decoding.decoder import Row
+from flan_jax.decoding.hypotheses import Hypothesis
 from flan_jax.evaluation.examples import Example, Task, read_examples, spell
 from flan_jax.evaluation.postprocess import postprocessor
 from flan_jax.evaluation.prediction import Alternative, Prediction

@@ -61,10 +61,17 @@ class RelativePositionBias(nn.Module):
         values = values[..., : T * (T + S - 1)].reshape(copies, self.num_heads, T, T + S - 1)
         return values[..., :S]
 
-    def row(self, index: Int[Array, ""], key_length: int) -> Float32[Array, "1 H 1 S"]:
-        """Returns row `index` of the square bias, for one decoding step."""
-        # Key s is at distance s - index, which is stored at (s - index) mod 2S. Two periods, so that the slice does not
-        # wrap.
-        values = jnp.tile(self.by_distance(key_length, key_length), (1, 2))
-        row_HS = jax.lax.dynamic_slice_in_dim(values, 2 * key_length - index, key_length, axis=1)
-        return row_HS[None, :, None]
+    def ring(self, position: Int[Array, ""], length: int) -> Float32[Array, "1 H 1 S"]:
+        """Returns the bias of a query at `position` of a ring of keys, the last S of which it attends to.
+
+        Key s of the ring was written (position - s) mod S steps before the query.
+
+        Args:
+          position: The query's position in the ring.
+          length: S, the positions of the ring.
+        """
+        by_distance_HR = self.by_distance(length, length)
+        # Oldest first; tiled, the ring of any position is one slice of it.
+        oldest_first_HS = jnp.concatenate([by_distance_HR[:, length + 1 :], by_distance_HR[:, :1]], axis=1)
+        twice_HR = jnp.tile(oldest_first_HS, (1, 2))
+        return jax.lax.dynamic_slice_in_dim(twice_HR, length - 1 - position, length, axis=1)[None, :, None]

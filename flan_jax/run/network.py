@@ -15,10 +15,11 @@ import numpy as np
 
 from flan_jax import backend, placement, sharding, vocab
 from flan_jax.data.manifest import VocabularyRef
+from flan_jax.decoding.beams import search_of
 from flan_jax.decoding.decoder import Decoder
-from flan_jax.decoding.loop import generate
+from flan_jax.decoding.programs import Programs
 from flan_jax.decoding.scoring import OptionScorer, score_tokens
-from flan_jax.decoding.strategies import Greedy, Strategy
+from flan_jax.decoding.strategies import Strategy
 from flan_jax.errors import DamagedFileError, UserError
 from flan_jax.models.acceleration.attention_choice import Accelerator
 from flan_jax.models.acceleration.chunked_logits import ChunkedLogits
@@ -100,7 +101,7 @@ class Network:
         # Replicated, so that every process can read complete outputs.
         self._replicated = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         self._score = jax.jit(functools.partial(score_tokens, config=config), out_shardings=self._replicated)
-        self._generators: dict[tuple[int, int], Callable[..., jax.Array]] = {}
+        self._programs: dict[tuple[Strategy, int, int, int], Programs] = {}
 
     def apply(self, params: Params, batch: Batch, rng: jax.Array | None) -> jax.Array | ChunkedLogits:
         """Returns float32 logits [B, T, V], or an object that computes them in chunks; objectives call this."""
@@ -229,17 +230,6 @@ class Network:
             before_first_step=lambda: backend.retain_freed_memory(platform),
         )
 
-    def generate_fn(
-        self,
-        params: Params,
-        *,
-        max_decode_length: int,
-        eos_id: int,
-    ) -> BatchFunction:
-        """Returns the function from a batch to token ids [B, max_decode_length]."""
-        generator = self._generator(max_decode_length, eos_id)
-        return lambda batch: generator(params, self.place_whole(batch))
-
     def decoder(
         self,
         params: Params,
@@ -263,10 +253,13 @@ class Network:
         Raises:
           UserError: The network or the vocabulary does not support the strategy.
         """
-        if not isinstance(strategy, Greedy) or strategy != Greedy():
-            raise UserError(f"Only Greedy() without settings is supported so far; got {strategy}.")
-        generate_batch = self.generate_fn(params, max_decode_length=max_decode_length, eos_id=eos_id)
-        return Decoder(generate_batch, batch_size=batch_size, eos_id=eos_id)
+        key = (strategy, max_decode_length, batch_size, eos_id)
+        if key not in self._programs:
+            search = search_of(strategy, length=max_decode_length, eos_id=eos_id, vocab_size=self.config.vocab_size)
+            self._programs[key] = Programs(
+                t5.incremental(self.config), search, num_slots=batch_size, mesh=self.mesh, within=self.within
+            )
+        return Decoder(self._programs[key], params, vocabulary=vocabulary)
 
     def scorer(self, params: Params, *, batch_size: int, input_length: int) -> OptionScorer:
         """Returns the scorer of options.
@@ -281,10 +274,3 @@ class Network:
         return OptionScorer(
             lambda batch: self._score(params, self.place_whole(batch)), batch_rows=rows, input_length=input_length
         )
-
-    def _generator(self, max_decode_length: int, eos_id: int) -> Callable[..., jax.Array]:
-        key = (max_decode_length, eos_id)
-        if key not in self._generators:
-            bound = functools.partial(generate, config=self.config, max_decode_length=max_decode_length, eos_id=eos_id)
-            self._generators[key] = jax.jit(bound, out_shardings=self._replicated)
-        return self._generators[key]

@@ -1,17 +1,18 @@
 """`transformers` itself: it loads what is written here, with our logits and tokens; what it saves loads here alike."""
 
 import contextlib
-import functools
 import io
 import re
 
-import jax
 import numpy as np
 import pytest
 
 from flan_jax.checkpoint.huggingface import folder as huggingface
 from flan_jax.checkpoint.leaves import BFLOAT16
-from flan_jax.decoding.loop import generate
+from flan_jax.decoding.strategies import Greedy
+from flan_jax.run.network import Network
+from flan_jax.shapes import EOS_ID
+from flan_jax.sharding import MeshPlan
 from tests.checkpoint import synthetic_huggingface as synthetic
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch")]
@@ -72,8 +73,17 @@ def their_tokens(model, batch) -> np.ndarray:
 
 
 def our_tokens(opened, batch) -> np.ndarray:
-    run = jax.jit(functools.partial(generate, config=opened.config, max_decode_length=STEPS))
-    return np.asarray(run(synthetic.params(opened), synthetic.batch(batch)))
+    decode = Network(opened.config, plan=MeshPlan()).decoder(
+        synthetic.params(opened),
+        strategy=Greedy(),
+        max_decode_length=STEPS,
+        batch_size=2,
+        vocabulary=None,
+        eos_id=EOS_ID,
+    )
+    inputs = [ids[mask > 0] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+    tokens = {number: hypothesis.tokens for number, (hypothesis,) in decode(enumerate(inputs))}
+    return np.stack([np.pad(tokens[n], (0, STEPS - len(tokens[n]))) for n in range(len(inputs))])
 
 
 def agree(model, opened, batch, *, name: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flan_jax.data.manifest import TaskManifest, TaskMetadata, VocabularyRef
-from flan_jax.decoding.decoder import Hypothesis
+from flan_jax.decoding.hypotheses import Hypothesis
 from flan_jax.vocab import ByteVocabulary
 
 VOCABULARY = ByteVocabulary()

@@ -30,6 +30,17 @@ def read_examples(path: str) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(zip(*sides, strict=True))
 
 
+def write_rows(path: Path, rows: list[list[int]]) -> None:
+    """Writes token ids of several rows."""
+    np.savez(path, tokens=np.concatenate(rows).astype(np.int32), lengths=[len(row) for row in rows])
+
+
+def read_rows(path: str) -> list[list[int]]:
+    """Returns the token ids of several rows."""
+    with np.load(path) as arrays:
+        return [row.tolist() for row in np.split(arrays["tokens"], np.cumsum(arrays["lengths"])[:-1])]
+
+
 def padded_batches(examples, *, batch: int, is_grouped: bool, seed: int) -> Iterator[list[int]]:
     """Yields, forever, the indices of the examples of a batch.
 

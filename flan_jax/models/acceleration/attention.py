@@ -90,7 +90,7 @@ def attend(
     key_BHKS: Float[Array, "B H K S"],
     value_BHKS: Float[Array, "B H K S"],
     mask_B1TS: Bool[Array, "_ 1 _ S"],
-    bias_GHTS: Float[Array, "G H T S"] | None,
+    bias_GHTS: Float[Array, "G H _ S"] | None,
 ) -> Float[Array, "B T H K"]:
     """Returns the attention's output by plain XLA operations, with the scores materialized in float32.
 
@@ -102,7 +102,8 @@ def attend(
       key_BHKS: Keys.
       value_BHKS: Values.
       mask_B1TS: Whether a query may attend to a key; the first and third dimension may be 1.
-      bias_GHTS: Added to the scores; each of the G biases belongs to a group of B / G consecutive rows.
+      bias_GHTS: Added to the scores; each of the G biases belongs to a group of B / G consecutive rows. A bias of one
+        query is that of all, and has no gradient.
     """
     return _attend_forward(query_BTHK, key_BHKS, value_BHKS, mask_B1TS, bias_GHTS)[0]
 
@@ -112,7 +113,7 @@ def _attend_forward(
     key_BHKS: Float[Array, "B H K S"],
     value_BHKS: Float[Array, "B H K S"],
     mask_B1TS: Bool[Array, "_ 1 _ S"],
-    bias_GHTS: Float[Array, "G H T S"] | None,
+    bias_GHTS: Float[Array, "G H _ S"] | None,
 ) -> tuple[Float[Array, "B T H K"], tuple[Any, ...]]:
     dtype = query_BTHK.dtype
     # Float32 whatever the compute type, which T5X makes an option (`float32_attention_logits`): bfloat16 would round a
@@ -172,7 +173,7 @@ def _attend_backward(residuals: tuple[Any, ...], grad_BTHK: Float[Array, "B T H 
 attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _in_groups(scores_BHTS: Float[Array, "B H T S"], bias_GHTS: Float[Array, "G H T S"]) -> Float[Array, "G _ H T S"]:
+def _in_groups(scores_BHTS: Float[Array, "B H T S"], bias_GHTS: Float[Array, "G H _ S"]) -> Float[Array, "G _ H T S"]:
     """Returns the scores by groups of rows."""
     # Consecutive rows, because a device holds consecutive rows: with G devices each group is local to one of them.
     return scores_BHTS.reshape(bias_GHTS.shape[0], -1, *scores_BHTS.shape[1:])

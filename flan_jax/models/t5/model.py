@@ -10,17 +10,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from flan_jax.models.acceleration.chunked_logits import ChunkedLogits, read_logits
+from flan_jax.models.attention import KeysValues
 from flan_jax.models.execution import Execution
+from flan_jax.models.incremental import IncrementalNetwork
 from flan_jax.models.initialization import initialize
 from flan_jax.models.layers import LogitsHead
 from flan_jax.models.t5.config import T5Config
 from flan_jax.models.t5.network import Transformer, declarations, logical_axes
-from flan_jax.shapes import Batch, Logits, Params
+from flan_jax.shapes import Batch, DecoderIds, EncoderIds, Logits, Params
 
-__all__ = ["abstract_params", "count_params", "forward", "init_params", "init_subset", "logical_axes", "output"]
+__all__ = [
+    "abstract_params",
+    "count_params",
+    "forward",
+    "init_params",
+    "incremental",
+    "init_subset",
+    "logical_axes",
+    "output",
+]
 
 
 def forward(params: Params, batch: Batch, rng: PRNGKeyArray | None = None, *, config: T5Config) -> Logits:
@@ -52,6 +63,27 @@ def output(
     """
     vectors_BTD, head = _vectors(params, batch, rng, config=config, execution=execution)
     return read_logits(vectors_BTD, head, execution=execution)
+
+
+def incremental(config: T5Config) -> IncrementalNetwork:
+    """Returns the functions that decoding calls."""
+    network = Transformer(config)
+
+    def encode(params: Params, tokens_BS: EncoderIds, is_input_BS: Bool[Array, "B S"]) -> list[KeysValues]:
+        bound: Any = network.bind({"params": params})
+        batch = {"encoder_input_tokens": tokens_BS, "encoder_segment_ids": is_input_BS.astype(jnp.int32)}
+        return bound.decoder.cross_keys_values(bound.encode(batch, deterministic=True))
+
+    def step(params: Params, tokens_BN: DecoderIds, **arrays: Any) -> Any:
+        return network.apply({"params": params}, tokens_BN, **arrays, method="decode_step")
+
+    def shapes(rows: int, columns: int) -> list[Any]:
+        heads = (rows, config.num_heads, config.head_dim, columns)
+        return [(jax.ShapeDtypeStruct(heads, jnp.dtype(config.dtype)),) * 2 for _ in range(config.num_decoder_layers)]
+
+    return IncrementalNetwork(
+        vocab_size=config.vocab_size, encode=encode, cross_shapes=shapes, cache_shapes=shapes, step=step
+    )
 
 
 def init_params(config: T5Config, *, rng: PRNGKeyArray, out_shardings: Any = None) -> Params:

@@ -133,24 +133,24 @@ class DecoderLayer(nn.Module):
         cross_attend: AttentionFunction,
         masks: DropoutMasks,
         cache: Cache | None = None,
-        index: Int[Array, ""] | None = None,
+        column: Int[Array, ""] | None = None,
     ) -> tuple[Float[Array, "B T D"], Cache]:
         """Returns the output, and the keys and values that self-attention read.
 
         Args:
-          x_BTD: All positions of a row; with a cache, the position `index` alone (T = 1).
+          x_BTD: All positions of a row; with a cache, the candidates of one step.
           cross: Keys and values of the encoder's output.
           attend: Self-attention, its bias bound.
           cross_attend: Attention to the encoder's output.
           masks: Dropout masks.
-          cache: Keys and values of the positions before `index`, with room for the others.
-          index: The position to be written into the cache.
+          cache: Keys and values of earlier steps.
+          column: The first column of the cache that this step overwrites.
         """
         h_BTD = self.pre_self_attention_layer_norm(x_BTD)
         keys_values = self.self_attention.keys_values(h_BTD)
-        if cache is not None and index is not None:
+        if cache is not None and column is not None:
             keys_values = jax.tree.map(
-                lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=3), cache, keys_values
+                lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, column, axis=3), cache, keys_values
             )
         h_BTD = self.self_attention(h_BTD, keys_values, attend=attend, masks=masks, site="self_attention")
         x_BTD = x_BTD + drop(h_BTD, masks, "self_attention_out")
@@ -262,33 +262,39 @@ class Decoder(nn.Module):
 
     def step(
         self,
-        x_B1D: Float[Array, "B 1 D"],
+        x_BND: Float[Array, "B N D"],
         *,
         cache: Sequence[Cache],
         cross: Sequence[KeysValues],
+        mask_B1NC: Bool[Array, "B 1 N C"],
         cross_mask_B11S: Bool[Array, "B 1 1 S"],
-        index: Int[Array, ""],
-    ) -> tuple[Float[Array, "B 1 D"], list[Cache]]:
-        """Returns the vectors of position `index`, and the cache with that position's keys and values."""
-        length = cache[0][0].shape[3]
-        # The cache has room for all positions; those after `index` are not written yet.
-        self_mask_111T = (jnp.arange(length) <= index)[None, None, None]
-        shared_bias = None if self.config.relpos_bias_per_layer else self.relpos_bias.row(index, length)
+        position: Int[Array, ""],
+    ) -> tuple[Float[Array, "B N D"], list[Cache]]:
+        """Returns the vectors of one step of N candidates per row, and the cache with their keys and values.
+
+        The C columns of the cache are a ring of C / N positions with N candidates each, and every step writes all
+        candidates of one position. T5's bias depends on the distance alone, so that one bias serves rows of any age.
+        """
+        x_BTD, N, C = x_BND, x_BND.shape[1], cache[0][0].shape[3]
+
+        def bias_of(relpos_bias: RelativePositionBias) -> Float32[Array, "1 H 1 C"]:
+            return jnp.repeat(relpos_bias.ring(position, C // N), N, axis=3)
+
+        shared_bias = None if self.config.relpos_bias_per_layer else bias_of(self.relpos_bias)
         new_cache = []
-        # Unrolled whatever `execution` says: a scan would stack all parameters again for every token.
         for layer, layer_cache, layer_cross in zip(self.layers, cache, cross, strict=True):
-            bias_1H1T = layer.relpos_bias.row(index, length) if shared_bias is None else shared_bias
-            x_B1D, layer_cache = layer.extend(
-                x_B1D,
+            bias_1H1C = bias_of(layer.relpos_bias) if shared_bias is None else shared_bias
+            x_BTD, layer_cache = layer.extend(
+                x_BTD,
                 cross=layer_cross,
-                attend=MaskedAttention(self_mask_111T, bias_1H1T),
+                attend=MaskedAttention(mask_B1NC, bias_1H1C),
                 cross_attend=MaskedAttention(cross_mask_B11S),
                 masks=NO_DROPOUT,
                 cache=layer_cache,
-                index=index,
+                column=position * N,
             )
             new_cache.append(layer_cache)
-        return self.decoder_norm(x_B1D), new_cache
+        return self.decoder_norm(x_BTD), new_cache
 
 
 class Transformer(nn.Module):
@@ -334,28 +340,26 @@ class Transformer(nn.Module):
         table = self.token_embedder.embedding if is_tied else self.decoder.logits_dense.kernel
         return LogitsHead(table=table, is_tied=is_tied, divisor=divisor)
 
-    def cross_keys_values(self, encoded_BSD: Float[Array, "B S D"]) -> list[KeysValues]:
-        """Returns the decoder's keys and values of the encoder's output, one pair per layer."""
-        return self.decoder.cross_keys_values(encoded_BSD)
-
     def decode_step(
         self,
-        tokens_B: Int[Array, " B"],
+        tokens_BN: Int[Array, "B N"],
         *,
         cache: Sequence[Cache],
         cross: Sequence[KeysValues],
+        mask_B1NC: Bool[Array, "B 1 N C"],
         cross_mask_B11S: Bool[Array, "B 1 1 S"],
-        index: Int[Array, ""],
-    ) -> tuple[Float32[Array, "B V"], list[Cache]]:
-        """Returns the logits of the token after `tokens_B`, which are at position `index`, and the updated cache."""
-        x_B1D, new_cache = self.decoder.step(
-            self.token_embedder(tokens_B[:, None]),
+        position: Int[Array, ""],
+    ) -> tuple[Float32[Array, "B N V"], list[Cache]]:
+        """Returns the logits of the tokens after `tokens_BN`, and the updated cache; see `Decoder.step`."""
+        x_BND, new_cache = self.decoder.step(
+            self.token_embedder(tokens_BN),
             cache=cache,
             cross=cross,
+            mask_B1NC=mask_B1NC,
             cross_mask_B11S=cross_mask_B11S,
-            index=index,
+            position=position,
         )
-        return self.head().logits(x_B1D)[:, 0], new_cache
+        return self.head().logits(x_BND), new_cache
 
 
 def _draw_stack_masks(

@@ -11,7 +11,7 @@ from typing import final
 import jax
 import numpy as np
 
-from flan_jax.decoding.hypotheses import Hypothesis, Stop, find_stop
+from flan_jax.decoding.hypotheses import Hypothesis, Stop, Stops
 from flan_jax.decoding.programs import Inputs, Programs, Slots
 from flan_jax.errors import UserError
 from flan_jax.shapes import PAD_ID, Params
@@ -32,25 +32,33 @@ _UNLIMITED = 2**30
 class Decoder:
     """A callable from rows to their predictions, in order of completion."""
 
-    def __init__(self, programs: Programs, params: Params, *, vocabulary: Vocabulary | None):
+    def __init__(
+        self,
+        programs: Programs,
+        params: Params,
+        *,
+        stop_strings: Sequence[str] = (),
+        vocabulary: Vocabulary | None = None,
+    ):
         """Compiles nothing yet.
 
         Args:
-          programs: The compiled programs, which decoders with other parameters may share.
+          programs: The compiled programs, which decoders with other parameters or stop strings may share.
           params: The network's parameters.
+          stop_strings: Texts that end a candidate. The host searches for them, between the steps on the devices.
           vocabulary: Reads texts for stop strings; None for an external class.
 
         Raises:
           UserError: The strategy has stop strings, and there is no vocabulary to read them.
         """
-        if programs.search.strategy.stop_strings and vocabulary is None:
+        if stop_strings and vocabulary is None:
             raise UserError(
                 "stop_strings needs a vocabulary that decodes here, and the exports have one of an external class. "
                 "Remove stop_strings."
             )
         self._programs = programs
         self._params = params
-        self._vocabulary = vocabulary
+        self._stops = Stops(stop_strings, vocabulary) if vocabulary is not None and stop_strings else None
 
     @property
     def programs(self) -> int:
@@ -74,7 +82,7 @@ class Decoder:
         if not waiting[0][1]:
             raise UserError(f"Row {waiting[0][0]} has no token to decode from; an empty text has its end of sequence.")
         lengths = self._programs.lengths_for([len(ids) for _, ids in waiting])
-        batch = _Batch(self._programs, self._params, vocabulary=self._vocabulary, length=lengths[0])
+        batch = _Batch(self._programs, self._params, stops=self._stops, length=lengths[0])
         for length in lengths:
             count = sum(len(ids) <= length for _, ids in waiting)
             # Long inputs tend to have long outputs, and the last rows to end have the slots to themselves.
@@ -94,7 +102,7 @@ class Decoder:
     def stream(self, ids: Sequence[int]) -> Iterator[np.ndarray]:
         """Yields the growing token ids, int32 [T], of one row's first candidate; of beams, only those of the best."""
         (length, *_) = self._programs.lengths_for([len(ids)])
-        batch = _Batch(self._programs, self._params, vocabulary=self._vocabulary, length=length)
+        batch = _Batch(self._programs, self._params, stops=self._stops, length=length)
         batch.admit([(0, ids)])
         shown = 0
         while batch.num_active:
@@ -127,13 +135,13 @@ class _Occupant:
 class _Batch:
     """The rows in the slots, and the arrays of the programs."""
 
-    def __init__(self, programs: Programs, params: Params, *, vocabulary: Vocabulary | None, length: int):
+    def __init__(self, programs: Programs, params: Params, *, stops: Stops | None, length: int):
         self._programs = programs
         self._params = params
-        self._vocabulary = vocabulary
-        self._strategy = programs.search.strategy
+        self._stops = stops
+        self._num_candidates = programs.search.strategy.num_candidates
         self._occupants: list[_Occupant | None] = [None] * programs.num_slots
-        self._stopped_BN = np.zeros((programs.num_slots, self._strategy.num_candidates), bool)
+        self._stopped_BN = np.zeros((programs.num_slots, self._num_candidates), bool)
         self._length = length
         self._inputs: Inputs
         self._slots: Slots
@@ -163,7 +171,7 @@ class _Batch:
 
     def run(self, *, free: int, steps: int = _UNLIMITED) -> Iterator[Decoded]:
         """Yields rows that ended earlier while the devices decode until so many slots are free, and collects those."""
-        if self._strategy.stop_strings:
+        if self._stops is not None:
             steps = min(steps, _STOP_STEPS)
         self._slots, report = self._programs.decode(
             self._params,
@@ -213,7 +221,7 @@ class _Batch:
                 at = shard * encoded_per_shard + i
                 tokens_ES[at, : len(ids)], lengths_E[at] = ids, len(ids)
                 slot_E[at], number_B[slot] = slot - slots.start, number
-                candidates = self._strategy.num_candidates
+                candidates = self._num_candidates
                 self._occupants[slot] = _Occupant(number=number, stops=[None] * candidates, known=[0] * candidates)
                 self._stopped_BN[slot] = False
                 admitted += 1
@@ -231,19 +239,13 @@ class _Batch:
     def _is_done(self, slot: int, occupant: _Occupant) -> bool:
         """Returns whether a row has ended, after searching its new tokens for stop strings."""
         is_done = not self._report["is_active"][slot]
-        if not self._strategy.stop_strings:
+        if self._stops is None:
             return is_done
-        assert self._vocabulary is not None
         open_candidates = 0
         for n, hypothesis in enumerate(self._read(slot)):
             if occupant.stops[n] is not None:
                 continue
-            stop = find_stop(
-                hypothesis.tokens,
-                known=occupant.known[n],
-                stop_strings=self._strategy.stop_strings,
-                vocabulary=self._vocabulary,
-            )
+            stop = self._stops.find(hypothesis.tokens, known=occupant.known[n])
             occupant.stops[n], occupant.known[n] = stop, len(hypothesis.tokens)
             self._stopped_BN[slot, n] = stop is not None
             open_candidates += stop is None and not hypothesis.ended

@@ -58,20 +58,25 @@ class Stop:
     text: str
 
 
-def find_stop(tokens: np.ndarray, *, known: int, stop_strings: Sequence[str], vocabulary: Vocabulary) -> Stop | None:
-    """Returns the first stop string in a text, however its tokens are divided.
+@dataclasses.dataclass(frozen=True)
+class Stops:
+    """The texts that end a prediction, however its tokens divide them."""
 
-    The text of every prefix is searched, so that the result does not depend on how many tokens were added at once.
+    texts: Sequence[str]
+    vocabulary: Vocabulary
 
-    Args:
-      tokens: The token ids.
-      known: The number of tokens whose text is known to have none.
-      stop_strings: The texts; of several that the same token completes, the one that starts first.
-      vocabulary: Decodes tokens.
-    """
-    for length in range(known + 1, len(tokens) + 1):
-        text = vocabulary.decode(tokens[:length].tolist())
-        starts = [start for start in map(text.find, stop_strings) if start >= 0]
-        if starts:
-            return Stop(num_tokens=length, text=text[: min(starts)])
-    return None
+    def find(self, tokens: np.ndarray, *, known: int) -> Stop | None:
+        """Returns the first stop string; of several that one token completes, the one that starts first.
+
+        The text of every prefix is searched, so that the result does not depend on how many tokens were added at once.
+
+        Args:
+          tokens: The token ids.
+          known: The number of tokens whose text has none.
+        """
+        for length in range(known + 1, len(tokens) + 1):
+            text = self.vocabulary.decode(tokens[:length].tolist())
+            starts = [start for start in map(text.find, self.texts) if start >= 0]
+            if starts:
+                return Stop(num_tokens=length, text=text[: min(starts)])
+        return None

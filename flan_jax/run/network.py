@@ -5,6 +5,7 @@ every checkpoint of a run.
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -253,13 +254,14 @@ class Network:
         Raises:
           UserError: The network or the vocabulary does not support the strategy.
         """
-        key = (strategy, max_decode_length, batch_size, eos_id)
+        compiled = dataclasses.replace(strategy, stop_strings=())
+        key = (compiled, max_decode_length, batch_size, eos_id)
         if key not in self._programs:
-            search = search_of(strategy, length=max_decode_length, eos_id=eos_id, vocab_size=self.config.vocab_size)
+            search = search_of(compiled, length=max_decode_length, eos_id=eos_id, vocab_size=self.config.vocab_size)
             self._programs[key] = Programs(
                 t5.incremental(self.config), search, num_slots=batch_size, mesh=self.mesh, within=self.within
             )
-        return Decoder(self._programs[key], params, vocabulary=vocabulary)
+        return Decoder(self._programs[key], params, stop_strings=strategy.stop_strings, vocabulary=vocabulary)
 
     def scorer(self, params: Params, *, batch_size: int, input_length: int) -> OptionScorer:
         """Returns the scorer of options.

@@ -36,7 +36,7 @@ def decode(logits_of, strategy, *, rows: int, steps: int, eos_id: int = 1):
     mesh = make_mesh(MeshPlan(), devices=jax.devices()[:1])
     # All rows start at the first step, so that the ring's position is the time.
     programs = Programs(network, search, num_slots=8 * rows, mesh=mesh, within=contextlib.nullcontext)
-    decoded = dict(Decoder(programs, {}, vocabulary=None)((row, [10 + row]) for row in range(rows)))
+    decoded = dict(Decoder(programs, {})((row, [10 + row]) for row in range(rows)))
     return [decoded[row] for row in range(rows)]
 
 

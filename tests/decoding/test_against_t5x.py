@@ -90,7 +90,7 @@ def test_beam_search_finds_both_best_paths_of_a_markov_model():
 
 
 @pytest.mark.parametrize(
-    "strategy", [Greedy(), Sampling(), Sampling(temperature=0.0, top_k=4), Sampling(num_samples=3), t5x_beams()]
+    "strategy", [Greedy(), Sampling(), Sampling(temperature=0.0, top_k=4), Sampling(num_samples=3)]
 )
 def test_the_only_likely_token_is_chosen(strategy):
     """`test_temperature_sample_no_prefix`."""

@@ -38,5 +38,5 @@ def test_sequences_and_scores_are_equal(name):
 
 def test_the_stored_sequences_have_several_lengths():
     for name, stored in GOLDENS.items():
-        if name != "t5_1_1/beams_long":  # Its penalty favors the longest.
+        if name not in ("t5_1_1/beams_long", "t5_1_1/beams_early"):  # Where all reach the limit.
             assert len({len(tokens) for tokens in stored["tokens"]}) > 1, name

@@ -67,8 +67,11 @@ class TaskResult:
 
     @property
     def normalized_score(self) -> float:
-        """The part of the way from the baseline (chance, else majority, else 0) to 100; NaN for a distance."""
-        if self.main_metric in DISTANCES:
+        """The part of the way from the baseline (chance, else majority, else 0) to 100.
+
+        NaN for a distance, and for an external task's own metric, whose range is not known.
+        """
+        if self.main_metric in DISTANCES or (self.evaluation == "external" and self.main_metric not in self.intervals):
             return math.nan
         baseline = self.chance.get(self.main_metric, self.majority.get(self.main_metric, 0.0))
         return 100.0 * (self.score - baseline) / (100.0 - baseline) if baseline < 100.0 else math.nan

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flan_jax.annotations import PositiveInt, check_fields
+from flan_jax.data.manifest import TaskManifest
 from flan_jax.decoding.strategies import STRATEGIES, Greedy, Strategy
 from flan_jax.errors import UserError
 from flan_jax.evaluation import directory as files
@@ -138,12 +139,14 @@ class Model:
       decode: Maps rows to their predictions.
       score: Scores the options of rows.
       vocabulary: The vocabulary of the exports; None for an external class, when token ids are compared.
+      external: Maps an external task and its predictions to the scores of the task's own metrics, and notes on them.
       programs: Returns the number of programs that were compiled so far.
     """
 
     decode: Decode
     score: ScoreFn
     vocabulary: Vocabulary | None
+    external: Callable[[TaskManifest, Sequence[Prediction]], tuple[Mapping[str, float], tuple[str, ...]]]
     programs: Callable[[], int]
 
 
@@ -220,7 +223,6 @@ def _scored(member: Labeled, model: Model) -> ScoredTask:
                 f"Metric {name!r} judges scores of options, but task {manifest.task!r} is evaluated by generating. "
                 "Declare it with evaluation='rank', or choose another metric."
             )
-    external = (task_scores.EXTERNAL_NOTE,) if evaluation == "external" else ()
     ids = () if model.vocabulary or evaluation == "rank" else (task_scores.IDS_NOTE,)
     return ScoredTask(
         task=manifest.task,
@@ -231,7 +233,7 @@ def _scored(member: Labeled, model: Model) -> ScoredTask:
         metrics=metrics,
         group=member.group,
         aggregation=member.aggregation,
-        notes=(*external, *ids),
+        notes=ids,
     )
 
 
@@ -285,6 +287,8 @@ def _evaluate(
     if group.is_first:
         rows = [predictions[number] for number in wanted.tolist()]
         scores, rows = task_scores.score(task.scored, rows)
+        if task.scored.evaluation == "external":
+            scores = task_scores.with_own_metrics(scores, *model.external(exported.manifest, rows))
         result = asdict(scores)
         files.write_finished(directory, name, rows)
         partial.remove()

@@ -16,7 +16,8 @@ from flan_jax.evaluation.results import TaskResult
 
 Evaluation = Literal["generate", "rank", "external"]
 EXTERNAL_METRICS = ("exact_match", "rouge_l")
-EXTERNAL_NOTE = "external metrics not run"
+OWN_PREFIX = "seqio."
+"""Of the names of scores that the metric functions of an external SeqIO task give."""
 IDS_NOTE = "token ids compared: the vocabulary is external"
 
 
@@ -88,6 +89,25 @@ def score(task: ScoredTask, predictions: Sequence[Prediction]) -> tuple[TaskResu
         notes=(*task.notes, *(one.note for one in measured if one.note)),
     )
     return result, with_row_scores(predictions, measured)
+
+
+def with_own_metrics(result: TaskResult, own: Mapping[str, float], notes: Sequence[str]) -> TaskResult:
+    """Returns the scores of an external task with those of its own metrics, which come first.
+
+    Args:
+      result: The scores by `EXTERNAL_METRICS`.
+      own: By name. Their units are the task's own, so that the prefix keeps them out of means over other tasks.
+      notes: Reservations about them.
+    """
+    metrics = {**{f"{OWN_PREFIX}{name}": score for name, score in own.items()}, **result.metrics}
+    return replace(
+        result,
+        metrics=metrics,
+        main_metric=next(iter(metrics)),
+        # Of this package's first metric, which is no longer the main one.
+        by_template={} if own else result.by_template,
+        notes=(*result.notes, *notes),
+    )
 
 
 def measure(metrics: Iterable[str], predictions: Sequence[Prediction]) -> list[Measured]:

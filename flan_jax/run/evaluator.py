@@ -13,6 +13,7 @@ from flan_jax.evaluation import suite
 from flan_jax.evaluation.results import SuiteResult, TaskResult
 from flan_jax.names import counted
 from flan_jax.run import provenance
+from flan_jax.run.external_metrics import ExternalMetrics
 from flan_jax.run.network import Network, open_vocabulary
 
 
@@ -46,6 +47,7 @@ class Evaluator:
         """
         self.plan = plan
         self._members = members
+        self._exported = exported
         self._lengths = next(iter(exported.values())).request.lengths
         self._network = network
         ref = next(iter(exported.values())).vocabulary
@@ -78,7 +80,7 @@ class Evaluator:
             eos_id=self._eos_id,
         )
         score = self._network.scorer(params, batch_size=self.plan.batch_size, input_length=self._lengths["inputs"])
-        with self._console.status("evaluating") as status:
+        with self._console.status("evaluating") as status, ExternalMetrics(self._exported.values()) as external:
             return suite.run_suite(
                 self._members,
                 plan=self.plan,
@@ -88,6 +90,7 @@ class Evaluator:
                     score=score,
                     vocabulary=self._vocabulary,
                     programs=lambda: decode.programs + score.programs,
+                    external=external,
                 ),
                 directory=self._directory / str(step),
                 settings=settings,

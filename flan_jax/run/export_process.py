@@ -98,13 +98,28 @@ def start() -> Child:
 
 
 def answer(order: dict[str, Any]) -> dict[str, Any]:
-    """Carries out an order: describes requests, exports them, or exports one split of one task of a request."""
+    """Carries out an order: describes requests, exports them or one split of one task, or runs a task's own metrics."""
     if "describe" in order:
         from flan_jax.collections import catalog
         from flan_jax.tasks.exporting.export import described
 
         catalog.install()
         return {"tasks": described([from_json(value, Request, file="the order") for value in order["describe"]])}
+    if "measure" in order:
+        from flan_jax.tasks import external_metrics, registry
+        from flan_jax.tasks.external import ExternalTask
+
+        request, _ = _prepared(json.dumps(order["request"]))
+        task = registry.resolve(order["measure"])
+        assert isinstance(task, ExternalTask), order["measure"]
+        scores = external_metrics.measure(
+            task,
+            order["split"],
+            lengths=request.lengths,
+            generated=dict(order["generated"]),
+            are_ids=order["are_ids"],
+        )
+        return dataclasses.asdict(scores)
     export_dir = Path(order["export_dir"])
     if "requests" in order:
         requests = [from_json(value, Request, file="the order") for value in order["requests"]]

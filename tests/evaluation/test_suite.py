@@ -45,6 +45,7 @@ def evaluate(answering, scoring, vocabulary, tmp_path_factory):
             "score": scoring(lambda text, option: float((option == text) != (text in wrong))),
             "vocabulary": vocabulary,
             "programs": lambda: 3,
+            "external": lambda manifest, rows: ({}, ()),
         }
         return run_suite(
             members,
@@ -268,10 +269,23 @@ def test_progress_counts_examples_of_each_task_to_the_end(task, evaluate):
     assert progress.counts == [(name, done, 4) for name in ("copy", "choose") for done in range(1, 5)]
 
 
-def test_external_tasks_get_text_metrics_and_say_so(task, evaluate, answering):
-    result = evaluate(labeled([("trained", [copying(task, evaluation="external", metrics=())])]))
-    assert result.tasks[0].metrics == {"exact_match": 100.0, "rouge_l": pytest.approx(100.0)}
-    assert result.tasks[0].notes == ("external metrics not run",)
+def test_external_tasks_have_their_own_metrics_first_and_those_of_texts(task, evaluate):
+    asked = []
+
+    def external(manifest, rows):
+        asked.append((manifest.task, [row.prediction for row in rows]))
+        return {"accuracy": 0.75}, ("ranks is no number",)
+
+    result = evaluate(
+        labeled([("trained", [copying(task, evaluation="external", metrics=()), copying(task, name="ours")])]),
+        external=external,
+    )
+    (theirs, _) = result.tasks
+    assert asked == [("copy", WORDS)]
+    assert list(theirs.metrics.items()) == [("seqio.accuracy", 0.75), ("exact_match", 100.0), ("rouge_l", 100.0)]
+    assert theirs.score == 0.75 and theirs.notes == ("ranks is no number",) and theirs.by_template == {}
+    # Its unit is not known.
+    assert math.isnan(theirs.normalized_score) and result.means()["accuracy"].num_tasks == 1
 
 
 def test_a_external_vocabulary_is_noted(task, evaluate, answering):

@@ -28,7 +28,7 @@ AFTER = SuiteResult(
     step=2000,
     tasks=(
         task_result("sort_words", 90.0, by_template={0: 80.0, 1: 100.0}),
-        task_result("sort_numbers", 70.0, num_truncated=3, notes=("external metrics not run",)),
+        task_result("sort_numbers", 70.0, num_truncated=3, notes=("token ids compared",)),
         task_result("[rhyme]", 40.0, cluster="rhymes", label="held_out"),
     ),
 )
@@ -57,7 +57,7 @@ def test_tasks_stand_under_their_clusters_with_both_scores_their_change_and_spre
         ["rhymes", "(held", "out)"],
         "[rhyme] 45.5 40.0 -5.5".split(),
     ]
-    notes = "sort_numbers: external metrics not run; 3 predictions truncated"
+    notes = "sort_numbers: token ids compared; 3 predictions truncated"
     assert notes.split() in lines(report.compare(BEFORE, AFTER), width=80)
 
 

@@ -53,10 +53,12 @@ VERBS = {
             "runs/quickstart",
             "runs/quickstart --mixture_or_task_name=embedded_held_out",
             "runs/quickstart --suite=embedded",
+            "--from_predictions=answers.jsonl --metrics=squad,rouge_l",
         ),
         positional=("model_dir",),
         in_many_processes=True,
         configuration=MODEL_OPTIONS,
+        has_json=True,
     ),
     "infer": Verb(
         does="adds predictions to the rows of a file or of standard input, with the weights of a run or a checkpoint",

@@ -14,6 +14,7 @@ from flan_jax.data import definitions
 from flan_jax.data.manifest import (
     NO_SOURCE,
     NO_SPLIT,
+    Lengths,
     Member,
     MixtureManifest,
     Request,
@@ -23,8 +24,8 @@ from flan_jax.data.manifest import (
     read_mixture,
     read_task,
 )
-from flan_jax.errors import UserError
-from flan_jax.names import nearest
+from flan_jax.errors import MissingFileError, UserError
+from flan_jax.names import listed, nearest
 from flan_jax.vocab import SentencePieceVocabulary
 
 UseCached = bool | Literal["auto"]
@@ -179,6 +180,36 @@ def _refusal(request: Request, unusable: Unusable, export_dir: Path) -> str:
         f"USE_CACHED_TASKS is True and no export of {request.name!r} in {export_dir} fits; the nearest differs in "
         f"{'; '.join(nearest_differences)} (got: the export's, expected: this run's). {fix}"
     )
+
+
+def of_name(name: str, *, split: str, export_dir: Path, lengths: Lengths | None = None) -> MixtureManifest:
+    """Returns the finished export of a mixture or task, whatever it was made with.
+
+    Args:
+      name: The mixture or task.
+      split: Its split.
+      export_dir: The export directory.
+      lengths: The lengths to choose by, in tokens; None if there is one export only.
+
+    Raises:
+      MissingFileError: There is none.
+      UserError: There are several.
+    """
+    manifests = _manifests(export_dir)
+    same = [manifest for manifest in manifests if manifest.request.name == name]
+    fitting = [m for m in same if m.request.split == split and lengths in (None, dict(m.request.lengths))]
+    if not fitting:
+        names = sorted({manifest.request.name for manifest in manifests})
+        others = [f"split {m.request.split!r} with lengths {dict(m.request.lengths)}" for m in same]
+        got = f"it has {'; '.join(others)}" if others else f"it has {listed(names)}.{nearest(name, names)}"
+        raise MissingFileError(f"{export_dir} has no export of {name!r}, split {split!r}: {got}")
+    if len(fitting) > 1:
+        kinds = "; ".join(f"{dict(m.request.lengths)} with vocabulary {m.request.vocabulary}" for m in fitting)
+        raise UserError(
+            f"{export_dir} has {len(fitting)} exports of {name!r}, split {split!r}: {kinds}. Give "
+            "--task_feature_lengths, or another --export_dir."
+        )
+    return fitting[0]
 
 
 def _manifests(export_dir: Path) -> list[MixtureManifest]:

@@ -6,7 +6,7 @@ evaluation.json        the tasks, and everything that decides their predictions;
 summary.json           scores by task, cluster and label; written last
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from flan_jax.files import accessing, json_with_digest, read_json_with_digest, w
 from flan_jax.settings import Place, from_json
 
 RECORD_NAME = "evaluation.json"
+FORMAT_VERSION = 1
 _FIX = "Delete the directory and evaluate again."
 
 
@@ -30,10 +31,14 @@ class EvaluatedTask:
     Attributes:
       scored: What it is scored with.
       identity: The digest of everything that decides its predictions.
+      num_exported: The number of examples in the export.
+      num_examples: The number of those that are evaluated; `examples.select` chooses them.
     """
 
     scored: ScoredTask
     identity: str
+    num_exported: int
+    num_examples: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +49,13 @@ class EvaluationRecord:
       step: The step of the parameters.
       provenance: The weights, decoding, versions of packages and plan.
       tasks: The tasks in their order.
+      format_version: The version of this record and of the rows.
     """
 
     step: int
     provenance: Mapping[str, Any]
     tasks: tuple[EvaluatedTask, ...]
+    format_version: int = FORMAT_VERSION
 
     def identities(self) -> dict[str, str]:
         """Returns the identity of each task by its name."""
@@ -62,58 +69,54 @@ def predictions_path(directory: Path | str, task: str) -> Path:
 
 def begin(directory: Path, record: EvaluationRecord) -> None:
     """Removes what has another identity than the record, and writes the record."""
-    path = directory / RECORD_NAME
-    earlier = read_record(directory).identities() if path.is_file() else {}
+    earlier = read_record(directory)
+    reusable = earlier.identities() if earlier else {}
     # Without it the directory counts as unfinished, whenever this process is killed.
     (directory / SUMMARY_NAME).unlink(missing_ok=True)
     for task, identity in record.identities().items():
-        if earlier.get(task) != identity:
+        if reusable.get(task) != identity:
             predictions_path(directory, task).unlink(missing_ok=True)
-    write_atomic(path, json_with_digest(asdict(record)))
+    write_atomic(directory / RECORD_NAME, json_with_digest(asdict(record)))
 
 
-def read_record(directory: Path) -> EvaluationRecord:
-    """Reads `evaluation.json`.
+def read_record(directory: Path) -> EvaluationRecord | None:
+    """Reads `evaluation.json`; None if there is none, or one of another version.
 
     Raises:
-      MissingFileError: There is none.
       DamagedFileError: It is not as it was written.
     """
     path = directory / RECORD_NAME
+    if not path.is_file():
+        return None
     value = read_json_with_digest(path, setting="The record of an evaluation", fix=_FIX)
-    return from_json(value, EvaluationRecord, file=path)
+    return from_json(value, EvaluationRecord, file=path) if value["format_version"] == FORMAT_VERSION else None
 
 
-def read_lines(lines: Iterable[bytes], path: Path, *, wanted: Collection[int] | None = None) -> dict[int, Prediction]:
-    """Returns the predictions for the examples `wanted` by their numbers.
+def read_rows(lines: Iterable[bytes], path: Path) -> Iterator[Prediction]:
+    """Yields the predictions that an evaluation wrote.
 
     Args:
-      lines: The rows that an evaluation wrote.
+      lines: The rows.
       path: Their file, for messages.
-      wanted: Numbers of examples in the export; None for all.
 
     Raises:
       DamagedFileError: A line is no prediction.
     """
-    predictions = {}
     for number, line in enumerate(lines, start=1):
         place = Place(file=str(path), line=number, syntax="JSON")
         try:
-            prediction = prediction_of(json_row(line, place), place)
+            yield prediction_of(json_row(line, place), place)
         except UserError as error:
             raise DamagedFileError(f"{error} {_FIX}") from error
-        if wanted is None or prediction.index in wanted:
-            predictions[prediction.index] = prediction
-    return predictions
 
 
-def read_finished(directory: Path, task: str, *, wanted: Collection[int] | None = None) -> dict[int, Prediction]:
-    """Returns the predictions of a finished task for the examples `wanted`, or all; {} if it is not finished."""
+def read_finished(directory: Path, task: str) -> list[Prediction]:
+    """Returns the predictions of a finished task; [] if it is not finished."""
     path = predictions_path(directory, task)
     if not path.is_file():
-        return {}
+        return []
     with accessing(path, setting="The predictions", action="read"), open(path, "rb") as file:
-        return read_lines(file, path, wanted=wanted)
+        return list(read_rows(file, path))
 
 
 def write_finished(directory: Path, task: str, predictions: Iterable[Prediction]) -> None:

@@ -179,7 +179,15 @@ def run_suite(
       UserError: A metric does not fit a task.
       DamagedFileError: Predictions of an earlier process are damaged.
     """
-    evaluated = [EvaluatedTask(scored=_scored(one, model), identity=_identity(one, settings)) for one in tasks]
+    evaluated = [
+        EvaluatedTask(
+            scored=scored_task(one, compares_ids=model.vocabulary is None),
+            identity=_identity(one, settings),
+            num_exported=len(one.task),
+            num_examples=len(select(len(one.task), limit=plan.max_examples_per_task)),
+        )
+        for one in tasks
+    ]
     provenance = {**settings, "plan": plan.record()}
     if group.is_first:
         files.begin(directory, EvaluationRecord(step=step, provenance=provenance, tasks=tuple(evaluated)))
@@ -208,8 +216,12 @@ def run_suite(
     return suite
 
 
-def _scored(member: Labeled, model: Model) -> ScoredTask:
+def scored_task(member: Labeled, *, compares_ids: bool) -> ScoredTask:
     """Returns what a task is scored with.
+
+    Args:
+      member: The exported task with its label.
+      compares_ids: Whether no vocabulary decodes its texts, so that token ids are compared.
 
     Raises:
       UserError: It generates texts, and a metric judges scores of options.
@@ -223,7 +235,7 @@ def _scored(member: Labeled, model: Model) -> ScoredTask:
                 f"Metric {name!r} judges scores of options, but task {manifest.task!r} is evaluated by generating. "
                 "Declare it with evaluation='rank', or choose another metric."
             )
-    ids = () if model.vocabulary or evaluation == "rank" else (task_scores.IDS_NOTE,)
+    ids = (task_scores.IDS_NOTE,) if compares_ids and evaluation != "rank" else ()
     return ScoredTask(
         task=manifest.task,
         split=manifest.split,
@@ -268,11 +280,12 @@ def _evaluate(
     predictions: dict[int, Prediction] = {}
     if group.is_first:
         numbers = frozenset(wanted.tolist())
-        predictions = files.read_finished(directory, name, wanted=numbers)
+        earlier = files.read_finished(directory, name)
         if not partial.open():
             partial.remove()
             partial.open()
-        predictions |= files.read_lines(partial.lines(), partial.path, wanted=numbers)
+        earlier += files.read_rows(partial.lines(), partial.path)
+        predictions = {prediction.index: prediction for prediction in earlier if prediction.index in numbers}
     missing = wanted[~_shared_mask([number in predictions for number in wanted.tolist()], group)]
     reused = done = len(wanted) - len(missing)
     if len(missing):

@@ -82,7 +82,8 @@ class ModelOptions(DecodingOptions):
     """Which trained network to open, and how it computes.
 
     Attributes:
-      model_dir: The directory of a run, or of a converted, T5X or Hugging Face checkpoint.
+      model_dir: The directory of a run, or of a converted, T5X or Hugging Face checkpoint; "" for none, when
+        predictions that are there are scored.
       step: "latest", "best" (by the run's keep_best), "all" (to evaluate them one after the other) or a step.
       batch_size: Rows per batch.
       export_dir: The directory of exports; None uses the one that the run recorded.
@@ -93,7 +94,7 @@ class ModelOptions(DecodingOptions):
       strict: Whether a damaged newest checkpoint is an error. Otherwise the newest intact one is used, with a warning.
     """
 
-    model_dir: str
+    model_dir: str = ""
     step: int | str = "latest"
     batch_size: PositiveInt = 32
     export_dir: str | None = None
@@ -140,6 +141,8 @@ def open_trained(options: ModelOptions) -> TrainedModel:
       MissingFileError: There is neither a run nor a checkpoint.
       UserError: The checkpoint has no vocabulary, or is not a complete T5.
     """
+    if not options.model_dir:
+        raise UserError("model_dir is missing: give the directory of a run or of a checkpoint.")
     directory = RunDirectory(path=user_path(options.model_dir))
     with accessing(options.model_dir, setting="The run or checkpoint", action="read"):
         is_run = directory.run_file.is_file()

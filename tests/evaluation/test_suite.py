@@ -5,9 +5,11 @@ import math
 import pytest
 
 from flan_jax import processes
+from flan_jax.errors import DamagedFileError
 from flan_jax.evaluation import results
 from flan_jax.evaluation.directory import predictions_path
 from flan_jax.evaluation.suite import EvaluationPlan, Labeled, Model, labeled, run_suite
+from flan_jax.files import json_with_digest
 
 WORDS = ["red", "green", "blue", "black"]
 
@@ -246,6 +248,18 @@ def test_more_examples_of_the_same_task_are_added_to_those_that_are_there(task, 
     assert evaluate(members, directory=tmp_path).performance["examples"] == 1
     assert evaluate(members, directory=tmp_path, limit=2).tasks[0].num_examples == 2
     assert len((tmp_path / "copy.jsonl").read_text().splitlines()) == 2
+
+
+def test_predictions_under_a_record_of_another_version_are_computed_again(task, evaluate, tmp_path):
+    members = labeled([("trained", [copying(task)])])
+    evaluate(members, directory=tmp_path)
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    del record["sha256"]
+    (tmp_path / "evaluation.json").write_text(json_with_digest(record | {"format_version": 99}))
+    assert evaluate(members, directory=tmp_path).performance["examples"] == 4
+    (tmp_path / "evaluation.json").write_text(json.dumps(record))
+    with pytest.raises(DamagedFileError, match="evaluation.json is damaged.*evaluate again"):
+        evaluate(members, directory=tmp_path)
 
 
 def test_damaged_predictions_are_refused_with_their_line(task, evaluate, tmp_path):

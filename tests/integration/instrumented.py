@@ -5,8 +5,11 @@ FAILS_AT, FAILS_AS: the draw of a batch that raises an error, and of whom: a "us
 STALLS_AT, RELEASE: the draw of a batch that waits until the file RELEASE exists, so that a signal always meets a run
   that is still training, however busy the machine is.
 JAX_SAYS: the version of JAX that this process reports.
+STALLS_AFTER_PREDICTIONS: the number of predictions after which an evaluation creates the file `stalled` in its
+  directory and waits to be killed.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -18,6 +21,8 @@ from flan_jax import cli
 from flan_jax.data.loader import TrainFeed
 from flan_jax.data.source import ExportedTask
 from flan_jax.errors import UserError
+from flan_jax.evaluation import suite
+from flan_jax.partial_file import PartialFile
 from flan_jax.run import provenance
 
 read, draw, versions = ExportedTask.read, TrainFeed.__next__, provenance.versions
@@ -39,7 +44,28 @@ def disturbed(self):
     return draw(self)
 
 
+class StallingFile(PartialFile):
+    """Appends so many lines, of all files together, and then waits."""
+
+    left = int(os.environ.get("STALLS_AFTER_PREDICTIONS") or 0)
+
+    @contextlib.contextmanager
+    def appending(self):
+        with super().appending() as append:
+
+            def stalling(line):
+                append(line)
+                StallingFile.left -= 1
+                if StallingFile.left == 0:
+                    self.path.with_name("stalled").touch()
+                    time.sleep(600)
+
+            yield stalling
+
+
 TrainFeed.__next__ = disturbed
+if StallingFile.left:
+    suite.PartialFile = StallingFile
 if "NOTES" in os.environ:
     ExportedTask.read = noting
 if "JAX_SAYS" in os.environ:

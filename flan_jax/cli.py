@@ -305,6 +305,9 @@ def _print_result(result: Any, *, as_json: bool) -> int:
 def _write_rows(predictions: Any, output: str) -> int:
     from flan_jax.run.predictions import write_predictions
 
+    if output == "-" and predictions.converse is not None:
+        predictions.converse()
+        return 0
     count = write_predictions(predictions, output)
     if output != "-" and _is_first_process():
         _console(stderr=True).print(f"{counted(count, 'row')} written to {output}.", highlight=False)

@@ -169,8 +169,8 @@ def _rescored(
     """
     if given:
         raise UserError(
-            f"Give {' '.join(given)} to compute predictions, or --from_predictions={path} to score those that are there "
-            "without a model."
+            f"Give {' '.join(given)} to compute predictions, or --from_predictions={path} to score those that are "
+            "there without a model."
         )
     names = [name.strip() for name in metrics.split(",")] if metrics else []
     result = rescore(path, metrics=names, fields=fields, exported=exported)

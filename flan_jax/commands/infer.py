@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,9 @@ from rich.progress import Progress
 
 from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import leaves_digest
+from flan_jax.checkpoint.weights import Weights
 from flan_jax.decoding.decoder import Decoder
-from flan_jax.decoding.strategies import Greedy
+from flan_jax.decoding.strategies import Greedy, Strategy
 from flan_jax.errors import UserError
 from flan_jax.evaluation.generation import alternative
 from flan_jax.evaluation.prediction import Alternative
@@ -23,6 +25,7 @@ from flan_jax.files import sha256_of
 from flan_jax.names import counted
 from flan_jax.paths import user_path
 from flan_jax.run import provenance
+from flan_jax.run.conversation import Conversation
 from flan_jax.run.predictions import Predictions, Row
 from flan_jax.run.trained import ModelOptions, TrainedModel, chosen_checkpoints, open_trained
 from flan_jax.tasks.declare import with_vocabulary
@@ -58,7 +61,8 @@ def infer(
 ) -> Predictions:
     r"""Adds predictions to rows, greedily unless an option selects another strategy.
 
-    On the command line, `--output=FILE` names a .jsonl file.
+    On the command line, `--output=FILE` names a .jsonl file. At a terminal, without --input and --output, inputs are
+    typed and answers are shown while they are decoded.
 
     Args:
       options: The run or checkpoint, and how predictions are decoded.
@@ -89,69 +93,129 @@ def infer(
     if options.step == "all":
         raise UserError("step is 'all', but infer predicts with one checkpoint: give 'latest', 'best' or a number.")
     strategy = options.strategy(default=Greedy())
-    run, batch_size = open_trained(options), options.batch_size
+    run = open_trained(options)
     (weights,) = chosen_checkpoints(run, options, console=console).values()
     if run.vocabulary is None:
         raise UserError(
             f"{options.model_dir} was trained with a vocabulary class of its own, so that no text can be encoded for "
             "it here."
         )
-    vocabulary = run.vocabulary
-    placement.require_divisible_batch(batch_size, mesh=run.network.mesh)
+    placement.require_divisible_batch(options.batch_size, mesh=run.network.mesh)
     prompts = _prompts(run, template=template, task=task, template_index=template_index, module=mixture_or_task_module)
     adds = _added_fields(scores=scores, is_single=strategy.num_hypotheses == 1)
     prompted = PromptedInput(input=input, prompts=prompts, adds=adds, on_bad_row=on_bad_row, delimiter=delimiter)
     scan = _Scan.of(prompted) if input != STANDARD_INPUT else _Scan()
-    lengths = dict(run.request.lengths)
-    max_decode_length = options.max_decode_length or lengths["targets"]
-    settings = sha256_of(  # With the weights, everything that decides a row.
-        {
-            "model": dataclasses.asdict(run.network.config),
-            "vocabulary": vocabulary.digest,
-            "lengths": lengths,
-            "decoding": {**strategy.record(), "max_decode_length": max_decode_length},
-            "scores": scores,
-            "prompts": prompted.identity,
-            "rows": scan.digest,
-        }
+    inference = _Inference(
+        run=run,
+        weights=weights,
+        vocabulary=run.vocabulary,
+        options=options,
+        strategy=strategy,
+        prompted=prompted,
+        num_rows=scan.count,
+        scores=scores,
+        console=console,
     )
-    group.require_agreement({"settings": settings, "batch_size": batch_size, "versions": provenance.versions()})
-    dropped = Counter[str]()
+    settings = sha256_of([inference.settings(), scan.digest])
+    versions = provenance.versions()
+    group.require_agreement({"settings": settings, "batch_size": options.batch_size, "versions": versions})
+    return Predictions(
+        identity=lambda: sha256_of([leaves_digest(weights.params), settings]),
+        rows=lambda: prompted.rows(inference.dropped),
+        predict=inference.predict,
+        reads=None if input == STANDARD_INPUT else user_path(input),
+        console=console,
+        converse=inference.converse if input == STANDARD_INPUT and sys.stdin.isatty() else None,
+    )
 
-    def predict(rows: Iterator[PromptedRow]) -> Iterator[Row]:
-        decode = run.network.decoder(
-            run.params(weights),
-            strategy=strategy,
-            max_decode_length=max_decode_length,
-            batch_size=batch_size,
-            vocabulary=vocabulary,
-            eos_id=vocabulary.eos_id,
-        )
-        predictor = _Predictor(
-            decode=decode,
-            vocabulary=vocabulary,
-            limit=lengths["inputs"],
-            ends_inputs=prompts.ends_inputs,
-            scores=scores,
-        )
-        report = _Report(console=console, limit=lengths["inputs"], max_decode_length=max_decode_length)
-        with run.network.within(), Progress(console=console, disable=not console.is_terminal) as progress:
-            bar = progress.add_task("predicting", total=scan.count)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Inference:
+    """One call of `infer`, opened: everything that decides its predictions.
+
+    Attributes:
+      num_rows: The number of rows; None if unknown.
+      dropped: Counts the rows that are left out, by reason.
+    """
+
+    run: TrainedModel
+    weights: Weights
+    vocabulary: Vocabulary
+    options: ModelOptions
+    strategy: Strategy
+    prompted: PromptedInput
+    num_rows: int | None
+    scores: bool
+    console: Console
+    dropped: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    @property
+    def limit(self) -> int:
+        """Tokens of an input, the end of sequence included."""
+        return self.run.request.lengths["inputs"]
+
+    @property
+    def max_decode_length(self) -> int:
+        """The largest number of tokens in a prediction."""
+        return self.options.max_decode_length or self.run.request.lengths["targets"]
+
+    def settings(self) -> dict[str, Any]:
+        """Returns everything besides the weights and the rows that decides a row of the output, as JSON."""
+        return {
+            "model": dataclasses.asdict(self.run.network.config),
+            "vocabulary": self.vocabulary.digest,
+            "limit": self.limit,
+            "decoding": {**self.strategy.record(), "max_decode_length": self.max_decode_length},
+            "scores": self.scores,
+            "prompts": self.prompted.identity,
+        }
+
+    def predict(self, rows: Iterator[PromptedRow]) -> Iterator[Row]:
+        """Yields the rows with their predictions, a few batches at a time, and prints what a user should know."""
+        batch_size = self.options.batch_size
+        predictor = self._predictor(batch_size)
+        report = _Report(console=self.console, limit=self.limit, max_decode_length=self.max_decode_length)
+        with (
+            self.run.network.within(),
+            Progress(console=self.console, disable=not self.console.is_terminal) as progress,
+        ):
+            bar = progress.add_task("predicting", total=self.num_rows)
             while chunk := list(itertools.islice(rows, CHUNK_BATCHES * batch_size)):
                 report.begin(chunk[0].prompt)
                 for (_, row, _), fields in zip(chunk, predictor(chunk), strict=True):
                     report.count(fields)
                     yield {**row, **fields}
                 progress.advance(bar, len(chunk))
-        report.end(dropped, programs=decode.programs)
+        report.end(self.dropped, programs=predictor.decode.programs)
 
-    return Predictions(
-        identity=lambda: sha256_of([leaves_digest(weights.params), settings]),
-        rows=lambda: prompted.rows(dropped),
-        predict=predict,
-        reads=None if input == STANDARD_INPUT else user_path(input),
-        console=console,
-    )
+    def converse(self) -> None:
+        """Answers what is typed."""
+        with self.run.network.within():
+            # The smallest batch that every mesh of these devices divides.
+            predictor = self._predictor(self.run.network.mesh.size)
+            strategy, step = type(self.strategy).__name__, self.weights.step or 0
+            Conversation(
+                introduction=f"{self.options.model_dir}, step {step:,}, {strategy} decoding.",
+                prompts=self.prompted.prompts,
+                replies=predictor.stream if self.strategy.num_candidates == 1 else predictor.texts,
+            ).run()
+
+    def _predictor(self, batch_size: int) -> "_Predictor":
+        decode = self.run.network.decoder(
+            self.run.params(self.weights),
+            strategy=self.strategy,
+            max_decode_length=self.max_decode_length,
+            batch_size=batch_size,
+            vocabulary=self.vocabulary,
+            eos_id=self.vocabulary.eos_id,
+        )
+        return _Predictor(
+            decode=decode,
+            vocabulary=self.vocabulary,
+            limit=self.limit,
+            ends_inputs=self.prompted.prompts.ends_inputs,
+            scores=self.scores,
+        )
 
 
 SCORE, SCORE_PER_TOKEN, ALL = "score", "score_per_token", "predictions"
@@ -265,17 +329,31 @@ class _Predictor:
 
     def __call__(self, chunk: Sequence[PromptedRow]) -> list[dict[str, Any]]:
         """Returns the fields for each of some rows."""
-        encoded = self.vocabulary.encode_batch([row.prompt for row in chunk])
-        end = [self.vocabulary.eos_id] if self.ends_inputs else []
-        most = self.limit - len(end)
-        # The number of a row in the whole input, by which samples are drawn, also after a process was killed.
-        rows = [(row.number, [*ids[:most], *end]) for row, ids in zip(chunk, encoded, strict=True)]
+        encoded = self._encoded([row.prompt for row in chunk])
         fields: list[dict[str, Any]] = [{}] * len(chunk)
-        for number, hypotheses in self.decode(rows):
+        # The number of a row in the whole input, by which samples are drawn, also after a process was killed.
+        for number, hypotheses in self.decode((row.number, ids) for row, (ids, _) in zip(chunk, encoded, strict=True)):
             i = number - chunk[0].number
             alternatives = [alternative(hypothesis, self.vocabulary) for hypothesis in hypotheses]
-            fields[i] = self._fields(alternatives, is_input_truncated=len(encoded[i]) > most)
+            fields[i] = self._fields(alternatives, is_input_truncated=encoded[i][1])
         return fields
+
+    def stream(self, prompt: str) -> Iterator[str]:
+        """Yields the growing text of one answer."""
+        ((ids, _),) = self._encoded([prompt])
+        return (self.vocabulary.decode(tokens.tolist()) for tokens in self.decode.stream(ids))
+
+    def texts(self, prompt: str) -> list[str]:
+        """Returns all answers."""
+        ((ids, _),) = self._encoded([prompt])
+        ((_, hypotheses),) = self.decode([(0, ids)])
+        return [alternative(hypothesis, self.vocabulary).prediction for hypothesis in hypotheses]
+
+    def _encoded(self, prompts: Sequence[str]) -> list[tuple[list[int], bool]]:
+        """Returns the token ids of prompts, and whether they are truncated."""
+        end = [self.vocabulary.eos_id] if self.ends_inputs else []
+        most = self.limit - len(end)
+        return [([*ids[:most], *end], len(ids) > most) for ids in self.vocabulary.encode_batch(list(prompts))]
 
     def _fields(self, alternatives: Sequence[Alternative], *, is_input_truncated: bool) -> dict[str, Any]:
         first = alternatives[0]

@@ -37,6 +37,7 @@ class Predictions:
       predict: Returns rows with predictions, a few at a time.
       reads: The file that the rows come from; None for standard input.
       console: Where notes are printed.
+      converse: Answers what is typed at a terminal, one input after the other; None if the rows come from elsewhere.
     """
 
     identity: Callable[[], str]
@@ -44,6 +45,7 @@ class Predictions:
     predict: Callable[[Iterator[PromptedRow]], Iterator[Row]]
     reads: Path | None = None
     console: Console = QUIET
+    converse: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[Row]:
         return self.predict(self.rows())

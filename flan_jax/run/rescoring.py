@@ -161,7 +161,7 @@ def _known(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
     return known
 
 
-def _read(row: _ForeignRow, **known: Any) -> Prediction:
+def _read(row: _ForeignRow, /, **known: Any) -> Prediction:
     """Returns a row as a prediction; of ranked options without a text, the one with the highest score."""
     fields = {**row.fields, **known}
     read = prediction_of({"prediction": "", **fields}, row.place)

@@ -36,10 +36,15 @@ class Prompts(Protocol):
     Attributes:
       identity: Everything that decides them besides the row, as JSON values.
       ends_inputs: Whether prompts end with the end of sequence.
+      text_field: The field of a row that is a text alone.
     """
 
     @property
     def identity(self) -> Any:
+        """See the attributes."""
+
+    @property
+    def text_field(self) -> str:
         """See the attributes."""
 
     @property
@@ -70,6 +75,12 @@ class TemplatePrompts:
     def identity(self) -> Any:
         """The pattern."""
         return self._pattern.inputs
+
+    @property
+    def text_field(self) -> str:
+        """The only field of the pattern; `inputs` if there are several."""
+        fields = self._pattern.fields
+        return next(iter(fields)) if len(fields) == 1 else readers.TEXT_FIELD
 
     @functools.cached_property
     def _pattern(self) -> Template:
@@ -125,6 +136,11 @@ class TaskPrompts:
     def index(self) -> int:
         """Position of the template."""
         return self.task.forward_templates[0] if self.template is None else self.template
+
+    @property
+    def text_field(self) -> str:
+        """As of lines of text."""
+        return readers.TEXT_FIELD
 
     @property
     def ends_inputs(self) -> bool:

@@ -138,3 +138,25 @@ def test_a_task_asks_with_its_own_words_and_standard_input_is_text(run_dir, tmp_
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo\n")))
     assert cli.run(["infer", str(run_dir)]) == 0
     assert [json.loads(line)["inputs"] for line in capsys.readouterr().out.splitlines()] == ["one", "two"]
+
+
+def test_a_terminal_is_asked_for_inputs_and_shows_answers(run_dir, capsys, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for options, answers in ((["--max_decode_length=4"], 1),):
+        lines = iter(["good morning"])
+        monkeypatch.setattr(sys, "stdin", Terminal())
+        monkeypatch.setattr("builtins.input", lambda prompt, lines=lines: next_line(lines))
+        assert cli.run(["infer", str(run_dir), *options]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert shown[0].startswith(f"{run_dir}, step 1, ") and "Ctrl-D leaves" in shown[1]
+        assert len(shown) == 2 + answers + 1
+
+
+def next_line(lines):
+    try:
+        return next(lines)
+    except StopIteration:
+        raise EOFError from None

@@ -1,6 +1,8 @@
 """Interactive inference: a user types one input after the other, and reads each answer while it is decoded."""
 
+import contextlib
 import dataclasses
+import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import final
@@ -28,18 +30,23 @@ class Conversation:
     prompts: Prompts
     replies: Callable[[str], Iterator[str] | Sequence[str]]
 
-    def run(self, *, read: Callable[[str], str] = input, write: Callable[[str], object] | None = None) -> None:
+    def run(self, *, read: Callable[[str], str] | None = None, write: Callable[[str], object] | None = None) -> None:
         """Answers until the input ends (Ctrl-D); Ctrl-C stops one answer.
 
         Args:
-          read: Shows a text and returns the line that is typed after it; raises EOFError at the end.
-          write: Shows a text at once.
+          read: Shows a text and returns the line that is typed after it; raises EOFError at the end. None reads from
+            the terminal.
+          write: Shows a text at once; None writes to standard output.
         """
+        if read is None:
+            with contextlib.suppress(ImportError):  # Python may be built without it.
+                importlib.import_module("readline")  # Gives `input` a history and arrow keys.
+        ask = read or input
         show = write or (lambda text: print(text, end="", flush=True))
         show(f"{self.introduction}\nType an input and press Enter. Ctrl-C stops an answer, Ctrl-D leaves.\n")
         while True:
             try:
-                line = read(PROMPT)
+                line = ask(PROMPT)
                 if line.strip():
                     self._answer(line, show)
             except EOFError:

@@ -80,7 +80,7 @@ def compare(before: Path, after: Path) -> tuple[Difference, ...]:
 
 def _tasks(before: Path, after: Path) -> Sequence[ScoredTask]:
     """Returns the tasks of both evaluations, scored with the metrics of the second."""
-    first, second = (files.read_record(path) for path in (before, after))
+    first, second = (_record(path) for path in (before, after))
     one, other = ({task.scored.task: task.scored for task in record.tasks} for record in (first, second))
     for path, whole, tasks, of_path in ((after, before, other, one), (before, after, one, other)):
         lacking = [name for name in of_path if name not in tasks]
@@ -92,13 +92,20 @@ def _tasks(before: Path, after: Path) -> Sequence[ScoredTask]:
     return list(other.values())
 
 
+def _record(path: Path) -> files.EvaluationRecord:
+    record = files.read_record(path)
+    if record is None:
+        raise MissingFileError(f"{path} has no evaluation of this version: {files.RECORD_NAME} is missing or older.")
+    return record
+
+
 def _rows(path: Path, task: str) -> Mapping[int, Prediction]:
     rows = files.read_finished(path, task)
     if not rows:
         raise MissingFileError(
             f"{path} has no predictions of {task!r}: the evaluation is not finished. Evaluate again."
         )
-    return rows
+    return {row.index: row for row in rows}
 
 
 def _require_same_rows(

@@ -233,6 +233,8 @@ def prepare(invocation: Invocation) -> Callable[[], int]:
     if verb.configuration:
         kind = configuration(invocation.verb)
         rest = _typed(kind, {name: value for name, value in options.items() if name not in own})
+        if verb.model_free_with in options_of_verb:
+            rest = {"model_dir": "", **rest}
         make_config = gin_config.configured(kind, rest, verb=invocation.verb, examples=examples)
         if invocation.check:
             check(make_config(), invocation.verb)

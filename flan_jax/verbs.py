@@ -21,6 +21,7 @@ class Verb:
       positional: Its positional arguments in order; `gin_file` takes all that are left.
       in_many_processes: Whether several processes can run it together.
       configuration: The class of its first argument, whose fields are options too: the recipe, or a trained network.
+      model_free_with: The option with which the verb needs no trained network.
       yields_rows: Whether it returns an iterator of rows, which `--output` names a file for.
       has_json: Whether `--json` prints the `data` of its result.
     """
@@ -30,6 +31,7 @@ class Verb:
     positional: tuple[str, ...] = ()
     in_many_processes: bool = False
     configuration: str = ""
+    model_free_with: str = ""
     yields_rows: bool = False
     has_json: bool = False
 
@@ -58,6 +60,7 @@ VERBS = {
         positional=("model_dir",),
         in_many_processes=True,
         configuration=MODEL_OPTIONS,
+        model_free_with="from_predictions",
         has_json=True,
     ),
     "infer": Verb(

@@ -82,8 +82,7 @@ class ModelOptions(DecodingOptions):
     """Which trained network to open, and how it computes.
 
     Attributes:
-      model_dir: The directory of a run, or of a converted, T5X or Hugging Face checkpoint; "" for none, when
-        predictions that are there are scored.
+      model_dir: The directory of a run, or of a converted, T5X or Hugging Face checkpoint; "" for none.
       step: "latest", "best" (by the run's keep_best), "all" (to evaluate them one after the other) or a step.
       batch_size: Rows per batch.
       export_dir: The directory of exports; None uses the one that the run recorded.
@@ -94,7 +93,7 @@ class ModelOptions(DecodingOptions):
       strict: Whether a damaged newest checkpoint is an error. Otherwise the newest intact one is used, with a warning.
     """
 
-    model_dir: str = ""
+    model_dir: str
     step: int | str = "latest"
     batch_size: PositiveInt = 32
     export_dir: str | None = None

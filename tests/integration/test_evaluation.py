@@ -165,4 +165,4 @@ def test_options_of_the_two_kinds_of_evaluation_do_not_mix(run_dir, capsys):
         assert cli.run([*command(run_dir), *extra]) == 2
         assert message in capsys.readouterr().err
     assert cli.run(["evaluate"]) == 2
-    assert "model_dir is missing" in capsys.readouterr().err
+    assert "`evaluate` needs model_dir" in capsys.readouterr().err

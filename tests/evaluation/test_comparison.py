@@ -32,7 +32,7 @@ def evaluation(tmp_path):
             ScoredTask(task=task, split="test", cluster="c", label="t", evaluation="generate", metrics=metrics)
             for task in rows_by_task
         ]
-        evaluated = tuple(EvaluatedTask(scored=task, identity="x") for task in tasks)
+        evaluated = tuple(EvaluatedTask(scored=task, identity="x", num_exported=9, num_examples=9) for task in tasks)
         begin(directory, EvaluationRecord(step=1, provenance={}, tasks=evaluated))
         for task, rows in rows_by_task.items():
             write_finished(directory, task, rows)

@@ -89,6 +89,8 @@ def rescore(
 def _score(task: ScoredTask, predictions: Sequence[Prediction], metrics: Sequence[str]) -> TaskResult:
     chosen = dataclasses.replace(task, metrics=tuple(metrics) or task.metrics)
     result, _ = task_scores.score(chosen, predictions)
+    if task.evaluation == "external":  # They run in a process that exports, on its own vocabulary.
+        return dataclasses.replace(result, notes=(*result.notes, "the task's own metrics not run"))
     return result
 
 

@@ -23,7 +23,7 @@ from flan_jax.evaluation import generation, ranking, task_scores
 from flan_jax.evaluation.directory import EvaluatedTask, EvaluationRecord
 from flan_jax.evaluation.examples import Task, select
 from flan_jax.evaluation.generation import Decode
-from flan_jax.evaluation.metrics import metric
+from flan_jax.evaluation.metrics import metric, of_texts
 from flan_jax.evaluation.prediction import Prediction
 from flan_jax.evaluation.ranking import ScoreFn
 from flan_jax.evaluation.results import SuiteResult, TaskResult, task_from_json, write_summary
@@ -233,7 +233,7 @@ def scored_task(member: Labeled, *, compares_ids: bool) -> ScoredTask:
         if metric(name).kind == "rank":
             raise UserError(
                 f"Metric {name!r} judges scores of options, but task {manifest.task!r} is evaluated by generating. "
-                "Declare it with evaluation='rank', or choose another metric."
+                f"Declare it with evaluation='rank', or choose one of texts: {of_texts()}."
             )
     ids = (task_scores.IDS_NOTE,) if compares_ids and evaluation != "rank" else ()
     return ScoredTask(

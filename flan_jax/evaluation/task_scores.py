@@ -9,7 +9,7 @@ import numpy as np
 
 from flan_jax.errors import UserError
 from flan_jax.evaluation.measured import Measured
-from flan_jax.evaluation.metrics import Metric, RowFact, metric
+from flan_jax.evaluation.metrics import Metric, RowFact, metric, of_texts
 from flan_jax.evaluation.prediction import Prediction
 from flan_jax.evaluation.rank_metrics import OptionScores
 from flan_jax.evaluation.results import TaskResult
@@ -126,7 +126,7 @@ def measure(metrics: Iterable[str], predictions: Sequence[Prediction]) -> list[M
         if without:
             raise UserError(
                 f"Metric {name!r} judges scores of options, which {len(without):,} of {len(predictions):,} rows lack: "
-                "they were generated. Declare the task with evaluation='rank', or choose another metric."
+                f"they were generated. Declare the task with evaluation='rank', or choose one of texts: {of_texts()}."
             )
         measured.append(_measure_ranking(judge, predictions))
     return measured

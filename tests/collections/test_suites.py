@@ -1,7 +1,7 @@
 import pytest
 
 from flan_jax.collections.flan2021.splits import CLUSTERS
-from flan_jax.collections.suites import SUITES, members_of, suite, t0_dataset
+from flan_jax.collections.suites import SUITES, describe, members_of, suite, t0_dataset
 from flan_jax.collections.t0.table import DATASETS
 from flan_jax.evaluation.aggregation import AGGREGATIONS
 
@@ -50,3 +50,23 @@ def test_a_plan_may_name_suites_which_bring_their_split():
     assert [one.suite for one in listed] == [None, SUITES["superni/default"], None]
     with pytest.raises(KeyError, match="no suite 'superni/defualt'. Did you mean 'superni/default'"):
         suite("superni/defualt")
+
+
+@pytest.mark.tensorflow
+def test_a_description_says_which_rows_are_missing_and_what_a_suite_needs(registries, tmp_path, monkeypatch):
+    from flan_jax.collections import catalog
+
+    (tmp_path / "bbh").mkdir()
+    (tmp_path / "bbh" / "navigate.json").write_text('{"examples": [{"input": "a", "target": "b"}]}')
+    monkeypatch.setenv("FLAN_JAX_BBH_DIR", str(tmp_path))
+    catalog.install()
+    registries.register_all()
+    (embedded,), notes = describe("embedded")
+    assert (embedded["tasks"], embedded["available"], embedded["missing"], notes) == (4, 4, {}, [])
+    (bbh, three_shot, *_), notes = describe("bbh*")
+    assert (bbh["tasks"], bbh["available"]) == (27, 1) and "bbh_snarks" in bbh["missing"]
+    # Its prompts are missing.
+    assert three_shot["available"] == 0 and len(notes) == 1 and "FLAN_JAX_BBH_DIR" in notes[0]
+    (mmlu, *_), notes = describe("mmlu")
+    assert mmlu["tasks"] == 0 and "The collection 'mmlu' has no data on this machine" in notes[0]
+    assert describe("nothing") == ([], [])

@@ -89,6 +89,31 @@ def test_verbs_return_their_results_and_print_nothing(export_dir, tmp_path, caps
     assert digest(tmp_path / "run", capsys) == finished.params_digest
 
 
+def test_a_published_suite_is_evaluated_by_name_in_a_recipe_and_by_evaluate_and_compared(export_dir, tmp_path, capsys):
+    run = tmp_path / "run"
+    bindings = [*TINY, "TRAIN_STEPS=2", f"MODEL_DIR={run}", f"EXPORT_DIR={export_dir}", "CHECKPOINT_PERIOD=1",
+                "suite.EvaluationPlan.max_examples_per_task=2",
+                "suite.EvaluationPlan.suites = {'trained': 'embedded_validation', 'held_out': 'embedded'}"]  # fmt: skip
+    finished = flan_jax.train_model(flan_jax.load_recipe(QUICKSTART, bindings=bindings))
+    assert "eval/label/held_out/accuracy" in finished.evaluation
+    summary = json.loads((run / "eval" / "2" / "summary.json").read_text())
+    assert summary["aggregates"]["held_out"]["aggregation"] == "macro"
+    assert json.loads((run / "run.json").read_text())["hold_out"]["tasks"] == ["embedded_held_out"]
+    assert cli.run(["evaluate", str(run), "--suite=embedded", "--step=all", "--max_examples_per_task=2"]) == 0
+    evaluations = run / "eval" / "embedded-validation"
+    suite_scores = [json.loads((evaluations / step / "summary.json").read_text()) for step in ("1", "2")]
+    score = suite_scores[1]["aggregates"]["embedded"]["score"]
+    assert score == pytest.approx(summary["aggregates"]["held_out"]["score"])
+    assert "Suites by their own rules" in capsys.readouterr().out
+    assert cli.run(["show", "evaluation", str(evaluations / "1"), str(evaluations / "2"), "--json"]) == 0
+    mean = json.loads(capsys.readouterr().out)["differences"][-1]
+    assert mean["name"] == "mean of 4 tasks" and mean["after"] == pytest.approx(score)
+    assert cli.run(["evaluate", str(run), "--suite=embedded", "--mixture_or_task_name=embedded_held_out"]) == 2
+    assert "not both" in capsys.readouterr().err
+    assert cli.run(["evaluate", str(run), "--suite=mmlu"]) == 2
+    assert "The suite 'mmlu' needs the released folder: FLAN_JAX_MMLU_DIR" in capsys.readouterr().err
+
+
 def test_training_from_an_export_never_imports_tensorflow(export_dir, tmp_path):
     args = arguments(
         "TRAIN_STEPS=2", f"MODEL_DIR={tmp_path}/run", f"EXPORT_DIR={export_dir}", "run_config.RunConfig.evaluation=None"

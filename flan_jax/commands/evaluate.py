@@ -13,7 +13,7 @@ from flan_jax import placement, processes
 from flan_jax.checkpoint.digest import leaves_digest
 from flan_jax.collections import suites
 from flan_jax.data import exports
-from flan_jax.data.manifest import MixtureManifest, safe_name
+from flan_jax.data.manifest import MixtureManifest, OnMissingSource, Request, safe_name
 from flan_jax.data.source import open_members
 from flan_jax.decoding.strategies import Greedy
 from flan_jax.errors import UserError
@@ -22,6 +22,7 @@ from flan_jax.evaluation.results import SuiteResult, as_json
 from flan_jax.evaluation.suite import EvaluationPlan
 from flan_jax.files import require_writable_directory
 from flan_jax.locks import locked
+from flan_jax.names import grouped
 from flan_jax.paths import user_path
 from flan_jax.run import provenance
 from flan_jax.run.evaluator import Evaluator
@@ -76,6 +77,7 @@ def evaluate(
     split: str = "validation",
     max_examples_per_task: int | None = None,
     use_cached_tasks: exports.UseCached = "auto",
+    on_missing_source: OnMissingSource | None = None,
     from_predictions: str | None = None,
     fields: Mapping[str, str] | None = None,
     metrics: str | None = None,
@@ -96,6 +98,8 @@ def evaluate(
       split: The split of a named mixture or task.
       max_examples_per_task: Examples per task, spread over its split; None uses all.
       use_cached_tasks: As in `RunConfig`.
+      on_missing_source: "error" stops when the rows of a task are not on this machine; "skip" leaves such tasks out and
+        prints them; None does as the run did.
       from_predictions: A directory of an evaluation, or a file of rows in any format with `prediction` and `references`
         or `target`, to score without a model. With mixture_or_task_name and export_dir, references are the export's,
         found by `index`, or `row` and `template`.
@@ -137,6 +141,7 @@ def evaluate(
         directory=directory,
         module=mixture_or_task_module,
         use_cached=use_cached_tasks,
+        on_missing_source=on_missing_source,
         console=console,
     )
     lock = locked(directory / ".lock", what=f"The directory of evaluations {directory}", leftovers=("**/.*",))
@@ -224,6 +229,7 @@ def _evaluator(
     directory: Path,
     module: str | None,
     use_cached: exports.UseCached,
+    on_missing_source: OnMissingSource | None,
     console: Console,
 ) -> Evaluator:
     """Returns the evaluator of a plan, with its exports, on which all processes agree."""
@@ -231,7 +237,15 @@ def _evaluator(
     placement.require_divisible_batch(plan.batch_size, mesh=run.network.mesh)
     if group.is_first:
         require_writable_directory(directory, setting="The directory of evaluations")
-    exported = group.first_then_others(lambda: _ensure_exports(run, plan, module=module, use_cached=use_cached))
+    base = dataclasses.replace(
+        run.request,
+        module=module or run.request.module,
+        on_missing_source=on_missing_source or run.request.on_missing_source,
+    )
+    exported = group.first_then_others(lambda: _ensure_exports(run, plan, base, use_cached=use_cached))
+    for name, manifest in exported.items():
+        for line in grouped(manifest.skipped, noun="task"):
+            console.print(f"Left out of {name}: {line}", highlight=False, soft_wrap=True)
     group.require_agreement(
         {
             "steps": list(steps),
@@ -261,14 +275,13 @@ def _folder_name(name: str, split: str) -> str:
 
 
 def _ensure_exports(
-    run: TrainedModel, plan: EvaluationPlan, *, module: str | None, use_cached: exports.UseCached
+    run: TrainedModel, plan: EvaluationPlan, base: Request, *, use_cached: exports.UseCached
 ) -> dict[str, MixtureManifest]:
     """Returns the manifests of the plan's exports, by name, all of the run's vocabulary."""
     members = suites.members_of(plan.suites, split=plan.split)
-    request = dataclasses.replace(run.request, module=module or run.request.module)
     try:
         manifests = ensure_exports(
-            [one.request(request) for one in members],
+            [one.request(base) for one in members],
             export_dir=run.export_dir,
             use_cached=use_cached,
         )

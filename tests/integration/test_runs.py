@@ -89,7 +89,9 @@ def test_verbs_return_their_results_and_print_nothing(export_dir, tmp_path, caps
     assert digest(tmp_path / "run", capsys) == finished.params_digest
 
 
-def test_a_published_suite_is_evaluated_by_name_in_a_recipe_and_by_evaluate_and_compared(export_dir, tmp_path, capsys):
+def test_a_published_suite_is_evaluated_by_name_in_a_recipe_and_by_evaluate_and_compared(
+    export_dir, tmp_path, capsys, monkeypatch
+):
     run = tmp_path / "run"
     bindings = [*TINY, "TRAIN_STEPS=2", f"MODEL_DIR={run}", f"EXPORT_DIR={export_dir}", "CHECKPOINT_PERIOD=1",
                 "suite.EvaluationPlan.max_examples_per_task=2",
@@ -110,6 +112,15 @@ def test_a_published_suite_is_evaluated_by_name_in_a_recipe_and_by_evaluate_and_
     assert mean["name"] == "mean of 4 tasks" and mean["after"] == pytest.approx(score)
     assert cli.run(["evaluate", str(run), "--suite=embedded", "--mixture_or_task_name=embedded_held_out"]) == 2
     assert "not both" in capsys.readouterr().err
+    (tmp_path / "bbh").mkdir()
+    (tmp_path / "bbh" / "navigate.json").write_text('{"examples": [{"input": "Go.", "target": "No"}]}')
+    monkeypatch.setenv("FLAN_JAX_BBH_DIR", str(tmp_path))
+    of_bbh = ["evaluate", str(run), "--suite=bbh", "--max_decode_length=2"]
+    assert cli.run(of_bbh) == 2
+    assert "on_missing_source='skip'" in capsys.readouterr().err
+    assert cli.run([*of_bbh, "--on_missing_source=skip"]) == 0
+    shown = capsys.readouterr().out
+    assert "Left out of bbh: " in shown and "bbh (bbh)" in shown
     assert cli.run(["evaluate", str(run), "--suite=mmlu"]) == 2
     assert "The suite 'mmlu' needs the released folder: FLAN_JAX_MMLU_DIR" in capsys.readouterr().err
 

@@ -125,6 +125,7 @@ def _flan2021(cluster: str, shot: str) -> Suite:
     )
 
 
+# Names have a slash, which no name in SeqIO's registry has, so that a plan may list suites, mixtures and tasks.
 SUITES: Mapping[str, Suite] = {
     **{f"flan2021/{cluster}": _flan2021(cluster, "zero") for cluster in CLUSTERS},
     **{f"flan2021/{cluster}/five_shot": _flan2021(cluster, "five") for cluster in CLUSTERS},

@@ -34,6 +34,7 @@ class Aggregation:
 
 
 AGGREGATIONS: Mapping[str, Aggregation] = {
+    # Every metric that FLAN reports for a dataset is the main one of its task, so that none is named here.
     "flan2021": Aggregation(over="clusters", source="arXiv:2109.01652, section 4: mean of templates, then of datasets"),
     "t0": Aggregation(
         metrics=("accuracy",),
@@ -41,6 +42,7 @@ AGGREGATIONS: Mapping[str, Aggregation] = {
         over="clusters",
         source="arXiv:2110.08207, section 6: median of prompts; ANLI's rounds are one dataset",
     ),
+    # The released script averages instances, so that a task with fewer than 100 of them counts for less.
     "superni": Aggregation(
         metrics=("rouge_l", "rouge_l_xlingual"),
         over="examples",
@@ -138,6 +140,7 @@ def aggregate(name: str, tasks: Sequence[Scored]) -> Aggregate:
       tasks: The results of a suite's tasks.
     """
     rule = AGGREGATIONS[name]
+    # A score that is not defined would make every mean above it undefined.
     defined = [task for task in tasks if not math.isnan(_score(task, rule))]
     groups = list(dict.fromkeys(task.group for task in defined))
     of_group = {group: [task for task in defined if task.group == group] for group in groups}

@@ -65,6 +65,7 @@ def _instruction(name: Any, given: Any) -> Instruction:
             f"{', '.join(VERIFIERS)}."
         )
     wanted = arguments_of(name)
+    # The released rows list every argument of every kind with each instruction, and null where it has none.
     present = {key: value for key, value in (given or {}).items() if value is not None}
     wrong = [key for key in wanted if not _is_valid(key, present.get(key))]
     if wrong:
@@ -99,6 +100,7 @@ def ifeval(references: References, predictions: Sequence[str]) -> Measured:
         instructions = _parsed(row[0], index)
         strict = [one.is_followed(response) for one in instructions]
         loose = [any(map(one.is_followed, _variants(response))) for one in instructions]
+        # Sums and not shares of instructions: the published accuracy counts each instruction of all prompts once.
         rows.append([all(strict), all(loose), sum(strict), sum(loose), len(instructions)])
 
     def reduce(sample: np.ndarray) -> dict[str, float]:
@@ -122,6 +124,7 @@ def _parsed(reference: str, index: int) -> tuple[Instruction, ...]:
 
 def _variants(response: str) -> list[str]:
     """The response without its first and last lines, and all of these without asterisks."""
+    # Models begin with "Sure, here is ..." and end with an offer, neither of which a prompt forbids.
     lines = response.split("\n")
     some = [response, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
     return [*some, *(text.replace("*", "") for text in some)]

@@ -19,10 +19,11 @@ Verifier = Callable[..., bool]
 CONSTRAINED_RESPONSES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 RELATIONS = ("less than", "at least")
 
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|inc|ltd|co|capt|lt|gen|no|fig|e\.g|i\.e|u\.s|a\.m|p\.m)|\b[a-z])$",
-    flags=re.IGNORECASE,
-)
+# Abbreviations that a full stop belongs to: always; unless the next word has a capital; and before a number.
+_TITLE = re.compile(r"(?:\b(?i:mr|mrs|ms|dr|prof|st|capt|lt|gen|vs|e\.g|i\.e)|\b[A-HJ-Z])$")  # "I" is a word.
+_SHORTENED = re.compile(r"\b(?:etc|inc|ltd|co|jr|sr|u\.s|[ap]\.m)$", flags=re.IGNORECASE)
+_NUMBERED = re.compile(r"\b(?:no|nr|fig|pp?)$", flags=re.IGNORECASE)
+_LONGEST_ABBREVIATION = 8  # Characters to look at before a full stop; a long text is not read again for each.
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)|[。！？؟।]+")
 _WORD = re.compile(r"\w+")
 
@@ -46,14 +47,20 @@ def count_sentences(text: str) -> int:
     """
     count, start = 0, 0
     for end in _SENTENCE_END.finditer(text):
-        if end[0].startswith(".") and not end[0].startswith("..") and _ABBREVIATION.search(text[: end.start()]):
-            # "He came at 5 p.m. Then he left." does end: the next word begins with a capital and is no name's part.
-            following = text[end.end() :].lstrip()
-            if not (following[:1].isupper() and re.search(r"\b[ap]\.m$", text[: end.start()], re.IGNORECASE)):
-                continue
+        if end[0].startswith(".") and not end[0].startswith("..") and _is_abbreviated(text, end):
+            continue
         count += bool(text[start : end.start()].strip())
         start = end.end()
     return count + bool(text[start:].strip())
+
+
+def _is_abbreviated(text: str, stop: re.Match[str]) -> bool:
+    before, after = text[max(0, stop.start() - _LONGEST_ABBREVIATION) : stop.start()], text[stop.end() :][:8].lstrip()
+    if _TITLE.search(before):
+        return True
+    if _SHORTENED.search(before):
+        return bool(after) and not after[0].isupper()
+    return bool(_NUMBERED.search(before)) and after[:1].isdigit()
 
 
 def _holds(count: int, relation: str, threshold: int) -> bool:
@@ -91,6 +98,7 @@ def _number_sentences(response: str, *, num_sentences: int, relation: str) -> bo
 
 def _number_paragraphs(response: str, *, num_paragraphs: int) -> bool:
     paragraphs = [part.strip() for part in re.split(r"\s?\*\*\*\s?", response)]
+    # A mark at the start or at the end separates nothing; two in a row are an empty paragraph.
     return all(paragraphs[1:-1]) and sum(map(bool, paragraphs)) == num_paragraphs
 
 
@@ -98,6 +106,7 @@ def _number_words(response: str, *, num_words: int, relation: str) -> bool:
     return _holds(count_words(response), relation, num_words)
 
 
+# Unlike `number_paragraphs`, whose mark is "***", this kind separates paragraphs by a blank line, as its prompts say.
 def _nth_paragraph_first_word(response: str, *, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
     paragraphs = [paragraph.strip() for paragraph in response.split("\n\n")]
     count = sum(map(bool, paragraphs))

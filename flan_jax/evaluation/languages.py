@@ -75,6 +75,7 @@ def language_of(text: str) -> str:
     script = scripts.most_common(1)[0][0]
     if script not in _WORDS:
         return _OF_SCRIPT.get(script, "")
+    # Frequent words tell languages of one script apart; letters are added where few words are shared.
     words = Counter(_with_marks(text.lower()))
     letters = Counter(text.lower())
     points = {

@@ -86,6 +86,7 @@ def _rank_accuracy(suffix: str, normalization: Normalization) -> Metric:
     return Metric(name=f"rank_{score}", kind="rank", measure=measure, gives=(score,), normalization=normalization)
 
 
+# In the order in which messages list them: texts first, from strict to lenient, then ranks.
 _ALL = (
     _texts(text_metrics.exact_match),
     _texts(text_metrics.accuracy),

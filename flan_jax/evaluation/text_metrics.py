@@ -117,7 +117,7 @@ def squad_v2(references: References, predictions: Sequence[str]) -> Measured:
     require_rows(references, predictions)
     rows = []
     for row, prediction in zip(references, predictions, strict=True):
-        # The published script drops references that are empty beside others.
+        # The published script drops references that are empty next to others.
         answers = [text for reference in row if (text := _without_no_answer(reference))]
         given = _without_no_answer(prediction)
         best = [
@@ -314,4 +314,5 @@ def edit_distance(references: References, predictions: Sequence[str]) -> Measure
 
 
 def _split_words(text: str) -> list[str]:
+    # T5's expression; splitting at runs of such characters would give other distances than the published ones.
     return re.split(r"[^\w]", text.lower())

@@ -45,6 +45,7 @@ def measure(
     """
     theirs = task.seqio_task
     examples = {}
+    # Read again instead of stored: a `postprocess_fn` may use any field of an example, and exports have texts and ids.
     for row, example in task.examples(split, lengths=lengths):
         if row in generated:
             examples[row] = example
@@ -57,6 +58,7 @@ def measure(
             "exported. Export it again: --use_cached_tasks=False."
         )
     vocabulary = theirs.output_features["targets"].vocabulary
+    # Noted, not refused: the other metrics of the task are still what its author asked for.
     skipped = [f"{_name(fn)} needs {what}" for fn, what in _not_run(theirs)]
     try:
         targets = [

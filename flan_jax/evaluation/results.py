@@ -145,15 +145,17 @@ class SuiteResult:
     def as_metrics(self) -> dict[str, float]:
         """The scores as one flat record, for logs, early stopping and keeping the best checkpoint.
 
-        Names: `eval/mean/<metric>`, `eval/label/<label>/<metric>`, `eval/cluster/<cluster>/<metric>`,
-        `eval/task/<task>/<metric>` and `eval/normalized_average`; means are over the tasks that have the metric. A
+        Names: `eval/mean/<metric>`, `eval/label/<label>/<metric>`, `eval/suite/<label>` for the score of a published
+        suite by its rule, `eval/cluster/<cluster>/<metric>`, `eval/task/<task>/<metric>` and
+        `eval/normalized_average`; means are over the tasks that have the metric. A
         cluster that has tasks under several labels is one entry.
         """
         clusters = {c: _means(t for t in self.tasks if t.cluster == c) for c in _unique(t.cluster for t in self.tasks)}
         groups = {"mean": self.means()}
         groups |= {f"label/{label}": means for label, means in self.labels().items()}
         groups |= {f"cluster/{cluster}": means for cluster, means in clusters.items()}
-        flat = {
+        flat = {f"eval/suite/{label}": one.score for label, one in self.aggregates().items()}
+        flat |= {
             f"eval/{group}/{name}": mean.over_tasks for group, means in groups.items() for name, mean in means.items()
         }
         for task in self.tasks:

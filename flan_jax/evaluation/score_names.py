@@ -12,6 +12,7 @@ from flan_jax.names import nearest
 FORMS = (
     "eval/mean/METRIC",
     "eval/label/LABEL/METRIC",
+    "eval/suite/LABEL",
     "eval/cluster/CLUSTER/METRIC",
     "eval/task/TASK/METRIC",
     "eval/normalized_average",
@@ -32,6 +33,8 @@ def require_form(name: str, *, setting: str, labels: Collection[str]) -> None:
     """
     scores = list(dict.fromkeys(score for one in METRICS.values() for score in one.gives))
     group, _, rest = name.removeprefix("eval/").partition("/")
+    if name.startswith("eval/suite/") and rest in labels:
+        return
     member, _, score = rest.rpartition("/")
     has_form = name.startswith("eval/") and (
         group == "normalized_average"
@@ -59,7 +62,9 @@ def require_form(name: str, *, setting: str, labels: Collection[str]) -> None:
         )
 
 
-def require_known(name: str, tasks: Iterable[tuple[str, str, TaskMetadata]], *, setting: str) -> None:
+def require_known(
+    name: str, tasks: Iterable[tuple[str, str, TaskMetadata]], *, suites: Iterable[str] = (), setting: str
+) -> None:
     """Refuses a name that the evaluation of these tasks will not have.
 
     Of a metric whose scores depend on the number of options (`rank_classes`), any of them counts as known: that number
@@ -68,6 +73,7 @@ def require_known(name: str, tasks: Iterable[tuple[str, str, TaskMetadata]], *, 
     Args:
       name: The watched score.
       tasks: Label, name and metadata of each task.
+      suites: The labels of published suites.
       setting: The setting that watches it, for the message.
 
     Raises:
@@ -76,6 +82,7 @@ def require_known(name: str, tasks: Iterable[tuple[str, str, TaskMetadata]], *, 
     expected = SuiteResult(step=0, tasks=tuple(_expected(*one) for one in tasks))
     names = [f"eval/mean/{score}" for score in expected.means()]
     names += [known for known in expected.as_metrics() if known not in names]
+    names += [f"eval/suite/{label}" for label in suites]
     if name not in names:
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
         raise UnknownNameError(

@@ -106,7 +106,8 @@ def _check_described(config: RunConfig, described: Sequence[Sequence[export_proc
 
 def _require_scores(config: RunConfig, tasks: Sequence[tuple[str, str, TaskMetadata]]) -> None:
     for setting, score in config.watched_scores.items():
-        score_names.require_known(score, tasks, setting=setting)
+        published = [one.label for one in _evaluated_members(config) if one.suite is not None]
+        score_names.require_known(score, tasks, suites=published, setting=setting)
 
 
 def require_same_vocabulary(refs: Mapping[str, VocabularyRef], *, model: T5Config) -> None:

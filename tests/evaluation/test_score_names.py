@@ -11,6 +11,7 @@ from flan_jax.evaluation.score_names import require_form, require_known
         "eval/cluster/a/b/f1",
         "eval/task/t/bleu(tokenizer=zh)",
         "eval/normalized_average",
+        "eval/suite/trained",
     ],
 )
 def test_names_of_scores_have_one_of_the_forms(name):
@@ -31,6 +32,8 @@ def test_names_of_scores_have_one_of_the_forms(name):
         ("eval/mean/acuracy", "'acuracy' is no metric's score. Did you mean 'accuracy'"),
         ("eval/label/traind/f1", "no suite 'traind'. Did you mean 'trained'"),
         ("eval/normalized_average/f1", "which is no score"),
+        ("eval/suite/trainde", "which is no score"),
+        ("eval/suite", "which is no score"),
         ("", "which is no score"),
     ],
 )
@@ -55,3 +58,11 @@ def test_the_best_checkpoint_is_not_chosen_by_a_score_that_is_better_the_lower_i
     with pytest.raises(ValueError, match="'mean_edit' is better the lower it is"):
         require_form("eval/mean/mean_edit", setting="manager.CheckpointPolicy.keep_best", labels=["trained"])
     require_form("eval/mean/mean_edit", setting="EarlyStopping", labels=["trained"])  # Its mode may be "min".
+
+
+def test_the_score_of_a_published_suite_is_known_under_its_label(task):
+    exported = task([{"inputs": "a", "targets": "a"}], name="copy", metrics=("accuracy",))
+    tasks = [("bbh", "copy", exported.manifest.metadata)]
+    require_known("eval/suite/bbh", tasks, suites=["bbh"], setting="keep_best")
+    with pytest.raises(KeyError, match="keep_best watches 'eval/suite/bbh', which the evaluation will not have"):
+        require_known("eval/suite/bbh", tasks, setting="keep_best")

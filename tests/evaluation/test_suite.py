@@ -392,6 +392,7 @@ def test_tasks_of_a_published_suite_have_a_score_by_its_rule(task, evaluate, tmp
     (label, aggregate), *others = result.aggregates().items()
     assert (label, aggregate.score, aggregate.clusters, others) == ("t0/held_out", 75.0, {"nli": 75.0}, [])
     assert results.read_summary(tmp_path).aggregates() == result.aggregates()
+    assert result.as_metrics()["eval/suite/t0/held_out"] == 75.0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["aggregates"]["t0/held_out"]["score"] == 75.0
 

@@ -4,7 +4,7 @@ The sequence is a function of the seed and the position alone: the rows of block
 batch is the next `batch_size`. Every process plans all blocks, which takes no tokens, and reads the tokens of its share
 of each batch, so any number of processes reads the same global batches. The position is two numbers, the block and
 the row in it that comes next; a row just past the block's last means the next block. Nothing here runs ahead:
-`train.placed_feed` does, in a thread. `evaluation_feed` reads for evaluation.
+`train.placed_feed` does, in a thread.
 """
 
 import collections

@@ -194,10 +194,12 @@ class _Inference:
             # The smallest batch that every mesh of these devices divides.
             predictor = self._predictor(self.run.network.mesh.size)
             strategy, step = type(self.strategy).__name__, self.weights.step or 0
+            # Beams have no text before their end, and a text may begin a stop string that is no part of the answer.
+            streams = self.strategy.num_candidates == 1 and not self.strategy.stop_strings
             Conversation(
                 introduction=f"{self.options.model_dir}, step {step:,}, {strategy} decoding.",
                 prompts=self.prompted.prompts,
-                replies=predictor.stream if self.strategy.num_candidates == 1 else predictor.texts,
+                replies=predictor.stream if streams else predictor.texts,
             ).run()
 
     def _predictor(self, batch_size: int) -> "_Predictor":

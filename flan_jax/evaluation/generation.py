@@ -54,8 +54,9 @@ def alternative(
     return Alternative(
         prediction=prediction,
         generated=None if text == prediction else text,
-        score=float(hypothesis.score),
-        score_per_token=float(hypothesis.score) / max(1, len(hypothesis.tokens)),
+        # Finer digits depend on the other rows of a batch, and a process that continues has other batches.
+        score=round(hypothesis.score, 5),
+        score_per_token=round(hypothesis.score / max(1, len(hypothesis.tokens)), 5),
         truncated=not hypothesis.ended,
     )
 

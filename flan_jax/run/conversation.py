@@ -67,7 +67,7 @@ class Conversation:
             replies = self.replies(prompt)
             if isinstance(replies, Sequence):
                 for number, text in enumerate(replies, start=1):
-                    show(f"[{number}] {text}\n")
+                    show(f"[{number}] {text}\n" if len(replies) > 1 else f"{text}\n")
             else:
                 for piece in pieces(replies):
                     show(piece)

@@ -81,7 +81,7 @@ class Evaluator:
         )
         score = self._network.scorer(params, batch_size=self.plan.batch_size, input_length=self._lengths["inputs"])
         with self._console.status("evaluating") as status, ExternalMetrics(self._exported.values()) as external:
-            return suite.run_suite(
+            result = suite.run_suite(
                 self._members,
                 plan=self.plan,
                 step=step,
@@ -97,6 +97,13 @@ class Evaluator:
                 group=processes.group(),
                 progress=_Progress(update=status.update, print_line=self._print_line),
             )
+        if self._print_line is not None:
+            cost = result.performance
+            self._print_line(
+                f"{counted(cost['examples'], 'example')} in {cost['seconds']:,.1f} s: "
+                f"{cost['examples_per_second']:,.1f} examples/s, {counted(cost['programs'], 'compiled program')}."
+            )
+        return result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -68,10 +68,14 @@ def ensure_exports(
         with start() as child:
             if check is not None:
                 check(_described(child, requests))
-            child.ask(
-                {"requests": listed, "export_dir": str(export_dir), "processes": processes},
-                work=f"exported {', '.join(repr(request.name) for request in group)}",
-            )
+            try:
+                child.ask(
+                    {"requests": listed, "export_dir": str(export_dir), "processes": processes},
+                    work=f"exported {', '.join(repr(request.name) for request in group)}",
+                )
+            except KeyboardInterrupt as stopped:
+                stopped.add_note(f"Finished shards are in {export_dir}; the same command exports the others.")
+                raise
 
     return exports.ensure_all(requests, export_dir=export_dir, use_cached=use_cached, exporter=exporter)
 

@@ -157,6 +157,23 @@ def test_predictions_made_elsewhere_are_scored_by_the_export_of_a_mixture(evalua
     assert "Did you mean 'embedded_held_out'" in capsys.readouterr().err
 
 
+def test_samples_are_all_in_the_rows_and_have_the_scores_of_the_first(evaluated, export_dir, tmp_path, capsys):
+    """Another strategy is another evaluation: nothing of the greedy one is reused, and it replaces it."""
+    copy = tmp_path / "run"
+    shutil.copytree(evaluated.parents[2], copy)
+    assert cli.run([*command(copy), "--num_samples=2", "--temperature=1.5", "--max_decode_length=4"]) == 0
+    capsys.readouterr()
+    directory = copy / "eval" / f"{NAME}-validation" / "1"
+    summary = json.loads((directory / "summary.json").read_text())
+    assert summary["provenance"]["decoding"]["strategy"] == "Sampling"
+    generated = {task["task"] for task in summary["tasks"] if task["evaluation"] == "generate"}
+    for task in summary["tasks"]:
+        rows = [json.loads(line) for line in (directory / f"{task['task']}.jsonl").read_text().splitlines()]
+        assert all(("predictions" in row) == (task["task"] in generated) for row in rows)
+    assert cli.run(["evaluate", f"--from_predictions={directory}", "--json"]) == 0
+    assert scores_of(capsys)["tasks"] == summary["tasks"]
+
+
 def test_options_of_the_two_kinds_of_evaluation_do_not_mix(run_dir, capsys):
     for extra, message in (
         (["--from_predictions=a.jsonl"], "to score those that are there without a model"),

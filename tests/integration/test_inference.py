@@ -81,7 +81,7 @@ def test_rows_say_what_was_truncated_and_how_likely_a_prediction_is(run_dir, tmp
     short, long = map(json.loads, out.read_text().splitlines())
     assert "input_truncated" not in short and long["input_truncated"] is True
     for row in (short, long):
-        assert {"score", "score_per_token"} <= row.keys()
+        assert row["score"] == pytest.approx(2 * row["score_per_token"], abs=1e-4) and row["score"] < 0
         assert row["truncated"] is True  # The untrained network does not end within two tokens.
     err = capsys.readouterr().err
     assert "out.jsonl exists; the new predictions replace it when all are computed" in err
@@ -92,6 +92,36 @@ def test_rows_say_what_was_truncated_and_how_likely_a_prediction_is(run_dir, tmp
     assert json.loads(capsys.readouterr().out)["score"] == 3
     assert cli.run([*ask, "--scores"]) == 2
     assert "rows.jsonl:1: the row has a field 'score', which predictions add; rename it" in capsys.readouterr().err
+
+
+def test_samples_of_a_continued_output_are_those_of_an_uninterrupted_one(run_dir, tmp_path, capsys):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_text("".join(json.dumps({"inputs": f"row {n}"}) + "\n" for n in range(11)))
+    sampled = {"temperature": 2.0, "num_samples": 3, "max_decode_length": 6, "batch_size": 8}
+    options = [f"--{name}={value}" for name, value in sampled.items()]
+    ask = ["infer", str(run_dir), f"--input={rows}", "--scores", *options]
+    assert cli.run([*ask, f"--output={out}"]) == 0
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    for row in written:
+        first = row["predictions"][0]
+        assert len(row["predictions"]) == 3 and (row["prediction"], row["score"]) == (
+            first["prediction"],
+            first["score"],
+        )
+    assert len({one["prediction"] for row in written for one in row["predictions"]}) > 11
+    predictions = flan_jax.infer(flan_jax.ModelOptions(model_dir=str(run_dir), **sampled), input=str(rows), scores=True)
+
+    def killed(rows):
+        yield from itertools.islice(predictions.predict(rows), 4)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        write_predictions(dataclasses.replace(predictions, predict=killed), f"{tmp_path}/again.jsonl")
+    assert "4 rows are in" in stopped.value.__notes__[0] and "again.jsonl.partial" in stopped.value.__notes__[0]
+    assert cli.run([*ask, f"--output={tmp_path}/again.jsonl"]) == 0
+    assert (tmp_path / "again.jsonl").read_text() == out.read_text()
+    assert cli.run([*ask, f"--output={tmp_path}/other.jsonl", "--seed=1"]) == 0
+    assert (tmp_path / "other.jsonl").read_text() != out.read_text()
 
 
 def test_options_of_decoding_that_contradict_each_other_are_one_message(run_dir, capsys):
@@ -145,11 +175,11 @@ def test_a_terminal_is_asked_for_inputs_and_shows_answers(run_dir, capsys, monke
         def isatty(self):
             return True
 
-    for options, answers in ((["--max_decode_length=4"], 1),):
+    for options, answers in (([], 1), (["--num_samples=3"], 3), (["--num_beams=2"], 1)):
         lines = iter(["good morning"])
         monkeypatch.setattr(sys, "stdin", Terminal())
         monkeypatch.setattr("builtins.input", lambda prompt, lines=lines: next_line(lines))
-        assert cli.run(["infer", str(run_dir), *options]) == 0
+        assert cli.run(["infer", str(run_dir), "--max_decode_length=4", *options]) == 0
         shown = capsys.readouterr().out.splitlines()
         assert shown[0].startswith(f"{run_dir}, step 1, ") and "Ctrl-D leaves" in shown[1]
         assert len(shown) == 2 + answers + 1

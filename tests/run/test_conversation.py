@@ -38,6 +38,7 @@ def test_answers_follow_inputs_piece_by_piece_and_empty_lines_are_nothing():
 
 def test_several_answers_are_numbered():
     assert "> a\n[1] a1\n[2] a2\n" in talk(["a"], replies=lambda prompt: [f"{prompt}1", f"{prompt}2"])
+    assert "> a\na1\n" in talk(["a"], replies=lambda prompt: [f"{prompt}1"])
 
 
 def test_a_line_is_the_only_field_of_a_template_or_a_row_in_json():

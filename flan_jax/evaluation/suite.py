@@ -236,6 +236,8 @@ def scored_task(member: Labeled, *, compares_ids: bool) -> ScoredTask:
                 f"Declare it with evaluation='rank', or choose one of texts: {of_texts()}."
             )
     ids = (task_scores.IDS_NOTE,) if compares_ids and evaluation != "rank" else ()
+    num_truncated = manifest.truncated.get("inputs", 0)  # Of the whole split: records do not say which ones.
+    truncated = (f"{num_truncated:,} of {manifest.num_examples:,} inputs truncated",) if num_truncated else ()
     return ScoredTask(
         task=manifest.task,
         split=manifest.split,
@@ -245,7 +247,7 @@ def scored_task(member: Labeled, *, compares_ids: bool) -> ScoredTask:
         metrics=metrics,
         group=member.group,
         aggregation=member.aggregation,
-        notes=ids,
+        notes=(*ids, *truncated),
     )
 
 

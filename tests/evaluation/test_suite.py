@@ -10,6 +10,7 @@ from flan_jax.evaluation import results
 from flan_jax.evaluation.directory import predictions_path
 from flan_jax.evaluation.suite import EvaluationPlan, Labeled, Model, labeled, run_suite
 from flan_jax.files import json_with_digest
+from flan_jax.run.rescoring import rescore
 
 WORDS = ["red", "green", "blue", "black"]
 
@@ -260,6 +261,23 @@ def test_predictions_under_a_record_of_another_version_are_computed_again(task, 
     (tmp_path / "evaluation.json").write_text(json.dumps(record))
     with pytest.raises(DamagedFileError, match="evaluation.json is damaged.*evaluate again"):
         evaluate(members, directory=tmp_path)
+
+
+def test_a_directory_is_scored_as_the_evaluation_was_with_all_samples_in_its_rows(task, evaluate, answering, tmp_path):
+    members = labeled([("trained", [copying(task, metrics=("f1", "exact_match")), choosing(task)])])
+    result = evaluate(members, directory=tmp_path, decode=answering(lambda text: [text[::-1], text]))
+    rows = [json.loads(line) for line in (tmp_path / "copy.jsonl").read_text().splitlines()]
+    assert [[one["prediction"] for one in row["predictions"]] for row in rows] == [[w[::-1], w] for w in WORDS]
+    assert all("predictions" not in json.loads(line) for line in (tmp_path / "choose.jsonl").read_text().splitlines())
+    again = rescore(str(tmp_path))
+    assert json.dumps(results.as_json(again)["tasks"]) == json.dumps(results.as_json(result)["tasks"])
+    assert (again.step, again.provenance) == (result.step, result.provenance)
+
+
+def test_truncated_inputs_are_noted(task, evaluate):
+    truncated = copying(task)
+    truncated.manifest = dataclasses.replace(truncated.manifest, truncated={"inputs": 3, "targets": 0})
+    assert evaluate(labeled([("t", [truncated])])).tasks[0].notes == ("3 of 4 inputs truncated",)
 
 
 def test_damaged_predictions_are_refused_with_their_line(task, evaluate, tmp_path):

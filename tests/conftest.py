@@ -1,13 +1,18 @@
 """A strict session for all tests: eight fake CPU devices, rank promotion raises, warnings are errors."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("FLAN_JAX_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["FLAN_JAX_COMPILE_CACHE"] = "off"  # Tests share no programs and write nothing to the user's home.
+# Compiled programs of this session, also for the processes that tests start: most runs compile the same few, which
+# would be half of the suite's time. Nothing is written to the user's home. Each of several workers has its own folder,
+# because JAX does not write an entry in one piece.
+os.environ["FLAN_JAX_COMPILE_CACHE"] = tempfile.mkdtemp(prefix="flan_jax_tests_")
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 os.environ.pop("FLAN_JAX_SUPERNI_DIR", None)  # If set in the environment, it would register 790 tasks.
 os.environ.pop("FLAN_JAX_PROMPTSOURCE_DIR", None)
@@ -49,6 +54,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("there is no folder shared/data next to the checkout")
     return SHARED_DATA
+
+
+def pytest_configure(config):
+    from flan_jax import backend
+
+    backend.compile_cache()
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(os.environ["FLAN_JAX_COMPILE_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from flan_jax.data.manifest import Request
+from flan_jax.errors import as_user_error
+from flan_jax.run import export_process
 from flan_jax.run.export_process import ensure_exports
+from flan_jax.tasks.exporting.child import ExportFailed
 
 INSTRUMENTED = str(Path(__file__).with_name("instrumented.py"))
 QUICKSTART = "gin_configs/recipes/quickstart.gin"
@@ -46,6 +49,41 @@ def in_process(args: list[str], **environment: str) -> subprocess.CompletedProce
     """Runs the command line in a process of its own, on one device."""
     variables = {**os.environ, "XLA_FLAGS": "", **environment}
     return subprocess.run([sys.executable, "-m", "flan_jax", *args], env=variables, capture_output=True, text=True)
+
+
+class _ThisProcess:
+    """Answers the orders of an export process, whose child each would be."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def ask(self, order, *, work):
+        try:
+            return export_process.answer(json.loads(json.dumps(order)))
+        except Exception as error:
+            refusal = as_user_error(error)
+            if refusal is None:
+                raise
+            raise ExportFailed(str(refusal)) from error
+
+
+@pytest.fixture
+def exporting_here(monkeypatch):
+    """Exports in this process, with empty registries each time: a process of its own loads TensorFlow for 7 seconds."""
+    import seqio
+
+    from flan_jax.tasks import registration
+
+    def start():
+        monkeypatch.setattr(seqio.TaskRegistry, "_REGISTRY", {})
+        monkeypatch.setattr(seqio.MixtureRegistry, "_REGISTRY", {})
+        monkeypatch.setattr(registration, "state", registration.State())
+        return _ThisProcess()
+
+    monkeypatch.setattr(export_process, "start", start)
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,7 @@ def test_in_an_export_worker(tasks, capfd):
     assert "AttributeError: 'TaskManifest' object has no attribute 'nmu_shards'" in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("exporting_here")
 def test_a_users_normalizer_that_fails_names_row_and_line(tasks, capfd):
     assert cli.run(tasks(normalized='{**row, "a": int(row["a"])}')) == 2
     error = capfd.readouterr().err

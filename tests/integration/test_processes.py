@@ -35,6 +35,9 @@ def recipe(export_dir: Path, model_dir: Path, *bindings: str) -> list[str]:
     )
 
 
+NO_EVALUATION = "run_config.RunConfig.evaluation=None"  # Several processes share no compiled programs.
+
+
 def begin(
     command: list[str],
     *,
@@ -124,7 +127,7 @@ def same_params(model_dir: Path, single: Path) -> None:
 def test_two_processes_are_one_run_and_each_reads_only_its_rows(export_dir, single, tmp_path):
     notes = [tmp_path / f"notes{index}" for index in range(2)]
     started = begin(
-        recipe(export_dir, tmp_path / "run", "run_config.RunConfig.evaluation=None"),
+        recipe(export_dir, tmp_path / "run", NO_EVALUATION),
         count=2,
         environment={index: {"NOTES": str(notes[index])} for index in range(2)},
     )
@@ -189,7 +192,7 @@ def test_processes_that_disagree_stop_before_the_first_step(export_dir, tmp_path
 def test_a_failure_in_one_process_ends_the_other(export_dir, tmp_path, kind, status, text):
     fails = {1: {"FAILS_AT": "20", "FAILS_AS": kind}}
     (_, first), (_, second) = end(
-        begin(recipe(export_dir, tmp_path / "run"), count=2, environment=fails), status=status
+        begin(recipe(export_dir, tmp_path / "run", NO_EVALUATION), count=2, environment=fails), status=status
     )
     assert f"flan-jax: process 1 stopped: {text}" in first
     assert second.count(text) == 1
@@ -199,7 +202,7 @@ def test_a_failure_in_one_process_ends_the_other(export_dir, tmp_path, kind, sta
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_other_with_one_message_and_status_2(export_dir, tmp_path, killed):
     stall = {"STALLS_AT": "20", "RELEASE": str(tmp_path / "never")}
-    started = begin(recipe(export_dir, tmp_path / "run"), count=2, environment={0: stall, 1: stall})
+    started = begin(recipe(export_dir, tmp_path / "run", NO_EVALUATION), count=2, environment={0: stall, 1: stall})
     wait_for_line(started[0], "step 10/")
     started[killed].kill()
     started[killed].communicate()
@@ -241,7 +244,7 @@ def test_four_processes_with_half_of_the_model_each(export_dir, tmp_path):
     environment = {index: {"NOTES": str(notes[index])} for index in range(4)}
     end(
         begin(
-            recipe(export_dir, tmp_path / "run", *sharded, "run_config.RunConfig.evaluation=None"),
+            recipe(export_dir, tmp_path / "run", *sharded, NO_EVALUATION),
             count=4,
             environment=environment,
         )

@@ -12,7 +12,7 @@ harness's command line. Nothing else in this project imports the harness, and it
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from lm_eval import utils
@@ -280,12 +280,10 @@ def _generation(settings: Mapping[str, Any], *, max_gen_toks: int) -> _Generatio
     return _Generation(strategy=strategy, max_tokens=max_tokens, until=until)
 
 
-def main(arguments: Iterable[str] | None = None) -> None:
+def main() -> None:
     """Runs the harness's command line, which knows the model "flan_jax"."""
     from lm_eval.__main__ import cli_evaluate
 
-    if arguments is not None:
-        sys.argv[1:] = list(arguments)
     backend.compute_in_calling_thread()
     try:
         try:

@@ -123,6 +123,7 @@ class OptionScorer:
             return
         S, T = self._shape(work)
         pieces = list(_pieces(work, T))
+        # A pair is an input with its options; one side or the other fills a row first.
         lengths = np.array([(len(work[p.request][1]), p.num_tokens) for p in pieces], np.int64)
         rows = packing.fewest_rows(lengths, (S, T))
         waiting = [len(options) for _, _, options in work]

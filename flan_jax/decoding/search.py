@@ -137,7 +137,7 @@ class IndependentSearch(Search):
 
     def report(self, state: State) -> Mapping[str, jax.Array]:
         """See the base class."""
-        return {name: state[name] for name in ("tokens", "log_p", "ended")}
+        return {name: state[name] for name in ("tokens", "log_p")}
 
     def read(self, row: Mapping[str, Any], *, age: int) -> tuple[Hypothesis, ...]:
         """See the base class."""

@@ -7,7 +7,6 @@ wins. Rows may have different numbers of options. Knows no model: a function sco
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -55,7 +54,7 @@ def rank_options(
       normalizations: Those that the scores will be needed for; the first one chooses the prediction.
 
     Raises:
-      UserError: An example cannot be ranked: it has fewer than two options, equal ones, an empty one, or no right one.
+      UserError: An example cannot be ranked: it has fewer than two different options, an empty one, or no right one.
     """
     examples = read_examples(task, np.asarray(indices), vocabulary=vocabulary)
     for example in examples:
@@ -107,14 +106,11 @@ def _require_options(example: Example, *, task: str) -> None:
     Raises:
       UserError: With the task, the example and the reason.
     """
-    repeated = [option for option, count in Counter(example.options).items() if count > 1]
     reason = ""
-    if len(example.options) < 2:
-        reason = f"it needs at least two options, got {list(example.options)}"
+    if len(set(example.options)) < 2:
+        reason = f"it needs at least two different options, got {list(example.options)}"
     elif len(example.options) != len(example.option_tokens):
         reason = f"it has {len(example.options)} options and {len(example.option_tokens)} token lists"
-    elif repeated:
-        reason = f"{repeated[0]!r} is an option more than once, in {list(example.options)}"
     elif not all(example.option_tokens):
         empty = [option for option, ids in zip(example.options, example.option_tokens, strict=True) if not ids]
         reason = f"the option {empty[0]!r} has no tokens"

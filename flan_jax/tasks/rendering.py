@@ -28,7 +28,6 @@ NO_OPTIONS = "no list of options"
 NOT_AN_OPTION = "target is not an option"
 NO_REFERENCES = "no list of references"
 ONE_OPTION = "fewer than two options"
-EQUAL_OPTIONS = "two options are equal"
 NO_EXEMPLAR = "no exemplar fits"
 TEMPLATE_FAILED = "a template failed"
 
@@ -373,10 +372,10 @@ def _wrong_lists(task: TemplatedTask, split: str, usable: UsableRow) -> BadRow |
             return BadRow(TEMPLATE_FAILED, str(error), place)
         for index, rendered in renderings.items():
             where = f"task {task.name!r}, template {index}"
-            distinct = len(set(rendered.options))
-            if distinct < max(2, len(rendered.options)):
-                detail = f"{where}: ranking needs two or more options, all different, got {list(rendered.options)}"
-                return BadRow(ONE_OPTION if distinct < 2 else EQUAL_OPTIONS, detail, place)
+            # Equal options among others are left in: published sets have them, and all of them are right or wrong.
+            if len(set(rendered.options)) < 2:
+                detail = f"{where}: ranking needs two different options, got {list(rendered.options)}"
+                return BadRow(ONE_OPTION, detail, place)
             if rendered.targets not in rendered.options:
                 detail = (
                     f"{where}: the target {rendered.targets!r} is none of the options {list(rendered.options)}, so "

@@ -234,8 +234,11 @@ def parse_value(value: Any, hint: Any, place: Place) -> Any:
     if not fits(value, hint, place.syntax):
         raise place.error(mismatch(value, hint, place.syntax))
     if is_union:
-        # Numbers, true and null come first: any plain scalar of YAML also fits as text.
-        ordered = sorted(args, key=lambda kind: typing.get_origin(kind) is not None or kind in (str, Path))
+        # Numbers, true and null come first: any plain scalar of YAML also fits as text. Lists come last: where a text
+        # has a meaning of its own, it is no list of one.
+        ordered = sorted(
+            args, key=lambda kind: (typing.get_origin(kind) is not None or kind in (str, Path), is_list(kind))
+        )
         return parse_value(value, next(kind for kind in ordered if fits(value, kind, place.syntax)), place)
     if origin is Annotated:
         return parse_value(value, args[0], place)

@@ -54,7 +54,7 @@ VERBS = {
         examples=(
             "runs/quickstart",
             "runs/quickstart --mixture_or_task_name=embedded_held_out",
-            "runs/quickstart --suite=embedded",
+            "runs/quickstart --suite=embedded/held_out",
             "--from_predictions=answers.jsonl --metrics=squad,rouge_l",
         ),
         positional=("model_dir",),

@@ -139,14 +139,16 @@ SUITES: Mapping[str, Suite] = {
     ),
     "superni/default": _SUPERNI,
     "superni/xlingual": dataclasses.replace(_SUPERNI, mixture="superni_xlingual_test"),
-    "mmlu": _MMLU,
+    "mmlu/direct": _MMLU,
     "mmlu/five_shot": dataclasses.replace(_MMLU, mixture="mmlu_five_shot"),
     "mmlu/cot": dataclasses.replace(_MMLU, mixture="mmlu_cot", max_decode_length=_CHAIN_TOKENS),
-    "bbh": _BBH,
+    "bbh/direct": _BBH,
     "bbh/three_shot": dataclasses.replace(_BBH, mixture="bbh_three_shot"),
     "bbh/cot": dataclasses.replace(_BBH, mixture="bbh_cot", max_decode_length=_CHAIN_TOKENS),
     "bbh/cot_three_shot": dataclasses.replace(_BBH, mixture="bbh_cot_three_shot", max_decode_length=_CHAIN_TOKENS),
-    "embedded": Suite(mixture="embedded_held_out", split="validation", aggregation="macro", collection="embedded"),
+    "embedded/held_out": Suite(
+        mixture="embedded_held_out", split="validation", aggregation="macro", collection="embedded"
+    ),
 }
 """By name."""
 

@@ -32,6 +32,8 @@ from flan_jax.run.run_data import labeled_tasks, require_same_vocabulary
 from flan_jax.run.trained import ModelOptions, TrainedModel, chosen_checkpoints, open_trained
 from flan_jax.train.console import QUIET
 
+DEFAULT_SPLIT = "validation"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores:
@@ -74,7 +76,7 @@ def evaluate(
     mixture_or_task_name: str | None = None,
     suite: str | None = None,
     mixture_or_task_module: str | None = None,
-    split: str = "validation",
+    split: str | None = None,
     max_examples_per_task: int | None = None,
     use_cached_tasks: exports.UseCached = "auto",
     on_missing_source: OnMissingSource | None = None,
@@ -94,8 +96,8 @@ def evaluate(
       mixture_or_task_name: The tasks to evaluate on; None uses the suites of the run, with all of their examples.
       suite: A published suite, with a split, an aggregation and a decoding length of its own; `flan-jax show suites`
         lists them.
-      mixture_or_task_module: The module that registers it; None uses the run's.
-      split: The split of a named mixture or task.
+      mixture_or_task_module: The module that registers the mixture or task; None uses the run's.
+      split: The split of a named mixture or task; None is "validation".
       max_examples_per_task: Examples per task, spread over its split; None uses all.
       use_cached_tasks: As in `RunConfig`.
       on_missing_source: "error" stops when the rows of a task are not on this machine; "skip" leaves such tasks out and
@@ -113,15 +115,21 @@ def evaluate(
       MissingFileError: There is no run, or no such checkpoint.
     """
     if from_predictions is not None:
-        exported = mixture_or_task_name and Exported(
-            name=mixture_or_task_name,
-            split=split,
-            export_dir=user_path(options.export_dir or "exports"),
-            lengths=options.task_feature_lengths,
-            limit=max_examples_per_task,
+        exported = (
+            None
+            if mixture_or_task_name is None
+            else Exported(
+                name=mixture_or_task_name,
+                split=split or DEFAULT_SPLIT,
+                export_dir=user_path(options.export_dir or "exports"),
+                lengths=options.task_feature_lengths,
+                limit=max_examples_per_task,
+            )
         )
-        given = [f"--suite={suite}"] * (suite is not None) + [options.model_dir] * (options.model_dir != "")
-        return _rescored(from_predictions, given=given, fields=fields, metrics=metrics, exported=exported or None)
+        given = [f"--suite={suite}"] if suite is not None else []
+        given += [options.model_dir] if options.model_dir else []
+        given += [f"--{name}={value}" for name, value in options.decoding().items()]
+        return _rescored(from_predictions, given=given, fields=fields, metrics=metrics, exported=exported)
     if metrics or fields:
         raise UserError("--metrics and --fields score predictions that are in files: give --from_predictions, too.")
     run = open_trained(options)
@@ -188,23 +196,27 @@ def _plan(
     *,
     name: str | None,
     suite: str | None,
-    split: str,
+    split: str | None,
     max_examples_per_task: int | None,
 ) -> tuple[EvaluationPlan, Path]:
     """Returns what is evaluated, and the directory of its results."""
     directory, max_decode_length = run.directory.evaluations, options.max_decode_length
     if suite is not None and name is not None:
         raise UserError(f"Give --suite={suite} or --mixture_or_task_name={name}, not both.")
+    if split is not None and name is None:
+        raise UserError(f"--split={split} belongs to --mixture_or_task_name=NAME: suites have splits of their own.")
     if suite is not None:
         published = suites.suite(suite)
         evaluated, split = {suite: (suite,)}, published.split
         max_decode_length = max_decode_length or published.max_decode_length
         directory = directory / _folder_name(suite, split)
     elif name is not None:
+        split = split or DEFAULT_SPLIT
         evaluated = {"evaluated": (name,)}
         directory = directory / _folder_name(name, split)
     elif run.plan is not None:
         evaluated, split = dict(run.plan.suites), run.plan.split
+        max_decode_length = max_decode_length or run.plan.max_decode_length
     else:
         raise UserError(
             f"{options.model_dir} has no evaluation suites of its own: give --suite=NAME or "

@@ -5,6 +5,7 @@ Each beam has a table of ancestors instead, the slot that wrote each position of
 attention mask.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -206,6 +207,13 @@ def search_of(strategy: Strategy, *, length: int, eos_id: int, vocab_size: int) 
         if strategy.num_beams > vocab_size:
             raise UserError(
                 f"BeamSearch.num_beams is {strategy.num_beams}, but the network's vocabulary has {vocab_size} ids."
+            )
+        # Scores below the placeholder `_WORST`, or a divisor beyond float32, would lose hypotheses.
+        largest = 1e30 if strategy.length_penalty > 0 else 1e5
+        if abs(strategy.length_penalty) * math.log(length) > math.log(largest):
+            raise UserError(
+                f"BeamSearch.length_penalty is {strategy.length_penalty}: with a max_decode_length of {length}, scores "
+                f"would be changed by a factor above {largest:g}. Choose a penalty closer to 0."
             )
         return RankedSearch(strategy, length=length, eos_id=eos_id)
     return IndependentSearch(strategy, length=length, eos_id=eos_id)

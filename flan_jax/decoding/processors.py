@@ -43,7 +43,7 @@ def process(
 
 
 def warp(logits_BNV: Float32[Array, "B N V"], strategy: Sampling) -> Float32[Array, "B N V"]:
-    """Returns the weights of all tokens, not normalized: the softmax after temperature, top_k, top_p and min_p."""
+    """Returns unnormalized probabilities: the softmax after temperature, top_k, top_p and min_p."""
     logits_BNV = logits_BNV / jnp.float32(strategy.temperature)
     if 0 < strategy.top_k < logits_BNV.shape[-1]:
         least_BN1 = vocabulary_axis.top_k(logits_BNV, strategy.top_k)[0][..., -1:]

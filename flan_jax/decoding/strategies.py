@@ -1,6 +1,7 @@
 """Decoding strategies: how tokens are chosen from the logits. Frozen objects, so that gin can bind one.
 
-Field names are those of transformers' `GenerationConfig`, and so are the rules, unless a field names another one.
+A field has the name of its setting in transformers' `GenerationConfig`, where there is one, and follows its
+rules, unless another field names other rules.
 """
 
 import dataclasses
@@ -75,7 +76,7 @@ class Sampling(Strategy):
       min_p: The least probability of a token to draw, as a share of the most likely token's (Nguyen et al.,
         2407.01082); 0 is none.
       num_samples: Samples per row.
-      seed: Of the random numbers.
+      seed: The seed of the random numbers.
     """
 
     temperature: NotNegative = 1.0

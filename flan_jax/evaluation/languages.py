@@ -1,4 +1,4 @@
-"""The language of a text, by its script and its most frequent short words; for the 30 languages that IFEval asks for.
+"""The language of a text, by its script and its most frequent short words; for the 33 languages that IFEval asks for.
 
 A guess without a model: reliable for sentences, not for a few words.
 """

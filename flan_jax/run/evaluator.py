@@ -68,6 +68,7 @@ class Evaluator:
         max_decode_length = self.plan.max_decode_length or self._lengths["targets"]
         settings = {
             "weights": weights,
+            "model": dataclasses.asdict(self._network.config),
             "decoding": {**self.plan.strategy.record(), "max_decode_length": max_decode_length},
             "versions": provenance.versions(),
         }

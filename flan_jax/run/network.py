@@ -134,7 +134,7 @@ class Network:
         )
 
     def microbatches(self, requested: int | str, *, batch_size: int) -> int:
-        """Returns the number of microbatches, with "auto" resolved; a choice is added to `picked`.
+        """Returns the number of microbatches, with "auto" resolved; a choice is added to `choices`.
 
         Raises:
           UserError: The batch does not divide into that many microbatches, or not over the mesh.

@@ -31,7 +31,7 @@ from flan_jax.tasks.sources.rows import BadRow, Record
 LABEL = "evaluated"
 _SHOWN = 3
 _NUMBERS = ("index", "row", "template")
-# Of a row that another program wrote, the fields that are read; others are its own affair.
+# Of a row that another program wrote, the fields that are read; all other fields are ignored.
 _READ = (
     *("task", "split", *_NUMBERS, "input", "references", "target", "prediction", "generated", "truncated"),
     *("options", "gold", "scores", "eos_scores", "tokens", "bytes", "group"),
@@ -113,7 +113,7 @@ def _rows_of_evaluation(directory: Path, task: files.EvaluatedTask) -> list[Pred
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _ForeignRow:
+class _FileRow:
     """A row of a file that another program may have written: the fields that are known, and its place."""
 
     fields: dict[str, Any]
@@ -121,7 +121,7 @@ class _ForeignRow:
     file: Path
 
 
-def _rows_of_files(path: Path, fields: Mapping[str, str]) -> Iterator[_ForeignRow]:
+def _rows_of_files(path: Path, fields: Mapping[str, str]) -> Iterator[_FileRow]:
     for name in fields:
         if name not in _READ:
             raise UserError(f"fields: {name!r} is no field of a row.{nearest(name, _READ)} Allowed: {listed(_READ)}.")
@@ -133,7 +133,7 @@ def _rows_of_files(path: Path, fields: Mapping[str, str]) -> Iterator[_ForeignRo
             if isinstance(record, BadRow):
                 raise UserError(f"{record.place}: {record.detail}. Fix the row.")
             place = Place(file=record.place, syntax="JSON")
-            yield _ForeignRow(fields=_known(record, fields), place=place, file=file)
+            yield _FileRow(fields=_known(record, fields), place=place, file=file)
 
 
 def _known(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _known(record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
     return known
 
 
-def _read(row: _ForeignRow, /, **known: Any) -> Prediction:
+def _read(row: _FileRow, /, **known: Any) -> Prediction:
     """Returns a row as a prediction; of ranked options without a text, the one with the highest score."""
     fields = {**row.fields, **known}
     read = prediction_of({"prediction": "", **fields}, row.place)
@@ -178,7 +178,7 @@ def _read(row: _ForeignRow, /, **known: Any) -> Prediction:
     return read
 
 
-def _without_export(rows: Sequence[_ForeignRow], path: Path) -> Iterator[tuple[ScoredTask, list[Prediction]]]:
+def _without_export(rows: Sequence[_FileRow], path: Path) -> Iterator[tuple[ScoredTask, list[Prediction]]]:
     """Yields the tasks of rows that bring their references; a row without a task belongs to that of its file's name."""
     if not rows:
         raise UserError(f"{path} has no rows.")
@@ -211,7 +211,7 @@ def _without_export(rows: Sequence[_ForeignRow], path: Path) -> Iterator[tuple[S
 
 
 def _with_export(
-    rows: Sequence[_ForeignRow], path: Path, exported: Exported
+    rows: Sequence[_FileRow], path: Path, exported: Exported
 ) -> Iterator[tuple[ScoredTask, list[Prediction]]]:
     """Yields the tasks of an export with the rows that belong to their examples.
 
@@ -223,7 +223,7 @@ def _with_export(
     )
     members = open_members(mixture, export_dir=exported.export_dir)
     vocabulary = open_vocabulary(mixture.vocabulary, exported.export_dir)
-    by_task: dict[str, list[_ForeignRow]] = {member.manifest.task: [] for member in members}
+    by_task: dict[str, list[_FileRow]] = {member.manifest.task: [] for member in members}
     for row in rows:
         name = row.fields.get("task", members[0].manifest.task if len(members) == 1 else "")
         if name not in by_task:
@@ -241,9 +241,7 @@ def _with_export(
         )
 
 
-def _matched(
-    rows: Sequence[_ForeignRow], examples: Sequence[Example], *, path: Path
-) -> list[tuple[_ForeignRow, Example]]:
+def _matched(rows: Sequence[_FileRow], examples: Sequence[Example], *, path: Path) -> list[tuple[_FileRow, Example]]:
     """Returns each example with its row, found by the index, else by row and template, else by the row alone."""
     keys: Sequence[tuple[tuple[str, ...], Callable[[Example], tuple[int, ...]]]] = (
         (("index",), lambda example: (example.index,)),
@@ -251,7 +249,8 @@ def _matched(
         (("row",), lambda example: (example.row,)),
     )
     for names, key in keys:
-        if all(name in row.fields for row in rows for name in names):
+        is_unique = len({key(example) for example in examples}) == len(examples)
+        if is_unique and all(name in row.fields for row in rows for name in names):
             by_key = {tuple(row.fields[name] for name in names): row for row in rows}
             what = " and ".join(names)
             _require_same(
@@ -263,12 +262,12 @@ def _matched(
             return [(by_key[key(example)], example) for example in examples]
     row = next(row for row in rows if "index" not in row.fields)
     raise UserError(
-        f"{row.place}: the row has neither 'index' nor 'row', by which its example is found. --fields=\"{{'index': "
-        "'NAME'}\" names the field of the example's number in the export."
+        f"{row.place}: the row has neither 'index' nor 'row' (with 'template' where a task has several), by which its "
+        "example is found. --fields=\"{'index': 'NAME'}\" names the field of the example's number in the export."
     )
 
 
-def _of_example(row: _ForeignRow, example: Example, task: Task) -> Prediction:
+def _of_example(row: _FileRow, example: Example, task: Task) -> Prediction:
     """Returns a row with the texts of its example; its own text is postprocessed as an evaluation does."""
     answer = postprocessor(task.manifest.metadata.postprocessor)
     known = {

@@ -168,8 +168,16 @@ def labeled_tasks(
       opened: The exported tasks of each member, by its name.
 
     Raises:
-      UserError: A task is under two labels, or there are none.
+      UserError: A task is under two labels, a label has two rules, or there are no tasks.
     """
+    rules: dict[str, str] = {}
+    for one in members:
+        rule = "" if one.suite is None else one.suite.aggregation
+        if rules.setdefault(one.label, rule) != rule:
+            raise UserError(
+                f"The label {one.label!r} of the evaluation has suites or mixtures with different rules for one score. "
+                "Give each a label of its own."
+            )
     suite_of = {task.manifest.task: one.suite for one in members if one.suite for task in opened[one.name]}
     return tuple(
         dataclasses.replace(

@@ -72,9 +72,13 @@ class DecodingOptions:
 
     def strategy(self, *, default: Strategy) -> Strategy:
         """Returns the strategy that the options select; the default if none is given."""
-        names = [field.name for field in dataclasses.fields(DecodingOptions) if field.name != "max_decode_length"]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: value for name, value in self.decoding().items() if name != "max_decode_length"}
         return strategy_of(**given) if given else default
+
+    def decoding(self) -> dict[str, Any]:
+        """Returns the options of decoding that are given."""
+        names = [field.name for field in dataclasses.fields(DecodingOptions)]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

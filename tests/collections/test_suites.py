@@ -8,7 +8,7 @@ from flan_jax.evaluation.aggregation import AGGREGATIONS
 
 def test_every_suite_names_a_published_aggregation_and_says_what_it_needs():
     assert all(one.aggregation in AGGREGATIONS for one in SUITES.values())
-    assert [name for name, one in SUITES.items() if not one.needs] == ["embedded"]
+    assert [name for name, one in SUITES.items() if not one.needs] == ["embedded/held_out"]
     assert {f"flan2021/{cluster}" for cluster in CLUSTERS} < SUITES.keys()
 
 
@@ -20,7 +20,13 @@ def test_the_mixtures_of_suites_are_defined_where_their_data_are(registries, tmp
     monkeypatch.setenv("FLAN_JAX_PROMPTSOURCE_DIR", str(shared_data / "promptsource" / "templates.zip"))
     catalog.install()
     registries.register_all()
-    for name in ("embedded", "superni/default", "t0/held_out", "flan2021/entailment", "flan2021/math/five_shot"):
+    for name in (
+        "embedded/held_out",
+        "superni/default",
+        "t0/held_out",
+        "flan2021/entailment",
+        "flan2021/math/five_shot",
+    ):
         one = SUITES[name]
         tasks = registries.mixture_or_task(one.mixture).tasks
         groups = [one.group_of(task.name, registries.resolve(task.name).metadata.cluster) for task in tasks]
@@ -61,12 +67,12 @@ def test_a_description_says_which_rows_are_missing_and_what_a_suite_needs(regist
     monkeypatch.setenv("FLAN_JAX_BBH_DIR", str(tmp_path))
     catalog.install()
     registries.register_all()
-    (embedded,), notes = describe("embedded")
+    (embedded,), notes = describe("embedded/held_out")
     assert (embedded["tasks"], embedded["available"], embedded["missing"], notes) == (4, 4, {}, [])
     (bbh, three_shot, *_), notes = describe("bbh*")
     assert (bbh["tasks"], bbh["available"]) == (27, 1) and "bbh_snarks" in bbh["missing"]
     # Its prompts are missing.
     assert three_shot["available"] == 0 and len(notes) == 1 and "FLAN_JAX_BBH_DIR" in notes[0]
-    (mmlu, *_), notes = describe("mmlu")
+    (mmlu, *_), notes = describe("mmlu/direct")
     assert mmlu["tasks"] == 0 and "The collection 'mmlu' has no data on this machine" in notes[0]
     assert describe("nothing") == ([], [])

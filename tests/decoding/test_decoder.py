@@ -159,6 +159,8 @@ def test_bfloat16_decodes_with_a_cache_of_that_type():
     [
         (Greedy(), {"steps": 0}, ROWS[:1], "max_decode_length is 0; it must be at least 1"),
         (BeamSearch(num_beams=33), {"steps": 4}, ROWS[:1], "num_beams is 33, but the network's vocabulary has 32 ids"),
+        (BeamSearch(length_penalty=-8.0), {"steps": 16}, ROWS[:1], "factor above 100000. Choose a penalty closer to 0"),
+        (BeamSearch(length_penalty=1e9), {"steps": 4}, ROWS[:1], "length_penalty is 1000000000.0"),
         (Greedy(stop_strings=("x",)), {"steps": 4}, ROWS[:1], "stop_strings needs a vocabulary"),
         (Greedy(), {"steps": 4}, [[5], []], "Row 1 has no token"),
     ],

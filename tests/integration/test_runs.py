@@ -101,28 +101,28 @@ def test_a_published_suite_is_evaluated_by_name_in_a_recipe_and_by_evaluate_and_
     summary = json.loads((run / "eval" / "2" / "summary.json").read_text())
     assert summary["aggregates"]["held_out"]["aggregation"] == "macro"
     assert json.loads((run / "run.json").read_text())["hold_out"]["tasks"] == ["embedded_held_out"]
-    assert cli.run(["evaluate", str(run), "--suite=embedded", "--step=all", "--max_examples_per_task=2"]) == 0
+    assert cli.run(["evaluate", str(run), "--suite=embedded/held_out", "--step=all", "--max_examples_per_task=2"]) == 0
     evaluations = run / "eval" / "embedded-validation"
     suite_scores = [json.loads((evaluations / step / "summary.json").read_text()) for step in ("1", "2")]
-    score = suite_scores[1]["aggregates"]["embedded"]["score"]
+    score = suite_scores[1]["aggregates"]["embedded/held_out"]["score"]
     assert score == pytest.approx(summary["aggregates"]["held_out"]["score"])
     assert "Suites by their own rules" in capsys.readouterr().out
     assert cli.run(["show", "evaluation", str(evaluations / "1"), str(evaluations / "2"), "--json"]) == 0
     mean = json.loads(capsys.readouterr().out)["differences"][-1]
     assert mean["name"] == "mean of 4 tasks" and mean["after"] == pytest.approx(score)
-    assert cli.run(["evaluate", str(run), "--suite=embedded", "--mixture_or_task_name=embedded_held_out"]) == 2
+    assert cli.run(["evaluate", str(run), "--suite=embedded/held_out", "--mixture_or_task_name=embedded_held_out"]) == 2
     assert "not both" in capsys.readouterr().err
     (tmp_path / "bbh").mkdir()
     (tmp_path / "bbh" / "navigate.json").write_text('{"examples": [{"input": "Go.", "target": "No"}]}')
     monkeypatch.setenv("FLAN_JAX_BBH_DIR", str(tmp_path))
-    of_bbh = ["evaluate", str(run), "--suite=bbh", "--max_decode_length=2"]
+    of_bbh = ["evaluate", str(run), "--suite=bbh/direct", "--max_decode_length=2"]
     assert cli.run(of_bbh) == 2
     assert "on_missing_source='skip'" in capsys.readouterr().err
     assert cli.run([*of_bbh, "--on_missing_source=skip"]) == 0
     shown = capsys.readouterr().out
     assert "Left out of bbh: " in shown and "bbh (bbh)" in shown
-    assert cli.run(["evaluate", str(run), "--suite=mmlu"]) == 2
-    assert "The suite 'mmlu' needs the released folder: FLAN_JAX_MMLU_DIR" in capsys.readouterr().err
+    assert cli.run(["evaluate", str(run), "--suite=mmlu/direct"]) == 2
+    assert "The suite 'mmlu/direct' needs the released folder: FLAN_JAX_MMLU_DIR" in capsys.readouterr().err
 
 
 def test_training_from_an_export_never_imports_tensorflow(export_dir, tmp_path):

@@ -168,6 +168,14 @@ def test_numbers_may_be_options_and_paths_are_relative_to_the_file(tmp_path):
     assert task.source == ParquetSource(files={"train": tmp_path / "t.jsonl"})
 
 
+def test_options_are_a_list_or_the_field_that_has_one(tmp_path):
+    for written, options in (("choices", "choices"), ("[choices]", ("choices",))):
+        (task,) = read_yaml(
+            write(tmp_path, TASK.replace("source: jsonl", f"source: jsonl\n    options: {written}"))
+        ).tasks
+        assert task.options == options
+
+
 def test_lists_and_tables_are_sources_too(tmp_path):
     (tmp_path / "t.jsonl").write_text('q,a\n"one,\ntwo",3\n')
     (task,) = read_yaml(write(tmp_path, TASK.replace("source: jsonl", "source: {kind: csv, on_bad_row: skip}"))).tasks

@@ -196,7 +196,13 @@ def _without_export(rows: Sequence[_FileRow], path: Path) -> Iterator[tuple[Scor
         if has_index:
             numbers = [prediction.index for prediction in predictions]
             _require_same(set(numbers), numbers, what="index", path=path)
-        evaluation: task_scores.Evaluation = "rank" if predictions[0].scores else "generate"
+        is_ranked = [bool(prediction.scores) for prediction in predictions]
+        if any(is_ranked) and not all(is_ranked):
+            raise UserError(
+                f"{path}: {sum(is_ranked)} of the {len(is_ranked)} rows of {task!r} have 'scores' of options, the "
+                "others have none. Rows of both kinds need different names in a field 'task'."
+            )
+        evaluation: task_scores.Evaluation = "rank" if any(is_ranked) else "generate"
         yield (
             ScoredTask(
                 task=task,

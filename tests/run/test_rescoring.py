@@ -66,7 +66,7 @@ RANKED = {"scores": [-1.0, -2.0], "gold": 0, "target": "yes"}
         (ROWS, {"metrics": ["rank_accuracy"]}, r"judges scores of options, which 2 of 2 rows lack"),
         (ROWS, {"metrics": ["squd"]}, r"squd.*Did you mean 'squad'"),
         (ROWS, {"metrics": ["positive_f1"]}, r"Row 0 must have two options"),
-        ([RANKED, ROWS[1]], {}, r"judges scores of options, which 1 of 2 rows lack"),
+        ([RANKED, ROWS[1]], {}, r"1 of the 2 rows of 'mine' have 'scores' of options"),
         ([{**RANKED, "gold": 2}], {}, r"mine.jsonl:1: gold must list numbers of options, 0 to 1"),
         ([], {}, r"has no rows"),
     ],

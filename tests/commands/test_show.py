@@ -264,7 +264,8 @@ def test_show_evaluation_describes_one_and_compares_two(run, capsys):
     assert as_json("evaluation", str(directory))["tasks"][0]["metrics"] == {"accuracy": 62.5, "positive_f1": 48.25}
     for name, predictions in (("a", ("yes", "no")), ("b", ("yes", "yes"))):
         task = ScoredTask(task="qa", split="test", cluster="c", label="t", evaluation="generate", metrics=("accuracy",))
-        begin(run / name, EvaluationRecord(step=1, provenance={}, tasks=(EvaluatedTask(scored=task, identity="x"),)))
+        evaluated = EvaluatedTask(scored=task, identity="x", num_exported=2, num_examples=2)
+        begin(run / name, EvaluationRecord(step=1, provenance={}, tasks=(evaluated,)))
         rows = [Prediction(index=i, references=("yes",), prediction=text) for i, text in enumerate(predictions)]
         write_finished(run / name, "qa", rows)
     (difference,) = as_json("evaluation", str(run / "a"), str(run / "b"))["differences"]

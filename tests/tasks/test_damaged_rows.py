@@ -179,7 +179,7 @@ def use(folder, rng, vocabulary):
     for each in prompts:
         policy = rng.choice(["error", "skip"])
         with contextlib.suppress(UserError):
-            for row, _ in PromptedInput(input=str(folder / f"rows.{kind}"), prompts=each, on_bad_row=policy).rows(
+            for _, row, _ in PromptedInput(input=str(folder / f"rows.{kind}"), prompts=each, on_bad_row=policy).rows(
                 Counter()
             ):
                 json.dumps(row, ensure_ascii=False).encode()

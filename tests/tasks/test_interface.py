@@ -142,7 +142,7 @@ def test_a_source_that_is_not_here_is_reported_and_may_be_left_out(doubling, reg
 
     registries.register(Doubling(name="later", size=9, is_here=False))
     registries.register_mixture("some", ["doubling", "later"])
-    with pytest.raises(FileNotFoundError, match="later: numbers have not arrived"):
+    with pytest.raises(FileNotFoundError, match=r"\(later\): numbers have not arrived"):
         export_mixture(Request(name="some", lengths=LENGTHS), export_dir=tmp_path)
     lenient = Request(name="some", lengths=LENGTHS, on_missing_source="skip")
     assert export_mixture(lenient, export_dir=tmp_path).skipped == {

@@ -122,7 +122,7 @@ def test_unknown_names_are_refused_with_the_nearest(registries):
         (
             registries.task,
             "captials",
-            "Unknown task 'captials'. Did you mean 'capitals'? 1 are registered. Name the modules",
+            "Unknown task 'captials'. Did you mean 'capitals'? 1 are registered. Name the file or module",
         ),
         (registries.templated, "captials", "Unknown task 'captials'"),
         (

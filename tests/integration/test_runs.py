@@ -95,14 +95,14 @@ def test_a_published_suite_is_evaluated_by_name_in_a_recipe_and_by_evaluate_and_
     run = tmp_path / "run"
     bindings = [*TINY, "TRAIN_STEPS=2", f"MODEL_DIR={run}", f"EXPORT_DIR={export_dir}", "CHECKPOINT_PERIOD=1",
                 "suite.EvaluationPlan.max_examples_per_task=2",
-                "suite.EvaluationPlan.suites = {'trained': 'embedded_validation', 'held_out': 'embedded'}"]  # fmt: skip
+                "suite.EvaluationPlan.suites = {'trained': 'embedded_validation', 'held_out': 'embedded/held_out'}"]  # fmt: skip
     finished = flan_jax.train_model(flan_jax.load_recipe(QUICKSTART, bindings=bindings))
     assert "eval/label/held_out/accuracy" in finished.evaluation
     summary = json.loads((run / "eval" / "2" / "summary.json").read_text())
     assert summary["aggregates"]["held_out"]["aggregation"] == "macro"
     assert json.loads((run / "run.json").read_text())["hold_out"]["tasks"] == ["embedded_held_out"]
     assert cli.run(["evaluate", str(run), "--suite=embedded/held_out", "--step=all", "--max_examples_per_task=2"]) == 0
-    evaluations = run / "eval" / "embedded-validation"
+    evaluations = run / "eval" / "embedded_held_out-abce4577-validation"
     suite_scores = [json.loads((evaluations / step / "summary.json").read_text()) for step in ("1", "2")]
     score = suite_scores[1]["aggregates"]["embedded/held_out"]["score"]
     assert score == pytest.approx(summary["aggregates"]["held_out"]["score"])
@@ -120,7 +120,7 @@ def test_a_published_suite_is_evaluated_by_name_in_a_recipe_and_by_evaluate_and_
     assert "on_missing_source='skip'" in capsys.readouterr().err
     assert cli.run([*of_bbh, "--on_missing_source=skip"]) == 0
     shown = capsys.readouterr().out
-    assert "Left out of bbh: " in shown and "bbh (bbh)" in shown
+    assert "Left out of bbh: " in shown and "bbh/direct (bbh)" in shown
     assert cli.run(["evaluate", str(run), "--suite=mmlu/direct"]) == 2
     assert "The suite 'mmlu/direct' needs the released folder: FLAN_JAX_MMLU_DIR" in capsys.readouterr().err
 

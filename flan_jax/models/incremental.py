@@ -18,7 +18,6 @@ Cache = Any
 """What the decoder reads of earlier steps, such as keys and values per layer."""
 
 Encode = Callable[[Params, Int32[Array, "B S"], Bool[Array, "B S"]], Cross]
-EmptyCache = Callable[[int, int], Cache]
 Step = Callable[..., tuple[Float32[Array, "B N V"], Cache]]
 
 

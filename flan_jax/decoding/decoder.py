@@ -79,7 +79,7 @@ class Decoder:
         waiting = sorted(rows, key=lambda row: len(row[1]))
         if not waiting:
             return
-        if not waiting[0][1]:
+        if not len(waiting[0][1]):  # Also of a NumPy array, whose truth value is another question.
             raise UserError(f"Row {waiting[0][0]} has no token to decode from; an empty text has its end of sequence.")
         lengths = self._programs.lengths_for([len(ids) for _, ids in waiting])
         batch = _Batch(self._programs, self._params, stops=self._stops, length=lengths[0])

@@ -77,7 +77,7 @@ def our_tokens(opened, batch) -> np.ndarray:
         synthetic.params(opened),
         strategy=Greedy(),
         max_decode_length=STEPS,
-        batch_size=2,
+        batch_size=8,  # A multiple of the devices that the tests have.
         vocabulary=None,
         eos_id=EOS_ID,
     )

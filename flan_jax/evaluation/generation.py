@@ -29,8 +29,7 @@ def generate_predictions(
       vocabulary: The vocabulary of the export; None for an external class.
     """
     answer = postprocessor(task.manifest.metadata.postprocessor)
-    for start in range(0, len(indices), CHUNK_EXAMPLES):
-        chunk = indices[start : start + CHUNK_EXAMPLES]
+    for chunk in chunks(indices):
         examples = {example.index: example for example in read_examples(task, chunk, vocabulary=vocabulary)}
         inputs = [example_inputs for example_inputs, _ in task.read(chunk)]
         for number, hypotheses in decode((n, ids.tolist()) for n, ids in zip(chunk, inputs, strict=True)):
@@ -43,6 +42,11 @@ def generate_predictions(
                 truncated=first.truncated,
                 predictions=alternatives if len(alternatives) > 1 else (),
             )
+
+
+def chunks(indices: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yields the numbers of examples, as many at a time as may be in memory."""
+    return (indices[start : start + CHUNK_EXAMPLES] for start in range(0, len(indices), CHUNK_EXAMPLES))
 
 
 def alternative(

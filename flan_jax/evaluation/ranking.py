@@ -14,7 +14,7 @@ import numpy as np
 
 from flan_jax.errors import UserError
 from flan_jax.evaluation.examples import Example, Task, read_examples
-from flan_jax.evaluation.generation import compared
+from flan_jax.evaluation.generation import chunks, compared
 from flan_jax.evaluation.metrics import metric
 from flan_jax.evaluation.postprocess import postprocessor
 from flan_jax.evaluation.prediction import Prediction
@@ -56,10 +56,22 @@ def rank_options(
     Raises:
       UserError: An example cannot be ranked: it has fewer than two different options, an empty one, or no right one.
     """
-    examples = read_examples(task, np.asarray(indices), vocabulary=vocabulary)
+    for chunk in chunks(indices):
+        examples = read_examples(task, np.asarray(chunk), vocabulary=vocabulary)
+        inputs = [example_inputs for example_inputs, _ in task.read(chunk)]
+        yield from _ranked(task, examples, inputs, score_fn=score_fn, normalizations=normalizations)
+
+
+def _ranked(
+    task: Task,
+    examples: Sequence[Example],
+    inputs: Sequence[Tokens],
+    *,
+    score_fn: ScoreFn,
+    normalizations: Sequence[Normalization],
+) -> Iterator[Prediction]:
     for example in examples:
         _require_options(example, task=task.manifest.task)
-    inputs = [example_inputs for example_inputs, _ in task.read(indices)]
     tokens = [example.option_tokens for example in examples]
     unconditional: Mapping[tuple[int, ...], TokenLogProbs] = {}
     if any(normalization.is_unconditional for normalization in normalizations) and examples:

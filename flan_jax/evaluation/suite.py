@@ -4,7 +4,6 @@ Works from exports alone and knows neither trainer nor TensorFlow: functions gen
 `flan_jax.evaluation.directory`; how results are shown is left to `flan_jax.evaluation.report`.
 """
 
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -313,16 +312,12 @@ def _evaluate(
 
 def _predict(exported: Task, task: ScoredTask, indices: Sequence[int], *, model: Model) -> Iterator[Prediction]:
     if exported.manifest.metadata.evaluation == "rank":
-        chunks = range(0, len(indices), generation.CHUNK_EXAMPLES)
-        return itertools.chain.from_iterable(
-            ranking.rank_options(
-                exported,
-                indices=indices[start : start + generation.CHUNK_EXAMPLES],
-                score_fn=model.score,
-                vocabulary=model.vocabulary,
-                normalizations=ranking.normalizations_of(task.metrics),
-            )
-            for start in chunks
+        return ranking.rank_options(
+            exported,
+            indices=indices,
+            score_fn=model.score,
+            vocabulary=model.vocabulary,
+            normalizations=ranking.normalizations_of(task.metrics),
         )
     return generation.generate_predictions(exported, indices=indices, decode=model.decode, vocabulary=model.vocabulary)
 

@@ -1,7 +1,6 @@
 """The rows of a batch: their shards on the devices of a mesh, and the process that reads each."""
 
 import functools
-import math
 import operator
 import os
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flan_jax.errors import UserError
 from flan_jax.shapes import Batch
-from flan_jax.sharding import ROWS
+from flan_jax.sharding import ROWS, row_shards
 
 # Encoder and decoder positions per core below which a step on CPU gets slower (docs/performance.md).
 _POSITIONS_PER_CORE = 512
@@ -22,11 +21,6 @@ _POSITIONS_PER_CORE = 512
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of every array of a batch: rows over `replica`, `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(ROWS))
-
-
-def row_shards(mesh: Mesh) -> int:
-    """Returns the number of shards of a batch's rows."""
-    return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
 def require_divisible_batch(batch_size: int, *, mesh: Mesh, num_microbatches: int = 1) -> None:

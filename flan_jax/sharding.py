@@ -132,6 +132,11 @@ def make_mesh(plan: MeshPlan, *, devices: Sequence[jax.Device] | None = None) ->
     return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def row_shards(mesh: Mesh) -> int:
+    """Returns the number of shards of a batch's rows."""
+    return math.prod(mesh.shape[axis] for axis in ROWS)
+
+
 def count_slices(devices: Sequence[jax.Device]) -> int:
     """Returns the number of TPU slices, connected by slow links, that devices are in; 1 for other platforms."""
     return len({getattr(device, "slice_index", 0) for device in devices})

@@ -20,7 +20,7 @@ from flan_jax.decoding.search import Search, State
 from flan_jax.models.incremental import Cache, Cross, IncrementalNetwork
 from flan_jax.models.partitioning import call_per_device
 from flan_jax.shapes import DECODER_START_ID, Params
-from flan_jax.sharding import ROWS
+from flan_jax.sharding import ROWS, row_shards
 
 _ENCODED_SHARE = 8  # A slot waits until an eighth of them is free: encoding one row at a time would be slow.
 _ROWS_PER_LENGTH = 4  # Per slot.
@@ -83,7 +83,7 @@ class Programs:
         """
         self.search = search
         self.num_slots = num_slots
-        self.shards = int(np.prod([mesh.shape[axis] for axis in ROWS]))
+        self.shards = row_shards(mesh)
         per_shard = max(1, num_slots // self.shards // _ENCODED_SHARE)
         self.num_encoded = per_shard * self.shards
         self._network = network
@@ -94,7 +94,7 @@ class Programs:
         slots = dict.fromkeys(Slots._fields, self._rows) | {"clock": self._replicated}
         self._slots: Any = Slots(**cast(Any, slots))
         self._lengths: tuple[int, ...] = ()
-        self._compiled: dict[tuple[str, int, int], Callable[..., Any]] = {}
+        self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
     @property
     def count(self) -> int:
@@ -119,19 +119,17 @@ class Programs:
     def empty(self, length: int) -> tuple[Inputs, Slots]:
         """Returns slots without rows, for inputs of up to `length` tokens."""
 
-        def made() -> tuple[Inputs, Slots]:
-            B, T = self.num_slots, self.search.length
-            N = self.search.strategy.num_candidates
-            cross, cache = self._network.cross_shapes(B, length), self._network.cache_shapes(B, T * N)
-            slots = Slots(
-                clock=jnp.int32(0),
-                age_B=jnp.zeros((B,), jnp.int32),
-                is_active_B=jnp.zeros((B,), bool),
-                next_BN=jnp.full((B, N), DECODER_START_ID, jnp.int32),
-                search=self.search.start(jnp.zeros((B,), jnp.uint32)),
-                cache=_zeros(cache),
-            )
-            return Inputs(cross=_zeros(cross), is_input_BS=jnp.zeros((B, length), bool)), slots
+        B, T, N = self.num_slots, self.search.length, self.search.strategy.num_candidates
+        shape: Any = jax.ShapeDtypeStruct  # The fields are arrays below.
+        inputs = Inputs(cross=self._network.cross_shapes(B, length), is_input_BS=shape((B, length), jnp.bool_))
+        slots = Slots(
+            clock=shape((), jnp.int32),
+            age_B=shape((B,), jnp.int32),
+            is_active_B=shape((B,), jnp.bool_),
+            next_BN=shape((B, N), jnp.int32),
+            search=jax.eval_shape(self.search.start, shape((B,), jnp.uint32)),
+            cache=self._network.cache_shapes(B, T * N),
+        )
 
         # Not a program of its own: values of the host, of which every process has all.
         def on_mesh(shape: jax.ShapeDtypeStruct) -> jax.Array:
@@ -139,7 +137,9 @@ class Programs:
             zeros = np.broadcast_to(np.zeros((), shape.dtype), shape.shape)  # Of any size, one number in memory.
             return jax.make_array_from_callback(shape.shape, where, lambda index: zeros[index])
 
-        return jax.tree.map(on_mesh, jax.eval_shape(made))
+        # `admit` sets the values of a slot.
+        empty: tuple[Inputs, Slots] = jax.tree.map(on_mesh, (inputs, slots))
+        return empty
 
     def admit(
         self,
@@ -158,7 +158,7 @@ class Programs:
           params: The network's parameters.
           inputs: Donated.
           slots: Donated.
-          tokens_ES: The rows' inputs.
+          tokens_ES: The rows' inputs, padded to the length of `inputs`.
           lengths_E: Their lengths.
           slot_E: The slot of each, counted on its device; -1 for a row of padding.
           number_B: The number of each slot's row in the data; below 0 for slots that keep their row.
@@ -180,8 +180,8 @@ class Programs:
                 search=_where(is_new_B, start, slots.search),
             )
 
-        shape = (inputs.is_input_BS.shape[1], tokens_ES.shape[1])
-        program = self._program("admit", admit, shape=shape, donated=(1, 2), outputs=(self._rows, self._slots))
+        lengths = inputs.is_input_BS.shape[1:]
+        program = self._program("admit", admit, lengths=lengths, donated=(1, 2), outputs=(self._rows, self._slots))
         new = (tokens_ES, lengths_E, slot_E, number_B)
         return program(params, inputs, slots, *map(self._on_rows, new))
 
@@ -220,8 +220,8 @@ class Programs:
             report = dict(self.search.report(slots.search)) | {"age": slots.age_B, "is_active": slots.is_active_B}
             return slots, report
 
-        shape, outputs = (inputs.is_input_BS.shape[1], 0), (self._slots, self._replicated)
-        program = self._program("decode", decode, shape=shape, donated=(2,), outputs=outputs)
+        lengths, outputs = inputs.is_input_BS.shape[1:], (self._slots, self._replicated)
+        program = self._program("decode", decode, lengths=lengths, donated=(2,), outputs=outputs)
         limits = (np.int32(steps), np.int32(active))
         return program(params, inputs, slots, *limits, self._on_rows(stopped_BN))
 
@@ -232,7 +232,7 @@ class Programs:
         def grow(inputs: Inputs) -> Inputs:
             return jax.tree.map(lambda x: jnp.pad(x, ((0, 0),) * (x.ndim - 1) + ((0, length - before),)), inputs)
 
-        return self._program("grow", grow, shape=(before, length), donated=(), outputs=self._rows)(inputs)
+        return self._program("grow", grow, lengths=(before, length), donated=(), outputs=self._rows)(inputs)
 
     def _step(self, params: Params, inputs: Inputs, slots: Slots) -> Slots:
         T = self.search.length
@@ -266,11 +266,11 @@ class Programs:
         name: str,
         function: Callable[..., Any],
         *,
-        shape: tuple[int, int],
+        lengths: tuple[int, ...],
         donated: tuple[int, ...],
         outputs: Any,
     ) -> Callable[..., Any]:
-        key = (name, *shape)
+        key = (name, *lengths)
         if key not in self._compiled:
             compiled = jax.jit(function, donate_argnums=donated, out_shardings=outputs)
 
@@ -287,11 +287,9 @@ class Programs:
 
 
 def _insert(old_BX: jax.Array, new_EX: jax.Array, slot_E: Int32[Array, " E"]) -> jax.Array:
-    """Returns the old rows with the new ones in their slots, counted on each device; rows may be shorter than slots."""
+    """Returns the old rows with the new ones in their slots, counted on each device."""
 
     def insert(old: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
-        new = jnp.pad(new, ((0, 0),) * (new.ndim - 1) + ((0, old.shape[-1] - new.shape[-1]),))
-
         def put(row: jax.Array, old: jax.Array) -> jax.Array:
             slot = jnp.maximum(slots[row], 0)
             kept = jax.lax.dynamic_slice_in_dim(old, slot, 1)
@@ -306,7 +304,3 @@ def _insert(old_BX: jax.Array, new_EX: jax.Array, slot_E: Int32[Array, " E"]) ->
 
 def _where(is_new_B: Bool[Array, " B"], new: State, old: State) -> State:
     return jax.tree.map(lambda new, old: jnp.where(is_new_B.reshape(-1, *(1,) * (new.ndim - 1)), new, old), new, old)
-
-
-def _zeros(shapes: Any) -> Any:
-    return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32, Int32, UInt32
+from jaxtyping import Array, Bool, Float32, Int32, Shaped, UInt32
 
 from flan_jax.decoding import vocabulary_axis
 from flan_jax.decoding.hypotheses import Hypothesis
@@ -81,10 +81,11 @@ class Search(abc.ABC):
         return process(score_BNV, strategy=self.strategy, history_BNT=history_BNT, age_B=age_B, eos_id=self.eos_id)
 
     def _appended(
-        self, history_BNT: Int32[Array, "B N T"], token_BN: Int32[Array, "B N"], age_B: Int32[Array, " B"]
-    ) -> Int32[Array, "B N T"]:
+        self, history_BNT: Shaped[Array, "B N T"], new_BN: Shaped[Array, "B N"], age_B: Int32[Array, " B"]
+    ) -> Shaped[Array, "B N T"]:
+        """Returns the history with a value at the position of each row's next token."""
         is_next_B1T = jnp.arange(self.length)[None, None] == age_B[:, None, None]
-        return jnp.where(is_next_B1T, token_BN[..., None], history_BNT)
+        return jnp.where(is_next_B1T, new_BN[..., None], history_BNT)
 
 
 class IndependentSearch(Search):
@@ -126,11 +127,10 @@ class IndependentSearch(Search):
         log_p_BN = _at(logits_BNV, token_BN) - jax.nn.logsumexp(logits_BNV, axis=-1)
         token_BN = jnp.where(state["ended"], PAD_ID, token_BN)
         log_p_BN = jnp.where(state["ended"], 0.0, log_p_BN)
-        is_next_B1T = jnp.arange(self.length)[None, None] == age_B[:, None, None]
         ended_BN = state["ended"] | (token_BN == self.eos_id)
         new = {
             "tokens": self._appended(state["tokens"], token_BN, age_B),
-            "log_p": jnp.where(is_next_B1T, log_p_BN[..., None], state["log_p"]),
+            "log_p": self._appended(state["log_p"], log_p_BN, age_B),
             "ended": ended_BN,
         }
         return state | new, token_BN, jnp.all(ended_BN, axis=1) | (age_B + 1 >= self.length)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from flan_jax import placement
+from flan_jax import sharding
 from flan_jax.planning import compiling, fitting, flops, gpus
 from flan_jax.planning.compiling import Compiled, TooLarge
 from flan_jax.planning.topologies import Topology
@@ -91,7 +91,7 @@ class Step:
 
         return fitting.largest_batch(
             peak_of,
-            quantum=placement.row_shards(self.network.mesh) * self.num_microbatches,
+            quantum=sharding.row_shards(self.network.mesh) * self.num_microbatches,
             available=self.topology.chip.usable_bytes,
             start=self.config.batch_size,
         )

@@ -271,7 +271,7 @@ class Network:
           batch_size: Rows of a batch if each held one input. A packed row of several inputs is about four of them.
           input_length: The longest inputs, in tokens.
         """
-        shards = placement.row_shards(self.mesh)
+        shards = sharding.row_shards(self.mesh)
         rows = -(-batch_size // (4 * shards)) * shards
         return OptionScorer(
             lambda batch: self._score(params, self.place_whole(batch)), batch_rows=rows, input_length=input_length

@@ -104,33 +104,6 @@ def serve_ours() -> None:
         contender.tell({**spent, "programs": decode.programs, "tokens": [tokens[n] for n in range(len(rows))]})
 
 
-class Contender:
-    """A process that decodes on request."""
-
-    def __init__(self, command: list[str], spec: Path):
-        self._process = subprocess.Popen(
-            [*command, str(spec)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self.about = self._told()["about"]
-
-    def decode(self, request: str) -> dict:
-        assert self._process.stdin is not None
-        print(request, file=self._process.stdin, flush=True)
-        return self._told()
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _told(self) -> dict:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(contender.MARK):
-                return json.loads(line.removeprefix(contender.MARK))
-        raise RuntimeError(f"The contender has ended: {self._process.wait()}.")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="small")
@@ -161,11 +134,13 @@ def main() -> None:
         }
         (place / "spec.json").write_text(json.dumps(spec))
         ours = f"import sys; sys.path.insert(0, {str(TOOLS)!r}); import decode; decode.serve_ours()"
-        processes = {"ours": Contender([sys.executable, "-c", ours], place / "spec.json")}
+        processes = {
+            "ours": contender.Server([sys.executable, "-c", ours], place / "spec.json", stderr=subprocess.DEVNULL)
+        }
         turns = [("ours", "ours", "{}")]
         if given.torch_python:
             command = [given.torch_python, str(TOOLS / "decode_torch.py")]
-            processes["transformers"] = Contender(command, place / "spec.json")
+            processes["transformers"] = contender.Server(command, place / "spec.json", stderr=subprocess.DEVNULL)
             turns.append(("transformers", "transformers", "{}"))
             if given.sorted:
                 turns.append(("transformers, sorted", "transformers", "{} sorted"))
@@ -174,10 +149,10 @@ def main() -> None:
         measured: dict[tuple[str, str], list[dict]] = {}
         for strategy in given.strategies:
             # Compiles ours; transformers has nothing to compile, and its first pass differs by little.
-            processes["ours"].decode(strategy)
+            processes["ours"].ask(strategy)
             for _ in range(given.repeats):
                 for name, process, request in turns:
-                    done = processes[process].decode(request.format(strategy))
+                    done = processes[process].ask(request.format(strategy))
                     measured.setdefault((strategy, name), []).append(done)
                     print(strategy, name, f"{done['wall']:.1f} s", file=sys.stderr, flush=True)
     show(measured, rows, given, {name: process.about for name, process in processes.items()})

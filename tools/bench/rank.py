@@ -19,7 +19,6 @@ import importlib.metadata
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -126,33 +125,6 @@ def _is_leaf(value: object) -> bool:
     return hasattr(value, "whole")
 
 
-class Contender:
-    """A process that scores all rows on request."""
-
-    def __init__(self, command: list[str], spec: Path):
-        self._process = subprocess.Popen(
-            [*command, str(spec)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, text=True
-        )
-        self.about = self._told()["about"]
-
-    def score(self, name: str) -> dict:
-        assert self._process.stdin is not None
-        print(name, file=self._process.stdin, flush=True)
-        return self._told()
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _told(self) -> dict:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(contender.MARK):
-                return json.loads(line.removeprefix(contender.MARK))
-        raise RuntimeError(f"The contender has ended: {self._process.wait()}.")
-
-
 def export_weights(size: str, path: Path) -> None:
     """Writes a T5 1.1 of that size with random weights as a Hugging Face folder."""
     import jax
@@ -205,21 +177,21 @@ def main() -> None:
             "-c",
             f"import sys; sys.path.insert(0, {str(TOOLS)!r}); import rank; rank.serve_ours()",
         ]
-        served = Contender(ours, place / "spec.json")
+        served = contender.Server(ours, place / "spec.json")
         contenders = {"packed": served, "per option": served}
         if given.torch_python:
-            contenders["transformers"] = Contender(
+            contenders["transformers"] = contender.Server(
                 [given.torch_python, str(TOOLS / "rank_torch.py")], place / "spec.json"
             )
         for one in dict.fromkeys(contenders.values()):
             stack.callback(one.close)
-        first = {name: one.score(name) for name, one in contenders.items()}
+        first = {name: one.ask(name) for name, one in contenders.items()}
         for name in contenders:
             np.testing.assert_allclose(first[name]["scores"], first["packed"]["scores"], rtol=1e-5, atol=1e-4)
         measured: dict[str, list[dict]] = {name: [] for name in contenders}
         for _ in range(given.repeats):
             for name, one in contenders.items():
-                measured[name].append(one.score(name))
+                measured[name].append(one.ask(name))
     inputs = [len(ids) for ids, _ in rows]
     table = Table(
         title=f"T5 1.1 {given.size}, float32: {len(rows)} rows of {min(inputs)} to {max(inputs)} input tokens, "

@@ -6,6 +6,7 @@ Runs under each contender's own interpreter, so it imports nothing but NumPy.
 import importlib.metadata
 import json
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -79,6 +80,33 @@ def versions(*names: str) -> dict[str, str]:
 def tell(message: dict) -> None:
     """Says something to the driver."""
     print(MARK + json.dumps(message), flush=True)
+
+
+class Server:
+    """A process that answers lines on its standard input with messages."""
+
+    def __init__(self, command: list[str], spec: Path, *, stderr: int | None = None):
+        self._process = subprocess.Popen(
+            [*command, str(spec)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+        self.about = self._answer()["about"]
+
+    def ask(self, request: str) -> dict:
+        assert self._process.stdin is not None
+        print(request, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _answer(self) -> dict:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
+        raise RuntimeError(f"The contender has ended: {self._process.wait()}.")
 
 
 def serve(step: Callable[[], dict], *, about: dict, extra: Callable[[], dict] | None = None) -> None:

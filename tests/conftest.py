@@ -9,7 +9,7 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("FLAN_JAX_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Compiled programs of this session, also for the processes that tests start: most runs compile the same few, which
+# Compiled programs of one run of the tests, also for the processes that tests start: most runs compile the same few, which
 # would be half of the suite's time. Nothing is written to the user's home. Each of several workers has its own folder,
 # because JAX does not write an entry in one piece.
 os.environ["FLAN_JAX_COMPILE_CACHE"] = tempfile.mkdtemp(prefix="flan_jax_tests_")

@@ -95,6 +95,39 @@ class Table:
     mixtures: Mapping[str, Mixture]
     covers: tuple[str, ...] = ()
 
+    @classmethod
+    def of_variants(
+        cls,
+        name: str,
+        parts: Iterable[str],
+        variants: Iterable[str],
+        record: Callable[[str, str], TemplatedTask],
+        *,
+        covered: str,
+    ) -> "Table":
+        """Returns a data set in several variants: tasks `<name>_<part><variant>`, in equal parts in `<name><variant>`.
+
+        Args:
+          name: Of the data set.
+          parts: Its files or subjects.
+          variants: Suffixes of names; "" is one, too.
+          record: Returns the declaration of a part in a variant.
+          covered: A part whose tasks use every template.
+        """
+        parts, variants = tuple(parts), tuple(variants)
+        return cls(
+            tasks={
+                f"{name}_{part}{variant}": functools.partial(record, part, variant)
+                for part in parts
+                for variant in variants
+            },
+            mixtures={
+                f"{name}{variant}": Mixture(members=[f"{name}_{part}{variant}" for part in parts], default_rate=1.0)
+                for variant in variants
+            },
+            covers=tuple(f"{name}_{covered}{variant}" for variant in variants),
+        )
+
     def names(self) -> Iterable[str]:
         """Lists the names."""
         return (*self.mixtures, *self.tasks)

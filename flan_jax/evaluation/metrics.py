@@ -51,8 +51,9 @@ class Metric:
         return self.measure(*judged, **facts).scores()
 
 
-def _texts(measure: Callable[..., Measured], *gives: str) -> Metric:
-    return Metric(name=measure.__name__, kind="generate", measure=measure, gives=gives or (measure.__name__,))
+def _texts(measure: Callable[..., Measured], *gives: str, **settings: Any) -> Metric:
+    name = measure.__name__
+    return Metric(name=name, kind="generate", measure=measure, gives=gives or (name,), **settings)
 
 
 def _bleu(setting: str, tokenizer: translation_metrics.BleuTokenizer) -> Metric:
@@ -99,13 +100,7 @@ _ALL = (
     _texts(class_metrics.macro_f1, "macro_f1", "accuracy"),
     _texts(class_metrics.weighted_f1, "weighted_f1", "accuracy"),
     _texts(class_metrics.matthews_corrcoef, "matthews_corrcoef", "accuracy"),
-    Metric(
-        name="mean_multiclass_f1",
-        kind="generate",
-        measure=class_metrics.mean_multiclass_f1,
-        gives=("mean_multiclass_f1", "accuracy"),
-        needs=("options",),
-    ),
+    _texts(class_metrics.mean_multiclass_f1, "mean_multiclass_f1", "accuracy", needs=("options",)),
     _texts(text_metrics.rouge_l),
     _texts(text_metrics.rouge_l_xlingual),
     _texts(text_metrics.rouge, "rouge_1", "rouge_2", "rouge_lsum"),
@@ -120,23 +115,9 @@ _ALL = (
     _texts(instruction_metrics.ifeval, *instruction_metrics.NAMES),
     _texts(text_metrics.edit_distance, "mean_edit", "median_edit", "min_edit", "max_edit", "sum_edit"),
     _texts(class_metrics.correlation, "pearson", "spearman"),
-    Metric(
-        name="positive_f1",
-        kind="generate",
-        measure=class_metrics.positive_f1,
-        gives=("positive_f1", "accuracy"),
-        needs=("options",),
-        num_options=2,
-    ),
-    Metric(
-        name="multirc",
-        kind="generate",
-        measure=class_metrics.multirc,
-        gives=("f1a", "em_by_question"),
-        needs=("options", "groups"),
-        num_options=2,
-    ),
-    Metric(name="record", kind="generate", measure=text_metrics.record, gives=("em", "f1"), takes=("groups",)),
+    _texts(class_metrics.positive_f1, "positive_f1", "accuracy", needs=("options",), num_options=2),
+    _texts(class_metrics.multirc, "f1a", "em_by_question", needs=("options", "groups"), num_options=2),
+    _texts(text_metrics.record, "em", "f1", takes=("groups",)),
     *(_rank_accuracy(suffix, normalization) for suffix, normalization in NORMALIZATIONS.items()),
     Metric(
         name="rank_classes",

@@ -11,14 +11,13 @@ is four tasks, registered on demand:
 The mixtures `bbh`, `bbh_three_shot`, `bbh_cot` and `bbh_cot_three_shot` contain all files.
 """
 
-import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flan_jax.collections.catalog import Collection, DataFolder, FolderSettings, Mixture, Table
+from flan_jax.collections.catalog import Collection, DataFolder, FolderSettings, Table
 from flan_jax.errors import MissingFileError, UserError
 from flan_jax.files import accessing
 from flan_jax.tasks.declare import TemplatedTask
@@ -134,17 +133,8 @@ def contents(settings: FolderSettings) -> Table:
         raise MissingFileError(
             f"{folder} contains no BIG-Bench Hard: expected bbh/<task>.json and cot-prompts/<task>.txt, as released."
         )
-    return Table(
-        tasks={
-            f"bbh_{name}{variant}": functools.partial(record, name, folder, variant=variant)
-            for name in TASKS
-            for variant in VARIANTS
-        },
-        mixtures={
-            f"bbh{variant}": Mixture(members=[f"bbh_{name}{variant}" for name in TASKS], default_rate=1.0)
-            for variant in VARIANTS
-        },
-        covers=tuple(f"bbh_navigate{variant}" for variant in VARIANTS),
+    return Table.of_variants(
+        "bbh", TASKS, VARIANTS, lambda name, variant: record(name, folder, variant=variant), covered="navigate"
     )
 
 

@@ -15,7 +15,7 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from flan_jax.collections.catalog import Collection, DataFolder, FolderSettings, Mixture, Table
+from flan_jax.collections.catalog import Collection, DataFolder, FolderSettings, Table
 from flan_jax.errors import MissingFileError
 from flan_jax.tasks.declare import TRAIN_SPLIT, FewShot, TemplatedTask
 from flan_jax.tasks.sources.file_sources import CsvSource
@@ -114,18 +114,11 @@ def contents(settings: FolderSettings) -> Table:
             "dev/<subject>_dev.csv, as in the released archive."
         )
     of_category = {subject: category for category, members in SUBJECTS.items() for subject in members}
-    return Table(
-        tasks={
-            f"mmlu_{subject}{variant}": functools.partial(record, subject, category, folder, variant=variant)
-            for subject, category in of_category.items()
-            for variant in VARIANTS
-        },
-        mixtures={
-            f"mmlu{variant}": Mixture(members=[f"mmlu_{subject}{variant}" for subject in of_category], default_rate=1.0)
-            for variant in VARIANTS
-        },
-        covers=tuple(f"mmlu_anatomy{variant}" for variant in VARIANTS),
-    )
+
+    def declared(subject: str, variant: str) -> TemplatedTask:
+        return record(subject, of_category[subject], folder, variant=variant)
+
+    return Table.of_variants("mmlu", of_category, VARIANTS, declared, covered="anatomy")
 
 
 COLLECTION = Collection(name="mmlu", read=DATA.read, default=DATA.default, contents=contents)

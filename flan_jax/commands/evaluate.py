@@ -42,8 +42,8 @@ class Scores:
     Attributes:
       by_step: The results of each checkpoint, by step.
       source: A sentence about where the predictions are.
-      directory: The directory with one folder of predictions and scores per step; None when predictions that were there
-        were scored.
+      directory: The directory with one folder of predictions and scores per step; None when existing predictions
+        were rescored.
       show_predictions: How many predictions of each suite are shown when this is printed.
     """
 

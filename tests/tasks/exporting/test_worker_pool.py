@@ -52,7 +52,7 @@ class FakeWorker:
 
 @pytest.fixture
 def six(registries, monkeypatch, tmp_path):
-    """Six tasks, two threads, and workers that start at once; returns the request, its workers and those started."""
+    """Six tasks, two cores, and workers that start at once; returns the request, its workers and those started."""
     for name in NAMES:
         source = InMemorySource(data={"train": [{"q": f"{name}{i}", "a": "x"} for i in range(3)]})
         templates = (Template(inputs="{q}", targets="{a}"),)
@@ -63,7 +63,7 @@ def six(registries, monkeypatch, tmp_path):
     real = worker_pool.export_split
 
     def slowly(*args, **more):
-        time.sleep(0.05)  # So that no lane has done it all before the others have begun.
+        time.sleep(0.05)  # So that this process has not done it all before a worker has begun.
         return real(*args, **more)
 
     monkeypatch.setattr(worker_pool, "export_split", slowly)
@@ -118,7 +118,10 @@ def test_an_error_of_a_worker_is_raised_by_the_export(six, tmp_path, monkeypatch
 def test_a_task_that_fails_in_a_worker_stops_the_one_that_is_exported_here(six, tmp_path, monkeypatch, registries):
     request, workers, started = six
 
+    is_read_here = threading.Event()
+
     def endless():
+        is_read_here.set()
         while True:
             yield {"q": "q", "a": "a"}
 
@@ -132,8 +135,10 @@ def test_a_task_that_fails_in_a_worker_stops_the_one_that_is_exported_here(six, 
     registries.register(registries.TemplatedTask(name="_endless", source=source, cluster="toys", templates=templates))
     registries.register_mixture("endless_first", ["_endless", *NAMES])
     request = dataclasses.replace(request, name="endless_first")
+    # Otherwise the worker may be the one that takes the first task.
+    later = dataclasses.replace(workers, start=lambda: is_read_here.wait(60) and workers.start())
     with pytest.raises(ValueError, match="Task 'a' says no"):
-        export.export_mixture(request, export_dir=tmp_path, workers=workers)
+        export.export_mixture(request, export_dir=tmp_path, workers=later)
 
 
 def test_available_cores_are_those_that_this_process_may_use(monkeypatch):
